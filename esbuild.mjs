@@ -1,0 +1,48 @@
+// Builds every program of the project into dist/: the extension, the engine, the command line, the pages.
+import { context, build } from "esbuild";
+import { existsSync, readdirSync } from "node:fs";
+
+const watch = process.argv.includes("--watch");
+
+/** Code that runs in Node: onnxruntime-node carries native binaries and `vscode` is given by the host. */
+const node = {
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "cjs",
+  outdir: "dist",
+  external: ["vscode", "onnxruntime-node"],
+  sourcemap: "linked",
+  logLevel: "warning",
+};
+
+const nodePrograms = Object.fromEntries(
+  [
+    ["extension", "src/extension/extension.ts"],
+    ["engine", "src/engine/main.ts"],
+    ["cli", "src/cli/main.ts"],
+  ].filter(([, entry]) => existsSync(entry)),
+);
+
+const pages = readdirSync("webview", { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && existsSync(`webview/${entry.name}/main.ts`))
+  .map(({ name }) => [`webview/${name}`, `webview/${name}/main.ts`]);
+
+const builds = [
+  { ...node, entryPoints: nodePrograms },
+  {
+    bundle: true,
+    platform: "browser",
+    target: "es2022",
+    format: "iife",
+    outdir: "dist",
+    minify: !watch,
+    sourcemap: watch ? "inline" : false,
+    entryPoints: Object.fromEntries(pages),
+    loader: { ".css": "text" },
+    logLevel: "warning",
+  },
+].filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
+
+if (watch) for (const options of builds) await (await context(options)).watch();
+else await Promise.all(builds.map((options) => build(options)));

@@ -1,0 +1,37 @@
+/** What one MoE layer did with one chunk of tokens. Arrays are row-major and valid only during the call. */
+export interface MoeObservation {
+  /** Decoder layer number. */
+  layer: number;
+  numTokens: number;
+  numExperts: number;
+  numExpertsPerToken: number;
+  hiddenSize: number;
+  /** Index of the chunk's first token in the batch, counting sequence after sequence, padding included. */
+  firstToken: number;
+  /** [numTokens, numExperts] */
+  routerLogits: Float32Array;
+  /** [numTokens, numExpertsPerToken], ascending in each token. */
+  selectedIds: Int32Array;
+  /** [numTokens, numExpertsPerToken]: the number that multiplies each selected expert's output. */
+  routingWeights: Float32Array;
+  /** Present when the forward pass was asked for expert outputs. */
+  outputs: ExpertOutputObservation | null;
+}
+
+export interface ExpertOutputObservation {
+  /** [numTokens, k]: L2 norm of f_e(x), without the routing weight. */
+  norms: Float32Array;
+  /** [numTokens, k]: largest channel of f_e(x), signed. */
+  maxima: Float32Array;
+  /** [numTokens, k]: largest absolute channel of f_e(x). */
+  absoluteMaxima: Float32Array;
+  /** [numExperts, hidden]: sum of f_e(x) over this chunk's valid tokens routed to e. */
+  sums: Float32Array;
+  /** [numTokens]: cos(x, x + y), x the hidden state before the block and y the routed experts' output (EASY-EP). */
+  inputOutputCosine: Float32Array;
+}
+
+/** Receives observations layer by layer; within a layer, chunk by chunk in token order. */
+export interface RoutingObserver {
+  observe: (observation: MoeObservation) => void;
+}

@@ -1,0 +1,242 @@
+import type { DType } from "../tensor/dtype";
+
+/**
+ * A model, as its config.json and tensor names describe it. Made by one file per family (families/); everything after
+ * it is family-blind. Nothing here holds weights: a WeightView names bytes inside a shard.
+ */
+export interface ModelDescription {
+  family: string;
+  vocabSize: number;
+  hiddenSize: number;
+  maxPositionEmbeddings: number;
+  embedding: { weight: WeightView; /** Granite multiplies embeddings. */ multiplier: number };
+  /** cos and sin tables for every layer; null for a model without rotary positions. */
+  rotary: RotaryDescription | null;
+  layers: LayerDescription[];
+  finalNorm: NormDescription;
+  head: {
+    weight: WeightView;
+    bias: WeightView | null;
+    /** Logits are multiplied by this (Granite divides by logits_scaling). */
+    scale: number;
+    /** True where the head reads the embedding's bytes. */
+    tied: boolean;
+  };
+  /** Tensors of the checkpoint that the forward pass does not use (MTP layers and the like), copied untouched. */
+  unusedTensors: string[];
+}
+
+/**
+ * A contiguous run of elements inside one stored tensor: the whole of it, or one expert's slice of a fused tensor.
+ * `shape` is the view's own shape; `offset` counts elements from the tensor's start.
+ */
+export interface WeightView {
+  tensor: string;
+  offset: number;
+  shape: number[];
+  dtype: DType;
+  /** Set where stored values need scales to become numbers. */
+  quantisation?: BlockQuantisation;
+}
+
+export type BlockQuantisation =
+  /** F8_E4M3 with one F32 (or BF16) scale per block: value = code * scale[row / blockRows, column / blockColumns]. */
+  | { kind: "f8-block"; scales: WeightView; blockRows: number; blockColumns: number }
+  /** MXFP4: U8 codes [rows, groups, 16] of two FP4 values each (low nibble first), U8 exponents [rows, groups]. */
+  | { kind: "mxfp4"; scales: WeightView };
+
+/** y = x W^T + b for layout "out-in" (W is [out, in]); y = x W + b for "in-out" (W is [in, out]). */
+export interface LinearDescription {
+  weight: WeightView;
+  bias: WeightView | null;
+  layout: "out-in" | "in-out";
+}
+
+export interface NormDescription {
+  kind: "rms" | "layer";
+  weight: WeightView;
+  bias: WeightView | null;
+  epsilon: number;
+}
+
+export interface LayerDescription {
+  index: number;
+  inputNorm: NormDescription;
+  attention: AttentionDescription;
+  postAttentionNorm: NormDescription;
+  feedForward: MlpDescription | MoeDescription;
+  /** Both residual branches are multiplied by this before being added (Granite); 1 elsewhere. */
+  residualMultiplier: number;
+}
+
+export type AttentionDescription = GroupedQueryAttention | LatentAttention;
+
+interface AttentionCommon {
+  numHeads: number;
+  /** Scores are multiplied by this before the softmax. */
+  scale: number;
+  /** A position sees itself and the `slidingWindow - 1` positions before it; null: all before it. */
+  slidingWindow: number | null;
+  output: LinearDescription;
+}
+
+export interface GroupedQueryAttention extends AttentionCommon {
+  kind: "grouped-query";
+  numKeyValueHeads: number;
+  headDim: number;
+  query: LinearDescription;
+  key: LinearDescription;
+  value: LinearDescription;
+  /** Norms of queries and keys; over each head ("head") or over the whole projection ("projection"). */
+  queryNorm: NormDescription | null;
+  keyNorm: NormDescription | null;
+  normScope: "head" | "projection";
+  /** Hunyuan normalises after the rotation, the others before it. */
+  normAfterRotary: boolean;
+  /** Projections are clamped to [-clip, clip] (OLMoE clip_qkv). */
+  clip: number | null;
+  /** One extra score per head that takes probability away (gpt-oss); [numHeads]. */
+  sinks: WeightView | null;
+}
+
+/** Multi-head latent attention (DeepSeek). */
+export interface LatentAttention extends AttentionCommon {
+  kind: "latent";
+  /** Either one projection, or a compressed one: queryDown, queryNorm, queryUp. */
+  query: LinearDescription | { down: LinearDescription; norm: NormDescription; up: LinearDescription };
+  /** [kvLoraRank + qkRopeHeadDim, hidden]. */
+  keyValueDown: LinearDescription;
+  keyValueNorm: NormDescription;
+  /** [numHeads * (qkNopeHeadDim + vHeadDim), kvLoraRank]. */
+  keyValueUp: LinearDescription;
+  qkNopeHeadDim: number;
+  qkRopeHeadDim: number;
+  vHeadDim: number;
+  kvLoraRank: number;
+}
+
+export interface RotaryDescription {
+  /** Rotated dimensions of a head; the rest passes through. */
+  dims: number;
+  /** "half": pairs (i, i + dims/2); "interleaved": pairs (2i, 2i + 1). */
+  pairing: "half" | "interleaved";
+  theta: number;
+  scaling: RotaryScaling;
+}
+
+export type RotaryScaling =
+  | { type: "default" }
+  | { type: "linear"; factor: number }
+  | { type: "dynamic"; factor: number; originalMaxPositionEmbeddings: number }
+  | {
+      type: "yarn";
+      factor: number;
+      originalMaxPositionEmbeddings: number;
+      betaFast: number;
+      betaSlow: number;
+      truncate: boolean;
+      /** Multiplies cos and sin. */
+      attentionFactor: number;
+    }
+  | {
+      type: "llama3";
+      factor: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+      originalMaxPositionEmbeddings: number;
+    }
+  | { type: "longrope"; shortFactor: number[]; longFactor: number[]; originalMaxPositionEmbeddings: number; attentionFactorShort: number; attentionFactorLong: number };
+
+export type Activation = "silu" | "gelu" | "gelu-tanh";
+
+/** How gate and up projections become the intermediate activation. */
+export type GatedActivation =
+  /** act(gate) * up */
+  | { kind: "gated"; activation: Activation }
+  /** gpt-oss: gate <= limit, -limit <= up <= limit; gate * sigmoid(alpha * gate) * (up + 1). */
+  | { kind: "clamped-swiglu"; limit: number; alpha: number };
+
+export interface MlpDescription {
+  kind: "mlp";
+  weights: ExpertWeights;
+  activation: GatedActivation;
+  intermediateSize: number;
+}
+
+export interface ExpertWeights {
+  gateUp: GateUpWeights;
+  downProj: LinearDescription;
+}
+
+export type GateUpWeights =
+  | { kind: "separate"; gateProj: LinearDescription; upProj: LinearDescription }
+  /** One projection whose output alternates gate and up (gpt-oss). */
+  | { kind: "interleaved"; projection: LinearDescription };
+
+export interface MoeDescription {
+  kind: "moe";
+  router: RouterDescription;
+  routing: RoutingDescription;
+  numExperts: number;
+  numExpertsPerToken: number;
+  experts: ExpertWeights[];
+  activation: GatedActivation;
+  intermediateSize: number;
+  /** Runs on every token; its output is added, times sigmoid(gate(x)) where it has a gate (Qwen2-MoE). */
+  shared: { mlp: MlpDescription; gate: LinearDescription | null } | null;
+  storage: ExpertStorage;
+  /** Merged checkpoints that keep all router rows: physical expert of each logical one. */
+  logicalToPhysical: number[] | null;
+}
+
+export interface RouterDescription {
+  /** [numExperts, hidden]; [logical experts, hidden] where logicalToPhysical is set. */
+  weight: WeightView;
+  bias: WeightView | null;
+  /** Added to scores for selection only; gets no gradient. */
+  correctionBias: WeightView | null;
+}
+
+/** How router logits become selected experts and routing weights. */
+export type RoutingDescription =
+  | {
+      kind: "softmax";
+      /** "before": softmax over all experts, then top-k; "after": top-k of logits, softmax over the selected. */
+      softmax: "before" | "after";
+      renormalise: boolean;
+      /** Added to the divisor when renormalising, or its lower bound (ERNIE clamps). */
+      epsilon: number;
+      epsilonMode: "add" | "clamp";
+      scalingFactor: number;
+      groups: GroupLimit | null;
+      /** Selection uses probabilities plus the correction bias. */
+      useCorrectionBias: boolean;
+    }
+  | {
+      kind: "sigmoid";
+      renormalise: boolean;
+      epsilon: number;
+      scalingFactor: number;
+      groups: GroupLimit | null;
+      useCorrectionBias: boolean;
+    }
+  /** PhiMoE: two sequential arg-max steps, each weight a softmax over logits near the maximum. */
+  | { kind: "sparse-mixer"; jitter: number };
+
+export interface GroupLimit {
+  numGroups: number;
+  topGroups: number;
+  /** A group's score: its best expert (DeepSeek-V2) or the sum of its best two (V3). */
+  score: "max" | "sum-of-two";
+}
+
+/** How expert tensors are stored, which is what dropping or renumbering experts must respect. */
+export type ExpertStorage =
+  | {
+      kind: "per-expert";
+      /** Tensors of one expert, as prefix + expert id + suffix. */
+      prefix: string;
+      suffixes: string[];
+    }
+  /** Tensors whose first axis is the expert. */
+  | { kind: "fused"; tensors: string[] };

@@ -1,0 +1,25 @@
+import type { Checkpoint } from "../checkpoint/checkpoint";
+import type { ModelDescription } from "./description";
+
+/**
+ * One model family: everything that is particular to it. Adding a family is one file and one row in families/index.ts.
+ */
+export interface ModelFamily {
+  /** config.json `model_type`. */
+  modelType: string;
+  /**
+   * Reads config.json and checks it against the tensors' names and shapes.
+   * @throws RerouteError `model/unsupported-option` naming the option, `checkpoint/missing-tensor`,
+   *   `checkpoint/shape-mismatch`.
+   */
+  describe: (checkpoint: Checkpoint) => ModelDescription;
+  /**
+   * The config of the same model with another number of experts in every layer, written in every spelling that loaders
+   * of this family read. Other keys stay as they are.
+   */
+  withNumExperts: (config: JsonObject, numExperts: number) => JsonObject;
+  /** Tensors, beside router weights, with one entry per expert on `axis` (biases, correction biases). */
+  perExpertTensors: (layer: number) => { name: string; axis: number }[];
+}
+
+export type JsonObject = { [key: string]: unknown };

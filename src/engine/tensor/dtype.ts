@@ -1,0 +1,31 @@
+/** dtypes of safetensors files that Reroute knows, with their size in bits. F4 packs two values in a byte. */
+export const dtypeBits = {
+  F64: 64,
+  F32: 32,
+  F16: 16,
+  BF16: 16,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  F8_E8M0: 8,
+  F4: 4,
+  I64: 64,
+  I32: 32,
+  I16: 16,
+  I8: 8,
+  U64: 64,
+  U32: 32,
+  U16: 16,
+  U8: 8,
+  BOOL: 8,
+} as const;
+
+export type DType = keyof typeof dtypeBits;
+
+export function isDType(value: unknown): value is DType {
+  return typeof value === "string" && Object.hasOwn(dtypeBits, value);
+}
+
+/** Elements of a tensor; 1 for a scalar. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}

@@ -1,0 +1,78 @@
+import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpointSummary";
+import type { EvaluationFile } from "./evaluation";
+import type {
+  CalibrationPanelData,
+  DivergencePanelData,
+  RoutingPanelData,
+  RunSummary,
+  SimilarityMetric,
+  SimilarityPanelData,
+  TradeOffPanelData,
+} from "./panels";
+import type { MetricsLine } from "./metrics";
+import type { Progress } from "./progress";
+import type { Recipe } from "./recipe";
+import type { Preflight, RunFile } from "./run";
+
+/**
+ * Requests a host may send to the engine process, over vscode-jsonrpc on the child's IPC channel. A request ends in
+ * exactly one result or one error `{ code, message }`; cancelling it ends it with the code "cancelled".
+ */
+export interface EngineRequests {
+  /** Must come first. The engine refuses a host of another protocol version. */
+  initialize: (p: { protocolVersion: number; host: string }) => EngineInfo;
+  /** Whether onnxruntime loads here, and which providers it offers. Inspection works without. */
+  "runtime/probe": (p: Record<string, never>) => RuntimeInfo;
+  "checkpoint/inspect": (p: { path: string }) => CheckpointSummary;
+  "checkpoint/tensors": (p: { path: string }) => { tensors: TensorRow[] };
+  "checkpoint/tensorStatistics": (p: { path: string; tensor: string }) => TensorStatistics;
+  "recipe/preflight": (p: { recipe: Recipe; baseFolder: string }) => Preflight;
+  /** Creates the run folder if needed, then works until the run is done. */
+  "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string }) => RunOutcome;
+  /** Continues a run folder where it stopped. */
+  "run/resume": (p: { runDirectory: string }) => RunOutcome;
+  "run/list": (p: { runsFolder: string }) => { runs: RunSummary[] };
+  "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
+  "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;
+  "panel/divergence": (p: { runDirectory: string }) => DivergencePanelData | null;
+  "panel/similarity": (p: { runDirectory: string; layer?: number; metric?: SimilarityMetric }) => SimilarityPanelData | null;
+  "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
+  "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
+}
+
+/** Events of the engine. `runDirectory` names the run that they belong to. */
+export interface EngineEvents {
+  "run/progress": { runDirectory: string; progress: Progress };
+  "run/metrics": { runDirectory: string; line: MetricsLine };
+  "run/stageChanged": { runDirectory: string; run: RunFile };
+  log: { level: "info" | "warning" | "error"; message: string };
+}
+
+export interface EngineInfo {
+  protocolVersion: number;
+  version: string;
+  node: string;
+  pid: number;
+}
+
+export interface RuntimeInfo {
+  available: boolean;
+  version: string | null;
+  providers: string[];
+  /** Why onnxruntime cannot be used, if it cannot. */
+  reason: string | null;
+}
+
+export interface RunOutcome {
+  runDirectory: string;
+  output: string;
+  report: string | null;
+  evaluation: EvaluationFile | null;
+}
+
+/** Raised at every incompatible change of this file. */
+export const protocolVersion = 1;
+
+export type EngineMethod = keyof EngineRequests;
+export type EngineParams<M extends EngineMethod> = Parameters<EngineRequests[M]>[0];
+export type EngineResult<M extends EngineMethod> = ReturnType<EngineRequests[M]>;

@@ -1,0 +1,87 @@
+import { z } from "zod";
+
+/** evaluation.json: the same held-out sequences through teacher, student before and student after calibration. */
+
+/** A mean over sequences with the half width of its 95 % bootstrap interval. */
+export const estimate = z.object({ mean: z.number(), halfWidth95: z.number() });
+
+export const routingFidelityLayer = z.object({
+  layer: z.int(),
+  /** KL(teacher || student) of the routing distributions over the kept experts, nats a token. */
+  routingKl: z.number(),
+  /** Mean over tokens of sum_e |p_teacher(e) - p_student(e)|, experts on the teacher's axis. */
+  l1: z.number(),
+  /** Mean share of the teacher's top-k that the student also selects. */
+  topKOverlap: z.number(),
+  /** Per teacher expert: its contribution p_T log(p_T / p_S), nats a token; null where the student has no such expert. */
+  klByExpert: z.array(z.number().nullable()),
+});
+
+export const checkpointCost = z.object({
+  parametersTotal: z.number(),
+  /** Parameters one token touches. */
+  parametersActive: z.number(),
+  bytes: z.number(),
+  /** Floating-point operations of one forward pass, a token (2 per multiply-add), at the evaluated length. */
+  flopsPerToken: z.number(),
+  /** Measured; null when not measured in this process. */
+  tokensPerSecond: z.number().nullable(),
+  peakMemoryBytes: z.number().nullable(),
+});
+
+export const modelEvaluation = z.object({
+  checkpoint: z.string(),
+  tokens: z.int().describe("Target positions evaluated"),
+  sequences: z.int(),
+  nllPerToken: z.number().describe("nats a token"),
+  perplexity: z.number(),
+  klToTeacher: z.number().nullable().describe("KL(teacher || student) over the vocabulary, nats a token"),
+  top1Agreement: z.number().nullable().describe("Share of positions where both models' most likely token is the same"),
+  uncertainty: z.object({
+    nllPerToken: estimate,
+    klToTeacher: estimate.nullable(),
+    top1Agreement: estimate.nullable(),
+  }),
+  /** Per sequence, in order: what paired comparisons use. */
+  perSequence: z.object({
+    nll: z.array(z.number()),
+    kl: z.array(z.number()).nullable(),
+    top1: z.array(z.number()).nullable(),
+  }),
+  byDomain: z.record(z.string(), z.object({ tokens: z.int(), nllPerToken: z.number(), klToTeacher: z.number().nullable() })),
+  routing: z.array(routingFidelityLayer).nullable(),
+  /** Student expert -> teacher expert ids, by layer number. */
+  expertMapping: z.record(z.string(), z.array(z.array(z.int()))).nullable(),
+  cost: checkpointCost,
+});
+export type ModelEvaluation = z.infer<typeof modelEvaluation>;
+export type RoutingFidelityLayer = z.infer<typeof routingFidelityLayer>;
+export type CheckpointCost = z.infer<typeof checkpointCost>;
+
+export const verdicts = ["recovered", "no gain", "worse"] as const;
+export type Verdict = (typeof verdicts)[number];
+
+/** Paired bootstrap over held-out sequences of KL before minus KL after. */
+export const comparison = z.object({
+  metric: z.enum(["klToTeacher", "nllPerToken"]),
+  before: z.number(),
+  after: z.number(),
+  /** before - after, nats a token: positive is better. */
+  gain: z.number(),
+  gainInterval95: z.tuple([z.number(), z.number()]),
+  /** gain / before for KL. */
+  recoveredShare: z.number(),
+  verdict: z.enum(verdicts),
+  resamples: z.int(),
+});
+export type Comparison = z.infer<typeof comparison>;
+
+export const evaluationFile = z.object({
+  schemaVersion: z.literal(1),
+  data: z.object({ path: z.string(), sha256: z.string(), sequences: z.int(), sequenceLength: z.int() }),
+  teacher: modelEvaluation.nullable(),
+  before: modelEvaluation.nullable(),
+  after: modelEvaluation.nullable(),
+  comparison: comparison.nullable(),
+});
+export type EvaluationFile = z.infer<typeof evaluationFile>;

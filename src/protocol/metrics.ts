@@ -1,0 +1,35 @@
+import { z } from "zod";
+
+/** metrics.jsonl: one JSON object a line, appended while a run works. */
+export const metricsLine = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("update"),
+    /** Optimiser updates finished, from 1. */
+    step: z.int(),
+    /** Training loss of this update (KL for Router KD), nats a target position, temperature factor included. */
+    loss: z.number(),
+    learningRate: z.number(),
+    /** Global gradient norm before clipping. */
+    gradientNorm: z.number(),
+    tokens: z.int(),
+    seconds: z.number(),
+  }),
+  z.object({
+    kind: z.literal("held-out"),
+    step: z.int(),
+    /** KL(teacher || student) over the vocabulary on held-out sequences, nats a token. */
+    kl: z.number(),
+    nll: z.number(),
+    best: z.boolean(),
+  }),
+  z.object({
+    kind: z.literal("resources"),
+    stage: z.string(),
+    at: z.string(),
+    memoryBytes: z.number(),
+    bytesRead: z.number(),
+    bytesWritten: z.number(),
+    tokensPerSecond: z.number().nullable(),
+  }),
+]);
+export type MetricsLine = z.infer<typeof metricsLine>;

@@ -1,0 +1,137 @@
+/**
+ * What each panel shows. The engine derives these from files of the run folder; pages only draw them.
+ * Matrices are row-major arrays of finite numbers or null where a cell has no value.
+ */
+
+export interface MatrixData {
+  rows: number;
+  columns: number;
+  /** Length rows * columns, row-major. */
+  values: (number | null)[];
+}
+
+/** Routing panel: how a checkpoint's experts are used on the profiled text. */
+export interface RoutingPanelData {
+  checkpoint: string;
+  tokens: number;
+  numExpertsPerToken: number;
+  /** Decoder layer numbers of the MoE layers, top row first. */
+  layers: number[];
+  numExperts: number;
+  domains: string[];
+  /** Keyed by domain; "" holds all domains together. */
+  byDomain: Record<string, RoutingDomainData>;
+  /** Experts that no profiled token reached, as [layer, expert]. */
+  neverUsed: [number, number][];
+}
+
+export interface RoutingDomainData {
+  tokens: number;
+  /** Layers x experts: share of the layer's routed slots that went to the expert (rows sum to 1). */
+  utilisation: MatrixData;
+  /** Layers x experts: number of tokens routed to the expert. */
+  frequency: MatrixData;
+  /** Layers x experts: mean routing weight over the tokens routed to the expert. */
+  meanRoutingWeight: MatrixData;
+  layers: RoutingLayerData[];
+}
+
+export interface RoutingLayerData {
+  layer: number;
+  /** Standard deviation over mean of the experts' frequencies. */
+  coefficientOfVariation: number;
+  /** Entropy of the utilisation divided by log(experts): 1 is even load. */
+  normalisedEntropy: number;
+  neverUsed: number;
+  /** Mean softmax mass of the selected experts; the rest lies on unselected ones. */
+  selectedMass: number;
+  /** Mean difference between the last selected and the first unselected router logit. */
+  topKMargin: number;
+  /** Mean entropy of a token's routing distribution, nats. */
+  tokenEntropy: number;
+}
+
+/** Divergence panel: student's routing against the teacher's, before and after calibration. */
+export interface DivergencePanelData {
+  teacher: string;
+  student: string;
+  layers: number[];
+  /** Experts on the teacher's axis. */
+  numExperts: number;
+  mapping: { kind: "identity" | "kept" | "merged"; description: string };
+  before: DivergenceData | null;
+  after: DivergenceData | null;
+}
+
+export interface DivergenceData {
+  /** Layers x teacher experts: contribution to the routing KL, nats a token; null where dropped. */
+  kl: MatrixData;
+  byLayer: { layer: number; routingKl: number; l1: number; topKOverlap: number }[];
+}
+
+export const similarityMetrics = ["router-logit-cosine", "output-cosine", "output-distance", "weight-cosine"] as const;
+export type SimilarityMetric = (typeof similarityMetrics)[number];
+
+/** Similarity panel: one layer's expert x expert matrix. */
+export interface SimilarityPanelData {
+  layers: number[];
+  layer: number;
+  metric: SimilarityMetric;
+  /** Metrics that the profile of this run holds. */
+  available: SimilarityMetric[];
+  numExperts: number;
+  matrix: MatrixData;
+  /** Expert ids in dendrogram order (average linkage on the metric's distance). */
+  dendrogramOrder: number[];
+  /** Merge groups of the plan for this layer, as expert ids; empty without a merging plan. */
+  groups: number[][];
+  /** Experts that the plan drops. */
+  dropped: number[];
+}
+
+/** Router KD panel. */
+export interface CalibrationPanelData {
+  updates: { step: number; loss: number; learningRate: number; gradientNorm: number }[];
+  heldOut: { step: number; kl: number; nll: number; best: boolean }[];
+  totalUpdates: number | null;
+  bestStep: number | null;
+  verdict: { verdict: "recovered" | "no gain" | "worse"; text: string } | null;
+}
+
+/** Trade-off panel: one point a checkpoint of any run. */
+export interface TradeOffPanelData {
+  points: TradeOffPoint[];
+}
+
+export interface TradeOffPoint {
+  run: string;
+  label: string;
+  stage: "teacher" | "before" | "after";
+  method: string | null;
+  parametersTotal: number;
+  bytes: number;
+  klToTeacher: number | null;
+  nllPerToken: number;
+  /** Half widths of the 95 % intervals. */
+  klHalfWidth: number | null;
+  nllHalfWidth: number;
+  tokensPerSecond: number | null;
+  peakMemoryBytes: number | null;
+}
+
+/** Runs tree and Overview. */
+export interface RunSummary {
+  directory: string;
+  id: string;
+  name: string;
+  createdAt: string;
+  state: "pending" | "running" | "done" | "failed" | "cancelled" | "interrupted";
+  stages: { id: string; state: string; seconds: number }[];
+  error: { code: string; message: string } | null;
+  teacher: string;
+  output: string;
+  method: string | null;
+  verdict: string | null;
+  klBefore: number | null;
+  klAfter: number | null;
+}

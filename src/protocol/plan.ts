@@ -1,0 +1,60 @@
+import { z } from "zod";
+
+/**
+ * compression-plan.json: what happens to each MoE layer's experts. Layer keys are decoder layer numbers.
+ * Made by a pure function from statistics and options; edited by hand; applied again it gives the same bytes.
+ */
+
+const expertId = z.int().min(0).max(1_000_000);
+
+export const pruningLayer = z.strictObject({
+  kept: z.array(expertId).min(1).describe("Expert ids that stay, ascending; new ids are positions in this list"),
+  scores: z.array(z.number().nullable()).optional().describe("The method's score of every original expert; null: never routed"),
+  /** MoNE only: pruned experts are replaced by their mean output instead of leaving. */
+  replaceByConstant: z.boolean().optional(),
+});
+
+export const mergeGroup = z.strictObject({
+  members: z.array(expertId).min(1),
+  weights: z.array(z.number().min(0)).min(1).describe("Averaging weight of each member, summing to 1"),
+  dominant: expertId.describe("The member whose router row stands for the group"),
+});
+
+export const mergingLayer = z.strictObject({ groups: z.array(mergeGroup).min(1) });
+
+export const editingLayer = z.strictObject({
+  ranks: z.record(z.string(), z.int().min(0)).describe("Rank by projection (gateProj, upProj, downProj); 0: left as it is"),
+});
+
+const common = {
+  schemaVersion: z.literal(1),
+  method: z.string().min(1).max(100),
+  /** The checkpoint the plan was made for; a plan for another model is refused. */
+  teacherFingerprint: z.string().optional(),
+  seed: z.int().min(0).optional(),
+  options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).optional(),
+  notes: z.array(z.string()).optional().describe("What the method had to decide, e.g. for never-routed experts"),
+};
+const layerKey = z.string().regex(/^(0|[1-9]\d{0,5})$/, "a decoder layer number");
+
+export const planSchema = z.discriminatedUnion("paradigm", [
+  z.strictObject({ ...common, paradigm: z.literal("pruning"), layers: z.record(layerKey, pruningLayer) }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("merging"),
+    alignment: z.enum(["none", "weights", "activations"]).default("none"),
+    router: z.enum(["fold", "map", "duplicate"]).default("fold"),
+    layers: z.record(layerKey, mergingLayer),
+  }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("editing"),
+    output: z.enum(["dense", "factored"]).default("dense"),
+    layers: z.record(layerKey, editingLayer),
+  }),
+]);
+
+export type CompressionPlan = z.infer<typeof planSchema>;
+export type PruningPlan = Extract<CompressionPlan, { paradigm: "pruning" }>;
+export type MergingPlan = Extract<CompressionPlan, { paradigm: "merging" }>;
+export type EditingPlan = Extract<CompressionPlan, { paradigm: "editing" }>;

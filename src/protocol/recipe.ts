@@ -1,0 +1,109 @@
+import { z } from "zod";
+
+/** A recipe (`*.reroute.json`) describes a whole run. Paths are relative to the recipe's folder. */
+
+export const pruningMethods = [
+  "reap",
+  "frequency",
+  "weighted-frequency",
+  "ean",
+  "aimer",
+  "random",
+  "cfes",
+  "naee",
+  "easy-ep",
+  "mone",
+] as const;
+export const editingMethods = ["svd", "svd-llm", "mobe", "td-moe", "d2-moe"] as const;
+export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;
+export const compressionMethods = [...pruningMethods, ...editingMethods, ...mergingMethods] as const;
+export type CompressionMethod = (typeof compressionMethods)[number];
+export type Paradigm = "pruning" | "editing" | "merging";
+
+export function paradigmOf(method: CompressionMethod): Paradigm {
+  if ((pruningMethods as readonly string[]).includes(method)) return "pruning";
+  return (editingMethods as readonly string[]).includes(method) ? "editing" : "merging";
+}
+
+export const executionProviders = ["cpu", "cuda", "directml", "coreml", "webgpu"] as const;
+
+/** "8GiB", "512 MiB", "1.5GB" or a number of bytes. */
+export const memorySize = z
+  .string()
+  .regex(/^\d+(\.\d+)?\s*([KMGT]i?B|B)?$/i, "a size such as 8GiB")
+  .describe("Memory budget, e.g. 8GiB. Default: a share of what this machine leaves free");
+
+export const dataOptions = z.strictObject({
+  calibration: z.string().min(1).describe("Text for profiling and calibration: .txt or .jsonl with `text` and optional `domain`"),
+  evaluation: z.string().min(1).optional().describe("Held-out text for the before/after comparison"),
+  sequences: z.int().min(1).default(3000).describe("Calibration sequences used, in file order"),
+  evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
+  sequenceLength: z.int().min(2).default(512).describe("Tokens a sequence"),
+  packing: z
+    .enum(["packed", "truncated"])
+    .default("packed")
+    .describe("packed: documents joined with the end-of-text token and cut; truncated: one document a sequence, cut at the length"),
+});
+
+export const compressOptions = z.strictObject({
+  method: z.enum(compressionMethods).default("reap").describe("How experts are compressed"),
+  keep: z.number().positive().default(0.625).describe("Experts kept in each layer: a fraction up to 1, or a count above 1"),
+  plan: z.string().optional().describe("A compression-plan.json to apply instead of computing one"),
+  protectSuperExperts: z
+    .enum(["off", "early-layers", "all-layers"])
+    .default("off")
+    .describe("Never drop experts with extreme activations (REAP's super-expert rule)"),
+  reapWeights: z
+    .enum(["model", "softmax"])
+    .default("model")
+    .describe("model: the routing weights the model uses; softmax: the REAP authors' shortcut"),
+  /** Options of one method; checked against that method's own schema before any work. */
+  options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
+});
+
+export const calibrationScopes = ["router", "router+top-experts", "router+experts", "all"] as const;
+export const calibrationLosses = ["kd", "lm", "router-logits"] as const;
+
+export const calibrateOptions = z.strictObject({
+  loss: z.enum(calibrationLosses).default("kd").describe("kd: KL(teacher || student) over the vocabulary; lm: cross-entropy; router-logits: match the teacher's router logits"),
+  initialise: z.enum(["none", "router-logits"]).default("none").describe("Match router logits first, then train with `loss`"),
+  scope: z.enum(calibrationScopes).default("router").describe("Which tensors may change"),
+  topExperts: z.int().min(1).default(8).describe("With scope router+top-experts: most used experts a layer"),
+  learningRate: z.number().positive().default(5e-5),
+  batch: z.int().min(1).default(8).describe("Sequences an optimiser update"),
+  epochs: z.int().min(1).default(1),
+  temperature: z.number().positive().default(1),
+  schedule: z.enum(["linear", "cosine"]).default("linear"),
+  warmup: z.number().min(0).max(1).default(0.03).describe("Share of the updates over which the learning rate rises"),
+  clip: z.number().positive().default(1).describe("Largest global gradient norm"),
+  weightDecay: z.number().min(0).default(0),
+  heldOut: z.number().min(0).max(0.5).default(0.05).describe("Held-out sequences, as a share of `sequences`; taken behind the training sequences where the text is long enough"),
+  evaluateEvery: z.int().min(1).default(10).describe("Updates between two looks at the held-out KL"),
+  keepStep: z.enum(["best", "last"]).default("best").describe("best: the update with the lowest held-out KL"),
+  patience: z.int().min(0).default(0).describe("Stop after this many held-out looks without a new best; 0: never"),
+  routerDtype: z.enum(["checkpoint", "float32"]).default("checkpoint").describe("dtype the calibrated routers are written in"),
+});
+
+export const recipeSchema = z
+  .strictObject({
+    $schema: z.string().optional(),
+    schemaVersion: z.literal(1),
+    name: z.string().max(200).optional().describe("A name for people"),
+    teacher: z.string().min(1).describe("The original checkpoint folder"),
+    student: z.string().min(1).optional().describe("An already compressed checkpoint; leaves out profile and compress"),
+    data: dataOptions,
+    compress: compressOptions.optional(),
+    calibrate: calibrateOptions.optional(),
+    output: z.string().min(1).describe("Folder for the resulting checkpoint; must not exist or be empty"),
+    seed: z.int().min(0).default(42),
+    memory: memorySize.optional(),
+    threads: z.int().min(1).max(1024).optional(),
+    provider: z.enum(executionProviders).default("cpu"),
+  })
+  .describe("Reroute recipe: profile, compress, calibrate and evaluate one checkpoint");
+
+export type Recipe = z.infer<typeof recipeSchema>;
+export type DataOptions = z.infer<typeof dataOptions>;
+export type CompressOptions = z.infer<typeof compressOptions>;
+export type CalibrateOptions = z.infer<typeof calibrateOptions>;
+export type ExecutionProvider = (typeof executionProviders)[number];

@@ -1,0 +1,78 @@
+import { z } from "zod";
+import { recipeSchema } from "./recipe";
+
+/** run.json: the state of a run folder. Rewritten atomically at every change of a stage. */
+
+export const stageIds = ["profile", "compress", "calibrate", "evaluate", "report"] as const;
+export type StageId = (typeof stageIds)[number];
+export const stageStates = ["pending", "running", "done", "failed", "cancelled", "skipped"] as const;
+
+export const preflightItem = z.object({
+  label: z.string(),
+  /** Value with its unit spelled out in `unit`. */
+  value: z.number(),
+  unit: z.enum(["bytes", "seconds", "parameters", "tokens", "updates"]),
+  assumption: z.string(),
+});
+export const preflight = z.object({
+  parametersBefore: z.number(),
+  parametersAfter: z.number(),
+  bytesBefore: z.number(),
+  bytesAfter: z.number(),
+  /** Disk that the run will need beyond what it has, and what is free where it would be written. */
+  diskNeededBytes: z.number(),
+  diskFreeBytes: z.number(),
+  peakMemoryBytes: z.number(),
+  memoryBudgetBytes: z.number(),
+  stages: z.array(z.object({ stage: z.enum(stageIds), seconds: z.number(), peakMemoryBytes: z.number(), assumption: z.string() })),
+  seconds: z.number(),
+  /** What would be refused, with its code; empty when the run can start. */
+  refusals: z.array(z.object({ code: z.string(), message: z.string() })),
+  warnings: z.array(z.string()),
+});
+export type Preflight = z.infer<typeof preflight>;
+
+export const stageRecord = z.object({
+  id: z.enum(stageIds),
+  state: z.enum(stageStates),
+  startedAt: z.string().nullable(),
+  finishedAt: z.string().nullable(),
+  /** Seconds of work over all attempts. */
+  seconds: z.number(),
+  peakMemoryBytes: z.number().nullable(),
+  /** Hash of everything the stage read; a changed input invalidates it and what follows. */
+  inputHash: z.string().nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
+export type StageRecord = z.infer<typeof stageRecord>;
+
+export const runFile = z.object({
+  schemaVersion: z.literal(1),
+  id: z.string(),
+  name: z.string(),
+  createdAt: z.string(),
+  reroute: z.string().describe("Version that made the run"),
+  recipe: recipeSchema,
+  /** Folder that the recipe's relative paths start from. */
+  baseFolder: z.string(),
+  versions: z.record(z.string(), z.string()),
+  stages: z.array(stageRecord),
+  preflight: preflight.nullable(),
+});
+export type RunFile = z.infer<typeof runFile>;
+
+/** Files of a run folder. */
+export const runFiles = {
+  run: "run.json",
+  statistics: "routing-statistics.safetensors",
+  plan: "compression-plan.json",
+  metrics: "metrics.jsonl",
+  trainState: "train-state.safetensors",
+  evaluation: "evaluation.json",
+  report: "report.html",
+  reportMarkdown: "report.md",
+  log: "log.jsonl",
+  lock: "lock.json",
+  /** The compressed checkpoint before calibration. */
+  compressed: "compressed",
+} as const;
