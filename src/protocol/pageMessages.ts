@@ -1,0 +1,280 @@
+/**
+ * The contract between the extension host and the webview pages: every message in both directions, with its schema.
+ * Both sides check what they receive with `parseFromPage` or `parseToPage`, log what does not fit and ignore it.
+ *
+ * Life of a page: it posts `ready`; the host answers `hydrate` (full state, or data null with the reason) or `error`;
+ * then come `update`s, `select`s and `settings`. A page that was hidden or reloaded starts again with `ready`, and so
+ * does the Retry button: the host must answer every `ready`. Hidden pages receive nothing, so the host keeps the state.
+ */
+import * as z from "zod/mini";
+import {
+  calibrationPanelData,
+  checkpointSummary,
+  divergencePanelData,
+  metricsLineOfPage,
+  progressSchema,
+  routingPanelData,
+  runSummary,
+  similarityMetric,
+  similarityPanelData,
+  tensorRows,
+  tensorStatistics,
+  tradeOffPanelData,
+} from "./panelSchemas";
+
+/** Every page; the name is also `<body data-view>` and the script, dist/webview/<page>.js. */
+export const pageNames = [
+  "routing",
+  "divergence",
+  "similarity",
+  "calibration",
+  "tradeOff",
+  "overview",
+  "tensors",
+] as const;
+export type PageName = (typeof pageNames)[number];
+
+/** Values of the setting for the colour scale of non-negative quantities; signed ones always diverge around 0. */
+export const colourScales = ["viridis", "cividis", "greys"] as const;
+export type ColourScale = (typeof colourScales)[number];
+
+/** What a page shows the data of. A page keeps it in its state, so the host can restore the panel after a reload. */
+export const pageSource = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("run"), runDirectory: z.string() }),
+  z.object({ kind: z.literal("runs"), runsFolder: z.string() }),
+  z.object({ kind: z.literal("file"), uri: z.string() }),
+  z.object({ kind: z.literal("workspace") }),
+]);
+export type PageSource = z.infer<typeof pageSource>;
+
+/** What a page hands to setState: `deserializeWebviewPanel` receives exactly this. Check it: it may be of another version. */
+export const pageState = z.object({
+  version: z.literal(1),
+  page: z.enum(pageNames),
+  source: z.nullable(pageSource),
+  /** The page's own choices (layer, metric, domain, table shown ...), opaque to the host. */
+  view: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+});
+export type PageState = z.infer<typeof pageState>;
+
+/** Commands that a page may ask for; the host maps each to one of its commands and refuses everything else. */
+export const pageCommands = [
+  "calibrateRouter",
+  "compressExperts",
+  "profileRouting",
+  "evaluateCheckpoint",
+  "runRecipe",
+  "resumeRun",
+  "cancelRun",
+  "openReport",
+  "openRunFolder",
+  "openSampleCheckpoint",
+  "showEngineLog",
+  "openRouting",
+  "openDivergence",
+  "openSimilarity",
+  "openCalibration",
+  "openTradeOff",
+] as const;
+export type PageCommand = (typeof pageCommands)[number];
+
+/** Live state of the window's engine and runs, for the Overview in the side panel. */
+export const overviewData = z.object({
+  engine: z.object({
+    state: z.enum(["stopped", "starting", "ready", "unavailable", "crashed"]),
+    /** Why it is unavailable or crashed, or its version; null when there is nothing to say. */
+    message: z.nullable(z.string()),
+  }),
+  /** The run being worked on, or else the latest one; null before the first. */
+  run: z.nullable(runSummary),
+  /** Progress of the running stage; null when nothing runs. */
+  progress: z.nullable(progressSchema),
+  /** Over all stages, 0..1; null when it cannot be estimated. */
+  runFraction: z.nullable(z.number()),
+  /** Until the whole run ends; null when it cannot be estimated. */
+  runRemainingSeconds: z.nullable(z.number()),
+  /** Held-out KL of the run so far, nats a token, in order of step. */
+  heldOut: z.array(z.object({ step: z.int(), kl: z.number(), best: z.boolean() })),
+  /** Training loss of the latest update, nats a token. */
+  latestLoss: z.nullable(z.number()),
+  /** Other runs, newest first; the page shows a few. */
+  recentRuns: z.array(runSummary),
+  /** False in Restricted Mode: the page then offers nothing that executes or writes. */
+  trusted: z.boolean(),
+});
+export type OverviewData = z.infer<typeof overviewData>;
+
+/** The .safetensors editor. Names come from the file and are untrusted: the host passes them as they are. */
+export const tensorsData = z.object({
+  /** Name of the opened file, without its folders. */
+  file: z.string(),
+  tensors: tensorRows,
+  /** Structure of the checkpoint the file belongs to; null when its folder has no readable config.json. */
+  summary: z.nullable(checkpointSummary),
+  /** Why there is no summary. */
+  summaryError: z.nullable(z.string()),
+  /** Statistics need the values, not only the header: false when the engine cannot be used. */
+  statisticsAvailable: z.boolean(),
+});
+export type TensorsData = z.infer<typeof tensorsData>;
+
+/** What `hydrate` carries for each page. */
+export const pageDataSchemas = {
+  routing: routingPanelData,
+  divergence: divergencePanelData,
+  similarity: similarityPanelData,
+  calibration: calibrationPanelData,
+  tradeOff: tradeOffPanelData,
+  overview: overviewData,
+  tensors: tensorsData,
+} as const;
+export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
+
+/** What a page can ask the host: parameters and result by method. Each request gets exactly one `response`. */
+export const pageRequests = {
+  /** Another layer or metric of the same run; null when the run holds no such matrix. */
+  similarity: {
+    params: z.object({ layer: z.int(), metric: similarityMetric }),
+    result: z.nullable(similarityPanelData),
+  },
+  /** `tensor` is a name of the hydrated table; the host refuses others. */
+  tensorStatistics: { params: z.object({ tensor: z.string() }), result: tensorStatistics },
+  /** The host asks where to save, proposing the sanitised `fileName`. `saved` is false when the user cancels. */
+  save: {
+    params: z.object({
+      fileName: z.string().check(z.maxLength(200)),
+      mime: z.enum(["image/png", "text/csv", "application/json"]),
+      encoding: z.enum(["utf8", "base64"]),
+      content: z.string(),
+    }),
+    result: z.object({ saved: z.boolean() }),
+  },
+  /** Opens a known file of the shown run in an editor. A page never names a path. */
+  openFile: {
+    params: z.object({ file: z.enum(["run", "plan", "metrics", "evaluation", "log"]) }),
+    result: z.null(),
+  },
+  /** `runDirectory` must be that of a run the host knows; null means the one the page shows. */
+  command: {
+    params: z.object({ command: z.enum(pageCommands), runDirectory: z.nullable(z.string()) }),
+    result: z.null(),
+  },
+} as const;
+export type PageMethod = keyof typeof pageRequests;
+export type PageParams<M extends PageMethod> = z.infer<(typeof pageRequests)[M]["params"]>;
+export type PageResult<M extends PageMethod> = z.infer<(typeof pageRequests)[M]["result"]>;
+/** Implement this on the host side: forgetting a method does not compile. */
+export type PageRequestHandlers = { [M in PageMethod]: (params: PageParams<M>) => Promise<PageResult<M>> };
+
+const request = <M extends PageMethod>(method: M) =>
+  z.object({
+    type: z.literal("request"),
+    id: z.int(),
+    method: z.literal(method),
+    params: pageRequests[method].params,
+  });
+
+/** A layer and expert the user points at, shared by all panels. Expert ids are on the teacher's axis; null: whole layer. */
+const selection = { layer: z.int(), expert: z.nullable(z.int()) };
+export type Selection = { layer: number; expert: number | null };
+
+const fromPage = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("ready"), page: z.enum(pageNames), state: z.nullable(pageState) }),
+  z.discriminatedUnion("method", [
+    request("similarity"),
+    request("tensorStatistics"),
+    request("save"),
+    request("openFile"),
+    request("command"),
+  ]),
+  /** The host passes it on to the other pages of the same run, not back. */
+  z.object({ type: z.literal("select"), ...selection }),
+  z.object({ type: z.literal("cspViolation"), directive: z.string(), blocked: z.string(), source: z.string() }),
+  /** Something the page ignored or failed at, for the log. */
+  z.object({ type: z.literal("log"), level: z.enum(["warning", "error"]), message: z.string() }),
+]);
+/** Page -> host. */
+export type FromPage = z.infer<typeof fromPage>;
+
+export const pageContext = z.object({
+  /** Heading of the page: the run's or file's name, untrusted text. */
+  title: z.string(),
+  source: pageSource,
+  /** A run is writing this data now: the page says "live". */
+  live: z.boolean(),
+  colourScale: z.enum(colourScales),
+});
+export type PageContext = z.infer<typeof pageContext>;
+
+/** Why there is nothing to show, in the user's words, and the command that would change it. */
+const emptyReason = z.object({ message: z.string(), command: z.nullable(z.enum(pageCommands)) });
+export type EmptyReason = z.infer<typeof emptyReason>;
+
+const hydrate = <P extends PageName>(page: P) =>
+  z.object({
+    type: z.literal("hydrate"),
+    page: z.literal(page),
+    context: pageContext,
+    data: z.nullable(pageDataSchemas[page]),
+    /** Given when data is null; without it the page says that the run holds no such data yet. */
+    empty: z.nullable(emptyReason),
+  });
+
+const toPage = z.discriminatedUnion("type", [
+  z.discriminatedUnion("page", [
+    hydrate("routing"),
+    hydrate("divergence"),
+    hydrate("similarity"),
+    hydrate("calibration"),
+    hydrate("tradeOff"),
+    hydrate("overview"),
+    hydrate("tensors"),
+  ]),
+  z.discriminatedUnion("page", [
+    /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */
+    z.object({ type: z.literal("update"), page: z.literal("calibration"), lines: z.array(metricsLineOfPage) }),
+    /** The Overview is small: an update replaces all of it. At most a few a second. */
+    z.object({ type: z.literal("update"), page: z.literal("overview"), data: overviewData }),
+  ]),
+  z.object({ type: z.literal("select"), ...selection }),
+  /** Settings that a page obeys changed. Dark, light and high contrast need no message: pages watch the body. */
+  z.object({ type: z.literal("settings"), colourScale: z.enum(colourScales) }),
+  /** The page as a whole cannot be shown: `code` is one of errorCodes. The page offers Retry (`ready` again). */
+  z.object({ type: z.literal("error"), message: z.string(), code: z.string() }),
+  z.discriminatedUnion("ok", [
+    z.object({ type: z.literal("response"), id: z.int(), ok: z.literal(true), result: z.unknown() }),
+    z.object({
+      type: z.literal("response"),
+      id: z.int(),
+      ok: z.literal(false),
+      error: z.object({ code: z.string(), message: z.string() }),
+    }),
+  ]),
+]);
+/** Host -> page. */
+export type ToPage = z.infer<typeof toPage>;
+export type Hydrate<P extends PageName> = Extract<ToPage, { type: "hydrate"; page: P }>;
+
+export type Parsed<T> = { ok: true; message: T } | { ok: false; reason: string };
+
+/** Host side: checks what a webview posted. */
+export function parseFromPage(value: unknown): Parsed<FromPage> {
+  return parsed(fromPage.safeParse(value));
+}
+
+/** Page side: checks what the host posted. */
+export function parseToPage(value: unknown): Parsed<ToPage> {
+  return parsed(toPage.safeParse(value));
+}
+
+/** The state of a panel to be restored, or null when it is missing or of another version. */
+export function parsePageState(value: unknown): PageState | null {
+  const result = pageState.safeParse(value);
+  return result.success ? result.data : null;
+}
+
+function parsed<T>(result: z.core.util.SafeParseResult<T>): Parsed<T> {
+  if (result.success) return { ok: true, message: result.data };
+  const first = result.error.issues[0];
+  return { ok: false, reason: `${first?.path.join(".") ?? ""}: ${first?.message ?? "does not fit"}` };
+}

@@ -1,0 +1,241 @@
+import * as z from "zod/mini";
+import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpointSummary";
+import type {
+  CalibrationPanelData,
+  DivergencePanelData,
+  MatrixData,
+  RoutingPanelData,
+  RunSummary,
+  SimilarityPanelData,
+  TradeOffPanelData,
+} from "./panels";
+import { similarityMetrics } from "./panels";
+import type { MetricsLine } from "./metrics";
+import type { Progress } from "./progress";
+
+/**
+ * Schemas of what crosses into a page, one for each interface of panels.ts. They are written with zod/mini, because
+ * pages carry them: 18 kB instead of 93 kB a page. Long arrays are checked by one loop each, since a schema per element
+ * costs more than drawing them (a 256 x 256 matrix, 100,000 tensor rows).
+ */
+
+const number = z.number();
+const nullableNumber = z.nullable(number);
+const int = z.int();
+
+function isNumberOrNullArray(value: unknown): value is (number | null)[] {
+  return Array.isArray(value) && value.every((v) => v === null || (typeof v === "number" && Number.isFinite(v)));
+}
+
+export const matrixData: z.ZodMiniType<MatrixData> = z
+  .object({
+    rows: int.check(z.minimum(0)),
+    columns: int.check(z.minimum(0)),
+    values: z.custom<(number | null)[]>(isNumberOrNullArray, "expected an array of finite numbers and nulls"),
+  })
+  .check(z.refine((m) => m.values.length === m.rows * m.columns, "values must hold rows * columns entries"));
+
+const routingDomain = z.object({
+  tokens: number,
+  utilisation: matrixData,
+  frequency: matrixData,
+  meanRoutingWeight: matrixData,
+  layers: z.array(
+    z.object({
+      layer: int,
+      coefficientOfVariation: number,
+      normalisedEntropy: number,
+      neverUsed: int,
+      selectedMass: number,
+      topKMargin: number,
+      tokenEntropy: number,
+    }),
+  ),
+});
+
+export const routingPanelData: z.ZodMiniType<RoutingPanelData> = z.object({
+  checkpoint: z.string(),
+  tokens: number,
+  numExpertsPerToken: int,
+  layers: z.array(int),
+  numExperts: int,
+  domains: z.array(z.string()),
+  byDomain: z.record(z.string(), routingDomain),
+  neverUsed: z.array(z.tuple([int, int])),
+});
+
+const divergenceData = z.object({
+  kl: matrixData,
+  byLayer: z.array(z.object({ layer: int, routingKl: number, l1: number, topKOverlap: number })),
+});
+
+export const divergencePanelData: z.ZodMiniType<DivergencePanelData> = z.object({
+  teacher: z.string(),
+  student: z.string(),
+  layers: z.array(int),
+  numExperts: int,
+  mapping: z.object({ kind: z.enum(["identity", "kept", "merged"]), description: z.string() }),
+  before: z.nullable(divergenceData),
+  after: z.nullable(divergenceData),
+});
+
+export const similarityMetric = z.enum(similarityMetrics);
+
+export const similarityPanelData: z.ZodMiniType<SimilarityPanelData> = z.object({
+  layers: z.array(int),
+  layer: int,
+  metric: similarityMetric,
+  available: z.array(similarityMetric),
+  numExperts: int,
+  matrix: matrixData,
+  dendrogramOrder: z.array(int),
+  groups: z.array(z.array(int)),
+  dropped: z.array(int),
+});
+
+export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.object({
+  updates: z.array(z.object({ step: int, loss: number, learningRate: number, gradientNorm: number })),
+  heldOut: z.array(z.object({ step: int, kl: number, nll: number, best: z.boolean() })),
+  totalUpdates: nullableNumber,
+  bestStep: nullableNumber,
+  verdict: z.nullable(z.object({ verdict: z.enum(["recovered", "no gain", "worse"]), text: z.string() })),
+});
+
+export const metricsLineOfPage: z.ZodMiniType<MetricsLine> = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("update"),
+    step: int,
+    loss: number,
+    learningRate: number,
+    gradientNorm: number,
+    tokens: int,
+    seconds: number,
+  }),
+  z.object({ kind: z.literal("held-out"), step: int, kl: number, nll: number, best: z.boolean() }),
+  z.object({
+    kind: z.literal("resources"),
+    stage: z.string(),
+    at: z.string(),
+    memoryBytes: number,
+    bytesRead: number,
+    bytesWritten: number,
+    tokensPerSecond: nullableNumber,
+  }),
+]);
+
+export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
+  points: z.array(
+    z.object({
+      run: z.string(),
+      label: z.string(),
+      stage: z.enum(["teacher", "before", "after"]),
+      method: z.nullable(z.string()),
+      parametersTotal: number,
+      bytes: number,
+      klToTeacher: nullableNumber,
+      nllPerToken: number,
+      klHalfWidth: nullableNumber,
+      nllHalfWidth: number,
+      tokensPerSecond: nullableNumber,
+      peakMemoryBytes: nullableNumber,
+    }),
+  ),
+});
+
+export const runSummary: z.ZodMiniType<RunSummary> = z.object({
+  directory: z.string(),
+  id: z.string(),
+  name: z.string(),
+  createdAt: z.string(),
+  state: z.enum(["pending", "running", "done", "failed", "cancelled", "interrupted"]),
+  stages: z.array(z.object({ id: z.string(), state: z.string(), seconds: number })),
+  error: z.nullable(z.object({ code: z.string(), message: z.string() })),
+  teacher: z.string(),
+  output: z.string(),
+  method: z.nullable(z.string()),
+  verdict: z.nullable(z.string()),
+  klBefore: nullableNumber,
+  klAfter: nullableNumber,
+});
+
+export const progressSchema: z.ZodMiniType<Progress> = z.object({
+  stage: z.string(),
+  message: z.string(),
+  done: number,
+  total: number,
+  unit: z.enum(["tokens", "updates", "bytes", "steps"]),
+  rate: z.exactOptional(number),
+  remainingSeconds: z.exactOptional(number),
+});
+
+const parametersAndBytes = z.object({ parameters: number, bytes: number });
+
+export const checkpointSummary: z.ZodMiniType<CheckpointSummary> = z.object({
+  path: z.string(),
+  modelType: z.nullable(z.string()),
+  supported: z.boolean(),
+  unsupportedReason: z.nullable(z.string()),
+  parametersTotal: number,
+  parametersActive: nullableNumber,
+  bytes: number,
+  shards: int,
+  tensors: int,
+  dtypes: z.record(z.string(), z.object({ tensors: number, bytes: number })),
+  vocabSize: nullableNumber,
+  hiddenSize: nullableNumber,
+  numLayers: nullableNumber,
+  numExpertsPerToken: nullableNumber,
+  layers: z.array(
+    z.object({
+      index: int,
+      parameters: number,
+      bytes: number,
+      moe: z.nullable(
+        z.object({
+          numExperts: int,
+          routerTensor: z.string(),
+          router: parametersAndBytes,
+          experts: parametersAndBytes,
+          sharedExperts: z.nullable(parametersAndBytes),
+        }),
+      ),
+    }),
+  ),
+  provenance: z.nullable(
+    z.object({
+      kind: z.enum(["compressed", "calibrated"]),
+      teacherPath: z.string(),
+      method: z.nullable(z.string()),
+    }),
+  ),
+});
+
+function isTensorRow(value: unknown): value is TensorRow {
+  if (typeof value !== "object" || value === null) return false;
+  const row = value as Partial<Record<keyof TensorRow, unknown>>;
+  return (
+    typeof row.name === "string" &&
+    typeof row.dtype === "string" &&
+    typeof row.shard === "string" &&
+    typeof row.bytes === "number" &&
+    Array.isArray(row.shape) &&
+    row.shape.every((size) => typeof size === "number")
+  );
+}
+
+export const tensorRows = z.custom<TensorRow[]>(
+  (value) => Array.isArray(value) && value.every(isTensorRow),
+  "expected an array of tensor rows",
+);
+
+export const tensorStatistics: z.ZodMiniType<TensorStatistics> = z.object({
+  name: z.string(),
+  count: number,
+  finite: number,
+  min: number,
+  max: number,
+  mean: number,
+  standardDeviation: number,
+  zeros: number,
+  histogram: z.object({ edges: z.array(number), counts: z.array(number) }),
+});
