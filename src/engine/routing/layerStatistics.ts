@@ -1,0 +1,129 @@
+/**
+ * What one MoE layer did over all profiled tokens. Sums and counts, not means, so that two profiles add up.
+ * Axes: D domains, E experts, H hidden size. Everything is accumulated in float64; padding is never counted.
+ * "Routing weight" is the number that multiplies the expert's output in the model; f_e(x) is the expert's output
+ * without it.
+ */
+export interface LayerStatistics {
+  layer: number;
+  numExperts: number;
+  numExpertsPerToken: number;
+  hiddenSize: number;
+  /** [D] tokens seen. */
+  tokens: Float64Array;
+  /** [D, E] tokens routed to the expert. */
+  frequency: Float64Array;
+  /** [D, E] sum of routing weights g. */
+  routingWeightSum: Float64Array;
+  /** [D, E] sum of ||f_e(x)||_2 over routed tokens (EAN). */
+  outputNormSum: Float64Array;
+  /** [D, E] sum of ||f_e(x)||_2^2. */
+  squaredNormSum: Float64Array;
+  /** [D, E] sum of g ||f_e(x)||_2; divided by the frequency it is REAP (arXiv 2510.13999, eq. 9). */
+  weightedNormSum: Float64Array;
+  /** [D, E] the same with the REAP authors' weights: softmax over all logits, renormalised over the selected experts. */
+  softmaxWeightedNormSum: Float64Array;
+  /** [D, E] sum of g ||f_e(x)||_2 max(1 - cos(x, x + y), 0) (EASY-EP). */
+  easyEpSum: Float64Array;
+  /** [D, E] largest channel of f_e(x), signed; -Infinity where no token was routed. */
+  maxActivation: Float64Array;
+  /** [D, E] largest absolute channel of f_e(x); 0 where no token was routed. */
+  maxAbsoluteActivation: Float64Array;
+  /** [D] sum over tokens of the softmax mass of the selected experts. */
+  selectedMassSum: Float64Array;
+  /** [D] sum over tokens of the smallest selected minus the largest unselected router logit. */
+  topKMarginSum: Float64Array;
+  /** [D] sum over tokens of the entropy of softmax(router logits), nats. */
+  tokenEntropySum: Float64Array;
+  /** [E, H] sum of f_e(x) over routed tokens, all domains. */
+  outputSum: Float64Array;
+  /** [E, E] sum over tokens of z z^T, z the router logits; symmetric. */
+  logitGram: Float64Array;
+  /** [E] sum over tokens of z. */
+  logitSum: Float64Array;
+  /** [E, E] cosine of the experts' weights, where a stage computed it; not a sum over tokens. */
+  weightCosine: Float64Array | null;
+}
+
+/** Arrays of LayerStatistics with the axes they have, in the order they are stored. */
+export const statisticsAxes = {
+  tokens: ["D"],
+  frequency: ["D", "E"],
+  routingWeightSum: ["D", "E"],
+  outputNormSum: ["D", "E"],
+  squaredNormSum: ["D", "E"],
+  weightedNormSum: ["D", "E"],
+  softmaxWeightedNormSum: ["D", "E"],
+  easyEpSum: ["D", "E"],
+  maxActivation: ["D", "E"],
+  maxAbsoluteActivation: ["D", "E"],
+  selectedMassSum: ["D"],
+  topKMarginSum: ["D"],
+  tokenEntropySum: ["D"],
+  outputSum: ["E", "H"],
+  logitGram: ["E", "E"],
+  logitSum: ["E"],
+} as const satisfies Record<string, readonly ("D" | "E" | "H")[]>;
+
+export type StatisticsField = keyof typeof statisticsAxes;
+export const statisticsFields = Object.keys(statisticsAxes) as StatisticsField[];
+
+/** Statistics of a whole model, with what is needed to read them alone. */
+export interface RoutingStatisticsData {
+  /** Folder of the profiled checkpoint, and its fingerprint. */
+  checkpoint: string;
+  fingerprint: string;
+  domainNames: string[];
+  /** Ascending by layer number. */
+  layers: LayerStatistics[];
+}
+
+export interface LayerShape {
+  layer: number;
+  numExperts: number;
+  numExpertsPerToken: number;
+  hiddenSize: number;
+}
+
+/** Zeroed statistics of one layer. */
+export function emptyLayerStatistics(shape: LayerShape, numDomains: number): LayerStatistics {
+  const arrays = Object.fromEntries(
+    statisticsFields.map((field) => [field, new Float64Array(fieldSize(field, shape, numDomains))]),
+  ) as Record<StatisticsField, Float64Array>;
+  arrays.maxActivation.fill(-Infinity);
+  return { ...shape, ...arrays, weightCosine: null };
+}
+
+/** Dimensions of a field's array. */
+export function fieldShape(field: StatisticsField, shape: LayerShape, numDomains: number): number[] {
+  const sizes = { D: numDomains, E: shape.numExperts, H: shape.hiddenSize };
+  return statisticsAxes[field].map((axis) => sizes[axis]);
+}
+
+function fieldSize(field: StatisticsField, shape: LayerShape, numDomains: number): number {
+  return fieldShape(field, shape, numDomains).reduce((product, size) => product * size, 1);
+}
+
+/** A [D, E] (or [D]) field added over domains (or its maximum, for the two maxima). */
+export function overDomains(layer: LayerStatistics, field: StatisticsField): Float64Array {
+  const values = layer[field];
+  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numExperts;
+  const isMaximum = field === "maxActivation" || field === "maxAbsoluteActivation";
+  const total = new Float64Array(columns).fill(isMaximum ? -Infinity : 0);
+  for (let i = 0; i < values.length; i++) {
+    const column = i % columns;
+    total[column] = isMaximum ? Math.max(total[column]!, values[i]!) : total[column]! + values[i]!;
+  }
+  return total;
+}
+
+/** The rows of one domain of a [D, E] or [D] field; a view. */
+export function ofDomain(layer: LayerStatistics, field: StatisticsField, domain: number): Float64Array {
+  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numExperts;
+  return layer[field].subarray(domain * columns, (domain + 1) * columns);
+}
+
+/** Tokens of the layer, all domains. */
+export function tokensOf(layer: LayerStatistics): number {
+  return layer.tokens.reduce((sum, n) => sum + n, 0);
+}

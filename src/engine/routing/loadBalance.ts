@@ -1,0 +1,30 @@
+/**
+ * How evenly a layer's experts are used. `frequency` is [E]: tokens routed to each expert.
+ * Every function gives 0 for a layer without a routed token, except where said.
+ */
+
+/** [E] share of the layer's routed slots that went to each expert; sums to 1. */
+export function utilisation(frequency: Float64Array): Float64Array {
+  const total = frequency.reduce((sum, n) => sum + n, 0);
+  return total > 0 ? frequency.map((n) => n / total) : new Float64Array(frequency.length);
+}
+
+/** Standard deviation over mean of the experts' frequencies (population form, as load-balance papers use). */
+export function coefficientOfVariation(frequency: Float64Array): number {
+  const mean = frequency.reduce((sum, n) => sum + n, 0) / frequency.length;
+  if (mean === 0) return 0;
+  const variance = frequency.reduce((sum, n) => sum + (n - mean) ** 2, 0) / frequency.length;
+  return Math.sqrt(variance) / mean;
+}
+
+/** Entropy of the utilisation over log(E): 1 is even load, 0 one expert for everything. A single expert counts as even. */
+export function normalisedEntropy(frequency: Float64Array): number {
+  if (frequency.length < 2) return 1;
+  const entropy = utilisation(frequency).reduce((sum, share) => sum - (share > 0 ? share * Math.log(share) : 0), 0);
+  return entropy / Math.log(frequency.length);
+}
+
+/** Ids of experts that no token reached, ascending. */
+export function neverUsed(frequency: Float64Array): number[] {
+  return Array.from(frequency.keys()).filter((expert) => frequency[expert] === 0);
+}
