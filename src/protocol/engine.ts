@@ -31,6 +31,8 @@ export interface EngineRequests {
   "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string }) => RunOutcome;
   /** Continues a run folder where it stopped. */
   "run/resume": (p: { runDirectory: string }) => RunOutcome;
+  /** What to do with unfinished runs when the host goes away: end at once (they can be resumed), or finish them first. */
+  "engine/onDisconnect": (p: { behaviour: "exit" | "finish-runs" }) => null;
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[] };
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;

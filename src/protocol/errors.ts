@@ -36,6 +36,7 @@ export const errorCodes = {
   "runtime/provider": "the chosen execution provider is not offered by the installed onnxruntime",
   "runtime/failed": "onnxruntime refused or failed to run a graph",
   "engine/closed": "the engine process ended before it answered",
+  "engine/version": "the engine process speaks another version of the protocol than its host",
   cancelled: "the user cancelled the work",
   internal: "a defect in Reroute",
 } as const;
