@@ -1,0 +1,160 @@
+import { RerouteError, throwIfCancelled } from "../../protocol/errors";
+import { readDocuments } from "./documents";
+import { DomainNames } from "./domainNames";
+import { encodePrefix } from "./encodePrefix";
+import { hashTextFiles } from "./hashTextFiles";
+import type { TokenSequences } from "./sequences";
+import type { Tokenizer } from "./tokenizer";
+
+export interface BuildSequencesOptions {
+  /** A `.jsonl` or `.txt` file, or a folder of `.txt` files. */
+  path: string;
+  tokenizer: Tokenizer;
+  /** Rows of the model's embedding: every id must be smaller. */
+  vocabSize: number;
+  /** Sequences wanted; the first ones in file order. */
+  sequences: number;
+  /** Tokens a sequence, at least 2. */
+  sequenceLength: number;
+  /**
+   * `packed`: documents tokenised in file order, each followed by the end-of-text id, cut every `sequenceLength` tokens; what is
+   * left at the end is dropped. `truncated`: one document a sequence, cut at the length; a shorter one is padded and counted
+   * by `lengths`, one of fewer than 2 tokens is skipped, since it predicts nothing.
+   */
+  packing: "packed" | "truncated";
+  signal?: AbortSignal | undefined;
+}
+
+/** A sequence of one token has no next token to predict. */
+export const minTokensOfSequence = 2;
+/** Beyond this a plan of a run is a mistake: 2^31 tokens are 8 GiB of ids. */
+export const maxTokens = 2 ** 31 - 1;
+
+/**
+ * The first `sequences` sequences of a text, reading no further than needed. Where the text is too short for all of them, those
+ * it has are returned: compare `numSequences` and warn.
+ *
+ * @throws `data/too-few-tokens` when there is not a single sequence, `data/token-out-of-range`, `data/tokenizer`,
+ *   `data/malformed`, `data/not-found`, `arguments/invalid`, `cancelled`
+ */
+export async function buildSequences(options: BuildSequencesOptions): Promise<TokenSequences> {
+  checkArguments(options);
+  const collected = options.packing === "packed" ? await collectPacked(options) : await collectTruncated(options);
+  const { numSequences, tokensFound } = collected;
+  if (numSequences === 0) {
+    const needed = options.packing === "packed" ? options.sequenceLength : minTokensOfSequence;
+    const unit = options.packing === "packed" ? "a sequence" : "a document";
+    throw new RerouteError(
+      "data/too-few-tokens",
+      `${options.path} gives ${tokensFound} tokens, but ${unit} needs ${needed}. Add text or shorten the sequences`,
+    );
+  }
+  const sourceSha256 = await hashTextFiles(options.path, options.signal);
+  const { ids, lengths, domainIds, domainNames } = collected;
+  return { ids, numSequences, sequenceLength: options.sequenceLength, lengths, domainIds, domainNames, sourceSha256 };
+}
+
+type Collected = Omit<TokenSequences, "sourceSha256" | "sequenceLength"> & { tokensFound: number };
+
+async function collectPacked({
+  path,
+  tokenizer,
+  vocabSize,
+  sequences,
+  sequenceLength,
+  signal,
+}: BuildSequencesOptions): Promise<Collected> {
+  const { endOfTextId } = tokenizer;
+  if (endOfTextId === null) {
+    throw new RerouteError(
+      "data/tokenizer",
+      `packing ${path} needs an end-of-text token, but neither tokenizer_config.json nor config.json names one. Set eos_token_id in config.json, or use truncated sequences`,
+    );
+  }
+  const wanted = sequences * sequenceLength;
+  const pieces: { ids: Int32Array; domain: number }[] = [];
+  const domains = new DomainNames();
+  let tokensFound = 0;
+  for await (const { text, domain } of readDocuments(path)) {
+    throwIfCancelled(signal);
+    const ids = encodePrefix(tokenizer, text, wanted - tokensFound);
+    const piece = new Int32Array(ids.length + 1);
+    piece.set(ids);
+    piece[ids.length] = endOfTextId;
+    checkIds(piece, vocabSize, path, tokensFound);
+    pieces.push({ ids: piece, domain: domains.indexOf(domain) });
+    tokensFound += piece.length;
+    if (tokensFound >= wanted) break;
+  }
+
+  const numSequences = Math.min(sequences, Math.floor(tokensFound / sequenceLength));
+  const ids = new Int32Array(numSequences * sequenceLength);
+  const domainIds = new Uint8Array(ids.length);
+  let filled = 0;
+  for (const { ids: piece, domain } of pieces) {
+    const used = Math.min(piece.length, ids.length - filled);
+    ids.set(piece.subarray(0, used), filled);
+    domainIds.fill(domain, filled, filled + used);
+    filled += used;
+  }
+  const lengths = new Int32Array(numSequences).fill(sequenceLength);
+  return { ids, numSequences, lengths, domainIds, domainNames: domains.namesUpTo(domainIds), tokensFound };
+}
+
+async function collectTruncated({
+  path,
+  tokenizer,
+  vocabSize,
+  sequences,
+  sequenceLength,
+  signal,
+}: BuildSequencesOptions): Promise<Collected> {
+  const pieces: { ids: Int32Array; domain: number }[] = [];
+  const domains = new DomainNames();
+  let tokensFound = 0;
+  for await (const { text, domain } of readDocuments(path)) {
+    throwIfCancelled(signal);
+    const ids = encodePrefix(tokenizer, text, sequenceLength).slice(0, sequenceLength);
+    checkIds(ids, vocabSize, path, tokensFound);
+    tokensFound += ids.length;
+    if (ids.length < minTokensOfSequence) continue;
+    pieces.push({ ids, domain: domains.indexOf(domain) });
+    if (pieces.length === sequences) break;
+  }
+
+  const numSequences = pieces.length;
+  // A padded position is never looked at; an id that every vocabulary has keeps embedding lookups in range.
+  const padding = tokenizer.endOfTextId !== null && tokenizer.endOfTextId < vocabSize ? tokenizer.endOfTextId : 0;
+  const ids = new Int32Array(numSequences * sequenceLength).fill(padding);
+  const domainIds = new Uint8Array(ids.length);
+  pieces.forEach((piece, s) => {
+    ids.set(piece.ids, s * sequenceLength);
+    domainIds.fill(piece.domain, s * sequenceLength, (s + 1) * sequenceLength);
+  });
+  const lengths = Int32Array.from(pieces, (piece) => piece.ids.length);
+  return { ids, numSequences, lengths, domainIds, domainNames: domains.namesUpTo(domainIds), tokensFound };
+}
+
+function checkIds(ids: Int32Array, vocabSize: number, path: string, position: number): void {
+  const wrong = ids.findIndex((id) => id >= vocabSize);
+  if (wrong < 0) return;
+  throw new RerouteError(
+    "data/token-out-of-range",
+    `token ${position + wrong} of ${path} has id ${ids[wrong]!}, but the model's vocabulary has ${vocabSize} entries. Does tokenizer.json belong to this checkpoint?`,
+  );
+}
+
+function checkArguments({ sequences, sequenceLength, vocabSize }: BuildSequencesOptions): void {
+  const check = (name: string, value: number, least: number) => {
+    if (Number.isSafeInteger(value) && value >= least) return;
+    throw new RerouteError("arguments/invalid", `${name} is ${value}, expected an integer of at least ${least}`);
+  };
+  check("sequences", sequences, 1);
+  check("sequenceLength", sequenceLength, minTokensOfSequence);
+  check("vocabSize", vocabSize, 1);
+  if (sequences * sequenceLength <= maxTokens) return;
+  throw new RerouteError(
+    "arguments/invalid",
+    `${sequences} sequences of ${sequenceLength} tokens are more than ${maxTokens} tokens in all`,
+  );
+}

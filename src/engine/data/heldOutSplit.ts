@@ -1,0 +1,52 @@
+import { RerouteError } from "../../protocol/errors";
+import { sliceSequences, type TokenSequences } from "./sequences";
+
+/** Sequences to train on, and sequences that are only ever measured. */
+export interface HeldOutSplit {
+  training: TokenSequences;
+  /** Null when nothing is held out. */
+  heldOut: TokenSequences | null;
+}
+
+/** Sequences to hold out beside `trainingCount` training ones: the rounded fraction, at least 1 where it is above 0. */
+export function heldOutCount(trainingCount: number, heldOutFraction: number): number {
+  return heldOutFraction > 0 ? Math.max(1, Math.round(trainingCount * heldOutFraction)) : 0;
+}
+
+/**
+ * Splits sequences in file order. Ask the builder for `trainingCount + heldOutCount(trainingCount, heldOutFraction)` of them:
+ * the held-out ones then lie *behind* the training ones, which stay the same whatever is held out. Where the text is too short
+ * for that, all sequences but the last ones train: `heldOutCount` of the sequences present, never leaving training empty.
+ *
+ * @param heldOutFraction in [0, 1), relative to `trainingCount`
+ * @throws `arguments/invalid` for a fraction outside [0, 1), `data/too-few-tokens` when one sequence would have to be both
+ */
+export function splitHeldOut(all: TokenSequences, trainingCount: number, heldOutFraction: number): HeldOutSplit {
+  if (!(heldOutFraction >= 0 && heldOutFraction < 1)) {
+    throw new RerouteError(
+      "arguments/invalid",
+      `the held-out fraction is ${heldOutFraction}, expected 0 or more and less than 1`,
+    );
+  }
+  const wanted = heldOutCount(trainingCount, heldOutFraction);
+  if (wanted === 0)
+    return { training: sliceSequences(all, 0, Math.min(trainingCount, all.numSequences)), heldOut: null };
+  if (all.numSequences < 2) {
+    throw new RerouteError(
+      "data/too-few-tokens",
+      `the text gives ${all.numSequences} sequence of ${all.sequenceLength} tokens, but training and held-out sequences need at least 2. Add text, shorten the sequences or hold out nothing`,
+    );
+  }
+  const behind = all.numSequences - trainingCount;
+  const training = behind >= wanted ? trainingCount : all.numSequences - carved(all.numSequences, heldOutFraction);
+  return {
+    training: sliceSequences(all, 0, training),
+    heldOut: sliceSequences(all, training, Math.min(all.numSequences, training + wanted)),
+  };
+}
+
+/** Held-out share of `total` sequences such that heldOut = fraction * training. */
+function carved(total: number, heldOutFraction: number): number {
+  const share = Math.round((total * heldOutFraction) / (1 + heldOutFraction));
+  return Math.min(total - 1, Math.max(1, share));
+}

@@ -1,0 +1,194 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import fixture from "../../fixtures/tokenizer.json";
+import { buildSequences, type BuildSequencesOptions } from "../../../src/engine/data/buildSequences";
+import { encodePrefix } from "../../../src/engine/data/encodePrefix";
+import { loadTokenizer, type Tokenizer } from "../../../src/engine/data/tokenizer";
+
+const sample = join(__dirname, "../../../media/sample");
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "reroute-sequences-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** One id a character: its code minus that of "a" plus 1; 0 ends a text. */
+const letters: Tokenizer = {
+  encode: (text) => Int32Array.from(text, (character) => character.charCodeAt(0) - 96),
+  endOfTextId: 0,
+  vocabularyHash: "",
+  vocabularySize: 27,
+};
+
+let files = 0;
+async function build(documents: [string, string?][], options: Partial<BuildSequencesOptions>) {
+  const path = join(folder, `${files++}.jsonl`);
+  await writeFile(path, documents.map(([text, domain]) => JSON.stringify({ text, domain })).join("\n"));
+  return buildSequences({
+    path,
+    tokenizer: letters,
+    vocabSize: 27,
+    sequences: 100,
+    sequenceLength: 4,
+    packing: "packed",
+    ...options,
+  });
+}
+
+test.each(fixture.packed)("packed like the PyTorch reference: $file $sequences x $sequenceLength", async (row) => {
+  const built = await buildSequences({
+    path: join(sample, row.file),
+    tokenizer: await loadTokenizer(join(sample, "checkpoint")),
+    vocabSize: 2048,
+    sequences: row.sequences,
+    sequenceLength: row.sequenceLength,
+    packing: "packed",
+  });
+  expect(built.numSequences).toBe(row.found);
+  expect(createHash("sha256").update(new Uint8Array(built.ids.buffer)).digest("hex")).toBe(row.sha256);
+  const file = createHash("sha256")
+    .update(await readFile(join(sample, row.file)))
+    .digest("hex");
+  expect(built.sourceSha256).toBe(file);
+});
+
+describe("packed", () => {
+  test("separators, domains by token, remainder dropped", async () => {
+    const built = await build(
+      [
+        ["ab", "x"],
+        ["cde", "y"],
+        ["fgh", "z"],
+      ],
+      {},
+    );
+    expect(Array.from(built.ids)).toEqual([1, 2, 0, 3, 4, 5, 0, 6]);
+    expect(Array.from(built.domainIds)).toEqual([0, 0, 0, 1, 1, 1, 1, 2]);
+    expect(built.domainNames).toEqual(["x", "y", "z"]);
+    expect(Array.from(built.lengths)).toEqual([4, 4]);
+  });
+
+  test("a document longer than a sequence goes on in the next", async () => {
+    const built = await build([["abcdefghij"]], { sequences: 2 });
+    expect(Array.from(built.ids)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  test("a domain that only the dropped remainder has is not listed", async () => {
+    expect(
+      (
+        await build(
+          [
+            ["abc", "x"],
+            ["d", "y"],
+          ],
+          {},
+        )
+      ).domainNames,
+    ).toEqual(["x"]);
+  });
+
+  test("reading stops once there is enough", async () => {
+    const path = join(folder, "broken-later.jsonl");
+    await writeFile(path, '{"text":"abc"}\nnot JSON');
+    const options = { path, tokenizer: letters, vocabSize: 27, sequenceLength: 4, packing: "packed" as const };
+    expect((await buildSequences({ ...options, sequences: 1 })).numSequences).toBe(1);
+    await expect(buildSequences({ ...options, sequences: 2 })).rejects.toMatchObject({ code: "data/malformed" });
+  });
+});
+
+describe("truncated", () => {
+  test("cut, padded, short ones skipped", async () => {
+    const built = await build(
+      [
+        ["abcdef", "x"],
+        ["g", "y"],
+        ["hi", "z"],
+      ],
+      { packing: "truncated" },
+    );
+    expect(Array.from(built.ids)).toEqual([1, 2, 3, 4, 8, 9, 0, 0]);
+    expect(Array.from(built.lengths)).toEqual([4, 2]);
+    expect(built.domainNames).toEqual(["x", "z"]);
+    expect(Array.from(built.domainIds)).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+  });
+
+  test("needs no end-of-text token; padding stays inside the vocabulary", async () => {
+    const built = await build([["ab"]], {
+      packing: "truncated",
+      tokenizer: { ...letters, endOfTextId: 99 },
+      vocabSize: 27,
+    });
+    expect(Array.from(built.ids)).toEqual([1, 2, 0, 0]);
+    expect(
+      (await build([["ab"]], { packing: "truncated", tokenizer: { ...letters, endOfTextId: null } })).numSequences,
+    ).toBe(1);
+  });
+});
+
+test("the 256th and later domains are counted together", async () => {
+  const documents = Array.from({ length: 300 }, (_, i): [string, string] => ["abc", `domain ${i}`]);
+  const built = await build(documents, { sequences: 300 });
+  expect(built.domainNames).toHaveLength(256);
+  expect(built.domainNames[255]).toBe("other");
+  expect([...built.domainIds].filter((id) => id === 255)).toHaveLength(45 * 4);
+  const withOther = await build([["abc", "other"], ...documents], { sequences: 301 });
+  expect(withOther.domainNames).toHaveLength(255);
+  expect([...withOther.domainIds].filter((id) => id === 0)).toHaveLength((1 + 46) * 4);
+});
+
+test.each<[string, [string, string?][], Partial<BuildSequencesOptions>, string, RegExp]>([
+  ["no text", [], {}, "data/too-few-tokens", /gives 0 tokens, but a sequence needs 4/],
+  ["too short to pack", [["ab"]], {}, "data/too-few-tokens", /gives 3 tokens, but a sequence needs 4/],
+  [
+    "no document of two tokens",
+    [["a"], ["b"]],
+    { packing: "truncated" },
+    "data/too-few-tokens",
+    /gives 2 tokens, but a document needs 2/,
+  ],
+  [
+    "id beyond the vocabulary",
+    [["ab"], ["cz"]],
+    { vocabSize: 26 },
+    "data/token-out-of-range",
+    /token 4 of .* has id 26, .* 26 entries/,
+  ],
+  [
+    "end of text beyond the vocabulary",
+    [["abc"]],
+    { tokenizer: { ...letters, endOfTextId: 27 } },
+    "data/token-out-of-range",
+    /has id 27/,
+  ],
+  [
+    "no end of text",
+    [["abc"]],
+    { tokenizer: { ...letters, endOfTextId: null } },
+    "data/tokenizer",
+    /needs an end-of-text token/,
+  ],
+  ["length 1", [["abc"]], { sequenceLength: 1 }, "arguments/invalid", /sequenceLength is 1, expected/],
+  ["no sequences", [["abc"]], { sequences: 0 }, "arguments/invalid", /sequences is 0/],
+  ["more than fits", [["abc"]], { sequences: 2 ** 30 }, "arguments/invalid", /more than 2147483647 tokens/],
+  ["cancelled", [["abc"]], { signal: AbortSignal.abort() }, "cancelled", /cancelled/],
+])("refused: %s", async (_, documents, options, code, message) => {
+  await expect(build(documents, options)).rejects.toMatchObject({
+    code,
+    message: expect.stringMatching(message) as string,
+  });
+});
+
+test("the beginning of a long text gives the ids of the whole", async () => {
+  const tokenizer = await loadTokenizer(join(sample, "checkpoint"));
+  const words = (await readFile(join(sample, "evaluation.jsonl"), "utf8")).slice(0, 140_000);
+  const text = words.repeat(9);
+  let characters = 0;
+  const counting: Tokenizer = { ...tokenizer, encode: (part) => ((characters += part.length), tokenizer.encode(part)) };
+  const whole = tokenizer.encode(text);
+  expect(encodePrefix(counting, text, 300_000)).toEqual(whole.slice(0, 300_000));
+  expect(characters).toBe(2 ** 20);
+  expect(encodePrefix(tokenizer, text, whole.length)).toEqual(whole);
+});
