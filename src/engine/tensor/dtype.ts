@@ -25,7 +25,17 @@ export function isDType(value: unknown): value is DType {
   return typeof value === "string" && Object.hasOwn(dtypeBits, value);
 }
 
+/** True for dtypes whose stored codes are numbers with a fraction (as opposed to integers and booleans). */
+export function isFloat(dtype: DType): boolean {
+  return dtype.startsWith("F") || dtype === "BF16";
+}
+
 /** Elements of a tensor; 1 for a scalar. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Stored bytes of a tensor. A fraction means that the shape cannot be stored: an odd number of F4 values. */
+export function byteLengthOf(dtype: DType, shape: readonly number[]): number {
+  return (elementCount(shape) * dtypeBits[dtype]) / 8;
 }

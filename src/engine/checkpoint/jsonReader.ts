@@ -1,0 +1,187 @@
+import { maxJsonDepth } from "./limits";
+import { quote } from "./quote";
+
+export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
+
+/**
+ * Reads JSON from untrusted bytes token by token, so that a caller takes only what its file format allows and stops at
+ * the first surprise. `JSON.parse` would build the whole value first: a header of 100 MB of brackets takes gigabytes,
+ * and it hides duplicate keys. `fail` gets what is wrong and where, and throws.
+ */
+export class JsonReader {
+  private position = 0;
+  private readonly bytes: Buffer;
+
+  constructor(
+    bytes: Uint8Array,
+    private readonly fail: (problem: string) => never,
+  ) {
+    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.position = 3;
+  }
+
+  /** Calls `onKey` for every key of the object that starts here; it must read the key's value. */
+  readObject(onKey: (key: string) => void): void {
+    this.expect(0x7b);
+    if (this.peek() === 0x7d) {
+      this.position++;
+      return;
+    }
+    for (;;) {
+      const key = this.readString();
+      this.expect(0x3a);
+      onKey(key);
+      if (this.peek() !== 0x2c) break;
+      this.position++;
+    }
+    this.expect(0x7d);
+  }
+
+  /** Calls `onItem` for every item of the array that starts here; it must read the item. */
+  readArray(onItem: () => void): void {
+    this.expect(0x5b);
+    if (this.peek() === 0x5d) {
+      this.position++;
+      return;
+    }
+    for (;;) {
+      onItem();
+      if (this.peek() !== 0x2c) break;
+      this.position++;
+    }
+    this.expect(0x5d);
+  }
+
+  readString(): string {
+    this.expect(0x22);
+    const start = this.position;
+    let plain = true;
+    for (let i = start; i < this.bytes.length; i++) {
+      const byte = this.bytes[i]!;
+      if (byte === 0x22) {
+        this.position = i + 1;
+        return plain ? this.bytes.toString("latin1", start, i) : this.unescape(start, i);
+      }
+      if (byte < 0x20) return this.failAt(i, "an unescaped control character in a string");
+      if (byte === 0x5c) i++;
+      if (byte === 0x5c || byte >= 0x80) plain = false;
+    }
+    return this.failAt(start - 1, "a string without an end");
+  }
+
+  /** A whole number from 0 to 2^53 - 1, written with digits only. */
+  readCount(what: string): number {
+    const text = this.readNumberText();
+    const value = Number(text);
+    if (!/^(0|[1-9]\d*)$/.test(text) || !Number.isSafeInteger(value)) {
+      return this.fail(`${what} is ${quote(text)}, expected a whole number from 0 to 2^53 - 1`);
+    }
+    return value;
+  }
+
+  /** Any value. Objects have no prototype; a repeated key keeps its last value, as in Python and JSON.parse. */
+  readValue(depth = 0): JsonValue {
+    if (depth > maxJsonDepth) return this.failAt(this.position, `more than ${maxJsonDepth} nested values`);
+    switch (this.peek()) {
+      case 0x7b: {
+        const object = Object.create(null) as { [key: string]: JsonValue };
+        this.readObject((key) => (object[key] = this.readValue(depth + 1)));
+        return object;
+      }
+      case 0x5b: {
+        const array: JsonValue[] = [];
+        this.readArray(() => array.push(this.readValue(depth + 1)));
+        return array;
+      }
+      case 0x22:
+        return this.readString();
+      default:
+        return this.readLiteral();
+    }
+  }
+
+  /** Reads a value and forgets it. */
+  skipValue(depth = 0): void {
+    if (depth > maxJsonDepth) this.failAt(this.position, `more than ${maxJsonDepth} nested values`);
+    const first = this.peek();
+    if (first === 0x7b) this.readObject(() => this.skipValue(depth + 1));
+    else if (first === 0x5b) this.readArray(() => this.skipValue(depth + 1));
+    else if (first === 0x22) this.readString();
+    else this.readLiteral();
+  }
+
+  /** Fails unless only white space is left. */
+  readEnd(): void {
+    if (this.peek() !== undefined) this.failAt(this.position, "text after the end of the JSON value");
+  }
+
+  /** The next byte that is not white space, not taken. */
+  peek(): number | undefined {
+    for (; this.position < this.bytes.length; this.position++) {
+      const byte = this.bytes[this.position]!;
+      if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return byte;
+    }
+    return undefined;
+  }
+
+  private expect(byte: number): void {
+    const found = this.peek();
+    if (found !== byte) {
+      const shown = found === undefined ? "the end" : quote(String.fromCharCode(found));
+      this.failAt(this.position, `${shown} where ${quote(String.fromCharCode(byte))} was expected`);
+    }
+    this.position++;
+  }
+
+  private unescape(start: number, end: number): string {
+    let text: string;
+    try {
+      const raw = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(this.bytes.subarray(start, end));
+      text = JSON.parse(`"${raw}"`) as string;
+    } catch {
+      return this.failAt(start, "a string with a wrong escape or invalid UTF-8");
+    }
+    // Half a surrogate pair has no UTF-8 form: two such names would become one when written.
+    return /\p{Surrogate}/u.test(text) ? this.failAt(start, "half a surrogate pair in a string") : text;
+  }
+
+  /** Python writes NaN and Infinity into config files; they are read as numbers. */
+  private readLiteral(): JsonValue {
+    const text = this.readNumberText();
+    switch (text) {
+      case "true":
+        return true;
+      case "false":
+        return false;
+      case "null":
+        return null;
+      case "NaN":
+        return NaN;
+      case "Infinity":
+        return Infinity;
+      case "-Infinity":
+        return -Infinity;
+    }
+    if (/^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return Number(text);
+    return this.failAt(this.position - text.length, `${quote(text)} where a value was expected`);
+  }
+
+  /** Everything up to the next delimiter. */
+  private readNumberText(): string {
+    if (this.peek() === undefined) return this.failAt(this.position, "the end where a value was expected");
+    const start = this.position;
+    let end = start;
+    for (; end < this.bytes.length; end++) {
+      const b = this.bytes[end]!;
+      if (b === 0x2c || b === 0x7d || b === 0x5d || b === 0x3a || b === 0x22 || b === 0x7b || b === 0x5b || b <= 0x20)
+        break;
+      if (end - start > 400) return this.failAt(start, "a number or word of more than 400 characters");
+    }
+    this.position = end;
+    return this.bytes.toString("latin1", start, end);
+  }
+
+  private failAt(position: number, problem: string): never {
+    return this.fail(`${problem}, at byte ${position}`);
+  }
+}

@@ -1,0 +1,113 @@
+import { RerouteError } from "../../protocol/errors";
+import { dtypeBits, elementCount } from "../tensor/dtype";
+import { decodeFloats } from "../tensor/floatCodec";
+import type { TensorEntry } from "./checkpoint";
+import { quote } from "./quote";
+import { withShardFile } from "./shardFile";
+import { readInto } from "./smallFile";
+
+/** Elements of a tensor in stored (row-major) order. */
+export interface ElementRange {
+  /** First element; 0 by default. */
+  offset?: number;
+  /** Number of elements; to the end by default. */
+  count?: number;
+}
+
+/** Bytes decoded at a time, so that a narrow tensor is not in memory twice. */
+const chunkBytes = 8 * 2 ** 20;
+
+/**
+ * Stored bytes of a tensor, or of `range.byteLength` bytes from its byte `range.byteOffset` on.
+ *
+ * @throws RerouteError checkpoint/truncated, /changed, /not-found; arguments/invalid for a range outside the tensor
+ */
+export async function readTensorBytes(
+  entry: TensorEntry,
+  range?: { byteOffset?: number; byteLength?: number },
+): Promise<Uint8Array> {
+  const byteOffset = range?.byteOffset ?? 0;
+  const byteLength = range?.byteLength ?? entry.byteLength - byteOffset;
+  checkRange(entry, byteOffset, byteLength, entry.byteLength, "bytes");
+  return withShardFile(entry.shard, (read) => read(entry.byteOffset + byteOffset, byteLength));
+}
+
+/**
+ * A tensor, or `range.count` of its elements from `range.offset` on, as float32. 64-bit values are rounded; F8 and F4
+ * codes become the numbers they stand for, without any block scale.
+ *
+ * @throws RerouteError checkpoint/truncated, /changed, /not-found; arguments/invalid for a range outside the tensor
+ */
+export async function readFloat32(entry: TensorEntry, range?: ElementRange): Promise<Float32Array> {
+  const { byteOffset, count, bits } = bytesOfRange(entry, range);
+  const values = new Float32Array(count);
+  await withShardFile(entry.shard, async (read, file) => {
+    const position = entry.byteOffset + byteOffset;
+    if (entry.dtype === "F32") {
+      return readInto(file, entry.shard.realPath, position, new Uint8Array(values.buffer));
+    }
+    const elementsPerChunk = (chunkBytes * 8) / bits;
+    for (let done = 0; done < count; done += elementsPerChunk) {
+      const length = (Math.min(elementsPerChunk, count - done) * bits) / 8;
+      values.set(decodeFloats(await read(position + (done * bits) / 8, length), entry.dtype), done);
+    }
+  });
+  return values;
+}
+
+/**
+ * An I64 tensor as numbers, for ids and counts.
+ *
+ * @throws RerouteError as readFloat32; checkpoint/unsupported-dtype for other dtypes; checkpoint/malformed for a value
+ *   beyond 2^53 - 1
+ */
+export async function readInt64AsNumbers(entry: TensorEntry, range?: ElementRange): Promise<Float64Array> {
+  if (entry.dtype !== "I64") {
+    throw new RerouteError(
+      "checkpoint/unsupported-dtype",
+      `tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is ${entry.dtype}, expected I64`,
+    );
+  }
+  const { byteOffset, count } = bytesOfRange(entry, range);
+  const bytes = await readTensorBytes(entry, { byteOffset, byteLength: count * 8 });
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return Float64Array.from({ length: count }, (_, i) => {
+    const value = Number(view.getBigInt64(i * 8, true));
+    if (Number.isSafeInteger(value)) return value;
+    throw new RerouteError(
+      "checkpoint/malformed",
+      `element ${i} of tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is ${value}, beyond 2^53 - 1`,
+    );
+  });
+}
+
+function bytesOfRange(entry: TensorEntry, range: ElementRange | undefined) {
+  const elements = elementCount(entry.shape);
+  const offset = range?.offset ?? 0;
+  const count = range?.count ?? elements - offset;
+  checkRange(entry, offset, count, elements, "elements");
+  const bits = dtypeBits[entry.dtype];
+  if ((offset * bits) % 8 !== 0 || (count * bits) % 8 !== 0) {
+    throw new RerouteError(
+      "arguments/invalid",
+      `elements ${offset} to ${offset + count} of tensor ${quote(entry.name)} (${entry.dtype}) begin or end inside a byte`,
+    );
+  }
+  return { byteOffset: (offset * bits) / 8, count, bits };
+}
+
+function checkRange(entry: TensorEntry, offset: number, count: number, limit: number, unit: string): void {
+  if (
+    Number.isSafeInteger(offset) &&
+    Number.isSafeInteger(count) &&
+    offset >= 0 &&
+    count >= 0 &&
+    offset + count <= limit
+  ) {
+    return;
+  }
+  throw new RerouteError(
+    "arguments/invalid",
+    `${unit} ${offset} to ${offset + count} of tensor ${quote(entry.name)} were asked for, it has ${limit}`,
+  );
+}
