@@ -145,7 +145,14 @@ export type RotaryScaling =
       highFreqFactor: number;
       originalMaxPositionEmbeddings: number;
     }
-  | { type: "longrope"; shortFactor: number[]; longFactor: number[]; originalMaxPositionEmbeddings: number; attentionFactorShort: number; attentionFactorLong: number };
+  | {
+      type: "longrope";
+      shortFactor: number[];
+      longFactor: number[];
+      originalMaxPositionEmbeddings: number;
+      attentionFactorShort: number;
+      attentionFactorLong: number;
+    };
 
 export type Activation = "silu" | "gelu" | "gelu-tanh";
 

@@ -1,0 +1,92 @@
+import { malformed, readInt, readIntList, unsupported, type Config, type Key } from "./config";
+import type { JsonObject } from "./family";
+
+/** Well above any real model (512 experts), small enough that a crafted config cannot exhaust memory. */
+export const maxExperts = 65_536;
+
+/** How many experts a layer has, how many a token uses, and the map of a merged checkpoint that keeps all router rows. */
+export interface ExpertCount {
+  /** Experts with weights. */
+  numExperts: number;
+  /** Rows of the router: more than `numExperts` where several share one expert. */
+  numLogicalExperts: number;
+  numExpertsPerToken: number;
+  logicalToPhysical: number[] | null;
+  because: string;
+}
+
+export interface ExpertCountKeys {
+  /** All spellings, the family's own first. */
+  numExperts: readonly [string, ...string[]];
+  numExpertsPerToken: Key;
+  defaults: { numExperts: number; numExpertsPerToken: number };
+}
+
+/** @throws RerouteError `checkpoint/malformed`, `model/unsupported-option`. */
+export function readExpertCount(config: Config, layer: number, numLayers: number, keys: ExpertCountKeys): ExpertCount {
+  const numExpertsPerToken = readInt(config, keys.numExpertsPerToken, {
+    min: 1,
+    max: maxExperts,
+    default: keys.defaults.numExpertsPerToken,
+  });
+  const configured = readInt(config, keys.numExperts, { min: 0, max: maxExperts, default: keys.defaults.numExperts });
+  return expertCount(config, layer, numLayers, { configured, numExpertsPerToken, key: keys.numExperts[0] });
+}
+
+/** As readExpertCount, for numbers already read (Hunyuan reads them by layer). */
+export function expertCount(
+  config: Config,
+  layer: number,
+  numLayers: number,
+  numbers: { configured: number; numExpertsPerToken: number; key: string },
+): ExpertCount {
+  const { configured, numExpertsPerToken, key } = numbers;
+  const map = readLogicalMap(config, layer, numLayers);
+  const numLogicalExperts = map?.length ?? configured;
+  if (numExpertsPerToken > numLogicalExperts) {
+    throw unsupported("num_experts_per_tok", numExpertsPerToken, `at most ${key} = ${numLogicalExperts}`);
+  }
+  if (map === null) {
+    const because = `${key} = ${configured}`;
+    return { numExperts: configured, numLogicalExperts, numExpertsPerToken, logicalToPhysical: null, because };
+  }
+  const physical = readInt(config, "physical_num_experts", { min: 1, max: maxExperts });
+  if (map.some((expert) => expert >= physical)) {
+    throw malformed("expert_id_mapping", map, `ids below physical_num_experts = ${physical}`);
+  }
+  const because = `logical_num_experts = ${numLogicalExperts}, physical_num_experts = ${physical}`;
+  return { numExperts: physical, numLogicalExperts, numExpertsPerToken, logicalToPhysical: map, because };
+}
+
+/**
+ * The physical expert of each logical one, in checkpoints that merging wrote with all router rows kept (the layout of
+ * the post-compression adjustment code, arXiv 2609.06076): `expert_id_mapping` is a list with one list (or null, for a
+ * dense layer) for each layer.
+ */
+function readLogicalMap(config: Config, layer: number, numLayers: number): number[] | null {
+  const found = Object.hasOwn(config, "expert_id_mapping") ? config["expert_id_mapping"] : null;
+  if (found === null || found === undefined) return null;
+  if (!Array.isArray(found) || found.length !== numLayers) {
+    throw malformed("expert_id_mapping", found, `a list with an entry for each of the ${numLayers} layers`);
+  }
+  const map = readIntList({ expert_id_mapping: found[layer] as unknown }, "expert_id_mapping", {
+    min: 0,
+    max: maxExperts,
+  });
+  const logical = readInt(config, "logical_num_experts", { min: 1, max: maxExperts });
+  if (map?.length !== logical) {
+    throw malformed("expert_id_mapping", map, `logical_num_experts = ${logical} ids for layer ${layer}`);
+  }
+  return map;
+}
+
+/** Every spelling of the number of experts that any loader of the supported families reads. */
+const spellings = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"] as const;
+
+/** Writes the number of experts under the family's own spellings, and under any other that the config already has. */
+export function writeNumExperts(config: JsonObject, numExperts: number, own: readonly string[]): JsonObject {
+  const written = { ...config };
+  for (const key of own) written[key] = numExperts;
+  for (const key of spellings) if (Object.hasOwn(config, key) && config[key] !== null) written[key] = numExperts;
+  return written;
+}

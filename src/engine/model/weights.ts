@@ -1,0 +1,168 @@
+import { RerouteError } from "../../protocol/errors";
+import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
+import { isDType } from "../tensor/dtype";
+import { readIntList, readObject, readString, unsupported, type Config } from "./config";
+import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
+
+/** dtypes that become float32 by themselves; the 8-bit ones need scales. */
+const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
+
+/**
+ * Finds a model's tensors by name, checks their shapes and remembers which were used. Shapes come from config.json, so
+ * a mismatch says that config and weights do not belong together.
+ */
+export class Weights {
+  readonly #tensors: ReadonlyMap<string, TensorEntry>;
+  readonly #used = new Set<string>();
+  readonly #blockSize: readonly [number, number] | null;
+
+  /** @throws RerouteError `model/unsupported-option` for a quantisation that Reroute does not read. */
+  constructor(checkpoint: Checkpoint) {
+    this.#tensors = checkpoint.tensors;
+    this.#blockSize = readBlockSize(checkpoint.config);
+  }
+
+  has(name: string): boolean {
+    return this.#tensors.has(name);
+  }
+
+  /** The first of the names that the checkpoint has; the first of all where it has none (so that errors name it). */
+  firstOf(...names: [string, ...string[]]): string {
+    return names.find((name) => this.has(name)) ?? names[0];
+  }
+
+  /**
+   * The whole of a tensor.
+   * @param because what in config.json implies the shape, for the message.
+   * @throws RerouteError `checkpoint/missing-tensor`, `checkpoint/shape-mismatch`, `checkpoint/unsupported-dtype`.
+   */
+  view(name: string, shape: readonly number[], because: string): WeightView {
+    const entry = this.entry(name, shape, because);
+    const quantisation = this.#quantisation(entry, shape, because);
+    return {
+      tensor: name,
+      offset: 0,
+      shape: [...shape],
+      dtype: entry.dtype,
+      ...(quantisation ? { quantisation } : {}),
+    };
+  }
+
+  /** A tensor's entry after its name and shape were checked; its dtype is not. */
+  entry(name: string, shape: readonly number[], because: string): TensorEntry {
+    const entry = this.#tensors.get(name);
+    if (entry === undefined) {
+      throw new RerouteError(
+        "checkpoint/missing-tensor",
+        `cannot find tensor "${name}" in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
+      );
+    }
+    if (entry.shape.length !== shape.length || entry.shape.some((size, axis) => size !== shape[axis])) {
+      throw new RerouteError(
+        "checkpoint/shape-mismatch",
+        `tensor "${name}" in ${entry.shard.name} has shape [${entry.shape.join(", ")}], config.json implies ` +
+          `[${shape.join(", ")}] (${because}). Is this checkpoint already pruned?`,
+      );
+    }
+    this.#used.add(name);
+    return entry;
+  }
+
+  /** One slice along the first axis of a stored tensor: `shape` elements from `index * stride` on. */
+  slice(entry: TensorEntry, offset: number, shape: readonly number[]): WeightView {
+    this.#refuseUnscaled(entry);
+    return { tensor: entry.name, offset, shape: [...shape], dtype: entry.dtype };
+  }
+
+  linear(
+    prefix: string,
+    inputs: number,
+    outputs: number,
+    options: { bias: boolean; because: string },
+  ): LinearDescription {
+    return {
+      weight: this.view(`${prefix}.weight`, [outputs, inputs], options.because),
+      bias: options.bias ? this.view(`${prefix}.bias`, [outputs], options.because) : null,
+      layout: "out-in",
+    };
+  }
+
+  rmsNorm(prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
+    return { kind: "rms", weight: this.view(`${prefix}.weight`, [size], because), bias: null, epsilon };
+  }
+
+  layerNorm(prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
+    return {
+      kind: "layer",
+      weight: this.view(`${prefix}.weight`, [size], because),
+      bias: this.view(`${prefix}.bias`, [size], because),
+      epsilon,
+    };
+  }
+
+  /** Tensors of the checkpoint that no view named, in file order. */
+  unused(): string[] {
+    return [...this.#tensors.keys()].filter((name) => !this.#used.has(name));
+  }
+
+  #quantisation(entry: TensorEntry, shape: readonly number[], because: string): BlockQuantisation | undefined {
+    if (plainDtypes.includes(entry.dtype)) return undefined;
+    const scaleName = `${entry.name}_scale_inv`;
+    const [rows, columns] = shape;
+    if (
+      entry.dtype !== "F8_E4M3" ||
+      rows === undefined ||
+      columns === undefined ||
+      shape.length !== 2 ||
+      !this.has(scaleName)
+    ) {
+      throw unreadable(entry);
+    }
+    if (this.#blockSize === null) throw unsupported("quantization_config.weight_block_size", null, "[rows, columns]");
+    const [blockRows, blockColumns] = this.#blockSize;
+    const scales = this.entry(scaleName, [Math.ceil(rows / blockRows), Math.ceil(columns / blockColumns)], because);
+    this.#refuseUnscaled(scales);
+    return {
+      kind: "f8-block",
+      scales: { tensor: scales.name, offset: 0, shape: scales.shape, dtype: scales.dtype },
+      blockRows,
+      blockColumns,
+    };
+  }
+
+  #refuseUnscaled(entry: TensorEntry): void {
+    if (!isDType(entry.dtype) || !plainDtypes.includes(entry.dtype)) throw unreadable(entry);
+  }
+}
+
+function unreadable(entry: TensorEntry): RerouteError {
+  return new RerouteError(
+    "checkpoint/unsupported-dtype",
+    `tensor "${entry.name}" in ${entry.shard.name} is stored as ${entry.dtype}; Reroute reads ${plainDtypes.join(", ")}, and F8_E4M3 with ` +
+      `block scales "${entry.name}_scale_inv". Convert the checkpoint to BF16`,
+  );
+}
+
+/**
+ * Rows and columns that share one scale of an F8 checkpoint (DeepSeek-V3 and its kin).
+ * @throws RerouteError `model/unsupported-option`.
+ */
+function readBlockSize(config: Config): readonly [number, number] | null {
+  const quantisation = readObject(config, "quantization_config");
+  if (quantisation === null) return null;
+  const method = readString(quantisation, "quant_method");
+  if (method !== "fp8" && method !== "mxfp4")
+    throw unsupported("quantization_config.quant_method", method, "fp8, mxfp4");
+  if (method === "mxfp4") return null;
+  const scheme = readString(quantisation, "activation_scheme");
+  // A static scheme also rounds activations with stored scales; the numbers would differ from the model's own.
+  if (scheme !== null && scheme !== "dynamic")
+    throw unsupported("quantization_config.activation_scheme", scheme, "dynamic");
+  const size = readIntList(quantisation, "weight_block_size", { min: 1 });
+  if (size === null) return null;
+  const [rows, columns] = size;
+  if (rows === undefined || columns === undefined || size.length !== 2) {
+    throw unsupported("quantization_config.weight_block_size", size, "two integers");
+  }
+  return [rows, columns];
+}
