@@ -1,0 +1,74 @@
+import { RerouteError } from "../../../protocol/errors";
+import type { MoeDescription } from "../../model/description";
+
+/**
+ * How many experts of a layer stay. `keep` up to 1 is a share, rounded to the nearest count (to the nearest count per
+ * group where routing is limited to groups); above 1 it is a count.
+ * @throws RerouteError `plan/invalid` where the router could not select its top-k afterwards, or groups would differ.
+ */
+export function keptCount(keep: number, layer: number, moe: MoeDescription): number {
+  const { numExperts, numExpertsPerToken } = moe;
+  const groups = groupsOf(moe);
+  const isShare = keep <= 1;
+  if (!isShare && !Number.isInteger(keep)) {
+    throw invalid(`keep is ${keep}: give a share up to 1 or a whole number of experts`);
+  }
+  const kept = isShare ? Math.round((numExperts / groups) * keep) * groups : keep;
+  const wanted = isShare ? `keep ${keep} leaves ${kept} of ${numExperts} experts` : `keep asks for ${kept} experts`;
+  if (kept > numExperts) {
+    throw invalid(`${wanted}, but layer ${layer} has only ${numExperts}; use a count up to ${numExperts} or a share`);
+  }
+  if (kept < numExpertsPerToken) {
+    throw invalid(
+      `${wanted} in layer ${layer}, but its router selects ${numExpertsPerToken} a token; keep at least ${smallest(moe)} ` +
+        `(${(smallest(moe) / numExperts).toFixed(3)})`,
+    );
+  }
+  if (kept % groups !== 0) {
+    throw invalid(
+      `${wanted} in layer ${layer}, but its router chooses among ${groups} equal groups; use a multiple of ${groups}`,
+    );
+  }
+  assertGroupsWork(kept, layer, moe);
+  return kept;
+}
+
+/** Number of groups the router chooses among; 1 without group limits. */
+export function groupsOf({ routing }: MoeDescription): number {
+  return routing.kind === "sparse-mixer" ? 1 : (routing.groups?.numGroups ?? 1);
+}
+
+/**
+ * Group-limited routing needs enough experts in each group: two where a group's score is the sum of its best two, and
+ * together the chosen groups must hold the top-k.
+ * @throws RerouteError `plan/invalid`
+ */
+export function assertGroupsWork(kept: number, layer: number, moe: MoeDescription): void {
+  const limit = moe.routing.kind === "sparse-mixer" ? null : moe.routing.groups;
+  if (!limit || limit.numGroups === 1) return;
+  const perGroup = kept / limit.numGroups;
+  if (limit.score === "sum-of-two" && perGroup < 2) {
+    throw invalid(
+      `${kept} experts leave ${perGroup} in each of the ${limit.numGroups} groups of layer ${layer}, but a group's score is ` +
+        `the sum of its best two; keep at least ${2 * limit.numGroups}`,
+    );
+  }
+  if (limit.topGroups * perGroup < moe.numExpertsPerToken) {
+    throw invalid(
+      `${kept} experts leave ${perGroup} in each group of layer ${layer}; the router looks at ${limit.topGroups} groups and ` +
+        `selects ${moe.numExpertsPerToken} experts; keep at least ${smallest(moe)}`,
+    );
+  }
+}
+
+/** The smallest number of experts that the layer's routing works with. */
+function smallest(moe: MoeDescription): number {
+  const limit = moe.routing.kind === "sparse-mixer" ? null : moe.routing.groups;
+  if (!limit || limit.numGroups === 1) return moe.numExpertsPerToken;
+  const perGroup = Math.ceil(moe.numExpertsPerToken / limit.topGroups);
+  return limit.numGroups * Math.max(perGroup, limit.score === "sum-of-two" ? 2 : 1);
+}
+
+function invalid(message: string): RerouteError {
+  return new RerouteError("plan/invalid", message);
+}

@@ -1,0 +1,126 @@
+import { RerouteError } from "../../../protocol/errors";
+import { planSchema, type CompressionPlan, type PruningPlan } from "../../../protocol/plan";
+import type { ModelDescription, MoeDescription } from "../../model/description";
+import { assertGroupsWork, groupsOf } from "./keptCount";
+import { moeLayers } from "./moeLayers";
+
+/**
+ * Reads a plan from JSON text.
+ * @param source where the text comes from, for messages
+ * @throws RerouteError `plan/invalid`
+ */
+export function parsePlan(text: string, source: string): CompressionPlan {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`The plan ${source} is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = planSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw invalid(
+    `The plan ${source} does not follow its schema at ${issue.path.join(".") || "its top"}: ${issue.message}`,
+  );
+}
+
+/**
+ * Refuses every plan that cannot be applied to this model, before any work.
+ * @throws RerouteError `plan/invalid`
+ */
+export function validatePlan(plan: CompressionPlan, description: ModelDescription, fingerprint: string): void {
+  if (plan.teacherFingerprint !== undefined && plan.teacherFingerprint !== fingerprint) {
+    throw invalid(
+      `The plan was made for a checkpoint with fingerprint ${plan.teacherFingerprint.slice(0, 12)}, this one has ` +
+        `${fingerprint.slice(0, 12)}; make a plan for this checkpoint, or remove teacherFingerprint from a plan you know to fit`,
+    );
+  }
+  const layers = moeLayers(description);
+  for (const key of Object.keys(plan.layers)) {
+    if (!layers.some(({ layer }) => String(layer) === key)) {
+      throw invalid(
+        `The plan names layer ${key}, which is no MoE layer of this checkpoint (those are ${ranges(layers.map((l) => l.layer))})`,
+      );
+    }
+  }
+  const missing = layers.filter(({ layer }) => !Object.hasOwn(plan.layers, String(layer))).map(({ layer }) => layer);
+  if (missing.length > 0) {
+    throw invalid(
+      `The plan says nothing about the MoE layers ${ranges(missing)}; list every MoE layer, with all experts where none leaves`,
+    );
+  }
+  if (plan.paradigm !== "pruning") {
+    throw invalid(`The plan is a ${plan.paradigm} plan; this version applies pruning plans only`);
+  }
+  for (const { layer, moe } of layers) validatePrunedLayer(plan, layer, moe);
+  assertUniform(plan);
+}
+
+function validatePrunedLayer(plan: PruningPlan, layer: number, moe: MoeDescription): void {
+  const { kept, replaceByConstant } = plan.layers[String(layer)]!;
+  if (replaceByConstant)
+    throw invalid(`The plan replaces experts of layer ${layer} by constants; this version only drops experts`);
+  if (moe.logicalToPhysical) {
+    throw invalid(
+      `Layer ${layer} is already merged with a logical-to-physical map; pruning it further is not supported`,
+    );
+  }
+  kept.forEach((expert, i) => {
+    if (expert >= moe.numExperts) {
+      throw invalid(`The plan keeps expert ${expert} of layer ${layer}, which has experts 0 to ${moe.numExperts - 1}`);
+    }
+    if (i > 0 && expert <= kept[i - 1]!) {
+      throw invalid(
+        `The plan lists experts ${kept[i - 1]!}, ${expert} of layer ${layer} in this order; list each kept expert once, ascending`,
+      );
+    }
+  });
+  if (kept.length < moe.numExpertsPerToken) {
+    throw invalid(
+      `The plan keeps ${kept.length} experts of layer ${layer}, but its router selects ${moe.numExpertsPerToken} a token`,
+    );
+  }
+  validateGroups(kept, layer, moe);
+}
+
+function validateGroups(kept: number[], layer: number, moe: MoeDescription): void {
+  const groups = groupsOf(moe);
+  if (groups === 1) return;
+  const size = moe.numExperts / groups;
+  const counts = Array.from(
+    { length: groups },
+    (_, g) => kept.filter((expert) => Math.floor(expert / size) === g).length,
+  );
+  if (counts.some((count) => count !== counts[0])) {
+    throw invalid(
+      `The plan keeps ${counts.join(", ")} experts in the ${groups} routing groups of layer ${layer} (${size} experts each); ` +
+        `keep the same number in every group`,
+    );
+  }
+  assertGroupsWork(kept.length, layer, moe);
+}
+
+function assertUniform(plan: PruningPlan): void {
+  const [first, ...others] = Object.entries(plan.layers);
+  const different = others.find(([, { kept }]) => kept.length !== first![1].kept.length);
+  if (!first || !different) return;
+  throw invalid(
+    `The plan keeps ${first[1].kept.length} experts in layer ${first[0]} and ${different[1].kept.length} in layer ${different[0]}; ` +
+      `config.json holds one number for all layers, so transformers, vLLM and llama.cpp could not load the result; keep the same number everywhere`,
+  );
+}
+
+/** "0-3, 5" for [0, 1, 2, 3, 5]. */
+function ranges(numbers: number[]): string {
+  const parts: [number, number][] = [];
+  for (const n of numbers) {
+    const last = parts.at(-1);
+    if (last?.[1] === n - 1) last[1] = n;
+    else parts.push([n, n]);
+  }
+  return parts.map(([from, to]) => (from === to ? String(from) : `${from}-${to}`)).join(", ");
+}
+
+function invalid(message: string): RerouteError {
+  return new RerouteError("plan/invalid", message);
+}

@@ -1,0 +1,57 @@
+import type { CompressOptions, CompressionMethod } from "../../../protocol/recipe";
+import { overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
+
+/** One way to score a layer's experts from what calibration tokens did there. */
+export interface StatisticsCriterion {
+  source: "statistics";
+  keepEnd: "highest" | "lowest";
+  /** [E]; only experts with a routed token are read. */
+  score: (layer: LayerStatistics, options: CriterionOptions) => Float64Array;
+}
+
+/** Scores come from elsewhere: the weights themselves (AIMER), or nowhere (random). */
+export interface OtherCriterion {
+  source: "weights" | "random";
+  keepEnd: "highest" | "lowest";
+}
+
+export type CriterionOptions = Pick<CompressOptions, "reapWeights" | "options">;
+export type PruningCriterion = StatisticsCriterion | OtherCriterion;
+
+/**
+ * Pruning methods of the engine, as REAP's code base names them (arXiv 2510.13999). Over tokens routed to expert e:
+ *   frequency            n_e
+ *   weighted-frequency   sum g_e
+ *   ean                  mean ||f_e||_2, or the sum with the option reduction = "sum"
+ *   reap                 mean g_e ||f_e||_2
+ *   aimer                mean|w| / rms(w) over the expert's weights; flat experts leave (arXiv 2603.18492)
+ *   random               seeded
+ */
+export const pruningCriteria = {
+  frequency: fromStatistics((layer) => overDomains(layer, "frequency")),
+  "weighted-frequency": fromStatistics((layer) => overDomains(layer, "routingWeightSum")),
+  ean: fromStatistics((layer, { options }) =>
+    options.reduction === "sum" ? overDomains(layer, "outputNormSum") : perRoutedToken(layer, "outputNormSum"),
+  ),
+  reap: fromStatistics((layer, { reapWeights }) =>
+    perRoutedToken(layer, reapWeights === "softmax" ? "softmaxWeightedNormSum" : "weightedNormSum"),
+  ),
+  aimer: { source: "weights", keepEnd: "lowest" },
+  random: { source: "random", keepEnd: "highest" },
+} satisfies Partial<Record<CompressionMethod, PruningCriterion>>;
+
+export type PruningCriterionName = keyof typeof pruningCriteria;
+
+/** Whether a method's plan is made by these criteria. */
+export function isPruningCriterion(method: string): method is PruningCriterionName {
+  return Object.hasOwn(pruningCriteria, method);
+}
+
+function fromStatistics(score: StatisticsCriterion["score"]): StatisticsCriterion {
+  return { source: "statistics", keepEnd: "highest", score };
+}
+
+function perRoutedToken(layer: LayerStatistics, field: StatisticsField): Float64Array {
+  const frequency = overDomains(layer, "frequency");
+  return overDomains(layer, field).map((sum, e) => sum / Math.max(1, frequency[e]!));
+}
