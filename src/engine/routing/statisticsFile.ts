@@ -1,0 +1,132 @@
+import { z } from "zod";
+import { quote } from "../checkpoint/quote";
+import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../checkpoint/safetensorsFile";
+import { RerouteError } from "../../protocol/errors";
+import {
+  fieldShape,
+  statisticsFields,
+  type LayerShape,
+  type LayerStatistics,
+  type RoutingStatisticsData,
+  type StatisticsField,
+} from "./layerStatistics";
+
+/** Fields that count tokens; stored as I64, all others as F64, so that nothing is rounded. */
+const counts = new Set<StatisticsField>(["tokens", "frequency"]);
+
+const size = z.int().min(1).max(1_000_000);
+const layerShapes = z.array(
+  z.strictObject({
+    layer: z.int().min(0).max(1_000_000),
+    numExperts: size,
+    numExpertsPerToken: size,
+    hiddenSize: size,
+  }),
+);
+const domainList = z.array(z.string()).min(1).max(256);
+
+/**
+ * Writes routing-statistics.safetensors: tensors `layers.<layer>.<field>` with the fields and axes of LayerStatistics,
+ * plus `layers.<layer>.weightCosine` where known; metadata says which checkpoint, domains and layers they belong to.
+ * @throws RerouteError output/write-failed
+ */
+export async function saveRoutingStatistics(filePath: string, statistics: RoutingStatisticsData): Promise<void> {
+  const numDomains = Math.max(1, statistics.domainNames.length);
+  const tensors = new Map<string, MemoryTensor>();
+  for (const layer of statistics.layers) {
+    for (const field of statisticsFields) {
+      const shape = fieldShape(field, layer, numDomains);
+      const isCount = counts.has(field);
+      const data = isCount ? BigInt64Array.from(layer[field], (n) => BigInt(n)) : layer[field];
+      tensors.set(tensorName(layer.layer, field), { dtype: isCount ? "I64" : "F64", shape, data });
+    }
+    if (layer.weightCosine) {
+      const shape = [layer.numExperts, layer.numExperts];
+      tensors.set(tensorName(layer.layer, "weightCosine"), { dtype: "F64", shape, data: layer.weightCosine });
+    }
+  }
+  await writeSafetensorsFile(filePath, tensors, {
+    schemaVersion: "1",
+    kind: "reroute-routing-statistics",
+    checkpoint: statistics.checkpoint,
+    fingerprint: statistics.fingerprint,
+    domainNames: JSON.stringify(statistics.domainNames),
+    layers: JSON.stringify(statistics.layers.map(shapeOf)),
+  });
+}
+
+/**
+ * Reads what saveRoutingStatistics wrote, losing nothing.
+ * @throws RerouteError run/invalid where the file is not such a file; codes of readSafetensorsFile
+ */
+export async function loadRoutingStatistics(filePath: string): Promise<RoutingStatisticsData> {
+  const { metadata, tensors } = await readSafetensorsFile(filePath);
+  const invalid = (problem: string): RerouteError =>
+    new RerouteError(
+      "run/invalid",
+      `${quote(filePath)} holds no routing statistics of this version: ${problem}; profile again`,
+    );
+  if (metadata["kind"] !== "reroute-routing-statistics" || metadata["schemaVersion"] !== "1") {
+    throw invalid(
+      `its metadata says kind ${quote(String(metadata["kind"]))}, version ${quote(String(metadata["schemaVersion"]))}`,
+    );
+  }
+  const domainNames = domainList.safeParse(parseJson(metadata["domainNames"]));
+  const shapes = layerShapes.safeParse(parseJson(metadata["layers"]));
+  if (!domainNames.success || !shapes.success) throw invalid("domainNames or layers cannot be read");
+
+  const read = (
+    shape: LayerShape,
+    field: StatisticsField | "weightCosine",
+    dims: number[],
+    dtype: string,
+  ): Float64Array => {
+    const tensor = tensors.get(tensorName(shape.layer, field));
+    const expected = `${dtype} [${dims.join(", ")}]`;
+    const found = tensor ? `${tensor.dtype} [${tensor.shape.join(", ")}]` : "nothing";
+    if (!tensor || found !== expected) {
+      throw invalid(`tensor ${tensorName(shape.layer, field)} is ${found}, expected ${expected}`);
+    }
+    return toNumbers(tensor.data, dtype === "I64");
+  };
+  // Shapes in the file must be those the metadata implies before anything of that size is made.
+  const layers = shapes.data.map((shape): LayerStatistics => {
+    const fields = Object.fromEntries(
+      statisticsFields.map((field) => {
+        const dims = fieldShape(field, shape, domainNames.data.length);
+        return [field, read(shape, field, dims, counts.has(field) ? "I64" : "F64")];
+      }),
+    ) as Record<StatisticsField, Float64Array>;
+    const hasCosine = tensors.has(tensorName(shape.layer, "weightCosine"));
+    const weightCosine = hasCosine ? read(shape, "weightCosine", [shape.numExperts, shape.numExperts], "F64") : null;
+    return { ...shape, ...fields, weightCosine };
+  });
+  return {
+    checkpoint: metadata["checkpoint"] ?? "",
+    fingerprint: metadata["fingerprint"] ?? "",
+    domainNames: domainNames.data,
+    layers,
+  };
+}
+
+function tensorName(layer: number, field: string): string {
+  return `layers.${layer}.${field}`;
+}
+
+function shapeOf({ layer, numExperts, numExpertsPerToken, hiddenSize }: LayerStatistics): LayerShape {
+  return { layer, numExperts, numExpertsPerToken, hiddenSize };
+}
+
+/** Copies: a tensor's bytes may begin anywhere in the file's buffer. */
+function toNumbers(bytes: Uint8Array, isCount: boolean): Float64Array {
+  const copy = new Uint8Array(bytes).buffer;
+  return isCount ? Float64Array.from(new BigInt64Array(copy), Number) : new Float64Array(copy);
+}
+
+function parseJson(text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return undefined;
+  }
+}
