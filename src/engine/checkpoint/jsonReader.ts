@@ -71,7 +71,7 @@ export class JsonReader {
 
   /** A whole number from 0 to 2^53 - 1, written with digits only. */
   readCount(what: string): number {
-    const text = this.readNumberText();
+    const text = this.readWord();
     const value = Number(text);
     if (!/^(0|[1-9]\d*)$/.test(text) || !Number.isSafeInteger(value)) {
       return this.fail(`${what} is ${quote(text)}, expected a whole number from 0 to 2^53 - 1`);
@@ -147,7 +147,7 @@ export class JsonReader {
 
   /** Python writes NaN and Infinity into config files; they are read as numbers. */
   private readLiteral(): JsonValue {
-    const text = this.readNumberText();
+    const text = this.readWord();
     switch (text) {
       case "true":
         return true;
@@ -166,8 +166,8 @@ export class JsonReader {
     return this.failAt(this.position - text.length, `${quote(text)} where a value was expected`);
   }
 
-  /** Everything up to the next delimiter. */
-  private readNumberText(): string {
+  /** A number or literal as it is spelled: everything up to the next delimiter. */
+  readWord(): string {
     if (this.peek() === undefined) return this.failAt(this.position, "the end where a value was expected");
     const start = this.position;
     let end = start;
