@@ -1,0 +1,28 @@
+import type { CompressionPlan } from "../../../protocol/plan";
+import type { ModelDescription } from "../../model/description";
+import { moeLayers } from "./moeLayers";
+
+/**
+ * Student expert -> teacher expert ids, by layer number, as evaluation.json holds it. Without a plan (or after editing,
+ * which keeps every expert) each expert stands for itself. A merged router that keeps all rows is its own axis.
+ */
+export function expertMapping(teacher: ModelDescription, plan: CompressionPlan | null): Record<string, number[][]> {
+  return Object.fromEntries(
+    moeLayers(teacher).map(({ layer, moe }) => {
+      const identity = Array.from({ length: moe.numExperts }, (_, e) => [e]);
+      return [String(layer), mappingOf(plan, String(layer)) ?? identity];
+    }),
+  );
+}
+
+function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | null {
+  switch (plan?.paradigm) {
+    case "pruning":
+      return plan.layers[layer]?.kept.map((expert) => [expert]) ?? null;
+    case "merging":
+      return plan.router === "fold" ? (plan.layers[layer]?.groups.map(({ members }) => members) ?? null) : null;
+    case "editing":
+    case undefined:
+      return null;
+  }
+}

@@ -1,0 +1,71 @@
+import type { Checkpoint } from "../checkpoint/checkpoint";
+import { writeCheckpoint } from "../checkpoint/write";
+import { RerouteError } from "../../protocol/errors";
+import type { CompressionPlan } from "../../protocol/plan";
+import type { ReportProgress } from "../../protocol/progress";
+import type { Provenance } from "../../protocol/provenance";
+import type { ModelDescription } from "../model/description";
+import type { ModelFamily } from "../model/family";
+import { validatePlan } from "./plan/validatePlan";
+import { pruneTensors } from "./pruning/pruneTensors";
+
+export interface WriteCompressedOptions {
+  checkpoint: Checkpoint;
+  family: ModelFamily;
+  description: ModelDescription;
+  fingerprint: string;
+  plan: CompressionPlan;
+  directory: string;
+  /** What reroute.json says beside teacher and plan. */
+  provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions" | "metrics">;
+  /** See writeCheckpoint. */
+  runId?: string;
+  leaveMarker?: boolean;
+  signal?: AbortSignal;
+  report?: ReportProgress;
+  maxShardBytes?: number;
+}
+
+/**
+ * Applies a plan: writes the compressed checkpoint, with reroute.json saying where it came from. The same plan on the
+ * same checkpoint gives the same bytes.
+ * @throws RerouteError `plan/invalid` before anything is written; codes of writeCheckpoint
+ */
+export async function writeCompressedCheckpoint(options: WriteCompressedOptions): Promise<{ bytes: number }> {
+  const { checkpoint, family, description, fingerprint, plan, directory, report } = options;
+  validatePlan(plan, description, fingerprint);
+  if (plan.paradigm !== "pruning") {
+    throw new RerouteError(
+      "plan/invalid",
+      `The plan is a ${plan.paradigm} plan; this version applies pruning plans only`,
+    );
+  }
+  const numExperts = Object.values(plan.layers)[0]!.kept.length;
+  const provenance: Provenance = {
+    schemaVersion: 1,
+    kind: "compressed",
+    teacher: { path: checkpoint.directory, fingerprint },
+    student: null,
+    plan,
+    ...options.provenance,
+  };
+  return writeCheckpoint({
+    directory,
+    tensors: pruneTensors(checkpoint, family, description, plan),
+    config: family.withNumExperts(checkpoint.config, numExperts),
+    copyFilesFrom: checkpoint.directory,
+    extraFiles: { "reroute.json": `${JSON.stringify(provenance, null, 2)}\n` },
+    ...(options.runId === undefined ? {} : { runId: options.runId }),
+    ...(options.leaveMarker === undefined ? {} : { leaveMarker: options.leaveMarker }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    ...(options.maxShardBytes === undefined ? {} : { maxShardBytes: options.maxShardBytes }),
+    onProgress: ({ bytes, totalBytes }) =>
+      report?.({
+        stage: "compress",
+        message: "Writing the compressed checkpoint",
+        done: bytes,
+        total: totalBytes,
+        unit: "bytes",
+      }),
+  });
+}
