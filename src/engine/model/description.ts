@@ -42,7 +42,10 @@ export interface WeightView {
 export type BlockQuantisation =
   /** F8_E4M3 with one F32 (or BF16) scale per block: value = code * scale[row / blockRows, column / blockColumns]. */
   | { kind: "f8-block"; scales: WeightView; blockRows: number; blockColumns: number }
-  /** MXFP4: U8 codes [rows, groups, 16] of two FP4 values each (low nibble first), U8 exponents [rows, groups]. */
+  /**
+   * MXFP4: U8 codes [rows, groups, 16] of two FP4 values each (low nibble first), U8 exponents [rows, groups]. The view's
+   * own shape is that of the codes: it stands for a matrix [rows, groups * 32].
+   */
   | { kind: "mxfp4"; scales: WeightView };
 
 /** y = x W^T + b for layout "out-in" (W is [out, in]); y = x W + b for "in-out" (W is [in, out]). */

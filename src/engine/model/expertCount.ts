@@ -19,7 +19,8 @@ export interface ExpertCountKeys {
   /** All spellings, the family's own first. */
   numExperts: readonly [string, ...string[]];
   numExpertsPerToken: Key;
-  defaults: { numExperts: number; numExpertsPerToken: number };
+  /** Where config.json is silent; null: it must say. */
+  defaults: { numExperts: number; numExpertsPerToken: number | null };
 }
 
 /** @throws RerouteError `checkpoint/malformed`, `model/unsupported-option`. */
@@ -27,7 +28,7 @@ export function readExpertCount(config: Config, layer: number, numLayers: number
   const numExpertsPerToken = readInt(config, keys.numExpertsPerToken, {
     min: 1,
     max: maxExperts,
-    default: keys.defaults.numExpertsPerToken,
+    ...(keys.defaults.numExpertsPerToken === null ? {} : { default: keys.defaults.numExpertsPerToken }),
   });
   const configured = readInt(config, keys.numExperts, { min: 0, max: maxExperts, default: keys.defaults.numExperts });
   return expertCount(config, layer, numLayers, { configured, numExpertsPerToken, key: keys.numExperts[0] });

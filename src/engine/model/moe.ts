@@ -1,6 +1,6 @@
 import type { ExpertCount } from "./expertCount";
-import { readExperts, type ProjectionNames } from "./expertTensors";
-import type { GatedActivation, MoeDescription, RoutingDescription } from "./description";
+import type { ExpertShape } from "./expertTensors";
+import type { GatedActivation, MoeDescription, RoutingDescription, WeightView } from "./description";
 import type { Weights } from "./weights";
 
 export interface MoeOptions {
@@ -12,25 +12,24 @@ export interface MoeOptions {
   /** Tensor of the router's weight [logical experts, hidden]. */
   router: string;
   routerBias?: string;
-  correctionBias?: { tensor: string; shape: readonly number[] };
-  /** Under which the experts' tensors are. */
-  experts: string;
-  names: ProjectionNames;
-  shared?: MoeDescription["shared"];
+  /** [logical experts], or [1, logical experts] as ERNIE stores it. */
+  correctionBias?: { tensor: string; leadingOne: boolean };
+  experts: (shape: ExpertShape) => Pick<MoeDescription, "experts" | "storage">;
+  shared?: () => MoeDescription["shared"];
 }
 
-/** An MoE block whose experts are plain gated MLPs, stored per expert or fused. */
+/**
+ * One MoE block. The router is read first: where a checkpoint was pruned behind its config's back, its message is the
+ * clearest.
+ */
 export function readMoe(weights: Weights, options: MoeOptions): MoeDescription {
   const { count, hiddenSize, intermediateSize } = options;
   const { because } = count;
   const rows = count.numLogicalExperts;
-  // The router first: where a checkpoint was pruned behind its config's back, its message is the clearest.
   const router = {
     weight: weights.view(options.router, [rows, hiddenSize], because),
     bias: options.routerBias === undefined ? null : weights.view(options.routerBias, [rows], because),
-    correctionBias: options.correctionBias
-      ? weights.view(options.correctionBias.tensor, options.correctionBias.shape, because)
-      : null,
+    correctionBias: readCorrectionBias(weights, options, rows),
   };
   const shape = { numExperts: count.numExperts, hiddenSize, intermediateSize, because };
   return {
@@ -39,16 +38,22 @@ export function readMoe(weights: Weights, options: MoeOptions): MoeDescription {
     routing: options.routing,
     numExperts: count.numExperts,
     numExpertsPerToken: count.numExpertsPerToken,
-    ...readExperts(weights, options.experts, options.names, shape),
+    ...options.experts(shape),
     activation: options.activation,
     intermediateSize,
-    shared: options.shared ?? null,
+    shared: options.shared?.() ?? null,
     logicalToPhysical: count.logicalToPhysical,
   };
 }
 
+function readCorrectionBias(weights: Weights, options: MoeOptions, rows: number): WeightView | null {
+  if (options.correctionBias === undefined) return null;
+  const { tensor, leadingOne } = options.correctionBias;
+  return weights.slice(weights.entry(tensor, leadingOne ? [1, rows] : [rows], options.count.because), 0, [rows]);
+}
+
 /** Softmax over all experts, top-k, then optionally divided by the sum of the selected. */
-export function softmaxThenTopK(renormalise: boolean): RoutingDescription {
+export function softmaxThenTopK(renormalise: boolean): Extract<RoutingDescription, { kind: "softmax" }> {
   return {
     kind: "softmax",
     softmax: "before",
@@ -60,6 +65,9 @@ export function softmaxThenTopK(renormalise: boolean): RoutingDescription {
     useCorrectionBias: false,
   };
 }
+
+/** Top-k of the logits, then softmax over the selected ones. */
+export const topKThenSoftmax: RoutingDescription = { ...softmaxThenTopK(false), softmax: "after" };
 
 /** `<layer>.block_sparse_moe` as released, or `<layer>.mlp` as transformers 5 names the block in memory. */
 export function moeBlockPrefix(weights: Weights, layer: string, router: string): string {

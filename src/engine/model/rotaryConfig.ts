@@ -30,30 +30,36 @@ export interface RotaryOptions {
  * Rotary positions from either config style: released (`rope_theta`, `rope_scaling` with `type` or `rope_type`) or
  * transformers 5 (`rope_parameters`). Precedence as in transformers' modeling_rope_utils.py: `rope_scaling` wins over
  * `rope_parameters`, and a `rope_theta` inside them over one beside them.
+ * @param treatAs reads no scaling, for a family that has its own way with it
  * @throws RerouteError `model/unsupported-option`, `checkpoint/malformed`.
  */
-export function readRotary(config: Config, options: RotaryOptions): RotaryDescription {
-  const parameters = rotaryParameters(config, options);
+export function readRotary(config: Config, options: RotaryOptions, treatAs?: "default"): RotaryDescription {
+  const { type, parameters } = readRotaryParameters(config, options.defaultParameters);
   const theta = readNumber(parameters, "rope_theta", {
     min: Number.MIN_VALUE,
     default: readNumber(config, "rope_theta", { min: Number.MIN_VALUE, default: options.defaultTheta }),
   });
   const dims = rotatedDims(config, parameters, options);
-  const type = readString(parameters, "rope_type") ?? readString(parameters, "type") ?? "default";
-  return { dims, pairing: options.pairing, theta, scaling: readScaling(type, parameters, config, options, dims) };
+  return {
+    dims,
+    pairing: options.pairing,
+    theta,
+    scaling: readScaling(treatAs ?? type, parameters, config, options, dims),
+  };
 }
 
-/** The object that holds rotary parameters: a scaling inside the config, an empty one where there is none. */
-function rotaryParameters(config: Config, options: RotaryOptions): Config {
+/** The object that holds rotary parameters, and the kind of scaling it names. */
+export function readRotaryParameters(config: Config, fallback: Config = {}): { type: string; parameters: Config } {
   const scaling = readObject(config, "rope_scaling");
-  if (scaling !== null && Object.keys(scaling).length > 0) return scaling;
-  const parameters = readObject(config, "rope_parameters") ?? options.defaultParameters ?? {};
+  const inside = readObject(config, "rope_parameters") ?? fallback;
+  const parameters = scaling !== null && Object.keys(scaling).length > 0 ? scaling : inside;
   for (const [key, value] of Object.entries(parameters)) {
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
       throw unsupported(`rope_parameters.${key}`, value, "the same rotary parameters in every layer");
     }
   }
-  return parameters;
+  const type = readString(parameters, "rope_type") ?? readString(parameters, "type") ?? "default";
+  return { type, parameters };
 }
 
 function rotatedDims(config: Config, parameters: Config, options: RotaryOptions): number {

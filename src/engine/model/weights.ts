@@ -68,6 +68,13 @@ export class Weights {
     return entry;
   }
 
+  /** A tensor of bytes: codes or exponents of a quantised one. */
+  bytes(name: string, shape: readonly number[], because: string): TensorEntry {
+    const entry = this.entry(name, shape, because);
+    if (entry.dtype !== "U8") throw unreadable(entry, "U8");
+    return entry;
+  }
+
   /** One slice along the first axis of a stored tensor: `shape` elements from `index * stride` on. */
   slice(entry: TensorEntry, offset: number, shape: readonly number[]): WeightView {
     this.#refuseUnscaled(entry);
@@ -135,11 +142,13 @@ export class Weights {
   }
 }
 
-function unreadable(entry: TensorEntry): RerouteError {
+function unreadable(
+  entry: TensorEntry,
+  expected = `${plainDtypes.join(", ")}, or F8_E4M3 with block scales "${entry.name}_scale_inv"`,
+): RerouteError {
   return new RerouteError(
     "checkpoint/unsupported-dtype",
-    `tensor "${entry.name}" in ${entry.shard.name} is stored as ${entry.dtype}; Reroute reads ${plainDtypes.join(", ")}, and F8_E4M3 with ` +
-      `block scales "${entry.name}_scale_inv". Convert the checkpoint to BF16`,
+    `tensor "${entry.name}" in ${entry.shard.name} is stored as ${entry.dtype}, expected ${expected}. Convert the checkpoint to BF16`,
   );
 }
 

@@ -59,3 +59,12 @@ export function goldenTensor(
       : Float64Array.from(new Float32Array(bytes));
   return { shape: entry.shape, values };
 }
+
+/** A BF16 tensor of a fixture checkpoint. */
+export function checkpointTensor(file: ReturnType<typeof readSafetensors>, name: string): Float32Array {
+  const entry = file.header[name];
+  if (entry?.dtype !== "BF16") throw new Error(`no BF16 tensor ${name}`);
+  const [from, to] = entry.data_offsets;
+  const codes = new Uint16Array(new Uint8Array(file.data.subarray(file.start + from, file.start + to)).buffer);
+  return new Float32Array(Uint32Array.from(codes, (code) => code << 16).buffer);
+}

@@ -3,15 +3,41 @@ import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { readString } from "../config";
 import type { ModelDescription } from "../description";
 import type { ModelFamily } from "../family";
+import { deepseekV2 } from "./deepseekV2";
+import { deepseekV3 } from "./deepseekV3";
+import { ernie45Moe } from "./ernie45Moe";
+import { glm4Moe } from "./glm4Moe";
+import { gptOss } from "./gptOss";
+import { granitemoe } from "./granitemoe";
+import { hunyuanV1Moe } from "./hunyuanV1Moe";
+import { minimaxM2 } from "./minimaxM2";
 import { mixtral } from "./mixtral";
 import { olmoe } from "./olmoe";
+import { phimoe } from "./phimoe";
 import { qwen2Moe } from "./qwen2Moe";
 import { qwen3Moe } from "./qwen3Moe";
 
 /** Supported families by `model_type`. Adding one is one file and one entry here. */
 export const families: ReadonlyMap<string, ModelFamily> = new Map(
-  [mixtral, olmoe, qwen2Moe, qwen3Moe].map((family) => [family.modelType, family]),
+  [
+    deepseekV2,
+    deepseekV3,
+    ernie45Moe,
+    glm4Moe,
+    gptOss,
+    granitemoe,
+    hunyuanV1Moe,
+    minimaxM2,
+    mixtral,
+    olmoe,
+    phimoe,
+    qwen2Moe,
+    qwen3Moe,
+  ].map((family) => [family.modelType, family]),
 );
+
+/** Other names that config.json gives to a supported family. */
+const aliases: ReadonlyMap<string, string> = new Map([["kimi_k2", "deepseek_v3"]]);
 
 /**
  * The family that config.json names.
@@ -19,7 +45,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
  */
 export function familyOf(checkpoint: Checkpoint): ModelFamily {
   const modelType = readString(checkpoint.config, "model_type");
-  const family = families.get(modelType ?? "");
+  const family = families.get(aliases.get(modelType ?? "") ?? modelType ?? "");
   if (family === undefined) {
     const found =
       modelType === null
@@ -27,7 +53,7 @@ export function familyOf(checkpoint: Checkpoint): ModelFamily {
         : `config.json says model_type = "${modelType.slice(0, 80)}"`;
     throw new RerouteError(
       "model/unsupported-family",
-      `${found}, expected one of ${[...families.keys()].sort().join(", ")}. Other models can only be inspected`,
+      `${found}, expected one of ${[...families.keys()].join(", ")}. Other models can only be inspected`,
     );
   }
   return family;

@@ -2,7 +2,7 @@ import { readGatedActivation } from "../activation";
 import { readInt, readNullableInt } from "../config";
 import { describeDecoder, readSizes } from "../decoder";
 import { readExpertCount, writeNumExperts, type ExpertCountKeys } from "../expertCount";
-import { mixtralNames } from "../expertTensors";
+import { mixtralNames, readExperts } from "../expertTensors";
 import type { ModelFamily } from "../family";
 import { readGroupedQuery } from "../groupedQuery";
 import { requireUniformLayerTypes } from "../layerTypes";
@@ -61,8 +61,7 @@ export const mixtral: ModelFamily = {
           count: readExpertCount(config, index, numLayers, experts),
           routing: softmaxThenTopK(true),
           router: `${prefix}.gate.weight`,
-          experts: `${prefix}.experts`,
-          names: mixtralNames,
+          experts: (shape) => readExperts(weights, `${prefix}.experts`, mixtralNames, shape),
         });
       },
     });

@@ -2,7 +2,7 @@ import { readGatedActivation } from "../activation";
 import { readBoolean, readInt, readOptionalNumber, refuseUnless, unsupported } from "../config";
 import { describeDecoder, readSizes } from "../decoder";
 import { readExpertCount, writeNumExperts, type ExpertCountKeys } from "../expertCount";
-import { llamaNames } from "../expertTensors";
+import { llamaNames, readExperts } from "../expertTensors";
 import type { ModelFamily } from "../family";
 import { readGroupedQuery } from "../groupedQuery";
 import { requireUniformLayerTypes } from "../layerTypes";
@@ -68,8 +68,7 @@ export const olmoe: ModelFamily = {
           count: readExpertCount(config, index, numLayers, experts),
           routing,
           router: `${layer}.mlp.gate.weight`,
-          experts: `${layer}.mlp.experts`,
-          names: llamaNames,
+          experts: (shape) => readExperts(weights, `${layer}.mlp.experts`, llamaNames, shape),
         }),
     });
   },

@@ -2,7 +2,7 @@ import { readGatedActivation } from "../activation";
 import { readBoolean, readInt, readNullableInt, unsupported, type Config } from "../config";
 import { describeDecoder, readSizes } from "../decoder";
 import { writeNumExperts, type ExpertCountKeys } from "../expertCount";
-import { llamaNames, readMlp } from "../expertTensors";
+import { llamaNames, readExperts, readMlp } from "../expertTensors";
 import type { ModelFamily } from "../family";
 import { readGroupedQuery } from "../groupedQuery";
 import { readLayerTypes } from "../layerTypes";
@@ -63,9 +63,8 @@ export const qwen2Moe: ModelFamily = {
             count,
             routing,
             router: `${prefix}.gate.weight`,
-            experts: `${prefix}.experts`,
-            names: llamaNames,
-            shared: {
+            experts: (shape) => readExperts(weights, `${prefix}.experts`, llamaNames, shape),
+            shared: () => ({
               mlp: readMlp(weights, `${prefix}.shared_expert`, {
                 hiddenSize,
                 intermediateSize: sharedSize,
@@ -73,7 +72,7 @@ export const qwen2Moe: ModelFamily = {
                 activation,
               }),
               gate: weights.linear(`${prefix}.shared_expert_gate`, hiddenSize, 1, { bias: false, because }),
-            },
+            }),
           }),
       }),
     });

@@ -2,7 +2,7 @@ import { readGatedActivation } from "../activation";
 import { readBoolean, readNullableInt } from "../config";
 import { describeDecoder, readSizes } from "../decoder";
 import { writeNumExperts, type ExpertCountKeys } from "../expertCount";
-import { llamaNames } from "../expertTensors";
+import { llamaNames, readExperts } from "../expertTensors";
 import type { ModelFamily } from "../family";
 import { readGroupedQuery } from "../groupedQuery";
 import { requireUniformLayerTypes } from "../layerTypes";
@@ -70,8 +70,7 @@ export const qwen3Moe: ModelFamily = {
             count,
             routing,
             router: `${prefix}.gate.weight`,
-            experts: `${prefix}.experts`,
-            names: llamaNames,
+            experts: (shape) => readExperts(weights, `${prefix}.experts`, llamaNames, shape),
           }),
       }),
     });

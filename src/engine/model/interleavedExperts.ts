@@ -1,0 +1,103 @@
+import { unsupported } from "./config";
+import type { ExpertStorage, ExpertWeights, LinearDescription, WeightView } from "./description";
+import type { ExpertShape } from "./expertTensors";
+import type { Weights } from "./weights";
+
+/** Values that share one exponent in MXFP4, and the bytes that hold them. */
+const groupSize = 32;
+const groupBytes = 16;
+
+/**
+ * The experts of gpt-oss under `<prefix>.`: gate and up alternate along the output of one projection, and both
+ * projections have biases. Stored in floating point as [experts, in, out], or as released in MXFP4, where rows are
+ * outputs: `_blocks` [experts, out, in / 32, 16] and `_scales` [experts, out, in / 32].
+ */
+export function readInterleavedExperts(
+  weights: Weights,
+  prefix: string,
+  shape: ExpertShape,
+): { experts: ExpertWeights[]; storage: ExpertStorage } {
+  const { numExperts, hiddenSize, intermediateSize } = shape;
+  const gateUp = projection(weights, `${prefix}.gate_up_proj`, hiddenSize, 2 * intermediateSize, shape);
+  const down = projection(weights, `${prefix}.down_proj`, intermediateSize, hiddenSize, shape);
+  const experts = Array.from({ length: numExperts }, (_, expert): ExpertWeights => ({
+    gateUp: { kind: "interleaved", projection: gateUp.ofExpert(expert) },
+    downProj: down.ofExpert(expert),
+  }));
+  return { experts, storage: { kind: "fused", tensors: [...gateUp.tensors, ...down.tensors] } };
+}
+
+interface FusedProjection {
+  tensors: string[];
+  ofExpert: (expert: number) => LinearDescription;
+}
+
+function projection(
+  weights: Weights,
+  name: string,
+  inputs: number,
+  outputs: number,
+  shape: ExpertShape,
+): FusedProjection {
+  const { numExperts, because } = shape;
+  const quantised = weights.has(`${name}_blocks`);
+  const matrix = quantised
+    ? quantisedMatrix(weights, name, inputs, outputs, shape)
+    : plainMatrix(weights, name, inputs, outputs, shape);
+  const bias = weights.entry(`${name}_bias`, [numExperts, outputs], because);
+  return {
+    tensors: [...matrix.tensors, bias.name],
+    ofExpert: (expert) => ({
+      weight: matrix.ofExpert(expert),
+      bias: weights.slice(bias, expert * outputs, [outputs]),
+      layout: quantised ? "out-in" : "in-out",
+    }),
+  };
+}
+
+interface FusedMatrix {
+  tensors: string[];
+  ofExpert: (expert: number) => WeightView;
+}
+
+function plainMatrix(weights: Weights, name: string, inputs: number, outputs: number, shape: ExpertShape): FusedMatrix {
+  const entry = weights.entry(name, [shape.numExperts, inputs, outputs], shape.because);
+  return {
+    tensors: [name],
+    ofExpert: (expert) => weights.slice(entry, expert * inputs * outputs, [inputs, outputs]),
+  };
+}
+
+function quantisedMatrix(
+  weights: Weights,
+  name: string,
+  inputs: number,
+  outputs: number,
+  shape: ExpertShape,
+): FusedMatrix {
+  const { numExperts, because } = shape;
+  const groups = inputs / groupSize;
+  if (!Number.isInteger(groups)) {
+    throw unsupported(
+      "quantization_config.quant_method",
+      "mxfp4",
+      `sizes that are multiples of ${groupSize}; ${name} has ${inputs} inputs`,
+    );
+  }
+  const blocks = weights.bytes(`${name}_blocks`, [numExperts, outputs, groups, groupBytes], because);
+  const scales = weights.bytes(`${name}_scales`, [numExperts, outputs, groups], because);
+  const perExpert = outputs * groups;
+  return {
+    tensors: [blocks.name, scales.name],
+    ofExpert: (expert) => ({
+      tensor: blocks.name,
+      offset: expert * perExpert * groupBytes,
+      shape: [outputs, groups, groupBytes],
+      dtype: blocks.dtype,
+      quantisation: {
+        kind: "mxfp4",
+        scales: { tensor: scales.name, offset: expert * perExpert, shape: [outputs, groups], dtype: scales.dtype },
+      },
+    }),
+  };
+}
