@@ -1,0 +1,62 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
+import * as vscode from "vscode";
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { EngineClient } from "../engine/client";
+
+/** More checkpoints than this in one workspace are not listed: the search would slow the window down. */
+const maxShards = 5000;
+
+/** Finds checkpoint folders in the workspace by file names alone, and inspects those that are asked about. */
+export class CheckpointFinder implements vscode.Disposable {
+  private folders: Promise<string[]> | null = null;
+  private readonly inspected = new Map<string, Promise<CheckpointSummary>>();
+  private readonly changed = new vscode.EventEmitter<void>();
+  readonly onDidChange = this.changed.event;
+  private readonly watcher = vscode.workspace.createFileSystemWatcher("**/{config.json,*.safetensors,reroute.json}");
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly engine: Pick<EngineClient, "request">) {
+    for (const event of [this.watcher.onDidCreate, this.watcher.onDidChange, this.watcher.onDidDelete]) {
+      event(() => this.refresh());
+    }
+  }
+
+  /** Folders that hold a config.json and at least one .safetensors file, sorted by path. */
+  list(): Promise<string[]> {
+    this.folders ??= this.find();
+    return this.folders;
+  }
+
+  /** @throws the engine's typed error for a checkpoint that cannot be read */
+  inspect(folder: string): Promise<CheckpointSummary> {
+    const known = this.inspected.get(folder);
+    if (known) return known;
+    const summary = this.engine.request("checkpoint/inspect", { path: folder });
+    this.inspected.set(folder, summary);
+    // A failure is not kept: the file may be repaired, or the engine may come back.
+    summary.catch(() => this.inspected.delete(folder));
+    return summary;
+  }
+
+  refresh(): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.folders = null;
+      this.inspected.clear();
+      this.changed.fire();
+    }, 300);
+  }
+
+  dispose(): void {
+    clearTimeout(this.timer);
+    this.watcher.dispose();
+    this.changed.dispose();
+  }
+
+  private async find(): Promise<string[]> {
+    const shards = await vscode.workspace.findFiles("**/*.safetensors", "**/{node_modules,.git}/**", maxShards);
+    const folders = new Set(shards.filter(({ scheme }) => scheme === "file").map(({ fsPath }) => path.dirname(fsPath)));
+    return [...folders].filter((folder) => existsSync(path.join(folder, "config.json"))).sort();
+  }
+}

@@ -1,0 +1,129 @@
+import path from "node:path";
+import * as vscode from "vscode";
+import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
+import { formatBytes, formatCount } from "../quantities";
+import type { CheckpointFinder } from "./checkpointFinder";
+
+type Size = { parameters: number; bytes: number };
+
+export type CheckpointNode =
+  | { kind: "checkpoint"; folder: string }
+  | { kind: "layer"; folder: string; layer: LayerSummary }
+  | { kind: "moe"; folder: string; layer: LayerSummary; moe: NonNullable<LayerSummary["moe"]> }
+  | { kind: "part"; folder: string; label: string; icon: string; size: Size; tooltip: string }
+  | { kind: "message"; folder: string; message: string };
+
+/** Checkpoints > layers > MoE block > router, experts, shared experts, with parameters and bytes. */
+export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> {
+  readonly onDidChangeTreeData: vscode.Event<void>;
+
+  constructor(private readonly finder: CheckpointFinder) {
+    this.onDidChangeTreeData = finder.onDidChange;
+  }
+
+  async getChildren(node?: CheckpointNode): Promise<CheckpointNode[]> {
+    if (!node) return (await this.finder.list()).map((folder) => ({ kind: "checkpoint", folder }));
+    switch (node.kind) {
+      case "checkpoint":
+        return this.layersOf(node.folder);
+      case "layer":
+        return node.layer.moe ? [{ kind: "moe", folder: node.folder, layer: node.layer, moe: node.layer.moe }] : [];
+      case "moe":
+        return partsOf(node.folder, node.moe);
+      case "part":
+      case "message":
+        return [];
+    }
+  }
+
+  getTreeItem(node: CheckpointNode): vscode.TreeItem {
+    const { Collapsed, None } = vscode.TreeItemCollapsibleState;
+    switch (node.kind) {
+      case "checkpoint": {
+        const item = new vscode.TreeItem(path.basename(node.folder), Collapsed);
+        item.resourceUri = vscode.Uri.file(node.folder);
+        item.description = path.dirname(vscode.workspace.asRelativePath(node.folder));
+        item.iconPath = new vscode.ThemeIcon("package");
+        item.tooltip = node.folder;
+        item.contextValue = "checkpoint";
+        return item;
+      }
+      case "layer": {
+        const item = sized(vscode.l10n.t("Layer {0}", node.layer.index), node.layer, node.layer.moe ? Collapsed : None);
+        item.iconPath = new vscode.ThemeIcon("layers");
+        if (!node.layer.moe) item.tooltip = vscode.l10n.t("A dense layer: no router");
+        return item;
+      }
+      case "moe": {
+        const item = sized(vscode.l10n.t("MoE block"), blockSize(node.moe), Collapsed);
+        item.description = `${vscode.l10n.t("{0} experts", node.moe.numExperts)} · ${String(item.description)}`;
+        item.iconPath = new vscode.ThemeIcon("type-hierarchy");
+        return item;
+      }
+      case "part": {
+        const item = sized(node.label, node.size, None);
+        item.iconPath = new vscode.ThemeIcon(node.icon);
+        item.tooltip = node.tooltip;
+        return item;
+      }
+      case "message": {
+        const item = new vscode.TreeItem(node.message, None);
+        item.iconPath = new vscode.ThemeIcon("warning");
+        item.tooltip = node.message;
+        return item;
+      }
+    }
+  }
+
+  private async layersOf(folder: string): Promise<CheckpointNode[]> {
+    try {
+      const summary = await this.finder.inspect(folder);
+      return [...notes(folder, summary), ...summary.layers.map((layer) => ({ kind: "layer" as const, folder, layer }))];
+    } catch (error) {
+      return [{ kind: "message", folder, message: error instanceof Error ? error.message : String(error) }];
+    }
+  }
+}
+
+function notes(folder: string, { supported, unsupportedReason }: CheckpointSummary): CheckpointNode[] {
+  return supported ? [] : [{ kind: "message", folder, message: unsupportedReason ?? vscode.l10n.t("Not supported") }];
+}
+
+function partsOf(folder: string, moe: NonNullable<LayerSummary["moe"]>): CheckpointNode[] {
+  const part = (label: string, icon: string, size: Size, tooltip: string): CheckpointNode => ({
+    kind: "part",
+    folder,
+    label,
+    icon,
+    size,
+    tooltip,
+  });
+  return [
+    part(vscode.l10n.t("Router"), "git-merge", moe.router, moe.routerTensor),
+    part(vscode.l10n.t("Experts"), "extensions", moe.experts, vscode.l10n.t("{0} routed experts", moe.numExperts)),
+    ...(moe.sharedExperts
+      ? [
+          part(
+            vscode.l10n.t("Shared experts"),
+            "link",
+            moe.sharedExperts,
+            vscode.l10n.t("Every token passes through these"),
+          ),
+        ]
+      : []),
+  ];
+}
+
+function blockSize({ router, experts, sharedExperts }: NonNullable<LayerSummary["moe"]>): Size {
+  const parts = [router, experts, sharedExperts ?? { parameters: 0, bytes: 0 }];
+  return {
+    parameters: parts.reduce((sum, { parameters }) => sum + parameters, 0),
+    bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
+function sized(label: string, { parameters, bytes }: Size, state: vscode.TreeItemCollapsibleState): vscode.TreeItem {
+  const item = new vscode.TreeItem(label, state);
+  item.description = vscode.l10n.t("{0} parameters, {1}", formatCount(parameters), formatBytes(bytes));
+  return item;
+}

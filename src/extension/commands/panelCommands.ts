@@ -1,0 +1,32 @@
+import * as vscode from "vscode";
+import type { PanelHost } from "../panels/panelHost";
+import type { PanelPage } from "../panels/pageKinds";
+import type { Services } from "../services";
+import { pickRun } from "./pickRun";
+
+/** Opens a panel for a run; the trade-off is over all runs, so it asks for none. */
+export async function openPanel(
+  page: PanelPage,
+  argument: unknown,
+  services: Services,
+  panels: PanelHost,
+): Promise<void> {
+  if (page === "tradeOff") {
+    panels.show(page, { kind: "runs", runsFolder: services.runList.folder });
+    return;
+  }
+  // A run that was started a moment ago is not in the list yet, but this window knows it.
+  const live = liveDirectory(argument, services);
+  const runDirectory = live ?? (await pickRun(argument, services))?.directory;
+  if (runDirectory === undefined) {
+    if (argument !== undefined) void vscode.window.showErrorMessage(vscode.l10n.t("That run is no longer there"));
+    return;
+  }
+  panels.show(page, { kind: "run", runDirectory });
+}
+
+function liveDirectory(argument: unknown, { runs }: Services): string | undefined {
+  if (typeof argument !== "object" || argument === null || !("runDirectory" in argument)) return undefined;
+  const { runDirectory } = argument;
+  return typeof runDirectory === "string" && runs.get(runDirectory) ? runDirectory : undefined;
+}

@@ -1,0 +1,74 @@
+import path from "node:path";
+import * as vscode from "vscode";
+import type { Recipe } from "../../protocol/recipe";
+import { parseRecipe } from "../recipes/recipeProblems";
+import { startRun } from "../runs/runInBackground";
+import type { Services } from "../services";
+import { preflightLines } from "../wizard/preflightLines";
+
+interface OpenedRecipe {
+  recipe: Recipe;
+  baseFolder: string;
+}
+
+/** Runs a `*.reroute.json` file as it is in the editor. */
+export async function runRecipe(argument: unknown, services: Services): Promise<void> {
+  const opened = await openRecipe(argument);
+  if (opened) await startRun(opened.recipe, opened.baseFolder, services);
+}
+
+/** The pre-flight of a recipe: what it would take, and what would be refused. */
+export async function checkRecipe(argument: unknown, services: Services): Promise<void> {
+  const opened = await openRecipe(argument);
+  if (!opened) return;
+  const preflight = await vscode.window.withProgress(
+    {
+      location: vscode.ProgressLocation.Notification,
+      title: vscode.l10n.t("Estimating size, time, memory and disk..."),
+      cancellable: true,
+    },
+    (_, token) => {
+      const abort = new AbortController();
+      token.onCancellationRequested(() => abort.abort());
+      return services.engine.request("recipe/preflight", opened, abort.signal);
+    },
+  );
+  const lines = preflightLines(preflight, opened.recipe, vscode.l10n.t);
+  const detail = lines.map(({ label, description }) => `${label}: ${description}`).join("\n");
+  const refused = preflight.refusals.length > 0;
+  const start = vscode.l10n.t("Run");
+  const message = refused ? vscode.l10n.t("This recipe cannot run") : vscode.l10n.t("This recipe can run");
+  const choice = await vscode.window.showInformationMessage(
+    message,
+    { modal: true, detail },
+    ...(refused ? [] : [start]),
+  );
+  if (choice === start) await startRun(opened.recipe, opened.baseFolder, services);
+}
+
+async function openRecipe(argument: unknown): Promise<OpenedRecipe | null> {
+  const uri = argument instanceof vscode.Uri ? argument : await pickRecipe();
+  if (!uri) return null;
+  const document = await vscode.workspace.openTextDocument(uri);
+  const { recipe, problems } = parseRecipe(document.getText());
+  if (recipe) return { recipe, baseFolder: path.dirname(uri.fsPath) };
+  await vscode.window.showTextDocument(document);
+  void vscode.window.showErrorMessage(vscode.l10n.t("The recipe cannot be used: {0}", problems[0]?.message ?? ""));
+  return null;
+}
+
+async function pickRecipe(): Promise<vscode.Uri | null> {
+  const active = vscode.window.activeTextEditor?.document.uri;
+  if (active?.path.endsWith(".reroute.json")) return active;
+  const found = await vscode.workspace.findFiles("**/*.reroute.json", "**/{node_modules,.reroute}/**", 200);
+  const items = found.map((uri) => ({
+    label: path.basename(uri.fsPath),
+    description: vscode.workspace.asRelativePath(uri),
+    uri,
+  }));
+  if (items.length === 0) {
+    void vscode.window.showInformationMessage(vscode.l10n.t("This workspace has no file that ends in .reroute.json"));
+    return null;
+  }
+  return (await vscode.window.showQuickPick(items, { placeHolder: vscode.l10n.t("Which recipe?") }))?.uri ?? null;
+}

@@ -1,0 +1,59 @@
+import * as vscode from "vscode";
+import type { PageCommand, PageName } from "../../protocol/pageMessages";
+
+/** Pages that are editor panels; the Overview is a view and the tensor table a custom editor. */
+export type PanelPage = Exclude<PageName, "overview" | "tensors">;
+
+interface PanelKind {
+  title: () => string;
+  /** Codicon of the tab, as files in media/. */
+  icon: string;
+  /** What an empty panel says and offers. */
+  empty: () => { message: string; command: PageCommand | null };
+}
+
+/** One row per panel: everything that differs between them on this side. */
+export const panelKinds: Record<PanelPage, PanelKind> = {
+  routing: {
+    title: () => vscode.l10n.t("Routing"),
+    icon: "routing.svg",
+    empty: () => ({
+      message: vscode.l10n.t("This run has not profiled a checkpoint yet"),
+      command: "profileRouting",
+    }),
+  },
+  divergence: {
+    title: () => vscode.l10n.t("Divergence"),
+    icon: "divergence.svg",
+    empty: () => ({
+      message: vscode.l10n.t("Teacher and student are compared once this run has evaluated them"),
+      command: "calibrateRouter",
+    }),
+  },
+  similarity: {
+    title: () => vscode.l10n.t("Similarity"),
+    icon: "similarity.svg",
+    empty: () => ({
+      message: vscode.l10n.t("Expert similarity is collected while profiling, which this run has not done"),
+      command: "profileRouting",
+    }),
+  },
+  calibration: {
+    title: () => vscode.l10n.t("Router KD"),
+    icon: "calibration.svg",
+    empty: () => ({ message: vscode.l10n.t("This run has not calibrated a router yet"), command: "calibrateRouter" }),
+  },
+  tradeOff: {
+    title: () => vscode.l10n.t("Trade-off"),
+    icon: "tradeOff.svg",
+    empty: () => ({
+      message: vscode.l10n.t("No run of this folder has been evaluated yet"),
+      command: "calibrateRouter",
+    }),
+  },
+};
+
+/** The view type that VS Code keeps a panel under over reloads. */
+export function viewTypeOf(page: PanelPage): string {
+  return `reroute.${page}`;
+}

@@ -1,0 +1,78 @@
+import path from "node:path";
+import * as vscode from "vscode";
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import { RerouteError } from "../../protocol/errors";
+import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
+import { overviewOf } from "../overview/overviewOf";
+import type { Services } from "../services";
+import { readSettings } from "../settings";
+import { panelKinds } from "./pageKinds";
+
+export type HydrateMessage = Extract<ToPage, { type: "hydrate" }>;
+
+/** Everything a page shows, asked from the engine: the answer to its "ready". */
+export async function loadPage(page: PageName, source: PageSource, services: Services): Promise<HydrateMessage> {
+  const { engine } = services;
+  const runDirectory = source.kind === "run" ? source.runDirectory : "";
+  const context = {
+    title: await titleOf(page, source, services),
+    source,
+    live: services.runs.unfinished().some((live) => live.runDirectory === runDirectory),
+    colourScale: readSettings().colourScale,
+  };
+  const common = { type: "hydrate", context } as const;
+  const empty = (data: unknown): EmptyReason | null =>
+    data === null && page !== "overview" && page !== "tensors" ? panelKinds[page].empty() : null;
+  switch (page) {
+    case "routing": {
+      const data = await engine.request("panel/routing", { runDirectory });
+      return { ...common, page, data, empty: empty(data) };
+    }
+    case "divergence": {
+      const data = await engine.request("panel/divergence", { runDirectory });
+      return { ...common, page, data, empty: empty(data) };
+    }
+    case "similarity": {
+      const data = await engine.request("panel/similarity", { runDirectory });
+      return { ...common, page, data, empty: empty(data) };
+    }
+    case "calibration": {
+      const data = await engine.request("panel/calibration", { runDirectory });
+      return { ...common, page, data, empty: empty(data) };
+    }
+    case "tradeOff": {
+      const data = await engine.request("panel/tradeOff", { runsFolder: services.runList.folder });
+      const nothing = data.points.length === 0;
+      return { ...common, page, data: nothing ? null : data, empty: nothing ? empty(null) : null };
+    }
+    case "overview":
+      return { ...common, page, data: await overviewOf(services), empty: null };
+    case "tensors":
+      return { ...common, page, data: await loadTensors(source, services), empty: null };
+  }
+}
+
+async function titleOf(page: PageName, source: PageSource, { runList, runs }: Services): Promise<string> {
+  if (source.kind === "file") return path.basename(vscode.Uri.parse(source.uri).fsPath);
+  if (source.kind === "run") {
+    const live = runs.get(source.runDirectory);
+    const known = live ?? (await runList.get()).find(({ directory }) => directory === source.runDirectory);
+    return known?.name ?? path.basename(source.runDirectory);
+  }
+  return page === "tradeOff" ? vscode.l10n.t("All runs") : "Reroute";
+}
+
+async function loadTensors(source: PageSource, { engine, checkpoints }: Services): Promise<TensorsData> {
+  if (source.kind !== "file")
+    throw new RerouteError("internal", `The tensor table was opened for a ${source.kind}, not a file`);
+  const file = vscode.Uri.parse(source.uri).fsPath;
+  const { tensors } = await engine.request("checkpoint/tensors", { path: file });
+  let summary: CheckpointSummary | null = null;
+  let summaryError: string | null = null;
+  try {
+    summary = await checkpoints.inspect(path.dirname(file));
+  } catch (error) {
+    summaryError = error instanceof Error ? error.message : String(error);
+  }
+  return { file: path.basename(file), tensors, summary, summaryError, statisticsAvailable: true };
+}

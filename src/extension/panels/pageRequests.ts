@@ -1,0 +1,54 @@
+import path from "node:path";
+import * as vscode from "vscode";
+import { RerouteError } from "../../protocol/errors";
+import type { PageRequestHandlers, PageSource } from "../../protocol/pageMessages";
+import { runFiles } from "../../protocol/run";
+import type { Services } from "../services";
+import { saveWithDialog } from "../exports/saveWithDialog";
+
+const extensions = { "image/png": "png", "text/csv": "csv", "application/json": "json" } as const;
+
+/** What a page may ask for. It never names a path: files are those of the run it shows, tensors those of its table. */
+export function pageRequestHandlers(
+  source: PageSource,
+  services: Services,
+  knowsTensor: (name: string) => boolean,
+): PageRequestHandlers {
+  const { engine } = services;
+  return {
+    similarity: async ({ layer, metric }) =>
+      engine.request("panel/similarity", { runDirectory: runOf(source), layer, metric }),
+
+    tensorStatistics: async ({ tensor }) => {
+      if (source.kind !== "file" || !knowsTensor(tensor)) {
+        throw new RerouteError("arguments/invalid", "The page asked for a tensor that is not in its table");
+      }
+      return engine.request("checkpoint/tensorStatistics", { path: vscode.Uri.parse(source.uri).fsPath, tensor });
+    },
+
+    save: async ({ fileName, mime, encoding, content }) => ({
+      saved: await saveWithDialog(fileName, extensions[mime], Buffer.from(content, encoding)),
+    }),
+
+    openFile: async ({ file }) => {
+      const uri = vscode.Uri.file(path.join(runOf(source), runFiles[file]));
+      await vscode.window.showTextDocument(uri, { preview: true });
+      return null;
+    },
+
+    command: async ({ command, runDirectory }) => {
+      const run = runDirectory ?? (source.kind === "run" ? source.runDirectory : undefined);
+      if (runDirectory !== null && !services.runList.knows(runDirectory) && !services.runs.get(runDirectory)) {
+        throw new RerouteError("arguments/invalid", `The page named a run that is not known here: ${runDirectory}`);
+      }
+      // Not awaited: a calibration asked for by a button takes hours, and the page only wants to know it was heard.
+      void vscode.commands.executeCommand(`reroute.${command}`, run === undefined ? undefined : { runDirectory: run });
+      return null;
+    },
+  };
+}
+
+function runOf(source: PageSource): string {
+  if (source.kind === "run") return source.runDirectory;
+  throw new RerouteError("arguments/invalid", `This page shows ${source.kind}, not a run`);
+}

@@ -1,0 +1,154 @@
+import * as vscode from "vscode";
+import { errorCodeOf } from "../../protocol/errors";
+import type { MetricsLine } from "../../protocol/metrics";
+import {
+  parseFromPage,
+  type FromPage,
+  type PageName,
+  type PageRequestHandlers,
+  type PageSource,
+  type Selection,
+  type ToPage,
+} from "../../protocol/pageMessages";
+import type { Services } from "../services";
+import { readSettings } from "../settings";
+import { linesBehind } from "./newLines";
+import type { OpenPage } from "./pageHub";
+import { loadPage } from "./pageLoad";
+import { pageRequestHandlers } from "./pageRequests";
+
+/** One page inside one webview: hydrates it when it says "ready", then streams; checks everything it posts. */
+export class PageSession implements OpenPage, vscode.Disposable {
+  private ready = false;
+  private loading = false;
+  private reloadWanted = false;
+  /** Lines that came while the page's data was being read. */
+  private waitingLines: MetricsLine[] = [];
+  private readonly handlers: PageRequestHandlers;
+  private readonly listener: vscode.Disposable;
+  /** Names in the hydrated tensor table; statistics are asked for these only. */
+  private tensorNames = new Set<string>();
+
+  constructor(
+    private readonly webview: vscode.Webview,
+    readonly page: PageName,
+    readonly source: PageSource,
+    private readonly services: Services,
+  ) {
+    this.handlers = pageRequestHandlers(source, services, (name) => this.tensorNames.has(name));
+    this.listener = webview.onDidReceiveMessage((message: unknown) => void this.receive(message));
+    services.pages.add(this);
+  }
+
+  get runDirectory(): string | null {
+    return this.source.kind === "run" ? this.source.runDirectory : null;
+  }
+
+  select(selection: Selection): void {
+    this.post({ type: "select", ...selection });
+  }
+
+  addMetrics(line: MetricsLine): void {
+    if (this.page !== "calibration" || !this.ready) return;
+    if (this.loading) this.waitingLines.push(line);
+    else this.post({ type: "update", page: "calibration", lines: [line] });
+  }
+
+  settingsChanged(): void {
+    if (this.ready) this.post({ type: "settings", colourScale: readSettings().colourScale });
+  }
+
+  /** Reads the page's data again; many calls while it is being read become one. */
+  reload(): void {
+    if (!this.ready) return;
+    if (this.loading) this.reloadWanted = true;
+    else void this.hydrate();
+  }
+
+  /** The page's own update, for the Overview. */
+  post(message: ToPage): void {
+    // A hidden or disposed webview drops messages; it says "ready" again when it comes back.
+    void this.webview.postMessage(message);
+  }
+
+  isReady(): boolean {
+    return this.ready;
+  }
+
+  dispose(): void {
+    this.services.pages.remove(this);
+    this.listener.dispose();
+  }
+
+  private async receive(value: unknown): Promise<void> {
+    const parsed = parseFromPage(value);
+    if (!parsed.ok) {
+      this.services.log.warn(`${this.page} page: ignored a message that does not fit the contract: ${parsed.reason}`);
+      return;
+    }
+    const { message } = parsed;
+    switch (message.type) {
+      case "ready":
+        this.ready = true;
+        return this.hydrate();
+      case "select":
+        this.services.pages.select(this, { layer: message.layer, expert: message.expert });
+        return;
+      case "request":
+        return this.answer(message);
+      case "cspViolation":
+        this.services.log.error(
+          `${this.page} page: the content policy (${message.directive}) blocked ${message.blocked} at ${message.source}`,
+        );
+        return;
+      case "log":
+        this.services.log[message.level === "error" ? "error" : "warn"](`${this.page} page: ${message.message}`);
+    }
+  }
+
+  private async hydrate(): Promise<void> {
+    this.loading = true;
+    this.reloadWanted = false;
+    try {
+      const message = await loadPage(this.page, this.source, this.services);
+      if (message.page === "tensors" && message.data)
+        this.tensorNames = new Set(message.data.tensors.map(({ name }) => name));
+      this.post(message);
+      this.postWaitingLines(message);
+      const selection = this.runDirectory === null ? null : this.services.pages.selectionOf(this.runDirectory);
+      if (selection) this.select(selection);
+    } catch (error) {
+      this.post({
+        type: "error",
+        code: errorCodeOf(error),
+        message: error instanceof Error ? error.message : String(error),
+      });
+    } finally {
+      this.loading = false;
+      this.waitingLines = [];
+    }
+    if (this.reloadWanted) await this.hydrate();
+  }
+
+  private postWaitingLines(message: ToPage): void {
+    if (message.type !== "hydrate" || message.page !== "calibration") return;
+    const lines = linesBehind(message.data ?? { updates: [], heldOut: [] }, this.waitingLines);
+    if (lines.length > 0) this.post({ type: "update", page: "calibration", lines });
+  }
+
+  private async answer(request: Extract<FromPage, { type: "request" }>): Promise<void> {
+    const { id } = request;
+    try {
+      this.post({ type: "response", id, ok: true, result: await this.dispatch(request) });
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.post({ type: "response", id, ok: false, error: { code: errorCodeOf(error), message } });
+    }
+  }
+
+  /** parseFromPage has checked that the parameters are those of the method. */
+  private dispatch(request: Extract<FromPage, { type: "request" }>): Promise<unknown> {
+    const handler = this.handlers[request.method] as (params: unknown) => Promise<unknown>;
+    return handler(request.params);
+  }
+}

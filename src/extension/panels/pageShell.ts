@@ -1,0 +1,46 @@
+import type { PageName } from "../../protocol/pageMessages";
+
+export interface PageShell {
+  page: PageName;
+  title: string;
+  language: string;
+  /** Source expression of the webview's own resources. */
+  cspSource: string;
+  scriptUri: string;
+  nonce: string;
+}
+
+/**
+ * The HTML of every page: no data, one script, one policy. Nothing loads but this page's own nonce-marked script and
+ * styles; pictures are the page's own canvases. `style-src` needs no "unsafe-inline": the UI toolkit (FAST) reads the
+ * csp-nonce meta for the style elements it makes.
+ */
+export function pageShell({ page, title, language, cspSource, scriptUri, nonce }: PageShell): string {
+  const policy = [
+    "default-src 'none'",
+    `script-src 'nonce-${nonce}'`,
+    `style-src 'nonce-${nonce}'`,
+    `img-src ${cspSource} data: blob:`,
+    `font-src ${cspSource}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join("; ");
+  return `<!DOCTYPE html>
+<html lang="${escapeHtml(language)}">
+<head>
+  <meta charset="utf-8">
+  <meta http-equiv="Content-Security-Policy" content="${escapeHtml(policy)}">
+  <meta property="csp-nonce" content="${nonce}">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>${escapeHtml(title)}</title>
+</head>
+<body data-view="${page}">
+  <script nonce="${nonce}" src="${escapeHtml(scriptUri)}"></script>
+</body>
+</html>`;
+}
+
+export function escapeHtml(text: string): string {
+  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  return text.replace(/[&<>"']/g, (character) => entities[character]!);
+}

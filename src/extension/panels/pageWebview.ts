@@ -1,0 +1,18 @@
+import { randomBytes } from "node:crypto";
+import * as vscode from "vscode";
+import type { PageName } from "../../protocol/pageMessages";
+import { pageShell } from "./pageShell";
+
+/** Puts a page's HTML into a webview, which may load nothing but the built pages. */
+export function showPage(webview: vscode.Webview, page: PageName, title: string, extensionUri: vscode.Uri): void {
+  const pages = vscode.Uri.joinPath(extensionUri, "dist", "webview");
+  webview.options = { enableScripts: true, localResourceRoots: [pages] };
+  webview.html = pageShell({
+    page,
+    title,
+    language: vscode.env.language,
+    cspSource: webview.cspSource,
+    scriptUri: webview.asWebviewUri(vscode.Uri.joinPath(pages, `${page}.js`)).toString(),
+    nonce: randomBytes(16).toString("base64"),
+  });
+}

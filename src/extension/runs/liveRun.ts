@@ -1,0 +1,113 @@
+import type { RunOutcome } from "../../protocol/engine";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { Progress } from "../../protocol/progress";
+import type { RunFile } from "../../protocol/run";
+
+/** A run that this window started or resumed, as far as its events have told. */
+export interface LiveRun {
+  runDirectory: string;
+  name: string;
+  phase: "queued" | "running" | "cancelling" | "done" | "failed" | "cancelled";
+  run: RunFile | null;
+  progress: Progress | null;
+  /** Held-out looks so far, in order of step. */
+  heldOut: { step: number; kl: number; best: boolean }[];
+  latestLoss: number | null;
+  outcome: RunOutcome | null;
+  error: { code: string; message: string } | null;
+}
+
+export type LiveRunEvent =
+  | { type: "progress"; progress: Progress }
+  | { type: "metrics"; line: MetricsLine }
+  | { type: "stageChanged"; run: RunFile }
+  | { type: "cancelAsked" }
+  | { type: "done"; outcome: RunOutcome }
+  | { type: "failed"; error: { code: string; message: string } };
+
+export function newLiveRun(runDirectory: string, name: string): LiveRun {
+  return {
+    runDirectory,
+    name,
+    phase: "queued",
+    run: null,
+    progress: null,
+    heldOut: [],
+    latestLoss: null,
+    outcome: null,
+    error: null,
+  };
+}
+
+export function isUnfinished(live: LiveRun): boolean {
+  return live.phase === "queued" || live.phase === "running" || live.phase === "cancelling";
+}
+
+/** The run after one event. An event that comes after the end changes nothing. */
+export function nextLiveRun(live: LiveRun, event: LiveRunEvent): LiveRun {
+  if (!isUnfinished(live)) return live;
+  const working = live.phase === "queued" ? "running" : live.phase;
+  switch (event.type) {
+    case "progress":
+      return { ...live, phase: working, progress: event.progress };
+    case "stageChanged":
+      return { ...live, phase: working, run: event.run, progress: sameStage(live.progress, event.run) };
+    case "metrics":
+      return withMetrics(live, event.line);
+    case "cancelAsked":
+      return { ...live, phase: "cancelling" };
+    case "done":
+      return { ...live, phase: "done", progress: null, outcome: event.outcome };
+    case "failed":
+      return {
+        ...live,
+        phase: event.error.code === "cancelled" ? "cancelled" : "failed",
+        progress: null,
+        error: event.error.code === "cancelled" ? null : event.error,
+      };
+  }
+}
+
+function withMetrics(live: LiveRun, line: MetricsLine): LiveRun {
+  if (line.kind === "update") return { ...live, latestLoss: line.loss };
+  if (line.kind === "resources") return live;
+  // A resumed run repeats the looks behind its last saved state.
+  const earlier = live.heldOut.filter(({ step }) => step < line.step);
+  return { ...live, heldOut: [...earlier, { step: line.step, kl: line.kl, best: line.best }] };
+}
+
+/** Progress belongs to one stage; once another runs, the old one says nothing. */
+function sameStage(progress: Progress | null, run: RunFile): Progress | null {
+  const running = run.stages.find(({ state }) => state === "running");
+  return progress && running?.id === progress.stage ? progress : null;
+}
+
+/**
+ * Share of the whole run that is done, 0..1, and the seconds left; null where it cannot be estimated. Stages weigh as
+ * much as the pre-flight expects them to take, or all the same without one.
+ */
+export function overallProgress(live: LiveRun): { fraction: number | null; remainingSeconds: number | null } {
+  if (live.phase === "done") return { fraction: 1, remainingSeconds: 0 };
+  if (!live.run) return { fraction: null, remainingSeconds: null };
+  const expected = new Map(live.run.preflight?.stages.map(({ stage, seconds }) => [stage, seconds]));
+  const stages = live.run.stages.filter(({ state }) => state !== "skipped");
+  const known = stages.some(({ id }) => (expected.get(id) ?? 0) > 0);
+  const { progress } = live;
+
+  let total = 0;
+  let done = 0;
+  let remaining = 0;
+  for (const { id, state } of stages) {
+    const weight = known ? (expected.get(id) ?? 0) : 1;
+    const share =
+      state === "done" ? 1 : progress?.stage === id && progress.total > 0 ? progress.done / progress.total : 0;
+    total += weight;
+    done += weight * Math.min(1, share);
+    // The running stage knows better than the pre-flight how long it still takes.
+    remaining +=
+      progress?.stage === id && progress.remainingSeconds !== undefined
+        ? progress.remainingSeconds
+        : weight * (1 - share);
+  }
+  return { fraction: total > 0 ? done / total : null, remainingSeconds: known ? remaining : null };
+}

@@ -1,0 +1,92 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
+import * as vscode from "vscode";
+import type { Recipe } from "../../protocol/recipe";
+import { RerouteError } from "../../protocol/errors";
+import { showFailure } from "../failure";
+import type { Services } from "../services";
+import { readSettings } from "../settings";
+import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
+import { outcomeLine, progressLine } from "./runMessages";
+import { runId } from "./runName";
+
+/** Starts a recipe in a new run folder and shows its progress; returns once it has begun. */
+export async function startRun(recipe: Recipe, baseFolder: string, services: Services): Promise<string> {
+  const { runs, runList } = services;
+  const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
+  const id = runId(name, new Date(), (candidate) => existsSync(path.join(runList.folder, candidate)));
+  const runDirectory = path.join(runList.folder, id);
+  await tellDisconnectPolicy(services);
+  showRun(runDirectory, name, runs.start({ runDirectory, name, recipe, baseFolder }), services);
+  return runDirectory;
+}
+
+/** Continues a run folder where it stopped. */
+export async function resumeRun(runDirectory: string, name: string, services: Services): Promise<void> {
+  await tellDisconnectPolicy(services);
+  showRun(runDirectory, name, services.runs.resume(runDirectory, name), services);
+}
+
+/** The engine must know beforehand what to do once this window is gone: then nobody can tell it. */
+async function tellDisconnectPolicy({ engine }: Services): Promise<void> {
+  const behaviour = readSettings().onWindowClose === "continue" ? "finish-runs" : "exit";
+  await engine.request("engine/onDisconnect", { behaviour });
+}
+
+/** One notification for the whole run: stage, percentage, time left, Cancel. The run does not depend on it. */
+function showRun(runDirectory: string, name: string, end: Promise<LiveRun>, services: Services): void {
+  const { runs } = services;
+  void vscode.window.withProgress(
+    { location: vscode.ProgressLocation.Notification, title: name, cancellable: true },
+    async (progress, token) => {
+      let shown = 0;
+      token.onCancellationRequested(() => runs.cancel(runDirectory));
+      const timer = setInterval(() => {
+        const live = runs.get(runDirectory);
+        if (!live || !isUnfinished(live)) return;
+        const percent = 100 * (overallProgress(live).fraction ?? 0);
+        progress.report({ message: progressLine(live, vscode.l10n.t), increment: Math.max(0, percent - shown) });
+        shown = Math.max(shown, percent);
+      }, 500);
+      try {
+        await end;
+      } finally {
+        clearInterval(timer);
+      }
+    },
+  );
+  void end.then((live) => tellEnd(live, services));
+}
+
+async function tellEnd(live: LiveRun, services: Services): Promise<void> {
+  services.runList.refresh();
+  services.checkpoints.refresh();
+  if (live.phase === "failed" && live.error) return tellFailure(live, live.error, services);
+  if (live.phase !== "done") return;
+  const openReport = vscode.l10n.t("Open Report");
+  const openDivergence = vscode.l10n.t("Open Divergence");
+  const choice = await vscode.window.showInformationMessage(
+    outcomeLine(live, vscode.l10n.t),
+    openReport,
+    openDivergence,
+  );
+  const command =
+    choice === openReport ? "reroute.openReport" : choice === openDivergence ? "reroute.openDivergence" : null;
+  if (command) await vscode.commands.executeCommand(command, { runDirectory: live.runDirectory });
+}
+
+async function tellFailure(live: LiveRun, error: { code: string; message: string }, services: Services): Promise<void> {
+  if (error.code !== "engine/closed") {
+    showFailure(new RerouteError("internal", `${live.name}: ${error.message}`), services.log);
+    return;
+  }
+  const resume = vscode.l10n.t("Resume");
+  const openLog = vscode.l10n.t("Show Engine Log");
+  const message = vscode.l10n.t(
+    "The engine process ended while it worked on {0}. What it had saved is kept: the run can be resumed.",
+    live.name,
+  );
+  const choice = await vscode.window.showErrorMessage(message, resume, openLog);
+  if (choice === resume) await resumeRun(live.runDirectory, live.name, services);
+  if (choice === openLog) services.log.show();
+}

@@ -1,0 +1,79 @@
+import { existsSync, readdirSync } from "node:fs";
+import * as vscode from "vscode";
+import type { RunSummary } from "../../protocol/panels";
+import type { Services } from "../services";
+import { runsFolder } from "../settings";
+
+/** The run folders of this workspace, as the engine summarises them; refreshed when their files change. */
+export class RunList implements vscode.Disposable {
+  private summaries: RunSummary[] = [];
+  private loaded = false;
+  private readonly changed = new vscode.EventEmitter<void>();
+  readonly onDidChange = this.changed.event;
+  private watcher: vscode.FileSystemWatcher | null = null;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly services: Pick<Services, "context" | "engine" | "log">) {
+    this.watch();
+  }
+
+  get folder(): string {
+    return runsFolder(this.services.context);
+  }
+
+  /** Whether there is any run folder; looked up on disk, so that no engine is needed to know. */
+  hasRuns(): boolean {
+    return existsSync(this.folder) && readdirSync(this.folder).length > 0;
+  }
+
+  /** Newest first. Starts the engine only where there is something to read. */
+  async get(): Promise<RunSummary[]> {
+    if (!this.loaded) await this.load();
+    return this.summaries;
+  }
+
+  /** Directories of runs that pages and trees may name. */
+  knows(runDirectory: string): boolean {
+    return this.summaries.some(({ directory }) => directory === runDirectory);
+  }
+
+  /** Forgets what was read; whoever shows it asks again. Called often, so it waits a moment for more changes. */
+  refresh(): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.loaded = false;
+      void vscode.commands.executeCommand("setContext", "reroute.hasRuns", this.hasRuns());
+      this.changed.fire();
+    }, 150);
+  }
+
+  /** Starts over after the setting for the run folder changed. */
+  watch(): void {
+    this.watcher?.dispose();
+    const pattern = new vscode.RelativePattern(vscode.Uri.file(this.folder), "*/{run.json,evaluation.json}");
+    this.watcher = vscode.workspace.createFileSystemWatcher(pattern);
+    for (const event of [this.watcher.onDidCreate, this.watcher.onDidChange, this.watcher.onDidDelete]) {
+      event(() => this.refresh());
+    }
+    this.refresh();
+  }
+
+  dispose(): void {
+    clearTimeout(this.timer);
+    this.watcher?.dispose();
+    this.changed.dispose();
+  }
+
+  private async load(): Promise<void> {
+    this.loaded = true;
+    try {
+      this.summaries = this.hasRuns()
+        ? (await this.services.engine.request("run/list", { runsFolder: this.folder })).runs
+        : [];
+    } catch (error) {
+      this.loaded = false;
+      this.services.log.error(error instanceof Error ? error : String(error));
+      throw error;
+    }
+  }
+}

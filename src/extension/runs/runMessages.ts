@@ -1,0 +1,34 @@
+import type { Progress } from "../../protocol/progress";
+import { formatDuration, formatNats } from "../quantities";
+import type { Translate } from "../translate";
+import { overallProgress, type LiveRun } from "./liveRun";
+
+/** One line for the notification and the status bar: stage, what it does, share, time left. */
+export function progressLine(live: LiveRun, t: Translate): string {
+  if (live.phase === "queued") return t("waiting for other work to end");
+  if (live.phase === "cancelling") return t("cancelling");
+  const { fraction, remainingSeconds } = overallProgress(live);
+  const parts = [stageText(live.progress, t)];
+  if (fraction !== null) parts.push(`${Math.floor(fraction * 100)} %`);
+  if (remainingSeconds !== null) parts.push(t("about {0} left", formatDuration(remainingSeconds)));
+  return parts.join(" · ");
+}
+
+function stageText(progress: Progress | null, t: Translate): string {
+  return progress ? `${progress.stage}: ${progress.message}` : t("starting");
+}
+
+/** What a finished run says: the verdict in its own words, with the figures it rests on. */
+export function outcomeLine(live: LiveRun, t: Translate): string {
+  const comparison = live.outcome?.evaluation?.comparison;
+  if (!comparison) return t("{0} is done", live.name);
+  const metric = comparison.metric === "klToTeacher" ? t("KL to the teacher") : t("loss");
+  return t(
+    "{0}: {1}. {2} {3} before, {4} after (nats a token)",
+    live.name,
+    comparison.verdict,
+    metric,
+    formatNats(comparison.before),
+    formatNats(comparison.after),
+  );
+}

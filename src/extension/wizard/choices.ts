@@ -1,0 +1,87 @@
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
+import type { Translate } from "../translate";
+import type { Amount } from "./questions";
+import { expertCounts, keptExperts } from "./validation";
+
+/** What the quick picks offer: pure data, so that it can be tested without VS Code. */
+export interface Choice<T> {
+  label: string;
+  description: string;
+  detail?: string;
+  value: T;
+}
+
+/** Methods in order of paradigm, each with its paper's idea in a few words. */
+export function methodChoices(
+  t: Translate,
+): { paradigm: Paradigm; title: string; choices: Choice<CompressionMethod>[] }[] {
+  const about: Record<CompressionMethod, string> = {
+    reap: t("Drop experts with the smallest routing weight times output norm"),
+    frequency: t("Drop the least often selected experts"),
+    "weighted-frequency": t("Drop experts with the smallest summed routing weight"),
+    ean: t("Drop experts with the smallest summed output norm"),
+    aimer: t("Drop by a criterion of the weights alone; needs no statistics"),
+    random: t("Drop at random: the baseline every other method must beat"),
+    cfes: t("Keep experts by coarse-to-fine selection"),
+    naee: t("Keep the subset that best preserves the layer's output"),
+    "easy-ep": t("Keep experts by output-aware score over a few texts of a domain"),
+    mone: t("Replace dropped experts by their mean output"),
+    svd: t("Low-rank approximation of each expert's projections"),
+    "svd-llm": t("Low-rank approximation whitened by the calibration text"),
+    mobe: t("Experts as mixtures of shared basis matrices"),
+    "td-moe": t("Tucker decomposition across experts"),
+    "d2-moe": t("One shared base and a low-rank difference for each expert"),
+    "hc-smoe": t("Merge experts whose mean outputs cluster together"),
+    "m-smoe": t("Merge by router-logit similarity, weighted by frequency"),
+    ream: t("Merge experts into those with the highest REAP scores"),
+  };
+  const titles: Record<Paradigm, string> = {
+    pruning: t("Pruning: fewer experts"),
+    editing: t("Editing: smaller experts"),
+    merging: t("Merging: experts combined"),
+  };
+  return (["pruning", "merging", "editing"] as const).map((paradigm) => ({
+    paradigm,
+    title: titles[paradigm],
+    choices: compressionMethods
+      .filter((method) => paradigmOf(method) === paradigm)
+      .map((method) => ({
+        label: method,
+        description: method === "reap" ? t("recommended") : "",
+        detail: about[method],
+        value: method,
+      })),
+  }));
+}
+
+/** Common ratios that this checkpoint can do, as numbers of experts kept. */
+export function keepChoices(checkpoint: CheckpointSummary, t: Translate): Choice<number>[] {
+  const { fewest, most } = expertCounts(checkpoint);
+  const topK = checkpoint.numExpertsPerToken ?? 1;
+  return [0.75, 0.625, 0.5, 0.375, 0.25]
+    .filter((keep) => keptExperts(keep, fewest) >= topK && keptExperts(keep, fewest) < fewest)
+    .map((keep) => ({
+      label: t("Keep {0} of {1} experts", keptExperts(keep, most), most),
+      description: `${keep * 100} %` + (keep === 0.625 ? ` · ${t("published setting")}` : ""),
+      value: keep,
+    }));
+}
+
+/** Tokens that a text of this size gives at least: real texts have three to five bytes a token. */
+export function estimateTokens(bytes: number): number {
+  return Math.floor(bytes / 5);
+}
+
+/** Amounts of text that fit the chosen file; the published recipe first where there is enough text for it. */
+export function amountChoices(textBytes: number, t: Translate): Choice<Amount>[] {
+  const tokens = estimateTokens(textBytes);
+  const all: Amount = { sequences: Math.max(1, Math.min(3000, Math.floor(tokens / 512))), sequenceLength: 512 };
+  const choices: Choice<Amount>[] = [];
+  const size = (amount: Amount) => t("{0} sequences of {1} tokens", amount.sequences, amount.sequenceLength);
+  if (tokens >= 3000 * 512) choices.push({ label: t("Published recipe"), description: size(all), value: all });
+  else choices.push({ label: t("All of this text"), description: t("about {0}", size(all)), value: all });
+  const quick: Amount = { sequences: Math.max(1, Math.min(128, Math.floor(tokens / 256))), sequenceLength: 256 };
+  choices.push({ label: t("Quick look"), description: size(quick), value: quick });
+  return choices;
+}

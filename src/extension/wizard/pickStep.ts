@@ -1,0 +1,86 @@
+import * as vscode from "vscode";
+
+export const back = Symbol("back");
+export const closed = Symbol("closed");
+/** What one question ends in: an answer, a step back, or the end of the wizard. */
+export type StepResult<T> = T | typeof back | typeof closed;
+
+export interface StepItem<T> extends vscode.QuickPickItem {
+  /** Absent on separators and on lines that only inform. */
+  value?: T;
+}
+
+export interface StepFrame {
+  title: string;
+  step: number;
+  totalSteps: number;
+  canGoBack: boolean;
+}
+
+/** Asks with a list. Items may come later (`items` is awaited with a busy bar); a line without value stays open. */
+export function pickStep<T>(
+  frame: StepFrame & { placeholder: string; isActive?: (item: StepItem<T>) => boolean },
+  items: Promise<StepItem<T>[]>,
+): Promise<StepResult<T>> {
+  const pick = vscode.window.createQuickPick<StepItem<T>>();
+  setFrame(pick, frame);
+  pick.placeholder = frame.placeholder;
+  pick.matchOnDescription = true;
+  pick.matchOnDetail = true;
+  pick.busy = true;
+  let shown = true;
+  const ready = items.then((loaded) => {
+    if (!shown) return;
+    pick.items = loaded;
+    pick.busy = false;
+    const active = loaded.find((item) => frame.isActive?.(item) ?? false);
+    if (active) pick.activeItems = [active];
+  });
+  const answer = new Promise<StepResult<T>>((resolve) => {
+    pick.onDidAccept(() => {
+      const value = pick.selectedItems[0]?.value;
+      if (value !== undefined) resolve(value);
+    });
+    pick.onDidTriggerButton(() => resolve(back));
+    pick.onDidHide(() => resolve(closed));
+  });
+  pick.show();
+  return Promise.race([answer, ready.then(() => answer)]).finally(() => {
+    shown = false;
+    pick.dispose();
+  });
+}
+
+/** Asks for a line of text; it is accepted only once `problemOf` finds nothing. */
+export function inputStep(
+  frame: StepFrame & { prompt: string; value: string },
+  problemOf: (text: string) => string | null,
+): Promise<StepResult<string>> {
+  const input = vscode.window.createInputBox();
+  setFrame(input, frame);
+  input.prompt = frame.prompt;
+  input.value = frame.value;
+  const check = () => {
+    const problem = problemOf(input.value);
+    if (problem === null) input.validationMessage = undefined;
+    else input.validationMessage = problem;
+    return problem === null;
+  };
+  return new Promise<StepResult<string>>((resolve) => {
+    input.onDidChangeValue(check);
+    input.onDidAccept(() => {
+      if (check()) resolve(input.value);
+    });
+    input.onDidTriggerButton(() => resolve(back));
+    input.onDidHide(() => resolve(closed));
+    input.show();
+  }).finally(() => input.dispose());
+}
+
+function setFrame(input: vscode.QuickPick<vscode.QuickPickItem> | vscode.InputBox, frame: StepFrame): void {
+  input.title = frame.title;
+  input.step = frame.step;
+  input.totalSteps = frame.totalSteps;
+  input.ignoreFocusOut = true;
+  input.buttons = frame.canGoBack ? [vscode.QuickInputButtons.Back] : [];
+}

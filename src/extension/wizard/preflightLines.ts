@@ -1,0 +1,58 @@
+import type { Recipe } from "../../protocol/recipe";
+import type { Preflight } from "../../protocol/run";
+import { formatBytes, formatCount, formatDuration } from "../quantities";
+import type { Translate } from "../translate";
+
+export interface PreflightLine {
+  kind: "fact" | "warning" | "refusal";
+  label: string;
+  description: string;
+}
+
+/** What the last step of the wizard shows before anything starts: size, time, memory, disk, then what is wrong. */
+export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translate): PreflightLine[] {
+  const fact = (label: string, description: string): PreflightLine => ({ kind: "fact", label, description });
+  const lines = [
+    fact(
+      t("Size"),
+      t(
+        "{0} to {1} parameters, {2} to {3}",
+        formatCount(preflight.parametersBefore),
+        formatCount(preflight.parametersAfter),
+        formatBytes(preflight.bytesBefore),
+        formatBytes(preflight.bytesAfter),
+      ),
+    ),
+    fact(
+      t("Time"),
+      t("about {0}", formatDuration(preflight.seconds)) +
+        preflight.stages.map(({ stage, seconds }) => ` · ${stage} ${formatDuration(seconds)}`).join(""),
+    ),
+    fact(
+      t("Memory"),
+      t(
+        "peak {0} of a budget of {1}",
+        formatBytes(preflight.peakMemoryBytes),
+        formatBytes(preflight.memoryBudgetBytes),
+      ),
+    ),
+    fact(
+      t("Disk"),
+      t("{0} needed, {1} free", formatBytes(preflight.diskNeededBytes), formatBytes(preflight.diskFreeBytes)),
+    ),
+    fact(t("Output"), recipe.output),
+  ];
+  return [
+    ...lines,
+    ...preflight.warnings.map((message): PreflightLine => ({
+      kind: "warning",
+      label: t("Warning"),
+      description: message,
+    })),
+    ...preflight.refusals.map(({ message, code }): PreflightLine => ({
+      kind: "refusal",
+      label: t("Cannot start"),
+      description: `${message} (${code})`,
+    })),
+  ];
+}

@@ -1,0 +1,78 @@
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { CompressionMethod } from "../../protocol/recipe";
+
+/** What the user asked for; decides which questions come. */
+export type Purpose = "calibrate" | "compress" | "profile" | "evaluate" | "compare";
+
+export type StepId = "method" | "keep" | "teacher" | "text" | "amount" | "summary";
+
+export interface Amount {
+  sequences: number;
+  sequenceLength: number;
+}
+
+/** What has been answered so far. */
+export interface Answers {
+  /** "none": the checkpoint is already compressed, its teacher is asked for instead. */
+  method?: CompressionMethod | "none";
+  /** Experts kept in each layer: a fraction up to 1, or a count above 1. */
+  keep?: number;
+  teacher?: string;
+  text?: string;
+  amount?: Amount;
+}
+
+export interface WizardContext {
+  purpose: Purpose;
+  checkpoint: CheckpointSummary;
+}
+
+export interface WizardState {
+  context: WizardContext;
+  answers: Answers;
+  step: StepId;
+}
+
+export type WizardEvent = { type: "answered"; answers: Answers } | { type: "back" };
+
+/** The questions for this checkpoint, in order. A checkpoint that names its teacher is not asked for it. */
+export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers): StepId[] {
+  const hasTeacher = checkpoint.provenance !== null;
+  const last: StepId[] = ["text", "amount", "summary"];
+  switch (purpose) {
+    case "profile":
+      return last;
+    case "evaluate":
+      return last;
+    case "compare":
+      return ["teacher", ...last];
+    case "compress":
+      return ["method", "keep", ...last];
+    case "calibrate":
+      if (hasTeacher) return last;
+      return answers.method === "none" ? ["method", "teacher", ...last] : ["method", "keep", ...last];
+  }
+}
+
+/** Starts at the first question, with nothing answered. */
+export function startWizard(context: WizardContext): WizardState {
+  return { context, answers: {}, step: stepsOf(context, {})[0]! };
+}
+
+/**
+ * The state after an answer or a step back. Answers stay when going back, so that coming forward again proposes them.
+ * Null: the user went back from the first question, so the wizard ends.
+ */
+export function nextWizardState(state: WizardState, event: WizardEvent): WizardState | null {
+  const answers = event.type === "answered" ? { ...state.answers, ...event.answers } : state.answers;
+  const steps = stepsOf(state.context, answers);
+  const at = steps.indexOf(state.step);
+  const step = steps[at + (event.type === "answered" ? 1 : -1)];
+  return step ? { ...state, answers, step } : null;
+}
+
+/** Which question of how many, for the title of the quick pick; the summary counts as the last. */
+export function positionOf(state: WizardState): { step: number; totalSteps: number } {
+  const steps = stepsOf(state.context, state.answers);
+  return { step: steps.indexOf(state.step) + 1, totalSteps: steps.length };
+}
