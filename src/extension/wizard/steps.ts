@@ -77,7 +77,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
       .list()
       .then((folders) => [
         ...folders.filter((folder) => folder !== own).map((folder) => fileItem<string | typeof other>(folder, folder)),
-        { label: t("Browse..."), iconPath: new vscode.ThemeIcon("folder-opened"), value: other },
+        browseItem(),
       ]);
     const placeholder =
       state.context.purpose === "compare"
@@ -95,7 +95,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     const wanted = state.answers.text ?? proposed.text ?? readSettings().defaultData;
     const items = findTexts([wanted, readSettings().defaultData]).then((texts) => [
       ...texts.map((file) => fileItem<string | typeof other>(file, file)),
-      { label: t("Browse..."), iconPath: new vscode.ThemeIcon("folder-opened"), value: other },
+      browseItem(),
     ]);
     const text = await pickStep(
       {
@@ -145,6 +145,10 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     return parsed.ok ? { amount: parsed.value } : closed;
   },
 };
+
+function browseItem(): StepItem<string | typeof other> {
+  return { label: t("Browse..."), iconPath: new vscode.ThemeIcon("folder-opened"), value: other };
+}
 
 function problemOf(checked: { ok: true } | { ok: false; problem: string }): string | null {
   return checked.ok ? null : checked.problem;

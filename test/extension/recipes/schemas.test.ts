@@ -1,0 +1,16 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { expect, it } from "vitest";
+import { z } from "zod";
+import { planSchema } from "../../../src/protocol/plan";
+import { recipeSchema } from "../../../src/protocol/recipe";
+
+/** The schemas that package.json contributes are made from the code; UPDATE_SCHEMAS=1 writes them anew. */
+it.each([
+  ["recipe", recipeSchema],
+  ["compression-plan", planSchema],
+] as const)("media/schemas/%s.schema.json is in step with the code", (name, schema) => {
+  const file = `media/schemas/${name}.schema.json`;
+  const json = z.toJSONSchema(schema, { io: "input", target: "draft-7" });
+  if (process.env["UPDATE_SCHEMAS"]) writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`);
+  expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(JSON.stringify(json)));
+});
