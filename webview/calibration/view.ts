@@ -1,0 +1,140 @@
+import type { MetricsLine } from "../../src/protocol/metrics";
+import type { PageContext, ToPage } from "../../src/protocol/pageMessages";
+import type { CalibrationPanelData } from "../../src/protocol/panels";
+import { Figure } from "../common/charts/figure";
+import { lineChart, type LineSpec } from "../common/charts/lineChart";
+import { seriesTable } from "../common/charts/seriesTable";
+import { element } from "../common/dom";
+import { facts } from "../common/facts";
+import { count, number } from "../common/format";
+import type { Services, View } from "../common/page";
+import { Toggle } from "../common/toolkit";
+import { untrusted } from "../common/untrusted";
+import { mergeMetrics } from "./merge";
+
+const noUpdates = "No update was finished yet. The first appears here as soon as it is.";
+
+/** Router KD as it runs: training and held-out KL, learning rate, gradient norm, best step, verdict. */
+export class CalibrationView implements View<"calibration"> {
+  readonly element: HTMLElement;
+  private data: CalibrationPanelData | undefined;
+  private waiting: MetricsLine[] = [];
+  private frame = 0;
+  private readonly verdict = element("div", { class: "notice", "data-verdict": true, hidden: true });
+  private readonly summary = element("dl", { class: "facts" });
+  private readonly loss: Figure<LineSpec>;
+  private readonly rate: Figure<LineSpec>;
+  private readonly norm: Figure<LineSpec>;
+
+  constructor(private readonly services: Services) {
+    this.loss = new Figure("loss", lineChart, services);
+    this.rate = new Figure("learningRate", lineChart, services);
+    this.norm = new Figure("gradientNorm", lineChart, services);
+    const log = new Toggle("Logarithmic KL axis", services.persisted.flag("log"), (value) => {
+      services.persisted.set("log", value);
+      this.draw();
+    });
+    this.element = element(
+      "div",
+      {},
+      this.verdict,
+      this.summary,
+      element("div", { class: "toolbar" }, log.element),
+      this.loss.element,
+      element("div", { class: "figures" }, this.rate.element, this.norm.element),
+    );
+  }
+
+  show(data: CalibrationPanelData, _context: PageContext): void {
+    this.data = data;
+    this.draw();
+  }
+
+  update(message: Extract<ToPage, { type: "update" }>): void {
+    if (message.page !== "calibration") return;
+    this.waiting.push(...message.lines);
+    // Lines may come faster than frames.
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => {
+      if (!this.data) return;
+      this.data = mergeMetrics(this.data, this.waiting);
+      this.waiting = [];
+      this.draw();
+    });
+  }
+
+  private draw(): void {
+    const { data } = this;
+    if (!data) return;
+    this.drawSummary(data);
+    if (data.updates.length === 0 && data.heldOut.length === 0) {
+      this.loss.showEmpty("KL to the teacher", noUpdates);
+      this.rate.showEmpty("Learning rate", noUpdates);
+      this.norm.showEmpty("Gradient norm", noUpdates);
+      return;
+    }
+    const best = data.heldOut.find(({ step }) => step === data.bestStep);
+    const loss: LineSpec = {
+      x: { title: "Update" },
+      y: { title: "KL(teacher || student), nats a token", log: this.services.persisted.flag("log") },
+      series: [
+        { label: "training", points: data.updates.map(({ step, loss: y }) => ({ x: step, y })) },
+        { label: "held-out", points: data.heldOut.map(({ step, kl: y }) => ({ x: step, y })), pronounced: true },
+      ],
+      format: (value) => number(value, 4),
+      marker: best ? { x: best.step, label: `best: update ${best.step}, ${number(best.kl, 4)}` } : null,
+      height: 320,
+    };
+    const title = "KL to the teacher by update";
+    this.loss.show({
+      title,
+      note: "Training KL of each update, and KL on held-out text.",
+      spec: loss,
+      table: seriesTable(title, loss),
+    });
+    this.single(this.rate, "Learning rate by update", "learning rate", data, (update) => update.learningRate);
+    this.single(
+      this.norm,
+      "Gradient norm by update",
+      "global norm before clipping",
+      data,
+      (update) => update.gradientNorm,
+    );
+  }
+
+  private single(
+    figure: Figure<LineSpec>,
+    title: string,
+    unit: string,
+    data: CalibrationPanelData,
+    value: (update: CalibrationPanelData["updates"][number]) => number,
+  ): void {
+    const spec: LineSpec = {
+      x: { title: "Update" },
+      y: { title: unit, min: 0 },
+      series: [{ label: unit, points: data.updates.map((update) => ({ x: update.step, y: value(update) })) }],
+      format: (v) => number(v, 3),
+    };
+    figure.show({ title, note: null, spec, table: seriesTable(title, spec) });
+  }
+
+  private drawSummary(data: CalibrationPanelData): void {
+    const last = data.updates.at(-1);
+    const first = data.heldOut[0];
+    const best = data.heldOut.find(({ step }) => step === data.bestStep);
+    const latest = data.heldOut.at(-1);
+    const done = last?.step ?? 0;
+    facts(this.summary, [
+      ["Updates", data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
+      ["Latest training KL", last ? `${number(last.loss, 5)} nats a token` : "–"],
+      ["Held-out KL at the start", first ? `${number(first.kl, 5)} nats a token (update ${first.step})` : "–"],
+      ["Latest held-out KL", latest ? `${number(latest.kl, 5)} nats a token (update ${latest.step})` : "–"],
+      ["Best held-out KL", best ? `${number(best.kl, 5)} nats a token (update ${best.step})` : "–"],
+    ]);
+    this.verdict.hidden = data.verdict === null;
+    if (!data.verdict) return;
+    const { verdict, text } = data.verdict;
+    this.verdict.className = `notice ${verdict === "recovered" ? "good" : "warning"}`;
+    this.verdict.replaceChildren(element("strong", {}, `Verdict: ${verdict}. `), untrusted(text, 400));
+  }
+}

@@ -1,0 +1,124 @@
+import type { Plugin } from "chart.js";
+import { number } from "../format";
+import type { Theme } from "../theme";
+import type { ColourDomain } from "./colourDomain";
+import { lutSize } from "./colourScale";
+import { hatch, type HeatmapDataset } from "./heatmapController";
+import type { HeatmapSpec } from "./heatmapSpec";
+
+const barWidth = 14;
+const gap = 14;
+
+/** Room that the bar, its numbers and its turned title need at the right, pixels. */
+export function colourBarSpace(theme: Theme): number {
+  return gap + barWidth + theme.fontSize * 6.2;
+}
+
+/** Room for one line of legend above the cells: hatching, outlines and marks. */
+export function legendSpace(spec: HeatmapSpec, theme: Theme): number {
+  return legendEntries(spec).length > 0 ? theme.fontSize + 12 : 4;
+}
+
+/** Draws the colour bar and the legend, so that exported pictures carry them too. */
+export const colourBar: Plugin<"heatmap"> = {
+  id: "colourBar",
+  afterDraw(chart) {
+    const dataset = chart.data.datasets[0] as unknown as HeatmapDataset | undefined;
+    if (!dataset) return;
+    const { ctx, chartArea } = chart;
+    const { spec, domain, theme } = dataset;
+    ctx.save();
+    ctx.font = `${theme.fontSize}px ${theme.fontFamily}`;
+    drawBar(ctx, chartArea.right + gap, chartArea.top, chartArea.height, spec, domain, theme);
+    drawLegend(ctx, chartArea.left, 2, spec, theme);
+    ctx.restore();
+  },
+};
+
+function drawBar(
+  ctx: CanvasRenderingContext2D,
+  left: number,
+  top: number,
+  height: number,
+  spec: HeatmapSpec,
+  domain: ColourDomain,
+  theme: Theme,
+): void {
+  for (let y = 0; y < Math.ceil(height); y++) {
+    const at = Math.round((1 - y / height) * (lutSize - 1)) * 3;
+    ctx.fillStyle = `rgb(${domain.table[at]!}, ${domain.table[at + 1]!}, ${domain.table[at + 2]!})`;
+    ctx.fillRect(left, top + y, barWidth, Math.min(1, height - y));
+  }
+  ctx.strokeStyle = theme.muted;
+  ctx.strokeRect(left, top, barWidth, height);
+  ctx.fillStyle = theme.muted;
+  ctx.textBaseline = "middle";
+  ctx.textAlign = "left";
+  for (const value of barTicks(domain, height > 90 ? 5 : 2)) {
+    const y = top + (1 - domain.position(value)) * height;
+    ctx.fillText(number(value, 2), left + barWidth + 4, Math.min(top + height - 5, Math.max(top + 5, y)));
+  }
+  ctx.fillStyle = theme.foreground;
+  ctx.textAlign = "center";
+  ctx.translate(left + barWidth + theme.fontSize * 4.9, top + height / 2);
+  ctx.rotate(Math.PI / 2);
+  ctx.fillText(domain.log ? `${spec.quantity}, log scale` : spec.quantity, 0, 0, Math.max(height, 120));
+  ctx.rotate(-Math.PI / 2);
+}
+
+/** Evenly spaced along the bar, in the scale's own spacing. */
+function barTicks(domain: ColourDomain, steps: number): number[] {
+  const { min, max, log } = domain;
+  if (!(max > min)) return [max];
+  return Array.from({ length: steps }, (_, i) => {
+    const t = i / (steps - 1);
+    return log ? min * (max / min) ** t : min + t * (max - min);
+  });
+}
+
+interface LegendEntry {
+  text: string;
+  swatch: (ctx: CanvasRenderingContext2D, theme: Theme, x: number, y: number, size: number) => void;
+}
+
+function legendEntries(spec: HeatmapSpec): LegendEntry[] {
+  const entries: LegendEntry[] = [];
+  if (spec.nullMeaning !== null)
+    entries.push({
+      text: spec.nullMeaning,
+      swatch: (ctx, theme, x, y, size) => {
+        ctx.fillStyle = hatch(ctx, theme);
+        ctx.fillRect(x, y, size, size);
+      },
+    });
+  if (spec.groups && spec.groups.length > 0)
+    entries.push({
+      text: "merge group",
+      swatch: (ctx, theme, x, y, size) => {
+        ctx.strokeStyle = theme.foreground;
+        ctx.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+      },
+    });
+  if (spec.marked && spec.marked.positions.length > 0)
+    entries.push({
+      text: spec.marked.meaning,
+      swatch: (ctx, theme, x, y, size) => {
+        ctx.fillStyle = theme.warning;
+        ctx.fillRect(x, y + size / 2 - 2, size, 5);
+      },
+    });
+  return entries;
+}
+
+function drawLegend(ctx: CanvasRenderingContext2D, left: number, top: number, spec: HeatmapSpec, theme: Theme): void {
+  const size = theme.fontSize;
+  let x = left;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "middle";
+  for (const { text, swatch } of legendEntries(spec)) {
+    swatch(ctx, theme, x, top, size);
+    ctx.fillStyle = theme.foreground;
+    ctx.fillText(text, x + size + 5, top + size / 2);
+    x += size + 5 + ctx.measureText(text).width + 16;
+  }
+}

@@ -1,0 +1,164 @@
+import {
+  Chart,
+  DatasetController,
+  type CartesianScaleTypeRegistry,
+  type ChartDataset,
+  type ScriptableAndArrayOptions,
+} from "chart.js";
+import type { Theme } from "../theme";
+import { paintCells, type ColourDomain } from "./colourDomain";
+import type { HeatmapSpec } from "./heatmapSpec";
+
+/** The one dataset of a heatmap chart. `data` stays empty: elements per cell would make chart.js slow (845 ms a hover). */
+export interface HeatmapDataset {
+  data: never[];
+  spec: HeatmapSpec;
+  domain: ColourDomain;
+  theme: Theme;
+}
+
+declare module "chart.js" {
+  interface ChartTypeRegistry {
+    heatmap: {
+      chartOptions: object;
+      datasetOptions: HeatmapDataset;
+      defaultDataPoint: never;
+      metaExtensions: object;
+      parsedDataType: object;
+      scales: keyof CartesianScaleTypeRegistry;
+    };
+  }
+}
+
+/**
+ * Draws all cells as one image: a pixel a cell painted into an off-screen canvas, scaled up with nearest neighbour into
+ * the chart area. Axes, titles and layout remain chart.js' own.
+ */
+export class HeatmapController extends DatasetController<"heatmap"> {
+  static id = "heatmap";
+  static defaults = { datasetElementType: false, dataElementType: false };
+  static overrides = { scales: { x: { type: "category", offset: true }, y: { type: "category", offset: true } } };
+
+  private painted: { spec: HeatmapSpec; domain: ColourDomain; image: HTMLCanvasElement } | undefined;
+
+  override update(): void {
+    // Nothing to place: there are no elements. The image is painted at the first draw of a new spec.
+  }
+
+  override draw(): void {
+    const { ctx, chartArea } = this.chart;
+    const { spec, domain, theme } = this.getDataset() as unknown as HeatmapDataset;
+    const { left, top, width, height } = chartArea;
+    ctx.save();
+    if (spec.nullMeaning !== null) {
+      ctx.fillStyle = hatch(ctx, theme);
+      ctx.fillRect(left, top, width, height);
+    }
+    ctx.imageSmoothingEnabled = false;
+    ctx.drawImage(this.image(spec, domain), left, top, width, height);
+    if (spec.groups) outlineGroups(ctx, spec, chartArea, theme);
+    if (spec.marked) markPositions(ctx, spec, chartArea, theme);
+    ctx.restore();
+  }
+
+  private image(spec: HeatmapSpec, domain: ColourDomain): HTMLCanvasElement {
+    if (this.painted?.spec === spec && this.painted.domain === domain) return this.painted.image;
+    const image = document.createElement("canvas");
+    image.width = Math.max(1, spec.columns.labels.length);
+    image.height = Math.max(1, spec.rows.labels.length);
+    const context = image.getContext("2d")!;
+    const pixels = context.createImageData(image.width, image.height);
+    paintCells(spec.values, domain, pixels.data);
+    context.putImageData(pixels, 0, 0);
+    this.painted = { spec, domain, image };
+    return image;
+  }
+}
+
+Chart.register(HeatmapController);
+
+export interface Area {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+/** The cell under a point, by arithmetic: no element is searched. Null outside the cells. */
+export function cellAt(
+  area: Area,
+  rows: number,
+  columns: number,
+  x: number,
+  y: number,
+): { row: number; column: number } | null {
+  const column = Math.floor(((x - area.left) / area.width) * columns);
+  const row = Math.floor(((y - area.top) / area.height) * rows);
+  return row >= 0 && row < rows && column >= 0 && column < columns ? { row, column } : null;
+}
+
+/** Diagonal lines: what cells without a value show, and what the legend shows beside their meaning. */
+export function hatch(context: CanvasRenderingContext2D, theme: Theme): CanvasPattern {
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = 6;
+  const pen = tile.getContext("2d")!;
+  pen.fillStyle = theme.background;
+  pen.fillRect(0, 0, 6, 6);
+  pen.strokeStyle = theme.muted;
+  pen.lineWidth = 1;
+  pen.beginPath();
+  for (const shift of [-6, 0, 6]) {
+    pen.moveTo(shift, 6);
+    pen.lineTo(shift + 6, 0);
+  }
+  pen.stroke();
+  return context.createPattern(tile, "repeat")!;
+}
+
+/** Draws the border of every block of cells whose row and column belong to the same group. */
+function outlineGroups(ctx: CanvasRenderingContext2D, spec: HeatmapSpec, area: Area, theme: Theme): void {
+  const size = spec.rows.labels.length;
+  const groupOf = new Int32Array(size).fill(-1);
+  spec.groups!.forEach((group, id) => group.forEach((position) => (groupOf[position] = id)));
+  const inside = (row: number, column: number): boolean =>
+    row >= 0 && column >= 0 && row < size && column < size && groupOf[row]! >= 0 && groupOf[row] === groupOf[column];
+  const path = new Path2D();
+  const w = area.width / size;
+  const h = area.height / size;
+  const edge = (x0: number, y0: number, x1: number, y1: number): void => {
+    path.moveTo(area.left + x0 * w, area.top + y0 * h);
+    path.lineTo(area.left + x1 * w, area.top + y1 * h);
+  };
+  for (let r = 0; r < size; r++)
+    for (let c = 0; c < size; c++) {
+      if (!inside(r, c)) continue;
+      if (!inside(r - 1, c)) edge(c, r, c + 1, r);
+      if (!inside(r + 1, c)) edge(c, r + 1, c + 1, r + 1);
+      if (!inside(r, c - 1)) edge(c, r, c, r + 1);
+      if (!inside(r, c + 1)) edge(c + 1, r, c + 1, r + 1);
+    }
+  ctx.lineCap = "square";
+  // Two strokes, so that the outline stands out on every colour of the scale.
+  ctx.strokeStyle = theme.background;
+  ctx.lineWidth = 3;
+  ctx.stroke(path);
+  ctx.strokeStyle = theme.foreground;
+  ctx.lineWidth = 1.25;
+  ctx.stroke(path);
+}
+
+/** Short bars along the top and the right edge at marked columns and rows. */
+function markPositions(ctx: CanvasRenderingContext2D, spec: HeatmapSpec, area: Area, theme: Theme): void {
+  const w = area.width / spec.columns.labels.length;
+  const h = area.height / spec.rows.labels.length;
+  ctx.fillStyle = theme.warning;
+  for (const position of spec.marked!.positions) {
+    ctx.fillRect(area.left + position * w, area.top - markThickness - 1, Math.max(1, w), markThickness);
+    ctx.fillRect(area.left + area.width + 1, area.top + position * h, markThickness, Math.max(1, h));
+  }
+}
+
+/** Height of the bars beside the cells, pixels; the layout leaves room for them. */
+export const markThickness = 5;
+
+export type HeatmapChartDataset = ChartDataset<"heatmap"> & ScriptableAndArrayOptions<object, never>;

@@ -1,0 +1,188 @@
+import type { ChartOptions, Plugin } from "chart.js";
+import { element } from "../dom";
+import type { Theme } from "../theme";
+import { axis, baseOptions, Chart, font, tooltipStyle, type ChartKind } from "./chartjs";
+import { pointCursor } from "./pointCursor";
+
+export interface ScatterSpec {
+  x: { title: string; format: (value: number | null) => string };
+  y: { title: string; format: (value: number | null) => string };
+  /** One series a kind of point, with its own colour and marker. */
+  series: readonly { label: string; points: readonly ScatterPoint[] }[];
+  /** From and to, as [series, index]. */
+  arrows: readonly { from: ScatterPoint; to: ScatterPoint }[];
+}
+
+export interface ScatterPoint {
+  x: number;
+  y: number;
+  /** Half width of the interval drawn around y; null when unknown. */
+  halfWidth: number | null;
+  /** Safe to draw: already made visible and cut. */
+  label: string;
+}
+
+const markers = ["star", "rectRot", "circle"] as const;
+
+/** Points with error bars, and arrows between some of them. */
+export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce) => {
+  const canvas = element("canvas", { role: "img", "aria-hidden": "true" });
+  const frame = element("div", { class: "plot-frame" }, canvas);
+  frame.style.height = "420px";
+  host.append(frame);
+  let shown = spec;
+  let colours = theme;
+  const marks: Plugin<"scatter"> = {
+    id: "errorBarsAndArrows",
+    beforeDatasetsDraw: (chart) => {
+      drawErrorBars(chart, shown, colours);
+      drawArrows(chart, shown, colours);
+    },
+  };
+  const chart = new Chart<"scatter">(canvas, {
+    type: "scatter",
+    data: dataOf(spec, theme),
+    options: optionsOf(spec, theme),
+    plugins: [marks],
+  });
+  pointCursor(frame, chart, "scatter chart", announce, {
+    describe: (series, index) => {
+      const point = shown.series[series]?.points[index];
+      return point ? [shown.series[series]!.label, ...linesOf(shown, point)].join(", ") : null;
+    },
+  });
+  return {
+    canvas,
+    update: (next, nextTheme) => {
+      shown = next;
+      colours = nextTheme;
+      chart.data = dataOf(next, nextTheme);
+      chart.options = optionsOf(next, nextTheme);
+      chart.update("none");
+    },
+    destroy: () => {
+      chart.destroy();
+      frame.remove();
+    },
+  };
+};
+
+function linesOf(spec: ScatterSpec, point: ScatterPoint): string[] {
+  const interval = point.halfWidth === null ? "" : ` ± ${spec.y.format(point.halfWidth)}`;
+  return [
+    point.label,
+    `${spec.x.title}: ${spec.x.format(point.x)}`,
+    `${spec.y.title}: ${spec.y.format(point.y)}${interval}`,
+  ];
+}
+
+function dataOf(spec: ScatterSpec, theme: Theme): { datasets: never[] } {
+  const datasets = spec.series.map(({ label, points }, i) => ({
+    label,
+    data: points,
+    borderColor: theme.series[i % theme.series.length]!,
+    backgroundColor: theme.series[i % theme.series.length]!,
+    pointStyle: markers[i % markers.length],
+    radius: i === 0 ? 7 : 5,
+    borderWidth: 2,
+    hoverRadius: 8,
+  }));
+  return { datasets: datasets as unknown as never[] };
+}
+
+function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
+  const xAxis = axis(theme, spec.x.title);
+  const yAxis = axis(theme, spec.y.title);
+  const points = spec.series.flatMap((series) => series.points);
+  const options = {
+    ...baseOptions<"scatter">(theme),
+    parsing: false,
+    plugins: {
+      legend: {
+        align: "start",
+        labels: { color: theme.foreground, font: font(theme), usePointStyle: true, boxHeight: 8 },
+        onClick: () => undefined,
+      },
+      tooltip: {
+        ...tooltipStyle(theme),
+        callbacks: { label: (item: { raw: unknown }) => linesOf(spec, item.raw as ScatterPoint) },
+      },
+    },
+    scales: {
+      x: {
+        ...xAxis,
+        type: "linear",
+        grace: "8%",
+        ticks: { ...xAxis.ticks, callback: (value: number) => spec.x.format(value) },
+      },
+      y: {
+        ...yAxis,
+        type: "linear",
+        // chart.js does not know of the error bars: the axis must reach their ends.
+        suggestedMin: Math.min(...points.map(({ y, halfWidth }) => y - (halfWidth ?? 0))),
+        suggestedMax: Math.max(...points.map(({ y, halfWidth }) => y + (halfWidth ?? 0))),
+        grace: "5%",
+        ticks: { ...yAxis.ticks, callback: (value: number) => spec.y.format(value) },
+      },
+    },
+  };
+  return options as unknown as ChartOptions<"scatter">;
+}
+
+function drawErrorBars(chart: Chart, spec: ScatterSpec, theme: Theme): void {
+  const { x, y } = chart.scales;
+  if (!x || !y) return;
+  const { ctx } = chart;
+  ctx.save();
+  ctx.lineWidth = 1.25;
+  spec.series.forEach(({ points }, i) => {
+    ctx.strokeStyle = theme.series[i % theme.series.length]!;
+    ctx.beginPath();
+    for (const point of points) {
+      if (point.halfWidth === null) continue;
+      const at = x.getPixelForValue(point.x);
+      const low = y.getPixelForValue(point.y - point.halfWidth);
+      const high = y.getPixelForValue(point.y + point.halfWidth);
+      ctx.moveTo(at, low);
+      ctx.lineTo(at, high);
+      for (const end of [low, high]) {
+        ctx.moveTo(at - 5, end);
+        ctx.lineTo(at + 5, end);
+      }
+    }
+    ctx.stroke();
+  });
+  ctx.restore();
+}
+
+function drawArrows(chart: Chart, spec: ScatterSpec, theme: Theme): void {
+  const { x, y } = chart.scales;
+  if (!x || !y) return;
+  const { ctx } = chart;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = theme.muted;
+  ctx.lineWidth = 1.25;
+  for (const { from, to } of spec.arrows) {
+    const [x0, y0, x1, y1] = [
+      x.getPixelForValue(from.x),
+      y.getPixelForValue(from.y),
+      x.getPixelForValue(to.x),
+      y.getPixelForValue(to.y),
+    ];
+    const length = Math.hypot(x1 - x0, y1 - y0);
+    if (length < 14) continue;
+    const [ux, uy] = [(x1 - x0) / length, (y1 - y0) / length];
+    // Stops short of the marker, which would hide the head.
+    const [tipX, tipY] = [x1 - ux * 8, y1 - uy * 8];
+    ctx.beginPath();
+    ctx.moveTo(x0 + ux * 8, y0 + uy * 8);
+    ctx.lineTo(tipX, tipY);
+    ctx.stroke();
+    ctx.beginPath();
+    ctx.moveTo(tipX, tipY);
+    ctx.lineTo(tipX - ux * 8 - uy * 4, tipY - uy * 8 + ux * 4);
+    ctx.lineTo(tipX - ux * 8 + uy * 4, tipY - uy * 8 - ux * 4);
+    ctx.fill();
+  }
+  ctx.restore();
+}

@@ -1,0 +1,17 @@
+import type { TableModel } from "../tableModel";
+import type { LineSpec } from "./lineChart";
+
+/** The numbers of a line chart: one row an x value, one column a series. */
+export function seriesTable(caption: string, spec: LineSpec): TableModel {
+  const xs = [...new Set(spec.series.flatMap(({ points }) => points.map(({ x }) => x)))].sort((a, b) => a - b);
+  const columns = spec.series.map(({ points }) => new Map(points.map(({ x, y }) => [x, y])));
+  return {
+    caption,
+    columns: [
+      { label: spec.x.title, format: String },
+      ...spec.series.map(({ label }) => ({ label, format: spec.format })),
+    ],
+    rowCount: xs.length,
+    cell: (row, column) => (column === 0 ? xs[row]! : (columns[column - 1]!.get(xs[row]!) ?? null)),
+  };
+}

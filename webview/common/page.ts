@@ -1,0 +1,172 @@
+import {
+  type ColourScale,
+  type Hydrate,
+  type PageCommand,
+  type PageContext,
+  type PageData,
+  type PageName,
+  type Selection,
+  type ToPage,
+} from "../../src/protocol/pageMessages";
+import { element } from "./dom";
+import { emptyState, errorState } from "./emptyState";
+import { HostError, listen, log, ready, request, select } from "./messaging";
+import { PersistedView } from "./persist";
+import { addStyle } from "./style";
+import { onThemeChange, readTheme, type Theme } from "./theme";
+import { progressRing, registerToolkit } from "./toolkit";
+import { untrusted } from "./untrusted";
+
+/** What the parts of a page need from it. */
+export interface Services {
+  readonly theme: Theme;
+  readonly colourScale: ColourScale;
+  readonly persisted: PersistedView;
+  /** Reads the text out, politely, and nothing else. */
+  readonly announce: (text: string) => void;
+  /** Shows a short message below the heading, e.g. that an export failed; null removes it. */
+  readonly notify: (text: string | null) => void;
+  readonly run: (command: PageCommand, runDirectory?: string) => void;
+  readonly select: (selection: Selection) => void;
+  /** Calls back when the editor's theme changed; figures draw themselves again. */
+  readonly onTheme: (callback: () => void) => void;
+  /** Calls back when a setting changed, e.g. the colour scale; what depends on it must be made again. */
+  readonly onSettings: (callback: () => void) => void;
+}
+
+/** The content of a page; made once, at the first data. */
+export interface View<P extends PageName> {
+  readonly element: HTMLElement;
+  show(data: PageData<P>, context: PageContext): void;
+  update?(message: Extract<ToPage, { type: "update" }>): void;
+  select?(selection: Selection): void;
+}
+
+/** Starts a page: shell, states (loading, ready, empty, error) and messages. The page itself only makes its view. */
+export function startPage<P extends PageName>(
+  page: P,
+  heading: string,
+  makeView: (services: Services) => View<P>,
+): void {
+  addStyle();
+  registerToolkit();
+  const persisted = new PersistedView(page);
+  const title = element("span", { class: "muted" });
+  const live = element("span", { class: "live", hidden: true }, "live");
+  const announcer = element("div", { class: "visually-hidden", "aria-live": "polite", "data-announcer": true });
+  const notification = element("div", { class: "notice warning", role: "status", hidden: true });
+  const state = element("div", { class: "state" });
+  const content = element("div", { class: "content", hidden: true });
+  const header = element("header", { class: "page-header" }, element("h1", {}, heading), title, live);
+  document.body.append(element("main", {}, header, notification, state, content), announcer);
+
+  let theme = readTheme();
+  let colourScale: ColourScale = "viridis";
+  let view: View<P> | undefined;
+  const onTheme: (() => void)[] = [];
+  const onSettings: (() => void)[] = [];
+
+  const services: Services = {
+    get theme() {
+      return theme;
+    },
+    get colourScale() {
+      return colourScale;
+    },
+    persisted,
+    announce: (text) => {
+      announcer.textContent = text;
+    },
+    notify: (text) => {
+      notification.hidden = text === null;
+      notification.replaceChildren(...(text === null ? [] : [untrusted(text, 400)]));
+    },
+    run: (command, runDirectory) => {
+      request("command", { command, runDirectory: runDirectory ?? null }).catch((error: unknown) => {
+        services.notify(messageOf(error));
+      });
+    },
+    select,
+    onTheme: (callback) => onTheme.push(callback),
+    onSettings: (callback) => onSettings.push(callback),
+  };
+
+  const setState = (name: "loading" | "ready" | "empty" | "error", ...children: HTMLElement[]): void => {
+    state.replaceChildren(...children);
+    content.hidden = name !== "ready";
+    document.body.dataset["state"] = name;
+  };
+  const retry = (): void => {
+    setState("loading", progressRing("Loading"));
+    ready(page, persisted.saved);
+  };
+
+  const hydrate = ({ context, data, empty }: Hydrate<P>): void => {
+    colourScale = context.colourScale;
+    persisted.setSource(context.source);
+    title.replaceChildren(untrusted(context.title, 100));
+    live.hidden = !context.live;
+    if (data === null) {
+      setState(
+        "empty",
+        emptyState(empty ?? { message: "This run holds no such data yet.", command: null }, services.run),
+      );
+      return;
+    }
+    setState("ready");
+    if (!view) {
+      view = makeView(services);
+      content.append(view.element);
+    }
+    view.show(data as PageData<P>, context);
+  };
+
+  listen((message) => {
+    try {
+      switch (message.type) {
+        case "hydrate":
+          if (message.page === page)
+            measured(`hydrate:${page}`, () => {
+              hydrate(message as Hydrate<P>);
+            });
+          break;
+        case "update":
+          if (message.page === page) view?.update?.(message);
+          break;
+        case "select":
+          view?.select?.(message);
+          break;
+        case "settings":
+          colourScale = message.colourScale;
+          for (const callback of onSettings) callback();
+          break;
+        case "error":
+          setState("error", errorState(message.code, message.message, retry));
+          break;
+      }
+    } catch (error) {
+      log(
+        "error",
+        `${message.type} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
+      setState("error", errorState("internal", messageOf(error), retry));
+    }
+  });
+  onThemeChange(() => {
+    theme = readTheme();
+    for (const callback of onTheme) callback();
+  });
+  retry();
+}
+
+/** What to tell the user about something thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof HostError || error instanceof Error ? error.message : String(error);
+}
+
+/** Runs and records a performance measure, which developer tools and the tests read. */
+export function measured(name: string, work: () => void): void {
+  const start = performance.now();
+  work();
+  performance.measure(name, { start });
+}

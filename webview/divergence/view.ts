@@ -1,0 +1,192 @@
+import type { Selection } from "../../src/protocol/pageMessages";
+import type { DivergenceData, DivergencePanelData, MatrixData } from "../../src/protocol/panels";
+import { Figure } from "../common/charts/figure";
+import { heatmap } from "../common/charts/heatmap";
+import type { HeatmapSpec } from "../common/charts/heatmapSpec";
+import { lineChart, type LineSpec } from "../common/charts/lineChart";
+import { matrixTable } from "../common/charts/matrixTable";
+import { seriesTable } from "../common/charts/seriesTable";
+import { element } from "../common/dom";
+import { number } from "../common/format";
+import type { Services, View } from "../common/page";
+import { Segments } from "../common/segments";
+import { Toggle } from "../common/toolkit";
+import { untrusted } from "../common/untrusted";
+
+const phases = ["after", "before", "difference"] as const;
+type Phase = (typeof phases)[number];
+
+const byLayer = [
+  { id: "routingKl", title: "Routing KL by layer", unit: "nats a token", key: "routingKl" },
+  { id: "l1", title: "L1 distance of routing by layer", unit: "sum of |teacher − student|, 0 to 2", key: "l1" },
+  { id: "topKOverlap", title: "Top-k overlap by layer", unit: "share of the teacher's top-k", key: "topKOverlap" },
+] as const;
+
+/** The student's routing against the teacher's, before and after calibration. */
+export class DivergenceView implements View<"divergence"> {
+  readonly element: HTMLElement;
+  private data: DivergencePanelData | undefined;
+  private selection: Selection | null = null;
+  private readonly subtitle = element("p", {});
+  private readonly mapping = element("p", { class: "muted", "data-mapping": true });
+  private readonly phase: Segments<Phase>;
+  private readonly map: Figure<HeatmapSpec>;
+  private readonly lines: Figure<LineSpec>[];
+
+  constructor(private readonly services: Services) {
+    this.phase = new Segments(
+      "Show",
+      [
+        { value: "before", label: "Before calibration" },
+        { value: "after", label: "After calibration" },
+        { value: "difference", label: "Difference" },
+      ],
+      (value) => {
+        services.persisted.set("phase", value);
+        this.draw();
+      },
+    );
+    const log = new Toggle("Logarithmic colours", services.persisted.flag("log"), (value) => {
+      services.persisted.set("log", value);
+      this.draw();
+    });
+    this.map = new Figure("kl", heatmap, services);
+    this.lines = byLayer.map(({ id }) => new Figure(id, lineChart, services));
+    this.element = element(
+      "div",
+      {},
+      this.subtitle,
+      this.mapping,
+      element("div", { class: "toolbar" }, this.phase.element, log.element),
+      this.map.element,
+      element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),
+    );
+    services.onSettings(() => {
+      this.draw();
+    });
+  }
+
+  show(data: DivergencePanelData): void {
+    this.data = data;
+    this.subtitle.replaceChildren("Teacher ", untrusted(data.teacher), ", student ", untrusted(data.student));
+    this.mapping.replaceChildren(
+      "Experts are on the teacher's axis. Mapping: ",
+      untrusted(data.mapping.description, 300),
+    );
+    this.draw();
+  }
+
+  select(selection: Selection): void {
+    this.selection = selection;
+    this.draw();
+  }
+
+  private draw(): void {
+    const { data } = this;
+    if (!data) return;
+    const available = phases.filter((phase) =>
+      phase === "difference" ? data.before && data.after : data[phase] !== null,
+    );
+    const phase = this.services.persisted.choice("phase", available);
+    this.phase.show(phase ?? "after", available);
+    this.drawMap(data, phase);
+    for (const [i, figure] of this.lines.entries()) this.drawLines(figure, byLayer[i]!, data);
+  }
+
+  private drawMap(data: DivergencePanelData, phase: Phase | undefined): void {
+    if (!phase) {
+      this.map.showEmpty(
+        "Routing KL by layer and expert",
+        "Nothing was evaluated yet: the evaluate stage writes these numbers.",
+      );
+      return;
+    }
+    const titles: Record<Phase, string> = {
+      before: "Routing KL by layer and expert, before calibration",
+      after: "Routing KL by layer and expert, after calibration",
+      difference: "Change of routing KL by layer and expert, after minus before calibration",
+    };
+    const difference = phase === "difference";
+    const values = difference ? subtract(data.after!.kl, data.before!.kl) : data[phase]!.kl.values;
+    const spec: HeatmapSpec = {
+      rows: { title: "Layer", labels: data.layers.map(String) },
+      columns: { title: "Teacher expert", labels: Array.from({ length: data.numExperts }, (_, i) => String(i)) },
+      values,
+      quantity: difference ? "change of KL, nats a token" : "KL contribution, nats a token",
+      format: (value) => number(value, 4),
+      colours: difference
+        ? { colours: this.services.colourScale, diverging: true }
+        : {
+            colours: this.services.colourScale,
+            log: this.services.persisted.flag("log"),
+            // The same ends before and after, so that the two pictures compare.
+            ...sharedRange([data.before, data.after]),
+          },
+      nullMeaning: "no such expert in the student",
+      selected: this.selected(data),
+      onSelect: (row, column) => {
+        this.choose({ layer: data.layers[row]!, expert: column });
+      },
+    };
+    const note = difference
+      ? "Orange: further from the teacher after calibration; purple: closer."
+      : data.before && data.after
+        ? "Before and after share one colour scale."
+        : null;
+    this.map.show({ title: titles[phase], note, spec, table: matrixTable(spec) });
+  }
+
+  private drawLines(figure: Figure<LineSpec>, measure: (typeof byLayer)[number], data: DivergencePanelData): void {
+    const series = (["before", "after"] as const).flatMap((phase) => {
+      const measured = data[phase];
+      if (!measured) return [];
+      const points = measured.byLayer.map((layer) => ({ x: layer.layer, y: layer[measure.key] }));
+      return [{ label: `${phase} calibration`, points }];
+    });
+    if (series.length === 0) {
+      figure.showEmpty(measure.title, "Nothing was evaluated yet.");
+      return;
+    }
+    const spec: LineSpec = {
+      x: { title: "Layer" },
+      y: { title: measure.unit, ...(measure.key === "topKOverlap" ? { max: 1 } : { min: 0 }) },
+      series,
+      format: (value) => number(value, 4),
+      selectedX: this.selection?.layer ?? null,
+      onSelect: (layer) => {
+        this.choose({ layer, expert: null });
+      },
+    };
+    figure.show({ title: measure.title, note: null, spec, table: seriesTable(measure.title, spec) });
+  }
+
+  private selected(data: DivergencePanelData): HeatmapSpec["selected"] {
+    const row = this.selection ? data.layers.indexOf(this.selection.layer) : -1;
+    return row < 0 ? null : { row, column: this.selection!.expert };
+  }
+
+  private choose(selection: Selection): void {
+    this.services.select(selection);
+    this.select(selection);
+  }
+}
+
+function subtract(a: MatrixData, b: MatrixData): (number | null)[] {
+  return a.values.map((value, i) => {
+    const other = b.values[i] ?? null;
+    return value === null || other === null ? null : value - other;
+  });
+}
+
+/** Contributions to a KL may be negative for single experts; the range covers both phases. */
+function sharedRange(phases: (DivergenceData | null)[]): { min: number; max: number } {
+  let min = 0;
+  let max = 0;
+  for (const phase of phases)
+    for (const value of phase?.kl.values ?? []) {
+      if (value === null) continue;
+      min = Math.min(min, value);
+      max = Math.max(max, value);
+    }
+  return { min, max };
+}

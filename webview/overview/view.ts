@@ -1,0 +1,176 @@
+import type { OverviewData, PageCommand, ToPage } from "../../src/protocol/pageMessages";
+import type { RunSummary } from "../../src/protocol/panels";
+import { Figure } from "../common/charts/figure";
+import { lineChart, type LineSpec } from "../common/charts/lineChart";
+import { seriesTable } from "../common/charts/seriesTable";
+import { element } from "../common/dom";
+import { facts } from "../common/facts";
+import { duration, number, percent } from "../common/format";
+import type { Services, View } from "../common/page";
+import { button } from "../common/toolkit";
+import { untrusted } from "../common/untrusted";
+
+const recentShown = 5;
+const engineNotes: Record<OverviewData["engine"]["state"], string | null> = {
+  stopped: null,
+  starting: "The engine is starting.",
+  ready: null,
+  unavailable: "The engine cannot compute here; checkpoints can still be inspected.",
+  crashed: "The engine stopped unexpectedly. The run can be resumed.",
+};
+
+/** The side panel's small view: what runs, how far it is, how the KL does, and what to do next. */
+export class OverviewView implements View<"overview"> {
+  readonly element: HTMLElement;
+  private readonly engine = element("div", { class: "notice warning", hidden: true });
+  private readonly run = element("div", {});
+  private readonly stage = element("p", { "data-stage": true });
+  private readonly bar = element("progress", { max: 1, "aria-label": "Progress of the run" });
+  private readonly numbers = element("dl", { class: "facts" });
+  private readonly buttons = element("div", { class: "buttons" });
+  private readonly kl: Figure<LineSpec>;
+  private readonly recent = element("ul", { class: "runs" });
+  private readonly recentSection = element("section", {}, element("h2", {}, "Recent runs"), this.recent);
+  private shownButtons = "";
+
+  constructor(private readonly services: Services) {
+    this.kl = new Figure("kl", lineChart, services);
+    this.element = element(
+      "div",
+      {},
+      this.engine,
+      this.run,
+      this.stage,
+      this.bar,
+      this.numbers,
+      this.buttons,
+      this.kl.element,
+      this.recentSection,
+    );
+  }
+
+  show(data: OverviewData): void {
+    this.showEngine(data);
+    this.showRun(data);
+    this.showButtons(data);
+    this.showKl(data);
+    this.recentSection.hidden = data.recentRuns.length === 0;
+    this.recent.replaceChildren(...data.recentRuns.slice(0, recentShown).map((run) => this.recentRun(run)));
+  }
+
+  update(message: Extract<ToPage, { type: "update" }>): void {
+    if (message.page === "overview") this.show(message.data);
+  }
+
+  private showEngine({ engine, trusted }: OverviewData): void {
+    const note = trusted
+      ? engineNotes[engine.state]
+      : "Restricted Mode: checkpoints can be inspected, nothing is run or written.";
+    this.engine.hidden = note === null;
+    this.engine.replaceChildren(
+      note ?? "",
+      ...(trusted && note !== null && engine.message !== null ? [" ", untrusted(engine.message, 300)] : []),
+    );
+  }
+
+  private showRun({ run, progress, runFraction, runRemainingSeconds, latestLoss }: OverviewData): void {
+    this.run.replaceChildren(
+      ...(run
+        ? [
+            element("h2", {}, untrusted(run.name, 60)),
+            element(
+              "p",
+              { class: "muted" },
+              `${run.state}${run.method === null ? "" : ", "}`,
+              run.method === null ? "" : untrusted(run.method, 40),
+            ),
+          ]
+        : [element("p", {}, "No run yet. Open a checkpoint and choose Calibrate router, or start with the sample.")]),
+      ...(run?.error ? [element("p", { class: "notice error" }, untrusted(run.error.message, 300))] : []),
+    );
+    const fraction = runFraction ?? (progress && progress.total > 0 ? progress.done / progress.total : null);
+    this.stage.hidden = progress === null;
+    this.bar.hidden = progress === null;
+    if (progress) {
+      this.stage.replaceChildren(
+        element("strong", {}, progress.stage),
+        ": ",
+        untrusted(progress.message, 120),
+        ` (${number(progress.done, 6)} of ${number(progress.total, 6)} ${progress.unit})`,
+      );
+      if (fraction === null) this.bar.removeAttribute("value");
+      else this.bar.value = fraction;
+    }
+    const remaining = runRemainingSeconds ?? progress?.remainingSeconds ?? null;
+    facts(this.numbers, [
+      ...(progress ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
+      ...(progress ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
+      ...(latestLoss === null ? [] : [["Training KL", `${number(latestLoss, 4)} nats a token`] as const]),
+      ...(run && run.klBefore !== null ? [["KL before", `${number(run.klBefore, 4)} nats a token`] as const] : []),
+      ...(run && run.klAfter !== null ? [["KL after", `${number(run.klAfter, 4)} nats a token`] as const] : []),
+      ...(run && run.verdict !== null ? [["Verdict", untrusted(run.verdict, 100)] as const] : []),
+    ]);
+  }
+
+  /** Rebuilt only when they change: an update a second must not take the focus away. */
+  private showButtons({ run, trusted }: OverviewData): void {
+    const offered: [string, PageCommand, boolean?][] = [];
+    if (run?.state === "running") {
+      if (trusted) offered.push(["Cancel", "cancelRun"]);
+      offered.push(["Router KD", "openCalibration", true]);
+    } else if (run && trusted && ["interrupted", "cancelled", "failed", "pending"].includes(run.state))
+      offered.push(["Resume", "resumeRun", true]);
+    if (run?.state === "done") offered.push(["Report", "openReport", true], ["Divergence", "openDivergence"]);
+    if (run?.state !== "running" && trusted)
+      offered.push(["Calibrate router…", "calibrateRouter", offered.length === 0]);
+    if (!run && trusted) offered.push(["Open sample", "openSampleCheckpoint"]);
+    if (!run && !trusted) offered.push(["Open sample", "openSampleCheckpoint"]);
+    const key = JSON.stringify([offered, run?.directory]);
+    if (key === this.shownButtons) return;
+    this.shownButtons = key;
+    this.buttons.replaceChildren(
+      ...offered.map(([label, command, primary]) =>
+        button(
+          label,
+          () => {
+            this.services.run(command, run?.directory);
+          },
+          { primary: primary === true },
+        ),
+      ),
+    );
+  }
+
+  private showKl({ heldOut }: OverviewData): void {
+    const title = "Held-out KL so far";
+    this.kl.element.hidden = heldOut.length === 0;
+    if (heldOut.length === 0) return;
+    const best = heldOut.filter((point) => point.best).at(-1);
+    const spec: LineSpec = {
+      x: { title: "Update" },
+      y: { title: "KL, nats a token" },
+      series: [{ label: "held-out KL", points: heldOut.map(({ step, kl }) => ({ x: step, y: kl })) }],
+      format: (value) => number(value, 3),
+      marker: best ? { x: best.step, label: `best ${number(best.kl, 3)}` } : null,
+      height: 150,
+    };
+    this.kl.show({ title, note: null, spec, table: seriesTable(title, spec) });
+  }
+
+  private recentRun(run: RunSummary): HTMLElement {
+    const open = element("button", { class: "link", type: "button" }, untrusted(run.name, 40));
+    const finished = run.state === "done";
+    open.addEventListener("click", () => {
+      this.services.run(finished ? "openReport" : "openRunFolder", run.directory);
+    });
+    open.setAttribute(
+      "aria-label",
+      `${finished ? "Open the report of" : "Open the folder of"} ${run.name.slice(0, 60)}`,
+    );
+    const gain =
+      run.klBefore !== null && run.klAfter !== null
+        ? `, KL ${number(run.klBefore, 3)} → ${number(run.klAfter, 3)}`
+        : "";
+    return element("li", {}, open, element("span", { class: "muted" }, ` ${run.state}${gain}`));
+  }
+}

@@ -1,0 +1,184 @@
+import type { Selection } from "../../src/protocol/pageMessages";
+import type { RoutingPanelData } from "../../src/protocol/panels";
+import { Figure } from "../common/charts/figure";
+import { heatmap } from "../common/charts/heatmap";
+import type { HeatmapSpec } from "../common/charts/heatmapSpec";
+import { lineChart, type LineSpec } from "../common/charts/lineChart";
+import { matrixTable } from "../common/charts/matrixTable";
+import { seriesTable } from "../common/charts/seriesTable";
+import { element } from "../common/dom";
+import { count, number } from "../common/format";
+import type { Services, View } from "../common/page";
+import { plainLabel } from "../common/text";
+import { Select, Toggle } from "../common/toolkit";
+import { untrusted } from "../common/untrusted";
+import { cellMeasureNames, cellMeasures, cellValues, layerMeasures, neverUsedText, type CellMeasure } from "./measures";
+
+/** Layers x experts utilisation, and what it means by layer; by domain where the text has domains. */
+export class RoutingView implements View<"routing"> {
+  readonly element: HTMLElement;
+  private data: RoutingPanelData | undefined;
+  private selection: Selection | null = null;
+  private readonly subtitle = element("p", { class: "muted" });
+  private readonly coverage = element("div", { class: "notice", "data-coverage": true });
+  private readonly measure: Select<CellMeasure>;
+  private readonly domain: Select<string>;
+  private readonly difference: Toggle;
+  private readonly map: Figure<HeatmapSpec>;
+  private readonly lines: Figure<LineSpec>[];
+
+  constructor(private readonly services: Services) {
+    const { persisted } = services;
+    const redraw = (key: string) => (value: string | number | boolean) => {
+      persisted.set(key, value);
+      this.draw();
+    };
+    this.measure = new Select<CellMeasure>("Measure", redraw("measure"));
+    this.domain = new Select<string>("Domain", redraw("domain"));
+    this.difference = new Toggle("Difference to all domains", persisted.flag("difference"), redraw("difference"));
+    const log = new Toggle("Logarithmic colours", persisted.flag("log"), redraw("log"));
+    this.map = new Figure("utilisation", heatmap, services);
+    this.lines = layerMeasures.map(({ id }) => new Figure(id, lineChart, services));
+    const controls = [this.measure, this.domain, this.difference, log].map((control) => control.element);
+    this.element = element(
+      "div",
+      {},
+      this.subtitle,
+      this.coverage,
+      element("div", { class: "toolbar" }, ...controls),
+      this.map.element,
+      element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),
+    );
+    services.onSettings(() => {
+      this.draw();
+    });
+  }
+
+  show(data: RoutingPanelData): void {
+    this.data = data;
+    this.measure.set(
+      cellMeasureNames.map((value) => ({ value, label: cellMeasures[value].label })),
+      this.services.persisted.choice("measure", cellMeasureNames),
+    );
+    this.domain.set(
+      ["", ...data.domains].map((value) => ({ value, label: value === "" ? "All domains" : plainLabel(value) })),
+      this.services.persisted.choice("domain", ["", ...data.domains]),
+    );
+    this.subtitle.replaceChildren(
+      untrusted(data.checkpoint),
+      `: ${count(data.tokens)} tokens profiled, ${data.numExperts} experts in ${data.layers.length} MoE layers, ` +
+        `${data.numExpertsPerToken} selected per token`,
+    );
+    this.showCoverage(data);
+    this.draw();
+  }
+
+  select(selection: Selection): void {
+    this.selection = selection;
+    this.draw();
+  }
+
+  private showCoverage(data: RoutingPanelData): void {
+    const missing = data.neverUsed.length;
+    const all = data.numExperts * data.layers.length;
+    this.coverage.classList.toggle("warning", missing > 0);
+    if (missing === 0) {
+      this.coverage.replaceChildren(
+        `Coverage: all ${count(all)} experts were used by the ${count(data.tokens)} profiled tokens.`,
+      );
+      return;
+    }
+    this.coverage.replaceChildren(
+      element("strong", {}, `Coverage: ${count(missing)} of ${count(all)} experts were never used`),
+      ` by the ${count(data.tokens)} profiled tokens. Nothing is known about them; more or other text may reach them. `,
+      `Never used: ${neverUsedText(data)}.`,
+    );
+  }
+
+  private draw(): void {
+    const { data } = this;
+    if (!data) return;
+    const { persisted } = this.services;
+    const measure = persisted.choice("measure", cellMeasureNames) ?? "utilisation";
+    const name = persisted.choice("domain", ["", ...data.domains]) ?? "";
+    const overall = data.byDomain[""];
+    const domain = data.byDomain[name];
+    // Token counts of a part and of the whole differ by how much text there is, which says nothing about routing.
+    const comparable = name !== "" && measure !== "frequency" && overall !== undefined;
+    this.difference.disabled = !comparable;
+    const difference = comparable && persisted.flag("difference");
+    const place = name === "" ? "all domains" : `domain ${plainLabel(name)}`;
+    const { label, quantity, format } = cellMeasures[measure];
+    const title = difference ? `${label}, ${place} minus all domains` : `${label}, ${place}`;
+    if (!domain) {
+      this.map.showEmpty(title, "The profile holds nothing for this domain.");
+      for (const [i, figure] of this.lines.entries())
+        figure.showEmpty(layerMeasures[i]!.title, "The profile holds nothing for this domain.");
+      return;
+    }
+    const spec: HeatmapSpec = {
+      rows: { title: "Layer", labels: data.layers.map(String) },
+      columns: { title: "Expert", labels: Array.from({ length: data.numExperts }, (_, i) => String(i)) },
+      values: cellValues(domain, difference ? overall : null, measure),
+      quantity: difference ? `difference of ${quantity}` : quantity,
+      format,
+      colours: {
+        colours: this.services.colourScale,
+        diverging: difference,
+        log: !difference && persisted.flag("log"),
+        ...(difference || measure === "meanRoutingWeight" ? {} : { min: 0 }),
+      },
+      nullMeaning: measure === "meanRoutingWeight" || difference ? "never used, so no value" : null,
+      selected: this.selected(data),
+      onSelect: (row, column) => {
+        this.choose({ layer: data.layers[row]!, expert: column });
+      },
+    };
+    const note = `${count(domain.tokens)} tokens. With even load every expert has a share of ${format0(1 / data.numExperts)}.`;
+    this.map.show({
+      title,
+      note: measure === "utilisation" ? note : `${count(domain.tokens)} tokens.`,
+      spec,
+      table: matrixTable(spec),
+    });
+    for (const [i, figure] of this.lines.entries()) this.drawLines(figure, layerMeasures[i]!, domain.layers, place);
+  }
+
+  private drawLines(
+    figure: Figure<LineSpec>,
+    measure: (typeof layerMeasures)[number],
+    layers: RoutingPanelData["byDomain"][string]["layers"],
+    place: string,
+  ): void {
+    const spec: LineSpec = {
+      x: { title: "Layer" },
+      y: { title: measure.unit, ...measure.range },
+      series: measure.series.map(({ label, value }) => ({
+        label,
+        points: layers.map((layer) => ({ x: layer.layer, y: value(layer) })),
+      })),
+      format: (value) => number(value, 4),
+      bars: measure.bars === true,
+      selectedX: this.selection?.layer ?? null,
+      onSelect: (layer) => {
+        this.choose({ layer, expert: null });
+      },
+    };
+    const title = `${measure.title}, ${place}`;
+    figure.show({ title, note: measure.note, spec, table: seriesTable(title, spec) });
+  }
+
+  private selected(data: RoutingPanelData): HeatmapSpec["selected"] {
+    const row = this.selection ? data.layers.indexOf(this.selection.layer) : -1;
+    return row < 0 ? null : { row, column: this.selection!.expert };
+  }
+
+  private choose(selection: Selection): void {
+    this.services.select(selection);
+    this.select(selection);
+  }
+}
+
+function format0(share: number): string {
+  return cellMeasures.utilisation.format(share);
+}

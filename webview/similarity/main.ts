@@ -1,0 +1,4 @@
+import { startPage } from "../common/page";
+import { SimilarityView } from "./view";
+
+startPage("similarity", "Similarity", (services) => new SimilarityView(services));

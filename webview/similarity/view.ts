@@ -1,0 +1,172 @@
+import type { Selection } from "../../src/protocol/pageMessages";
+import type { SimilarityMetric, SimilarityPanelData } from "../../src/protocol/panels";
+import { Figure } from "../common/charts/figure";
+import { heatmap } from "../common/charts/heatmap";
+import type { HeatmapSpec } from "../common/charts/heatmapSpec";
+import { matrixTable } from "../common/charts/matrixTable";
+import { element } from "../common/dom";
+import { number } from "../common/format";
+import { request } from "../common/messaging";
+import { messageOf, type Services, type View } from "../common/page";
+import { Select } from "../common/toolkit";
+import { isPermutation, positionsOf, reorder } from "./reorder";
+
+const metricLabels: Record<SimilarityMetric, { label: string; quantity: string }> = {
+  "router-logit-cosine": { label: "Router-logit cosine similarity", quantity: "cosine of router logits" },
+  "output-cosine": { label: "Mean-output cosine similarity", quantity: "cosine of mean outputs" },
+  "output-distance": { label: "Mean-output Euclidean distance", quantity: "Euclidean distance of mean outputs" },
+  "weight-cosine": { label: "Weight cosine similarity", quantity: "cosine of weights" },
+};
+const orders = ["dendrogram", "index"] as const;
+type Order = (typeof orders)[number];
+const orderLabels: Record<Order, string> = { dendrogram: "dendrogram order", index: "index order" };
+
+/** One layer's expert x expert matrix; layer and metric are asked for, order is our own. */
+export class SimilarityView implements View<"similarity"> {
+  readonly element: HTMLElement;
+  private data: SimilarityPanelData | undefined;
+  private selection: Selection | null = null;
+  /** Only the answer to the latest question is shown. */
+  private asked = 0;
+  private readonly layer: Select<number>;
+  private readonly metric: Select<SimilarityMetric>;
+  private readonly order: Select<Order>;
+  private readonly map: Figure<HeatmapSpec>;
+  private readonly groups = element("div", { "data-groups": true });
+
+  constructor(private readonly services: Services) {
+    this.layer = new Select("Layer", (layer) => {
+      this.ask(layer, this.data!.metric);
+    });
+    this.metric = new Select("Metric", (metric) => {
+      this.ask(this.data!.layer, metric);
+    });
+    this.order = new Select("Order", (order) => {
+      services.persisted.set("order", order);
+      this.draw();
+    });
+    this.map = new Figure("similarity", heatmap, services);
+    const controls = [this.layer, this.metric, this.order].map((control) => control.element);
+    this.element = element("div", {}, element("div", { class: "toolbar" }, ...controls), this.map.element, this.groups);
+    services.onSettings(() => {
+      this.draw();
+    });
+  }
+
+  show(data: SimilarityPanelData): void {
+    const { persisted } = this.services;
+    const layer = persisted.choice("layer", data.layers);
+    const metric = persisted.choice("metric", data.available);
+    const restored = this.data === undefined && (layer !== data.layer || metric !== data.metric);
+    this.accept(data);
+    // After a reload the host may hydrate with its default: ask for what the user had chosen.
+    if (restored && persisted.flag("chosen") && layer !== undefined && metric !== undefined) this.ask(layer, metric);
+  }
+
+  select(selection: Selection): void {
+    this.selection = selection;
+    if (this.data && this.data.layer !== selection.layer && this.data.layers.includes(selection.layer))
+      this.ask(selection.layer, this.data.metric);
+    else this.draw();
+  }
+
+  private ask(layer: number, metric: SimilarityMetric): void {
+    const question = ++this.asked;
+    const { persisted } = this.services;
+    persisted.set("layer", layer);
+    persisted.set("metric", metric);
+    persisted.set("chosen", true);
+    request("similarity", { layer, metric }).then(
+      (data) => {
+        if (question !== this.asked) return;
+        this.services.notify(null);
+        if (data) this.accept(data);
+        else
+          this.map.showEmpty(
+            `${metricLabels[metric].label}, layer ${layer}`,
+            "The profile of this run holds no such matrix.",
+          );
+      },
+      (error: unknown) => {
+        if (question === this.asked) this.services.notify(`Layer ${layer} could not be read: ${messageOf(error)}`);
+      },
+    );
+  }
+
+  private accept(data: SimilarityPanelData): void {
+    this.data = data;
+    this.layer.set(
+      data.layers.map((value) => ({ value, label: `Layer ${value}` })),
+      data.layer,
+    );
+    this.metric.set(
+      data.available.map((value) => ({ value, label: metricLabels[value].label })),
+      data.metric,
+    );
+    this.order.set(
+      orders.map((value) => ({ value, label: value === "index" ? "Expert index" : "Dendrogram" })),
+      this.services.persisted.choice("order", orders),
+    );
+    this.draw();
+  }
+
+  private draw(): void {
+    const { data } = this;
+    if (!data) return;
+    const { label, quantity } = metricLabels[data.metric];
+    const wanted = this.services.persisted.choice("order", orders) ?? "dendrogram";
+    const index = Array.from({ length: data.numExperts }, (_, i) => i);
+    const usable = isPermutation(data.dendrogramOrder, data.numExperts);
+    const order = wanted === "dendrogram" && usable ? data.dendrogramOrder : index;
+    const orderName = orderLabels[wanted === "dendrogram" && usable ? "dendrogram" : "index"];
+    const title = `${label}, layer ${data.layer}, ${orderName}`;
+    if (data.numExperts === 0) {
+      this.map.showEmpty(title, "This layer has no experts.");
+      return;
+    }
+    const labels = order.map(String);
+    const signed = data.matrix.values.some((value) => value !== null && value < 0);
+    const groups = data.groups.filter((group) => group.length > 1);
+    const spec: HeatmapSpec = {
+      rows: { title: "Expert", labels },
+      columns: { title: "Other expert", labels },
+      values: reorder(data.matrix.values, order),
+      quantity,
+      format: (value) => number(value, 4),
+      colours: { colours: this.services.colourScale, diverging: signed },
+      nullMeaning: data.matrix.values.includes(null) ? "never used, so no value" : null,
+      groups: groups.map((group) => positionsOf(group, order)),
+      marked: { positions: positionsOf(data.dropped, order), meaning: "dropped by the plan" },
+      selected: this.selectedIn(data, order),
+      square: true,
+      onSelect: (row) => {
+        const selection = { layer: data.layer, expert: order[row]! };
+        this.services.select(selection);
+        this.select(selection);
+      },
+    };
+    const note =
+      `${data.numExperts} experts in ${orderName}` +
+      (orderName === orderLabels.dendrogram ? " (average linkage on the metric's distance)." : ".");
+    this.map.show({ title, note, spec, table: matrixTable(spec) });
+    this.groups.replaceChildren(...this.describeGroups(groups, data.dropped));
+  }
+
+  private describeGroups(groups: number[][], dropped: number[]): HTMLElement[] {
+    const lines: HTMLElement[] = [];
+    if (groups.length > 0) {
+      const text = groups.map((group) => `{${group.join(", ")}}`).join(", ");
+      lines.push(element("p", {}, `Merge groups of the plan (${groups.length}): ${text}.`));
+    }
+    if (dropped.length > 0)
+      lines.push(element("p", {}, `Dropped by the plan (${dropped.length}): experts ${dropped.join(", ")}.`));
+    return lines;
+  }
+
+  private selectedIn(data: SimilarityPanelData, order: readonly number[]): HeatmapSpec["selected"] {
+    const { selection } = this;
+    if (selection?.layer !== data.layer || selection.expert === null) return null;
+    const row = order.indexOf(selection.expert);
+    return row < 0 ? null : { row, column: null };
+  }
+}

@@ -1,0 +1,4 @@
+import { startPage } from "../common/page";
+import { TradeOffView } from "./view";
+
+startPage("tradeOff", "Trade-off", (services) => new TradeOffView(services));

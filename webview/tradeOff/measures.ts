@@ -1,0 +1,44 @@
+import type { TradeOffPoint } from "../../src/protocol/panels";
+import { bytes, number, parameters } from "../common/format";
+
+interface Measure {
+  label: string;
+  /** Axis title with unit. */
+  title: string;
+  value: (point: TradeOffPoint) => number | null;
+  format: (value: number | null) => string;
+}
+
+export const costs = {
+  bytes: { label: "Size in bytes", title: "checkpoint size, bytes", value: (p) => p.bytes, format: bytes },
+  parameters: { label: "Parameters", title: "parameters", value: (p) => p.parametersTotal, format: parameters },
+  speed: {
+    label: "Tokens a second",
+    title: "tokens a second",
+    value: (p) => p.tokensPerSecond,
+    format: (v) => number(v, 4),
+  },
+  memory: { label: "Peak memory", title: "peak memory, bytes", value: (p) => p.peakMemoryBytes, format: bytes },
+} as const satisfies Record<string, Measure>;
+export type Cost = keyof typeof costs;
+
+export const qualities = {
+  kl: {
+    label: "KL to the teacher",
+    title: "KL to the teacher, nats a token",
+    value: (p) => p.klToTeacher,
+    halfWidth: (p) => p.klHalfWidth,
+    format: (v) => number(v, 4),
+  },
+  nll: {
+    label: "Negative log-likelihood",
+    title: "negative log-likelihood, nats a token",
+    value: (p) => p.nllPerToken,
+    halfWidth: (p) => p.nllHalfWidth,
+    format: (v) => number(v, 4),
+  },
+} as const satisfies Record<string, Measure & { halfWidth: (point: TradeOffPoint) => number | null }>;
+export type Quality = keyof typeof qualities;
+
+export const costNames = Object.keys(costs) as Cost[];
+export const qualityNames = Object.keys(qualities) as Quality[];
