@@ -65,7 +65,7 @@ export default ts.config(
   ...ts.configs.strictTypeChecked,
   {
     languageOptions: {
-      parserOptions: { projectService: { allowDefaultProject: ["*.mjs", "*.config.ts"] }, tsconfigRootDir: import.meta.dirname },
+      parserOptions: { projectService: { allowDefaultProject: ["*.mjs", "*.config.mts"] }, tsconfigRootDir: import.meta.dirname },
     },
     rules: {
       "no-console": "error",
@@ -100,7 +100,7 @@ export default ts.config(
   { files: ["webview/common/charts/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/charts/**")) } },
   { files: ["webview/common/toolkit.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/toolkit.ts")) } },
   {
-    files: ["test/**/*.ts", "*.mjs", "*.config.ts", "test/**/*.mjs"],
+    files: ["test/**/*.ts", "*.mjs", "*.config.mts", "test/**/*.mjs"],
     rules: { "no-console": "off", "@typescript-eslint/no-empty-function": "off" },
   },
   { files: ["**/*.mjs", "**/*.cjs"], ...ts.configs.disableTypeChecked, languageOptions: { globals: { console: "readonly", process: "readonly", URL: "readonly" } } },

@@ -1,0 +1,85 @@
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import path from "node:path";
+
+/** Hidden states of a batch, [numTokens, width] float32, in memory or in a scratch file past the memory budget. */
+export interface HiddenStates {
+  readonly numTokens: number;
+  readonly width: number;
+  /** Rows [from, to). The array may be a view: treat it as read-only. */
+  read: (from: number, to: number) => Float32Array;
+  /** Replaces rows from `from` on. */
+  write: (from: number, rows: Float32Array) => void;
+  close: () => void;
+}
+
+export class MemoryHiddenStates implements HiddenStates {
+  readonly #rows: Float32Array;
+
+  constructor(
+    readonly numTokens: number,
+    readonly width: number,
+  ) {
+    this.#rows = new Float32Array(numTokens * width);
+  }
+
+  read(from: number, to: number): Float32Array {
+    return this.#rows.subarray(from * this.width, to * this.width);
+  }
+
+  write(from: number, rows: Float32Array): void {
+    this.#rows.set(rows, from * this.width);
+  }
+
+  close(): void {
+    // Nothing to give back: the array goes with the object.
+  }
+}
+
+/** Rows in a scratch file that is deleted on close. Reads and writes are synchronous: the engine process does nothing else. */
+export class FileHiddenStates implements HiddenStates {
+  readonly #file: number;
+  readonly #path: string;
+  #closed = false;
+
+  constructor(
+    readonly numTokens: number,
+    readonly width: number,
+    directory: string,
+  ) {
+    mkdirSync(directory, { recursive: true });
+    this.#path = path.join(directory, `hidden-${process.pid}-${FileHiddenStates.#next++}.f32`);
+    this.#file = openSync(this.#path, "wx+");
+    ftruncateSync(this.#file, numTokens * width * 4);
+  }
+
+  static #next = 0;
+
+  read(from: number, to: number): Float32Array {
+    const rows = new Float32Array((to - from) * this.width);
+    transfer(readSync, this.#file, rows, from * this.width * 4);
+    return rows;
+  }
+
+  write(from: number, rows: Float32Array): void {
+    transfer(writeSync, this.#file, rows, from * this.width * 4);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.#file);
+    rmSync(this.#path, { force: true });
+  }
+}
+
+type Transfer = (file: number, bytes: Uint8Array, offset: number, length: number, position: number) => number;
+
+/** One call moves at most 2,147,479,552 bytes on Linux, and may move fewer than asked. */
+function transfer(call: Transfer, file: number, rows: Float32Array, position: number): void {
+  const bytes = new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
+  for (let done = 0; done < bytes.length;) {
+    const moved = call(file, bytes, done, Math.min(bytes.length - done, 2 ** 30), position + done);
+    if (moved === 0) throw new Error(`scratch file ended at byte ${position + done}`);
+    done += moved;
+  }
+}

@@ -1,0 +1,123 @@
+import type { ModelDescription } from "../model/description";
+import { elementCount } from "../tensor/dtype";
+import { attentionViews, feedForwardViews } from "./weightViews";
+
+/** How a batch is cut up so that the working set stays inside the budget. Depends on nothing but its arguments. */
+export interface ExecutionPlan {
+  /** Sequences that one attention run takes. */
+  attentionSequences: number;
+  /** Sequences that go through a layer together; one feed-forward run takes all their tokens. */
+  chunkSequences: number;
+  /** Positions that one run of the vocabulary head takes. */
+  headPositions: number;
+  /** Whether sessions keep f32 copies of half-precision weights: only for models far smaller than the budget. */
+  keepFloat32Weights: boolean;
+  /** Bytes that compiled sessions may keep between runs. */
+  sessionBytes: number;
+  /** Bytes that hidden states may take before they spill to disk. */
+  hiddenStateBytes: number;
+  /** Estimated peak of one run, forward or backward, without hidden states and sessions. */
+  workingSetBytes: number;
+}
+
+/** Tokens beyond which more rows a run no longer make the products faster (measured flat from 4096 on). */
+const maxChunkTokens = 8192;
+
+export function planExecution(
+  description: ModelDescription,
+  sequenceLength: number,
+  budgetBytes: number,
+  direction: "forward" | "backward",
+): ExecutionPlan {
+  const working = budgetBytes * 0.5;
+  const factor = direction === "backward" ? 2.2 : 1;
+  const attentionBytes = (sequences: number) =>
+    factor * sequences * attentionBytesPerSequence(description, sequenceLength);
+  const feedForwardBytes = (sequences: number) =>
+    factor * sequences * sequenceLength * feedForwardBytesPerToken(description);
+  const headBytes = (positions: number) => headWeightBytes(description) + positions * description.vocabSize * 4 * 7;
+  const limit = Math.max(1, Math.floor(maxChunkTokens / sequenceLength));
+  const attentionSequences = largest(limit, (n) => attentionBytes(n) <= Math.min(working, 1.5e9));
+  const chunkSequences = largest(limit, (n) => feedForwardBytes(n) + largestWeightBytes(description) <= working);
+  const headPositions = largest(2048, (n) => headBytes(n) <= Math.min(working, headWeightBytes(description) + 1e9));
+  const float32Bytes = totalElements(description) * 4;
+  return {
+    attentionSequences: Math.min(attentionSequences, chunkSequences),
+    chunkSequences,
+    headPositions,
+    // Up to four sessions a layer hold a copy each.
+    keepFloat32Weights: float32Bytes * 4 <= budgetBytes * 0.2,
+    sessionBytes: budgetBytes * 0.25,
+    hiddenStateBytes: budgetBytes * 0.25,
+    workingSetBytes: Math.max(
+      attentionBytes(Math.min(attentionSequences, chunkSequences)),
+      feedForwardBytes(chunkSequences) + largestWeightBytes(description),
+      headBytes(headPositions),
+    ),
+  };
+}
+
+/** The smallest budget whose plan fits one sequence at a time. */
+export function smallestBudget(
+  description: ModelDescription,
+  sequenceLength: number,
+  direction: "forward" | "backward",
+): number {
+  const factor = direction === "backward" ? 2.2 : 1;
+  const one = Math.max(
+    factor * attentionBytesPerSequence(description, sequenceLength),
+    factor * sequenceLength * feedForwardBytesPerToken(description) + largestWeightBytes(description),
+    headWeightBytes(description) + 64 * description.vocabSize * 4 * 7,
+  );
+  return Math.ceil(one * 2 + baseProcessBytes);
+}
+
+/** Node, onnxruntime and this program before any model work. */
+export const baseProcessBytes = 150e6;
+
+function attentionBytesPerSequence(description: ModelDescription, s: number): number {
+  return Math.max(
+    ...description.layers.map(({ attention }) => {
+      const headDims =
+        attention.kind === "grouped-query"
+          ? (attention.numHeads + 2 * attention.numKeyValueHeads) * attention.headDim
+          : attention.numHeads * (2 * (attention.qkNopeHeadDim + attention.qkRopeHeadDim) + attention.vHeadDim);
+      // Scores, masked scores and probabilities; projections before and after rotation; a few hidden-sized rows.
+      return 4 * (3 * attention.numHeads * s * s + s * (3 * headDims + 8 * description.hiddenSize));
+    }),
+  );
+}
+
+function feedForwardBytesPerToken(description: ModelDescription): number {
+  const h = description.hiddenSize;
+  return Math.max(
+    ...description.layers.map(({ feedForward }) =>
+      feedForward.kind === "moe"
+        ? // Experts' output rows, the gathered slots, and inputs and outputs of the block.
+          4 * (feedForward.numExpertsPerToken * 1.3 * h + 8 * h + 4 * (feedForward.shared?.mlp.intermediateSize ?? 0))
+        : 4 * (6 * h + 4 * feedForward.intermediateSize),
+    ),
+  );
+}
+
+/** f32 copies of one expert's (or one projection's) weights, which a run makes and drops one after another. */
+function largestWeightBytes(description: ModelDescription): number {
+  const views = description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]);
+  return 4 * 4 * views.reduce((largestSoFar, { shape }) => Math.max(largestSoFar, elementCount(shape)), 0);
+}
+
+function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): number {
+  return head.weight.dtype === "F32" ? 0 : vocabSize * hiddenSize * 4;
+}
+
+function totalElements(description: ModelDescription): number {
+  const views = description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]);
+  return views.reduce((sum, { shape }) => sum + elementCount(shape), description.vocabSize * description.hiddenSize);
+}
+
+/** The largest n in [1, limit] that fits; 1 where none does (the pre-flight has refused that budget). */
+function largest(limit: number, fits: (n: number) => boolean): number {
+  let n = Math.max(1, limit);
+  while (n > 1 && !fits(n)) n = Math.max(1, Math.floor(n * 0.75));
+  return n;
+}

@@ -1,0 +1,186 @@
+import { createHash } from "node:crypto";
+import { throwIfCancelled } from "../../protocol/errors";
+import { readTensorBytes } from "../checkpoint/read";
+import type { Graph } from "../graph/graph";
+import type { WeightView } from "../model/description";
+import {
+  comparisonGraph,
+  finalNormGraph,
+  logitsGraph,
+  lossGraph,
+  nllGraph,
+  type HeadSource,
+  type LossOptions,
+} from "./headGraphs";
+import { MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
+import type { SessionCache } from "./sessionCache";
+import { float32, floats } from "./tensors";
+import type { Tensor } from "../runtime/session";
+
+/**
+ * Final norm, vocabulary head and losses, a bounded number of positions at a time: a vocabulary of 150,000 makes logits
+ * of 0.6 MB a position.
+ */
+export class VocabularyHead {
+  constructor(
+    readonly student: HeadSource,
+    readonly sessions: SessionCache,
+    readonly positionsPerRun: number,
+    readonly teacher: { source: HeadSource; sharedHead: boolean } | null = null,
+  ) {}
+
+  /** Final hidden states after the norm, [tokens, hidden]. */
+  async normalise(hidden: HiddenStates, signal?: AbortSignal): Promise<HiddenStates> {
+    const result = new MemoryHiddenStates(hidden.numTokens, hidden.width);
+    await this.#run(
+      "final norm",
+      () => finalNormGraph(this.student),
+      hidden,
+      {},
+      signal,
+      (from, outputs) => result.write(from, floats(outputs["hidden"]!)),
+    );
+    return result;
+  }
+
+  /** Logits of every position, [tokens, vocabulary]: for probes of a few positions. */
+  async logits(hidden: HiddenStates): Promise<Float32Array> {
+    const { vocabSize } = this.student.description;
+    const result = new Float32Array(hidden.numTokens * vocabSize);
+    await this.#run(
+      "logits",
+      () => logitsGraph(this.student),
+      hidden,
+      {},
+      undefined,
+      (from, outputs) => result.set(floats(outputs["logits"]!), from * vocabSize),
+    );
+    return result;
+  }
+
+  /** -log p(label) of each row. */
+  async nll(hidden: HiddenStates, labels: Int32Array, signal?: AbortSignal): Promise<Float32Array> {
+    const nll = new Float32Array(hidden.numTokens);
+    const rows = { labels: (from: number, to: number) => labelRows(labels, from, to) };
+    await this.#run(
+      "nll",
+      () => nllGraph(this.student),
+      hidden,
+      rows,
+      signal,
+      (from, outputs) => nll.set(floats(outputs["nll"]!), from),
+    );
+    return nll;
+  }
+
+  /** KL to the teacher, nll and top-1 agreement of each row. */
+  async compare(hidden: HiddenStates, teacherHidden: HiddenStates, labels: Int32Array, signal?: AbortSignal) {
+    const { source, sharedHead } = this.#teacher();
+    const result = {
+      kl: new Float32Array(hidden.numTokens),
+      nll: new Float32Array(hidden.numTokens),
+      agreement: new Float32Array(hidden.numTokens),
+    };
+    const rows = {
+      labels: (from: number, to: number) => labelRows(labels, from, to),
+      teacherHidden: (from: number, to: number) =>
+        float32(teacherHidden.read(from, to), [to - from, teacherHidden.width]),
+    };
+    await this.#run(
+      "compare",
+      () => comparisonGraph(this.student, source, sharedHead),
+      hidden,
+      rows,
+      signal,
+      (from, outputs) => {
+        result.kl.set(floats(outputs["kl"]!), from);
+        result.nll.set(floats(outputs["nll"]!), from);
+        result.agreement.set(floats(outputs["agreement"]!), from);
+      },
+    );
+    return result;
+  }
+
+  /**
+   * Row losses, and the gradient of sum_t rowWeights_t * loss_t with respect to the final hidden states, which replaces
+   * `hidden`.
+   */
+  async lossAndGradient(
+    hidden: HiddenStates,
+    targets: { teacherHidden: HiddenStates | null; labels: Int32Array },
+    rowWeights: Float32Array,
+    options: LossOptions,
+    signal?: AbortSignal,
+  ): Promise<Float32Array> {
+    const teacher = options.loss === "kd" ? this.#teacher() : { source: this.student, sharedHead: true };
+    const rowLoss = new Float32Array(hidden.numTokens);
+    const { teacherHidden, labels } = targets;
+    const rows: Record<string, (from: number, to: number) => Tensor> = {
+      rowWeights: (from, to) => float32(rowWeights.subarray(from, to), [to - from, 1]),
+      labels: (from, to) => labelRows(labels, from, to),
+    };
+    if (teacherHidden !== null) {
+      rows["teacherHidden"] = (from, to) => float32(teacherHidden.read(from, to), [to - from, teacherHidden.width]);
+    }
+    const key = `loss ${options.loss} ${options.temperature}`;
+    const graph = () => lossGraph(this.student, teacher.source, teacher.sharedHead, options);
+    await this.#run(key, graph, hidden, rows, signal, (from, outputs) => {
+      rowLoss.set(floats(outputs["rowLoss"]!), from);
+      hidden.write(from, floats(outputs["dx"]!));
+    });
+    return rowLoss;
+  }
+
+  #teacher() {
+    if (this.teacher === null) throw new Error("this head has no teacher");
+    return this.teacher;
+  }
+
+  async #run(
+    key: string,
+    graph: () => Graph,
+    hidden: HiddenStates,
+    rows: Record<string, (from: number, to: number) => Tensor>,
+    signal: AbortSignal | undefined,
+    take: (from: number, outputs: Record<string, Tensor>) => void,
+  ): Promise<void> {
+    const session = await this.sessions.get(`head ${key}`, graph);
+    for (let from = 0; from < hidden.numTokens; from += this.positionsPerRun) {
+      throwIfCancelled(signal);
+      const to = Math.min(hidden.numTokens, from + this.positionsPerRun);
+      const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
+      take(from, await session.run({ x: float32(hidden.read(from, to), [to - from, hidden.width]), ...feeds }));
+    }
+  }
+}
+
+/** Whether two models turn final hidden states into logits alike: same scale, same bytes of head and bias. */
+export async function headsAreEqual(a: HeadSource, b: HeadSource): Promise<boolean> {
+  const [headA, headB] = [a.description.head, b.description.head];
+  if (headA.scale !== headB.scale || (headA.bias === null) !== (headB.bias === null)) return false;
+  const digests = await Promise.all([
+    digest(a, headA.weight),
+    digest(b, headB.weight),
+    digest(a, headA.bias),
+    digest(b, headB.bias),
+  ]);
+  return digests[0] === digests[1] && digests[2] === digests[3];
+}
+
+async function digest({ checkpoint }: HeadSource, view: WeightView | null): Promise<string> {
+  const hash = createHash("sha256");
+  if (view === null) return "";
+  const entry = checkpoint.tensors.get(view.tensor)!;
+  const step = 64 * 2 ** 20;
+  hash.update(`${entry.dtype} ${entry.shape.join(",")}`);
+  for (let offset = 0; offset < entry.byteLength; offset += step) {
+    hash.update(
+      await readTensorBytes(entry, { byteOffset: offset, byteLength: Math.min(step, entry.byteLength - offset) }),
+    );
+  }
+  return hash.digest("hex");
+}
+
+function labelRows(labels: Int32Array, from: number, to: number): Tensor {
+  return { type: "int32", shape: [to - from, 1], data: labels.subarray(from, to) };
+}

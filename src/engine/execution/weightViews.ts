@@ -1,0 +1,47 @@
+import { weightKey } from "../graph/blocks/weights";
+import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
+
+/** Every weight view of the attention half of a layer, the router included. */
+export function attentionViews({
+  inputNorm,
+  attention,
+  postAttentionNorm,
+  feedForward,
+}: LayerDescription): WeightView[] {
+  const router = feedForward.kind === "moe" ? [feedForward.router.weight, feedForward.router.bias] : [];
+  return [...viewsIn([inputNorm, attention, postAttentionNorm]), ...router.filter((view) => view !== null)];
+}
+
+/** Every weight view of the feed-forward half: experts, shared experts or the dense MLP. */
+export function feedForwardViews({ feedForward }: LayerDescription): WeightView[] {
+  return feedForward.kind === "mlp" ? viewsIn(feedForward.weights) : viewsIn([feedForward.experts, feedForward.shared]);
+}
+
+/** Whether anything of the attention half but the router is among the given keys. */
+export function attentionTrains(layer: LayerDescription, keys: ReadonlySet<string>): boolean {
+  const router = layer.feedForward.kind === "moe" ? weightKey(layer.feedForward.router.weight) : null;
+  return attentionViews(layer).some((view) => weightKey(view) !== router && keys.has(weightKey(view)));
+}
+
+/** The view with a key, wherever it is in the model. */
+export function viewOfKey(description: ModelDescription, key: string): WeightView {
+  const views = [
+    ...description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]),
+    description.finalNorm.weight,
+    description.head.weight,
+  ];
+  const view = views.find((candidate) => weightKey(candidate) === key);
+  if (view === undefined) throw new Error(`the model has no trainable weight ${key}`);
+  return view;
+}
+
+/** Collects the weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
+function viewsIn(part: unknown): WeightView[] {
+  if (typeof part !== "object" || part === null) return [];
+  if (isView(part)) return part.quantisation === undefined ? [part] : [];
+  return Object.values(part).flatMap(viewsIn);
+}
+
+function isView(part: object): part is WeightView {
+  return "tensor" in part && "offset" in part && "shape" in part;
+}

@@ -1,0 +1,23 @@
+import type { ModelDescription } from "../../model/description";
+import type { Value } from "../graph";
+import type { BlockWeights } from "./weights";
+
+/** Vocabulary logits [T, V] of final normalised hidden states [T, H]. */
+export function vocabularyLogits(weights: BlockWeights, hidden: Value, { head }: ModelDescription): Value {
+  const logits = weights.linear(hidden, { weight: head.weight, bias: head.bias, layout: "out-in" });
+  return weights.builder.scale(logits, head.scale);
+}
+
+/** KL(teacher || student) of each row, [T, 1], from logits [T, V], at a temperature: sum_v p_T (log p_T - log p_S). */
+export function rowKl(weights: BlockWeights, teacherLogits: Value, studentLogits: Value, temperature: number): Value {
+  const { builder } = weights;
+  const teacher = builder.logSoftmax(builder.scale(teacherLogits, 1 / temperature));
+  const student = builder.logSoftmax(builder.scale(studentLogits, 1 / temperature));
+  return builder.reduceSum(builder.mul(builder.exp(teacher), builder.sub(teacher, student)), [1], true);
+}
+
+/** -log p(label) of each row, [T, 1]; labels int64 [T, 1]. */
+export function rowNll(weights: BlockWeights, logits: Value, labels: Value): Value {
+  const { builder } = weights;
+  return builder.neg(builder.gatherElements(builder.logSoftmax(logits), labels, 1));
+}

@@ -1,0 +1,126 @@
+import type { Checkpoint } from "../../checkpoint/checkpoint";
+import type { LinearDescription, NormDescription, WeightView } from "../../model/description";
+import { dtypeBits, elementCount, type DType } from "../../tensor/dtype";
+import type { GraphBuilder } from "../builder";
+import type { ElementType, FileRange, Value } from "../graph";
+
+/**
+ * Brings a checkpoint's weights into a graph. Stored bytes are mapped where they lie and cast inside the graph, so they
+ * never pass through JavaScript. Tensors named in `replaced` are taken from graph inputs instead: what trains.
+ */
+export class BlockWeights {
+  constructor(
+    readonly builder: GraphBuilder,
+    readonly checkpoint: Checkpoint,
+    readonly replaced: ReadonlyMap<string, Value> = new Map(),
+    /** Keeps two checkpoints' tensors apart in one graph. */
+    readonly namePrefix = "",
+  ) {}
+
+  /** The view's numbers in the graph's float type. */
+  float(view: WeightView): Value {
+    const replacement = this.replaced.get(weightKey(view));
+    if (replacement !== undefined) return replacement;
+    switch (view.quantisation?.kind) {
+      case undefined:
+        return this.builder.cast(this.#stored(view), this.builder.floatType);
+      case "f8-block":
+        return this.#blockScaled(view, view.quantisation);
+      case "mxfp4":
+        return this.#mxfp4(view, view.quantisation.scales);
+    }
+  }
+
+  /** x W^T + b, or x W + b for "in-out" weights; x is [rows, in]. */
+  linear(x: Value, { weight, bias, layout }: LinearDescription): Value {
+    const product = this.builder.gemm(x, this.float(weight), false, layout === "out-in");
+    return bias === null ? product : this.builder.add(product, this.float(bias));
+  }
+
+  /** RMSNorm: x / sqrt(mean(x^2) + epsilon) * w. LayerNorm: the same on x - mean(x), plus a bias. Over the last axis. */
+  norm(x: Value, { kind, weight, bias, epsilon }: NormDescription): Value {
+    const { builder } = this;
+    const axis = x.shape.length - 1;
+    const centred = kind === "layer" ? builder.sub(x, builder.reduceMean(x, [axis], true)) : x;
+    const meanSquare = builder.reduceMean(builder.mul(centred, centred), [axis], true);
+    const normalised = builder.div(centred, builder.sqrt(builder.add(meanSquare, builder.constant([epsilon]))));
+    const scaled = builder.mul(normalised, this.float(weight));
+    return bias === null ? scaled : builder.add(scaled, this.float(bias));
+  }
+
+  #stored(view: WeightView): Value {
+    return storedWeight(this, view);
+  }
+
+  /** F8 codes times one scale a block: the scale matrix is spread to the weight's rows and columns by two gathers. */
+  #blockScaled(
+    view: WeightView,
+    { scales, blockRows, blockColumns }: { scales: WeightView; blockRows: number; blockColumns: number },
+  ) {
+    const { builder } = this;
+    const [rows, columns] = view.shape as [number, number];
+    const spread = (count: number, block: number) =>
+      builder.int64Constant(Array.from({ length: count }, (_, i) => Math.floor(i / block)));
+    const byRow = builder.gather(this.float(scales), spread(rows, blockRows), 0);
+    const scale = builder.gather(byRow, spread(columns, blockColumns), 1);
+    return builder.mul(builder.cast(this.#stored(view), builder.floatType), scale);
+  }
+
+  /** FP4 (E2M1) pairs, low nibble first, times a power of two for every 32 values: the OCP MX format. */
+  #mxfp4(view: WeightView, scales: WeightView): Value {
+    const { builder } = this;
+    const [rows, columns] = view.shape as [number, number];
+    const groups = columns / 32;
+    const codes = this.#stored({ ...view, shape: [rows, groups, 16], offset: view.offset / 2 });
+    const low = builder.bitwiseAnd(codes, builder.uint8Constant([15], []));
+    const high = builder.shiftRight(codes, builder.uint8Constant([4], []));
+    const pairs = builder.concat([builder.unsqueeze(low, [3]), builder.unsqueeze(high, [3])], 3);
+    const values = builder.gather(builder.constant(fp4Values, [16]), builder.cast(pairs, "int32"));
+    const exponents = builder.gather(
+      builder.constant(powersOfTwo, [256]),
+      builder.cast(this.#stored({ ...scales, shape: [rows, groups] }), "int32"),
+    );
+    const scaled = builder.mul(values, builder.unsqueeze(exponents, [2, 3]));
+    return builder.reshape(scaled, [rows, columns]);
+  }
+}
+
+/** The view in its stored type, without cast or scales. */
+export function storedWeight({ builder, checkpoint, namePrefix }: BlockWeights, view: WeightView): Value {
+  const { range, type } = storedRange(checkpoint, view);
+  return builder.fileInitialiser(namePrefix + weightKey(view), type, view.shape, range);
+}
+
+/** Name of a view's initialiser, and the key under which a trainable replacement is given. */
+export function weightKey({ tensor, offset }: WeightView): string {
+  return offset === 0 ? tensor : `${tensor}@${offset}`;
+}
+
+/** Where the view's bytes lie. */
+function storedRange(checkpoint: Checkpoint, view: WeightView): { range: FileRange; type: ElementType } {
+  const entry = checkpoint.tensors.get(view.tensor);
+  if (entry === undefined) throw new Error(`no tensor ${view.tensor}`);
+  const bytes = dtypeBits[entry.dtype] / 8;
+  const type = elementTypes[entry.dtype];
+  if (type === undefined) throw new Error(`weights stored as ${entry.dtype} are not read`);
+  return {
+    type,
+    range: {
+      file: entry.shard.realPath,
+      offset: entry.byteOffset + view.offset * bytes,
+      length: elementCount(view.shape) * bytes,
+    },
+  };
+}
+
+const elementTypes: Partial<Record<DType, ElementType>> = {
+  F64: "float64",
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+  F8_E4M3: "float8e4m3fn",
+  U8: "uint8",
+};
+
+const fp4Values = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
+const powersOfTwo = Array.from({ length: 256 }, (_, exponent) => 2 ** (exponent - 127));

@@ -1,0 +1,357 @@
+import { broadcastShapes, dimProduct, sameDim } from "./shape";
+import type {
+  Dim,
+  ElementType,
+  FileRange,
+  Graph,
+  Initialiser,
+  Node,
+  OpAttributes,
+  OpName,
+  Shape,
+  Value,
+} from "./graph";
+
+/**
+ * Builds a graph node by node, inferring types and shapes. Every method named after an ONNX op adds one node; a wrong
+ * shape is a defect of the caller and throws an Error that names the op and both shapes.
+ */
+export class GraphBuilder {
+  readonly nodes: Node[] = [];
+  readonly #inputs: Value[] = [];
+  readonly #initialisers = new Map<string, Initialiser>();
+  readonly #producers = new Map<Value, Node>();
+  #nextId = 0;
+
+  /** @param floatType float32 in production; float64 where a test checks gradients by finite differences */
+  constructor(readonly floatType: "float32" | "float64" = "float32") {}
+
+  input(name: string, shape: Shape, type: ElementType = this.floatType): Value {
+    const value = { name, type, shape };
+    this.#inputs.push(value);
+    return value;
+  }
+
+  /** A tensor stored in a file; its bytes never pass through this process's heap. */
+  fileInitialiser(name: string, type: ElementType, shape: Shape, range: FileRange): Value {
+    const known = this.#initialisers.get(name);
+    if (known !== undefined) return known.value;
+    const value = { name, type, shape };
+    this.#initialisers.set(name, { kind: "file", value, range });
+    return value;
+  }
+
+  /** A small constant of the graph's float type. */
+  constant(data: readonly number[], shape: Shape = []): Value {
+    const array = this.floatType === "float64" ? Float64Array.from(data) : Float32Array.from(data);
+    return this.#constant(array, shape, this.floatType, data.join(","));
+  }
+
+  int64Constant(data: readonly number[], shape: Shape = [data.length]): Value {
+    return this.#constant(BigInt64Array.from(data, BigInt), shape, "int64", data.join(","));
+  }
+
+  uint8Constant(data: readonly number[], shape: Shape = [data.length]): Value {
+    return this.#constant(Uint8Array.from(data), shape, "uint8", data.join(","));
+  }
+
+  add = (a: Value, b: Value) => this.#binary("Add", a, b);
+  sub = (a: Value, b: Value) => this.#binary("Sub", a, b);
+  mul = (a: Value, b: Value) => this.#binary("Mul", a, b);
+  div = (a: Value, b: Value) => this.#binary("Div", a, b);
+  neg = (a: Value) => this.#unary("Neg", a);
+  sqrt = (a: Value) => this.#unary("Sqrt", a);
+  exp = (a: Value) => this.#unary("Exp", a);
+  log = (a: Value) => this.#unary("Log", a);
+  abs = (a: Value) => this.#unary("Abs", a);
+  sigmoid = (a: Value) => this.#unary("Sigmoid", a);
+  tanh = (a: Value) => this.#unary("Tanh", a);
+  erf = (a: Value) => this.#unary("Erf", a);
+  less = (a: Value, b: Value) => this.#binary("Less", a, b, "bool");
+  lessOrEqual = (a: Value, b: Value) => this.#binary("LessOrEqual", a, b, "bool");
+  and = (a: Value, b: Value) => this.#binary("And", a, b);
+  bitwiseAnd = (a: Value, b: Value) => this.#binary("BitwiseAnd", a, b);
+  shiftRight = (a: Value, b: Value) =>
+    this.#node("BitShift", [a, b], { direction: "RIGHT" }, a.type, broadcastShapes(a.shape, b.shape));
+
+  /** a times a number. */
+  scale(a: Value, factor: number): Value {
+    return factor === 1 ? a : this.mul(a, this.constant([factor]));
+  }
+
+  /** min(max(a, low), high); gradient 0 outside. */
+  clip(a: Value, low: number, high: number): Value {
+    return this.#node("Clip", [a, this.constant([low]), this.constant([high])], {}, a.type, a.shape);
+  }
+
+  where(condition: Value, a: Value, b: Value): Value {
+    const shape = broadcastShapes(condition.shape, broadcastShapes(a.shape, b.shape));
+    return this.#node("Where", [condition, a, b], {}, a.type, shape);
+  }
+
+  cast(a: Value, to: ElementType): Value {
+    return a.type === to ? a : this.#node("Cast", [a], { to }, to, a.shape);
+  }
+
+  /** Batched product; leading axes broadcast. */
+  matMul(a: Value, b: Value): Value {
+    const [rows, inner] = a.shape.slice(-2);
+    const [innerB, columns] = b.shape.slice(-2);
+    if (rows === undefined || innerB === undefined || !sameDim(inner!, innerB)) throw shapeError("MatMul", a, b);
+    const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
+    return this.#node("MatMul", [a, b], {}, a.type, [...batch, rows, columns!]);
+  }
+
+  /** op(A) op(B), both matrices. */
+  gemm(a: Value, b: Value, transA = false, transB = false): Value {
+    const [rows, inner] = transA ? [a.shape[1], a.shape[0]] : a.shape;
+    const [innerB, columns] = transB ? [b.shape[1], b.shape[0]] : b.shape;
+    if (a.shape.length !== 2 || b.shape.length !== 2 || !sameDim(inner!, innerB!)) throw shapeError("Gemm", a, b);
+    return this.#node("Gemm", [a, b], { transA, transB }, a.type, [rows!, columns!]);
+  }
+
+  softmax(a: Value, axis = -1): Value {
+    return this.#node("Softmax", [a], { axis: normaliseAxis(axis, a) }, a.type, a.shape);
+  }
+
+  logSoftmax(a: Value, axis = -1): Value {
+    return this.#node("LogSoftmax", [a], { axis: normaliseAxis(axis, a) }, a.type, a.shape);
+  }
+
+  reduceSum = (a: Value, axes: readonly number[], keepDims = false) => this.#reduce("ReduceSum", a, axes, keepDims);
+  reduceMean = (a: Value, axes: readonly number[], keepDims = false) => this.#reduce("ReduceMean", a, axes, keepDims);
+  reduceMax = (a: Value, axes: readonly number[], keepDims = false) => this.#reduce("ReduceMax", a, axes, keepDims);
+
+  /**
+   * The same elements in another shape. A named dim is either the input's dim of the same position, or the only one of
+   * the new shape that is not (it is then inferred).
+   */
+  reshape(a: Value, shape: Shape): Value {
+    if (shape.length === a.shape.length && shape.every((dim, i) => sameDim(dim, a.shape[i]!))) return a;
+    const target = shape.map((dim, i) => (typeof dim === "number" ? dim : dim === a.shape[i] ? 0 : -1));
+    if (target.filter((dim) => dim === -1).length > 1) {
+      throw new Error(`Reshape: cannot infer [${shape.join(", ")}] from [${a.shape.join(", ")}]`);
+    }
+    return this.#node("Reshape", [a, this.int64Constant(target)], {}, a.type, shape);
+  }
+
+  /** Adds axes of size 1; `axes` are positions in the result, ascending. */
+  unsqueeze(a: Value, axes: readonly number[]): Value {
+    if (axes.length === 0) return a;
+    const shape = [...a.shape];
+    for (const axis of axes) shape.splice(axis, 0, 1);
+    return this.#node("Unsqueeze", [a], { axes }, a.type, shape);
+  }
+
+  /** Takes away axes of size 1. */
+  squeeze(a: Value, axes: readonly number[]): Value {
+    if (axes.length === 0) return a;
+    const shape = a.shape.filter((_, i) => !axes.includes(i));
+    return this.#node("Squeeze", [a], { axes }, a.type, shape);
+  }
+
+  /** Broadcasts `a` to the shape of `like`. */
+  expandLike(a: Value, like: Value): Value {
+    return this.#node("Expand", [a, like], {}, a.type, like.shape);
+  }
+
+  transpose(a: Value, permutation: readonly number[]): Value {
+    const shape = permutation.map((axis) => a.shape[axis]!);
+    return this.#node("Transpose", [a], { permutation }, a.type, shape);
+  }
+
+  /** @param total size of the joined axis, where the parts' sizes are not all fixed */
+  concat(parts: readonly Value[], axis: number, total: Dim = sumOfDims(parts, axis)): Value {
+    const first = parts[0]!;
+    if (parts.length === 1) return first;
+    const at = normaliseAxis(axis, first);
+    const shape = first.shape.map((dim, i) => (i === at ? total : dim));
+    return this.#node("Concat", parts, { axis: at }, first.type, shape);
+  }
+
+  /** Parts of fixed sizes along an axis. */
+  split(a: Value, sizes: readonly number[], axis: number): Value[] {
+    const at = normaliseAxis(axis, a);
+    const shapes = sizes.map((size) => a.shape.map((dim, i) => (i === at ? size : dim)));
+    return this.#nodes("Split", [a, this.int64Constant(sizes)], { axis: at }, a.type, shapes);
+  }
+
+  /** Parts along axis 0 whose sizes are an input; the sizes get the names given. */
+  splitRows(a: Value, sizes: Value, sizeNames: readonly string[]): Value[] {
+    const shapes = sizeNames.map((name) => [name, ...a.shape.slice(1)]);
+    return this.#nodes("Split", [a, sizes], { axis: 0 }, a.type, shapes);
+  }
+
+  /** Elements start, start + step, ... below `end` of one axis of fixed size. */
+  slice(a: Value, axis: number, start: number, end: number, step = 1): Value {
+    const at = normaliseAxis(axis, a);
+    const size = Math.ceil((end - start) / step);
+    const shape = a.shape.map((dim, i) => (i === at ? size : dim));
+    return this.#node("Slice", [a], { axis: at, start, end, step }, a.type, shape);
+  }
+
+  /** Zeros before and after the elements of one axis of fixed size. */
+  pad(a: Value, axis: number, before: number, after: number): Value {
+    const at = normaliseAxis(axis, a);
+    const size = (a.shape[at] as number) + before + after;
+    const shape = a.shape.map((dim, i) => (i === at ? size : dim));
+    return this.#node("Pad", [a], { axis: at, before, after }, a.type, shape);
+  }
+
+  gather(data: Value, indices: Value, axis = 0): Value {
+    const shape = [...data.shape.slice(0, axis), ...indices.shape, ...data.shape.slice(axis + 1)];
+    return this.#node("Gather", [data, indices], { axis }, data.type, shape);
+  }
+
+  gatherElements(data: Value, indices: Value, axis: number): Value {
+    return this.#node("GatherElements", [data, indices], { axis: normaliseAxis(axis, data) }, data.type, indices.shape);
+  }
+
+  /** zeros like `like` with `updates` added at `indices` along `axis` (the transpose of gatherElements). */
+  scatterAdd(like: Value, indices: Value, updates: Value, axis: number): Value {
+    const at = normaliseAxis(axis, like);
+    return this.#node("ScatterAdd", [like, indices, updates], { axis: at }, updates.type, like.shape);
+  }
+
+  permuteRows(data: Value, order: Value, inverse: Value): Value {
+    return this.#node("PermuteRows", [data, order, inverse], {}, data.type, [order.shape[0]!, ...data.shape.slice(1)]);
+  }
+
+  /** Rows of `tokens` for every expert, in the experts' order. */
+  dispatch(tokens: Value, assignment: ExpertAssignment): Value[] {
+    const shapes = assignment.rowDims.map((rows) => [rows, tokens.shape[1]!]);
+    const { tokenOfRow, splitSizes, rowOfSlot, numSlots } = assignment;
+    return this.#nodes("Dispatch", [tokens, tokenOfRow, splitSizes, rowOfSlot], { numSlots }, tokens.type, shapes);
+  }
+
+  /** Sums the rows that belong to each token; the transpose of dispatch. */
+  combine(rows: readonly Value[], assignment: ExpertAssignment): Value {
+    const { tokenOfRow, splitSizes, rowOfSlot, numSlots, tokensDim } = assignment;
+    const first = rows[0]!;
+    const inputs = [tokenOfRow, splitSizes, rowOfSlot, ...rows];
+    return this.#node("Combine", inputs, { numSlots, tokensDim }, first.type, [tokensDim, first.shape[1]!]);
+  }
+
+  /** Adds a node of any op with its result's type and shape given: what gradient rules use. */
+  append<O extends OpName>(
+    op: O,
+    inputs: readonly Value[],
+    attributes: OpAttributes[O],
+    type: ElementType,
+    shape: Shape,
+  ) {
+    return this.#node(op, inputs, attributes, type, shape);
+  }
+
+  producer(value: Value): Node | undefined {
+    return this.#producers.get(value);
+  }
+
+  /** The graph that computes the named outputs, without the nodes and inputs that none of them needs. */
+  build(outputs: Record<string, Value>): Graph {
+    const needed = new Set<Value>(Object.values(outputs));
+    const nodes: Node[] = [];
+    for (const node of [...this.nodes].reverse()) {
+      if (!node.outputs.some((value) => needed.has(value))) continue;
+      nodes.push(node);
+      for (const value of node.inputs) needed.add(value);
+    }
+    return {
+      inputs: this.#inputs.filter((value) => needed.has(value)),
+      initialisers: [...this.#initialisers.values()].filter(({ value }) => needed.has(value)),
+      nodes: nodes.reverse(),
+      outputs: Object.entries(outputs).map(([name, value]) => ({ name, value })),
+    };
+  }
+
+  #constant(
+    data: Float32Array | Float64Array | BigInt64Array | Uint8Array,
+    shape: Shape,
+    type: ElementType,
+    key: string,
+  ) {
+    const name = data.length <= 8 ? `const:${type}[${shape.join()}]=${key}` : `const:${this.#nextId++}`;
+    const known = this.#initialisers.get(name);
+    if (known !== undefined) return known.value;
+    const value: Value = { name, type, shape };
+    this.#initialisers.set(name, { kind: "constant", value, data });
+    return value;
+  }
+
+  #unary(op: OpName, a: Value): Value {
+    return this.#node(op, [a], {}, a.type, a.shape);
+  }
+
+  #binary(op: OpName, a: Value, b: Value, type: ElementType = a.type): Value {
+    return this.#node(op, [a, b], {}, type, broadcastShapes(a.shape, b.shape));
+  }
+
+  #reduce(op: "ReduceSum" | "ReduceMean" | "ReduceMax", a: Value, axes: readonly number[], keepDims: boolean): Value {
+    const at = axes.map((axis) => normaliseAxis(axis, a)).sort((x, y) => x - y);
+    if (at.length === 0) return a;
+    const shape = a.shape.flatMap((dim, i) => (at.includes(i) ? (keepDims ? [1] : []) : [dim]));
+    return this.#node(op, [a], { axes: at, keepDims }, a.type, shape);
+  }
+
+  #node<O extends OpName>(
+    op: O,
+    inputs: readonly Value[],
+    attributes: OpAttributes[O],
+    type: ElementType,
+    shape: Shape,
+  ) {
+    return this.#nodes(op, inputs, attributes, type, [shape])[0]!;
+  }
+
+  #nodes<O extends OpName>(
+    op: O,
+    inputs: readonly Value[],
+    attributes: OpAttributes[O],
+    type: ElementType,
+    shapes: readonly Shape[],
+  ): Value[] {
+    const outputs = shapes.map((shape) => ({ name: `${op}_${this.#nextId++}`, type, shape }));
+    const node: Node<O> = { op, inputs, outputs, attributes };
+    this.nodes.push(node);
+    for (const output of outputs) this.#producers.set(output, node);
+    return outputs;
+  }
+}
+
+/** Which rows of which expert each token becomes: the index inputs that routing decides (execution/assignment.ts). */
+export interface ExpertAssignment {
+  /** [R] token of each row; rows are grouped by expert, tokens ascending inside an expert. */
+  tokenOfRow: Value;
+  /** [E] rows of each expert. */
+  splitSizes: Value;
+  /** [T * k] row of each (token, slot). */
+  rowOfSlot: Value;
+  /** [R] slot (token * k + j) of each row: the inverse of rowOfSlot. */
+  slotOfRow: Value;
+  numSlots: number;
+  tokensDim: Dim;
+  rowsDim: Dim;
+  /** Name of each expert's number of rows. */
+  rowDims: readonly string[];
+}
+
+function normaliseAxis(axis: number, a: Value): number {
+  const at = axis < 0 ? axis + a.shape.length : axis;
+  if (at < 0 || at >= a.shape.length) throw new Error(`axis ${axis} of a value of shape [${a.shape.join(", ")}]`);
+  return at;
+}
+
+function sumOfDims(parts: readonly Value[], axis: number): Dim {
+  const sizes = parts.map((part) => part.shape.at(axis)!);
+  const fixed = sizes.filter((size) => typeof size === "number");
+  return fixed.length === sizes.length ? fixed.reduce((sum, size) => sum + size, 0) : `(${sizes.join("+")})`;
+}
+
+function shapeError(op: string, a: Value, b: Value): Error {
+  return new Error(`${op}: shapes [${a.shape.join(", ")}] and [${b.shape.join(", ")}] do not fit`);
+}
+
+/** Number of elements where every dim is fixed. */
+export function fixedElementCount(shape: Shape): number {
+  return dimProduct(shape);
+}

@@ -1,0 +1,113 @@
+/**
+ * The graph representation that blocks are written in, gradients are taken of, and ONNX is encoded from. It is ONNX's
+ * own vocabulary (op names, attribute meanings) with static element types and shapes, plus two ops that move tokens to
+ * experts and back (`Dispatch`, `Combine`), which the encoder lowers to ONNX nodes.
+ */
+
+export type ElementType =
+  "float32" | "float64" | "float16" | "bfloat16" | "float8e4m3fn" | "int64" | "int32" | "uint8" | "bool";
+
+/** A fixed size, or the name of a size that is known when the graph runs. Equal names are equal sizes. */
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+
+/** The result of a node, an input, or an initialiser. */
+export interface Value {
+  readonly name: string;
+  readonly type: ElementType;
+  readonly shape: Shape;
+}
+
+/** Attributes of each op, as ONNX (opset 21) defines them. */
+export interface OpAttributes {
+  Add: NoAttributes;
+  Sub: NoAttributes;
+  Mul: NoAttributes;
+  Div: NoAttributes;
+  Neg: NoAttributes;
+  Sqrt: NoAttributes;
+  Exp: NoAttributes;
+  Log: NoAttributes;
+  Abs: NoAttributes;
+  Sigmoid: NoAttributes;
+  Tanh: NoAttributes;
+  Erf: NoAttributes;
+  Clip: NoAttributes;
+  Where: NoAttributes;
+  Less: NoAttributes;
+  LessOrEqual: NoAttributes;
+  And: NoAttributes;
+  Cast: { to: ElementType };
+  MatMul: NoAttributes;
+  Gemm: { transA: boolean; transB: boolean };
+  Softmax: { axis: number };
+  LogSoftmax: { axis: number };
+  ReduceSum: { axes: readonly number[]; keepDims: boolean };
+  ReduceMean: { axes: readonly number[]; keepDims: boolean };
+  ReduceMax: { axes: readonly number[]; keepDims: boolean };
+  Reshape: NoAttributes;
+  /** Axes (of the result) of size 1 are added. */
+  Unsqueeze: { axes: readonly number[] };
+  /** Axes of size 1 are taken away. */
+  Squeeze: { axes: readonly number[] };
+  Expand: NoAttributes;
+  Transpose: { permutation: readonly number[] };
+  Concat: { axis: number };
+  Split: { axis: number };
+  Slice: { axis: number; start: number; end: number; step: number };
+  Pad: { axis: number; before: number; after: number };
+  /** Rows (or other slices along `axis`) picked by an index tensor. */
+  Gather: { axis: number };
+  /** Elements along `axis`; the index has the output's shape. */
+  GatherElements: { axis: number };
+  /** A zero tensor of the first input's shape with `updates` added at `indices` along `axis`. */
+  ScatterAdd: { axis: number };
+  /** Rows of a matrix in another order; inputs: data, order, inverse order. */
+  PermuteRows: NoAttributes;
+  /** Token rows to experts; inputs: tokens [T, H], tokenOfRow [R], splitSizes [E], rowOfSlot [T * k]; E outputs. */
+  Dispatch: { numSlots: number };
+  /** Expert rows back to tokens, summed; inputs: tokenOfRow, splitSizes, rowOfSlot, rows of each expert; [T, H]. */
+  Combine: { numSlots: number; tokensDim: Dim };
+  BitShift: { direction: "LEFT" | "RIGHT" };
+  BitwiseAnd: NoAttributes;
+}
+
+type NoAttributes = Record<never, never>;
+export type OpName = keyof OpAttributes;
+
+export interface Node<O extends OpName = OpName> {
+  readonly op: O;
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+  readonly attributes: OpAttributes[O];
+}
+
+/** Bytes of a file that hold an initialiser, exactly as ONNX `external_data` names them. */
+export interface FileRange {
+  file: string;
+  offset: number;
+  length: number;
+}
+
+export type Initialiser =
+  | { kind: "constant"; value: Value; data: Float32Array | Float64Array | BigInt64Array | Uint8Array }
+  | { kind: "file"; value: Value; range: FileRange };
+
+export interface Graph {
+  readonly inputs: readonly Value[];
+  readonly initialisers: readonly Initialiser[];
+  readonly nodes: readonly Node[];
+  readonly outputs: readonly { name: string; value: Value }[];
+}
+
+export const elementBytes: Record<ElementType, number> = {
+  float32: 4,
+  float64: 8,
+  float16: 2,
+  bfloat16: 2,
+  float8e4m3fn: 1,
+  int64: 8,
+  int32: 4,
+  uint8: 1,
+  bool: 1,
+};

@@ -1,0 +1,217 @@
+import type { ElementType, Node, OpAttributes, OpName } from "./graph";
+
+/** A node as ONNX has it, with the int64 vectors that it needs as constants. */
+export interface OnnxNode {
+  op: string;
+  inputs: string[];
+  outputs: string[];
+  attributes: [name: string, value: number | string | readonly number[]][];
+  constants: { name: string; data: readonly number[] }[];
+}
+
+/**
+ * Turns one of our nodes into ONNX nodes. Most are one to one; the rest:
+ * - Dispatch: the row index is split by expert, each expert gathers its own rows (no full copy of all rows exists);
+ * - Combine: the experts' rows are concatenated and each of the k slots is gathered and added;
+ * - ScatterAdd: ScatterElements with reduction "add" on zeros; PermuteRows: Gather; Expand: to the Shape of a value.
+ */
+export function lowerNode(node: Node): OnnxNode[] {
+  const lower = lowerings[node.op] as ((node: Node) => OnnxNode[]) | undefined;
+  return lower === undefined ? [plain(node)] : lower(node);
+}
+
+type Attributes = OnnxNode["attributes"];
+type Lowering<O extends OpName> = (node: Node<O>) => OnnxNode[];
+
+const lowerings: { [O in OpName]?: Lowering<O> } = {
+  Cast: (node) => [plain(node, [["to", onnxDataTypes[node.attributes.to]]])],
+  Gemm: (node) => [
+    plain(node, [
+      ["transA", node.attributes.transA ? 1 : 0],
+      ["transB", node.attributes.transB ? 1 : 0],
+    ]),
+  ],
+  Softmax: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  LogSoftmax: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  ReduceSum: (node) => [reduce(node, node.attributes)],
+  ReduceMean: (node) => [reduce(node, node.attributes)],
+  ReduceMax: (node) => [reduce(node, node.attributes)],
+  Unsqueeze: (node) => [withConstants(plain(node), [node.attributes.axes])],
+  Squeeze: (node) => [withConstants(plain(node), [node.attributes.axes])],
+  Transpose: (node) => [plain(node, [["perm", node.attributes.permutation]])],
+  Concat: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  Split: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  Gather: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  GatherElements: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  BitShift: (node) => [plain(node, [["direction", node.attributes.direction]])],
+  Slice: (node) => {
+    const { axis, start, end, step } = node.attributes;
+    return [withConstants(plain(node), [[start], [end], [axis], [step]])];
+  },
+  Pad: (node) => {
+    const { axis, before, after } = node.attributes;
+    const lowered = plain(node);
+    const pads = int64([before, after]);
+    const axes = int64([axis]);
+    // Inputs: data, pads, constant value (left out: zero), axes.
+    return [{ ...lowered, inputs: [lowered.inputs[0]!, pads.name, "", axes.name], constants: [pads, axes] }];
+  },
+  Expand: (node) => {
+    const [data, like] = node.inputs;
+    const shape = `${node.outputs[0]!.name}/shape`;
+    return [
+      { op: "Shape", inputs: [like!.name], outputs: [shape], attributes: [], constants: [] },
+      { ...plain(node), inputs: [data!.name, shape] },
+    ];
+  },
+  ScatterAdd: (node): OnnxNode[] => {
+    const [like, indices, updates] = node.inputs;
+    const name = node.outputs[0]!.name;
+    return [
+      { op: "Shape", inputs: [like!.name], outputs: [`${name}/shape`], attributes: [], constants: [] },
+      ...zerosOf(`${name}/shape`, `${name}/zeros`, updates!.type),
+      {
+        op: "ScatterElements",
+        inputs: [`${name}/zeros`, indices!.name, updates!.name],
+        outputs: [name],
+        attributes: [
+          ["axis", node.attributes.axis],
+          ["reduction", "add"],
+        ],
+        constants: [],
+      },
+    ];
+  },
+  PermuteRows: (node) => [{ ...plain(node), op: "Gather", inputs: node.inputs.slice(0, 2).map(({ name }) => name) }],
+  Dispatch: (node) => {
+    const [tokens, tokenOfRow, splitSizes] = node.inputs;
+    const parts = node.outputs.map(({ name }) => `${name}/rows`);
+    return [
+      {
+        op: "Split",
+        inputs: [tokenOfRow!.name, splitSizes!.name],
+        outputs: parts,
+        attributes: [["axis", 0]],
+        constants: [],
+      },
+      ...node.outputs.map(({ name }, e) => ({
+        op: "Gather",
+        inputs: [tokens!.name, parts[e]!],
+        outputs: [name],
+        attributes: [["axis", 0]] as Attributes,
+        constants: [],
+      })),
+    ];
+  },
+  Combine: (node) => {
+    const rowOfSlot = node.inputs[2]!.name;
+    const rows = node.inputs.slice(3).map(({ name }) => name);
+    const name = node.outputs[0]!.name;
+    const { numSlots } = node.attributes;
+    const slots = Array.from({ length: numSlots }, (_, j) => `${name}/slot${j}`);
+    const twoAxes = int64([-1, numSlots]);
+    const ones = int64(new Array<number>(numSlots).fill(1));
+    const flat = int64([-1]);
+    return [
+      { op: "Concat", inputs: rows, outputs: [`${name}/all`], attributes: [["axis", 0]], constants: [] },
+      {
+        op: "Reshape",
+        inputs: [rowOfSlot, twoAxes.name],
+        outputs: [`${name}/index`],
+        attributes: [],
+        constants: [twoAxes],
+      },
+      {
+        op: "Split",
+        inputs: [`${name}/index`, ones.name],
+        outputs: slots.map((slot) => `${slot}/column`),
+        attributes: [["axis", 1]],
+        constants: [ones],
+      },
+      ...slots.flatMap((slot): OnnxNode[] => [
+        {
+          op: "Reshape",
+          inputs: [`${slot}/column`, flat.name],
+          outputs: [`${slot}/index`],
+          attributes: [],
+          constants: [flat],
+        },
+        {
+          op: "Gather",
+          inputs: [`${name}/all`, `${slot}/index`],
+          outputs: [slot],
+          attributes: [["axis", 0]],
+          constants: [],
+        },
+      ]),
+      ...slots.slice(1).map((slot, j): OnnxNode => ({
+        op: "Add",
+        inputs: [j === 0 ? slots[0]! : `${name}/sum${j}`, slot],
+        outputs: [j === numSlots - 2 ? name : `${name}/sum${j + 1}`],
+        attributes: [],
+        constants: [],
+      })),
+      ...(numSlots === 1
+        ? [{ op: "Identity", inputs: [slots[0]!], outputs: [name], attributes: [], constants: [] } satisfies OnnxNode]
+        : []),
+    ];
+  },
+};
+
+function plain(node: Node, attributes: Attributes = []): OnnxNode {
+  return {
+    op: node.op,
+    inputs: node.inputs.map(({ name }) => name),
+    outputs: node.outputs.map(({ name }) => name),
+    attributes,
+    constants: [],
+  };
+}
+
+function reduce(node: Node, { axes, keepDims }: OpAttributes["ReduceSum"]): OnnxNode {
+  return withConstants(plain(node, [["keepdims", keepDims ? 1 : 0]]), [axes]);
+}
+
+/** Appends int64 vectors as further inputs. */
+function withConstants(node: OnnxNode, vectors: (readonly number[])[]): OnnxNode {
+  const constants = vectors.map(int64);
+  return { ...node, inputs: [...node.inputs, ...constants.map(({ name }) => name)], constants };
+}
+
+function int64(data: readonly number[]): { name: string; data: readonly number[] } {
+  return { name: `int64:${data.join(",")}`, data };
+}
+
+/** ConstantOfShape yields float32 zeros; other float types are cast from it. */
+function zerosOf(shape: string, name: string, type: ElementType): OnnxNode[] {
+  const zeros: OnnxNode = {
+    op: "ConstantOfShape",
+    inputs: [shape],
+    outputs: [`${name}/float32`],
+    attributes: [],
+    constants: [],
+  };
+  return [
+    zeros,
+    {
+      op: "Cast",
+      inputs: [`${name}/float32`],
+      outputs: [name],
+      attributes: [["to", onnxDataTypes[type]]],
+      constants: [],
+    },
+  ];
+}
+
+/** ONNX TensorProto.DataType numbers. */
+export const onnxDataTypes: Record<ElementType, number> = {
+  float32: 1,
+  uint8: 2,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  bfloat16: 16,
+  float8e4m3fn: 17,
+};
