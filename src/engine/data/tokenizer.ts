@@ -12,7 +12,7 @@ export interface Tokenizer {
    *
    * @throws `data/tokenizer` when the tokenizer has no id for a piece of the text, or is too slow to be usable
    */
-  encode(text: string): Int32Array;
+  encode: (text: string) => Int32Array;
   /** What separates documents in packed sequences; null when none of the checkpoint's files names one. */
   endOfTextId: number | null;
   /** SHA-256 over all (id, token) pairs: equal for teacher and student exactly when the ids mean the same. */
@@ -23,11 +23,13 @@ export interface Tokenizer {
 
 /**
  * Time one text may take: a regular expression of a hostile or broken tokenizer.json can backtrack for years. Ordinary
- * tokenizers take about 1.5 us a character on one slow core, so the allowance is more than ten times what is needed.
+ * tokenizers take 1 to 2 us a character on one slow core, those without words up to 13, so the allowance is ample.
  */
-export const encodeLimitMs = 700;
-export const encodeLimitMsPerCharacter = 0.02;
-const constructionLimitMs = 60_000;
+export const encodeLimitMs = 500;
+export const encodeLimitMsPerCharacter = 0.05;
+/** Building the tables of a real tokenizer.json takes about 0.1 us a byte. */
+const constructionLimitMs = 500;
+const constructionLimitMsPerByte = 0.002;
 
 /**
  * Opens `tokenizer.json` of a checkpoint folder.
@@ -48,10 +50,17 @@ export async function loadTokenizer(checkpointDirectory: string): Promise<Tokeni
   };
 }
 
-function createLibraryTokenizer({ path, definition, endOfTextToken, unknownToken }: TokenizerFiles): LibraryTokenizer {
+function createLibraryTokenizer({
+  path,
+  sizeBytes,
+  definition,
+  endOfTextToken,
+  unknownToken,
+}: TokenizerFiles): LibraryTokenizer {
   const config = { eos_token: endOfTextToken, unk_token: unknownToken };
   try {
-    return withTimeLimit(constructionLimitMs, () => new LibraryTokenizer(definition, config));
+    const limitMs = constructionLimitMs + constructionLimitMsPerByte * sizeBytes;
+    return withTimeLimit(limitMs, () => new LibraryTokenizer(definition, config));
   } catch (cause) {
     throw new RerouteError("data/tokenizer", `${path} cannot be used as a tokenizer: ${reasonOf(cause)}`, { cause });
   }

@@ -1,11 +1,14 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RerouteError } from "../../protocol/errors";
+import { exactNormalizer, exactPreTokenizer, UnsupportedPart } from "./exactParts";
+import { withWordSplit } from "./wordSplit";
 
 /** What a checkpoint folder says about its tokenizer, checked so far that the library can be built from it. */
 export interface TokenizerFiles {
   /** Path of tokenizer.json, for messages. */
   path: string;
+  sizeBytes: number;
   /** tokenizer.json without what only decoding and special-token templates need. */
   definition: { [key: string]: unknown };
   /** Every (id, token) pair, ordinary and added tokens. */
@@ -55,15 +58,15 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
 
   const definition: JsonObject = {
     model,
-    normalizer: file.normalizer ?? null,
-    pre_tokenizer: file.pre_tokenizer ?? null,
+    ...exactParts(file, model, path),
     added_tokens: added,
     // Templates only place special tokens, which are never added here; decoding is not needed.
     post_processor: null,
     decoder: null,
   };
   const unknownToken = contentOf(model.unk_token);
-  return { path, definition, vocabulary, endOfTextToken, unknownToken, endOfTextId };
+  const { size: sizeBytes } = await stat(path);
+  return { path, sizeBytes, definition, vocabulary, endOfTextToken, unknownToken, endOfTextId };
 }
 
 /** A JSON object, or null when the file does not exist. */
@@ -87,6 +90,17 @@ async function readJson(path: string): Promise<JsonObject | null> {
   }
   if (!isObject(value)) throw broken(path, "does not hold a JSON object");
   return value;
+}
+
+function exactParts(file: JsonObject, model: JsonObject, path: string): JsonObject {
+  try {
+    return {
+      normalizer: exactNormalizer((file.normalizer ?? null) as JsonObject | null),
+      pre_tokenizer: exactPreTokenizer(withWordSplit((file.pre_tokenizer ?? null) as JsonObject | null, model)),
+    };
+  } catch (cause) {
+    throw cause instanceof UnsupportedPart ? broken(path, `has ${cause.message}`, cause) : cause;
+  }
 }
 
 /** Checks what the library takes for granted, and returns the model. */
@@ -170,6 +184,12 @@ function checkAddedTokens(tokens: unknown, path: string): AddedToken[] {
   return tokens.map((token: unknown, i) => {
     if (!isObject(token) || typeof token.content !== "string" || token.content === "") {
       throw broken(path, `has an added token ${i} without content`);
+    }
+    if (token.single_word === true) {
+      throw broken(
+        path,
+        `has the added token ${JSON.stringify(token.content.slice(0, 40))} with "single_word", which is not supported`,
+      );
     }
     return { ...token, id: checkId(token.id, token.content, path), content: token.content };
   });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import fixture from "../../fixtures/tokenizer.json";
 import { buildSequences, type BuildSequencesOptions } from "../../../src/engine/data/buildSequences";
-import { encodePrefix } from "../../../src/engine/data/encodePrefix";
+import { encodePrefix, wholeTextCharacters } from "../../../src/engine/data/encodePrefix";
 import { loadTokenizer, type Tokenizer } from "../../../src/engine/data/tokenizer";
 
 const sample = join(__dirname, "../../../media/sample");
@@ -181,14 +181,28 @@ test.each<[string, [string, string?][], Partial<BuildSequencesOptions>, string, 
   });
 });
 
-test("the beginning of a long text gives the ids of the whole", async () => {
-  const tokenizer = await loadTokenizer(join(sample, "checkpoint"));
-  const words = (await readFile(join(sample, "evaluation.jsonl"), "utf8")).slice(0, 140_000);
-  const text = words.repeat(9);
+describe("a long text is tokenised only as far as needed", () => {
   let characters = 0;
-  const counting: Tokenizer = { ...tokenizer, encode: (part) => ((characters += part.length), tokenizer.encode(part)) };
-  const whole = tokenizer.encode(text);
-  expect(encodePrefix(counting, text, 300_000)).toEqual(whole.slice(0, 300_000));
-  expect(characters).toBe(2 ** 20);
-  expect(encodePrefix(tokenizer, text, whole.length)).toEqual(whole);
+  const counting: Tokenizer = {
+    ...letters,
+    encode: (text) => {
+      characters += text.length;
+      // Three letters make a token, its id the number of letters: a cut in the middle changes the last token before it.
+      return Int32Array.from({ length: Math.ceil(text.length / 3) }, (_, i) => Math.min(3, text.length - 3 * i));
+    },
+  };
+  const whole = 5 * wholeTextCharacters;
+
+  test.each([
+    ["few ids: one beginning", whole, 300_000, wholeTextCharacters],
+    ["more ids: a longer one", whole, 600_000, 3 * wholeTextCharacters],
+    ["all ids: the whole", whole, 10_000_000, 3 * wholeTextCharacters + 4 * wholeTextCharacters + whole],
+    ["a short text: always the whole", 3000, 10, 3000],
+  ])("%s", (_, length, needed, expected) => {
+    characters = 0;
+    const ids = encodePrefix(counting, "a".repeat(length), needed);
+    expect(characters).toBe(expected);
+    expect(ids.length).toBeGreaterThanOrEqual(Math.min(needed, Math.ceil(length / 3)));
+    expect(ids.subarray(0, needed).every((id, i) => id === 3 || i === Math.ceil(length / 3) - 1)).toBe(true);
+  });
 });
