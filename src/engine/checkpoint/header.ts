@@ -180,13 +180,12 @@ function readCounts(reader: JsonReader, what: string, limit: number, fileName: s
 
 function checkSize({ name, dtype, shape, byteLength }: HeaderTensor, fileName: string): void {
   const expected = byteLengthOf(dtype, shape);
-  // A product beyond 2^53 is no longer exact, and no file is that large.
-  if (expected !== byteLength || !Number.isSafeInteger(expected)) {
-    malformed(
-      fileName,
-      `tensor ${quote(name)} takes ${byteLength} bytes, ${dtype} [${shape.join(", ")}] needs ${expected}`,
-    );
-  }
+  // Beyond 2^53 products are no longer exact, and no file is that large; a zero further on must not hide it.
+  let product = 1;
+  const tooLarge = shape.some((size) => (product *= size) > Number.MAX_SAFE_INTEGER);
+  if (expected === byteLength && !tooLarge) return;
+  const needs = tooLarge ? "is larger than any file" : `needs ${expected}`;
+  malformed(fileName, `tensor ${quote(name)} takes ${byteLength} bytes, ${dtype} [${shape.join(", ")}] ${needs}`);
 }
 
 function checkLayout(tensors: HeaderTensor[], dataBytes: number, fileName: string): void {

@@ -11,8 +11,8 @@ interface Format {
   name: string;
   exponentBits: number;
   fractionBits: number;
-  widen: (codes: Uint16Array) => Float32Array;
-  narrow: (values: Float32Array) => Uint16Array;
+  widen: (codes: Uint16Array, out?: Float32Array) => Float32Array;
+  narrow: (values: Float32Array, out?: Uint16Array) => Uint16Array;
 }
 
 const formats: Format[] = [
