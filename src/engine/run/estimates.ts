@@ -1,0 +1,128 @@
+import type { Recipe } from "../../protocol/recipe";
+import type { StageId } from "../../protocol/run";
+import { elementCount } from "../tensor/dtype";
+import { moeLayers } from "../compression/plan/moeLayers";
+import type { ModelDescription } from "../model/description";
+import { heldOutCount } from "../data/heldOutSplit";
+import { stagesOf } from "./runFolder";
+import type { MachineProbe } from "./work";
+
+/** Bytes a second that copying tensors is assumed to reach: a common SSD, sequential. */
+const copyBytesPerSecond = 400e6;
+/** Node, onnxruntime and the code itself, measured after loading. */
+const processBytes = 150 * 2 ** 20;
+/** Positions whose vocabulary logits are in memory at a time, three f32 copies each (teacher, student, difference). */
+const logitPositions = 512;
+
+export interface StageEstimate {
+  stage: StageId;
+  seconds: number;
+  peakMemoryBytes: number;
+  assumption: string;
+}
+
+export interface EstimateInput {
+  recipe: Recipe;
+  teacher: ModelDescription;
+  probe: MachineProbe | null;
+  memoryBudgetBytes: number;
+  /** Bytes that compression writes. */
+  bytesAfter: number;
+}
+
+/** Optimiser updates of the recipe's calibration, where the text is long enough. */
+export function totalUpdates({ data, calibrate }: Recipe): number {
+  return calibrate ? Math.ceil(data.sequences / calibrate.batch) * calibrate.epochs : 0;
+}
+
+/** Time and memory of each stage that the recipe asks for, with the assumption behind it in words. */
+export function estimateStages(input: EstimateInput): StageEstimate[] {
+  const { recipe, probe, bytesAfter, teacher } = input;
+  const wanted = stagesOf(recipe);
+  const tokens = tokensOf(recipe);
+  const forward = probe?.forwardTokensPerSecond ?? NaN;
+  const update = probe?.updateTokensPerSecond ?? NaN;
+  const updates = totalUpdates(recipe);
+  const looks = recipe.calibrate ? Math.ceil(updates / recipe.calibrate.evaluateEvery) : 0;
+  const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
+  const known = probe?.assumption ?? "time unknown: not measured";
+  const weights = moeLayers(teacher).reduce((sum, { moe }) => sum + moe.experts.length, 0);
+  const estimates: Record<StageId, Omit<StageEstimate, "stage">> = {
+    profile: {
+      seconds: tokens.calibration / forward,
+      peakMemoryBytes: streamingMemory(input, tokens.calibration),
+      assumption: `${tokens.calibration} tokens forward; ${known}`,
+    },
+    compress: {
+      seconds: bytesAfter / copyBytesPerSecond + (recipe.compress?.method === "aimer" ? weights * 0.01 : 0),
+      peakMemoryBytes: processBytes + 2 ** 26,
+      assumption: `${bytesAfter} bytes copied at ${copyBytesPerSecond / 1e6} MB/s`,
+    },
+    calibrate: {
+      seconds:
+        (tokens.calibration + tokens.heldOut) / forward +
+        (tokens.calibration * (recipe.calibrate?.epochs ?? 0)) / update +
+        ((looks + 1) * tokens.heldOut) / forward,
+      peakMemoryBytes: streamingMemory(input, (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength, 2),
+      assumption: `teacher once over ${tokens.calibration + tokens.heldOut} tokens, ${updates} updates, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
+    },
+    evaluate: {
+      seconds: (models * tokens.evaluation) / forward,
+      peakMemoryBytes: streamingMemory(input, tokens.evaluation),
+      assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
+    },
+    report: { seconds: 1, peakMemoryBytes: processBytes, assumption: "reads the run folder" },
+  };
+  return (Object.keys(estimates) as StageId[])
+    .filter((stage) => wanted.has(stage))
+    .map((stage) => ({
+      stage,
+      ...estimates[stage],
+      seconds: Number.isFinite(estimates[stage].seconds) ? estimates[stage].seconds : 0,
+    }));
+}
+
+/** The smallest budget that one layer's work fits in. */
+export function smallestMemory(description: ModelDescription, sequenceLength: number): number {
+  return (
+    processBytes + layerMemory(description) + headMemory(description) + 8 * sequenceLength * description.hiddenSize * 4
+  );
+}
+
+/** Bytes on disk for teacher targets: the final hidden state of every training and held-out token, in f32. */
+export function targetBytes(recipe: Recipe, description: ModelDescription): number {
+  if (!recipe.calibrate) return 0;
+  const tokens = tokensOf(recipe);
+  return (tokens.calibration + tokens.heldOut) * description.hiddenSize * 4;
+}
+
+function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: number; evaluation: number } {
+  return {
+    calibration: data.sequences * data.sequenceLength,
+    heldOut: calibrate ? heldOutCount(data.sequences, calibrate.heldOut) * data.sequenceLength : 0,
+    evaluation: data.evaluationSequences * data.sequenceLength,
+  };
+}
+
+/** Hidden states in and out of a layer stay in memory as far as the budget goes and spill to disk beyond. */
+function streamingMemory({ teacher, memoryBudgetBytes }: EstimateInput, tokens: number, passes = 1): number {
+  const hidden = 2 * passes * tokens * teacher.hiddenSize * 4;
+  const fixed = processBytes + passes * layerMemory(teacher) + headMemory(teacher);
+  return Math.min(fixed + hidden, Math.max(fixed, memoryBudgetBytes));
+}
+
+/** The widest layer's weights as f32, which the graph casts to while it runs: attention whole, experts a few at a time. */
+function layerMemory(description: ModelDescription): number {
+  const expertBytes = moeLayers(description).map(({ moe }) => {
+    const { gateUp, downProj } = moe.experts[0]!;
+    const linears =
+      gateUp.kind === "separate" ? [gateUp.gateProj, gateUp.upProj, downProj] : [gateUp.projection, downProj];
+    return linears.reduce((sum, { weight }) => sum + elementCount(weight.shape) * 4, 0);
+  });
+  const widestExpert = expertBytes.reduce((most, bytes) => Math.max(most, bytes), 0);
+  return 8 * widestExpert + 16 * description.hiddenSize ** 2;
+}
+
+function headMemory({ vocabSize, hiddenSize }: ModelDescription): number {
+  return vocabSize * hiddenSize * 4 + 3 * logitPositions * vocabSize * 4;
+}

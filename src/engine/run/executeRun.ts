@@ -1,0 +1,187 @@
+import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../protocol/errors";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
+import { runtimeOptions } from "./machine";
+import { appendMetrics } from "./metricsFile";
+import { ModelCache } from "./modelCache";
+import { progressMeter } from "./progressMeter";
+import { sampleResources } from "./resources";
+import { appendLog, hashInputs, pendingStage, runPaths, writeRun } from "./runFolder";
+import type { Stage, StageContext } from "./stage";
+import type { HeavyWork } from "./work";
+
+export interface ExecuteOptions {
+  runDirectory: string;
+  run: RunFile;
+  stages: Readonly<Record<StageId, Stage>>;
+  work: HeavyWork;
+  signal: AbortSignal;
+  report?: ReportProgress;
+  onMetrics?: (line: MetricsLine) => void;
+  onChange?: (run: RunFile) => void;
+  onWarning?: (message: string) => void;
+  force?: boolean;
+}
+
+/**
+ * Works through a run's stages in order. A stage that is done is reused while the hash of its inputs is the same and its
+ * outputs are there; otherwise it and everything after it are done again, and the log says why. Whatever happens is in
+ * run.json before this returns or throws. The caller holds the run folder's lock.
+ * @throws what the failing stage threw; `cancelled`
+ */
+export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
+  const state = new RunState(options);
+  const context = makeContext(options, state);
+  let isInvalidated = false;
+  for (const id of stageIds) {
+    const record = state.record(id);
+    if (record.state === "skipped") continue;
+    const stage = options.stages[id];
+    throwIfCancelled(options.signal);
+    const inputHash = await state.guard(id, async () => hashInputs({ stage: id, inputs: await stage.inputs(context) }));
+    if (record.state === "done" && !isInvalidated) {
+      const reason = await reasonToRepeat(stage, context, record, inputHash);
+      if (reason === null) {
+        await stage.complete?.(context);
+        continue;
+      }
+      await state.log("info", "invalidated", { stage: id, reason });
+      options.onWarning?.(`Stage ${id} is done again: ${reason}`);
+    }
+    if (record.inputHash !== null && record.inputHash !== inputHash) await stage.discard(context);
+    isInvalidated = true;
+    await runStage(state, stage, context, inputHash);
+  }
+  return state.run;
+}
+
+async function reasonToRepeat(
+  stage: Stage,
+  context: StageContext,
+  record: StageRecord,
+  inputHash: string,
+): Promise<string | null> {
+  if (record.inputHash !== inputHash) return "an input changed since it was done";
+  return (await stage.hasOutputs(context)) ? null : "its outputs are missing";
+}
+
+async function runStage(state: RunState, stage: Stage, context: StageContext, inputHash: string): Promise<void> {
+  await state.resetAfter(stage.id);
+  const before = state.record(stage.id).seconds;
+  await state.update(stage.id, {
+    state: "running",
+    startedAt: new Date().toISOString(),
+    finishedAt: null,
+    inputHash,
+    error: null,
+  });
+  const started = performance.now();
+  const seconds = (): number => before + (performance.now() - started) / 1000;
+  const sampler = sampleResources(stage.id, (line) => context.onMetrics(line));
+  try {
+    await stage.run(context);
+    const peakMemoryBytes = sampler.stop();
+    await state.update(stage.id, {
+      state: "done",
+      finishedAt: new Date().toISOString(),
+      seconds: seconds(),
+      peakMemoryBytes,
+    });
+    await stage.complete?.(context);
+  } catch (error) {
+    const peakMemoryBytes = sampler.stop();
+    await state.fail(stage.id, error, { seconds: seconds(), peakMemoryBytes }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** run.json in memory and on disk. */
+class RunState {
+  run: RunFile;
+  readonly #options: ExecuteOptions;
+
+  constructor(options: ExecuteOptions) {
+    this.#options = options;
+    this.run = options.run;
+  }
+
+  record(id: StageId): StageRecord {
+    return this.run.stages.find((stage) => stage.id === id)!;
+  }
+
+  async update(id: StageId, change: Partial<StageRecord>): Promise<void> {
+    const stages = this.run.stages.map((stage) => (stage.id === id ? { ...stage, ...change } : stage));
+    this.run = { ...this.run, stages };
+    await writeRun(this.#options.runDirectory, this.run);
+    this.#options.onChange?.(this.run);
+    if (change.state) await this.log("info", "stage", { stage: id, state: change.state });
+  }
+
+  /** Stages after this one are no longer done; their input hashes stay, to tell whether their left-overs fit. */
+  async resetAfter(id: StageId): Promise<void> {
+    const from = stageIds.indexOf(id) + 1;
+    const stages = this.run.stages.map((stage) => {
+      if (stageIds.indexOf(stage.id) < from || stage.state === "skipped") return stage;
+      return { ...pendingStage(stage.id), inputHash: stage.inputHash, seconds: stage.seconds };
+    });
+    this.run = { ...this.run, stages };
+  }
+
+  async fail(id: StageId, error: unknown, change: Partial<StageRecord>): Promise<void> {
+    const cancelled = isCancelled(error);
+    const message = error instanceof Error ? error.message : String(error);
+    await this.update(id, {
+      ...change,
+      state: cancelled ? "cancelled" : "failed",
+      finishedAt: new Date().toISOString(),
+      error: cancelled ? null : { code: errorCodeOf(error), message },
+    });
+    if (!cancelled) {
+      const stack = error instanceof RerouteError || !(error instanceof Error) ? undefined : error.stack;
+      await this.log("error", "failed", { stage: id, code: errorCodeOf(error), message, stack });
+    }
+  }
+
+  /** Reading a stage's inputs may fail, too: the stage is then recorded as failed. */
+  async guard<T>(id: StageId, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      await this.fail(id, error, {}).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  log(level: "info" | "warning" | "error", event: string, fields: Record<string, unknown>): Promise<void> {
+    return appendLog(this.#options.runDirectory, { level, event, ...fields });
+  }
+}
+
+function makeContext(options: ExecuteOptions, state: RunState): StageContext {
+  const { run, runDirectory } = options;
+  const paths = runPaths(runDirectory, run.recipe, run.baseFolder);
+  let writing: Promise<void> = Promise.resolve();
+  return {
+    get run() {
+      return state.run;
+    },
+    paths,
+    runtime: runtimeOptions(run.recipe),
+    models: new ModelCache(),
+    work: options.work,
+    signal: options.signal,
+    report: progressMeter(options.report ?? (() => undefined)),
+    onMetrics: (line) => {
+      // Lines are appended in the order they come; a line that cannot be written does not stop the work.
+      writing = writing.then(() => appendMetrics(paths.file("metrics"), line)).catch(() => undefined);
+      options.onMetrics?.(line);
+    },
+    warn: async (message) => {
+      options.onWarning?.(message);
+      await state.log("warning", "warning", { message });
+    },
+    force: options.force ?? false,
+    runId: `${run.id} ${run.createdAt}`,
+  };
+}

@@ -1,0 +1,42 @@
+import { fingerprintCheckpoint } from "../checkpoint/fingerprint";
+import { openCheckpoint } from "../checkpoint/open";
+import { describeModel } from "../model/families";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
+import type { OpenModel } from "./work";
+
+/** Checkpoints and tokenizers of one run, each opened once. */
+export class ModelCache {
+  readonly #models = new Map<string, Promise<OpenModel>>();
+  readonly #tokenizers = new Map<string, Promise<Tokenizer>>();
+
+  model(directory: string): Promise<OpenModel> {
+    return remember(this.#models, directory, openModel);
+  }
+
+  tokenizer(directory: string): Promise<Tokenizer> {
+    return remember(this.#tokenizers, directory, loadTokenizer);
+  }
+
+  /** Forgets a checkpoint that was just written or removed. */
+  forget(directory: string): void {
+    this.#models.delete(directory);
+    this.#tokenizers.delete(directory);
+  }
+}
+
+/** Opens and describes a checkpoint, headers only. */
+export async function openModel(directory: string): Promise<OpenModel> {
+  const checkpoint = await openCheckpoint(directory);
+  const { family, description } = describeModel(checkpoint);
+  return { checkpoint, family, description, fingerprint: await fingerprintCheckpoint(checkpoint) };
+}
+
+function remember<T>(known: Map<string, Promise<T>>, key: string, make: (key: string) => Promise<T>): Promise<T> {
+  const found = known.get(key);
+  if (found) return found;
+  const made = make(key);
+  known.set(key, made);
+  // A failure is not remembered: the file may be there at the next attempt.
+  made.catch(() => known.delete(key));
+  return made;
+}

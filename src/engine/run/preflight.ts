@@ -1,0 +1,225 @@
+import { readdir } from "node:fs/promises";
+import { freeDiskBytes } from "../checkpoint/diskSpace";
+import { isUnfinishedOutputOf } from "../checkpoint/outputFolder";
+import { quote } from "../checkpoint/quote";
+import { parsePlan, validatePlan } from "../compression/plan/validatePlan";
+import { isPruningCriterion, pruningCriteria } from "../compression/pruning/criteria";
+import { listTextFiles } from "../data/documents";
+import { RerouteError, throwIfCancelled } from "../../protocol/errors";
+import { paradigmOf, type Recipe } from "../../protocol/recipe";
+import type { Preflight, RunFile } from "../../protocol/run";
+import { estimateStages, smallestMemory, targetBytes } from "./estimates";
+import { runtimeOptions } from "./machine";
+import { ModelCache } from "./modelCache";
+import { runPaths, type RunPaths } from "./runFolder";
+import { checkpointSize, plannedSize, prunedSize, type CheckpointSize } from "./sizes";
+import { readPlanText } from "./stages/compress";
+import { readProvenance } from "./stages/calibrate";
+import type { MachineProbe, OpenModel } from "./work";
+
+export interface PreflightOptions {
+  /** Folder of the run; where temporary files and the compressed student go. */
+  runDirectory: string;
+  /** A run that is being continued: its own outputs do not count as in the way. */
+  run?: RunFile;
+  /** Measures this machine; left out, times are 0 and their assumption says so. */
+  probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
+  force?: boolean;
+  signal?: AbortSignal;
+}
+
+/**
+ * What a run would need and do, without doing it: sizes from headers, disk, memory, time from a short measurement, and
+ * everything that would be refused, each with its code. Throws only on cancellation and defects.
+ */
+export async function preflight(recipe: Recipe, baseFolder: string, options: PreflightOptions): Promise<Preflight> {
+  const check = new Preflighter(recipe, runPaths(options.runDirectory, recipe, baseFolder), options);
+  return check.result();
+}
+
+/** Throws the first refusal of a pre-flight. */
+export function throwRefusal({ refusals }: Preflight): void {
+  const first = refusals[0];
+  if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
+}
+
+class Preflighter {
+  readonly #refusals: Preflight["refusals"] = [];
+  readonly #warnings: string[] = [];
+  readonly #models = new ModelCache();
+
+  constructor(
+    readonly recipe: Recipe,
+    readonly paths: RunPaths,
+    readonly options: PreflightOptions,
+  ) {}
+
+  async result(): Promise<Preflight> {
+    const { recipe, paths } = this;
+    const { memoryBudgetBytes } = runtimeOptions(recipe);
+    const teacher = await this.#try(() => this.#models.model(paths.teacher));
+    await this.#checkRecipe();
+    await this.#checkTexts();
+    await this.#checkOutput();
+    const none: CheckpointSize = { parameters: 0, bytes: 0 };
+    const before = teacher ? checkpointSize(teacher.checkpoint) : none;
+    const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
+    const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
+    const stages = teacher
+      ? estimateStages({ recipe, teacher: teacher.description, probe, memoryBudgetBytes, bytesAfter: after.bytes })
+      : [];
+    const disk = await this.#checkDisk(teacher, after.bytes);
+    if (teacher) this.#checkMemory(smallestMemory(teacher.description, recipe.data.sequenceLength), memoryBudgetBytes);
+    throwIfCancelled(this.options.signal);
+    return {
+      parametersBefore: before.parameters,
+      parametersAfter: after.parameters,
+      bytesBefore: before.bytes,
+      bytesAfter: after.bytes,
+      ...disk,
+      peakMemoryBytes: stages.reduce((most, stage) => Math.max(most, stage.peakMemoryBytes), 0),
+      memoryBudgetBytes,
+      stages,
+      seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
+      refusals: this.#refusals,
+      warnings: this.#warnings,
+    };
+  }
+
+  async #checkRecipe(): Promise<void> {
+    const { compress, calibrate, student } = this.recipe;
+    if (calibrate && !compress && student === undefined) {
+      this.#refuse(
+        "recipe/invalid",
+        "The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both",
+      );
+    }
+    if (calibrate && (calibrate.loss !== "kd" || calibrate.scope !== "router" || calibrate.initialise !== "none")) {
+      this.#refuse(
+        "recipe/invalid",
+        `The recipe calibrates ${calibrate.scope} with loss ${calibrate.loss}, initialise ${calibrate.initialise}; this version does loss kd over the router only`,
+      );
+    }
+    if (compress && compress.plan === undefined && student === undefined && !isPruningCriterion(compress.method)) {
+      this.#refuse(
+        "arguments/invalid",
+        `The method ${compress.method} (${paradigmOf(compress.method)}) is not offered by this version; use ${Object.keys(pruningCriteria).join(", ")}`,
+      );
+    }
+  }
+
+  async #checkTexts(): Promise<void> {
+    const { calibrationData, evaluationData } = this.paths;
+    for (const file of [calibrationData, ...(evaluationData === null ? [] : [evaluationData])]) {
+      await this.#try(() => listTextFiles(file));
+    }
+  }
+
+  async #checkOutput(): Promise<void> {
+    const { run } = this.options;
+    const { calibrate, compress, student } = this.recipe;
+    if (!calibrate && !(compress && student === undefined)) return;
+    const writer = run?.stages.find(({ id }) => id === (calibrate ? "calibrate" : "compress"));
+    if (writer?.state === "done") return;
+    if (run && (await isUnfinishedOutputOf(this.paths.output, `${run.id} ${run.createdAt}`))) return;
+    const names = await readdir(this.paths.output).catch((error: unknown) => {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code !== "ENOENT")
+        this.#refuse(
+          "output/write-failed",
+          `The output folder ${quote(this.paths.output)} cannot be used: ${code ?? String(error)}`,
+        );
+      return [];
+    });
+    if (names.length > 0) {
+      this.#refuse(
+        "output/not-empty",
+        `The output folder ${quote(this.paths.output)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
+      );
+    }
+  }
+
+  async #sizeAfter(teacher: OpenModel): Promise<CheckpointSize> {
+    const { recipe, paths } = this;
+    if (recipe.student !== undefined) return this.#studentSize(teacher);
+    if (!recipe.compress) return checkpointSize(teacher.checkpoint);
+    if (paths.plan === null) return prunedSize(teacher, recipe.compress.keep);
+    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan));
+    validatePlan(plan, teacher.description, teacher.fingerprint);
+    return plan.paradigm === "pruning" ? plannedSize(teacher, plan) : checkpointSize(teacher.checkpoint);
+  }
+
+  async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
+    const student = await this.#models.model(this.paths.student);
+    if (student.description.vocabSize !== teacher.description.vocabSize) {
+      this.#refuse(
+        "teacher/mismatch",
+        `The student's vocabulary has ${student.description.vocabSize} entries, the teacher's ${teacher.description.vocabSize}; choose the model that the student was made from`,
+      );
+    }
+    const origin = (await readProvenance(student.checkpoint.directory))?.teacher;
+    if (origin && origin.fingerprint !== teacher.fingerprint) {
+      const message = `The student says it was made from ${quote(origin.path)}, which is not this teacher`;
+      if (this.options.force) this.#warnings.push(message);
+      else this.#refuse("teacher/mismatch", `${message}; choose that teacher, or use --force to go on`);
+    }
+    return checkpointSize(student.checkpoint);
+  }
+
+  async #checkDisk(
+    teacher: OpenModel | null,
+    bytesAfter: number,
+  ): Promise<{ diskNeededBytes: number; diskFreeBytes: number }> {
+    const { recipe, paths } = this;
+    const compresses = recipe.compress !== undefined && recipe.student === undefined;
+    // The compressed student lies in the run folder while it is calibrated; the result goes to the output folder.
+    const isDone = (id: string): boolean => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
+    const copies = (compresses && !isDone("compress") ? 1 : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
+    const diskNeededBytes = copies * bytesAfter + (teacher ? targetBytes(recipe, teacher.description) : 0);
+    const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
+    const diskFreeBytes = Math.min(...free);
+    if (diskNeededBytes > diskFreeBytes) {
+      this.#refuse(
+        "preflight/disk",
+        `The run writes ${formatGiB(diskNeededBytes)}, but only ${formatGiB(diskFreeBytes)} are free where it would write; free some space or choose another disk`,
+      );
+    }
+    return { diskNeededBytes, diskFreeBytes };
+  }
+
+  #checkMemory(smallest: number, budget: number): void {
+    if (smallest <= budget) return;
+    this.#refuse(
+      "preflight/memory",
+      `The memory budget is ${formatGiB(budget)}, one layer of this model needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
+    );
+  }
+
+  async #probe(teacher: OpenModel): Promise<MachineProbe | null> {
+    try {
+      return (await this.options.probe?.(teacher, this.recipe.data.sequenceLength)) ?? null;
+    } catch (error) {
+      if (!(error instanceof RerouteError) || error.code === "cancelled") throw error;
+      this.#refuse(error.code, error.message);
+      return null;
+    }
+  }
+
+  async #try<T>(work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof RerouteError) || error.code === "cancelled") throw error;
+      this.#refuse(error.code, error.message);
+      return null;
+    }
+  }
+
+  #refuse(code: RerouteError["code"], message: string): void {
+    this.#refusals.push({ code, message });
+  }
+}
+
+function formatGiB(bytes: number): string {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}

@@ -1,0 +1,110 @@
+import { readFile, rm } from "node:fs/promises";
+import path from "node:path";
+import { completeOutput } from "../../checkpoint/outputFolder";
+import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
+import { RerouteError } from "../../../protocol/errors";
+import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
+import type { Stage, StageContext } from "../stage";
+import type { OpenModel } from "../work";
+import { dataInputs, readSequences } from "./data";
+import { isFinishedCheckpoint } from "./outputs";
+import { provenanceOf } from "./provenance";
+
+/** Router KD: trains the student's routers against the teacher and writes the calibrated checkpoint to the output folder. */
+export const calibrateStage: Stage = {
+  id: "calibrate",
+  inputs: async (context) => {
+    const { paths, run } = context;
+    const [teacher, student] = [await context.models.model(paths.teacher), await context.models.model(paths.student)];
+    return {
+      version: 1,
+      teacher: teacher.fingerprint,
+      student: student.fingerprint,
+      options: run.recipe.calibrate,
+      seed: run.recipe.seed,
+      data: await dataInputs(context, paths.calibrationData, sequenceCount(context)),
+      output: paths.output,
+    };
+  },
+  hasOutputs: async ({ paths, runId }) => isFinishedCheckpoint(paths.output, runId),
+  discard: async ({ paths }) => {
+    await rm(paths.file("trainState"), { force: true });
+    await rm(paths.file("metrics"), { force: true });
+  },
+  run: async (context) => {
+    const { paths, run, work, runtime, signal, report, onMetrics, runId } = context;
+    const options = run.recipe.calibrate!;
+    const teacher = await context.models.model(paths.teacher);
+    const student = await context.models.model(paths.student);
+    await checkOrigin(context, student, teacher);
+    const all = await readSequences(context, paths.calibrationData, sequenceCount(context));
+    const { training, heldOut } = splitHeldOut(all, run.recipe.data.sequences, options.heldOut);
+    const compressed = await readProvenance(student.checkpoint.directory);
+    context.models.forget(paths.output);
+    await work.calibrate({
+      runtime,
+      signal,
+      report,
+      student,
+      teacher,
+      training,
+      heldOut,
+      options,
+      seed: run.recipe.seed,
+      stateDirectory: paths.runDirectory,
+      onMetrics,
+      output: {
+        directory: paths.output,
+        runId,
+        provenance: { schemaVersion: 1, plan: compressed?.plan ?? null, ...provenanceOf(run) },
+      },
+    });
+  },
+  complete: async (context) => {
+    context.models.forget(context.paths.output);
+    await completeOutput(context.paths.output);
+  },
+};
+
+/** reroute.json of a checkpoint; null where there is none that can be read. */
+export async function readProvenance(directory: string): Promise<Provenance | null> {
+  try {
+    const text = await readFile(path.join(directory, "reroute.json"), "utf8");
+    const parsed = provenanceSchema.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
+  }
+}
+
+function sequenceCount({ run }: StageContext): number {
+  const { sequences } = run.recipe.data;
+  return sequences + heldOutCount(sequences, run.recipe.calibrate!.heldOut);
+}
+
+/**
+ * Teacher and student must speak of the same tokens; a student that names another teacher is refused unless forced.
+ * @throws RerouteError teacher/mismatch
+ */
+export async function checkOrigin(context: StageContext, student: OpenModel, teacher: OpenModel): Promise<void> {
+  const [s, t] = [student.description, teacher.description];
+  if (s.vocabSize !== t.vocabSize) {
+    throw mismatch(
+      `The student's vocabulary has ${s.vocabSize} entries, the teacher's ${t.vocabSize}; choose the model that the student was made from`,
+    );
+  }
+  if (s.hiddenSize !== t.hiddenSize || s.layers.length !== t.layers.length) {
+    throw mismatch(
+      `The student has ${s.layers.length} layers of width ${s.hiddenSize}, the teacher ${t.layers.length} of width ${t.hiddenSize}; choose the model that the student was made from`,
+    );
+  }
+  const origin = (await readProvenance(student.checkpoint.directory))?.teacher;
+  if (!origin || origin.fingerprint === teacher.fingerprint) return;
+  const message = `The student says it was made from ${origin.path} (${origin.fingerprint.slice(0, 12)}), not from this teacher (${teacher.fingerprint.slice(0, 12)})`;
+  if (!context.force) throw mismatch(`${message}; choose that teacher, or use --force to go on`);
+  await context.warn(`${message}; going on because of --force`);
+}
+
+function mismatch(message: string): RerouteError {
+  return new RerouteError("teacher/mismatch", message);
+}

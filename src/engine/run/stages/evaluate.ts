@@ -1,0 +1,159 @@
+import { readFile, rm } from "node:fs/promises";
+import path from "node:path";
+import { z } from "zod";
+import { writeFileAtomically } from "../../checkpoint/atomicFile";
+import { expertMapping } from "../../compression/plan/expertMapping";
+import type { TokenSequences } from "../../data/sequences";
+import { compareBeforeAfter } from "../../evaluation/verdict";
+import {
+  evaluationFile,
+  modelEvaluation,
+  type Comparison,
+  type EvaluationFile,
+  type ModelEvaluation,
+} from "../../../protocol/evaluation";
+import { hashInputs } from "../runFolder";
+import type { Stage, StageContext } from "../stage";
+import { readProvenance } from "./calibrate";
+import { dataInputs, readSequences } from "./data";
+import { fileExists } from "./profile";
+
+const roles = ["teacher", "before", "after"] as const;
+type Role = (typeof roles)[number];
+
+/** The same held-out sequences through teacher, compressed student and calibrated student: evaluation.json. */
+export const evaluateStage: Stage = {
+  id: "evaluate",
+  inputs: async (context) => {
+    const fingerprints: Record<string, string> = {};
+    for (const [role, directory] of checkpointsOf(context)) {
+      fingerprints[role] = (await context.models.model(directory)).fingerprint;
+    }
+    const { evaluationSequences } = context.run.recipe.data;
+    return {
+      version: 1,
+      checkpoints: fingerprints,
+      data: await dataInputs(context, context.paths.evaluationData!, evaluationSequences),
+      seed: context.run.recipe.seed,
+    };
+  },
+  hasOutputs: async ({ paths }) => fileExists(paths.file("evaluation")),
+  discard: async (context) => {
+    await rm(context.paths.file("evaluation"), { force: true });
+    for (const role of roles) await rm(partFile(context, role), { force: true });
+  },
+  run: async (context) => {
+    const { paths, run } = context;
+    const { evaluationSequences, sequenceLength } = run.recipe.data;
+    const sequences = await readSequences(context, paths.evaluationData!, evaluationSequences);
+    const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
+    for (const [role, directory] of checkpointsOf(context))
+      parts[role] = await evaluatePart(context, role, directory, sequences);
+    const file: EvaluationFile = {
+      schemaVersion: 1,
+      data: {
+        path: paths.evaluationData!,
+        sha256: sequences.sourceSha256,
+        sequences: sequences.numSequences,
+        sequenceLength,
+      },
+      ...parts,
+      comparison:
+        parts.before && parts.after ? comparePair(parts.before, parts.after, sequences, run.recipe.seed) : null,
+    };
+    await writeFileAtomically(paths.file("evaluation"), `${JSON.stringify(file, null, 2)}\n`);
+    for (const role of roles) await rm(partFile(context, role), { force: true });
+  },
+};
+
+/** evaluation.json of a run; null where there is none that can be read. */
+export async function readEvaluation(file: string): Promise<EvaluationFile | null> {
+  try {
+    const parsed = evaluationFile.safeParse(JSON.parse(await readFile(file, "utf8")));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Before and after calibration on the same sequences: by KL to the teacher, or by loss where it was not measured.
+ * Per-sequence values are means over a sequence's target positions, of which there is one less than tokens.
+ */
+export function comparePair(
+  before: ModelEvaluation,
+  after: ModelEvaluation,
+  sequences: TokenSequences,
+  seed: number,
+): Comparison {
+  const tokens = Array.from(sequences.lengths, (length) => length - 1);
+  const sums = (means: readonly number[]): number[] => means.map((mean, s) => mean * tokens[s]!);
+  const [klBefore, klAfter] = [before.perSequence.kl, after.perSequence.kl];
+  return klBefore && klAfter
+    ? compareBeforeAfter({ metric: "klToTeacher", before: sums(klBefore), after: sums(klAfter), tokens }, { seed })
+    : compareBeforeAfter(
+        { metric: "nllPerToken", before: sums(before.perSequence.nll), after: sums(after.perSequence.nll), tokens },
+        { seed },
+      );
+}
+
+function checkpointsOf({ run, paths }: StageContext): [Role, string][] {
+  const { compress, calibrate, student } = run.recipe;
+  const hasStudent = compress !== undefined || student !== undefined;
+  return [
+    ["teacher", paths.teacher],
+    ...(hasStudent ? [["before", paths.student] as [Role, string]] : []),
+    ...(calibrate ? [["after", paths.output] as [Role, string]] : []),
+  ];
+}
+
+/** One model; kept in a file of its own, so that an interrupted evaluation does not measure it again. */
+async function evaluatePart(
+  context: StageContext,
+  role: Role,
+  directory: string,
+  sequences: TokenSequences,
+): Promise<ModelEvaluation> {
+  const { models, paths, work, runtime, signal, report } = context;
+  const model = await models.model(directory);
+  const teacher = role === "teacher" ? null : await models.model(paths.teacher);
+  const { sourceSha256, numSequences, sequenceLength } = sequences;
+  const key = hashInputs({
+    role,
+    model: model.fingerprint,
+    teacher: teacher?.fingerprint,
+    sourceSha256,
+    numSequences,
+    sequenceLength,
+  });
+  const known = await readPart(partFile(context, role), key);
+  if (known) return known;
+  const plan = (await readProvenance(directory))?.plan ?? null;
+  const evaluation = await work.evaluate({
+    runtime,
+    signal,
+    report,
+    model,
+    teacher,
+    sequences,
+    expertMapping: teacher && expertMapping(teacher.description, plan),
+    stateDirectory: paths.runDirectory,
+  });
+  await writeFileAtomically(partFile(context, role), `${JSON.stringify({ key, evaluation })}\n`);
+  return evaluation;
+}
+
+async function readPart(file: string, key: string): Promise<ModelEvaluation | null> {
+  try {
+    const parsed = z
+      .object({ key: z.literal(key), evaluation: modelEvaluation })
+      .safeParse(JSON.parse(await readFile(file, "utf8")));
+    return parsed.success ? parsed.data.evaluation : null;
+  } catch {
+    return null;
+  }
+}
+
+function partFile({ paths }: StageContext, role: Role): string {
+  return path.join(paths.runDirectory, `evaluation-${role}.json`);
+}

@@ -1,0 +1,56 @@
+import { rm, stat } from "node:fs/promises";
+import { RoutingStatistics, renormalisesSelected } from "../../routing/collect";
+import { saveRoutingStatistics } from "../../routing/statisticsFile";
+import type { Stage } from "../stage";
+import { dataInputs, readSequences } from "./data";
+
+/** Runs the teacher over the calibration text and keeps what its routers and experts did: routing-statistics.safetensors. */
+export const profileStage: Stage = {
+  id: "profile",
+  inputs: async (context) => {
+    const { fingerprint } = await context.models.model(context.paths.teacher);
+    const { sequences } = context.run.recipe.data;
+    return {
+      version: 1,
+      teacher: fingerprint,
+      data: await dataInputs(context, context.paths.calibrationData, sequences),
+    };
+  },
+  hasOutputs: async ({ paths }) => fileExists(paths.file("statistics")),
+  discard: async ({ paths }) => rm(paths.file("statistics"), { force: true }),
+  run: async (context) => {
+    const { paths, run, work } = context;
+    const model = await context.models.model(paths.teacher);
+    const sequences = await readSequences(context, paths.calibrationData, run.recipe.data.sequences);
+    const renormalising = new Set(
+      model.description.layers.flatMap(({ index, feedForward }) =>
+        feedForward.kind === "moe" && renormalisesSelected(feedForward.routing) ? [index] : [],
+      ),
+    );
+    const statistics = new RoutingStatistics({
+      checkpoint: model.checkpoint.directory,
+      fingerprint: model.fingerprint,
+      sequences,
+      renormalises: (layer) => renormalising.has(layer),
+    });
+    const { runtime, signal, report } = context;
+    await work.profile({
+      runtime,
+      signal,
+      report,
+      model,
+      sequences,
+      observer: statistics,
+      stateDirectory: paths.runDirectory,
+    });
+    await saveRoutingStatistics(paths.file("statistics"), statistics.result());
+  },
+};
+
+export async function fileExists(file: string): Promise<boolean> {
+  try {
+    return (await stat(file)).isFile();
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,130 @@
+import path from "node:path";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import type { Recipe } from "../../protocol/recipe";
+import { stageIds, type RunFile, type StageId } from "../../protocol/run";
+import { executeRun } from "./executeRun";
+import { lockRunFolder } from "./lock";
+import { runtimeOptions } from "./machine";
+import { preflight, throwRefusal } from "./preflight";
+import {
+  appendLog,
+  createRunFolder,
+  isRunFolder,
+  newRun,
+  pendingStage,
+  readRun,
+  stagesOf,
+  writeRun,
+} from "./runFolder";
+import type { Stage } from "./stage";
+import type { HeavyWork } from "./work";
+
+export interface RunHooks {
+  signal: AbortSignal;
+  report?: ReportProgress;
+  onMetrics?: (line: MetricsLine) => void;
+  /** After every change of run.json. */
+  onChange?: (run: RunFile) => void;
+  onWarning?: (message: string) => void;
+  /** Goes on where the teacher is not the student's origin. */
+  force?: boolean;
+}
+
+export interface RunMachinery {
+  stages: Readonly<Record<StageId, Stage>>;
+  work: HeavyWork;
+}
+
+/**
+ * Works a recipe off in a run folder, from where the folder stands: a new one, one that was interrupted, or one that is
+ * done (then nothing happens). A changed recipe keeps what does not depend on the change.
+ * @throws RerouteError the first refusal of the pre-flight, `run/locked`, `run/invalid`, or what a stage threw
+ */
+export async function startRun(
+  machinery: RunMachinery,
+  request: { runDirectory: string; recipe: Recipe; baseFolder: string },
+  hooks: RunHooks,
+): Promise<RunFile> {
+  await createRunFolder(request.runDirectory);
+  return withLock(request.runDirectory, async () => {
+    const isNew = !(await isRunFolder(request.runDirectory));
+    const id = path.basename(request.runDirectory);
+    const run = isNew
+      ? newRun(id, request.recipe, request.baseFolder)
+      : withRecipe(await readRun(request.runDirectory), request.recipe, request.baseFolder);
+    return work(machinery, request.runDirectory, run, hooks);
+  });
+}
+
+/**
+ * Continues a run folder with the recipe it holds.
+ * @throws as startRun
+ */
+export async function resumeRun(machinery: RunMachinery, runDirectory: string, hooks: RunHooks): Promise<RunFile> {
+  await readRun(runDirectory);
+  return withLock(runDirectory, async () => work(machinery, runDirectory, await readRun(runDirectory), hooks));
+}
+
+async function work(machinery: RunMachinery, runDirectory: string, found: RunFile, hooks: RunHooks): Promise<RunFile> {
+  const { signal } = hooks;
+  const prediction = await preflight(found.recipe, found.baseFolder, {
+    runDirectory,
+    run: found,
+    signal,
+    force: hooks.force ?? false,
+    // The machine is measured once a run; what was predicted then is compared with what happened at its end.
+    ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks) }),
+  });
+  throwRefusal(prediction);
+  for (const warning of prediction.warnings) hooks.onWarning?.(warning);
+  const run: RunFile = { ...found, preflight: found.preflight ?? prediction };
+  await writeRun(runDirectory, run);
+  await appendLog(runDirectory, { level: "info", event: "start", pid: process.pid, versions: run.versions });
+  hooks.onChange?.(run);
+  return executeRun({ runDirectory, run, ...machinery, ...hooks });
+}
+
+/** A measurement of this machine for pre-flights. */
+export function probeWith(
+  { work }: Pick<RunMachinery, "work">,
+  { recipe }: { recipe: Recipe },
+  hooks: Pick<RunHooks, "signal" | "report">,
+) {
+  return (model: Parameters<HeavyWork["probe"]>[0]["model"], sequenceLength: number) =>
+    work.probe({
+      runtime: runtimeOptions(recipe),
+      signal: hooks.signal,
+      report: hooks.report ?? (() => undefined),
+      model,
+      sequenceLength,
+    });
+}
+
+/** Another recipe for the same folder: stages it no longer asks for are skipped, new ones pending. */
+function withRecipe(run: RunFile, recipe: Recipe, baseFolder: string): RunFile {
+  const wanted = stagesOf(recipe);
+  const stages = stageIds.map((id) => {
+    const known = run.stages.find((stage) => stage.id === id);
+    const fits = known !== undefined && (known.state === "skipped") === !wanted.has(id);
+    return fits ? known : pendingStage(id, wanted.has(id));
+  });
+  const isSame = JSON.stringify(recipe) === JSON.stringify(run.recipe);
+  return {
+    ...run,
+    recipe,
+    baseFolder: path.resolve(baseFolder),
+    name: recipe.name ?? run.name,
+    stages,
+    preflight: isSame ? run.preflight : null,
+  };
+}
+
+async function withLock<T>(runDirectory: string, action: () => Promise<T>): Promise<T> {
+  const release = await lockRunFolder(runDirectory);
+  try {
+    return await action();
+  } finally {
+    await release();
+  }
+}

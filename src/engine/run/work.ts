@@ -1,0 +1,93 @@
+import type { Checkpoint } from "../checkpoint/checkpoint";
+import type { TokenSequences } from "../data/sequences";
+import type { RoutingObserver } from "../execution/observer";
+import type { ModelDescription } from "../model/description";
+import type { ModelFamily } from "../model/family";
+import type { RuntimeOptions } from "../runtime/session";
+import type { ModelEvaluation } from "../../protocol/evaluation";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import type { Provenance } from "../../protocol/provenance";
+import type { CalibrateOptions } from "../../protocol/recipe";
+
+/** What every piece of heavy work gets. */
+export interface WorkContext {
+  runtime: RuntimeOptions;
+  signal: AbortSignal;
+  report: ReportProgress;
+}
+
+/** An opened checkpoint with what config.json says about it. */
+export interface OpenModel {
+  checkpoint: Checkpoint;
+  family: ModelFamily;
+  description: ModelDescription;
+  fingerprint: string;
+}
+
+export interface CalibrationResult {
+  /** Update whose routers were kept; 0: the student's own. */
+  bestStep: number;
+  totalUpdates: number;
+  /** Held-out KL before training and of the kept step, nats a token; null without held-out sequences. */
+  heldOutBefore: number | null;
+  heldOutAfter: number | null;
+}
+
+/**
+ * The parts of a run that need onnxruntime. Stages know them by this interface only, so that a run's order, resume and
+ * failures are tested without a model, and so that shards may run elsewhere one day.
+ */
+export interface HeavyWork {
+  /** One streaming pass over the sequences; calls the observer layer by layer. */
+  profile: (
+    p: WorkContext & {
+      model: OpenModel;
+      sequences: TokenSequences;
+      observer: RoutingObserver;
+      /** Where an interrupted pass keeps what it needs to continue. */
+      stateDirectory: string;
+    },
+  ) => Promise<void>;
+  /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */
+  calibrate: (
+    p: WorkContext & {
+      student: OpenModel;
+      teacher: OpenModel;
+      training: TokenSequences;
+      heldOut: TokenSequences | null;
+      options: CalibrateOptions;
+      seed: number;
+      stateDirectory: string;
+      onMetrics: (line: MetricsLine) => void;
+      output: {
+        directory: string;
+        runId: string;
+        provenance: Omit<Provenance, "kind" | "student" | "teacher" | "metrics">;
+      };
+    },
+  ) => Promise<CalibrationResult>;
+  evaluate: (
+    p: WorkContext & {
+      model: OpenModel;
+      teacher: OpenModel | null;
+      sequences: TokenSequences;
+      /** Student expert -> teacher expert ids by layer; null without a teacher. */
+      expertMapping: Record<string, number[][]> | null;
+      /** Where the teacher's final hidden states may be kept between calls of one run. */
+      stateDirectory: string;
+    },
+  ) => Promise<ModelEvaluation>;
+  /** Measures this machine on the model's own shapes, for a few seconds. */
+  probe: (p: WorkContext & { model: OpenModel; sequenceLength: number }) => Promise<MachineProbe>;
+}
+
+/** Tokens a second of a short measured run on one layer, scaled to the whole model. */
+export interface MachineProbe {
+  /** Forward pass of the whole model. */
+  forwardTokensPerSecond: number;
+  /** Router KD update: student forward and backward, teacher targets cached. */
+  updateTokensPerSecond: number;
+  /** How it was measured, for people. */
+  assumption: string;
+}

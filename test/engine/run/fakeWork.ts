@@ -1,0 +1,153 @@
+import { createHash } from "node:crypto";
+import { access, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { copyTensor } from "../../../src/engine/checkpoint/tensorSource";
+import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import type { HeavyWork } from "../../../src/engine/run/work";
+import { createRandom } from "../../../src/engine/tensor/random";
+import type { ModelEvaluation } from "../../../src/protocol/evaluation";
+
+export interface FakeWork extends HeavyWork {
+  /** What was called, in order; a calibration lists its updates. */
+  calls: string[];
+  /** Called before each of these steps; throw in it to interrupt. */
+  onStep: (step: string) => void | Promise<void>;
+}
+
+/** Work without a model: random but seeded observations, a calibration that copies its student, made-up losses. */
+export function fakeWork(): FakeWork {
+  const work: FakeWork = {
+    calls: [],
+    onStep: () => undefined,
+    profile: async ({ model, sequences, observer, report }) => {
+      const numTokens = sequences.ids.length;
+      for (const { layer, moe } of moeLayers(model.description)) {
+        await step(work, `profile ${layer}`);
+        const { numExperts, numExpertsPerToken: k } = moe;
+        const random = createRandom(1, layer);
+        const slots = numTokens * k;
+        const { hiddenSize } = model.description;
+        observer.observe({
+          layer,
+          numTokens,
+          numExperts,
+          numExpertsPerToken: k,
+          hiddenSize,
+          firstToken: 0,
+          routerLogits: Float32Array.from({ length: numTokens * numExperts }, () => random.normal()),
+          selectedIds: Int32Array.from({ length: slots }, (_, i) => (i % k) * 2 + random.below(2)),
+          routingWeights: Float32Array.from({ length: slots }, () => random.uniform()),
+          outputs: {
+            norms: Float32Array.from({ length: slots }, () => random.uniform()),
+            maxima: new Float32Array(slots).fill(1),
+            absoluteMaxima: new Float32Array(slots).fill(1),
+            sums: new Float32Array(numExperts * hiddenSize).fill(0.5),
+            inputOutputCosine: new Float32Array(numTokens),
+          },
+        });
+        report({
+          stage: "profile",
+          message: "Profiling",
+          done: layer + 1,
+          total: model.description.layers.length,
+          unit: "steps",
+        });
+      }
+    },
+    calibrate: async ({ student, output, stateDirectory, onMetrics, options }) => {
+      const state = path.join(stateDirectory, "train-state.safetensors");
+      let done = (await exists(state)) ? Number(await readFile(state, "utf8")) : 0;
+      while (done < 4) {
+        await step(work, `update ${done + 1}`);
+        done += 1;
+        onMetrics({
+          kind: "update",
+          step: done,
+          loss: 1 / done,
+          learningRate: options.learningRate,
+          gradientNorm: 1,
+          tokens: 8,
+          seconds: 1,
+        });
+        onMetrics({ kind: "held-out", step: done, kl: 1 / done, nll: 3, best: true });
+        await writeFile(state, String(done));
+      }
+      await step(work, "write calibrated");
+      await writeCheckpoint({
+        directory: output.directory,
+        tensors: [...student.checkpoint.tensors.values()].map((entry) => copyTensor(entry)),
+        config: student.checkpoint.config,
+        copyFilesFrom: student.checkpoint.directory,
+        extraFiles: { "reroute.json": JSON.stringify({ ...output.provenance, kind: "calibrated" }) },
+        runId: output.runId,
+        leaveMarker: true,
+      });
+      await step(work, "calibrated");
+      return { bestStep: 4, totalUpdates: 4, heldOutBefore: 1, heldOutAfter: 0.25 };
+    },
+    evaluate: async ({ model, teacher, sequences }) => {
+      await step(work, `evaluate ${path.basename(model.checkpoint.directory)}`);
+      return madeUpEvaluation(model.checkpoint.directory, teacher !== null, sequences.numSequences);
+    },
+    probe: async () => ({ forwardTokensPerSecond: 1000, updateTokensPerSecond: 250, assumption: "made up" }),
+  };
+  return work;
+}
+
+/** Losses that depend on the folder's name only. */
+export function madeUpEvaluation(checkpoint: string, isStudent: boolean, numSequences: number): ModelEvaluation {
+  const seed = createHash("sha256").update(path.basename(checkpoint)).digest().readUInt32LE(0);
+  const random = createRandom(seed);
+  const base = path.basename(checkpoint) === "compressed" ? 0.4 : 0.2;
+  const kl = isStudent ? Array.from({ length: numSequences }, () => base + 0.01 * random.uniform()) : null;
+  const nll = Array.from({ length: numSequences }, () => 3 + (isStudent ? base : 0) + 0.01 * random.uniform());
+  const mean = (values: number[]): number => values.reduce((sum, v) => sum + v, 0) / values.length;
+  const estimate = { mean: mean(nll), halfWidth95: 0.01 };
+  return {
+    checkpoint,
+    tokens: numSequences * 31,
+    sequences: numSequences,
+    nllPerToken: mean(nll),
+    perplexity: Math.exp(mean(nll)),
+    klToTeacher: kl && mean(kl),
+    top1Agreement: kl && 0.9,
+    uncertainty: {
+      nllPerToken: estimate,
+      klToTeacher: kl && { mean: mean(kl), halfWidth95: 0.005 },
+      top1Agreement: kl && { mean: 0.9, halfWidth95: 0.02 },
+    },
+    perSequence: { nll, kl, top1: kl && kl.map(() => 0.9) },
+    byDomain: {},
+    routing: isStudent
+      ? [0, 1].map((layer) => ({
+          layer,
+          routingKl: base * (layer + 1),
+          l1: 0.3,
+          topKOverlap: 0.8,
+          klByExpert: [0.1, null, 0.2, 0.1],
+        }))
+      : null,
+    expertMapping: isStudent ? { "0": [[0], [2], [3]], "1": [[0], [2], [3]] } : null,
+    cost: {
+      parametersTotal: 1e6,
+      parametersActive: 4e5,
+      bytes: 2e6,
+      flopsPerToken: 8e5,
+      tokensPerSecond: 5000,
+      peakMemoryBytes: 3e8,
+    },
+  };
+}
+
+async function step(work: FakeWork, name: string): Promise<void> {
+  await work.onStep(name);
+  work.calls.push(name);
+}
+
+async function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}

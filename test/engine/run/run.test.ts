@@ -1,0 +1,210 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { stageTable } from "../../../src/engine/run/stages";
+import { readMetrics } from "../../../src/engine/run/metricsFile";
+import { readRun } from "../../../src/engine/run/runFolder";
+import { resumeRun, startRun } from "../../../src/engine/run/startRun";
+import { RerouteError } from "../../../src/protocol/errors";
+import { recipeSchema, type Recipe } from "../../../src/protocol/recipe";
+import { fakeWork, type FakeWork } from "./fakeWork";
+
+const teacher = path.join(__dirname, "../../fixtures/coarse");
+let folder = "";
+let count = 0;
+let work: FakeWork;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "run-"));
+  const words = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
+  await writeFile(path.join(folder, "calibration.txt"), words);
+  await writeFile(path.join(folder, "evaluation.txt"), words.toUpperCase());
+  await writeFile(path.join(folder, "other.txt"), words.replaceAll("fox", "wolf"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+beforeEach(() => {
+  work = fakeWork();
+  count += 1;
+});
+
+function recipe(change: object = {}): Recipe {
+  return recipeSchema.parse({
+    schemaVersion: 1,
+    teacher,
+    data: {
+      calibration: "calibration.txt",
+      evaluation: "evaluation.txt",
+      sequences: 4,
+      evaluationSequences: 7,
+      sequenceLength: 32,
+    },
+    compress: { method: "reap", keep: 0.625 },
+    calibrate: { heldOut: 0.25 },
+    output: `out-${count}`,
+    ...change,
+  });
+}
+
+const machinery = () => ({
+  stages: stageTable(async (dir) => {
+    await writeFile(path.join(dir, "report.html"), "<html>");
+    await writeFile(path.join(dir, "report.md"), "#");
+    work.calls.push("report");
+  }),
+  work,
+});
+const runDirectory = () => path.join(folder, `run-${count}`);
+const start = (r = recipe(), signal = new AbortController().signal, extra: object = {}) =>
+  startRun(machinery(), { runDirectory: runDirectory(), recipe: r, baseFolder: folder }, { signal, ...extra });
+
+async function outputHash(): Promise<string> {
+  const hash = createHash("sha256");
+  const directory = path.join(folder, `out-${count}`);
+  for (const name of (await readdir(directory)).sort()) {
+    const text = await readFile(path.join(directory, name));
+    // The output's own name is part of the recipe that reroute.json holds.
+    hash.update(name).update(name === "reroute.json" ? text.toString().replaceAll(`out-${count}`, "out") : text);
+  }
+  return hash.digest("hex");
+}
+const afterProfile = [
+  ...["update 1", "update 2", "update 3", "update 4", "write calibrated", "calibrated"],
+  ...["evaluate coarse", "evaluate compressed"],
+];
+
+describe("a whole recipe", () => {
+  it("does every stage once, and nothing when called again", async () => {
+    const run = await start();
+    expect(run.stages.map(({ id, state }) => `${id} ${state}`)).toEqual([
+      "profile done",
+      "compress done",
+      "calibrate done",
+      "evaluate done",
+      "report done",
+    ]);
+    const layers = work.calls.filter((c) => c.startsWith("profile")).length;
+    expect(work.calls.slice(layers)).toEqual([...afterProfile, `evaluate out-${count}`, "report"]);
+    expect(run.preflight!.parametersAfter).toBeLessThan(run.preflight!.parametersBefore);
+    expect(run.preflight!.seconds).toBeGreaterThan(0);
+    expect(JSON.parse(await readFile(path.join(runDirectory(), "evaluation.json"), "utf8"))).toMatchObject({
+      comparison: { verdict: "recovered" },
+    });
+    expect(await readdir(runDirectory())).not.toContain("lock.json");
+
+    work.calls = [];
+    expect((await start()).stages.every(({ state }) => state === "done")).toBe(true);
+    expect(work.calls).toEqual([]);
+  });
+
+  it("resumes to the same bytes wherever it was interrupted", async () => {
+    await start();
+    const expected = await outputHash();
+    const steps = [...work.calls];
+    // At each step of the fake work an interruption of two kinds; the next call must end the run.
+    for (const [i, at] of steps.entries()) {
+      if (at === "report") continue;
+      count += 1;
+      work = fakeWork();
+      let seen = 0;
+      const failure = i % 2 === 0 ? new RerouteError("cancelled", "cancelled") : new Error("power cut");
+      work.onStep = () => {
+        if (seen++ === i) throw failure;
+      };
+      await expect(start(), at).rejects.toBe(failure);
+      const record = (await readRun(runDirectory())).stages.find(({ state }) => state !== "done")!;
+      expect(record.state).toBe(i % 2 === 0 ? "cancelled" : "failed");
+      await resumeRun(machinery(), runDirectory(), { signal: new AbortController().signal });
+      expect(await outputHash(), at).toBe(expected);
+      const updates = work.calls.filter((c) => c.startsWith("update"));
+      expect(updates).toEqual(["update 1", "update 2", "update 3", "update 4"]);
+    }
+  });
+
+  it("does again only what depends on a changed input, and says so", async () => {
+    await start();
+    const warnings: string[] = [];
+    const onWarning = (message: string) => warnings.push(message);
+    const data = { ...recipe().data, evaluationSequences: 6 };
+    work.calls = [];
+    await start(recipe({ data }), undefined, { onWarning });
+    expect(work.calls).toEqual(["evaluate coarse", "evaluate compressed", `evaluate out-${count}`, "report"]);
+    expect(warnings.join()).toMatch(/evaluate is done again: an input changed/);
+
+    await writeFile(path.join(runDirectory(), "evaluation.json"), "damaged");
+    await rm(path.join(runDirectory(), "evaluation.json"));
+    work.calls = [];
+    await start(recipe({ data }));
+    expect(work.calls.length).toBe(4);
+  });
+
+  it("never overwrites a finished output: a changed calibration needs another folder", async () => {
+    await start();
+    const before = await outputHash();
+    const changed = recipe({ calibrate: { heldOut: 0.25, learningRate: 1e-3 } });
+    await expect(start(changed)).rejects.toMatchObject({ code: "output/not-empty" });
+    expect(await outputHash()).toBe(before);
+  });
+
+  it("keeps each update once in the metrics, however often it was repeated", async () => {
+    let failures = 0;
+    work.onStep = (name) => {
+      if (name === "update 3" && failures++ === 0) throw new Error("stop");
+    };
+    await expect(start()).rejects.toThrow("stop");
+    await resumeRun(machinery(), runDirectory(), { signal: new AbortController().signal });
+    const lines = await readMetrics(path.join(runDirectory(), "metrics.jsonl"));
+    expect(lines.flatMap((line) => (line.kind === "update" ? [line.step] : []))).toEqual([1, 2, 3, 4]);
+  });
+
+  it("cancels between stages", async () => {
+    const abort = new AbortController();
+    work.onStep = (name) => {
+      if (name === "update 2") abort.abort();
+    };
+    await expect(start(recipe(), abort.signal)).rejects.toMatchObject({ code: "cancelled" });
+  });
+});
+
+describe("recipes in part", () => {
+  it("compression alone writes the output itself", async () => {
+    const { calibrate: _none, ...rest } = recipe({ compress: { method: "random", keep: 0.5 } });
+    const run = await start(recipeSchema.parse(rest));
+    expect(run.stages.find(({ id }) => id === "calibrate")!.state).toBe("skipped");
+    expect(await readdir(path.join(folder, `out-${count}`))).toEqual(
+      expect.arrayContaining(["model.safetensors", "reroute.json"]),
+    );
+    expect(await readdir(runDirectory())).not.toContain("compressed");
+  });
+
+  it("a student of another teacher is refused, and accepted with force", async () => {
+    const { calibrate: _none, ...rest } = recipe({ compress: { method: "random", keep: 0.5 } });
+    await start(recipeSchema.parse(rest));
+    const student = path.join(folder, `out-${count}`);
+    const provenance = JSON.parse(await readFile(path.join(student, "reroute.json"), "utf8")) as {
+      teacher: { fingerprint: string };
+    };
+    provenance.teacher.fingerprint = "0".repeat(64);
+    await writeFile(path.join(student, "reroute.json"), JSON.stringify(provenance));
+    count += 1;
+    const { compress: _alsoNone, ...calibrating } = recipe({ student });
+    await expect(start(recipeSchema.parse(calibrating))).rejects.toMatchObject({ code: "teacher/mismatch" });
+    expect((await start(recipeSchema.parse(calibrating), undefined, { force: true })).stages[0]!.state).toBe("skipped");
+  });
+});
+
+describe("refused before work", () => {
+  const rows: [string, object, string][] = [
+    ["keep below top-k", { compress: { keep: 0.01 } }, "plan/invalid"],
+    ["no student", { compress: undefined }, "recipe/invalid"],
+    ["a missing text", { data: { calibration: "nothing.txt" } }, "data/not-found"],
+    ["a missing teacher", { teacher: "nowhere" }, "checkpoint/not-found"],
+    ["an unimplemented method", { compress: { method: "mobe" } }, "arguments/invalid"],
+    ["a tiny budget", { memory: "1MiB" }, "preflight/memory"],
+    ["a missing plan", { compress: { plan: "nothing.json" } }, "plan/invalid"],
+  ];
+  it.each(rows)("%s", async (_name, change, code) => {
+    await expect(start(recipe(change))).rejects.toMatchObject({ code });
+    expect(work.calls).toEqual([]);
+  });
+});
