@@ -1,4 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
+import { quote } from "../checkpoint/quote";
 
 /** An untrusted JSON object: config.json or an object inside it. Own keys only are read. */
 export type Config = { readonly [key: string]: unknown };
@@ -202,8 +203,13 @@ function isInteger(value: unknown): value is number {
   return Number.isSafeInteger(value);
 }
 
-/** A short, one-line form of an untrusted value. */
+/** A short, one-line form of an untrusted value, with control characters escaped. */
 function show(value: unknown): string {
+  if (typeof value === "string") return quote(value);
   const text = JSON.stringify(value) ?? String(value);
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+  return text.includes('"')
+    ? quote(text).slice(1, -1).replaceAll('\\"', '"')
+    : text.length > 80
+      ? `${text.slice(0, 77)}...`
+      : text;
 }

@@ -18,7 +18,10 @@ export interface ModelFamily {
    * of this family read. Other keys stay as they are.
    */
   withNumExperts: (config: JsonObject, numExperts: number) => JsonObject;
-  /** Tensors, beside router weights, with one entry per expert on `axis` (biases, correction biases). */
+  /**
+   * Tensors, beside router weights and expert tensors, with one entry per expert on `axis` (biases, correction biases). A
+   * family with several layouts lists the names of all; a checkpoint has those of one.
+   */
   perExpertTensors: (layer: number) => { name: string; axis: number }[];
 }
 

@@ -55,7 +55,7 @@ export function readRotaryParameters(config: Config, fallback: Config = {}): { t
   const parameters = scaling !== null && Object.keys(scaling).length > 0 ? scaling : inside;
   for (const [key, value] of Object.entries(parameters)) {
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      throw unsupported(`rope_parameters.${key}`, value, "the same rotary parameters in every layer");
+      throw unsupported("rope_parameters", key, "the same rotary parameters in every layer");
     }
   }
   const type = readString(parameters, "rope_type") ?? readString(parameters, "type") ?? "default";

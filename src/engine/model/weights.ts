@@ -1,5 +1,6 @@
 import { RerouteError } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
+import { quote } from "../checkpoint/quote";
 import { isDType } from "../tensor/dtype";
 import { readIntList, readObject, readString, unsupported, type Config } from "./config";
 import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
@@ -54,7 +55,7 @@ export class Weights {
     if (entry === undefined) {
       throw new RerouteError(
         "checkpoint/missing-tensor",
-        `cannot find tensor "${name}" in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
+        `cannot find tensor ${quote(name)} in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
       );
     }
     if (entry.shape.length !== shape.length || entry.shape.some((size, axis) => size !== shape[axis])) {
@@ -144,11 +145,11 @@ export class Weights {
 
 function unreadable(
   entry: TensorEntry,
-  expected = `${plainDtypes.join(", ")}, or F8_E4M3 with block scales "${entry.name}_scale_inv"`,
+  expected = `${plainDtypes.join(", ")}, or F8_E4M3 with block scales ${quote(`${entry.name}_scale_inv`)}`,
 ): RerouteError {
   return new RerouteError(
     "checkpoint/unsupported-dtype",
-    `tensor "${entry.name}" in ${entry.shard.name} is stored as ${entry.dtype}, expected ${expected}. Convert the checkpoint to BF16`,
+    `tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is stored as ${entry.dtype}, expected ${expected}. Convert the checkpoint to BF16`,
   );
 }
 

@@ -1,70 +1,59 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import type { Checkpoint, Shard, TensorEntry } from "../../../src/engine/checkpoint/checkpoint";
-import { isDType } from "../../../src/engine/tensor/dtype";
+import type { Checkpoint, TensorEntry } from "../../../src/engine/checkpoint/checkpoint";
+import { openCheckpoint } from "../../../src/engine/checkpoint/open";
+import { dtypeBits, elementCount, type DType } from "../../../src/engine/tensor/dtype";
 
 /** The fixture folder of one family: `checkpoint/` and `golden.safetensors`. */
 export const goldenFolder = (family: string) => path.join("test", "fixtures", "goldens", family);
 
+/** A checkpoint whose config and tensors a test may change. */
+export type EditableCheckpoint = Omit<Checkpoint, "tensors"> & { tensors: Map<string, TensorEntry> };
+
+export async function openGolden(family: string): Promise<EditableCheckpoint> {
+  return editable(await openCheckpoint(path.join(goldenFolder(family), "checkpoint")));
+}
+
+export function editable(checkpoint: Checkpoint): EditableCheckpoint {
+  const config = JSON.parse(JSON.stringify(checkpoint.config)) as Checkpoint["config"];
+  return { ...checkpoint, config, tensors: new Map(checkpoint.tensors) };
+}
+
+/** Adds a tensor that exists only as a header entry. */
+export function addTensor(checkpoint: EditableCheckpoint, name: string, shape: number[], dtype: DType = "BF16"): void {
+  const byteLength = (elementCount(shape) * dtypeBits[dtype]) / 8;
+  checkpoint.tensors.set(name, { name, dtype, shape, shard: checkpoint.shards[0]!, byteOffset: 0, byteLength });
+}
+
 type Header = Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
 
-/** Headers of one safetensors file and its bytes; a plain reader of trusted fixtures, independent of the engine's. */
-export function readSafetensors(file: string): { header: Header; data: Buffer; start: number } {
+/** Header and bytes of one safetensors file; a plain reader of trusted fixtures, independent of the engine's. */
+export function readSafetensors(file: string): { header: Header; bytes: Buffer; start: number } {
   const bytes = readFileSync(file);
   const start = 8 + Number(bytes.readBigUInt64LE(0));
-  const { __metadata__: _, ...header } = JSON.parse(bytes.toString("utf8", 8, start)) as Header & {
-    __metadata__: never;
-  };
-  return { header, data: bytes, start };
+  return { header: JSON.parse(bytes.toString("utf8", 8, start)) as Header, bytes, start };
 }
 
-export function loadCheckpoint(directory: string): Checkpoint {
-  const file = path.join(directory, "model.safetensors");
-  const { header, data, start } = readSafetensors(file);
-  const shard: Shard = {
-    name: "model.safetensors",
-    realPath: file,
-    sizeBytes: data.length,
-    modifiedMs: 0,
-    metadata: {},
-  };
-  const tensors = new Map<string, TensorEntry>();
-  for (const [
-    name,
-    {
-      dtype,
-      shape,
-      data_offsets: [from, to],
-    },
-  ] of Object.entries(header)) {
-    if (!isDType(dtype)) throw new Error(`dtype ${dtype} of ${name}`);
-    tensors.set(name, { name, dtype, shape, shard, byteOffset: start + from, byteLength: to - from });
-  }
-  const config = JSON.parse(readFileSync(path.join(directory, "config.json"), "utf8")) as Checkpoint["config"];
-  return { directory, config, shards: [shard], tensors };
-}
-
-/** A tensor of golden.safetensors as numbers. */
-export function goldenTensor(
-  golden: ReturnType<typeof readSafetensors>,
+export function tensorOf(
+  file: ReturnType<typeof readSafetensors>,
   name: string,
 ): { shape: number[]; values: Float64Array } {
-  const entry = golden.header[name];
+  const entry = file.header[name];
   if (entry === undefined) throw new Error(`no ${name}`);
   const [from, to] = entry.data_offsets;
-  const bytes = new Uint8Array(golden.data.subarray(golden.start + from, golden.start + to)).buffer;
-  const values =
-    entry.dtype === "I64"
-      ? Float64Array.from(new BigInt64Array(bytes), Number)
-      : Float64Array.from(new Float32Array(bytes));
-  return { shape: entry.shape, values };
+  const data = new Uint8Array(file.bytes.subarray(file.start + from, file.start + to)).buffer;
+  return { shape: entry.shape, values: valuesOf(entry.dtype, data) };
 }
 
-/** A BF16 tensor of a fixture checkpoint. */
-export function checkpointTensor(file: ReturnType<typeof readSafetensors>, name: string): Float32Array {
-  const entry = file.header[name];
-  if (entry?.dtype !== "BF16") throw new Error(`no BF16 tensor ${name}`);
-  const [from, to] = entry.data_offsets;
-  const codes = new Uint16Array(new Uint8Array(file.data.subarray(file.start + from, file.start + to)).buffer);
-  return new Float32Array(Uint32Array.from(codes, (code) => code << 16).buffer);
+function valuesOf(dtype: string, data: ArrayBuffer): Float64Array {
+  switch (dtype) {
+    case "I64":
+      return Float64Array.from(new BigInt64Array(data), Number);
+    case "F32":
+      return Float64Array.from(new Float32Array(data));
+    case "BF16":
+      return Float64Array.from(new Float32Array(Uint32Array.from(new Uint16Array(data), (code) => code << 16).buffer));
+    default:
+      throw new Error(`dtype ${dtype}`);
+  }
 }

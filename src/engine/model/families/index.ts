@@ -1,5 +1,6 @@
 import { RerouteError } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
+import { quote } from "../../checkpoint/quote";
 import { readString } from "../config";
 import type { ModelDescription } from "../description";
 import type { ModelFamily } from "../family";
@@ -48,9 +49,7 @@ export function familyOf(checkpoint: Checkpoint): ModelFamily {
   const family = families.get(aliases.get(modelType ?? "") ?? modelType ?? "");
   if (family === undefined) {
     const found =
-      modelType === null
-        ? "config.json has no model_type"
-        : `config.json says model_type = "${modelType.slice(0, 80)}"`;
+      modelType === null ? "config.json has no model_type" : `config.json says model_type = ${quote(modelType)}`;
     throw new RerouteError(
       "model/unsupported-family",
       `${found}, expected one of ${[...families.keys()].join(", ")}. Other models can only be inspected`,

@@ -1,0 +1,105 @@
+import { elementCount } from "../tensor/dtype";
+import type { AttentionDescription, LayerDescription, ModelDescription, WeightView } from "./description";
+
+export interface ParameterCount {
+  /** Every stored number that the forward pass reads, tied weights once. */
+  total: number;
+  /**
+   * Those that one token meets: all but the routed experts it is not sent to. The whole embedding table counts, as model
+   * cards count it ("30.5B total, 3.3B active").
+   */
+  active: number;
+}
+
+/** Parameters of a model. Scales of quantised tensors are not parameters; tensors of unused parts are not counted. */
+export function countParameters(description: ModelDescription): ParameterCount {
+  const { embedding, head, finalNorm, layers } = description;
+  const outside =
+    parametersIn(embedding) +
+    parametersIn(finalNorm) +
+    parametersIn(head.bias) +
+    (head.tied ? 0 : parametersIn(head.weight));
+  const all = layers.map(countLayerParameters);
+  const sum = (key: keyof ParameterCount) => all.reduce((total, layer) => total + layer[key], outside);
+  return { total: sum("total"), active: sum("active") };
+}
+
+/** As countParameters, of one layer. */
+export function countLayerParameters(layer: LayerDescription): ParameterCount {
+  const { inputNorm, attention, postAttentionNorm, feedForward } = layer;
+  const common = parametersIn([inputNorm, attention, postAttentionNorm]);
+  if (feedForward.kind === "mlp") {
+    const total = common + parametersIn(feedForward.weights);
+    return { total, active: total };
+  }
+  const always = common + parametersIn(feedForward.router) + parametersIn(feedForward.shared);
+  const routed = parametersIn(feedForward.experts);
+  // Several of a token's experts can be one where logical experts share weights; k is then the upper bound.
+  const perToken = Math.min(feedForward.numExpertsPerToken, feedForward.numExperts);
+  return { total: always + routed, active: always + (routed * perToken) / feedForward.numExperts };
+}
+
+/**
+ * Floating-point operations of one token's forward pass, two per multiply-add, averaged over the positions of a sequence:
+ * 2 for each weight of every matrix the token meets (router, shared and its k routed experts, output head), and for each
+ * attention head 2 * (d_qk + d_v) for each position it can see, itself included. Norms, activations, biases, rotations
+ * and softmax are left out; they are below 1 % at the sizes of real models.
+ */
+export function flopsPerToken(description: ModelDescription, sequenceLength: number): number {
+  const { head, layers } = description;
+  let flops = 2 * matrixParametersIn(head.weight);
+  for (const { attention, feedForward } of layers) {
+    flops += 2 * matrixParametersIn(attention) + attentionFlops(attention, sequenceLength);
+    if (feedForward.kind === "mlp") {
+      flops += 2 * matrixParametersIn(feedForward.weights);
+    } else {
+      const { router, shared, experts, numExperts, numExpertsPerToken } = feedForward;
+      const routed = (matrixParametersIn(experts) * numExpertsPerToken) / numExperts;
+      flops += 2 * (matrixParametersIn(router.weight) + matrixParametersIn(shared) + routed);
+    }
+  }
+  return flops;
+}
+
+/** Scores and their weighted sum of values, for one token on average. */
+function attentionFlops(attention: AttentionDescription, sequenceLength: number): number {
+  const queryKeyDim =
+    attention.kind === "latent" ? attention.qkNopeHeadDim + attention.qkRopeHeadDim : attention.headDim;
+  const valueDim = attention.kind === "latent" ? attention.vHeadDim : attention.headDim;
+  const visible = meanVisiblePositions(sequenceLength, attention.slidingWindow);
+  return 2 * attention.numHeads * (queryKeyDim + valueDim) * visible;
+}
+
+/** Mean of min(t, window) over t = 1 ... n. */
+function meanVisiblePositions(n: number, window: number | null): number {
+  const w = Math.min(window ?? n, n);
+  return ((w * (w + 1)) / 2 + (n - w) * w) / n;
+}
+
+/** Parameters of every weight view inside a part of a description. */
+export function parametersIn(part: unknown): number {
+  return sumViews(part, parametersOf);
+}
+
+/** As parametersIn, of matrices only: biases and norms cost no multiply-adds worth counting. */
+function matrixParametersIn(part: unknown): number {
+  return sumViews(part, (view) => (view.shape.length > 1 ? parametersOf(view) : 0));
+}
+
+/** Numbers that a view stands for: an MXFP4 byte holds two. */
+function parametersOf(view: WeightView): number {
+  return elementCount(view.shape) * (view.quantisation?.kind === "mxfp4" ? 2 : 1);
+}
+
+/** Sums over views without entering them, so that scales are not counted. */
+function sumViews(part: unknown, count: (view: WeightView) => number): number {
+  if (typeof part !== "object" || part === null) return 0;
+  if (isWeightView(part)) return count(part);
+  let sum = 0;
+  for (const value of Object.values(part)) sum += sumViews(value, count);
+  return sum;
+}
+
+export function isWeightView(part: object): part is WeightView {
+  return "tensor" in part && "offset" in part && "shape" in part;
+}
