@@ -201,7 +201,7 @@ describe("config.json and companions", () => {
       b: 1e-6,
       c: { d: [10000, 3], new: null },
       e: 5,
-      big: 12345678901234567890,
+      big: Number("12345678901234567890"),
       z: -0,
       limit: [0, Infinity, NaN],
       text: 'ü"\n',

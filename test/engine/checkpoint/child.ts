@@ -1,0 +1,46 @@
+/** Runs one operation in a process of its own, so that a test can limit, kill or measure it. Prints one JSON line. */
+import { openCheckpoint } from "../../../src/engine/checkpoint/open";
+import { copyTensor } from "../../../src/engine/checkpoint/tensorSource";
+import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
+import { RerouteError } from "../../../src/protocol/errors";
+
+async function run(command: string, source: string, out: string): Promise<object> {
+  const before = process.memoryUsage.rss();
+  const started = performance.now();
+  const checkpoint = await openCheckpoint(source);
+  const openMs = performance.now() - started;
+  const peakBytes = process.resourceUsage().maxRSS * 1024;
+  if (command === "open") {
+    return {
+      tensors: checkpoint.tensors.size,
+      shards: checkpoint.shards.length,
+      openMs,
+      peakBytes,
+      addedBytes: peakBytes - before,
+    };
+  }
+  console.log("ready");
+  const tensors = [...checkpoint.tensors.values()].map((entry) => copyTensor(entry));
+  const { bytes } = await writeCheckpoint({
+    directory: out,
+    tensors,
+    config: checkpoint.config,
+    copyFilesFrom: source,
+    maxShardBytes: 12e6,
+    runId: "killed",
+    // Slows the copy down where a test kills it at a random time.
+    ...(command === "write-slowly"
+      ? { onProgress: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 15) }
+      : {}),
+  });
+  return { bytes, peakBytes: process.resourceUsage().maxRSS * 1024 };
+}
+
+const [command = "", source = "", out = ""] = process.argv.slice(2);
+run(command, source, out).then(
+  (result) => console.log(JSON.stringify(result)),
+  (error: unknown) => {
+    const code = error instanceof RerouteError ? error.code : "untyped";
+    console.log(JSON.stringify({ code, message: error instanceof Error ? error.message : String(error) }));
+  },
+);

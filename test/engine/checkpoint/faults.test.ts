@@ -1,0 +1,111 @@
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { build } from "esbuild";
+import { beforeAll, describe, expect, it } from "vitest";
+import { writeError } from "../../../src/engine/checkpoint/atomicFile";
+import { openCheckpoint } from "../../../src/engine/checkpoint/open";
+import { createRandom } from "../../../src/engine/tensor/random";
+import { errorCodeOf } from "../../../src/protocol/errors";
+import { makeCheckpoint } from "../../bench/makeCheckpoint";
+import { temporaryFolder } from "./fixtures";
+
+let child = "";
+let source = "";
+
+beforeAll(async () => {
+  const folder = temporaryFolder();
+  child = path.join(folder, "child.cjs");
+  source = path.join(folder, "source");
+  await build({
+    entryPoints: ["test/engine/checkpoint/child.ts"],
+    bundle: true,
+    platform: "node",
+    outfile: child,
+    logLevel: "error",
+  });
+  const shape = {
+    hiddenSize: 256,
+    numLayers: 2,
+    numExperts: 32,
+    moeIntermediateSize: 256,
+    vocabSize: 4000,
+    numHeads: 4,
+    headDim: 64,
+  };
+  await makeCheckpoint({ directory: source, family: "qwen3_moe", shape, maxShardBytes: 12e6 });
+}, 60_000);
+
+const contents = (folder: string) =>
+  Object.fromEntries(
+    readdirSync(folder)
+      .sort()
+      .map((name) => [name, readFileSync(path.join(folder, name))]),
+  );
+
+describe.skipIf(process.platform === "win32")("a writer that fails", () => {
+  it.each([1000, 12_000])("at a file-size limit of %i KiB says so and leaves nothing behind", (limit) => {
+    const out = path.join(temporaryFolder(), "out");
+    const command = `ulimit -f ${limit}; exec "${process.execPath}" "${child}" write "${source}" "${out}"`;
+    const { stdout } = spawnSync("bash", ["-c", command], { encoding: "utf8" });
+    const result = JSON.parse(stdout.trim().split("\n").at(-1)!) as { code?: string; message?: string; bytes?: number };
+    if (limit === 12_000) expect(result.bytes).toBeGreaterThan(24e6);
+    else {
+      expect(result.code).toBe("output/write-failed");
+      expect(result.message).toContain("ulimit -f");
+      expect(result.message).toContain("model-00001-of-");
+      expect(existsSync(out)).toBe(false);
+    }
+  });
+
+  it("by SIGKILL at 8 random instants leaves no valid checkpoint, and the same run writes it anew", async () => {
+    const random = createRandom(11);
+    const out = path.join(temporaryFolder(), "out");
+    let unfinished = 0;
+    for (let kill = 0; kill < 8; kill++) {
+      const writer = spawn(process.execPath, [child, "write-slowly", source, out], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const ended = new Promise((resolve) => writer.once("exit", resolve));
+      await new Promise((resolve) => writer.stdout.once("data", resolve));
+      await new Promise((resolve) => setTimeout(resolve, random.below(250)));
+      writer.kill("SIGKILL");
+      await ended;
+      if (!existsSync(out) || readdirSync(out).length === 0) continue;
+      const state = await openCheckpoint(out).then(() => "complete", errorCodeOf);
+      if (state === "complete") rmSync(out, { recursive: true });
+      else {
+        expect(state).toBe("checkpoint/malformed");
+        unfinished++;
+      }
+    }
+    expect(unfinished).toBeGreaterThan(2);
+    const { stdout } = spawnSync(process.execPath, [child, "write", source, out], { encoding: "utf8" });
+    expect(stdout).toContain('"bytes"');
+    const clean = path.join(temporaryFolder(), "out");
+    spawnSync(process.execPath, [child, "write", source, clean]);
+    expect(Object.keys(contents(out))).toEqual(Object.keys(contents(clean)));
+    for (const [name, bytes] of Object.entries(contents(clean))) {
+      expect(bytes.equals(contents(out)[name]!), name).toBe(true);
+    }
+  }, 60_000);
+});
+
+describe("an error of the operating system while writing", () => {
+  const rows: [string, string][] = [
+    ["ENOSPC", "disk is full"],
+    ["EDQUOT", "quota"],
+    ["EFBIG", "ulimit -f"],
+    ["EROFS", "read-only"],
+    ["EACCES", "permission denied"],
+    ["EIO", "check the disk"],
+    ["EWHATEVER", "something odd"],
+  ];
+  it.each(rows)("%s becomes output/write-failed with advice", (code, mention) => {
+    const cause = Object.assign(new Error("something odd"), { code });
+    const error = writeError(cause, "/out/model.safetensors");
+    expect([error.code, error.cause]).toEqual(["output/write-failed", cause]);
+    expect(error.message).toContain("/out/model.safetensors");
+    expect(error.message).toContain(mention);
+  });
+});
