@@ -4,6 +4,16 @@ import { existsSync, readdirSync } from "node:fs";
 
 const watch = process.argv.includes("--watch");
 
+/** zod carries its messages in fifty languages, which are half of the extension's code and are never shown. */
+const zodInEnglishOnly = {
+  name: "zod-in-english-only",
+  setup({ onLoad }) {
+    onLoad({ filter: /zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({
+      contents: 'export { default as en } from "./en.js";',
+    }));
+  },
+};
+
 /** Code that runs in Node: onnxruntime-node carries native binaries and `vscode` is given by the host. */
 const node = {
   bundle: true,
@@ -13,6 +23,9 @@ const node = {
   outdir: "dist",
   external: ["vscode", "onnxruntime-node"],
   sourcemap: "linked",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  plugins: [zodInEnglishOnly],
   logLevel: "warning",
 };
 
