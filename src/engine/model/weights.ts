@@ -61,7 +61,7 @@ export class Weights {
     if (entry.shape.length !== shape.length || entry.shape.some((size, axis) => size !== shape[axis])) {
       throw new RerouteError(
         "checkpoint/shape-mismatch",
-        `tensor "${name}" in ${entry.shard.name} has shape [${entry.shape.join(", ")}], config.json implies ` +
+        `tensor ${quote(name)} in ${quote(entry.shard.name)} has shape [${entry.shape.join(", ")}], config.json implies ` +
           `[${shape.join(", ")}] (${because}). Is this checkpoint already pruned?`,
       );
     }
