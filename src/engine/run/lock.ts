@@ -44,6 +44,12 @@ export async function lockRunFolder(runDirectory: string): Promise<ReleaseLock> 
   );
 }
 
+/** Whether a living process works in a run folder. */
+export async function isHeld(runDirectory: string): Promise<boolean> {
+  const holder = await readLock(path.join(runDirectory, runFiles.lock));
+  return holder !== null && isAlive(holder);
+}
+
 async function createLock(file: string): Promise<boolean> {
   const lock: LockFile = { pid: process.pid, host: hostname(), processStart: processStart(process.pid) };
   try {

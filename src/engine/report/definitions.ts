@@ -1,0 +1,185 @@
+/** One number that Reroute shows: what it means, in which unit, and which file it comes from. docs/numbers.md lists the same. */
+export interface NumberDefinition {
+  name: string;
+  unit: string;
+  meaning: string;
+  source: string;
+}
+
+export const numberDefinitions: readonly NumberDefinition[] = [
+  {
+    name: "Parameters",
+    unit: "numbers",
+    meaning: "Stored weights of the checkpoint, all experts included",
+    source: "evaluation.json cost.parametersTotal",
+  },
+  {
+    name: "Active parameters",
+    unit: "numbers",
+    meaning: "Weights that one token touches: everything but the experts it is not routed to",
+    source: "evaluation.json cost.parametersActive",
+  },
+  { name: "Size", unit: "bytes", meaning: "Bytes of all tensors as stored", source: "evaluation.json cost.bytes" },
+  {
+    name: "FLOPs a token",
+    unit: "floating-point operations",
+    meaning: "Operations of one forward pass at the evaluated length, 2 per multiply-add",
+    source: "evaluation.json cost.flopsPerToken",
+  },
+  {
+    name: "Loss",
+    unit: "nats a token",
+    meaning: "Mean of -ln p(next token) over all target positions (every position of a sequence but its first token)",
+    source: "evaluation.json nllPerToken",
+  },
+  { name: "Perplexity", unit: "none", meaning: "exp(loss)", source: "evaluation.json perplexity" },
+  {
+    name: "KL to the teacher",
+    unit: "nats a token",
+    meaning:
+      "Mean over target positions of sum_v p_T(v) ln(p_T(v) / p_S(v)), p over the whole vocabulary, temperature 1",
+    source: "evaluation.json klToTeacher",
+  },
+  {
+    name: "Top-1 agreement",
+    unit: "share",
+    meaning: "Share of target positions where student and teacher have the same most likely token",
+    source: "evaluation.json top1Agreement",
+  },
+  {
+    name: "± of a mean",
+    unit: "as the mean",
+    meaning: "Half the width of the 95 % bootstrap interval, whole sequences drawn with replacement",
+    source: "evaluation.json uncertainty",
+  },
+  {
+    name: "Gain",
+    unit: "nats a token",
+    meaning: "Before minus after calibration on the same sequences, with the 95 % interval of a paired bootstrap",
+    source: "evaluation.json comparison",
+  },
+  {
+    name: "Verdict",
+    unit: "words",
+    meaning:
+      "recovered: the interval of the gain lies above 0; worse: below 0; no gain: it includes 0, or there are fewer than 6 sequences",
+    source: "evaluation.json comparison.verdict",
+  },
+  {
+    name: "Tokens a second",
+    unit: "tokens / s",
+    meaning: "Tokens through the forward pass, measured on this machine during the evaluation",
+    source: "evaluation.json cost.tokensPerSecond",
+  },
+  {
+    name: "Peak memory",
+    unit: "bytes",
+    meaning: "Largest sample of this process's resident memory without mapped files (Linux; elsewhere with them)",
+    source: "evaluation.json cost.peakMemoryBytes, run.json stages[].peakMemoryBytes",
+  },
+  {
+    name: "Utilisation",
+    unit: "share",
+    meaning: "Tokens routed to the expert over all routed slots of the layer; an even load is 1 / experts",
+    source: "routing-statistics.safetensors layers.*.frequency",
+  },
+  {
+    name: "Coefficient of variation",
+    unit: "none",
+    meaning: "Standard deviation over mean of the layer's expert frequencies; 0 is even load",
+    source: "routing-statistics.safetensors layers.*.frequency",
+  },
+  {
+    name: "Normalised entropy",
+    unit: "none",
+    meaning: "Entropy of the utilisation over ln(experts); 1 is even load",
+    source: "routing-statistics.safetensors layers.*.frequency",
+  },
+  {
+    name: "Never used",
+    unit: "experts",
+    meaning: "Experts of the layer that no profiled token was routed to",
+    source: "routing-statistics.safetensors layers.*.frequency",
+  },
+  {
+    name: "Selected mass",
+    unit: "share",
+    meaning: "Mean over tokens of the selected experts' part of softmax(router logits)",
+    source: "routing-statistics.safetensors layers.*.selectedMassSum",
+  },
+  {
+    name: "Top-k margin",
+    unit: "logits",
+    meaning: "Mean over tokens of the smallest selected minus the largest unselected router logit",
+    source: "routing-statistics.safetensors layers.*.topKMarginSum",
+  },
+  {
+    name: "Token entropy",
+    unit: "nats",
+    meaning: "Mean over tokens of the entropy of softmax(router logits)",
+    source: "routing-statistics.safetensors layers.*.tokenEntropySum",
+  },
+  {
+    name: "Mean routing weight",
+    unit: "none",
+    meaning: "Mean of the number that multiplies the expert's output, over the tokens routed to it",
+    source: "routing-statistics.safetensors layers.*.routingWeightSum",
+  },
+  {
+    name: "REAP score",
+    unit: "norm of hidden states",
+    meaning: "Mean over the tokens routed to the expert of routing weight times the L2 norm of its output",
+    source: "compression-plan.json layers.*.scores",
+  },
+  {
+    name: "Routing KL",
+    unit: "nats a token",
+    meaning:
+      "KL(teacher || student) of softmax(router logits) over the experts both have, the teacher's mass renormalised over them",
+    source: "evaluation.json routing[].routingKl",
+  },
+  {
+    name: "Routing L1",
+    unit: "0 to 2",
+    meaning:
+      "Mean over tokens of sum_e |p_T(e) - p_S(e)| on the teacher's experts; dropped ones count 0 in the student",
+    source: "evaluation.json routing[].l1",
+  },
+  {
+    name: "Top-k overlap",
+    unit: "share",
+    meaning: "Mean share of the teacher's selected experts that the student selects too",
+    source: "evaluation.json routing[].topKOverlap",
+  },
+  {
+    name: "Training loss",
+    unit: "nats a token",
+    meaning:
+      "Router KD loss of one optimiser update: KL to the teacher times temperature squared, mean over target positions",
+    source: "metrics.jsonl kind update, loss",
+  },
+  {
+    name: "Held-out KL",
+    unit: "nats a token",
+    meaning: "KL to the teacher on sequences of the calibration text that are never trained on",
+    source: "metrics.jsonl kind held-out, kl",
+  },
+  {
+    name: "Gradient norm",
+    unit: "loss per weight",
+    meaning: "L2 norm of the gradient over all trained tensors, before clipping",
+    source: "metrics.jsonl kind update, gradientNorm",
+  },
+  {
+    name: "Router-logit cosine",
+    unit: "-1 to 1",
+    meaning: "Cosine of two experts' router-logit columns over all profiled tokens",
+    source: "routing-statistics.safetensors layers.*.logitGram",
+  },
+  {
+    name: "Output cosine, output distance",
+    unit: "-1 to 1; norm of hidden states",
+    meaning: "Cosine and Euclidean distance of two experts' mean outputs over their routed tokens",
+    source: "routing-statistics.safetensors layers.*.outputSum",
+  },
+];

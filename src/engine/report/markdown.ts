@@ -1,0 +1,93 @@
+import { numberDefinitions } from "./definitions";
+import { escapeMarkdown, formatBytes, formatDuration, formatNumber, formatPercent } from "./format";
+import type { ReportData } from "./reportData";
+
+/** The same report as Markdown, for pull requests and model cards; charts become tables. */
+export function renderMarkdown(data: ReportData): string {
+  const { run, table, verdict, routing, divergence, calibration, plan, evaluation } = data;
+  const parts: (string | null)[] = [
+    `# Reroute: ${escapeMarkdown(run.name)}`,
+    `**${escapeMarkdown(verdict)}**`,
+    table &&
+      markdownTable(
+        ["", ...table.columns],
+        table.rows.map(({ label, unit, cells }) => [unit === "" ? label : `${label} (${unit})`, ...cells]),
+      ),
+    evaluation &&
+      `Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens. ± is half of the 95 % bootstrap interval over sequences.`,
+    "## Stages",
+    markdownTable(
+      ["Stage", "State", "Time", "Peak memory"],
+      run.stages
+        .filter(({ id, state }) => state !== "skipped" && id !== "report")
+        .map(({ id, state, seconds, peakMemoryBytes }) => [
+          id,
+          state,
+          formatDuration(seconds),
+          peakMemoryBytes === null ? "–" : formatBytes(peakMemoryBytes),
+        ]),
+    ),
+    routing && "## Routing of the teacher",
+    routing &&
+      markdownTable(
+        [
+          "Layer",
+          "Coefficient of variation",
+          "Normalised entropy",
+          "Never used",
+          "Selected mass",
+          "Top-k margin",
+          "Token entropy (nats)",
+        ],
+        routing.byDomain[""]!.layers.map((l) => [
+          String(l.layer),
+          formatNumber(l.coefficientOfVariation),
+          formatNumber(l.normalisedEntropy),
+          String(l.neverUsed),
+          formatPercent(l.selectedMass),
+          formatNumber(l.topKMargin),
+          formatNumber(l.tokenEntropy),
+        ]),
+      ),
+    divergence && "## Divergence of the routing",
+    divergence && `${escapeMarkdown(divergence.mapping.description)}.`,
+    divergence &&
+      markdownTable(
+        ["Layer", "KL before", "KL after", "Top-k overlap before", "Top-k overlap after"],
+        divergence.layers.map((layer, i) => {
+          const [before, after] = [divergence.before?.byLayer[i], divergence.after?.byLayer[i]];
+          return [
+            String(layer),
+            before ? formatNumber(before.routingKl) : "–",
+            after ? formatNumber(after.routingKl) : "–",
+            before ? formatPercent(before.topKOverlap) : "–",
+            after ? formatPercent(after.topKOverlap) : "–",
+          ];
+        }),
+      ),
+    calibration && calibration.heldOut.length > 0 ? "## Calibration" : null,
+    calibration && calibration.heldOut.length > 0
+      ? markdownTable(
+          ["Update", "Held-out KL (nats a token)", ""],
+          calibration.heldOut.map(({ step, kl }) => [
+            String(step),
+            kl.toFixed(5),
+            step === calibration.bestStep ? "best" : "",
+          ]),
+        )
+      : null,
+    plan && `## Compression plan: ${plan.paradigm} by ${escapeMarkdown(plan.method)}`,
+    plan?.notes && plan.notes.length > 0 ? plan.notes.map((note) => `- ${escapeMarkdown(note)}`).join("\n") : null,
+    "## What the numbers mean",
+    markdownTable(
+      ["Number", "Unit", "Definition", "File"],
+      numberDefinitions.map(({ name, unit, meaning, source }) => [name, unit, meaning, source]),
+    ),
+  ];
+  return `${parts.filter((part) => part !== null && part !== "").join("\n\n")}\n`;
+}
+
+function markdownTable(head: string[], rows: string[][]): string {
+  const line = (cells: string[]): string => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
+  return [line(head), `|${head.map(() => "---|").join("")}`, ...rows.map(line)].join("\n");
+}

@@ -1,0 +1,148 @@
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import type {
+  CalibrationPanelData,
+  DivergencePanelData,
+  RoutingPanelData,
+  RunSummary,
+  SimilarityMetric,
+  SimilarityPanelData,
+  TradeOffPanelData,
+  TradeOffPoint,
+} from "../../protocol/panels";
+import type { CompressionPlan } from "../../protocol/plan";
+import type { RunFile } from "../../protocol/run";
+import { similarityPanelData } from "../routing/panels";
+import { loadRoutingStatistics } from "../routing/statisticsFile";
+import { isRunFolder, readRun, runPaths } from "../run/runFolder";
+import { isHeld } from "../run/lock";
+import { readReportData, type ReportData } from "./reportData";
+
+/** Routing panel of a run; null before its profile is done. */
+export async function routingPanel(runDirectory: string): Promise<RoutingPanelData | null> {
+  return (await readReportData(runDirectory)).routing;
+}
+
+/** Similarity panel of one layer; null before the profile is done. */
+export async function similarityPanel(
+  runDirectory: string,
+  request: { layer?: number; metric?: SimilarityMetric },
+): Promise<SimilarityPanelData | null> {
+  const { run, plan, hasStatistics } = await readReportData(runDirectory);
+  if (!hasStatistics) return null;
+  const statistics = await loadRoutingStatistics(runPaths(runDirectory, run.recipe, run.baseFolder).file("statistics"));
+  const layer = request.layer ?? statistics.layers[0]?.layer;
+  const numExperts = statistics.layers.find((l) => l.layer === layer)?.numExperts ?? 0;
+  return similarityPanelData(statistics, { ...request, ...plannedFate(plan, layer, numExperts) });
+}
+
+/** Router KD panel; null before the first update. */
+export async function calibrationPanel(runDirectory: string): Promise<CalibrationPanelData | null> {
+  return (await readReportData(runDirectory)).calibration;
+}
+
+/** Divergence panel; null before anything was evaluated against the teacher. */
+export async function divergencePanel(runDirectory: string): Promise<DivergencePanelData | null> {
+  return (await readReportData(runDirectory)).divergence;
+}
+
+/** Every evaluated checkpoint of every run below a folder. */
+export async function tradeOffPanel(runsFolder: string): Promise<TradeOffPanelData> {
+  const runs = await runDirectories(runsFolder);
+  const points = await Promise.all(runs.map(async (directory) => tradeOffPoints(await readReportData(directory))));
+  return { points: points.flat() };
+}
+
+/** Runs below a folder, newest first. Folders that cannot be read are left out. */
+export async function listRuns(runsFolder: string): Promise<RunSummary[]> {
+  const directories = await runDirectories(runsFolder);
+  const summaries = await Promise.all(directories.map((directory) => summarise(directory).catch(() => null)));
+  return summaries.flatMap((s) => (s ? [s] : [])).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
+}
+
+function plannedFate(
+  plan: CompressionPlan | null,
+  layer: number | undefined,
+  numExperts: number,
+): { groups: number[][]; dropped: number[] } {
+  const key = String(layer);
+  if (plan?.paradigm === "pruning" && plan.layers[key]) {
+    const kept = new Set(plan.layers[key].kept);
+    return { groups: [], dropped: Array.from({ length: numExperts }, (_, e) => e).filter((e) => !kept.has(e)) };
+  }
+  if (plan?.paradigm === "merging" && plan.layers[key]) {
+    return { groups: plan.layers[key].groups.map(({ members }) => members), dropped: [] };
+  }
+  return { groups: [], dropped: [] };
+}
+
+function tradeOffPoints({ run, evaluation }: ReportData): TradeOffPoint[] {
+  const stages = ["teacher", "before", "after"] as const;
+  return stages.flatMap((stage): TradeOffPoint[] => {
+    const model = evaluation?.[stage];
+    if (!model) return [];
+    const { uncertainty, cost } = model;
+    return [
+      {
+        run: run.id,
+        label: `${run.name}: ${stage === "teacher" ? "teacher" : `${stage} calibration`}`,
+        stage,
+        method: stage === "teacher" ? null : (run.recipe.compress?.method ?? null),
+        parametersTotal: cost.parametersTotal,
+        bytes: cost.bytes,
+        klToTeacher: model.klToTeacher,
+        nllPerToken: model.nllPerToken,
+        klHalfWidth: uncertainty.klToTeacher?.halfWidth95 ?? null,
+        nllHalfWidth: uncertainty.nllPerToken.halfWidth95,
+        tokensPerSecond: cost.tokensPerSecond,
+        peakMemoryBytes: cost.peakMemoryBytes,
+      },
+    ];
+  });
+}
+
+async function summarise(directory: string): Promise<RunSummary> {
+  const { run, evaluation } = await readReportData(directory);
+  return {
+    directory,
+    id: run.id,
+    name: run.name,
+    createdAt: run.createdAt,
+    state: await stateOf(run, directory),
+    stages: run.stages.map(({ id, state, seconds }) => ({ id, state, seconds })),
+    error: run.stages.find(({ error }) => error)?.error ?? null,
+    teacher: run.recipe.teacher,
+    output: run.recipe.output,
+    method: run.recipe.compress?.method ?? null,
+    verdict: evaluation?.comparison?.verdict ?? null,
+    klBefore: evaluation?.before?.klToTeacher ?? null,
+    klAfter: evaluation?.after?.klToTeacher ?? null,
+  };
+}
+
+/** "running" needs a living process behind it: what a killed one left behind is "interrupted". */
+async function stateOf({ stages }: RunFile, directory: string): Promise<RunSummary["state"]> {
+  const states = new Set(stages.map(({ state }) => state));
+  if (await isHeld(directory)) return "running";
+  if (states.has("running")) return "interrupted";
+  if (states.has("failed")) return "failed";
+  if (states.has("cancelled")) return "cancelled";
+  if (!states.has("pending")) return "done";
+  return states.has("done") ? "interrupted" : "pending";
+}
+
+async function runDirectories(runsFolder: string): Promise<string[]> {
+  const entries = await readdir(runsFolder, { withFileTypes: true }).catch(() => []);
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(runsFolder, name));
+  const isReadable = await Promise.all(
+    folders.map(
+      async (folder) =>
+        (await isRunFolder(folder)) &&
+        readRun(folder).then(
+          () => true,
+          () => false,
+        ),
+    ),
+  );
+  return folders.filter((_, i) => isReadable[i]);
+}

@@ -1,0 +1,69 @@
+import { readFile } from "node:fs/promises";
+import type { EvaluationFile } from "../../protocol/evaluation";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { CalibrationPanelData, DivergencePanelData, RoutingPanelData } from "../../protocol/panels";
+import { planSchema, type CompressionPlan } from "../../protocol/plan";
+import type { RunFile } from "../../protocol/run";
+import { describeComparison } from "../evaluation/verdict";
+import { routingPanelData } from "../routing/panels";
+import { loadRoutingStatistics } from "../routing/statisticsFile";
+import { readMetrics } from "../run/metricsFile";
+import { readRun, runPaths } from "../run/runFolder";
+import { readEvaluation } from "../run/stages/evaluate";
+import { comparisonTable, type ComparisonTable } from "./comparisonTable";
+import { calibrationData, divergenceData } from "./panelData";
+
+/** Everything a report shows, read from the files of a run folder. What is not there yet is null. */
+export interface ReportData {
+  runDirectory: string;
+  run: RunFile;
+  plan: CompressionPlan | null;
+  metrics: MetricsLine[];
+  evaluation: EvaluationFile | null;
+  hasStatistics: boolean;
+  routing: RoutingPanelData | null;
+  divergence: DivergencePanelData | null;
+  calibration: CalibrationPanelData | null;
+  table: ComparisonTable | null;
+  /** The verdict as a sentence, or why there is none. */
+  verdict: string;
+}
+
+/** @throws RerouteError run/invalid */
+export async function readReportData(runDirectory: string): Promise<ReportData> {
+  const run = await readRun(runDirectory);
+  const paths = runPaths(runDirectory, run.recipe, run.baseFolder);
+  const plan = await readPlan(paths.file("plan"));
+  const metrics = await readMetrics(paths.file("metrics"));
+  const evaluation = await readEvaluation(paths.file("evaluation"));
+  const statistics = await loadRoutingStatistics(paths.file("statistics")).catch(() => null);
+  return {
+    runDirectory,
+    run,
+    plan,
+    metrics,
+    evaluation,
+    hasStatistics: statistics !== null,
+    routing: statistics && routingPanelData(statistics),
+    divergence: divergenceData(evaluation, plan),
+    calibration: calibrationData(run, metrics, evaluation),
+    table: comparisonTable(evaluation),
+    verdict: verdictText(run, evaluation),
+  };
+}
+
+function verdictText({ recipe }: RunFile, evaluation: EvaluationFile | null): string {
+  if (evaluation?.comparison) return describeComparison(evaluation.comparison);
+  if (recipe.data.evaluation === undefined) return "No verdict: the recipe names no evaluation text.";
+  if (!recipe.calibrate) return "No verdict: the recipe does not calibrate.";
+  return "No verdict yet: the evaluation is not done.";
+}
+
+async function readPlan(file: string): Promise<CompressionPlan | null> {
+  try {
+    const parsed = planSchema.safeParse(JSON.parse(await readFile(file, "utf8")));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,13 @@
+import path from "node:path";
+import { runFiles } from "../../protocol/run";
+import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { renderHtml } from "./html";
+import { renderMarkdown } from "./markdown";
+import { readReportData } from "./reportData";
+
+/** Writes report.html and report.md from the other files of a run folder. */
+export async function writeReport(runDirectory: string): Promise<void> {
+  const data = await readReportData(runDirectory);
+  await writeFileAtomically(path.join(runDirectory, runFiles.report), renderHtml(data));
+  await writeFileAtomically(path.join(runDirectory, runFiles.reportMarkdown), renderMarkdown(data));
+}

@@ -1,0 +1,54 @@
+import { writeCheckpoint } from "../checkpoint/write";
+import { calibrate } from "../distillation/calibrate";
+import { calibratedTensors } from "../distillation/writeCalibrated";
+import { evaluateCheckpoint } from "../evaluation/evaluate";
+import { moeLayers } from "../execution/modelExecutor";
+import { measureMachine } from "../execution/measure";
+import { profileCheckpoint } from "../execution/profile";
+import { weightKey } from "../graph/blocks/weights";
+import type { Provenance } from "../../protocol/provenance";
+import { residentBytes } from "./machine";
+import type { CalibrationResult, HeavyWork } from "./work";
+
+/** The work that onnxruntime does, as stages know it. */
+export const liveWork: HeavyWork = {
+  profile: ({ model, stateDirectory, ...rest }) =>
+    profileCheckpoint({ ...model, ...rest, collectOutputs: true, scratchDirectory: stateDirectory }),
+
+  calibrate: async ({ output, ...calibration }): Promise<CalibrationResult> => {
+    const { student, teacher, options, signal, report } = calibration;
+    const trained = await calibrate(calibration);
+    const { keptStep, totalUpdates, heldOutBefore, heldOutAfter } = trained;
+    const metrics = { keptStep, totalUpdates, ...definedNumbers({ heldOutBefore, heldOutAfter }) };
+    const provenance: Provenance = {
+      ...output.provenance,
+      kind: "calibrated",
+      teacher: { path: teacher.checkpoint.directory, fingerprint: teacher.fingerprint },
+      student: { path: student.checkpoint.directory, fingerprint: student.fingerprint },
+      metrics,
+    };
+    const routers = new Set(moeLayers(student.description).map(([, { router }]) => weightKey(router.weight)));
+    await writeCheckpoint({
+      directory: output.directory,
+      tensors: calibratedTensors(student.checkpoint, trained.parameters, routers, options.routerDtype),
+      config: student.checkpoint.config,
+      copyFilesFrom: student.checkpoint.directory,
+      extraFiles: { "reroute.json": `${JSON.stringify(provenance, null, 2)}\n` },
+      runId: output.runId,
+      leaveMarker: true,
+      signal,
+      onProgress: ({ bytes, totalBytes }) =>
+        report({ stage: "calibrate", message: "Writing the checkpoint", done: bytes, total: totalBytes, unit: "bytes" }),
+    });
+    return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter };
+  },
+
+  evaluate: ({ stateDirectory, ...evaluation }) =>
+    evaluateCheckpoint({ ...evaluation, scratchDirectory: stateDirectory, residentBytes }),
+
+  probe: ({ model, ...rest }) => measureMachine({ ...model, ...rest }),
+};
+
+function definedNumbers(numbers: Record<string, number | null>): Record<string, number> {
+  return Object.fromEntries(Object.entries(numbers).flatMap(([key, value]) => (value === null ? [] : [[key, value]])));
+}

@@ -1,0 +1,149 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { escapeHtml, formatBytes, formatCount, formatDuration, formatNumber } from "../../../src/engine/report/format";
+import { heatmap, lineChart } from "../../../src/engine/report/charts";
+import { numberDefinitions } from "../../../src/engine/report/definitions";
+import {
+  calibrationPanel,
+  divergencePanel,
+  listRuns,
+  routingPanel,
+  similarityPanel,
+  tradeOffPanel,
+} from "../../../src/engine/report/panels";
+import { writeReport } from "../../../src/engine/report/writeReport";
+import { stageTable } from "../../../src/engine/run/stages";
+import { startRun } from "../../../src/engine/run/startRun";
+import { evaluationFile } from "../../../src/protocol/evaluation";
+import { recipeSchema } from "../../../src/protocol/recipe";
+import { fakeWork } from "../run/fakeWork";
+
+const hostile = `<img src=x onerror="alert(1)"> \`|*‮`;
+let folder = "";
+let runDirectory = "";
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "report-"));
+  runDirectory = path.join(folder, "runs", "one");
+  const text = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
+  const lines = [text, text].map((t, i) => JSON.stringify({ text: t, domain: i === 0 ? "law" : hostile }));
+  await writeFile(path.join(folder, "text.jsonl"), lines.join("\n"));
+  const recipe = recipeSchema.parse({
+    schemaVersion: 1,
+    name: hostile,
+    teacher: path.join(__dirname, "../../fixtures/coarse"),
+    data: {
+      calibration: "text.jsonl",
+      evaluation: "text.jsonl",
+      sequences: 8,
+      evaluationSequences: 8,
+      sequenceLength: 32,
+    },
+    compress: { keep: 0.625 },
+    calibrate: { heldOut: 0.25 },
+    output: "out",
+  });
+  const machinery = { stages: stageTable(writeReport), work: fakeWork() };
+  await startRun(machinery, { runDirectory, recipe, baseFolder: folder }, { signal: new AbortController().signal });
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe("report.html", () => {
+  it("loads nothing, runs nothing, and shows hostile names as text", async () => {
+    const html = await readFile(path.join(runDirectory, "report.html"), "utf8");
+    expect(html).not.toMatch(/<script|<link|<img|<iframe|@import|url\(|(src|href)=/i);
+    expect(html).toContain(escapeHtml("<img src=x"));
+    expect(html).toContain("default-src 'none'");
+  });
+
+  it("shows the numbers of evaluation.json and the verdict", async () => {
+    const html = await readFile(path.join(runDirectory, "report.html"), "utf8");
+    const evaluation = evaluationFile.parse(
+      JSON.parse(await readFile(path.join(runDirectory, "evaluation.json"), "utf8")),
+    );
+    for (const model of [evaluation.teacher!, evaluation.before!, evaluation.after!])
+      expect(html).toContain(model.nllPerToken.toFixed(4));
+    expect(html).toContain(evaluation.after!.klToTeacher!.toFixed(4));
+    expect(html).toMatch(/Recovered: KL to the teacher went from/);
+    for (const { name } of numberDefinitions) expect(html).toContain(escapeHtml(name));
+  });
+
+  it("has a Markdown twin whose tables hostile names cannot break", async () => {
+    const markdown = await readFile(path.join(runDirectory, "report.md"), "utf8");
+    expect(markdown).toMatch(/Recovered: KL/);
+    expect(markdown.split("\n")[0]).toContain("\\<img");
+    const rows = markdown.split("\n").filter((line) => line.startsWith("| Loss"));
+    expect(rows[0]!.split("|").length).toBe(6);
+  });
+});
+
+describe("panel data of a run folder", () => {
+  it("routing and similarity", async () => {
+    const routing = (await routingPanel(runDirectory))!;
+    expect(routing.domains).toContain("law");
+    const shares = routing.byDomain[""]!.utilisation;
+    const firstRow = shares.values.slice(0, shares.columns);
+    expect(firstRow.reduce<number>((sum, v) => sum + (v ?? 0), 0)).toBeCloseTo(1, 12);
+    const similarity = (await similarityPanel(runDirectory, {}))!;
+    expect(similarity.dropped.length).toBe(3);
+    expect([...similarity.dendrogramOrder].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it("divergence, calibration and trade-off", async () => {
+    const divergence = (await divergencePanel(runDirectory))!;
+    expect(divergence.before!.byLayer[1]!.routingKl).toBeCloseTo(0.8, 12);
+    expect(divergence.mapping).toMatchObject({ kind: "kept" });
+    expect(divergence.after!.kl.values[1]).toBeNull();
+    const calibration = (await calibrationPanel(runDirectory))!;
+    expect(calibration.updates.map(({ step }) => step)).toEqual([1, 2, 3, 4]);
+    expect(calibration.bestStep).toBe(4);
+    expect(calibration.verdict!.verdict).toBe("recovered");
+    const { points } = await tradeOffPanel(path.join(folder, "runs"));
+    expect(points.map(({ stage }) => stage)).toEqual(["teacher", "before", "after"]);
+  });
+
+  it("the list of runs tells done from interrupted ones and leaves broken folders out", async () => {
+    const [run] = await listRuns(path.join(folder, "runs"));
+    expect(run).toMatchObject({ id: "one", state: "done", verdict: "recovered" });
+    const file = path.join(runDirectory, "run.json");
+    const text = await readFile(file, "utf8");
+    await writeFile(file, text.replace('"state": "done"', '"state": "running"'));
+    expect((await listRuns(path.join(folder, "runs")))[0]!.state).toBe("interrupted");
+    await writeFile(file, "{");
+    expect(await listRuns(path.join(folder, "runs"))).toEqual([]);
+    await writeFile(file, text);
+    expect(await listRuns(path.join(folder, "nowhere"))).toEqual([]);
+  });
+});
+
+describe("charts", () => {
+  const options = { title: "<t>", rowNames: ["0"], columnAxis: "x", rowAxis: "y", legend: "l" };
+  it("draws one cell for each value, the largest in the last colour", () => {
+    const svg = heatmap({ rows: 1, columns: 3, values: [0, null, 2] }, options);
+    expect(svg.match(/M\d+ \d+h/g)!.length).toBe(2);
+    expect(svg).toContain('class="c23"');
+    expect(svg).not.toContain("<t>");
+  });
+  it("survives empty, flat and single values", () => {
+    expect(heatmap({ rows: 0, columns: 0, values: [] }, options)).toContain("<svg");
+    expect(lineChart([], { title: "t", xAxis: "x", yAxis: "y" })).toBe("");
+    const flat = lineChart([{ name: "n", style: "s0", points: [{ x: 1, y: 5 }] }], {
+      title: "t",
+      xAxis: "x",
+      yAxis: "y",
+    });
+    expect(flat).not.toMatch(/NaN|Infinity/);
+  });
+});
+
+it.each([
+  [formatCount(19_660_000_000), "19.7 B"],
+  [formatCount(820), "820"],
+  [formatBytes(39_300_000_000), "39.3 GB"],
+  [formatBytes(512), "512 B"],
+  [formatNumber(0.03608), "0.03608"],
+  [formatNumber(0.00001), "1.00e-5"],
+  [formatDuration(190), "3 min 10 s"],
+  [formatDuration(4.26), "4.3 s"],
+])("%s reads %s", (actual, expected) => expect(actual).toBe(expected));
