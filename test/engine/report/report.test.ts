@@ -26,8 +26,10 @@ let runDirectory = "";
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "report-"));
   runDirectory = path.join(folder, "runs", "one");
-  const text = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
-  const lines = [text, text].map((t, i) => JSON.stringify({ text: t, domain: i === 0 ? "law" : hostile }));
+  const text = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(6);
+  const lines = Array.from({ length: 40 }, () => text).map((t, i) =>
+    JSON.stringify({ text: t, domain: i % 2 === 0 ? "law" : hostile }),
+  );
   await writeFile(path.join(folder, "text.jsonl"), lines.join("\n"));
   const recipe = recipeSchema.parse({
     schemaVersion: 1,
@@ -52,7 +54,7 @@ afterAll(() => rm(folder, { recursive: true }));
 describe("report.html", () => {
   it("loads nothing, runs nothing, and shows hostile names as text", async () => {
     const html = await readFile(path.join(runDirectory, "report.html"), "utf8");
-    expect(html).not.toMatch(/<script|<link|<img|<iframe|@import|url\(|(src|href)=/i);
+    expect(html).not.toMatch(/<(script|link|img|iframe|object|embed)\b|@import|url\(|<[^>]+ (src|href|on\w+)=/i);
     expect(html).toContain(escapeHtml("<img src=x"));
     expect(html).toContain("default-src 'none'");
   });
