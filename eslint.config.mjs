@@ -100,8 +100,8 @@ export default ts.config(
   { files: ["webview/common/charts/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/charts/**")) } },
   { files: ["webview/common/toolkit.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/toolkit.ts")) } },
   {
-    files: ["test/**/*.ts", "*.mjs", "*.config.mts", "test/**/*.mjs"],
+    files: ["test/**/*.ts", "*.mjs", "scripts/*.mjs", "*.config.mts", "test/**/*.mjs"],
     rules: { "no-console": "off", "@typescript-eslint/no-empty-function": "off" },
   },
-  { files: ["**/*.mjs", "**/*.cjs"], ...ts.configs.disableTypeChecked, languageOptions: { globals: { console: "readonly", process: "readonly", URL: "readonly" } } },
+  { files: ["**/*.mjs", "**/*.cjs"], ...ts.configs.disableTypeChecked, languageOptions: { ...ts.configs.disableTypeChecked.languageOptions, globals: { console: "readonly", process: "readonly", URL: "readonly" } } },
 );

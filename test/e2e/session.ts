@@ -49,7 +49,9 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
     workspace,
     external,
     pageErrors,
-    screenshot: async (picture) => void (await page.screenshot({ path: path.join(out, `${picture}.png`) })),
+    screenshot: async (picture) => {
+      await page.screenshot({ path: path.join(out, `${picture}.png`) });
+    },
     extensionLog: () => findLog(server.userData),
     close: async () => {
       await page.screenshot({ path: path.join(out, "last.png") }).catch(() => undefined);

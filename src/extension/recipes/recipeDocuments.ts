@@ -1,4 +1,7 @@
+import { statSync } from "node:fs";
+import path from "node:path";
 import * as vscode from "vscode";
+import { recipePathProblems } from "./recipePaths";
 import { parseRecipe } from "./recipeProblems";
 
 const selector: vscode.DocumentSelector = { pattern: "**/*.reroute.json" };
@@ -19,14 +22,25 @@ export function registerRecipeDocuments(): vscode.Disposable {
   );
 }
 
+/** The schema marks what does not follow it; this adds what only the file system knows. */
 function problemsOf(document: vscode.TextDocument): vscode.Diagnostic[] {
-  return parseRecipe(document.getText()).problems.map(({ message, start, end }) => {
+  const text = document.getText();
+  const { recipe } = parseRecipe(text);
+  if (!recipe || document.uri.scheme !== "file") return [];
+  const problems = recipePathProblems(text, recipe, path.dirname(document.uri.fsPath), look, vscode.l10n.t);
+  return problems.map(({ message, start, end }) => {
     const range = new vscode.Range(document.positionAt(start), document.positionAt(end));
     const diagnostic = new vscode.Diagnostic(range, message, vscode.DiagnosticSeverity.Error);
     diagnostic.source = "reroute";
     diagnostic.code = "recipe/invalid";
     return diagnostic;
   });
+}
+
+function look(file: string): "file" | "folder" | null {
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (!found) return null;
+  return found.isDirectory() ? "folder" : "file";
 }
 
 function provideCodeLenses(document: vscode.TextDocument): vscode.CodeLens[] {

@@ -42,9 +42,18 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
     ),
     fact(t("Output"), recipe.output),
   ];
+  const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;
+  const unmeasured =
+    compared && recipe.data.evaluation === undefined
+      ? [
+          t(
+            "No held-out text: there will be no before/after comparison. Put an evaluation.jsonl beside the text, or name one in the recipe",
+          ),
+        ]
+      : [];
   return [
     ...lines,
-    ...preflight.warnings.map((message): PreflightLine => ({
+    ...[...preflight.warnings, ...unmeasured].map((message): PreflightLine => ({
       kind: "warning",
       label: t("Warning"),
       description: message,

@@ -6,7 +6,7 @@ import {
   type Recipe,
 } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
-import type { Answers, WizardContext } from "./questions";
+import type { Amount, Answers, Purpose, WizardContext } from "./questions";
 
 /** What the recipe takes from the settings and from where things lie. */
 export interface RecipeSurroundings {
@@ -48,12 +48,7 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
     data: {
       calibration: answers.text,
       ...amount,
-      ...(around.evaluationText
-        ? {
-            evaluation: around.evaluationText.path,
-            evaluationSequences: evaluationSequences(around.evaluationText.bytes, amount.sequenceLength),
-          }
-        : {}),
+      ...evaluationOf(purpose, answers.text, amount, around.evaluationText),
     },
     ...(compressing ? { compress: compressOptions.parse({ method: answers.method, keep: answers.keep }) } : {}),
     ...(calibrating ? { calibrate: calibrateOptions.parse(learningRate(checkpoint.parametersTotal)) } : {}),
@@ -68,7 +63,20 @@ function learningRate(parameters: number): { learningRate?: number } {
   return parameters < smallModelParameters ? { learningRate: smallModelLearningRate } : {};
 }
 
-/** 96 as published, or what the held-out text surely gives. */
-function evaluationSequences(bytes: number, sequenceLength: number): number {
-  return Math.max(1, Math.min(96, Math.floor(estimateTokens(bytes) / sequenceLength)));
+/** What the before/after comparison reads: 96 sequences as published, or what the held-out text surely gives. */
+function evaluationOf(purpose: Purpose, text: string, amount: Amount, heldOut: RecipeSurroundings["evaluationText"]) {
+  switch (purpose) {
+    case "profile":
+      return {};
+    case "evaluate":
+    case "compare":
+      // Nothing is trained on this text, so it is itself what is evaluated.
+      return { evaluation: text, evaluationSequences: amount.sequences };
+    case "calibrate":
+    case "compress": {
+      if (!heldOut) return {};
+      const available = Math.floor(estimateTokens(heldOut.bytes) / amount.sequenceLength);
+      return { evaluation: heldOut.path, evaluationSequences: Math.max(1, Math.min(96, available)) };
+    }
+  }
 }

@@ -1,0 +1,1 @@
+export function collectSentences(folder?: string): Record<string, string>;

@@ -1,0 +1,109 @@
+import { expect, it } from "vitest";
+import { checkpointFolderOf } from "../../src/extension/checkpoints/checkpointFolder";
+import {
+  calibrationCsv,
+  divergenceCsv,
+  routingCsv,
+  similarityCsv,
+  tradeOffCsv,
+} from "../../src/extension/exports/panelCsv";
+import { formatBytes, formatCount, formatDuration } from "../../src/extension/quantities";
+
+const matrix = (rows: number, columns: number, values: (number | null)[]) => ({ rows, columns, values });
+
+it("routing: one row per domain, layer and expert", () => {
+  const two = matrix(2, 2, [0.25, 0.75, 1, 0]);
+  const domain = {
+    tokens: 4,
+    utilisation: two,
+    frequency: two,
+    meanRoutingWeight: matrix(2, 2, [0.5, 0.5, 1, null]),
+    layers: [],
+  };
+  const csv = routingCsv({
+    checkpoint: "c",
+    tokens: 4,
+    numExpertsPerToken: 1,
+    layers: [3, 7],
+    numExperts: 2,
+    domains: ['no, "vel"', "=1+1"],
+    byDomain: { "": domain, 'no, "vel"': domain, "=1+1": domain },
+    neverUsed: [],
+  });
+  const lines = csv.split("\r\n");
+  expect(lines[0]).toBe("domain,layer,expert,utilisation,frequency_tokens,mean_routing_weight");
+  expect(lines.slice(1, 5)).toEqual([
+    "all,3,0,0.25,0.25,0.5",
+    "all,3,1,0.75,0.75,0.5",
+    "all,7,0,1,1,1",
+    "all,7,1,0,0,",
+  ]);
+  expect(lines[5]).toBe('"no, ""vel""",3,0,0.25,0.25,0.5');
+  expect(lines[9]).toBe("'=1+1,3,0,0.25,0.25,0.5"); // no spreadsheet runs it
+});
+
+it("divergence: empty where the student has no such expert", () => {
+  const csv = divergenceCsv({
+    teacher: "t",
+    student: "s",
+    layers: [1],
+    numExperts: 2,
+    mapping: { kind: "kept", description: "" },
+    before: { kl: matrix(1, 2, [0.5, null]), byLayer: [] },
+    after: null,
+  });
+  expect(csv).toBe("layer,teacher_expert,routing_kl_before_nats,routing_kl_after_nats\r\n1,0,0.5,\r\n1,1,,\r\n");
+});
+
+it("similarity, Router KD and trade-off keep their axes and order", () => {
+  const similarity = similarityCsv({
+    layers: [0],
+    layer: 0,
+    metric: "output-cosine",
+    available: [],
+    numExperts: 2,
+    matrix: matrix(2, 2, [1, 0.1, 0.1, 1]),
+    dendrogramOrder: [],
+    groups: [],
+    dropped: [],
+  });
+  expect(similarity).toContain("layer,expert_a,expert_b,output_cosine\r\n0,0,0,1\r\n0,0,1,0.1\r\n");
+  const calibration = calibrationCsv({
+    updates: [{ step: 1, loss: 0.5, learningRate: 1e-5, gradientNorm: 2 }],
+    heldOut: [{ step: 0, kl: 0.6, nll: 3, best: true }],
+    totalUpdates: 1,
+    bestStep: 0,
+    verdict: null,
+  });
+  expect(calibration.split("\r\n").slice(1, 3)).toEqual(["held-out,0,,,,0.6,3,true", "update,1,0.5,0.00001,2,,,"]);
+  expect(tradeOffCsv({ points: [] }).split("\r\n")[0]!.split(",")).toHaveLength(12);
+});
+
+it.each<[string, boolean, string | null]>([
+  ["/m/qwen", true, "/m/qwen"],
+  ["/m/qwen/config.json", false, "/m/qwen"],
+  ["/m/qwen/model-00001-of-00002.safetensors", false, "/m/qwen"],
+  ["/m/qwen/model.safetensors.index.json", false, "/m/qwen"],
+  ["/m/qwen/tokenizer.json", false, null],
+])("%s means the checkpoint %s", (file, isDirectory, folder) =>
+  expect(checkpointFolderOf(file, isDirectory)).toBe(folder),
+);
+
+it("quantities are written with their units", () => {
+  expect([0, 1023, 8317392, 60 * 2 ** 30, 5 * 2 ** 50].map(formatBytes)).toEqual([
+    "0 B",
+    "1023 B",
+    "7.9 MiB",
+    "60.0 GiB",
+    "5120 TiB",
+  ]);
+  expect([0, 999, 12_600_000, 30_532_122_624].map(formatCount)).toEqual(["0", "999", "12.6 M", "30.5 B"]);
+  expect([-1, 5.4, 59.4, 90, 4210, 200_000].map(formatDuration)).toEqual([
+    "0 s",
+    "5 s",
+    "59 s",
+    "2 min",
+    "1 h 10 min",
+    "2 d 7 h",
+  ]);
+});

@@ -1,0 +1,57 @@
+import { describe, expect, it } from "vitest";
+import { recipePathProblems } from "../../../src/extension/recipes/recipePaths";
+import { parseRecipe, rangeOf } from "../../../src/extension/recipes/recipeProblems";
+import { english } from "../../../src/extension/translate";
+
+const good = `{
+  "schemaVersion": 1,
+  "teacher": "checkpoint",
+  "data": { "calibration": "calibration.jsonl", "evaluation": "evaluation.jsonl" },
+  "compress": { "method": "reap", "keep": 0.375 },
+  "output": "out"
+}`;
+
+describe("a recipe's text", () => {
+  it("is read with its defaults", () => {
+    expect(parseRecipe(good).recipe).toMatchObject({
+      seed: 42,
+      data: { sequences: 3000 },
+      compress: { protectSuperExperts: "off" },
+    });
+  });
+
+  it.each<[string, string, RegExp, string]>([
+    ["a wrong type", good.replace('"checkpoint"', "3"), /^teacher: .*string/, '"teacher"'],
+    ["a wrong method", good.replace('"reap"', '"reep"'), /^compress.method/, '"method"'],
+    ["an unknown key", good.replace('"keep": 0.375', '"kep": 0.375'), /kep/, '"kep"'],
+    ["a missing part", good.replace(/"data".*\n/, ""), /^data/, "{"],
+  ])("%s is marked where it is", (_, text, message, marked) => {
+    const { problems } = parseRecipe(text);
+    expect(problems[0]!.message).toMatch(message);
+    expect(text.slice(problems[0]!.start, problems[0]!.end)).toBe(marked);
+  });
+
+  it.each(["", "{", "[1,", "nonsense"])("broken JSON %j has one problem inside the text", (text) => {
+    const { recipe, problems } = parseRecipe(text);
+    expect(recipe).toBeNull();
+    expect(problems).toHaveLength(1);
+    expect(problems[0]!.end).toBeLessThanOrEqual(text.length);
+  });
+
+  it("finds a nested key behind a sibling of the same name", () => {
+    const text = '{ "data": { "calibration": "x" }, "compress": { "plan": "p" } }';
+    const { start, end } = rangeOf(text, ["compress", "plan"]);
+    expect(text.slice(start, end)).toBe('"plan"');
+  });
+});
+
+it("names of missing files are marked, present ones are not", () => {
+  const { recipe } = parseRecipe(good);
+  const there: Record<string, "file" | "folder"> = { "/r/checkpoint": "folder", "/r/calibration.jsonl": "folder" };
+  const problems = recipePathProblems(good, recipe!, "/r", (file) => there[file] ?? null, english);
+  expect(problems.map(({ message }) => message)).toEqual([
+    "data.calibration: there is no file calibration.jsonl beside this recipe",
+    "data.evaluation: there is no file evaluation.jsonl beside this recipe",
+  ]);
+  expect(good.slice(problems[0]!.start, problems[0]!.end)).toBe('"calibration"');
+});

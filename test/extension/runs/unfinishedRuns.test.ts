@@ -1,0 +1,45 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, expect, it } from "vitest";
+import { outputFolder, runId, safeName } from "../../../src/extension/runs/runName";
+import { unfinishedRuns } from "../../../src/extension/runs/unfinishedRuns";
+
+const folder = mkdtempSync(path.join(tmpdir(), "reroute-runs-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+it.each<[string, string[], { lock?: object; text?: string }, boolean]>([
+  ["killed", ["done", "running", "pending"], {}, true],
+  ["between-stages", ["done", "pending"], {}, true],
+  ["done", ["done", "skipped", "done"], {}, false],
+  ["failed", ["done", "failed", "pending"], {}, false],
+  ["cancelled", ["cancelled", "pending"], {}, false],
+  ["not-begun", ["pending", "pending"], {}, false],
+  ["worked-on", ["running"], { lock: { pid: process.pid } }, false],
+  ["stale-lock", ["running"], { lock: { pid: 2 ** 22 + 1 } }, true],
+  ["malformed", [], { text: "{" }, false],
+  ["no-stages", [], { text: '{"stages": "x"}' }, false],
+])("%s", (name, states, { lock, text }, offered) => {
+  const run = path.join(folder, name);
+  mkdirSync(run);
+  writeFileSync(
+    path.join(run, "run.json"),
+    text ?? JSON.stringify({ name, stages: states.map((state) => ({ state })) }),
+  );
+  if (lock) writeFileSync(path.join(run, "lock.json"), JSON.stringify(lock));
+  expect(unfinishedRuns(folder).some((found) => found.name === name)).toBe(offered);
+});
+
+it("a folder that does not exist has no runs", () => expect(unfinishedRuns(path.join(folder, "none"))).toEqual([]));
+
+it("run ids sort by time and are safe as folder names", () => {
+  const now = new Date("2026-11-22T01:02:03.456Z");
+  expect(runId("Qwen3 30B / reap ../..", now, () => false)).toBe("2026-11-22_01-02-03_qwen3-30b-reap");
+  const taken = new Set(["2026-11-22_01-02-03_a", "2026-11-22_01-02-03_a-2"]);
+  expect(runId("a", now, (id) => taken.has(id))).toBe("2026-11-22_01-02-03_a-3");
+  expect(runId("<>|", now, () => false)).toBe("2026-11-22_01-02-03");
+  expect(safeName("x".repeat(100))).toHaveLength(40);
+  expect(outputFolder("/m/qwen", "reap-0.5-calibrated", (f) => f === "/m/qwen-reap-0.5-calibrated")).toBe(
+    "/m/qwen-reap-0.5-calibrated-2",
+  );
+});

@@ -1,0 +1,82 @@
+import { describe, expect, it } from "vitest";
+import { english } from "../../../src/extension/translate";
+import { amountChoices, estimateTokens, keepChoices, methodChoices } from "../../../src/extension/wizard/choices";
+import { keptExperts, parseAmount, parseKeep } from "../../../src/extension/wizard/validation";
+import { compressionMethods } from "../../../src/protocol/recipe";
+import { checkpoint } from "./checkpoints";
+
+describe("keep", () => {
+  it.each<[string, number | RegExp]>([
+    ["0.625", 0.625],
+    [" 62.5 % ", 0.625],
+    ["20", 20],
+    ["4", 4],
+    ["0.1", /3 experts would stay, but the router selects 4/],
+    ["3", /selects 4/],
+    ["1", /32 experts: keeping 32 would change nothing/],
+    ["32", /change nothing/],
+    ["40", /keeping 40/],
+    ["101 %", /100 %/],
+    ["2.5", /neither a fraction/],
+    ["0", /At least one/],
+    ["half", /Enter a fraction/],
+    ["", /Enter a fraction/],
+    ["-3", /Enter a fraction/],
+  ])("%s", (text, expected) => {
+    const parsed = parseKeep(text, checkpoint(), english);
+    if (typeof expected === "number") expect(parsed).toEqual({ ok: true, value: expected });
+    else expect(parsed).toMatchObject({ ok: false, problem: expect.stringMatching(expected) as string });
+  });
+
+  it("offers only ratios that leave more experts than the router selects and fewer than there are", () => {
+    for (const [experts, topK] of [
+      [32, 4],
+      [8, 2],
+      [8, 6],
+      [64, 8],
+      [2, 1],
+    ] as const) {
+      for (const { value } of keepChoices(checkpoint({ numExpertsPerToken: topK }, experts), english)) {
+        expect(keptExperts(value, experts)).toBeGreaterThanOrEqual(topK);
+        expect(keptExperts(value, experts)).toBeLessThan(experts);
+      }
+    }
+    expect(keepChoices(checkpoint(), english).map(({ label }) => label)).toContain("Keep 20 of 32 experts");
+  });
+});
+
+describe("amount", () => {
+  it.each<[string, [number, number] | RegExp]>([
+    ["512 x 256", [512, 256]],
+    ["3000×512", [3000, 512]],
+    ["8*2", [8, 2]],
+    ["0 x 512", /At least one/],
+    ["4 x 1", /at least 2 tokens/],
+    ["512", /such as 512 x 256/],
+  ])("%s", (text, expected) => {
+    const parsed = parseAmount(text, english);
+    if (Array.isArray(expected))
+      expect(parsed).toEqual({ ok: true, value: { sequences: expected[0], sequenceLength: expected[1] } });
+    else expect(parsed).toMatchObject({ ok: false, problem: expect.stringMatching(expected) as string });
+  });
+
+  it("never offers more text than a file surely has, and the published recipe where it fits", () => {
+    for (const bytes of [3000, 150_000, 1_000_000, 50_000_000]) {
+      for (const { value } of amountChoices(bytes, english)) {
+        expect(value.sequences * value.sequenceLength).toBeLessThanOrEqual(
+          Math.max(estimateTokens(bytes), value.sequenceLength),
+        );
+      }
+    }
+    expect(amountChoices(50_000_000, english)[0]).toMatchObject({
+      label: "Published recipe",
+      value: { sequences: 3000, sequenceLength: 512 },
+    });
+  });
+});
+
+it("every compression method is offered once, with its explanation", () => {
+  const offered = methodChoices(english).flatMap(({ choices }) => choices);
+  expect(offered.map(({ value }) => value).sort()).toEqual([...compressionMethods].sort());
+  for (const { detail } of offered) expect(detail).toMatch(/\w{3}/);
+});
