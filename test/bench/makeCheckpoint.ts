@@ -7,6 +7,7 @@ import { createRandom } from "../../src/engine/tensor/random";
 import {
   syntheticFamilies,
   type SyntheticFamily,
+  type SyntheticModel,
   type SyntheticShape,
   type SyntheticTensor,
 } from "./syntheticFamilies";
@@ -56,7 +57,7 @@ export async function makeCheckpoint(
 ): Promise<{ shards: string[]; bytes: number; tensors: number }> {
   const { directory, family, seed = 1, deviation = 0.02, maxShardBytes = 4e9 } = options;
   const model = syntheticFamilies[family]({ ...defaultShape, ...options.shape });
-  const block = normalBlock(seed, deviation);
+  const block = normalBlock(model, seed, deviation);
   const tensors = model.tensors.map((tensor, i) => {
     if (tensor.fill === "ones") return source(tensor, [onesPart(elementCount(tensor.shape))]);
     const isLowRank = options.weights === "low-rank" && tensor.shape.length === 2;
@@ -74,12 +75,15 @@ export async function makeCheckpoint(
   return { ...written, tensors: tensors.length };
 }
 
-/** A prime, so that rows of a power of two never fall on the same place again. About 16 MB of bf16. */
-const blockElements = 8_388_593;
+/** Primes, so that rows of a power of two never fall on the same place again. The largest is about 16 MB of bf16. */
+const blockLengths = [65_521, 1_048_573, 8_388_593];
 
-function normalBlock(seed: number, deviation: number): Uint16Array {
+/** A small model takes a small block: filling the largest takes about half a second. */
+function normalBlock(model: SyntheticModel, seed: number, deviation: number): Uint16Array {
+  const total = model.tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const length = blockLengths.find((candidate) => candidate * 8 >= total) ?? blockLengths.at(-1)!;
   const random = createRandom(seed);
-  return float32ToBfloat16(Float32Array.from({ length: blockElements }, () => random.normal() * deviation));
+  return float32ToBfloat16(Float32Array.from({ length }, () => random.normal() * deviation));
 }
 
 function source({ name, shape }: SyntheticTensor, parts: ByteSource[]): TensorSource {
@@ -92,7 +96,7 @@ function onesPart(count: number): ByteSource {
 
 function blockParts(tensor: SyntheticTensor, block: Uint16Array, index: number, seed: number): ByteSource[] {
   const parts: ByteSource[] = [];
-  let from = createRandom(seed, index + 1).below(blockElements);
+  let from = createRandom(seed, index + 1).below(block.length);
   for (let left = elementCount(tensor.shape); left > 0; from = 0) {
     const slice = block.subarray(from, from + left);
     parts.push({ kind: "bytes", byteLength: slice.byteLength, data: () => bytesOf(slice) });
@@ -121,7 +125,7 @@ function lowRankParts(
         const random = createRandom(seed, index + 1);
         const right = Float32Array.from({ length: rank * columns }, () => random.normal());
         const left = createRandom(seed, (index + 1) * 1_000_003 + first);
-        const noiseFrom = left.below(blockElements);
+        const noiseFrom = left.below(block.length);
         const scale = deviation * Math.sqrt((1 - noise) / rank);
         const values = new Float32Array(count * columns);
         for (let r = 0; r < count; r++) {
@@ -145,7 +149,7 @@ const widenedBits = new Uint32Array(widened.buffer);
 
 function addNoise(row: Float32Array, block: Uint16Array, from: number, factor: number): void {
   for (let c = 0; c < row.length; c++) {
-    widenedBits[0] = block[(from + c) % blockElements]! << 16;
+    widenedBits[0] = block[(from + c) % block.length]! << 16;
     row[c] = row[c]! + factor * widened[0]!;
   }
 }

@@ -128,51 +128,51 @@ function noMetadata(): Record<string, string> {
 }
 
 function readTensor(reader: JsonReader, name: string, fileName: string): HeaderTensor {
-  const where = `tensor ${quote(name)}`;
+  const where = () => `tensor ${quote(name)}`;
   let dtypeName: string | undefined;
   let shape: number[] | undefined;
   let offsets: number[] | undefined;
-  if (reader.peek() !== 0x7b) malformed(fileName, `${where} is not an object`);
+  if (reader.peek() !== 0x7b) malformed(fileName, `${where()} is not an object`);
   reader.readObject((key) => {
     switch (key) {
       case "dtype":
-        if (dtypeName !== undefined) malformed(fileName, `${where} has two dtypes`);
-        if (reader.peek() !== 0x22) malformed(fileName, `${where} has a dtype that is not a string`);
+        if (dtypeName !== undefined) malformed(fileName, `${where()} has two dtypes`);
+        if (reader.peek() !== 0x22) malformed(fileName, `${where()} has a dtype that is not a string`);
         dtypeName = reader.readString();
         break;
       case "shape":
-        if (shape) malformed(fileName, `${where} has two shapes`);
-        shape = readCounts(reader, `a dimension of ${where}`, maxDims, fileName);
+        if (shape) malformed(fileName, `${where()} has two shapes`);
+        shape = readCounts(reader, () => `a dimension of ${where()}`, maxDims, fileName);
         break;
       case "data_offsets":
-        if (offsets) malformed(fileName, `${where} has data_offsets twice`);
-        offsets = readCounts(reader, `an offset of ${where}`, 2, fileName);
+        if (offsets) malformed(fileName, `${where()} has data_offsets twice`);
+        offsets = readCounts(reader, () => `an offset of ${where()}`, 2, fileName);
         break;
       default:
         // The reference implementation ignores other keys, so that the format can grow.
         reader.skipValue();
     }
   });
-  if (dtypeName === undefined) return malformed(fileName, `${where} has no dtype`);
-  if (!shape) return malformed(fileName, `${where} has no shape`);
+  if (dtypeName === undefined) return malformed(fileName, `${where()} has no dtype`);
+  if (!shape) return malformed(fileName, `${where()} has no shape`);
   const [begin, end] = offsets ?? [];
-  if (begin === undefined || end === undefined) return malformed(fileName, `${where} needs two data_offsets`);
-  if (end < begin) malformed(fileName, `${where} has data_offsets [${begin}, ${end}], which end before they begin`);
+  if (begin === undefined || end === undefined) return malformed(fileName, `${where()} needs two data_offsets`);
+  if (end < begin) malformed(fileName, `${where()} has data_offsets [${begin}, ${end}], which end before they begin`);
   if (!isDType(dtypeName)) {
     throw new RerouteError(
       "checkpoint/unsupported-dtype",
-      `${where} in ${quote(fileName)} is stored as ${quote(dtypeName)}, which is not a dtype that Reroute reads`,
+      `${where()} in ${quote(fileName)} is stored as ${quote(dtypeName)}, which is not a dtype that Reroute reads`,
     );
   }
   checkSize({ name, dtype: dtypeName, shape, byteOffset: begin, byteLength: end - begin }, fileName);
   return { name, dtype: dtypeName, shape, byteOffset: begin, byteLength: end - begin };
 }
 
-function readCounts(reader: JsonReader, what: string, limit: number, fileName: string): number[] {
+function readCounts(reader: JsonReader, what: () => string, limit: number, fileName: string): number[] {
   const counts: number[] = [];
-  if (reader.peek() !== 0x5b) malformed(fileName, `where ${what} belongs is no array`);
+  if (reader.peek() !== 0x5b) malformed(fileName, `where ${what()} belongs is no array`);
   reader.readArray(() => {
-    if (counts.length === limit) malformed(fileName, `more than ${limit} numbers where ${what} belongs`);
+    if (counts.length === limit) malformed(fileName, `more than ${limit} numbers where ${what()} belongs`);
     counts.push(reader.readCount(what));
   });
   return counts;

@@ -22,7 +22,7 @@ export async function openShard(filePath: string): Promise<{ shard: Shard; tenso
     const headerEnd = lengthFieldBytes + readHeaderLength(start, size, name);
     const { metadata, tensors } = parseSafetensorsHeader(await readRange(file, filePath, 0, headerEnd), size, name);
     const shard: Shard = { name, realPath, sizeBytes: size, modifiedMs: mtimeMs, metadata };
-    return { shard, tensors: tensors.map((tensor) => ({ ...tensor, shard })) };
+    return { shard, tensors: tensors.map((tensor) => Object.assign(tensor, { shard })) };
   } catch (error) {
     throw readError(error, filePath);
   } finally {

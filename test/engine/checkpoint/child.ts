@@ -5,19 +5,15 @@ import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { RerouteError } from "../../../src/protocol/errors";
 
 async function run(command: string, source: string, out: string): Promise<object> {
-  const before = process.memoryUsage.rss();
+  const cpuBefore = process.cpuUsage();
   const started = performance.now();
   const checkpoint = await openCheckpoint(source);
   const openMs = performance.now() - started;
+  const { user, system } = process.cpuUsage(cpuBefore);
   const peakBytes = process.resourceUsage().maxRSS * 1024;
   if (command === "open") {
-    return {
-      tensors: checkpoint.tensors.size,
-      shards: checkpoint.shards.length,
-      openMs,
-      peakBytes,
-      addedBytes: peakBytes - before,
-    };
+    const cpuMs = (user + system) / 1000;
+    return { tensors: checkpoint.tensors.size, shards: checkpoint.shards.length, openMs, cpuMs, peakBytes };
   }
   console.log("ready");
   const tensors = [...checkpoint.tensors.values()].map((entry) => copyTensor(entry));
