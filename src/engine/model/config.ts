@@ -206,6 +206,8 @@ function isInteger(value: unknown): value is number {
 /** A short, one-line form of an untrusted value, with control characters escaped. */
 function show(value: unknown): string {
   if (typeof value === "string") return quote(value);
+  // JSON has no word for NaN and infinity.
+  if (typeof value === "number") return String(value);
   const text = JSON.stringify(value) ?? String(value);
   return text.includes('"')
     ? quote(text).slice(1, -1).replaceAll('\\"', '"')

@@ -82,12 +82,18 @@ function readLogicalMap(config: Config, layer: number, numLayers: number): numbe
 }
 
 /** Every spelling of the number of experts that any loader of the supported families reads. */
-const spellings = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"] as const;
+export const expertCountSpellings = [
+  "num_experts",
+  "num_local_experts",
+  "n_routed_experts",
+  "moe_num_experts",
+] as const;
 
 /** Writes the number of experts under the family's own spellings, and under any other that the config already has. */
 export function writeNumExperts(config: JsonObject, numExperts: number, own: readonly string[]): JsonObject {
   const written = { ...config };
   for (const key of own) written[key] = numExperts;
-  for (const key of spellings) if (Object.hasOwn(config, key) && config[key] !== null) written[key] = numExperts;
+  for (const key of expertCountSpellings)
+    if (Object.hasOwn(config, key) && config[key] !== null) written[key] = numExperts;
   return written;
 }

@@ -2,6 +2,7 @@ import type { LayerSummary } from "../../protocol/checkpointSummary";
 import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
 import { elementCount } from "../tensor/dtype";
 import type { ModelDescription, MoeDescription } from "./description";
+import { expertCountSpellings } from "./expertCount";
 import { tensorRole, type TensorRole } from "./tensorRoles";
 
 interface Size {
@@ -49,7 +50,7 @@ function summariseMoe(
   const routers = ofKind("router");
   const shared = ofKind("shared-expert");
   return {
-    numExperts: described?.numExperts ?? countExperts(experts),
+    numExperts: described?.numExperts ?? countExperts(checkpoint, experts),
     routerTensor:
       described?.router.weight.tensor ?? routers.find(({ entry }) => entry.shape.length > 1)?.entry.name ?? "",
     router: sizeOf(checkpoint, routers),
@@ -58,10 +59,16 @@ function summariseMoe(
   };
 }
 
-/** Distinct expert numbers, or the first axis of fused tensors. */
-function countExperts(experts: readonly { entry: TensorEntry; role: TensorRole }[]): number {
+/** Distinct expert numbers, or the first axis of fused tensors; what config.json says where neither tells. */
+function countExperts({ config }: Checkpoint, experts: readonly { entry: TensorEntry; role: TensorRole }[]): number {
   const ids = new Set(experts.map(({ role }) => role.expert).filter((expert) => expert !== null));
-  return ids.size > 0 ? ids.size : (experts[0]?.entry.shape[0] ?? 0);
+  if (ids.size > 0) return ids.size;
+  const fused = experts.find(({ entry }) => entry.shape.length > 2)?.entry.shape[0];
+  return fused ?? expertCountSpellings.map((key) => config[key]).find(isCount) ?? 0;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0;
 }
 
 function sizeOf(checkpoint: Checkpoint, tensors: readonly { entry: TensorEntry }[]): Size {

@@ -185,15 +185,15 @@ describe("quantised tensors", () => {
   });
 
   const first = "model.layers.1.mlp.experts.0.gate_proj.weight";
-  const rows: { name: string; edit: (checkpoint: EditableCheckpoint) => void; code: string }[] = [
+  const rows: { name: string; edit: (checkpoint: EditableCheckpoint) => unknown; code: string }[] = [
     {
       name: "F8 without scales",
-      edit: ({ tensors }) => void tensors.delete(`${first}_scale_inv`),
+      edit: ({ tensors }) => tensors.delete(`${first}_scale_inv`),
       code: "checkpoint/unsupported-dtype",
     },
     {
       name: "F8 without a block size",
-      edit: ({ config }) => void delete config["quantization_config"],
+      edit: ({ config }) => delete config["quantization_config"],
       code: "model/unsupported-option",
     },
     {

@@ -25,7 +25,8 @@ describe("rotary tables agree with transformers in float32", () => {
       const checkpoint = await openGolden(family);
       if (Object.keys(override).length > 0) delete checkpoint.config["rope_parameters"];
       Object.assign(checkpoint.config, override);
-      for (const [key, value] of Object.entries(override)) if (value === null) delete checkpoint.config[key];
+      for (const [key, value] of Object.entries(override))
+        if (value === null) Reflect.deleteProperty(checkpoint.config, key);
       const rotary = describeModel(checkpoint).description.rotary!;
       expect(rotary.dims).toBe(dims);
       const tables = rotaryTables(rotary, positions);
