@@ -17,22 +17,25 @@ export function selectExperts(
   correctionBias: Float32Array | null,
   out: Int32Array,
 ): void {
-  const scores = new Float32Array(numExperts);
-  const writeScores = selectionScores(routing, correctionBias);
+  const scoreRow = selectionScores(routing, correctionBias);
+  const ownScores = scoreRow === null ? null : new Float32Array(numExperts);
   const best = new TopK(k);
   const groups = groupLimitOf(routing);
   const bestGroups = groups ? new TopK(groups.topGroups) : null;
   for (let token = 0; token < numTokens; token++) {
-    writeScores(routerLogits, token * numExperts, scores);
+    const logitsFrom = token * numExperts;
+    if (scoreRow !== null && ownScores !== null) scoreRow(routerLogits, logitsFrom, ownScores);
+    const scores = ownScores ?? routerLogits;
+    const from = ownScores === null ? logitsFrom : 0;
     best.clear();
     if (groups === null || bestGroups === null) {
-      best.offer(scores, 0, numExperts);
+      best.offer(scores, from, 0, numExperts);
     } else {
-      selectGroups(groups, scores, bestGroups);
       const size = numExperts / groups.numGroups;
+      selectGroups(groups, size, scores, from, bestGroups);
       for (let i = 0; i < bestGroups.ids.length; i++) {
         const first = bestGroups.ids[i]! * size;
-        best.offer(scores, first, first + size);
+        best.offer(scores, from, first, first + size);
       }
     }
     best.sortIds();
@@ -45,20 +48,17 @@ export function groupLimitOf(routing: RoutingDescription): GroupLimit | null {
   return routing.kind === "sparse-mixer" ? null : routing.groups;
 }
 
-type WriteScores = (logits: Float32Array, from: number, scores: Float32Array) => void;
+/** Reads one row of logits, from `from` on, and writes its scores. */
+type ScoreRow = (logits: Float32Array, from: number, scores: Float32Array) => void;
 
 /**
- * What top-k runs over. A softmax or sigmoid alone keeps the order of the logits, so they are left out; with a
+ * What top-k runs over; null: the logits. A softmax or sigmoid alone keeps their order, so it is left out; with a
  * correction bias the float32 scores matter.
  */
-function selectionScores(routing: RoutingDescription, correctionBias: Float32Array | null): WriteScores {
+function selectionScores(routing: RoutingDescription, correctionBias: Float32Array | null): ScoreRow | null {
   const bias = routing.kind !== "sparse-mixer" && routing.useCorrectionBias ? correctionBias : null;
   const sigmoidGroups = routing.kind === "sigmoid" && routing.groups?.score === "sum-of-two";
-  if (bias === null && !sigmoidGroups) {
-    return (logits, from, scores) => {
-      for (let e = 0; e < scores.length; e++) scores[e] = logits[from + e]!;
-    };
-  }
+  if (bias === null && !sigmoidGroups) return null;
   const addBias = (scores: Float32Array) => {
     if (bias !== null) for (let e = 0; e < scores.length; e++) scores[e]! += bias[e]!;
   };
@@ -74,20 +74,21 @@ function selectionScores(routing: RoutingDescription, correctionBias: Float32Arr
   };
 }
 
-/** The groups that a token may choose from, into `best`, ascending. */
-function selectGroups(groups: GroupLimit, scores: Float32Array, best: TopK): void {
-  const size = scores.length / groups.numGroups;
+/** The groups of `size` experts that a token may choose from, into `best`, ascending. */
+function selectGroups(groups: GroupLimit, size: number, scores: Float32Array, from: number, best: TopK): void {
   best.clear();
   for (let group = 0; group < groups.numGroups; group++) {
+    const start = from + group * size;
     let first = -Infinity;
     let second = -Infinity;
-    for (let e = group * size; e < (group + 1) * size; e++) {
+    for (let e = start; e < start + size; e++) {
       const score = scores[e]!;
-      if (!(score <= first)) {
+      if (score <= second) continue;
+      if (score <= first) {
+        second = score;
+      } else {
         second = first;
         first = score;
-      } else if (!(score <= second)) {
-        second = score;
       }
     }
     best.offerOne(group, groups.score === "max" || size < 2 ? first : Math.fround(first + second));
@@ -110,11 +111,20 @@ class TopK {
     this.#count = 0;
   }
 
-  offer(scores: Float32Array, from: number, to: number): void {
-    for (let id = from; id < to; id++) {
-      const score = scores[id]!;
-      if (this.#count < this.k || !(score <= this.#values[this.k - 1]!)) this.offerOne(id, score);
+  /** Offers ids [first, end), whose scores begin at `from` for id 0. */
+  offer(scores: Float32Array, from: number, first: number, end: number): void {
+    let threshold = this.#threshold();
+    for (let id = first; id < end; id++) {
+      const score = scores[from + id]!;
+      if (score <= threshold) continue;
+      this.offerOne(id, score);
+      threshold = this.#threshold();
     }
+  }
+
+  /** No score up to this one gets in; nothing compares with NaN while there is room. */
+  #threshold(): number {
+    return this.#count < this.k ? NaN : this.#values[this.k - 1]!;
   }
 
   offerOne(id: number, score: number): void {
