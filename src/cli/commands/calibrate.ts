@@ -1,0 +1,128 @@
+import path from "node:path";
+import { Option, type Command } from "commander";
+import { calibrationPanel } from "../../engine/report/panels";
+import { readEvaluation } from "../../engine/run/stages/evaluate";
+import { describeComparison } from "../../engine/evaluation/verdict";
+import { runFiles } from "../../protocol/run";
+import type { CliIo } from "../io";
+import {
+  addDataOptions,
+  addMachineOptions,
+  defaultRunDirectory,
+  recipeFrom,
+  toInteger,
+  toNumber,
+  type SharedOptions,
+} from "../options";
+import { runInFolder } from "../runInFolder";
+
+interface CalibrateCommandOptions extends SharedOptions {
+  teacher: string;
+  data: string;
+  out: string;
+  evaluation?: string;
+  run?: string;
+  force?: boolean;
+  heldOut?: number;
+  learningRate?: number;
+  batch?: number;
+  epochs?: number;
+  temperature?: number;
+  schedule?: string;
+  warmup?: number;
+  clip?: number;
+  weightDecay?: number;
+  evaluateEvery?: number;
+  keepStep?: string;
+  patience?: number;
+  routerDtype?: string;
+}
+
+/** `reroute calibrate <student>`: Router KD against the teacher. Called again, it continues where it stopped. */
+export function addCalibrate(program: Command, io: CliIo): void {
+  const command = program
+    .command("calibrate")
+    .description("train a compressed checkpoint's routers against its teacher (Router KD)")
+    .argument("<student>", "compressed checkpoint folder")
+    .requiredOption("--teacher <dir>", "the checkpoint that the student was made from")
+    .requiredOption("--data <file>", "calibration text: .txt or .jsonl")
+    .requiredOption("--out <dir>", "folder for the calibrated checkpoint; must not exist or be empty")
+    .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
+    .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
+    .option("--force", "go on although the teacher is not the student's origin")
+    .option("--learning-rate <x>", "peak learning rate (default: 5e-5)", toNumber)
+    .option("--batch <n>", "sequences an update (default: 8)", toInteger(1))
+    .option("--epochs <n>", "passes over the sequences (default: 1)", toInteger(1))
+    .option("--temperature <x>", "softmax temperature of the loss (default: 1)", toNumber)
+    .addOption(new Option("--schedule <kind>", "learning-rate decay (default: linear)").choices(["linear", "cosine"]))
+    .option("--warmup <share>", "share of the updates over which the learning rate rises (default: 0.03)", toNumber)
+    .option("--clip <x>", "largest global gradient norm (default: 1)", toNumber)
+    .option("--weight-decay <x>", "AdamW weight decay (default: 0)", toNumber)
+    .option("--held-out <share>", "held-out sequences as a share of --sequences (default: 0.05)", toNumber)
+    .option("--evaluate-every <n>", "updates between two looks at the held-out KL (default: 10)", toInteger(1))
+    .addOption(
+      new Option("--keep-step <which>", "which update's routers are written (default: best)").choices(["best", "last"]),
+    )
+    .option("--patience <n>", "stop after this many looks without a new best; 0: never (default: 0)", toInteger(0))
+    .addOption(
+      new Option("--router-dtype <dtype>", "dtype of the written routers (default: checkpoint)").choices([
+        "checkpoint",
+        "float32",
+      ]),
+    );
+  addMachineOptions(addDataOptions(command, 3000)).action(async (student: string, options: CalibrateCommandOptions) => {
+    const resolve = (p: string): string => path.resolve(io.cwd, p);
+    const { heldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } = options;
+    const { evaluateEvery, keepStep, patience, routerDtype } = options;
+    const recipe = recipeFrom(options, {
+      teacher: resolve(options.teacher),
+      student: resolve(student),
+      calibration: resolve(options.data),
+      ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
+      output: resolve(options.out),
+      calibrate: {
+        heldOut,
+        learningRate,
+        batch,
+        epochs,
+        temperature,
+        schedule,
+        warmup,
+        clip,
+        weightDecay,
+        evaluateEvery,
+        keepStep,
+        patience,
+        routerDtype,
+      },
+    });
+    const runDirectory =
+      options.run === undefined ? defaultRunDirectory(io.cwd, "calibrate", recipe) : resolve(options.run);
+    await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false });
+    io.out(await describeResult(runDirectory, recipe.output, options.json ?? false));
+  });
+}
+
+async function describeResult(runDirectory: string, output: string, json: boolean): Promise<string> {
+  const panel = await calibrationPanel(runDirectory);
+  const comparison = (await readEvaluation(path.join(runDirectory, runFiles.evaluation)))?.comparison ?? null;
+  const heldOutBefore = panel?.heldOut.find(({ step }) => step === 0)?.kl ?? null;
+  const heldOutBest = panel?.heldOut.find(({ step }) => step === panel.bestStep)?.kl ?? null;
+  const result = {
+    output,
+    runDirectory,
+    updates: panel?.updates.length ?? 0,
+    finalLoss: panel?.updates.at(-1)?.loss ?? null,
+    bestStep: panel?.bestStep ?? null,
+    heldOutKlBefore: heldOutBefore,
+    heldOutKlBest: heldOutBest,
+    comparison,
+  };
+  if (json) return `${JSON.stringify(result, null, 2)}\n`;
+  const heldOut =
+    heldOutBefore === null || heldOutBest === null
+      ? ""
+      : `Held-out KL ${heldOutBefore.toFixed(5)} -> ${heldOutBest.toFixed(5)} nats a token (best at update ${result.bestStep})\n`;
+  const verdict = comparison ? `${describeComparison(comparison)}\n` : "";
+  return `${result.updates} updates\n${heldOut}${verdict}Written     ${output}\nRun folder  ${runDirectory}\n`;
+}

@@ -1,0 +1,159 @@
+import path from "node:path";
+import { Option, type Command } from "commander";
+import { aimerScores } from "../../engine/compression/pruning/aimer";
+import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
+import { parsePlan } from "../../engine/compression/plan/validatePlan";
+import { writeCompressedCheckpoint } from "../../engine/compression/writeCompressed";
+import { formatBytes, formatCount } from "../../engine/report/format";
+import { openModel } from "../../engine/run/modelCache";
+import { checkpointSize } from "../../engine/run/sizes";
+import { needsStatistics, readPlanText } from "../../engine/run/stages/compress";
+import { provenanceOf } from "../../engine/run/stages/provenance";
+import { newRun } from "../../engine/run/runFolder";
+import { RerouteError } from "../../protocol/errors";
+import type { CompressionPlan } from "../../protocol/plan";
+import { compressionMethods, type Recipe } from "../../protocol/recipe";
+import type { CliIo } from "../io";
+import {
+  addDataOptions,
+  addMachineOptions,
+  defaultRunDirectory,
+  recipeFrom,
+  toNumber,
+  type SharedOptions,
+} from "../options";
+import { progressPrinter } from "../progress";
+import { runInFolder } from "../runInFolder";
+
+interface CompressCommandOptions extends SharedOptions {
+  method?: string;
+  keep?: number;
+  out: string;
+  data?: string;
+  plan?: string;
+  run?: string;
+  protectSuperExperts?: string;
+  reapWeights?: string;
+}
+
+/** `reroute compress <checkpoint>`: drops experts and writes the smaller checkpoint. */
+export function addCompress(program: Command, io: CliIo): void {
+  const command = program
+    .command("compress")
+    .description("drop experts and write the smaller checkpoint")
+    .argument("<checkpoint>", "checkpoint folder")
+    .addOption(new Option("--method <id>", "how experts are chosen (default: reap)").choices([...compressionMethods]))
+    .option(
+      "--keep <share or count>",
+      "experts kept in each layer: a share up to 1, or a count (default: 0.625)",
+      toNumber,
+    )
+    .requiredOption("--out <dir>", "folder for the compressed checkpoint; must not exist or be empty")
+    .option("--data <file>", "calibration text, for methods that look at activations")
+    .option("--plan <file>", "apply this compression plan instead of making one")
+    .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
+    .addOption(
+      new Option("--protect-super-experts <where>", "never drop experts with extreme activations").choices([
+        "off",
+        "early-layers",
+        "all-layers",
+      ]),
+    )
+    .addOption(new Option("--reap-weights <kind>", "routing weights in REAP scores").choices(["model", "softmax"]));
+  addMachineOptions(addDataOptions(command, 3000)).action(
+    async (checkpoint: string, options: CompressCommandOptions) => {
+      const teacher = path.resolve(io.cwd, checkpoint);
+      const output = path.resolve(io.cwd, options.out);
+      const { method, keep, protectSuperExperts, reapWeights } = options;
+      const plan = options.plan === undefined ? undefined : path.resolve(io.cwd, options.plan);
+      const recipe = recipeFrom(options, {
+        teacher,
+        calibration: path.resolve(io.cwd, options.data ?? "no text needed"),
+        output,
+        compress: { method, keep, plan, protectSuperExperts, reapWeights },
+      });
+      const usesText = plan === undefined && needsStatistics(recipe.compress!);
+      if (usesText && options.data === undefined) {
+        throw new RerouteError(
+          "arguments/invalid",
+          `The method ${recipe.compress!.method} needs calibration text to see how experts are used; give --data FILE, or use --method aimer or random`,
+        );
+      }
+      let notes: readonly string[] = [];
+      if (usesText) {
+        const runDirectory =
+          options.run === undefined
+            ? defaultRunDirectory(io.cwd, "compress", recipe)
+            : path.resolve(io.cwd, options.run);
+        await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd });
+      } else notes = await compressWithoutText(io, teacher, output, recipe);
+      await printResult(io, { teacher, output, json: options.json ?? false, notes });
+    },
+  );
+}
+
+/** Methods that need no text, and plans, are done in one go: there is nothing to resume but copying. */
+async function compressWithoutText(
+  io: CliIo,
+  teacher: string,
+  output: string,
+  recipe: Recipe,
+): Promise<readonly string[]> {
+  const progress = progressPrinter(io);
+  try {
+    const model = await openModel(teacher);
+    const plan = await planWithoutText(io, model, recipe, progress.report);
+    for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
+    await writeCompressedCheckpoint({
+      ...model,
+      plan,
+      directory: output,
+      provenance: { ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: {} },
+      signal: io.signal,
+      report: progress.report,
+    });
+    return plan.notes ?? [];
+  } finally {
+    progress.end();
+  }
+}
+
+async function planWithoutText(
+  io: CliIo,
+  model: Awaited<ReturnType<typeof openModel>>,
+  recipe: Recipe,
+  report: ReturnType<typeof progressPrinter>["report"],
+): Promise<CompressionPlan> {
+  const options = recipe.compress!;
+  if (options.plan !== undefined) return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan));
+  const weightScores =
+    options.method === "aimer"
+      ? await aimerScores(model.checkpoint, model.description, { signal: io.signal, report })
+      : null;
+  return makePruningPlan({ ...model, options, seed: recipe.seed, statistics: null, weightScores });
+}
+
+async function printResult(
+  io: CliIo,
+  { teacher, output, json, notes }: { teacher: string; output: string; json: boolean; notes: readonly string[] },
+): Promise<void> {
+  const before = checkpointSize((await openModel(teacher)).checkpoint);
+  const after = checkpointSize((await openModel(output)).checkpoint);
+  if (json) {
+    const result = {
+      output,
+      parametersBefore: before.parameters,
+      parametersAfter: after.parameters,
+      bytesBefore: before.bytes,
+      bytesAfter: after.bytes,
+      notes,
+    };
+    io.out(`${JSON.stringify(result, null, 2)}\n`);
+  } else {
+    io.out(
+      `Parameters ${formatCount(before.parameters)} -> ${formatCount(after.parameters)}\n` +
+        `Size       ${formatBytes(before.bytes)} -> ${formatBytes(after.bytes)}\n` +
+        `Written    ${output}\n`,
+    );
+  }
+}

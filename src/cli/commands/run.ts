@@ -1,0 +1,134 @@
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import type { Command } from "commander";
+import { quote } from "../../engine/checkpoint/quote";
+import { readReportData, type ReportData } from "../../engine/report/reportData";
+import { formatBytes, formatCount, formatDuration } from "../../engine/report/format";
+import { preflight } from "../../engine/run/preflight";
+import { isRunFolder, readRun } from "../../engine/run/runFolder";
+import { RerouteError } from "../../protocol/errors";
+import { recipeSchema, type Recipe } from "../../protocol/recipe";
+import { runFiles, type Preflight } from "../../protocol/run";
+import type { CliIo } from "../io";
+import { runInFolder } from "../runInFolder";
+import { textTable } from "../table";
+
+interface RunOptions {
+  run?: string;
+  dryRun?: boolean;
+  force?: boolean;
+  json?: boolean;
+}
+
+/** A recipe is a page of JSON. */
+const maxRecipeBytes = 2 ** 20;
+
+/** `reroute run <recipe>`: everything a recipe says, from where its run folder stands. */
+export function addRun(program: Command, io: CliIo): void {
+  program
+    .command("run")
+    .description("work off a recipe: profile, compress, calibrate, evaluate, report; continues where it stopped")
+    .argument("<recipe>", "recipe file (*.reroute.json)")
+    .option("--run <dir>", "run folder (default: .reroute/runs/<recipe name> beside the recipe)")
+    .option("--dry-run", "print sizes, disk, memory, time and refusals, and do nothing")
+    .option("--force", "go on although the teacher is not the student's origin")
+    .option("--json", "print the result as JSON")
+    .action(async (file: string, options: RunOptions) => {
+      const recipeFile = path.resolve(io.cwd, file);
+      const recipe = await readRecipe(recipeFile);
+      const baseFolder = path.dirname(recipeFile);
+      const name = path.basename(recipeFile).replace(/(\.reroute)?\.json$/, "");
+      const runDirectory =
+        options.run === undefined ? path.join(baseFolder, ".reroute", "runs", name) : path.resolve(io.cwd, options.run);
+      const request = { runDirectory, recipe, baseFolder, force: options.force ?? false };
+      if (options.dryRun) await dryRun(io, request, options.json ?? false);
+      else {
+        await runInFolder(io, request);
+        const data = await readReportData(runDirectory);
+        io.out(options.json ? jsonResult(data) : describe(data));
+      }
+    });
+}
+
+/** @throws RerouteError recipe/invalid */
+export async function readRecipe(file: string): Promise<Recipe> {
+  const invalid = (problem: string): RerouteError =>
+    new RerouteError("recipe/invalid", `The recipe ${quote(file)} cannot be used: ${problem}`);
+  let value: unknown;
+  try {
+    const { size } = await stat(file);
+    if (size > maxRecipeBytes) throw invalid(`it has ${size} bytes, the limit is ${maxRecipeBytes}`);
+    value = JSON.parse(await readFile(file, "utf8"));
+  } catch (error) {
+    if (error instanceof RerouteError) throw error;
+    throw invalid(error instanceof Error ? error.message : String(error));
+  }
+  const parsed = recipeSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw invalid(`at ${issue.path.join(".") || "its top"}: ${issue.message}`);
+}
+
+async function dryRun(
+  io: CliIo,
+  request: { runDirectory: string; recipe: Recipe; baseFolder: string; force: boolean },
+  json: boolean,
+): Promise<void> {
+  const { runDirectory, recipe, baseFolder, force } = request;
+  const { machinery } = await import("../../engine/pipeline");
+  const { probeWith } = await import("../../engine/run/startRun");
+  const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : undefined;
+  const result = await preflight(recipe, baseFolder, {
+    runDirectory,
+    ...(run ? { run } : {}),
+    probe: probeWith(machinery, { recipe }, { signal: io.signal }),
+    force,
+    signal: io.signal,
+  });
+  io.out(json ? `${JSON.stringify(result, null, 2)}\n` : describePreflight(result));
+  const first = result.refusals[0];
+  if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
+}
+
+function describePreflight(p: Preflight): string {
+  const sizes = [
+    ["", "before", "after"],
+    ["Parameters", formatCount(p.parametersBefore), formatCount(p.parametersAfter)],
+    ["Size", formatBytes(p.bytesBefore), formatBytes(p.bytesAfter)],
+  ];
+  const machine = [
+    `Disk needed   ${formatBytes(p.diskNeededBytes)} of ${formatBytes(p.diskFreeBytes)} free`,
+    `Peak memory   ${formatBytes(p.peakMemoryBytes)} with a budget of ${formatBytes(p.memoryBudgetBytes)}`,
+    `Time          ${formatDuration(p.seconds)}`,
+  ];
+  const stages = p.stages.map(
+    ({ stage, seconds, peakMemoryBytes, assumption }) =>
+      `  ${stage.padEnd(10)} ${formatDuration(seconds).padStart(12)}  ${formatBytes(peakMemoryBytes).padStart(9)}  ${assumption}`,
+  );
+  const warnings = p.warnings.map((warning) => `warning: ${warning}`);
+  const refusals = p.refusals.map(({ code, message }) => `would be refused: ${code}: ${message}`);
+  return `${textTable(sizes)}\n${[...machine, ...stages, ...warnings, ...refusals].join("\n")}\n`;
+}
+
+function jsonResult({ run, evaluation, runDirectory, plan }: ReportData): string {
+  const { stages } = run;
+  const result = {
+    runDirectory,
+    report: path.join(runDirectory, runFiles.report),
+    stages,
+    evaluation,
+    notes: plan?.notes ?? [],
+  };
+  return `${JSON.stringify(result, null, 2)}\n`;
+}
+
+function describe({ table, verdict, run, runDirectory }: ReportData): string {
+  const rows = table
+    ? [
+        ["", ...table.columns],
+        ...table.rows.map(({ label, unit, cells }) => [unit === "" ? label : `${label} (${unit})`, ...cells]),
+      ]
+    : [];
+  const seconds = run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+  return `${textTable(rows)}\n${verdict}\n\nTime    ${formatDuration(seconds)}\nReport  ${path.join(runDirectory, runFiles.report)}\n`;
+}

@@ -1,0 +1,102 @@
+import { createHash } from "node:crypto";
+import path from "node:path";
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { RerouteError } from "../protocol/errors";
+import { executionProviders, recipeSchema, type Recipe } from "../protocol/recipe";
+
+/** Options that several commands share. */
+export interface SharedOptions {
+  sequences?: number;
+  sequenceLength?: number;
+  packing?: "packed" | "truncated";
+  seed?: number;
+  memory?: string;
+  threads?: number;
+  provider?: (typeof executionProviders)[number];
+  json?: boolean;
+}
+
+export function addMachineOptions(command: Command): Command {
+  return command
+    .option("--memory <size>", "memory budget such as 8GiB (default: a share of what is free)")
+    .option("--threads <n>", "threads of graph runs (default: all cores)", toInteger(1))
+    .addOption(new Option("--provider <name>", "execution provider").choices([...executionProviders]))
+    .option("--json", "print the result as JSON");
+}
+
+export function addDataOptions(command: Command, defaultSequences: number): Command {
+  return command
+    .option("--sequences <n>", `sequences used, in file order (default: ${defaultSequences})`, toInteger(1))
+    .option("--sequence-length <n>", "tokens a sequence (default: 512)", toInteger(2))
+    .addOption(
+      new Option("--packing <kind>", "packed: documents joined and cut; truncated: one document a sequence").choices([
+        "packed",
+        "truncated",
+      ]),
+    )
+    .option("--seed <n>", "seed of every random choice (default: 42)", toInteger(0));
+}
+
+/** Parser of a whole number of at least `least`. */
+export function toInteger(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text.trim()) && Number.isSafeInteger(value) && value >= least) return value;
+    throw new InvalidArgumentError(`Give a whole number of at least ${least}.`);
+  };
+}
+
+/** Parser of a finite number. */
+export function toNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("Give a number.");
+}
+
+/** The recipe that a command's options amount to. Options not given take the recipe's defaults. */
+export function recipeFrom(
+  options: SharedOptions,
+  parts: {
+    teacher: string;
+    student?: string;
+    calibration: string;
+    evaluation?: string;
+    output: string;
+    compress?: object;
+    calibrate?: object;
+    evaluationSequences?: number;
+  },
+): Recipe {
+  const { teacher, student, calibration, evaluation, output, compress, calibrate, evaluationSequences } = parts;
+  const { sequences, sequenceLength, packing, seed, memory, threads, provider } = options;
+  const recipe = withoutUndefined({
+    schemaVersion: 1,
+    teacher,
+    student,
+    data: withoutUndefined({ calibration, evaluation, sequences, evaluationSequences, sequenceLength, packing }),
+    compress: compress && withoutUndefined(compress),
+    calibrate: calibrate && withoutUndefined(calibrate),
+    output,
+    seed,
+    memory,
+    threads,
+    provider,
+  });
+  const parsed = recipeSchema.safeParse(recipe);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw new RerouteError(
+    "arguments/invalid",
+    `The option for ${issue.path.join(".")} cannot be used: ${issue.message}`,
+  );
+}
+
+/** `.reroute/runs/<command>-<hash>` below the working folder: the same command finds its run again and continues it. */
+export function defaultRunDirectory(cwd: string, command: string, recipe: Recipe): string {
+  const hash = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 8);
+  return path.join(cwd, ".reroute", "runs", `${command}-${hash}`);
+}
+
+function withoutUndefined(object: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,60 @@
+import { Command, CommanderError } from "commander";
+import { errorCodeOf, isCancelled, RerouteError, type ErrorCode } from "../protocol/errors";
+import { engineVersion } from "../engine/version";
+import { addCalibrate } from "./commands/calibrate";
+import { addCompress } from "./commands/compress";
+import { addEvaluate } from "./commands/evaluate";
+import { addForward } from "./commands/forward";
+import { addInspect } from "./commands/inspect";
+import { addProfile } from "./commands/profile";
+import { addRun } from "./commands/run";
+import type { CliIo } from "./io";
+
+const exitCodes = { done: 0, bug: 1, input: 2, cancelled: 130 } as const;
+
+/** Codes that say something about Reroute or onnxruntime, not about what the user gave. */
+const defects = new Set<ErrorCode>(["internal", "engine/closed", "runtime/failed"]);
+
+/** Runs one command line (without "node" and the script) and gives its exit code: 0 done, 2 the user's input, 130 cancelled, 1 a bug. */
+export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  try {
+    await createProgram(io).parseAsync([...argv], { from: "user" });
+    return exitCodes.done;
+  } catch (error) {
+    return report(error, io);
+  }
+}
+
+function createProgram(io: CliIo): Command {
+  const program = new Command("reroute")
+    .description("Inspect, compress and calibrate Mixture-of-Experts checkpoints")
+    .version(engineVersion);
+  for (const add of [addInspect, addProfile, addCompress, addCalibrate, addEvaluate, addRun, addForward])
+    add(program, io);
+  for (const command of [program, ...program.commands]) {
+    command
+      .exitOverride()
+      .configureOutput({ writeOut: io.out, writeErr: () => undefined })
+      .showSuggestionAfterError();
+  }
+  return program;
+}
+
+function report(error: unknown, io: CliIo): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return exitCodes.done;
+    const isHelp = error.code === "commander.help";
+    const message = isHelp ? 'name a command; "reroute --help" lists them' : error.message.replace(/^error: /, "");
+    io.err(`error arguments/invalid: ${message}\n`);
+    return exitCodes.input;
+  }
+  const code = errorCodeOf(error);
+  if (isCancelled(error)) {
+    io.err("cancelled\n");
+    return exitCodes.cancelled;
+  }
+  io.err(`error ${code}: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (!(error instanceof RerouteError) && error instanceof Error && error.stack !== undefined)
+    io.err(`${error.stack}\n`);
+  return defects.has(code) ? exitCodes.bug : exitCodes.input;
+}

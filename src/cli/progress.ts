@@ -1,0 +1,62 @@
+import { formatCount, formatDuration } from "../engine/report/format";
+import type { Progress, ReportProgress } from "../protocol/progress";
+import type { CliIo } from "./io";
+
+/** Seconds between two lines where progress cannot redraw. */
+const plainInterval = 10;
+const barWidth = 24;
+
+/** Progress on stderr: a bar with rate and remaining time on a terminal, a line now and then elsewhere. */
+export function progressPrinter(
+  io: CliIo,
+  now: () => number = () => performance.now() / 1000,
+): { report: ReportProgress; note: (text: string) => void; end: () => void } {
+  let isOpen = false;
+  let last = { key: "", at: -Infinity };
+  const close = (): void => {
+    if (isOpen) io.err("\n");
+    isOpen = false;
+  };
+  return {
+    report: (progress) => {
+      const key = `${progress.stage} ${progress.message}`;
+      const isNew = key !== last.key;
+      const isEnd = progress.done >= progress.total;
+      if (io.isTerminal) {
+        if (isNew) close();
+        io.err(`\r${bar(progress).slice(0, io.columns - 1)}\u001b[K`);
+        isOpen = true;
+      } else if (isNew || isEnd || now() - last.at >= plainInterval) {
+        io.err(`${plain(progress)}\n`);
+      } else return;
+      last = { key, at: now() };
+    },
+    note: (text) => {
+      close();
+      io.err(`${text}\n`);
+    },
+    end: close,
+  };
+}
+
+function bar(progress: Progress): string {
+  const share = progress.total > 0 ? Math.min(1, progress.done / progress.total) : 0;
+  const filled = Math.round(share * barWidth);
+  return `${progress.message.padEnd(28)} [${"#".repeat(filled)}${"-".repeat(barWidth - filled)}] ${percent(share)}${speed(progress)}`;
+}
+
+function plain(progress: Progress): string {
+  const share = progress.total > 0 ? Math.min(1, progress.done / progress.total) : 0;
+  return `${progress.stage}: ${progress.message}, ${percent(share)}${speed(progress)}`;
+}
+
+function percent(share: number): string {
+  return `${String(Math.floor(share * 100)).padStart(3)} %`;
+}
+
+function speed({ rate, remainingSeconds, unit }: Progress): string {
+  if (rate === undefined) return "";
+  const left =
+    remainingSeconds === undefined || remainingSeconds < 0.5 ? "" : `, ${formatDuration(remainingSeconds)} left`;
+  return `, ${rate < 10 ? rate.toFixed(1) : formatCount(rate)} ${unit}/s${left}`;
+}
