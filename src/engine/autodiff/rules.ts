@@ -199,7 +199,7 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   Split: ({ builder, node, gradients }) => {
     const { axis } = node.attributes;
     const parts = node.outputs.map((output, i) => gradients[i] ?? zerosLike(builder, output));
-    return [builder.concat(parts, axis, node.inputs[0]!.shape[axis]!), null];
+    return [builder.concat(parts, axis, node.inputs[0]!.shape[axis]), null];
   },
 
   // y = x[start : end : step]: dx = dy with zeros around it (and between its elements for a step above 1)

@@ -65,7 +65,7 @@ export function feedForwardBackwardGraph(
 ): Graph {
   const block = new Block(context);
   const { outputs, feedForwardInput, routerLogits } = feedForwardBlock(block, layer);
-  return block.buildGradients([block.cotangent("dHidden", outputs["hidden"]!)], {
+  return block.buildGradients([block.cotangent("dHidden", outputs["hidden"])], {
     ...(needsInputGradient ? { dFeedForwardInput: feedForwardInput } : {}),
     ...(routerLogits === null ? {} : { dRouterLogits: routerLogits }),
   });

@@ -72,7 +72,7 @@ export interface OpAttributes {
   BitwiseAnd: NoAttributes;
 }
 
-type NoAttributes = Record<never, never>;
+type NoAttributes = Readonly<Record<string, never>>;
 export type OpName = keyof OpAttributes;
 
 export interface Node<O extends OpName = OpName> {

@@ -38,7 +38,13 @@ export const liveWork: HeavyWork = {
       leaveMarker: true,
       signal,
       onProgress: ({ bytes, totalBytes }) =>
-        report({ stage: "calibrate", message: "Writing the checkpoint", done: bytes, total: totalBytes, unit: "bytes" }),
+        report({
+          stage: "calibrate",
+          message: "Writing the checkpoint",
+          done: bytes,
+          total: totalBytes,
+          unit: "bytes",
+        }),
     });
     return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter };
   },

@@ -53,8 +53,6 @@ export class BlockSession {
     );
     const session = {
       ...(folder === null ? {} : { model_external_initializers_file_folder_path: folder }),
-      // Matrix products with N = 1 columns and the like must not depend on which thread comes first.
-      intra_op: { allow_spinning: "1" },
     };
     const options: Ort.InferenceSession.SessionOptions = {
       executionProviders: [runtime.provider === "directml" ? "dml" : runtime.provider],
@@ -69,7 +67,9 @@ export class BlockSession {
       logSeverityLevel: 3,
       extra: {
         session,
-        ...(keepFloat32Weights ? {} : { optimization: { disable_specified_optimizers: "ConstantFolding" } }),
+        optimization: {
+          disable_specified_optimizers: keepFloat32Weights ? wrongOptimizers : `ConstantFolding;${wrongOptimizers}`,
+        },
       },
     };
     try {
@@ -107,6 +107,12 @@ export class BlockSession {
     await this.#session.release();
   }
 }
+
+/**
+ * onnxruntime 1.30's transpose optimizer moves a Transpose through an Expand of lower rank and then gathers from a shape
+ * that is too short ("indices element out of data bounds").
+ */
+const wrongOptimizers = "TransposeOptimizer";
 
 /** Version and providers of the installed onnxruntime, or why it cannot be used. */
 export async function probeRuntime(): Promise<{ version: string | null; providers: string[]; reason: string | null }> {

@@ -1,0 +1,207 @@
+import path from "node:path";
+import { RerouteError } from "../../protocol/errors";
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import type { CalibrateOptions } from "../../protocol/recipe";
+import { runFiles } from "../../protocol/run";
+import type { TokenSequences } from "../data/sequences";
+import { nextTokens, pickSequences, tokenBatch } from "../execution/batches";
+import type { HeadSource } from "../execution/headGraphs";
+import type { HiddenStates } from "../execution/hiddenStates";
+import { ModelExecutor, Tape } from "../execution/modelExecutor";
+import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
+import type { RuntimeOptions } from "../runtime/session";
+import { shuffledOrder } from "../tensor/random";
+import { clipGlobalNorm, updateAdamW } from "./adamW";
+import { evaluateHeldOut } from "./heldOut";
+import { hashState } from "./inputHash";
+import { learningRateAt } from "./schedule";
+import { TeacherTargets } from "./teacherTargets";
+import { copyParameters, initialState, loadState, saveState, type TrainState } from "./trainState";
+
+export interface CalibrationOptions {
+  student: HeadSource & { fingerprint: string };
+  teacher: HeadSource & { fingerprint: string };
+  training: TokenSequences;
+  heldOut: TokenSequences | null;
+  options: CalibrateOptions;
+  seed: number;
+  runtime: RuntimeOptions;
+  /** Keeps the training state and the teacher's targets. */
+  stateDirectory: string;
+  onMetrics: (line: MetricsLine) => void;
+  signal?: AbortSignal;
+  report?: ReportProgress;
+}
+
+export interface TrainedParameters {
+  /** Trained weights by key (tensor name), f32. */
+  parameters: Map<string, Float32Array>;
+  /** Update whose weights these are; 0: the student's own. */
+  keptStep: number;
+  totalUpdates: number;
+  heldOutBefore: number | null;
+  heldOutAfter: number | null;
+}
+
+/**
+ * Router Knowledge Distillation (arXiv 2603.02217, eq. 3): everything frozen but the student's routers, which learn to
+ * bring its next-token distribution to the teacher's,
+ *   loss = tau^2 / N * sum over target positions of KL(softmax(z_T / tau) || softmax(z_S / tau)),
+ * over the whole vocabulary. Routers train as f32 master copies. The state is on disk after every update, so a killed
+ * calibration continues to the same bytes.
+ *
+ * @throws RerouteError `training/not-finite`, `cancelled`, and what reading and running raise
+ */
+export async function calibrate(calibration: CalibrationOptions): Promise<TrainedParameters> {
+  const { student, teacher, training, heldOut, options, seed, runtime, stateDirectory, signal, report, onMetrics } =
+    calibration;
+  const common = {
+    teacher,
+    runtime,
+    directory: stateDirectory,
+    signal,
+    stage: "calibrate",
+    ...(report ? { report } : {}),
+  };
+  const targets = await TeacherTargets.prepare({ ...common, sequences: training });
+  const heldOutTargets = heldOut === null ? null : await TeacherTargets.prepare({ ...common, sequences: heldOut });
+
+  const { sequenceLength } = training;
+  const scratchDirectory = stateDirectory;
+  const executor = await ModelExecutor.open({
+    ...student,
+    sequenceLength,
+    runtime,
+    scratchDirectory,
+    direction: "backward",
+  });
+  try {
+    const sharedHead = await headsAreEqual(student, teacher);
+    const head = new VocabularyHead(student, executor.sessions, executor.plan.headPositions, {
+      source: teacher,
+      sharedHead,
+    });
+    const stateFile = path.join(stateDirectory, runFiles.trainState);
+    const inputHash = hashState(calibration);
+    const state = (await loadState(stateFile, inputHash)) ?? initialState(inputHash, executor.parameters);
+    useParameters(executor, state.parameters);
+
+    const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
+    const totalUpdates = updatesPerEpoch * options.epochs;
+    const lookAtHeldOut = async () => {
+      if (heldOut === null || heldOutTargets === null) return;
+      const hidden = await heldOutTargets.read(range(0, heldOut.numSequences));
+      const { kl, nll } = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
+      const best = recordHeldOut(state, kl);
+      onMetrics({ kind: "held-out", step: state.step, kl, nll, best });
+    };
+
+    if (state.step === 0 && state.initialKl === null && heldOut !== null) {
+      await lookAtHeldOut();
+      await saveState(stateFile, state);
+    }
+    while (state.step < totalUpdates && !state.finished) {
+      const update = state.step;
+      const order = shuffledOrder(training.numSequences, seed, Math.floor(update / updatesPerEpoch));
+      const first = (update % updatesPerEpoch) * options.batch;
+      const numbers = order.subarray(first, first + options.batch);
+      const started = performance.now();
+      const batch = pickSequences(training, numbers);
+      const { loss, gradients } = await lossAndGradients(
+        executor,
+        head,
+        batch,
+        await targets.read(numbers),
+        options,
+        signal,
+      );
+      const gradientNorm = clipGlobalNorm(gradients, options.clip);
+      checkFinite(loss, gradients, update + 1);
+      const learningRate = learningRateAt(update, totalUpdates, options);
+      updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay);
+      state.step = update + 1;
+      const seconds = (performance.now() - started) / 1e3;
+      const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
+      onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
+      if (state.step % options.evaluateEvery === 0 || state.step === totalUpdates) await lookAtHeldOut();
+      state.finished = options.patience > 0 && state.looksWithoutGain >= options.patience;
+      await saveState(stateFile, state);
+      report?.({
+        stage: "calibrate",
+        message: "Training routers",
+        done: state.step,
+        total: totalUpdates,
+        unit: "updates",
+      });
+    }
+    const useBest = options.keepStep === "best" && state.best !== null;
+    return {
+      parameters: copyParameters(useBest ? state.best!.parameters : state.parameters),
+      keptStep: useBest ? state.best!.step : state.step,
+      totalUpdates,
+      heldOutBefore: state.initialKl,
+      heldOutAfter: useBest ? state.best!.kl : null,
+    };
+  } finally {
+    await executor.close();
+  }
+}
+
+/** Loss of one batch (nats a target position, temperature factor included) and its gradient in every trainable weight. */
+async function lossAndGradients(
+  executor: ModelExecutor,
+  head: VocabularyHead,
+  batch: TokenSequences,
+  teacherHidden: HiddenStates,
+  { temperature, loss: kind }: CalibrateOptions,
+  signal: AbortSignal | undefined,
+) {
+  const tape = new Tape();
+  try {
+    const hidden = await executor.forward(tokenBatch(batch), { tape, signal });
+    const { labels, isTarget } = nextTokens(batch);
+    const targets = isTarget.reduce((sum, one) => sum + one, 0);
+    const rowWeights = Float32Array.from(isTarget, (one) => (one * temperature ** 2) / targets);
+    const rowLosses = await head.lossAndGradient(
+      hidden,
+      { teacherHidden, labels },
+      rowWeights,
+      { loss: kind === "lm" ? "lm" : "kd", temperature },
+      signal,
+    );
+    const loss = rowLosses.reduce((sum, value, row) => sum + (rowWeights[row] === 0 ? 0 : value * rowWeights[row]!), 0);
+    const gradients = await executor.backward(tape, hidden, { signal });
+    hidden.close();
+    return { loss, gradients };
+  } finally {
+    tape.close();
+  }
+}
+
+function recordHeldOut(state: TrainState, kl: number): boolean {
+  state.initialKl ??= kl;
+  const isBest = Number.isFinite(kl) && (state.best === null || kl < state.best.kl);
+  if (isBest) state.best = { step: state.step, kl, parameters: copyParameters(state.parameters) };
+  state.looksWithoutGain = isBest ? 0 : state.looksWithoutGain + 1;
+  return isBest;
+}
+
+/** The executor reads the very arrays that the optimiser writes. */
+function useParameters(executor: ModelExecutor, parameters: ReadonlyMap<string, Float32Array>): void {
+  for (const [key, values] of parameters) executor.parameters.set(key, values);
+}
+
+function checkFinite(loss: number, gradients: ReadonlyMap<string, Float32Array>, update: number): void {
+  const bad = [...gradients].find(([, gradient]) => !gradient.every(Number.isFinite))?.[0];
+  if (Number.isFinite(loss) && bad === undefined) return;
+  const where = bad === undefined ? "" : `, first seen in the gradient of ${bad}`;
+  throw new RerouteError(
+    "training/not-finite",
+    `Update ${update} gave a loss of ${loss}${where}; the state before it is kept. Lower the learning rate, or check the weights for NaN and infinity`,
+  );
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}

@@ -1,0 +1,159 @@
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, open, rm } from "node:fs/promises";
+import path from "node:path";
+import type { ReportProgress } from "../../protocol/progress";
+import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { sliceSequences, type TokenSequences } from "../data/sequences";
+import { tokenBatch } from "../execution/batches";
+import type { HeadSource } from "../execution/headGraphs";
+import { MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
+import { ModelExecutor } from "../execution/modelExecutor";
+import { VocabularyHead } from "../execution/vocabularyHead";
+import type { RuntimeOptions } from "../runtime/session";
+
+export interface TeacherTargetsOptions {
+  teacher: HeadSource & { fingerprint: string };
+  sequences: TokenSequences;
+  runtime: RuntimeOptions;
+  /** Folder that keeps the targets, so that the teacher runs once, not once an epoch. */
+  directory: string;
+  signal?: AbortSignal | undefined;
+  report?: ReportProgress;
+  stage: string;
+}
+
+/**
+ * The teacher's final normalised hidden states, f32 [tokens, hidden]: with the frozen head they give its exact
+ * distribution over the vocabulary at 1/100 of the space of logits. Kept in a file, computed group by group of
+ * sequences; a killed pass continues with the next group.
+ */
+export class TeacherTargets {
+  private constructor(
+    readonly file: string,
+    readonly width: number,
+    readonly sequenceLength: number,
+  ) {}
+
+  static async prepare(options: TeacherTargetsOptions): Promise<TeacherTargets> {
+    const { teacher, sequences, directory } = options;
+    const width = teacher.description.hiddenSize;
+    const key = targetsKey(teacher.fingerprint, sequences);
+    await mkdir(directory, { recursive: true });
+    const file = path.join(directory, `teacher-targets-${key}.f32`);
+    const progressFile = `${file}.json`;
+    const targets = new TeacherTargets(file, width, sequences.sequenceLength);
+    let done = existsSync(file) ? readDone(progressFile) : 0;
+    if (done < sequences.numSequences) {
+      await computeTargets(options, targets, done, async (finished) => {
+        done = finished;
+        await writeFileAtomically(progressFile, JSON.stringify({ sequences: done }));
+      });
+    }
+    return targets;
+  }
+
+  /** Hidden states of the given sequences, in that order. */
+  async read(numbers: ArrayLike<number>): Promise<HiddenStates> {
+    const { sequenceLength, width } = this;
+    const result = new MemoryHiddenStates(numbers.length * sequenceLength, width);
+    const handle = await open(this.file, "r");
+    try {
+      const rows = new Float32Array(sequenceLength * width);
+      for (let i = 0; i < numbers.length; i++) {
+        await transferAll(handle, "read", rows, numbers[i]! * rows.byteLength);
+        result.write(i * sequenceLength, rows);
+      }
+    } finally {
+      await handle.close();
+    }
+    return result;
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.file, { force: true });
+    await rm(`${this.file}.json`, { force: true });
+  }
+}
+
+async function computeTargets(
+  { teacher, sequences, runtime, directory, signal, report, stage }: TeacherTargetsOptions,
+  targets: TeacherTargets,
+  from: number,
+  finished: (sequences: number) => Promise<void>,
+): Promise<void> {
+  const { sequenceLength, numSequences } = sequences;
+  const executor = await ModelExecutor.open({
+    ...teacher,
+    sequenceLength,
+    runtime,
+    scratchDirectory: directory,
+    direction: "forward",
+  });
+  const head = new VocabularyHead(teacher, executor.sessions, executor.plan.headPositions);
+  const handle = await open(targets.file, from === 0 ? "w" : "r+");
+  try {
+    const perGroup = groupSize(executor, sequenceLength, targets.width);
+    let tokens = from * sequenceLength;
+    const onChunk = (count: number) => {
+      tokens += count / teacher.description.layers.length;
+      const total = numSequences * sequenceLength;
+      report?.({ stage, message: "Running the teacher", done: Math.round(tokens), total, unit: "tokens" });
+    };
+    for (let first = from; first < numSequences; first += perGroup) {
+      const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
+      const hidden = await executor.forward(tokenBatch(group), { signal, onChunk });
+      const normalised = await head.normalise(hidden, signal);
+      hidden.close();
+      const rows = normalised.read(0, normalised.numTokens);
+      await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
+      await handle.sync();
+      await finished(first + group.numSequences);
+    }
+  } finally {
+    await handle.close();
+    await executor.close();
+  }
+}
+
+/** Sequences a pass: as many as keep hidden states within their share of the budget, in whole chunks. */
+function groupSize({ plan }: ModelExecutor, sequenceLength: number, width: number): number {
+  const fitting = Math.floor(plan.hiddenStateBytes / 2 / (sequenceLength * width * 4));
+  return Math.max(1, Math.floor(fitting / plan.chunkSequences)) * plan.chunkSequences;
+}
+
+function targetsKey(fingerprint: string, { ids, lengths }: TokenSequences): string {
+  const hash = createHash("sha256").update(fingerprint);
+  hash.update(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
+  hash.update(new Uint8Array(lengths.buffer, lengths.byteOffset, lengths.byteLength));
+  return hash.digest("hex").slice(0, 16);
+}
+
+function readDone(progressFile: string): number {
+  try {
+    const { sequences } = JSON.parse(readFileSync(progressFile, "utf8")) as { sequences: unknown };
+    return Number.isInteger(sequences) ? (sequences as number) : 0;
+  } catch {
+    return 0;
+  }
+}
+
+type Handle = Awaited<ReturnType<typeof open>>;
+
+async function transferAll(
+  handle: Handle,
+  direction: "read" | "write",
+  rows: Float32Array,
+  position: number,
+): Promise<void> {
+  const bytes = new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
+  for (let done = 0; done < bytes.length;) {
+    const length = Math.min(bytes.length - done, 2 ** 30);
+    const moved =
+      direction === "read"
+        ? (await handle.read(bytes, done, length, position + done)).bytesRead
+        : (await handle.write(bytes, done, length, position + done)).bytesWritten;
+    if (moved === 0) throw new Error(`the teacher targets end at byte ${position + done}`);
+    done += moved;
+  }
+}

@@ -1,0 +1,110 @@
+import { access } from "node:fs/promises";
+import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../checkpoint/safetensorsFile";
+import { RerouteError } from "../../protocol/errors";
+import { initAdamW, type AdamWState } from "./adamW";
+
+/** Everything that continues a calibration to the same bytes; on disk after every update. */
+export interface TrainState {
+  /** Hash of what decides the result: checkpoints, data, options. A state of other inputs is not continued. */
+  inputHash: string;
+  /** Updates done; batches follow from it, the seed and the number of sequences. */
+  step: number;
+  parameters: Map<string, Float32Array>;
+  optimiser: AdamWState;
+  /** Parameters with the lowest held-out KL so far; null before the first look, or where nothing is held out. */
+  best: { step: number; kl: number; parameters: Map<string, Float32Array> } | null;
+  /** Held-out KL before the first update. */
+  initialKl: number | null;
+  /** Looks at the held-out set since the last new best. */
+  looksWithoutGain: number;
+  finished: boolean;
+}
+
+export function initialState(inputHash: string, parameters: ReadonlyMap<string, Float32Array>): TrainState {
+  return {
+    inputHash,
+    step: 0,
+    parameters: copyParameters(parameters),
+    optimiser: initAdamW(parameters),
+    best: null,
+    initialKl: null,
+    looksWithoutGain: 0,
+    finished: false,
+  };
+}
+
+export function copyParameters(parameters: ReadonlyMap<string, Float32Array>): Map<string, Float32Array> {
+  return new Map([...parameters].map(([key, values]) => [key, values.slice()]));
+}
+
+export async function saveState(file: string, state: TrainState): Promise<void> {
+  const tensors = new Map<string, MemoryTensor>();
+  const add = (prefix: string, parameters: ReadonlyMap<string, Float32Array>) => {
+    for (const [key, data] of parameters) tensors.set(`${prefix}/${key}`, { dtype: "F32", shape: [data.length], data });
+  };
+  add("parameter", state.parameters);
+  add("m", state.optimiser.m);
+  add("v", state.optimiser.v);
+  if (state.best !== null) add("best", state.best.parameters);
+  const { inputHash, step, initialKl, looksWithoutGain, finished, best } = state;
+  const summary = {
+    version: 1,
+    inputHash,
+    step,
+    initialKl,
+    looksWithoutGain,
+    finished,
+    best: best && { step: best.step, kl: best.kl },
+  };
+  await writeSafetensorsFile(file, tensors, { reroute: JSON.stringify(summary) });
+}
+
+/**
+ * The state in a file; null where there is none, or where it belongs to other inputs.
+ * @throws RerouteError `run/invalid` where the file cannot be a state
+ */
+export async function loadState(file: string, inputHash: string): Promise<TrainState | null> {
+  try {
+    await access(file);
+  } catch {
+    return null;
+  }
+  const { metadata, tensors } = await readSafetensorsFile(file);
+  const summary = parseSummary(file, metadata["reroute"]);
+  if (summary.inputHash !== inputHash) return null;
+  const take = (prefix: string) =>
+    new Map(
+      [...tensors].flatMap(([name, { data }]) =>
+        name.startsWith(`${prefix}/`) ? [[name.slice(prefix.length + 1), toFloats(data)] as const] : [],
+      ),
+    );
+  const { step, initialKl, looksWithoutGain, finished, best } = summary;
+  return {
+    inputHash,
+    step,
+    parameters: take("parameter"),
+    optimiser: { m: take("m"), v: take("v"), step },
+    best: best && { ...best, parameters: take("best") },
+    initialKl,
+    looksWithoutGain,
+    finished,
+  };
+}
+
+type Summary = Pick<TrainState, "inputHash" | "step" | "initialKl" | "looksWithoutGain" | "finished"> & {
+  best: { step: number; kl: number } | null;
+};
+
+function parseSummary(file: string, text: string | undefined): Summary {
+  try {
+    const summary = JSON.parse(text ?? "") as Summary & { version: number };
+    if (summary.version === 1 && Number.isInteger(summary.step)) return summary;
+  } catch {
+    // Falls through to the error below.
+  }
+  throw new RerouteError("run/invalid", `${file} is not a training state; remove it to start the calibration again`);
+}
+
+function toFloats(data: Uint8Array): Float32Array {
+  return new Float32Array(data.slice().buffer);
+}
