@@ -1,28 +1,119 @@
+import path from "node:path";
+import type { RunOutcome } from "../protocol/engine";
 import { RerouteError } from "../protocol/errors";
-import type { EngineServices } from "./services";
+import type { EmitEvent } from "../protocol/rpc";
+import { runFiles, type RunFile } from "../protocol/run";
+import type { TensorEntry } from "./checkpoint/checkpoint";
+import { openCheckpoint } from "./checkpoint/open";
+import { quote } from "./checkpoint/quote";
+import { openShard } from "./checkpoint/shardFile";
+import { tensorStatistics } from "./checkpoint/tensorStatistics";
+import type { RunHooks, RunMachinery } from "./run/startRun";
+import type { EngineServices, RequestContext } from "./services";
 
 /**
- * The real services. Every module is loaded by the first request that needs it: the process starts at once, and
- * inspection never touches onnxruntime.
+ * The real services. What needs onnxruntime is imported by the first request that needs it: the process starts at
+ * once, and inspection works where onnxruntime cannot load.
  */
 export function liveServices(): EngineServices {
-  const missing = (name: string) => async (): Promise<never> => {
-    throw new RerouteError("internal", `${name} is not part of this build yet`);
-  };
   return {
-    "runtime/probe": missing("runtime/probe"),
-    "checkpoint/inspect": missing("checkpoint/inspect"),
-    "checkpoint/tensors": missing("checkpoint/tensors"),
-    "checkpoint/tensorStatistics": missing("checkpoint/tensorStatistics"),
-    "recipe/preflight": missing("recipe/preflight"),
-    "run/start": missing("run/start"),
-    "run/resume": missing("run/resume"),
-    "run/list": missing("run/list"),
-    "run/read": missing("run/read"),
-    "panel/routing": missing("panel/routing"),
-    "panel/divergence": missing("panel/divergence"),
-    "panel/similarity": missing("panel/similarity"),
-    "panel/calibration": missing("panel/calibration"),
-    "panel/tradeOff": missing("panel/tradeOff"),
+    "runtime/probe": async () => {
+      const { probeRuntime } = await import("./runtime/session");
+      const found = await probeRuntime();
+      return { available: found.reason === null, ...found };
+    },
+
+    "checkpoint/inspect": async ({ path: folder }) => {
+      const { summariseCheckpoint } = await import("./model/inspect");
+      return summariseCheckpoint(await openCheckpoint(folder));
+    },
+    "checkpoint/tensors": async ({ path: file }) => ({
+      tensors: (await tensorsOf(file)).map(({ name, dtype, shape, byteLength, shard }) => ({
+        name,
+        dtype,
+        shape,
+        bytes: byteLength,
+        shard: shard.name,
+      })),
+    }),
+    "checkpoint/tensorStatistics": async ({ path: file, tensor }, { signal }) => {
+      const entry = (await tensorsOf(file)).find(({ name }) => name === tensor);
+      if (entry) return tensorStatistics(entry, signal);
+      throw new RerouteError("checkpoint/missing-tensor", `${quote(file)} holds no tensor ${quote(tensor)}`);
+    },
+
+    "recipe/preflight": async ({ recipe, baseFolder, runsFolder }, { signal }) => {
+      const { preflight } = await import("./run/preflight");
+      const { probeWith } = await import("./run/startRun");
+      const probe = probeWith(await machinery(), { recipe }, { signal });
+      return preflight(recipe, baseFolder, { runDirectory: path.join(runsFolder, "next"), signal, probe });
+    },
+
+    "run/start": async (request, context) => {
+      const { startRun } = await import("./run/startRun");
+      return outcome(
+        request.runDirectory,
+        await startRun(await machinery(), request, hooks(request.runDirectory, context)),
+      );
+    },
+    "run/resume": async ({ runDirectory }, context) => {
+      const { resumeRun } = await import("./run/startRun");
+      return outcome(runDirectory, await resumeRun(await machinery(), runDirectory, hooks(runDirectory, context)));
+    },
+    "run/list": async ({ runsFolder }) => ({ runs: await (await import("./report/panels")).listRuns(runsFolder) }),
+    "run/read": async ({ runDirectory }) => {
+      const { readReportData } = await import("./report/reportData");
+      const { run, evaluation } = await readReportData(runDirectory);
+      return { run, evaluation };
+    },
+
+    "panel/routing": async ({ runDirectory }) => (await import("./report/panels")).routingPanel(runDirectory),
+    "panel/divergence": async ({ runDirectory }) => (await import("./report/panels")).divergencePanel(runDirectory),
+    "panel/similarity": async ({ runDirectory, ...request }) =>
+      (await import("./report/panels")).similarityPanel(runDirectory, request),
+    "panel/calibration": async ({ runDirectory }) => (await import("./report/panels")).calibrationPanel(runDirectory),
+    "panel/tradeOff": async ({ runsFolder }) => (await import("./report/panels")).tradeOffPanel(runsFolder),
+  };
+}
+
+/** Tensors of one .safetensors file, which needs no config.json beside it, or of a whole checkpoint folder. */
+async function tensorsOf(file: string): Promise<TensorEntry[]> {
+  if (file.endsWith(".safetensors")) return (await openShard(file)).tensors;
+  return [...(await openCheckpoint(file)).tensors.values()];
+}
+
+async function machinery(): Promise<RunMachinery> {
+  const [{ liveWork }, { stageTable }, { writeReport }] = await Promise.all([
+    import("./run/liveWork"),
+    import("./run/stages/index"),
+    import("./report/writeReport"),
+  ]);
+  return { work: liveWork, stages: stageTable(writeReport) };
+}
+
+/** A run reports to the host as events that carry its directory. */
+function hooks(runDirectory: string, { signal, emit }: RequestContext): RunHooks {
+  return {
+    signal,
+    report: (progress) => emit("run/progress", { runDirectory, progress }),
+    onMetrics: (line) => emit("run/metrics", { runDirectory, line }),
+    onChange: (run) => emit("run/stageChanged", { runDirectory, run }),
+    onWarning: warn(emit),
+  };
+}
+
+function warn(emit: EmitEvent): (message: string) => void {
+  return (message) => emit("log", { level: "warning", message });
+}
+
+async function outcome(runDirectory: string, run: RunFile): Promise<RunOutcome> {
+  const { readReportData } = await import("./report/reportData");
+  const { evaluation } = await readReportData(runDirectory);
+  const report = run.stages.some(({ id, state }) => id === "report" && state === "done");
+  return {
+    runDirectory,
+    output: path.resolve(run.baseFolder, run.recipe.output),
+    report: report ? path.join(runDirectory, runFiles.report) : null,
+    evaluation,
   };
 }

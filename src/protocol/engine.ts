@@ -26,7 +26,8 @@ export interface EngineRequests {
   "checkpoint/inspect": (p: { path: string }) => CheckpointSummary;
   "checkpoint/tensors": (p: { path: string }) => { tensors: TensorRow[] };
   "checkpoint/tensorStatistics": (p: { path: string; tensor: string }) => TensorStatistics;
-  "recipe/preflight": (p: { recipe: Recipe; baseFolder: string }) => Preflight;
+  /** `runsFolder`: where the run would be kept, so that the right disk is looked at. */
+  "recipe/preflight": (p: { recipe: Recipe; baseFolder: string; runsFolder: string }) => Preflight;
   /** Creates the run folder if needed, then works until the run is done. */
   "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string }) => RunOutcome;
   /** Continues a run folder where it stopped. */
@@ -37,7 +38,11 @@ export interface EngineRequests {
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;
   "panel/divergence": (p: { runDirectory: string }) => DivergencePanelData | null;
-  "panel/similarity": (p: { runDirectory: string; layer?: number; metric?: SimilarityMetric }) => SimilarityPanelData | null;
+  "panel/similarity": (p: {
+    runDirectory: string;
+    layer?: number;
+    metric?: SimilarityMetric;
+  }) => SimilarityPanelData | null;
   "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
 }

@@ -30,7 +30,11 @@ export async function checkRecipe(argument: unknown, services: Services): Promis
     (_, token) => {
       const abort = new AbortController();
       token.onCancellationRequested(() => abort.abort());
-      return services.engine.request("recipe/preflight", opened, abort.signal);
+      return services.engine.request(
+        "recipe/preflight",
+        { ...opened, runsFolder: services.runList.folder },
+        abort.signal,
+      );
     },
   );
   const lines = preflightLines(preflight, opened.recipe, vscode.l10n.t);

@@ -1,7 +1,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import { RerouteError } from "../../protocol/errors";
+import { errorCodeOf, RerouteError } from "../../protocol/errors";
 import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
 import { overviewOf } from "../overview/overviewOf";
 import type { Services } from "../services";
@@ -23,21 +23,27 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
   const common = { type: "hydrate", context } as const;
   const empty = (data: unknown): EmptyReason | null =>
     data === null && page !== "overview" && page !== "tensors" ? panelKinds[page].empty() : null;
+  // A run that this window has just begun has no run folder yet; that is emptiness, not a failure.
+  const ofRun = <T>(answer: Promise<T | null>): Promise<T | null> =>
+    answer.catch((error: unknown) => {
+      if (services.runs.get(runDirectory) && errorCodeOf(error) === "run/invalid") return null;
+      throw error;
+    });
   switch (page) {
     case "routing": {
-      const data = await engine.request("panel/routing", { runDirectory });
+      const data = await ofRun(engine.request("panel/routing", { runDirectory }));
       return { ...common, page, data, empty: empty(data) };
     }
     case "divergence": {
-      const data = await engine.request("panel/divergence", { runDirectory });
+      const data = await ofRun(engine.request("panel/divergence", { runDirectory }));
       return { ...common, page, data, empty: empty(data) };
     }
     case "similarity": {
-      const data = await engine.request("panel/similarity", { runDirectory });
+      const data = await ofRun(engine.request("panel/similarity", { runDirectory }));
       return { ...common, page, data, empty: empty(data) };
     }
     case "calibration": {
-      const data = await engine.request("panel/calibration", { runDirectory });
+      const data = await ofRun(engine.request("panel/calibration", { runDirectory }));
       return { ...common, page, data, empty: empty(data) };
     }
     case "tradeOff": {

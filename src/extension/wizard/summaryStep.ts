@@ -12,13 +12,13 @@ export async function summaryStep(
   frame: StepFrame,
   recipe: Recipe,
   baseFolder: string,
-  { engine }: Services,
+  { engine, runList }: Services,
 ): Promise<StepResult<"start" | "edit">> {
   const abort = new AbortController();
   try {
     return await pickStep<"start" | "edit">(
       { ...frame, placeholder: vscode.l10n.t("Estimating size, time, memory and disk...") },
-      engine.request("recipe/preflight", { recipe, baseFolder }, abort.signal).then(
+      engine.request("recipe/preflight", { recipe, baseFolder, runsFolder: runList.folder }, abort.signal).then(
         (preflight) => {
           const lines = preflightLines(preflight, recipe, vscode.l10n.t);
           return summaryItems(lines, !lines.some(({ kind }) => kind === "refusal"));

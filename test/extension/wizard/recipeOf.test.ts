@@ -59,7 +59,7 @@ describe("recipes made of answers", () => {
     expect(small.calibrate?.learningRate).toBe(1e-3);
   });
 
-  it.each<[Purpose, Answers, { compress: boolean; student: boolean; evaluation: string }]>([
+  it.each<[Purpose, Answers, { compress: boolean; student: boolean; evaluation: string | undefined }]>([
     [
       "compress",
       { method: "reap", keep: 16 },
