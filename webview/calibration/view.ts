@@ -115,7 +115,7 @@ export class CalibrationView implements View<"calibration"> {
       series: [{ label: unit, points: data.updates.map((update) => ({ x: update.step, y: value(update) })) }],
       format: (v) => number(v, 3),
     };
-    figure.show({ title, note: null, spec, table: seriesTable(title, spec) });
+    figure.showLater({ title, note: null, spec, table: seriesTable(title, spec) });
   }
 
   private drawSummary(data: CalibrationPanelData): void {

@@ -11,8 +11,8 @@ export interface Exportable {
   png: (() => HTMLCanvasElement) | null;
 }
 
-/** PNG and CSV buttons; the host asks where to save. */
-export function exportMenu(current: () => Exportable | null, services: Services): HTMLElement {
+/** PNG (if something is drawn) and CSV buttons; the host asks where to save. */
+export function exportMenu(current: () => Exportable | null, services: Services, drawn = true): HTMLElement {
   const save = (
     label: string,
     make: (shown: Exportable) => Omit<Parameters<typeof saveFile>[0], "fileName">,
@@ -41,7 +41,7 @@ export function exportMenu(current: () => Exportable | null, services: Services)
       .toDataURL("image/png")
       .replace(/^data:image\/png;base64,/, ""),
   }));
-  return element("span", { class: "figure-actions" }, png, csv);
+  return element("span", { class: "figure-actions" }, drawn && png, csv);
 }
 
 function saveFile(file: {

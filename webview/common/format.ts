@@ -8,15 +8,12 @@ export function number(value: number | null, digits = 4): string {
   if (value === 0) return "0";
   const magnitude = Math.abs(value);
   if (magnitude < 1e-3 || magnitude >= 1e7) return exponential(value, digits);
-  return Number(value.toPrecision(digits)).toLocaleString("en", {
-    maximumSignificantDigits: digits,
-    useGrouping: true,
-  });
+  return grouped(String(Number(value.toPrecision(digits))));
 }
 
 /** A whole number with thousands separators. */
 export function count(value: number | null): string {
-  return value === null ? none : Math.round(value).toLocaleString("en");
+  return value === null ? none : grouped(String(Math.round(value)));
 }
 
 /** A share 0..1 as a percentage. */
@@ -29,9 +26,9 @@ export function bytes(value: number | null): string {
   return scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
 }
 
-/** Decimal units, as model cards give parameters: K, M, B, T. */
+/** Decimal units, as model cards give parameters: "30.5B", without the space that bytes have. */
 export function parameters(value: number | null): string {
-  return scaled(value, 1000, ["", "K", "M", "B", "T"]);
+  return scaled(value, 1000, ["", "K", "M", "B", "T"]).replace(" ", "");
 }
 
 /** "42 s", "3 min 5 s", "2 h 10 min". */
@@ -41,6 +38,13 @@ export function duration(seconds: number | null): string {
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** Thousands separators by hand: the first use of Intl costs some 20 ms, which the first picture would wait for. */
+function grouped(decimal: string): string {
+  const [whole, fraction] = decimal.split(".");
+  const separated = whole!.replace(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? separated : `${separated}.${fraction}`;
 }
 
 function scaled(value: number | null, base: number, units: readonly string[]): string {

@@ -121,37 +121,44 @@ export function startPage<P extends PageName>(
     view.show(data as PageData<P>, context);
   };
 
-  listen((message) => {
-    try {
-      switch (message.type) {
-        case "hydrate":
-          if (message.page === page)
-            measured(`hydrate:${page}`, () => {
-              hydrate(message as Hydrate<P>);
-            });
-          break;
-        case "update":
-          if (message.page === page) view?.update?.(message);
-          break;
-        case "select":
-          view?.select?.(message);
-          break;
-        case "settings":
-          colourScale = message.colourScale;
-          for (const callback of onSettings) callback();
-          break;
-        case "error":
-          setState("error", errorState(message.code, message.message, retry));
-          break;
+  listen(
+    (message) => {
+      try {
+        switch (message.type) {
+          case "hydrate":
+            if (message.page === page)
+              measured(`hydrate:${page}`, () => {
+                hydrate(message as Hydrate<P>);
+              });
+            break;
+          case "update":
+            if (message.page === page) view?.update?.(message);
+            break;
+          case "select":
+            view?.select?.(message);
+            break;
+          case "settings":
+            colourScale = message.colourScale;
+            for (const callback of onSettings) callback();
+            break;
+          case "error":
+            setState("error", errorState(message.code, message.message, retry));
+            break;
+        }
+      } catch (error) {
+        log(
+          "error",
+          `${message.type} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+        );
+        setState("error", errorState("internal", messageOf(error), retry));
       }
-    } catch (error) {
-      log(
-        "error",
-        `${message.type} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-      );
-      setState("error", errorState("internal", messageOf(error), retry));
-    }
-  });
+    },
+    (type, reason) => {
+      // Without its first data a page would wait for ever.
+      if (type === "hydrate" && document.body.dataset["state"] === "loading")
+        setState("error", errorState("internal", `the data for this page does not fit its schema: ${reason}`, retry));
+    },
+  );
   onThemeChange(() => {
     theme = readTheme();
     for (const callback of onTheme) callback();

@@ -74,9 +74,13 @@ export class TableView {
 
   private header(): HTMLElement {
     const { sort, sorted } = this.options;
-    const cells = this.model.columns.map(({ label, width }, column) => {
+    const cells = this.model.columns.map(({ label, width, format }, column) => {
       const direction = sorted?.column === column ? (sorted.descending ? "descending" : "ascending") : "none";
-      const cell = element("th", { scope: "col", "aria-sort": sort ? direction : null });
+      const cell = element("th", {
+        scope: "col",
+        class: format ? "number" : null,
+        "aria-sort": sort ? direction : null,
+      });
       if (width !== undefined) cell.style.width = `${width}ch`;
       if (!sort) {
         cell.append(label);
@@ -96,8 +100,10 @@ export class TableView {
   private render(): void {
     const { rowCount } = this.model;
     const height = this.element.clientHeight || maxVisibleRows * rowHeight;
-    const first = Math.max(0, Math.floor(this.element.scrollTop / rowHeight) - overscan);
-    const last = Math.min(rowCount, Math.ceil((this.element.scrollTop + height) / rowHeight) + overscan);
+    // After a filter the old scroll position may lie beyond the end.
+    const top = Math.min(this.element.scrollTop, Math.max(0, (rowCount + 2) * rowHeight - height));
+    const first = Math.max(0, Math.floor(top / rowHeight) - overscan);
+    const last = Math.min(rowCount, Math.ceil((top + height) / rowHeight) + overscan);
     if (first === this.first && last === this.last) return;
     this.first = first;
     this.last = last;
@@ -115,7 +121,11 @@ export class TableView {
     const cells = this.model.columns.map(({ format }, column) => {
       const value = this.model.cell(row, column);
       if (typeof value !== "string")
-        return element("td", { class: "number" }, (format ?? ((v: number | null) => number(v, 6)))(value));
+        return element(
+          "td",
+          { class: format || typeof value === "number" ? "number" : null },
+          (format ?? ((v: number | null) => number(v, 6)))(value),
+        );
       const full = showInvisible(value.slice(0, 20_000));
       const shown = cutMiddle(full, 90);
       return element("td", { title: shown === full ? null : plainLabel(full, 2000) }, element("bdi", {}, shown));

@@ -30,7 +30,7 @@ export function readTheme(): Theme {
     kind,
     foreground,
     muted: highContrast ? foreground : read(["descriptionForeground"], light ? "#5a5a5a" : "#a8a8a8"),
-    background: read(["editor-background"], light ? "#ffffff" : "#1e1e1e"),
+    background: pageBackground() ?? read(["editor-background"], light ? "#ffffff" : "#1e1e1e"),
     grid: highContrast
       ? read(["contrastBorder"], foreground)
       : light
@@ -62,6 +62,12 @@ export function onThemeChange(changed: () => void): () => void {
   return () => {
     observer.disconnect();
   };
+}
+
+/** The side panel has another background than editors: ask the page itself. */
+function pageBackground(): string | null {
+  const { backgroundColor } = getComputedStyle(document.body);
+  return backgroundColor === "rgba(0, 0, 0, 0)" ? null : backgroundColor;
 }
 
 function themeKind(): Theme["kind"] {

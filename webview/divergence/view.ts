@@ -17,9 +17,27 @@ const phases = ["after", "before", "difference"] as const;
 type Phase = (typeof phases)[number];
 
 const byLayer = [
-  { id: "routingKl", title: "Routing KL by layer", unit: "nats a token", key: "routingKl" },
-  { id: "l1", title: "L1 distance of routing by layer", unit: "sum of |teacher − student|, 0 to 2", key: "l1" },
-  { id: "topKOverlap", title: "Top-k overlap by layer", unit: "share of the teacher's top-k", key: "topKOverlap" },
+  {
+    id: "routingKl",
+    title: "Routing KL by layer",
+    unit: "nats a token",
+    key: "routingKl",
+    note: "KL(teacher || student) of the routing distributions over the kept experts.",
+  },
+  {
+    id: "l1",
+    title: "L1 distance of routing by layer",
+    unit: "L1 distance",
+    key: "l1",
+    note: "Sum over experts of |teacher − student| routing probability, mean over tokens: 0 to 2.",
+  },
+  {
+    id: "topKOverlap",
+    title: "Top-k overlap by layer",
+    unit: "overlap",
+    key: "topKOverlap",
+    note: "Share of the teacher's top-k experts that the student also selects: 1 is full agreement.",
+  },
 ] as const;
 
 /** The student's routing against the teacher's, before and after calibration. */
@@ -157,7 +175,7 @@ export class DivergenceView implements View<"divergence"> {
         this.choose({ layer, expert: null });
       },
     };
-    figure.show({ title: measure.title, note: null, spec, table: seriesTable(measure.title, spec) });
+    figure.showLater({ title: measure.title, note: measure.note, spec, table: seriesTable(measure.title, spec) });
   }
 
   private selected(data: DivergencePanelData): HeatmapSpec["selected"] {

@@ -7,6 +7,7 @@ import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { duration, number, percent } from "../common/format";
 import type { Services, View } from "../common/page";
+import { plainLabel } from "../common/text";
 import { button } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 
@@ -158,15 +159,13 @@ export class OverviewView implements View<"overview"> {
   }
 
   private recentRun(run: RunSummary): HTMLElement {
-    const open = element("button", { class: "link", type: "button" }, untrusted(run.name, 40));
+    const open = element("button", { class: "link", type: "button" }, element("bdi", {}, plainLabel(run.name, 40)));
     const finished = run.state === "done";
     open.addEventListener("click", () => {
       this.services.run(finished ? "openReport" : "openRunFolder", run.directory);
     });
-    open.setAttribute(
-      "aria-label",
-      `${finished ? "Open the report of" : "Open the folder of"} ${run.name.slice(0, 60)}`,
-    );
+    const action = finished ? "open its report" : "open its folder";
+    open.append(element("span", { class: "visually-hidden" }, `, ${action}`));
     const gain =
       run.klBefore !== null && run.klAfter !== null
         ? `, KL ${number(run.klBefore, 3)} → ${number(run.klAfter, 3)}`

@@ -34,7 +34,7 @@ export const layerMeasures: readonly {
   {
     id: "entropy",
     title: "Normalised entropy and selected mass by layer",
-    unit: "0 to 1",
+    unit: "share",
     note: "Entropy of the load over log(experts), 1 is even load; and the softmax mass on the selected experts.",
     series: [
       { label: "normalised entropy", value: (l) => l.normalisedEntropy },

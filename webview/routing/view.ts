@@ -165,7 +165,7 @@ export class RoutingView implements View<"routing"> {
       },
     };
     const title = `${measure.title}, ${place}`;
-    figure.show({ title, note: measure.note, spec, table: seriesTable(title, spec) });
+    figure.showLater({ title, note: measure.note, spec, table: seriesTable(title, spec) });
   }
 
   private selected(data: RoutingPanelData): HeatmapSpec["selected"] {

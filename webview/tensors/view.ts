@@ -52,6 +52,7 @@ export class TensorsView implements View<"tensors"> {
       () =>
         this.data ? { title: `Tensors of ${this.data.file}`, table: this.model(this.data.tensors), png: null } : null,
       services,
+      false,
     );
     this.element = element(
       "div",

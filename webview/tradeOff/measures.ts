@@ -7,10 +7,12 @@ interface Measure {
   title: string;
   value: (point: TradeOffPoint) => number | null;
   format: (value: number | null) => string;
+  /** Steps of the axis in binary units. */
+  binary?: boolean;
 }
 
 export const costs = {
-  bytes: { label: "Size in bytes", title: "checkpoint size, bytes", value: (p) => p.bytes, format: bytes },
+  bytes: { label: "Size in bytes", title: "checkpoint size", value: (p) => p.bytes, format: bytes, binary: true },
   parameters: { label: "Parameters", title: "parameters", value: (p) => p.parametersTotal, format: parameters },
   speed: {
     label: "Tokens a second",
@@ -18,7 +20,7 @@ export const costs = {
     value: (p) => p.tokensPerSecond,
     format: (v) => number(v, 4),
   },
-  memory: { label: "Peak memory", title: "peak memory, bytes", value: (p) => p.peakMemoryBytes, format: bytes },
+  memory: { label: "Peak memory", title: "peak memory", value: (p) => p.peakMemoryBytes, format: bytes, binary: true },
 } as const satisfies Record<string, Measure>;
 export type Cost = keyof typeof costs;
 
@@ -27,6 +29,8 @@ export const qualities = {
     label: "KL to the teacher",
     title: "KL to the teacher, nats a token",
     value: (p) => p.klToTeacher,
+    // A KL cannot be negative.
+    min: 0,
     halfWidth: (p) => p.klHalfWidth,
     format: (v) => number(v, 4),
   },
@@ -37,7 +41,7 @@ export const qualities = {
     halfWidth: (p) => p.nllHalfWidth,
     format: (v) => number(v, 4),
   },
-} as const satisfies Record<string, Measure & { halfWidth: (point: TradeOffPoint) => number | null }>;
+} as const satisfies Record<string, Measure & { min?: number; halfWidth: (point: TradeOffPoint) => number | null }>;
 export type Quality = keyof typeof qualities;
 
 export const costNames = Object.keys(costs) as Cost[];

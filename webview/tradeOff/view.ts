@@ -92,8 +92,8 @@ export class TradeOffView implements View<"tradeOff"> {
       return;
     }
     const spec: ScatterSpec = {
-      x: { title: cost.title, format: cost.format },
-      y: { title: quality.title, format: quality.format },
+      x: { title: cost.title, format: cost.format, binary: "binary" in cost },
+      y: { title: quality.title, format: quality.format, ...("min" in quality ? { min: quality.min } : {}) },
       series: stages.map((stage) => ({
         label: stageLabels[stage],
         points: [...placed].filter(([point]) => point.stage === stage).map(([, at]) => at),
@@ -102,7 +102,9 @@ export class TradeOffView implements View<"tradeOff"> {
     };
     const left = data.points.length - placed.size;
     this.missing.textContent =
-      left === 0 ? "" : `${left} of ${data.points.length} checkpoints lack one of the two numbers and are not drawn.`;
+      left === 0
+        ? ""
+        : `Not drawn, since one of the two numbers is missing: ${left} of ${data.points.length} checkpoints.`;
     this.figure.show({
       title,
       note: "Bars are 95 % intervals; an arrow leads from before to after calibration of a run.",

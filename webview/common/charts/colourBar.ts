@@ -29,7 +29,11 @@ export const colourBar: Plugin<"heatmap"> = {
     const { spec, domain, theme } = dataset;
     ctx.save();
     ctx.font = `${theme.fontSize}px ${theme.fontFamily}`;
-    drawBar(ctx, chartArea.right + gap, chartArea.top, chartArea.height, spec, domain, theme);
+    // Whole pixels: rows of the bar between two would blend with the background.
+    const top = Math.round(chartArea.top);
+    ctx.save();
+    drawBar(ctx, Math.round(chartArea.right) + gap, top, Math.round(chartArea.bottom) - top, spec, domain, theme);
+    ctx.restore();
     drawLegend(ctx, chartArea.left, 2, spec, theme);
     ctx.restore();
   },
@@ -44,10 +48,10 @@ function drawBar(
   domain: ColourDomain,
   theme: Theme,
 ): void {
-  for (let y = 0; y < Math.ceil(height); y++) {
+  for (let y = 0; y < height; y++) {
     const at = Math.round((1 - y / height) * (lutSize - 1)) * 3;
     ctx.fillStyle = `rgb(${domain.table[at]!}, ${domain.table[at + 1]!}, ${domain.table[at + 2]!})`;
-    ctx.fillRect(left, top + y, barWidth, Math.min(1, height - y));
+    ctx.fillRect(left, top + y, barWidth, 1);
   }
   ctx.strokeStyle = theme.muted;
   ctx.strokeRect(left, top, barWidth, height);
@@ -63,7 +67,6 @@ function drawBar(
   ctx.translate(left + barWidth + theme.fontSize * 4.9, top + height / 2);
   ctx.rotate(Math.PI / 2);
   ctx.fillText(domain.log ? `${spec.quantity}, log scale` : spec.quantity, 0, 0, Math.max(height, 120));
-  ctx.rotate(-Math.PI / 2);
 }
 
 /** Evenly spaced along the bar, in the scale's own spacing. */

@@ -1,6 +1,9 @@
 import type { ColourScale } from "../../../src/protocol/pageMessages";
 import { lookupTable, lutSize } from "./colourScale";
 
+/** A logarithmic scale ends here: one tiny value must not use up all colours. */
+const logDecades = 4;
+
 /** How values become positions 0..1 on a colour scale. */
 export interface ColourDomain {
   readonly table: Uint8ClampedArray;
@@ -40,15 +43,16 @@ export function colourDomain(values: readonly (number | null)[], options: Domain
   const table = lookupTable(options.colours);
   const max = options.max ?? high;
   // A logarithm needs a positive range; without one the scale stays linear.
-  if (options.log === true && smallestPositive < max) {
-    const logMin = Math.log(smallestPositive);
+  const start = Math.max(smallestPositive, max / 10 ** logDecades);
+  if (options.log === true && start < max) {
+    const logMin = Math.log(start);
     const logRange = Math.log(max) - logMin;
     return {
       table,
-      min: smallestPositive,
+      min: start,
       max,
       log: true,
-      position: (value) => (value <= smallestPositive ? 0 : Math.min(1, (Math.log(value) - logMin) / logRange)),
+      position: (value) => (value <= start ? 0 : Math.min(1, (Math.log(value) - logMin) / logRange)),
     };
   }
   return linear(table, options.min ?? low, max);

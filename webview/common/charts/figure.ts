@@ -29,6 +29,7 @@ export class Figure<Spec> {
   private drawn: Drawn<Spec> | undefined;
   private table: TableView | undefined;
   private content: FigureContent<Spec> | undefined;
+  private waiting: FigureContent<Spec> | undefined;
 
   constructor(
     private readonly id: string,
@@ -63,6 +64,7 @@ export class Figure<Spec> {
   }
 
   show(content: FigureContent<Spec>): void {
+    this.waiting = undefined;
     this.content = content;
     this.heading.textContent = content.title;
     this.note.textContent = content.note ?? "";
@@ -75,8 +77,19 @@ export class Figure<Spec> {
     this.showTable();
   }
 
+  /** The same, after the next frame was presented: for charts below the first, which must not wait for them. */
+  showLater(content: FigureContent<Spec>): void {
+    this.waiting = content;
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        if (this.waiting === content) this.show(content);
+      }),
+    );
+  }
+
   /** Says why there is nothing to draw. */
   showEmpty(title: string, reason: string): void {
+    this.waiting = undefined;
     this.content = undefined;
     this.heading.textContent = title;
     this.note.hidden = true;

@@ -36,7 +36,8 @@ declare module "chart.js" {
  */
 export class HeatmapController extends DatasetController<"heatmap"> {
   static id = "heatmap";
-  static defaults = { datasetElementType: false, dataElementType: false };
+  // chart.js wants a registered element, though none is ever made: there are no data points.
+  static defaults = { datasetElementType: false, dataElementType: "point" };
   static overrides = { scales: { x: { type: "category", offset: true }, y: { type: "category", offset: true } } };
 
   private painted: { spec: HeatmapSpec; domain: ColourDomain; image: HTMLCanvasElement } | undefined;

@@ -37,7 +37,7 @@ export const lineChart: ChartKind<LineSpec> = (host, spec, theme, announce) => {
   host.append(frame);
   let shown = spec;
   let colours = theme;
-  frame.style.height = `${spec.height ?? 220}px`;
+  frame.style.height = `${spec.height ?? 240}px`;
   const verticals: Plugin<"line"> = {
     id: "verticals",
     afterDatasetsDraw: (chart) => {
@@ -91,6 +91,9 @@ function dataOf(spec: LineSpec, theme: Theme): { labels?: number[]; datasets: ne
       pointStyle: markers[i % markers.length],
       pointRadius: dots ? 3 : 0,
       pointHoverRadius: 5,
+      // Sparse points go on top; markers at the edges stay whole.
+      order: pronounced === true ? 0 : 1,
+      clip: 8,
     };
   });
   return { datasets: datasets as unknown as never[] };

@@ -5,8 +5,9 @@ import { axis, baseOptions, Chart, font, tooltipStyle, type ChartKind } from "./
 import { pointCursor } from "./pointCursor";
 
 export interface ScatterSpec {
-  x: { title: string; format: (value: number | null) => string };
-  y: { title: string; format: (value: number | null) => string };
+  /** `binary`: steps of the axis are round numbers of KiB, MiB or GiB. */
+  x: { title: string; format: (value: number | null) => string; binary?: boolean };
+  y: { title: string; format: (value: number | null) => string; min?: number };
   /** One series a kind of point, with its own colour and marker. */
   series: readonly { label: string; points: readonly ScatterPoint[] }[];
   /** From and to, as [series, index]. */
@@ -86,6 +87,7 @@ function dataOf(spec: ScatterSpec, theme: Theme): { datasets: never[] } {
     radius: i === 0 ? 7 : 5,
     borderWidth: 2,
     hoverRadius: 8,
+    clip: 12,
   }));
   return { datasets: datasets as unknown as never[] };
 }
@@ -94,9 +96,11 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
   const xAxis = axis(theme, spec.x.title);
   const yAxis = axis(theme, spec.y.title);
   const points = spec.series.flatMap((series) => series.points);
+  const range = spec.x.binary === true ? binaryRange(points.map(({ x }) => x)) : null;
   const options = {
     ...baseOptions<"scatter">(theme),
-    parsing: false,
+    // Points come in no order of x, which `parsing: false` would promise too.
+    normalized: false,
     plugins: {
       legend: {
         align: "start",
@@ -112,12 +116,17 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
       x: {
         ...xAxis,
         type: "linear",
-        grace: "8%",
-        ticks: { ...xAxis.ticks, callback: (value: number) => spec.x.format(value) },
+        ...(range ? { min: range.min, max: range.max } : { grace: "8%" }),
+        ticks: {
+          ...xAxis.ticks,
+          ...(range ? { stepSize: range.step } : {}),
+          callback: (value: number) => spec.x.format(value),
+        },
       },
       y: {
         ...yAxis,
         type: "linear",
+        ...(spec.y.min === undefined ? {} : { min: spec.y.min }),
         // chart.js does not know of the error bars: the axis must reach their ends.
         suggestedMin: Math.min(...points.map(({ y, halfWidth }) => y - (halfWidth ?? 0))),
         suggestedMax: Math.max(...points.map(({ y, halfWidth }) => y + (halfWidth ?? 0))),
@@ -127,6 +136,22 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
     },
   };
   return options as unknown as ChartOptions<"scatter">;
+}
+
+/** Ends and steps of 1, 2 or 5 times a power of ten in the binary unit that fits, about six steps over the values. */
+function binaryRange(values: readonly number[]): { min: number; max: number; step: number } {
+  const low = Math.min(...values);
+  const high = Math.max(...values, 1);
+  const rough = Math.max((high - low) / 6, high / 20);
+  const unit = 1024 ** Math.floor(Math.log(rough) / Math.log(1024));
+  const ten = 10 ** Math.floor(Math.log10(rough / unit));
+  const step = unit * ten * ([1, 2, 5, 10].find((digit) => digit * ten * unit >= rough) ?? 10);
+  // A quarter of a step keeps markers off the frame.
+  return {
+    min: Math.max(0, Math.floor(low / step - 0.25) * step),
+    max: Math.ceil(high / step + 0.25) * step,
+    step,
+  };
 }
 
 function drawErrorBars(chart: Chart, spec: ScatterSpec, theme: Theme): void {

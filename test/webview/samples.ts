@@ -1,0 +1,305 @@
+import type { TensorRow } from "../../src/protocol/checkpointSummary";
+import type { OverviewData, PageContext, TensorsData } from "../../src/protocol/pageMessages";
+import type {
+  CalibrationPanelData,
+  DivergenceData,
+  DivergencePanelData,
+  MatrixData,
+  RoutingDomainData,
+  RoutingPanelData,
+  RunSummary,
+  SimilarityMetric,
+  SimilarityPanelData,
+  TradeOffPanelData,
+} from "../../src/protocol/panels";
+
+/** Panel data as an engine would send, seeded; sizes of a real model (48 layers of 128 experts) unless said otherwise. */
+
+export const context: PageContext = {
+  title: "olmoe-reap-0.625",
+  source: { kind: "run", runDirectory: "/w/.reroute/runs/1" },
+  live: false,
+  colourScale: "viridis",
+};
+
+/** Mulberry32. */
+export function random(seed: number): () => number {
+  let a = seed;
+  return () => {
+    a = (a + 0x6d2b79f5) | 0;
+    let t = Math.imul(a ^ (a >>> 15), 1 | a);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+export function routing(
+  numLayers = 48,
+  numExperts = 128,
+  domains = ["code", "prose", "mathematics"],
+): RoutingPanelData {
+  const layers = Array.from({ length: numLayers }, (_, i) => i + 1);
+  const neverUsed: [number, number][] = [];
+  const domain = (seed: number, tokens: number, dead: boolean): RoutingDomainData => {
+    const next = random(seed);
+    const size = numLayers * numExperts;
+    const frequency = Array.from({ length: size }, () => Math.floor(tokens * 0.002 * Math.exp(2 * next())));
+    if (dead)
+      for (const [layer, expert] of [
+        [0, 3],
+        [0, 17],
+        [numLayers - 1, 0],
+      ] as const)
+        if (expert < numExperts) frequency[layer * numExperts + expert] = 0;
+    const sums = layers.map((_, l) => frequency.slice(l * numExperts, (l + 1) * numExperts).reduce((a, b) => a + b, 0));
+    const matrix = (values: (number | null)[]): MatrixData => ({ rows: numLayers, columns: numExperts, values });
+    return {
+      tokens,
+      utilisation: matrix(frequency.map((f, i) => f / sums[Math.floor(i / numExperts)]!)),
+      frequency: matrix(frequency),
+      meanRoutingWeight: matrix(frequency.map((f) => (f === 0 ? null : 0.05 + 0.2 * next()))),
+      layers: layers.map((layer, l) => ({
+        layer,
+        coefficientOfVariation: 0.4 + 0.5 * next(),
+        normalisedEntropy: 0.85 + 0.1 * next(),
+        neverUsed: frequency.slice(l * numExperts, (l + 1) * numExperts).filter((f) => f === 0).length,
+        selectedMass: 0.5 + 0.3 * next(),
+        topKMargin: 0.1 + 0.1 * next(),
+        tokenEntropy: 2 + next(),
+      })),
+    };
+  };
+  const byDomain = Object.fromEntries([
+    ["", domain(1, 1_536_000, true)],
+    ...domains.map((name, i) => [name, domain(2 + i, 512_000, true)] as const),
+  ]) as Record<string, RoutingDomainData>;
+  byDomain[""]!.frequency.values.forEach((value, i) => {
+    if (value === 0) neverUsed.push([layers[Math.floor(i / numExperts)]!, i % numExperts]);
+  });
+  return {
+    checkpoint: "/models/olmoe",
+    tokens: 1_536_000,
+    numExpertsPerToken: 8,
+    layers,
+    numExperts,
+    domains,
+    byDomain,
+    neverUsed,
+  };
+}
+
+export function divergence(numLayers = 48, numExperts = 128): DivergencePanelData {
+  const layers = Array.from({ length: numLayers }, (_, i) => i);
+  const phase = (seed: number, factor: number): DivergenceData => {
+    const next = random(seed);
+    return {
+      kl: {
+        rows: numLayers,
+        columns: numExperts,
+        values: Array.from({ length: numLayers * numExperts }, (_, i) => {
+          const value = factor * next() ** 4 * 0.02 - 0.0005;
+          return (i * 7919) % 8 < 3 ? null : value;
+        }),
+      },
+      byLayer: layers.map((layer) => ({
+        layer,
+        routingKl: factor * (0.1 + 0.1 * next()),
+        l1: factor * (0.3 + 0.2 * next()),
+        topKOverlap: 1 - factor * (0.3 + 0.1 * next()),
+      })),
+    };
+  };
+  return {
+    teacher: "/models/olmoe",
+    student: "/models/olmoe-reap",
+    layers,
+    numExperts,
+    mapping: {
+      kind: "kept",
+      description: "80 of 128 experts kept per layer by reap; student expert i is the i-th kept teacher expert",
+    },
+    before: phase(11, 1),
+    after: phase(12, 0.5),
+  };
+}
+
+export function similarity(layer = 4, metric: SimilarityMetric = "router-logit-cosine", n = 128): SimilarityPanelData {
+  const next = random(layer * 10 + metric.length);
+  // Six families of experts: the dendrogram order puts each together.
+  const family = Array.from({ length: n }, () => Math.floor(next() * 6));
+  const values = new Array<number>(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) {
+      const value = i === j ? 1 : (family[i] === family[j] ? 0.6 : -0.05) + 0.25 * (next() - 0.5);
+      values[i * n + j] = values[j * n + i] = metric === "output-distance" ? 2 - 2 * value : value;
+    }
+  const groupsAt = (from: number, to: number): number[] => order.slice(Math.floor(from * n), Math.ceil(to * n));
+  const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => family[a]! - family[b]! || a - b);
+  return {
+    layers: [0, 4, 7],
+    layer,
+    metric,
+    available: ["router-logit-cosine", "output-distance", "weight-cosine"],
+    numExperts: n,
+    matrix: { rows: n, columns: n, values },
+    dendrogramOrder: order,
+    groups: [groupsAt(0, 0.05), groupsAt(0.23, 0.33), groupsAt(0.5, 0.505).slice(0, 1)],
+    dropped: [order[1]!, order[2]!, order[Math.floor(n / 2)]!],
+  };
+}
+
+export function calibration(updates = 375): CalibrationPanelData {
+  const next = random(5);
+  return {
+    updates: Array.from({ length: updates }, (_, i) => ({
+      step: i + 1,
+      loss: 0.08 + 0.5 * Math.exp(-i / 60) + 0.05 * next(),
+      learningRate: 5e-5 * Math.min(1, (i + 1) / 12) * (1 - i / 400),
+      gradientNorm: 0.5 + next(),
+    })),
+    heldOut: Array.from({ length: Math.floor(updates / 25) + 1 }, (_, i) => ({
+      step: i * 25,
+      kl: 0.1 + 0.5 * Math.exp(-(i * 25) / 60) + (i > 10 ? 0.004 * (i - 10) : 0),
+      nll: 2.5,
+      best: i === 10,
+    })),
+    totalUpdates: 400,
+    bestStep: 250,
+    verdict: {
+      verdict: "recovered",
+      text: "KL to the teacher fell from 0.6000 to 0.1077 nats a token; the 95 % interval of the gain is [0.47, 0.51]",
+    },
+  };
+}
+
+export function tradeOff(): TradeOffPanelData {
+  const point = (run: string, stage: "teacher" | "before" | "after", gib: number, kl: number | null, nll: number) => ({
+    run,
+    label: stage === "teacher" ? "OLMoE-1B-7B" : `${run} ${stage}`,
+    stage,
+    method: stage === "teacher" ? null : run,
+    parametersTotal: gib * 0.5e9,
+    bytes: gib * 1024 ** 3,
+    klToTeacher: kl,
+    nllPerToken: nll,
+    klHalfWidth: kl === null || kl === 0 ? null : 0.02,
+    nllHalfWidth: 0.03,
+    tokensPerSecond: stage === "after" ? 512.5 : null,
+    peakMemoryBytes: gib * 1.2 * 1024 ** 3,
+  });
+  return {
+    points: [
+      point("base", "teacher", 12.9, 0, 2.41),
+      point("reap-0.625", "before", 8.6, 0.42, 2.8),
+      point("reap-0.625", "after", 8.6, 0.21, 2.6),
+      point("frequency-0.5", "before", 7.1, 0.91, 3.2),
+      point("frequency-0.5", "after", 7.1, 0.47, 2.85),
+      point("merge-0.75", "before", 10.1, 0.33, 2.7),
+      point("merge-0.75", "after", 10.1, 0.3, 2.68),
+      point("unfinished", "before", 9.5, null, 2.9),
+    ],
+  };
+}
+
+export function run(name: string, state: RunSummary["state"], more: Partial<RunSummary> = {}): RunSummary {
+  return {
+    directory: `/w/.reroute/runs/${name}`,
+    id: name,
+    name,
+    createdAt: "2026-11-22T10:00:00Z",
+    state,
+    stages: [],
+    error: null,
+    teacher: "/models/olmoe",
+    output: "/models/out",
+    method: "reap",
+    verdict: null,
+    klBefore: null,
+    klAfter: null,
+    ...more,
+  };
+}
+
+export function overview(): OverviewData {
+  return {
+    engine: { state: "ready", message: null },
+    run: run("olmoe-reap-0.625", "running"),
+    progress: {
+      stage: "calibrate",
+      message: "update 120 of 400",
+      done: 120,
+      total: 400,
+      unit: "updates",
+      remainingSeconds: 300,
+    },
+    runFraction: 0.55,
+    runRemainingSeconds: 754,
+    heldOut: calibration()
+      .heldOut.slice(0, 6)
+      .map(({ step, kl }, i) => ({ step, kl, best: i === 5 })),
+    latestLoss: 0.1523,
+    recentRuns: [
+      run("frequency-0.5", "done", { klBefore: 0.91, klAfter: 0.47, verdict: "recovered" }),
+      run("merge-0.75", "interrupted"),
+    ],
+    trusted: true,
+  };
+}
+
+export function tensors(layers = 48, experts = 128): TensorsData {
+  const rows: TensorRow[] = [];
+  for (let layer = 0; layer < layers; layer++) {
+    const shard = `model-${String((layer % 5) + 1).padStart(5, "0")}-of-00005.safetensors`;
+    rows.push({
+      name: `model.layers.${layer}.mlp.gate.weight`,
+      dtype: "BF16",
+      shape: [experts, 2048],
+      bytes: experts * 4096,
+      shard,
+    });
+    for (let expert = 0; expert < experts; expert++)
+      for (const projection of ["gate_proj", "up_proj", "down_proj"])
+        rows.push({
+          name: `model.layers.${layer}.mlp.experts.${expert}.${projection}.weight`,
+          dtype: "BF16",
+          shape: projection === "down_proj" ? [2048, 768] : [768, 2048],
+          bytes: 768 * 2048 * 2,
+          shard,
+        });
+  }
+  return {
+    file: "model-00001-of-00005.safetensors",
+    tensors: rows,
+    summary: {
+      path: "/models/olmoe",
+      modelType: "qwen3_moe",
+      supported: true,
+      unsupportedReason: null,
+      parametersTotal: 30_532_122_624,
+      parametersActive: 3_345_000_000,
+      bytes: 61_064_245_248,
+      shards: 5,
+      tensors: rows.length,
+      dtypes: { BF16: { tensors: rows.length, bytes: 61_064_245_248 } },
+      vocabSize: 151_936,
+      hiddenSize: 2048,
+      numLayers: layers,
+      numExpertsPerToken: 8,
+      layers: Array.from({ length: layers }, (_, index) => ({
+        index,
+        parameters: 622_000_000,
+        bytes: 1_244_000_000,
+        moe: {
+          numExperts: experts,
+          routerTensor: `model.layers.${index}.mlp.gate.weight`,
+          router: { parameters: 262_144, bytes: 524_288 },
+          experts: { parameters: 603_979_776, bytes: 1_207_959_552 },
+          sharedExperts: null,
+        },
+      })),
+      provenance: null,
+    },
+    summaryError: null,
+    statisticsAvailable: true,
+  };
+}
