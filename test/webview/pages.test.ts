@@ -253,6 +253,11 @@ describe("numbers in the page equal the data", () => {
       "Negative log-likelihood against parameters",
     );
     expect(await opened.cells("[data-figure=tradeOff]")).toHaveLength(shown.points.length);
+    await opened.tab.focus("[data-figure=tradeOff] .plot-frame");
+    await opened.tab.keyboard.press("ArrowDown");
+    expect(await opened.tab.textContent("[data-announcer]")).toContain(
+      "compressed, before calibration, reap-0.625 before, parameters: 4.3B, negative log-likelihood, nats a token: 2.8 ± 0.03",
+    );
     await opened.screenshot("tradeOff-nll");
     await opened.close();
   });
@@ -363,6 +368,7 @@ describe("keyboard and selection", () => {
     await opened.tab.keyboard.press("ArrowRight");
     await opened.tab.keyboard.press("ArrowRight");
     expect(await opened.tab.textContent("[data-announcer]")).toContain("Layer 2, top-k margin: 0.1");
+    await opened.screenshot("routing-line-cursor");
     await opened.close();
   });
 

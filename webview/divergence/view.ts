@@ -48,6 +48,7 @@ export class DivergenceView implements View<"divergence"> {
   private readonly subtitle = element("p", {});
   private readonly mapping = element("p", { class: "muted", "data-mapping": true });
   private readonly phase: Segments<Phase>;
+  private readonly log: Toggle;
   private readonly map: Figure<HeatmapSpec>;
   private readonly lines: Figure<LineSpec>[];
 
@@ -64,7 +65,7 @@ export class DivergenceView implements View<"divergence"> {
         this.draw();
       },
     );
-    const log = new Toggle("Logarithmic colours", services.persisted.flag("log"), (value) => {
+    this.log = new Toggle("Logarithmic colours", services.persisted.flag("log"), (value) => {
       services.persisted.set("log", value);
       this.draw();
     });
@@ -75,7 +76,7 @@ export class DivergenceView implements View<"divergence"> {
       {},
       this.subtitle,
       this.mapping,
-      element("div", { class: "toolbar" }, this.phase.element, log.element),
+      element("div", { class: "toolbar" }, this.phase.element, this.log.element),
       this.map.element,
       element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),
     );
@@ -107,6 +108,8 @@ export class DivergenceView implements View<"divergence"> {
     );
     const phase = this.services.persisted.choice("phase", available);
     this.phase.show(phase ?? "after", available);
+    // A logarithm has no place for changes below zero.
+    this.log.disabled = phase === "difference";
     this.drawMap(data, phase);
     for (const [i, figure] of this.lines.entries()) this.drawLines(figure, byLayer[i]!, data);
   }

@@ -11,7 +11,7 @@ const gap = 14;
 
 /** Room that the bar, its numbers and its turned title need at the right, pixels. */
 export function colourBarSpace(theme: Theme): number {
-  return gap + barWidth + theme.fontSize * 6.2;
+  return gap + barWidth + theme.fontSize * 6.8;
 }
 
 /** Room for one line of legend above the cells: hatching, outlines and marks. */
@@ -64,7 +64,7 @@ function drawBar(
   }
   ctx.fillStyle = theme.foreground;
   ctx.textAlign = "center";
-  ctx.translate(left + barWidth + theme.fontSize * 4.9, top + height / 2);
+  ctx.translate(left + barWidth + theme.fontSize * 5.7, top + height / 2);
   ctx.rotate(Math.PI / 2);
   ctx.fillText(domain.log ? `${spec.quantity}, log scale` : spec.quantity, 0, 0, Math.max(height, 120));
 }

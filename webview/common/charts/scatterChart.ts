@@ -143,7 +143,7 @@ function binaryRange(values: readonly number[]): { min: number; max: number; ste
   const low = Math.min(...values);
   const high = Math.max(...values, 1);
   const rough = Math.max((high - low) / 6, high / 20);
-  const unit = 1024 ** Math.floor(Math.log(rough) / Math.log(1024));
+  const unit = 1024 ** Math.floor(Math.log(high) / Math.log(1024));
   const ten = 10 ** Math.floor(Math.log10(rough / unit));
   const step = unit * ten * ([1, 2, 5, 10].find((digit) => digit * ten * unit >= rough) ?? 10);
   // A quarter of a step keeps markers off the frame.
