@@ -17,7 +17,7 @@ beforeAll(async () => {
   await openFolder(page, server.url, workspace, "notes.txt");
   await activityBarItem(page, "Reroute").waitFor();
 });
-afterAll(() => session.close());
+afterAll(() => session?.close());
 
 describe("what the extension adds", () => {
   it("starts no engine by itself", () => {

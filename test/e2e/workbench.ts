@@ -72,7 +72,9 @@ export function quickInput(page: Page) {
   return {
     title: widget.locator(".quick-input-title"),
     rows: widget.locator(".quick-input-list .monaco-list-row"),
-    back: widget.locator('.quick-input-titlebar [aria-label="Back"]'),
+    back: widget
+      .locator(".quick-input-titlebar .codicon-quick-input-back, .quick-input-titlebar .action-label")
+      .first(),
     message: widget.locator(".quick-input-message"),
     input: widget.locator("input.input"),
     choose: (label: string) => widget.locator(".quick-input-list .monaco-list-row", { hasText: label }).first().click(),

@@ -4,24 +4,20 @@ export interface PageShell {
   page: PageName;
   title: string;
   language: string;
-  /** Source expression of the webview's own resources. */
-  cspSource: string;
   scriptUri: string;
   nonce: string;
 }
 
 /**
  * The HTML of every page: no data, one script, one policy. Nothing loads but this page's own nonce-marked script and
- * styles; pictures are the page's own canvases. `style-src` needs no "unsafe-inline": the UI toolkit (FAST) reads the
- * csp-nonce meta for the style elements it makes.
+ * styles; charts are canvases, and exports travel as messages. `style-src` needs no "unsafe-inline": the UI toolkit
+ * (FAST) reads the csp-nonce meta for the style elements it makes.
  */
-export function pageShell({ page, title, language, cspSource, scriptUri, nonce }: PageShell): string {
+export function pageShell({ page, title, language, scriptUri, nonce }: PageShell): string {
   const policy = [
     "default-src 'none'",
     `script-src 'nonce-${nonce}'`,
     `style-src 'nonce-${nonce}'`,
-    `img-src ${cspSource} data: blob:`,
-    `font-src ${cspSource}`,
     "base-uri 'none'",
     "form-action 'none'",
   ].join("; ");

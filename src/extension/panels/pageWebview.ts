@@ -11,7 +11,6 @@ export function showPage(webview: vscode.Webview, page: PageName, title: string,
     page,
     title,
     language: vscode.env.language,
-    cspSource: webview.cspSource,
     scriptUri: webview.asWebviewUri(vscode.Uri.joinPath(pages, `${page}.js`)).toString(),
     nonce: randomBytes(16).toString("base64"),
   });

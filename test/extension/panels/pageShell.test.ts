@@ -9,7 +9,6 @@ const html = pageShell({
   page: "routing",
   title: `<img src=x onerror=alert(1)>"'&`,
   language: "en",
-  cspSource: "https://*.vscode-cdn.net",
   scriptUri: "https://file+.vscode-resource.vscode-cdn.net/dist/webview/routing.js",
   nonce: "bm9uY2U=",
 });
