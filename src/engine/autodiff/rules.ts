@@ -312,7 +312,9 @@ function swapLast(builder: GraphBuilder, value: Value): Value {
 
 /** dB of Y = A B. Where B is one matrix for a whole batch, the batch is flattened into rows first. */
 function matMulRightGradient(builder: GraphBuilder, a: Value, b: Value, dy: Value): Value {
-  if (b.shape.length > 2 || a.shape.length === 2) return sumTo(builder, builder.matMul(swapLast(builder, a), dy), b);
+  const widthsKnown = typeof a.shape.at(-1) === "number" && typeof dy.shape.at(-1) === "number";
+  if (b.shape.length > 2 || a.shape.length === 2 || !widthsKnown)
+    return sumTo(builder, builder.matMul(swapLast(builder, a), dy), b);
   const rows = `(${a.shape.slice(0, -1).join("*")})`;
   const flatA = builder.reshape(a, [rows, a.shape.at(-1)!]);
   const flatDy = builder.reshape(dy, [rows, dy.shape.at(-1)!]);

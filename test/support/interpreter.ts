@@ -1,0 +1,262 @@
+import type { Graph, Node, OpName } from "../../src/engine/graph/graph";
+import { at, atBroadcast, broadcast, fromIndices, ndArray, offsetOf, sizeOf, type NdArray } from "./ndArray";
+
+/**
+ * Runs a graph in double precision, one plain loop an op: the reference for gradients and for what onnxruntime computes.
+ *
+ * @param files contents of initialisers that lie in files, by name
+ */
+export function interpret(
+  graph: Graph,
+  feeds: ReadonlyMap<string, NdArray>,
+  files: ReadonlyMap<string, NdArray> = new Map(),
+): Map<string, NdArray> {
+  const values = new Map<string, NdArray>(feeds);
+  const named = new Map<string, number>();
+  for (const initialiser of graph.initialisers) {
+    const { name, shape } = initialiser.value;
+    const content =
+      initialiser.kind === "file" ? files.get(name)! : ndArray(shape as number[], Array.from(initialiser.data, Number));
+    values.set(name, content);
+  }
+  for (const node of graph.nodes) {
+    const inputs = node.inputs.map(({ name }) => {
+      const value = values.get(name);
+      if (value === undefined) throw new Error(`${node.op} needs ${name}, which has no value`);
+      return value;
+    });
+    const run = operations[node.op] as (node: Node, inputs: NdArray[]) => NdArray | NdArray[];
+    const results = [run(node, inputs)].flat();
+    node.outputs.forEach(({ name, shape }, i) => {
+      checkShape(node, shape, results[i]!.shape, named);
+      values.set(name, results[i]!);
+    });
+  }
+  return new Map(graph.outputs.map(({ name, value }) => [name, values.get(value.name)!]));
+}
+
+type Operations = { [O in OpName]: (node: Node<O>, inputs: NdArray[]) => NdArray | NdArray[] };
+
+const operations: Operations = {
+  Add: elementwise((a, b) => a + b),
+  Sub: elementwise((a, b) => a - b),
+  Mul: elementwise((a, b) => a * b),
+  Div: elementwise((a, b) => a / b),
+  Neg: elementwise((a) => -a),
+  Sqrt: elementwise(Math.sqrt),
+  Exp: elementwise(Math.exp),
+  Log: elementwise(Math.log),
+  Abs: elementwise(Math.abs),
+  Sigmoid: elementwise((a) => 1 / (1 + Math.exp(-a))),
+  Tanh: elementwise(Math.tanh),
+  Erf: elementwise(erf),
+  Clip: elementwise((a, low, high) => Math.min(Math.max(a, low), high)),
+  Where: elementwise((condition, a, b) => (condition === 0 ? b : a)),
+  Less: elementwise((a, b) => (a < b ? 1 : 0)),
+  LessOrEqual: elementwise((a, b) => (a <= b ? 1 : 0)),
+  And: elementwise((a, b) => a * b),
+  BitwiseAnd: elementwise((a, b) => a & b),
+  BitShift: ({ attributes: { direction } }, inputs) =>
+    elementwise((a, b) => (direction === "RIGHT" ? a >>> b : (a << b) & 255))(null, inputs),
+  Cast: ({ attributes: { to } }, [x]) => {
+    if (to === "bool") return map(x!, (a) => (a === 0 ? 0 : 1));
+    return to.startsWith("float") || to === "bfloat16" ? x! : map(x!, Math.trunc);
+  },
+  MatMul: (_, [a, b]) => {
+    const batch = broadcast(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
+    const inner = a!.shape.at(-1)!;
+    return fromIndices([...batch, a!.shape.at(-2)!, b!.shape.at(-1)!], (index) => {
+      const [row, column] = index.slice(-2) as [number, number];
+      const before = index.slice(0, -2);
+      return sum(inner, (i) => atBroadcast(a!, [...before, row, i]) * atBroadcast(b!, [...before, i, column]));
+    });
+  },
+  Gemm: ({ attributes: { transA, transB } }, [a, b]) => {
+    const left = (row: number, i: number) => at(a!, transA ? [i, row] : [row, i]);
+    const right = (i: number, column: number) => at(b!, transB ? [column, i] : [i, column]);
+    const inner = a!.shape[transA ? 0 : 1]!;
+    return fromIndices([a!.shape[transA ? 1 : 0]!, b!.shape[transB ? 0 : 1]!], ([row, column]) =>
+      sum(inner, (i) => left(row!, i) * right(i, column!)),
+    );
+  },
+  Softmax: ({ attributes: { axis } }, [x]) => map(logSoftmax(x!, axis), Math.exp),
+  LogSoftmax: ({ attributes: { axis } }, [x]) => logSoftmax(x!, axis),
+  ReduceSum: (node, [x]) => reduce(node.attributes, x!, (a, b) => a + b, 0),
+  ReduceMean: (node, [x]) => {
+    const count = sizeOf(node.attributes.axes.map((axis) => x!.shape[axis]!));
+    return map(
+      reduce(node.attributes, x!, (a, b) => a + b, 0),
+      (total) => total / count,
+    );
+  },
+  ReduceMax: (node, [x]) => reduce(node.attributes, x!, Math.max, -Infinity),
+  Reshape: (_, [x, target]) => {
+    const sizes = Array.from(target!.data, (size, axis) => (size === 0 ? x!.shape[axis]! : size));
+    const known = -sizeOf(sizes);
+    return ndArray(
+      sizes.includes(-1) ? sizes.map((size) => (size === -1 ? x!.data.length / known : size)) : sizes,
+      x!.data,
+    );
+  },
+  Unsqueeze: ({ attributes: { axes } }, [x]) => {
+    const shape = [...x!.shape];
+    for (const axis of axes) shape.splice(axis, 0, 1);
+    return ndArray(shape, x!.data);
+  },
+  Squeeze: ({ attributes: { axes } }, [x]) =>
+    ndArray(
+      x!.shape.filter((_, axis) => !axes.includes(axis)),
+      x!.data,
+    ),
+  Expand: (_, [x, like]) => fromIndices(like!.shape, (index) => atBroadcast(x!, index)),
+  Transpose: ({ attributes: { permutation } }, [x]) =>
+    fromIndices(
+      permutation.map((axis) => x!.shape[axis]!),
+      (index) => {
+        const source = index.map(() => 0);
+        permutation.forEach((axis, i) => (source[axis] = index[i]!));
+        return at(x!, source);
+      },
+    ),
+  Concat: ({ attributes: { axis } }, parts) => {
+    const total = sum(parts.length, (i) => parts[i]!.shape[axis]!);
+    return fromIndices(withSize(parts[0]!.shape, axis, total), (index) => {
+      let position = index[axis]!;
+      let part = 0;
+      while (position >= parts[part]!.shape[axis]!) position -= parts[part++]!.shape[axis]!;
+      return at(parts[part]!, withSize(index, axis, position));
+    });
+  },
+  Split: ({ attributes: { axis } }, [x, sizes]) => split(x!, sizes!, axis),
+  Slice: ({ attributes: { axis, start, end, step } }, [x]) =>
+    fromIndices(withSize(x!.shape, axis, Math.ceil((end - start) / step)), (index) =>
+      at(x!, withSize(index, axis, start + index[axis]! * step)),
+    ),
+  Pad: ({ attributes: { axis, before, after } }, [x]) =>
+    fromIndices(withSize(x!.shape, axis, before + x!.shape[axis]! + after), (index) => {
+      const position = index[axis]! - before;
+      return position < 0 || position >= x!.shape[axis]! ? 0 : at(x!, withSize(index, axis, position));
+    }),
+  Gather: ({ attributes: { axis } }, [x, indices]) => gather(x!, indices!, axis),
+  GatherElements: ({ attributes: { axis } }, [x, indices]) =>
+    fromIndices(indices!.shape, (index) => at(x!, withSize(index, axis, at(indices!, index)))),
+  ScatterAdd: ({ attributes: { axis } }, [like, indices, updates]) => {
+    const result = ndArray(like!.shape, new Float64Array(like!.data.length));
+    fromIndices(indices!.shape, (index) => {
+      result.data[offsetOf(result.shape, withSize(index, axis, at(indices!, index)))]! += at(updates!, index);
+      return 0;
+    });
+    return result;
+  },
+  PermuteRows: (_, [x, order]) => gather(x!, order!, 0),
+  Dispatch: (_, [tokens, tokenOfRow, splitSizes]) => split(gather(tokens!, tokenOfRow!, 0), splitSizes!, 0),
+  Combine: (_, [tokenOfRow, , rowOfSlot, ...rows]) => {
+    const width = rows[0]!.shape[1]!;
+    const all = rows.flatMap(({ data }) => Array.from(data));
+    const slots = rowOfSlot!.data.length;
+    const tokens = slots === 0 ? 0 : Math.max(...tokenOfRow!.data) + 1;
+    const result = ndArray([tokens, width], new Float64Array(tokens * width));
+    tokenOfRow!.data.forEach((token, row) => {
+      for (let i = 0; i < width; i++) result.data[token * width + i]! += all[row * width + i]!;
+    });
+    return result;
+  },
+};
+
+/** Fixed dims must be what inference said; a named dim may be any size, the same one everywhere. */
+function checkShape(
+  node: Node,
+  inferred: readonly (number | string)[],
+  actual: readonly number[],
+  named: Map<string, number>,
+): void {
+  const fits = (dim: number | string, size: number) => {
+    if (typeof dim === "number") return dim === size;
+    if (!named.has(dim)) named.set(dim, size);
+    return named.get(dim) === size;
+  };
+  if (inferred.length === actual.length && inferred.every((dim, i) => fits(dim, actual[i]!))) return;
+  throw new Error(`${node.op} gave [${actual.join(", ")}], the builder inferred [${inferred.join(", ")}]`);
+}
+
+function elementwise(f: (...elements: number[]) => number) {
+  return (_: unknown, inputs: NdArray[]): NdArray =>
+    fromIndices(broadcast(...inputs.map(({ shape }) => shape)), (index) =>
+      f(...inputs.map((input) => atBroadcast(input, index))),
+    );
+}
+
+function map({ shape, data }: NdArray, f: (element: number) => number): NdArray {
+  return { shape, data: data.map((element) => f(element)) };
+}
+
+function sum(count: number, term: (i: number) => number): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += term(i);
+  return total;
+}
+
+function withSize(shape: readonly number[], axis: number, size: number): number[] {
+  return shape.map((old, i) => (i === axis ? size : old));
+}
+
+function reduce(
+  { axes, keepDims }: { axes: readonly number[]; keepDims: boolean },
+  x: NdArray,
+  f: (a: number, b: number) => number,
+  start: number,
+): NdArray {
+  const kept = x.shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
+  const result = { shape: kept, data: new Float64Array(sizeOf(kept)).fill(start) };
+  fromIndices(x.shape, (index) => {
+    const target = offsetOf(
+      kept,
+      index.map((i, axis) => (axes.includes(axis) ? 0 : i)),
+    );
+    result.data[target] = f(result.data[target]!, at(x, index));
+    return 0;
+  });
+  return keepDims ? result : { ...result, shape: x.shape.filter((_, axis) => !axes.includes(axis)) };
+}
+
+function logSoftmax(x: NdArray, axis: number): NdArray {
+  const over = { axes: [axis], keepDims: true };
+  const largest = reduce(over, x, Math.max, -Infinity);
+  const shifted = fromIndices(x.shape, (index) => at(x, index) - atBroadcast(largest, index));
+  const total = reduce(over, map(shifted, Math.exp), (a, b) => a + b, 0);
+  return fromIndices(x.shape, (index) => at(shifted, index) - Math.log(atBroadcast(total, index)));
+}
+
+function gather(x: NdArray, indices: NdArray, axis: number): NdArray {
+  const rank = indices.shape.length;
+  return fromIndices([...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)], (index) =>
+    at(x, [...index.slice(0, axis), at(indices, index.slice(axis, axis + rank)), ...index.slice(axis + rank)]),
+  );
+}
+
+function split(x: NdArray, sizes: NdArray, axis: number): NdArray[] {
+  let from = 0;
+  return Array.from(sizes.data, (size) => {
+    const start = from;
+    from += size;
+    return fromIndices(withSize(x.shape, axis, size), (index) => at(x, withSize(index, axis, start + index[axis]!)));
+  });
+}
+
+/** Error function to double precision: its Maclaurin series, and a continued fraction of erfc beyond 3. */
+export function erf(x: number): number {
+  const magnitude = Math.abs(x);
+  if (magnitude > 3) {
+    let fraction = 0;
+    for (let n = 60; n > 0; n--) fraction = n / 2 / (magnitude + fraction);
+    const complement = Math.exp(-x * x) / (Math.sqrt(Math.PI) * (magnitude + fraction));
+    return Math.sign(x) * (1 - complement);
+  }
+  let term = x;
+  let total = x;
+  for (let n = 1; n < 100; n++) {
+    term *= (-x * x) / n;
+    total += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * total;
+}
