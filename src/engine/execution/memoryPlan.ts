@@ -1,6 +1,5 @@
 import type { ModelDescription } from "../model/description";
-import { elementCount } from "../tensor/dtype";
-import { attentionViews, feedForwardViews } from "./weightViews";
+import { decodedSizes } from "./weightViews";
 
 /** How a batch is cut up so that the working set stays inside the budget. Depends on nothing but its arguments. */
 export interface ExecutionPlan {
@@ -102,8 +101,8 @@ function feedForwardBytesPerToken(description: ModelDescription): number {
 
 /** f32 copies of one expert's (or one projection's) weights, which a run makes and drops one after another. */
 function largestWeightBytes(description: ModelDescription): number {
-  const views = description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]);
-  return 4 * 4 * views.reduce((largestSoFar, { shape }) => Math.max(largestSoFar, elementCount(shape)), 0);
+  const sizes = description.layers.flatMap(decodedSizes);
+  return 4 * 4 * sizes.reduce((largestSoFar, size) => Math.max(largestSoFar, size), 0);
 }
 
 function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): number {
@@ -111,8 +110,8 @@ function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): num
 }
 
 function totalElements(description: ModelDescription): number {
-  const views = description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]);
-  return views.reduce((sum, { shape }) => sum + elementCount(shape), description.vocabSize * description.hiddenSize);
+  const sizes = description.layers.flatMap(decodedSizes);
+  return sizes.reduce((sum, size) => sum + size, description.vocabSize * description.hiddenSize);
 }
 
 /** The largest n in [1, limit] that fits; 1 where none does (the pre-flight has refused that budget). */

@@ -1,5 +1,6 @@
 import { weightKey } from "../graph/blocks/weights";
 import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
+import { elementCount } from "../tensor/dtype";
 
 /** Every weight view of the attention half of a layer, the router included. */
 export function attentionViews({
@@ -35,11 +36,22 @@ export function viewOfKey(description: ModelDescription, key: string): WeightVie
   return view;
 }
 
-/** Collects the weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
+/** Numbers in each weight of a layer once it is decoded, quantised ones included: what memory plans count. */
+export function decodedSizes({ inputNorm, attention, postAttentionNorm, feedForward }: LayerDescription): number[] {
+  return allViewsIn([inputNorm, attention, postAttentionNorm, feedForward]).map(
+    ({ shape, quantisation }) => elementCount(shape) * (quantisation?.kind === "mxfp4" ? 2 : 1),
+  );
+}
+
+/** The weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
 function viewsIn(part: unknown): WeightView[] {
+  return allViewsIn(part).filter(({ quantisation }) => quantisation === undefined);
+}
+
+function allViewsIn(part: unknown): WeightView[] {
   if (typeof part !== "object" || part === null) return [];
-  if (isView(part)) return part.quantisation === undefined ? [part] : [];
-  return Object.values(part).flatMap(viewsIn);
+  if (isView(part)) return [part];
+  return Object.values(part).flatMap(allViewsIn);
 }
 
 function isView(part: object): part is WeightView {

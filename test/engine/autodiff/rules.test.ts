@@ -26,7 +26,7 @@ describe("every op", () => {
     const x = builder.input("scale", []);
     const [first] = [...feeds.keys()];
     expect(first).toBeDefined();
-    const node = builder.append(op, [x, x], {} as never, "float64", []);
+    const node = builder.append(op, [x, x], {}, "float64", []);
     expect(() => appendBackward(builder, [{ output: node, gradient: x }], [x])).toThrow(
       `no gradient rule for the ONNX op ${op}`,
     );

@@ -66,22 +66,21 @@ export class BlockWeights {
     return builder.mul(builder.cast(this.#stored(view), builder.floatType), scale);
   }
 
-  /** FP4 (E2M1) pairs, low nibble first, times a power of two for every 32 values: the OCP MX format. */
+  /**
+   * FP4 (E2M1) pairs, low nibble first, times a power of two for every 32 values: the OCP MX format. Codes
+   * [rows, groups, 16] become a matrix [rows, groups * 32].
+   */
   #mxfp4(view: WeightView, scales: WeightView): Value {
     const { builder } = this;
-    const [rows, columns] = view.shape as [number, number];
-    const groups = columns / 32;
-    const codes = this.#stored({ ...view, shape: [rows, groups, 16], offset: view.offset / 2 });
+    const [rows, groups] = view.shape as [number, number, number];
+    const codes = this.#stored(view);
     const low = builder.bitwiseAnd(codes, builder.uint8Constant([15], []));
     const high = builder.shiftRight(codes, builder.uint8Constant([4], []));
     const pairs = builder.concat([builder.unsqueeze(low, [3]), builder.unsqueeze(high, [3])], 3);
     const values = builder.gather(builder.constant(fp4Values, [16]), builder.cast(pairs, "int32"));
-    const exponents = builder.gather(
-      builder.constant(powersOfTwo, [256]),
-      builder.cast(this.#stored({ ...scales, shape: [rows, groups] }), "int32"),
-    );
+    const exponents = builder.gather(builder.constant(powersOfTwo, [256]), builder.cast(this.#stored(scales), "int32"));
     const scaled = builder.mul(values, builder.unsqueeze(exponents, [2, 3]));
-    return builder.reshape(scaled, [rows, columns]);
+    return builder.reshape(scaled, [rows, groups * 32]);
   }
 }
 
@@ -123,4 +122,5 @@ const elementTypes: Partial<Record<DType, ElementType>> = {
 };
 
 const fp4Values = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
-const powersOfTwo = Array.from({ length: 256 }, (_, exponent) => 2 ** (exponent - 127));
+/** Scales by their stored exponent (E8M0); 255 is NaN. */
+const powersOfTwo = Array.from({ length: 256 }, (_, exponent) => (exponent === 255 ? NaN : 2 ** (exponent - 127)));
