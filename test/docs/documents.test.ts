@@ -1,0 +1,71 @@
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { numberDefinitions } from "../../src/engine/report/definitions";
+import { statisticsFields } from "../../src/engine/routing/layerStatistics";
+import { errorCodes } from "../../src/protocol/errors";
+import { runFiles } from "../../src/protocol/run";
+import { runCli } from "../../src/cli/program";
+
+/** Documents and code say the same. */
+const read = (name: string): Promise<string> => readFile(path.join(__dirname, "../../docs", name), "utf8");
+const firstCells = (markdown: string): string[] =>
+  markdown
+    .split("\n")
+    .filter((line) => /^\| [^-]/.test(line))
+    .map((line) => line.split(/(?<!\\)\|/)[1]!.trim());
+
+describe("documents in step with the code", () => {
+  it("errors.md lists every code with its meaning, and no other", async () => {
+    const text = await read("errors.md");
+    const codes = firstCells(text)
+      .slice(1)
+      .map((cell) => cell.replaceAll("`", ""));
+    expect(codes).toEqual(Object.keys(errorCodes));
+    for (const [code, meaning] of Object.entries(errorCodes))
+      expect(text).toMatch(new RegExp(`\`${code}\` +\\| ${meaning.replace(/[.()]/g, "\\$&")}`));
+    expect(text).not.toMatch(/\| \? /);
+  });
+
+  it("numbers.md defines every number of the report", async () => {
+    const text = await read("numbers.md");
+    expect(firstCells(text).slice(1)).toEqual(numberDefinitions.map(({ name }) => name));
+    for (const { meaning, source } of numberDefinitions) {
+      expect(text).toContain(meaning.replaceAll("|", "\\|"));
+      expect(text).toContain(source);
+    }
+  });
+
+  it("run-folder.md names every file and every tensor", async () => {
+    const text = await read("run-folder.md");
+    for (const name of Object.values(runFiles)) expect(text).toContain(name);
+    for (const field of statisticsFields) expect(text).toContain(`layers.<l>.${field}`);
+  });
+
+  it("cli.md names every command and every option", async () => {
+    const text = await read("cli.md");
+    const help = async (...argv: string[]): Promise<string> => {
+      let out = "";
+      const io = {
+        out: (t: string) => (out += t),
+        err: () => undefined,
+        isTerminal: false,
+        columns: 80,
+        signal: new AbortController().signal,
+        cwd: ".",
+      };
+      await runCli([...argv, "--help"], io);
+      return out;
+    };
+    const commands = [...(await help()).matchAll(/^ {2}([a-z]+) /gm)]
+      .map((match) => match[1]!)
+      .filter((name) => name !== "help");
+    expect(commands.length).toBe(7);
+    for (const command of commands) {
+      expect(text).toContain(`reroute ${command} `);
+      for (const [option] of (await help(command)).matchAll(/--[a-z][a-z-]+/g)) {
+        if (option !== "--help") expect(text, `${command} ${option}`).toContain(option);
+      }
+    }
+  });
+});
