@@ -1,4 +1,4 @@
-import { formatCount, formatDuration } from "../engine/report/format";
+import { formatBytes, formatCount, formatDuration } from "../engine/report/format";
 import type { Progress, ReportProgress } from "../protocol/progress";
 import type { CliIo } from "./io";
 
@@ -58,5 +58,6 @@ function speed({ rate, remainingSeconds, unit }: Progress): string {
   if (rate === undefined) return "";
   const left =
     remainingSeconds === undefined || remainingSeconds < 0.5 ? "" : `, ${formatDuration(remainingSeconds)} left`;
-  return `, ${rate < 10 ? rate.toFixed(1) : formatCount(rate)} ${unit}/s${left}`;
+  const perSecond = unit === "bytes" ? formatBytes(rate) : `${rate < 10 ? rate.toFixed(1) : formatCount(rate)} ${unit}`;
+  return `, ${perSecond}/s${left}`;
 }

@@ -34,6 +34,8 @@ export interface HeatmapOptions {
   rowAxis: string;
   /** What a cell's colour means, with unit. */
   legend: string;
+  /** Value of the last colour; the largest cell where absent. Maps to be compared share one. */
+  highest?: number;
 }
 
 /** Rows x columns as coloured cells; cells without a value stay empty. One path a colour keeps large maps small. */
@@ -41,11 +43,11 @@ export function heatmap({ rows, columns, values }: MatrixData, options: HeatmapO
   const cell = Math.max(3, Math.min(18, Math.floor(900 / Math.max(1, columns))));
   const [left, top] = [56, 8];
   const numbers = values.filter((v): v is number => v !== null);
-  const highest = numbers.reduce((most, v) => Math.max(most, v), 0);
+  const highest = options.highest ?? numbers.reduce((most, v) => Math.max(most, v), 0);
   const paths = Array.from({ length: numSteps }, () => [] as string[]);
   values.forEach((value, i) => {
     if (value === null) return;
-    const step = highest > 0 ? Math.round((Math.max(0, value) / highest) * (numSteps - 1)) : 0;
+    const step = highest > 0 ? Math.round(Math.min(1, Math.max(0, value) / highest) * (numSteps - 1)) : 0;
     const [x, y] = [left + (i % columns) * cell, top + Math.floor(i / columns) * cell];
     paths[step]!.push(`M${x} ${y}h${cell}v${cell}h-${cell}z`);
   });

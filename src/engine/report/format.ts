@@ -17,7 +17,7 @@ export function formatCount(value: number): string {
     [1e3, " k"],
   ];
   const unit = units.find(([size]) => value >= size);
-  return unit ? `${trimmed(value / unit[0])}${unit[1]}` : String(Math.round(value));
+  return unit ? `${threeDigits(value / unit[0])}${unit[1]}` : String(Math.round(value));
 }
 
 /** 39.3 GB, decimal as disks are sold. */
@@ -48,8 +48,8 @@ export function formatPercent(share: number): string {
   return `${trimZeros((100 * share).toFixed(1))} %`;
 }
 
-function trimmed(value: number): string {
-  return trimZeros(value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+function threeDigits(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
 function trimZeros(text: string): string {

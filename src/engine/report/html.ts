@@ -125,8 +125,11 @@ function divergence({ divergence: data }: ReportData): string {
       })),
       { title, xAxis: "layer", yAxis, yFromZero: true },
     );
+  // One scale for both maps, so that equal colours are equal numbers.
+  const highest = sides.flatMap(({ side }) => side.kl.values).reduce<number>((most, v) => Math.max(most, v ?? 0), 0);
   const maps = sides.map(({ name, side }) =>
-    heatmap(side.kl.values.some((v) => v !== null) ? positive(side.kl) : side.kl, {
+    heatmap(side.kl, {
+      highest,
       title: `Routing KL by teacher expert, ${name}`,
       rowNames: data.layers.map(String),
       columnAxis: "teacher expert (empty: dropped)",
@@ -227,10 +230,6 @@ function definitions(): string {
   return section("What the numbers mean", htmlTable(["Number", "Unit", "Definition", "File"], rows));
 }
 
-function positive<T extends { values: (number | null)[] }>(matrix: T): T {
-  return { ...matrix, values: matrix.values.map((v) => (v === null ? null : Math.max(0, v))) };
-}
-
 function section(title: string, body: string): string {
   return `<section><h2>${escapeHtml(title)}</h2>${body}</section>`;
 }
@@ -263,7 +262,7 @@ thead th{background:var(--panel)}th[scope=row]{font-weight:500}
 .verdict.recovered{border-color:var(--good)}.verdict.worse{border-color:var(--bad)}
 .muted,.legend,figcaption{color:var(--muted)}figcaption{font-weight:600;margin-bottom:4px}figure{margin:16px 0}
 .scroll{overflow-x:auto}pre{background:var(--panel);padding:12px;overflow-x:auto}summary{cursor:pointer;margin:8px 0}
-svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .frame{fill:none;stroke:var(--line)}svg .grid{stroke:var(--line);stroke-width:.6}
+svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .frame{fill:var(--panel);stroke:var(--line)}svg .grid{stroke:var(--line);stroke-width:.6}
 svg .line{fill:none;stroke-width:1.8}svg .line.s0{stroke:var(--first)}svg .line.s1{stroke:var(--second)}svg circle.s0{fill:var(--first)}svg circle.s1{fill:var(--second)}
 .legend{font-size:12px}.key{margin-right:16px}.key i{display:inline-block;width:14px;height:3px;margin-right:6px;vertical-align:middle}.key i.s0{background:var(--first)}.key i.s1{background:var(--second)}
 .scale{display:inline-block;width:160px;height:10px;vertical-align:middle}

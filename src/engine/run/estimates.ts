@@ -1,6 +1,7 @@
 import type { Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
-import { elementCount } from "../tensor/dtype";
+import { baseProcessBytes, planExecution, smallestBudget } from "../execution/memoryPlan";
+import { countParameters } from "../model/parameters";
 import { moeLayers } from "../compression/plan/moeLayers";
 import type { ModelDescription } from "../model/description";
 import { heldOutCount } from "../data/heldOutSplit";
@@ -9,11 +10,6 @@ import type { MachineProbe } from "./work";
 
 /** Bytes a second that copying tensors is assumed to reach: a common SSD, sequential. */
 const copyBytesPerSecond = 400e6;
-/** Node, onnxruntime and the code itself, measured after loading. */
-const processBytes = 150 * 2 ** 20;
-/** Positions whose vocabulary logits are in memory at a time, three f32 copies each (teacher, student, difference). */
-const logitPositions = 512;
-
 export interface StageEstimate {
   stage: StageId;
   seconds: number;
@@ -55,7 +51,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
     },
     compress: {
       seconds: bytesAfter / copyBytesPerSecond + (recipe.compress?.method === "aimer" ? weights * 0.01 : 0),
-      peakMemoryBytes: processBytes + 2 ** 26,
+      peakMemoryBytes: baseProcessBytes + 2 ** 26,
       assumption: `${bytesAfter} bytes copied at ${copyBytesPerSecond / 1e6} MB/s`,
     },
     calibrate: {
@@ -63,7 +59,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
         (tokens.calibration + tokens.heldOut) / forward +
         (tokens.calibration * (recipe.calibrate?.epochs ?? 0)) / update +
         ((looks + 1) * tokens.heldOut) / forward,
-      peakMemoryBytes: streamingMemory(input, (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength, 2),
+      peakMemoryBytes: streamingMemory(input, (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength, "backward"),
       assumption: `teacher once over ${tokens.calibration + tokens.heldOut} tokens, ${updates} updates, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
     },
     evaluate: {
@@ -71,7 +67,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
       peakMemoryBytes: streamingMemory(input, tokens.evaluation),
       assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
     },
-    report: { seconds: 1, peakMemoryBytes: processBytes, assumption: "reads the run folder" },
+    report: { seconds: 1, peakMemoryBytes: baseProcessBytes, assumption: "reads the run folder" },
   };
   return (Object.keys(estimates) as StageId[])
     .filter((stage) => wanted.has(stage))
@@ -82,11 +78,9 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
     }));
 }
 
-/** The smallest budget that one layer's work fits in. */
-export function smallestMemory(description: ModelDescription, sequenceLength: number): number {
-  return (
-    processBytes + layerMemory(description) + headMemory(description) + 8 * sequenceLength * description.hiddenSize * 4
-  );
+/** The smallest budget that the recipe's widest stage fits in, one sequence at a time. */
+export function smallestMemory(recipe: Recipe, description: ModelDescription): number {
+  return smallestBudget(description, recipe.data.sequenceLength, recipe.calibrate ? "backward" : "forward");
 }
 
 /** Bytes on disk for teacher targets: the final hidden state of every training and held-out token, in f32. */
@@ -104,25 +98,17 @@ function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: 
   };
 }
 
-/** Hidden states in and out of a layer stay in memory as far as the budget goes and spill to disk beyond. */
-function streamingMemory({ teacher, memoryBudgetBytes }: EstimateInput, tokens: number, passes = 1): number {
-  const hidden = 2 * passes * tokens * teacher.hiddenSize * 4;
-  const fixed = processBytes + passes * layerMemory(teacher) + headMemory(teacher);
-  return Math.min(fixed + hidden, Math.max(fixed, memoryBudgetBytes));
-}
-
-/** The widest layer's weights as f32, which the graph casts to while it runs: attention whole, experts a few at a time. */
-function layerMemory(description: ModelDescription): number {
-  const expertBytes = moeLayers(description).map(({ moe }) => {
-    const { gateUp, downProj } = moe.experts[0]!;
-    const linears =
-      gateUp.kind === "separate" ? [gateUp.gateProj, gateUp.upProj, downProj] : [gateUp.projection, downProj];
-    return linears.reduce((sum, { weight }) => sum + elementCount(weight.shape) * 4, 0);
-  });
-  const widestExpert = expertBytes.reduce((most, bytes) => Math.max(most, bytes), 0);
-  return 8 * widestExpert + 16 * description.hiddenSize ** 2;
-}
-
-function headMemory({ vocabSize, hiddenSize }: ModelDescription): number {
-  return vocabSize * hiddenSize * 4 + 3 * logitPositions * vocabSize * 4;
+/**
+ * The executor's own plan for this budget: its working set, hidden states of all tokens as far as they stay in memory,
+ * and compiled sessions where they keep f32 copies of the weights.
+ */
+function streamingMemory(
+  { teacher, memoryBudgetBytes, recipe }: EstimateInput,
+  tokens: number,
+  direction: "forward" | "backward" = "forward",
+): number {
+  const plan = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, direction);
+  const hidden = Math.min(2 * tokens * teacher.hiddenSize * 4, plan.hiddenStateBytes);
+  const copies = plan.keepFloat32Weights ? Math.min(2 * 4 * countParameters(teacher).total, plan.sessionBytes) : 0;
+  return baseProcessBytes + plan.workingSetBytes + hidden + copies;
 }

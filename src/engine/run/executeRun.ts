@@ -68,7 +68,9 @@ async function reasonToRepeat(
 
 async function runStage(state: RunState, stage: Stage, context: StageContext, inputHash: string): Promise<void> {
   await state.resetAfter(stage.id);
-  const before = state.record(stage.id).seconds;
+  // A stage that was interrupted reports the time and the peak of all its attempts.
+  const { seconds: before, peakMemoryBytes: peakBefore } = state.record(stage.id);
+  const peak = (sample: number): number => Math.max(sample, peakBefore ?? 0);
   await state.update(stage.id, {
     state: "running",
     startedAt: new Date().toISOString(),
@@ -81,7 +83,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   const sampler = sampleResources(stage.id, (line) => context.onMetrics(line));
   try {
     await stage.run(context);
-    const peakMemoryBytes = sampler.stop();
+    const peakMemoryBytes = peak(sampler.stop());
     await state.update(stage.id, {
       state: "done",
       finishedAt: new Date().toISOString(),
@@ -90,7 +92,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     });
     await stage.complete?.(context);
   } catch (error) {
-    const peakMemoryBytes = sampler.stop();
+    const peakMemoryBytes = peak(sampler.stop());
     await state.fail(stage.id, error, { seconds: seconds(), peakMemoryBytes }).catch(() => undefined);
     throw error;
   }

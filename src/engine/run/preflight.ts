@@ -69,7 +69,7 @@ class Preflighter {
       ? estimateStages({ recipe, teacher: teacher.description, probe, memoryBudgetBytes, bytesAfter: after.bytes })
       : [];
     const disk = await this.#checkDisk(teacher, after.bytes);
-    if (teacher) this.#checkMemory(smallestMemory(teacher.description, recipe.data.sequenceLength), memoryBudgetBytes);
+    if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description), memoryBudgetBytes);
     throwIfCancelled(this.options.signal);
     return {
       parametersBefore: before.parameters,
