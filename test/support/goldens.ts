@@ -1,16 +1,47 @@
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { readSafetensorsFile } from "../../src/engine/checkpoint/safetensorsFile";
 
-const folder = path.join(import.meta.dirname, "../fixtures/goldens");
+const fixtures = path.join(import.meta.dirname, "../fixtures");
+const folder = path.join(fixtures, "goldens");
+
+/** A tiny checkpoint and what PyTorch and transformers computed on it. */
+export interface GoldenCase {
+  /** The family, or the family with the options that the variant is about. */
+  name: string;
+  family: string;
+  checkpoint: string;
+  golden: string;
+}
+
+/** One checkpoint of every family (goldens/), and others with further shapes and options (variants/). */
+export function goldenCases(): GoldenCase[] {
+  return ["goldens", "variants"].flatMap((kind) =>
+    readdirSync(path.join(fixtures, kind), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => ({
+        name,
+        family: name.split("-")[0]!,
+        checkpoint: path.join(fixtures, kind, name, "checkpoint"),
+        golden: path.join(fixtures, kind, name, "golden.safetensors"),
+      })),
+  );
+}
 
 /** Folder of a family's tiny reference checkpoint. */
 export function goldenCheckpoint(family: string): string {
   return path.join(folder, family, "checkpoint");
 }
 
+export type Golden = Map<string, { shape: number[]; values: number[] }>;
+
 /** The numbers that PyTorch and transformers computed on it (make_goldens.py beside them defines each). */
-export async function readGolden(family: string): Promise<Map<string, { shape: number[]; values: number[] }>> {
-  const { tensors } = await readSafetensorsFile(path.join(folder, family, "golden.safetensors"));
+export function readGolden(family: string): Promise<Golden> {
+  return readGoldenFile(path.join(folder, family, "golden.safetensors"));
+}
+
+export async function readGoldenFile(file: string): Promise<Golden> {
+  const { tensors } = await readSafetensorsFile(file);
   return new Map(
     [...tensors].map(([name, { dtype, shape, data }]) => {
       const bytes = data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength);
@@ -19,6 +50,30 @@ export async function readGolden(family: string): Promise<Map<string, { shape: n
       return [name, { shape, values }];
     }),
   );
+}
+
+/** Copies a checkpoint with its config rewritten as released checkpoints have it. */
+export function copyInReleasedStyle(checkpoint: string, to: string): void {
+  mkdirSync(to, { recursive: true });
+  for (const name of readdirSync(checkpoint)) copyFileSync(path.join(checkpoint, name), path.join(to, name));
+  const config = JSON.parse(readFileSync(path.join(checkpoint, "config.json"), "utf8")) as Record<string, unknown>;
+  const { rope_theta, rope_type, partial_rotary_factor, ...rest } = config["rope_parameters"] as Record<
+    string,
+    unknown
+  >;
+  delete config["rope_parameters"];
+  config["rope_theta"] = rope_theta;
+  if (partial_rotary_factor !== undefined) config["partial_rotary_factor"] = partial_rotary_factor;
+  config["rope_scaling"] = rope_type === "default" ? null : { type: rope_type, ...rest };
+  config["torch_dtype"] = config["dtype"];
+  delete config["dtype"];
+  // gpt-oss is released with its layer types; the other families say them by other keys.
+  if (config["model_type"] !== "gpt_oss") delete config["layer_types"];
+  if (config["model_type"] === "qwen3_moe") {
+    config["num_experts"] = config["num_local_experts"];
+    delete config["num_local_experts"];
+  }
+  writeFileSync(path.join(to, "config.json"), JSON.stringify(config));
 }
 
 /** Largest difference as a share of the reference's largest magnitude. */

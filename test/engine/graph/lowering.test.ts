@@ -15,7 +15,7 @@ describe.each(opNames)("%s", (op) => {
   test("the lowered graph and its gradient equal the interpreter", async () => {
     for (const seed of seeds) {
       const { builder, outputs, wrt, feeds } = opCase(op, seed, "float32");
-      const inputs = new Map(
+      const inputs = new Map<string, NdArray>(
         [...feeds].map(([name, { shape, data }]) => [name, { shape, data: data.map(Math.fround) }]),
       );
       const wanted = Object.fromEntries(outputs.map((value, i) => [`y${i}`, value]));
