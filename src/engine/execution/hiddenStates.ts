@@ -49,6 +49,8 @@ export class FileHiddenStates implements HiddenStates {
     mkdirSync(directory, { recursive: true });
     this.#path = path.join(directory, `hidden-${process.pid}-${FileHiddenStates.#next++}.f32`);
     this.#file = openSync(this.#path, "wx+");
+    // Without a name the space goes back when the process ends, however it ends. Windows keeps the names of open files.
+    if (process.platform !== "win32") rmSync(this.#path);
     ftruncateSync(this.#file, numTokens * width * 4);
   }
 
@@ -68,7 +70,7 @@ export class FileHiddenStates implements HiddenStates {
     if (this.#closed) return;
     this.#closed = true;
     closeSync(this.#file);
-    rmSync(this.#path, { force: true });
+    if (process.platform === "win32") rmSync(this.#path, { force: true });
   }
 }
 
