@@ -70,6 +70,13 @@ async function tableOf(frame: Frame, figure: string): Promise<string[][]> {
   return table.evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent.trim())));
 }
 
+/** "1.53·10⁻¹⁷" and "0.25" as numbers. */
+function numberOf(text: string): number {
+  const [mantissa, power = ""] = text.split("·10");
+  const exponent = [...power].map((c) => "-0123456789"["⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c)]).join("");
+  return Number(mantissa) * 10 ** Number(exponent);
+}
+
 const ready = (frame: Frame) => frame.locator("body[data-state=ready]").waitFor({ timeout: 30_000 });
 
 describe("a full model, from right-click to verdict", () => {
@@ -143,7 +150,7 @@ describe("panels show the run folder's numbers", () => {
     const updates = readMetrics(newestRun()).filter((line) => line.kind === "update");
     expect(updates.length).toBeGreaterThan(0);
     const rows = await tableOf(panel, "loss");
-    const shown = new Map(rows.map(([step, loss]) => [Number(step), Number(loss)]));
+    const shown = new Map(rows.map(([step, loss]) => [Number(step), numberOf(loss!)]));
     for (const { step, loss } of updates) expect(shown.get(step)).toBeCloseTo(loss, 3);
     await session.screenshot("panel-calibration");
   });
@@ -158,8 +165,8 @@ describe("panels show the run folder's numbers", () => {
     const rows = await tableOf(panel, "routingKl");
     expect(rows).toHaveLength(6);
     rows.forEach((row, i) => {
-      expect(Number(row[1])).toBeCloseTo(before!.routing![i]!.routingKl, 3);
-      expect(Number(row[2])).toBeCloseTo(after!.routing![i]!.routingKl, 3);
+      expect(numberOf(row[1]!)).toBeCloseTo(before!.routing![i]!.routingKl, 3);
+      expect(numberOf(row[2]!)).toBeCloseTo(after!.routing![i]!.routingKl, 3);
     });
     await session.screenshot("panel-divergence");
   });
@@ -177,12 +184,17 @@ describe("panels show the run folder's numbers", () => {
 
   it("are restored when the window is reloaded", async () => {
     const { page } = session;
+    await page.waitForTimeout(5000); // the browser's workbench keeps its layout every few seconds only
     await page.reload();
     await activityBarItem(page, "Reroute").waitFor();
-    const panel = await webview(page, "tradeOff", 60_000);
-    await ready(panel);
-    await page.getByRole("tab", { name: /Divergence/ }).click();
-    await ready(await webview(page, "divergence"));
+    for (const [title, view] of [
+      ["Router KD", "calibration"],
+      ["Divergence", "divergence"],
+      ["Trade-off", "tradeOff"],
+    ] as const) {
+      await page.getByRole("tab", { name: new RegExp(title) }).click();
+      await ready(await webview(page, view, 60_000));
+    }
   });
 });
 

@@ -77,7 +77,12 @@ export function quickInput(page: Page) {
       .first(),
     message: widget.locator(".quick-input-message"),
     input: widget.locator("input.input"),
-    choose: (label: string) => widget.locator(".quick-input-list .monaco-list-row", { hasText: label }).first().click(),
+    /** Clicks the row whose label begins so. */
+    choose: (label: string) => {
+      const beginning = new RegExp(`^\\s*${label.replaceAll(".", "\\.")}`);
+      const name = page.locator(".label-name", { hasText: beginning });
+      return widget.locator(".quick-input-list .monaco-list-row").filter({ has: name }).first().click();
+    },
   };
 }
 

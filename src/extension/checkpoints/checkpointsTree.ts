@@ -42,7 +42,8 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
       case "checkpoint": {
         const item = new vscode.TreeItem(path.basename(node.folder), Collapsed);
         item.resourceUri = vscode.Uri.file(node.folder);
-        item.description = path.dirname(vscode.workspace.asRelativePath(node.folder));
+        const parent = path.dirname(vscode.workspace.asRelativePath(node.folder));
+        item.description = parent === "." ? "" : parent;
         item.iconPath = new vscode.ThemeIcon("package");
         item.tooltip = node.folder;
         item.contextValue = "checkpoint";

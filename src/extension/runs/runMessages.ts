@@ -1,4 +1,3 @@
-import type { Progress } from "../../protocol/progress";
 import { formatDuration, formatNats } from "../quantities";
 import type { Translate } from "../translate";
 import { overallProgress, type LiveRun } from "./liveRun";
@@ -8,14 +7,16 @@ export function progressLine(live: LiveRun, t: Translate): string {
   if (live.phase === "queued") return t("waiting for other work to end");
   if (live.phase === "cancelling") return t("cancelling");
   const { fraction, remainingSeconds } = overallProgress(live);
-  const parts = [stageText(live.progress, t)];
+  const parts = [stageText(live, t)];
   if (fraction !== null) parts.push(`${Math.floor(fraction * 100)} %`);
   if (remainingSeconds !== null) parts.push(t("about {0} left", formatDuration(remainingSeconds)));
   return parts.join(" · ");
 }
 
-function stageText(progress: Progress | null, t: Translate): string {
-  return progress ? `${progress.stage}: ${progress.message}` : t("starting");
+/** A stage that has not reported yet is at least named. */
+function stageText({ progress, run }: LiveRun, t: Translate): string {
+  if (progress) return `${progress.stage}: ${progress.message}`;
+  return run?.stages.find(({ state }) => state === "running")?.id ?? t("starting");
 }
 
 /** What a finished run says: the verdict in its own words, with the figures it rests on. */

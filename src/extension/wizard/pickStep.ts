@@ -19,7 +19,7 @@ export interface StepFrame {
 
 /** Asks with a list. Items may come later (`items` is awaited with a busy bar); a line without value stays open. */
 export function pickStep<T>(
-  frame: StepFrame & { placeholder: string; isActive?: (item: StepItem<T>) => boolean },
+  frame: StepFrame & { placeholder: string; placeholderWhenReady?: string; isActive?: (item: StepItem<T>) => boolean },
   items: Promise<StepItem<T>[]>,
 ): Promise<StepResult<T>> {
   const pick = vscode.window.createQuickPick<StepItem<T>>();
@@ -33,6 +33,7 @@ export function pickStep<T>(
     if (!shown) return;
     pick.items = loaded;
     pick.busy = false;
+    pick.placeholder = frame.placeholderWhenReady ?? frame.placeholder;
     const active = loaded.find((item) => frame.isActive?.(item) ?? false);
     if (active) pick.activeItems = [active];
   });

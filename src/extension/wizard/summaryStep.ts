@@ -17,7 +17,11 @@ export async function summaryStep(
   const abort = new AbortController();
   try {
     return await pickStep<"start" | "edit">(
-      { ...frame, placeholder: vscode.l10n.t("Estimating size, time, memory and disk...") },
+      {
+        ...frame,
+        placeholder: vscode.l10n.t("Estimating size, time, memory and disk..."),
+        placeholderWhenReady: vscode.l10n.t("Nothing has been started or written yet"),
+      },
       engine.request("recipe/preflight", { recipe, baseFolder, runsFolder: runList.folder }, abort.signal).then(
         (preflight) => {
           const lines = preflightLines(preflight, recipe, vscode.l10n.t);
