@@ -1,6 +1,8 @@
 import { defineConfig } from "vitest/config";
 
-/** `npm test` runs both projects; `npx vitest --project unit` is the fast inner loop. */
+const browser = { pool: "forks", fileParallelism: false, testTimeout: 180_000, hookTimeout: 300_000 } as const;
+
+/** `npm test` runs all three; `npx vitest --project unit` is the fast inner loop and needs neither browser nor editor. */
 export default defineConfig({
   test: {
     projects: [
@@ -8,21 +10,13 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**", "test/bench/**"],
+          exclude: ["test/e2e/**", "test/webview/**", "test/bench/**"],
           pool: "forks",
           testTimeout: 60_000,
         },
       },
-      {
-        test: {
-          name: "e2e",
-          include: ["test/e2e/**/*.test.ts"],
-          pool: "forks",
-          fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 300_000,
-        },
-      },
+      { test: { name: "pages", include: ["test/webview/**/*.test.ts"], ...browser } },
+      { test: { name: "e2e", include: ["test/e2e/**/*.test.ts"], ...browser } },
     ],
   },
 });

@@ -21,7 +21,7 @@ export function attention(
   inputs: AttentionInputs,
 ): Value {
   const { builder } = weights;
-  const { numHeads, output, scale } = description;
+  const { numHeads, output } = description;
   const s = inputs.sequenceLength;
   const { scores, value, groups, sinks } =
     description.kind === "latent"
@@ -29,7 +29,7 @@ export function attention(
       : groupedScores(weights, x, description, inputs);
   const perGroup = numHeads / groups;
   // [B, groups, heads a group, S, S]
-  const masked = builder.add(builder.reshape(builder.scale(scores, scale), ["B", groups, perGroup, s, s]), inputs.mask);
+  const masked = builder.add(builder.reshape(scores, ["B", groups, perGroup, s, s]), inputs.mask);
   const probabilities =
     sinks === null ? builder.softmax(masked) : softmaxWithSinks(weights, masked, sinks, groups, perGroup);
   const mixed = builder.matMul(builder.reshape(probabilities, ["B", groups, perGroup * s, s]), value);
@@ -60,7 +60,9 @@ function groupedScores(weights: BlockWeights, x: Value, attention: GroupedQueryA
   const key = positioned(project(attention.key, attention.keyNorm, numKeyValueHeads), attention.keyNorm);
   const value = project(attention.value, null, numKeyValueHeads);
   // Query heads of one key-value head are stacked into one matrix, so keys are never repeated.
-  const stacked = builder.reshape(query, ["B", numKeyValueHeads, (numHeads / numKeyValueHeads) * s, headDim]);
+  // The scale goes to the queries: scores are S / D times as many numbers.
+  const scaled = builder.scale(query, attention.scale);
+  const stacked = builder.reshape(scaled, ["B", numKeyValueHeads, (numHeads / numKeyValueHeads) * s, headDim]);
   const scores = builder.matMul(stacked, builder.transpose(key, [0, 1, 3, 2]));
   return { scores, value, groups: numKeyValueHeads, sinks: attention.sinks };
 }

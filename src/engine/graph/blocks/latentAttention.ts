@@ -21,7 +21,7 @@ export function latentScores(weights: BlockWeights, x: Value, attention: LatentA
       ? weights.linear(weights.norm(weights.linear(x, query.down), query.norm), query.up)
       : weights.linear(x, query);
   const [queryNope, queryRope] = builder.split(
-    toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim),
+    builder.scale(toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim), attention.scale),
     [qkNopeHeadDim, qkRopeHeadDim],
     3,
   );

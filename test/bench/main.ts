@@ -1,0 +1,20 @@
+import { availableParallelism } from "node:os";
+import { layerBench } from "./layerBench";
+import { sampleBench } from "./sampleBench";
+
+/** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
+async function main(): Promise<void> {
+  const runtime = { threads: availableParallelism(), provider: "cpu", memoryBudgetBytes: 8 * 2 ** 30 } as const;
+  const print = (line: string) => console.log(line);
+  const only = process.argv[2];
+  if (only === undefined || only === "layer") {
+    print("Qwen3-30B-shaped layer, 4096 tokens, bf16 weights on disk");
+    await layerBench(runtime, 3, print);
+  }
+  if (only === undefined || only === "sample") {
+    print("Sample model");
+    await sampleBench(runtime, print);
+  }
+}
+
+await main();
