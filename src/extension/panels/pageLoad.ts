@@ -21,8 +21,11 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
     colourScale: readSettings().colourScale,
   };
   const common = { type: "hydrate", context } as const;
-  const empty = (data: unknown): EmptyReason | null =>
-    data === null && page !== "overview" && page !== "tensors" ? panelKinds[page].empty() : null;
+  const empty = (data: unknown): EmptyReason | null => {
+    if (data !== null || page === "overview" || page === "tensors") return null;
+    if (!context.live) return panelKinds[page].empty();
+    return { message: vscode.l10n.t("The run has not come so far yet; this panel fills by itself"), command: null };
+  };
   // A run that this window has just begun has no run folder yet; that is emptiness, not a failure.
   const ofRun = <T>(answer: Promise<T | null>): Promise<T | null> =>
     answer.catch((error: unknown) => {
