@@ -62,14 +62,10 @@ const operations: Operations = {
     if (to === "bool") return map(x!, (a) => (a === 0 ? 0 : 1));
     return to.startsWith("float") || to === "bfloat16" ? x! : map(x!, Math.trunc);
   },
-  MatMul: (_, [a, b]) => {
-    const batch = broadcast(a!.shape.slice(0, -2), b!.shape.slice(0, -2));
-    const inner = a!.shape.at(-1)!;
-    return fromIndices([...batch, a!.shape.at(-2)!, b!.shape.at(-1)!], (index) => {
-      const [row, column] = index.slice(-2) as [number, number];
-      const before = index.slice(0, -2);
-      return sum(inner, (i) => atBroadcast(a!, [...before, row, i]) * atBroadcast(b!, [...before, i, column]));
-    });
+  MatMul: (_, [a, b]) => matMul(a!, b!),
+  SoftmaxMatMul: (_, [scores, value]) => {
+    const probabilities = map(logSoftmax(scores!, scores!.shape.length - 1), Math.exp);
+    return [matMul(probabilities, value!), probabilities];
   },
   Gemm: ({ attributes: { transA, transB } }, [a, b]) => {
     const left = (row: number, i: number) => at(a!, transA ? [i, row] : [row, i]);
@@ -217,6 +213,16 @@ function reduce(
     return 0;
   });
   return keepDims ? result : { ...result, shape: x.shape.filter((_, axis) => !axes.includes(axis)) };
+}
+
+function matMul(a: NdArray, b: NdArray): NdArray {
+  const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const inner = a.shape.at(-1)!;
+  return fromIndices([...batch, a.shape.at(-2)!, b.shape.at(-1)!], (index) => {
+    const [row, column] = index.slice(-2) as [number, number];
+    const before = index.slice(0, -2);
+    return sum(inner, (i) => atBroadcast(a, [...before, row, i]) * atBroadcast(b, [...before, i, column]));
+  });
 }
 
 function logSoftmax(x: NdArray, axis: number): NdArray {

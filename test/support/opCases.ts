@@ -245,6 +245,12 @@ export const opRows: { [O in OpName]: OpRow } = {
     const shape = draw.shape(draw.integer(1, 3));
     return draw.builder.softmax(draw.float(shape), draw.random.below(shape.length));
   }),
+  SoftmaxMatMul: smooth((draw) => {
+    const batch = draw.shape(draw.integer(0, 2));
+    const keys = draw.size();
+    const scores = draw.float([...batch, draw.chance(0.15) ? 0 : draw.size(), keys]);
+    return draw.builder.softmaxMatMul(scores, draw.float([...batch, keys, draw.size()]));
+  }),
   LogSoftmax: smooth((draw) => {
     const shape = draw.shape(draw.integer(1, 3));
     return draw.builder.logSoftmax(draw.float(shape), draw.random.below(shape.length));

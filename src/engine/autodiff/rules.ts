@@ -141,6 +141,20 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     return [builder.sub(dy!, builder.mul(builder.exp(outputs[0]!), total))];
   },
 
+  // Y = P V with P = softmax(S): dV = P^T dY, dS = P (dP - rowsum(dP P)) with dP = dY V^T. The row sum equals
+  // rowsum(dY Y) (FlashAttention, arXiv 2205.14135, appendix B.4), which has D columns instead of one per key.
+  SoftmaxMatMul: ({ builder, node: { inputs, outputs }, gradients: [dy], wanted }) => {
+    const value = inputs[1]!;
+    const [y, probabilities] = outputs;
+    const last = y!.shape.length - 1;
+    const rowSum = builder.reduceSum(builder.mul(dy!, y!), [last], true);
+    const dProbabilities = builder.matMul(dy!, swapLast(builder, value));
+    return [
+      wanted[0] ? builder.mul(probabilities!, builder.sub(dProbabilities, rowSum)) : null,
+      wanted[1] ? transposedProduct(builder, probabilities!, dy!) : null,
+    ];
+  },
+
   // y = sum of x over axes: dx = dy broadcast back
   ReduceSum: ({ builder, node, gradients: [dy] }) => [
     builder.expandLike(restoreAxes(builder, dy!, node), node.inputs[0]!),
@@ -319,6 +333,15 @@ function matMulRightGradient(builder: GraphBuilder, a: Value, b: Value, dy: Valu
   const flatA = builder.reshape(a, [rows, a.shape.at(-1)!]);
   const flatDy = builder.reshape(dy, [rows, dy.shape.at(-1)!]);
   return builder.gemm(flatA, flatDy, true, false);
+}
+
+/** A^T B, with whichever of the two has fewer columns transposed: attention's [S, S] matrices never are. */
+function transposedProduct(builder: GraphBuilder, a: Value, b: Value): Value {
+  const [columnsA, columnsB] = [a.shape.at(-1)!, b.shape.at(-1)!];
+  const smallerB = typeof columnsA === "number" && typeof columnsB === "number" && columnsB < columnsA;
+  return smallerB
+    ? swapLast(builder, builder.matMul(swapLast(builder, b), a))
+    : builder.matMul(swapLast(builder, a), b);
 }
 
 function zerosLike(builder: GraphBuilder, value: Value): Value {

@@ -102,6 +102,12 @@ export class GraphBuilder {
     return this.#node("MatMul", [a, b], {}, a.type, [...batch, rows, columns!]);
   }
 
+  /** softmax(scores) value: scores [..., R, C], value [..., C, D] with the same leading axes. */
+  softmaxMatMul(scores: Value, value: Value): Value {
+    const shape = [...scores.shape.slice(0, -1), value.shape.at(-1)!];
+    return this.#nodes("SoftmaxMatMul", [scores, value], {}, scores.type, [shape, scores.shape])[0]!;
+  }
+
   /** op(A) op(B), both matrices. */
   gemm(a: Value, b: Value, transA = false, transB = false): Value {
     const [rows, inner] = transA ? [a.shape[1], a.shape[0]] : a.shape;

@@ -42,6 +42,8 @@ export interface OpAttributes {
   Gemm: { transA: boolean; transB: boolean };
   Softmax: { axis: number };
   LogSoftmax: { axis: number };
+  /** softmax(scores) V over the last axis: attention's core. Outputs: the product, and the probabilities for its gradient. */
+  SoftmaxMatMul: NoAttributes;
   ReduceSum: { axes: readonly number[]; keepDims: boolean };
   ReduceMean: { axes: readonly number[]; keepDims: boolean };
   ReduceMax: { axes: readonly number[]; keepDims: boolean };

@@ -8,7 +8,11 @@ import { lowerNode, onnxDataTypes, type OnnxNode } from "./onnxLower";
  * path relative to `folder`.
  */
 export function encodeOnnx(graph: Graph, folder: string): Uint8Array {
-  const nodes = graph.nodes.flatMap((node) => lowerNode(node));
+  const { renamed, copied } = nameOutputs(graph);
+  const rename = (name: string) => renamed.get(name) ?? name;
+  const nodes = graph.nodes
+    .flatMap((node) => lowerNode(node))
+    .map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }));
   const constants = nodes.flatMap(({ constants }) => constants);
   const unique = new Map(constants.map((constant) => [constant.name, constant]));
   const message = {
@@ -31,13 +35,27 @@ export function encodeOnnx(graph: Graph, folder: string): Uint8Array {
       output: graph.outputs.map(({ name, value }) => valueInfo(name, value)),
     },
   };
-  // Outputs may be named freely, be inputs, or appear twice: an Identity gives each its own name.
   message.graph.node.push(
-    ...graph.outputs.map(({ name, value }) =>
-      encodeNode({ op: "Identity", inputs: [value.name], outputs: [name], attributes: [] }),
+    ...copied.map(({ name, value }) =>
+      encodeNode({ op: "Identity", inputs: [rename(value.name)], outputs: [name], attributes: [] }),
     ),
   );
   return modelType.encode(modelType.fromObject(message)).finish();
+}
+
+/**
+ * A node's result simply takes the name of the graph output it is; inputs, initialisers and values that are two outputs
+ * keep their names and are copied.
+ */
+function nameOutputs({ nodes, outputs }: Graph) {
+  const produced = new Set(nodes.flatMap((node) => node.outputs));
+  const renamed = new Map<string, string>();
+  const copied: Graph["outputs"][number][] = [];
+  for (const output of outputs) {
+    if (produced.has(output.value) && !renamed.has(output.value.name)) renamed.set(output.value.name, output.name);
+    else copied.push(output);
+  }
+  return { renamed, copied };
 }
 
 function encodeNode({ op, inputs, outputs, attributes }: Omit<OnnxNode, "constants">) {

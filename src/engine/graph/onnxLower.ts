@@ -33,6 +33,14 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
   ],
   Softmax: (node) => [plain(node, [["axis", node.attributes.axis]])],
   LogSoftmax: (node) => [plain(node, [["axis", node.attributes.axis]])],
+  SoftmaxMatMul: (node): OnnxNode[] => {
+    const [scores, value] = node.inputs;
+    const [mixed, probabilities] = node.outputs;
+    return [
+      { op: "Softmax", inputs: [scores!.name], outputs: [probabilities!.name], attributes: [["axis", -1]], constants: [] },
+      { op: "MatMul", inputs: [probabilities!.name, value!.name], outputs: [mixed!.name], attributes: [], constants: [] },
+    ];
+  },
   ReduceSum: (node) => [reduce(node, node.attributes)],
   ReduceMean: (node) => [reduce(node, node.attributes)],
   ReduceMax: (node) => [reduce(node, node.attributes)],

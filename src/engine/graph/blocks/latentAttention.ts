@@ -1,14 +1,19 @@
 import type { LatentAttention } from "../../model/description";
 import type { Value } from "../graph";
-import type { AttentionInputs } from "./attention";
+import type { AttentionHeads, AttentionInputs } from "./attention";
 import { rotate } from "./rotary";
 import type { BlockWeights } from "./weights";
 
 /**
- * Scores [B, heads, S, S] and values [B, heads, S, V] of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434):
- * keys and values come from one compressed vector a token, and one rotated key is shared by all heads.
+ * Heads of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values come from one compressed vector a
+ * token, and one rotated key is shared by all heads.
  */
-export function latentScores(weights: BlockWeights, x: Value, attention: LatentAttention, inputs: AttentionInputs) {
+export function latentHeads(
+  weights: BlockWeights,
+  x: Value,
+  attention: LatentAttention,
+  inputs: AttentionInputs,
+): AttentionHeads {
   const { builder } = weights;
   const { numHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank, query } = attention;
   const s = inputs.sequenceLength;
@@ -20,11 +25,8 @@ export function latentScores(weights: BlockWeights, x: Value, attention: LatentA
     "down" in query
       ? weights.linear(weights.norm(weights.linear(x, query.down), query.norm), query.up)
       : weights.linear(x, query);
-  const [queryNope, queryRope] = builder.split(
-    builder.scale(toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim), attention.scale),
-    [qkNopeHeadDim, qkRopeHeadDim],
-    3,
-  );
+  const queryHeads = builder.scale(toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim), attention.scale);
+  const [queryNope, queryRope] = builder.split(queryHeads, [qkNopeHeadDim, qkRopeHeadDim], 3);
   const [compressed, keyRopeRows] = builder.split(
     weights.linear(x, attention.keyValueDown),
     [kvLoraRank, qkRopeHeadDim],
@@ -34,11 +36,14 @@ export function latentScores(weights: BlockWeights, x: Value, attention: LatentA
   const [keyNope, value] = builder.split(toHeads(keyValue, qkNopeHeadDim + vHeadDim), [qkNopeHeadDim, vHeadDim], 3);
   const keyRope = builder.reshape(keyRopeRows!, ["B", 1, s, qkRopeHeadDim]);
 
-  const transposed = (key: Value) => builder.transpose(key, [0, 1, 3, 2]);
-  const nopeScores = builder.matMul(queryNope!, transposed(keyNope!));
-  const ropeScores = builder.matMul(
-    rotate(builder, queryRope!, inputs.rotary),
-    transposed(rotate(builder, keyRope, inputs.rotary)),
-  );
-  return { scores: builder.add(nopeScores, ropeScores), value: value! };
+  const part = (queries: Value, keys: Value) => ({
+    query: builder.reshape(queries, ["B", numHeads, 1, s, queries.shape[3]!]),
+    keyTransposed: builder.transpose(keys, [0, 1, 3, 2]),
+  });
+  const rotated = (heads: Value) => rotate(builder, heads, inputs.rotary!);
+  return {
+    parts: [part(queryNope!, keyNope!), part(rotated(queryRope!), rotated(keyRope))],
+    value: value!,
+    groups: numHeads,
+  };
 }
