@@ -67,13 +67,16 @@ async function tableOf(frame: Frame, figure: string): Promise<string[][]> {
   const table = frame.locator(`[data-figure=${figure}] tbody tr`);
   if ((await table.count()) === 0) await frame.locator(`[data-figure=${figure}] button:text-is("Table")`).click();
   await table.first().waitFor();
-  return table.evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent.trim())));
+  const rows = await table.all();
+  return Promise.all(
+    rows.map(async (row) => (await row.locator("th, td").allTextContents()).map((cell) => cell.trim())),
+  );
 }
 
 /** "1.53·10⁻¹⁷" and "0.25" as numbers. */
 function numberOf(text: string): number {
   const [mantissa, power = ""] = text.split("·10");
-  const exponent = [...power].map((c) => "-0123456789"["⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c)]).join("");
+  const exponent = power.replace(/./g, (c) => "-0123456789"["⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c)]!);
   return Number(mantissa) * 10 ** Number(exponent);
 }
 
