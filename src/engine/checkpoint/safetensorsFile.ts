@@ -60,7 +60,8 @@ export async function readSafetensorsFile(filePath: string): Promise<Safetensors
     tensors: new Map(
       header.tensors.map(({ name, dtype, shape, byteOffset, byteLength }) => [
         name,
-        { dtype, shape, data: bytes.subarray(byteOffset, byteOffset + byteLength) },
+        // Plain bytes, not a Buffer: its slice() is a view, which has surprised callers.
+        { dtype, shape, data: new Uint8Array(bytes.buffer, bytes.byteOffset + byteOffset, byteLength) },
       ]),
     ),
   };

@@ -29,7 +29,13 @@ export interface CalibrationOptions {
   runtime: RuntimeOptions;
   /** Keeps the training state and the teacher's targets. */
   stateDirectory: string;
-  onMetrics: (line: MetricsLine) => void;
+  /** Awaited before the state of the update is saved, so that a line is written for every update of a saved state. */
+  onMetrics: (line: MetricsLine) => void | Promise<void>;
+  /**
+   * Called before the first update with the updates that the saved state has done; -1 without such a state. Lines about
+   * later updates are void: those updates are done again.
+   */
+  onResume?: (step: number) => void | Promise<void>;
   signal?: AbortSignal;
   report?: ReportProgress;
 }
@@ -84,7 +90,9 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     });
     const stateFile = path.join(stateDirectory, runFiles.trainState);
     const inputHash = hashState(calibration);
-    const state = (await loadState(stateFile, inputHash)) ?? initialState(inputHash, executor.parameters);
+    const saved = await loadState(stateFile, inputHash);
+    const state = saved ?? initialState(inputHash, executor.parameters);
+    await calibration.onResume?.(saved?.step ?? -1);
     useParameters(executor, state.parameters);
 
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
@@ -94,7 +102,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const hidden = await heldOutTargets.read(range(0, heldOut.numSequences));
       const { kl, nll } = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
       const best = recordHeldOut(state, kl);
-      onMetrics({ kind: "held-out", step: state.step, kl, nll, best });
+      await onMetrics({ kind: "held-out", step: state.step, kl, nll, best });
     };
 
     if (state.step === 0 && state.initialKl === null && heldOut !== null) {
@@ -108,22 +116,17 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const numbers = order.subarray(first, first + options.batch);
       const started = performance.now();
       const batch = pickSequences(training, numbers);
-      const { loss, gradients } = await lossAndGradients(
-        executor,
-        head,
-        batch,
-        await targets.read(numbers),
-        options,
-        signal,
+      const { loss, gradients } = await inUpdate(update + 1, async () =>
+        lossAndGradients(executor, head, batch, await targets.read(numbers), options, signal),
       );
       const gradientNorm = clipGlobalNorm(gradients, options.clip);
-      checkFinite(loss, gradients, update + 1);
       const learningRate = learningRateAt(update, totalUpdates, options);
       updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay);
+      await inUpdate(update + 1, () => checkFinite(state.parameters, "the updated router"));
       state.step = update + 1;
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
-      onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
+      await onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
       if (state.step % options.evaluateEvery === 0 || state.step === totalUpdates) await lookAtHeldOut();
       state.finished = options.patience > 0 && state.looksWithoutGain >= options.patience;
       await saveState(stateFile, state);
@@ -158,8 +161,9 @@ async function lossAndGradients(
   signal: AbortSignal | undefined,
 ) {
   const tape = new Tape();
+  let hidden: HiddenStates | null = null;
   try {
-    const hidden = await executor.forward(tokenBatch(batch), { tape, signal });
+    hidden = await executor.forward(tokenBatch(batch), { tape, signal });
     const { labels, isTarget } = nextTokens(batch);
     const targets = isTarget.reduce((sum, one) => sum + one, 0);
     const rowWeights = Float32Array.from(isTarget, (one) => (one * temperature ** 2) / targets);
@@ -171,10 +175,16 @@ async function lossAndGradients(
       signal,
     );
     const loss = rowLosses.reduce((sum, value, row) => sum + (rowWeights[row] === 0 ? 0 : value * rowWeights[row]!), 0);
+    if (!Number.isFinite(loss)) {
+      throw notFinite(
+        `the loss is ${loss} although the outputs of all layers are finite: look at the final norm and the vocabulary head`,
+      );
+    }
     const gradients = await executor.backward(tape, hidden, { signal });
-    hidden.close();
+    checkFinite(gradients, "the gradient of");
     return { loss, gradients };
   } finally {
+    hidden?.close();
     tape.close();
   }
 }
@@ -192,14 +202,28 @@ function useParameters(executor: ModelExecutor, parameters: ReadonlyMap<string, 
   for (const [key, values] of parameters) executor.parameters.set(key, values);
 }
 
-function checkFinite(loss: number, gradients: ReadonlyMap<string, Float32Array>, update: number): void {
-  const bad = [...gradients].find(([, gradient]) => !gradient.every(Number.isFinite))?.[0];
-  if (Number.isFinite(loss) && bad === undefined) return;
-  const where = bad === undefined ? "" : `, first seen in the gradient of ${bad}`;
-  throw new RerouteError(
-    "training/not-finite",
-    `Update ${update} gave a loss of ${loss}${where}; the state before it is kept. Lower the learning rate, or check the weights for NaN and infinity`,
-  );
+/** Says which update failed, and that nothing of it was saved. */
+async function inUpdate<T>(update: number, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof RerouteError) || !error.code.endsWith("/not-finite")) throw error;
+    throw new RerouteError(
+      "training/not-finite",
+      `Update ${update} failed and the state before it is kept: ${error.message}. Lower the learning rate, or check the weights for NaN and infinity`,
+      { cause: error },
+    );
+  }
+}
+
+/** Gradients come from the last layer to the first, so the last one that is not finite is where it began. */
+function checkFinite(values: ReadonlyMap<string, Float32Array>, what: string): void {
+  const bad = [...values].reverse().find(([, array]) => !array.every(Number.isFinite))?.[0];
+  if (bad !== undefined) throw notFinite(`${what} ${bad} holds NaN or infinity`);
+}
+
+function notFinite(message: string): RerouteError {
+  return new RerouteError("training/not-finite", message);
 }
 
 function range(from: number, to: number): number[] {

@@ -106,5 +106,5 @@ function parseSummary(file: string, text: string | undefined): Summary {
 }
 
 function toFloats(data: Uint8Array): Float32Array {
-  return new Float32Array(data.slice().buffer);
+  return new Float32Array(new Uint8Array(data).buffer);
 }

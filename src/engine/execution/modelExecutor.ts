@@ -7,6 +7,7 @@ import { selectExperts } from "../model/selection";
 import type { RuntimeOptions, Tensor } from "../runtime/session";
 import { assignExperts } from "./assignment";
 import { embeddingGraph } from "./embedding";
+import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import {
   attentionBackwardGraph,
@@ -182,12 +183,15 @@ export class ModelExecutor {
       const x = hidden.read(from, to);
       taped?.x.write(from, x);
       const { residual, feedForwardInput, routerLogits } = await this.#attention(layer, x);
+      checkLayerOutput(residual, layer.index, "attention");
       taped?.feedForwardInput.write(from, feedForwardInput);
       const rows = to - from;
       const common = { residual: this.#rows(residual, rows), feedForwardInput: this.#rows(feedForwardInput, rows) };
       if (feedForward.kind === "mlp") {
         const session = await this.#sessions.get(`mlp ${layer.index}`, () => feedForwardGraph(this.#context, layer));
-        hidden.write(from, floats((await session.run({ ...common, ...this.#weightFeeds() }))["hidden"]!));
+        const output = floats((await session.run({ ...common, ...this.#weightFeeds() }))["hidden"]!);
+        checkLayerOutput(output, layer.index, "feed-forward part");
+        hidden.write(from, output);
       } else {
         const ids = this.#select(layer.index, feedForward, routerLogits!, rows);
         taped?.selectedIds.set(ids, from * feedForward.numExpertsPerToken);
@@ -202,10 +206,12 @@ export class ModelExecutor {
           from,
           options,
         );
+        checkLayerOutput(output, layer.index, "feed-forward part");
         hidden.write(from, output);
       }
       options.onChunk?.(rows);
     }
+    if (feedForward.kind === "moe") await options.observer?.afterLayer?.(layer.index, hidden);
   }
 
   async #runExperts(
@@ -240,6 +246,7 @@ export class ModelExecutor {
       routerLogits,
       selectedIds: ids,
       routingWeights: floats(outputs["routingWeights"]!),
+      feedForwardInput: floats(common["feedForwardInput"]!),
       outputs: observed
         ? {
             norms: floats(outputs["norms"]!),

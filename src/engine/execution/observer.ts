@@ -1,3 +1,5 @@
+import type { HiddenStates } from "./hiddenStates";
+
 /** What one MoE layer did with one chunk of tokens. Arrays are row-major and valid only during the call. */
 export interface MoeObservation {
   /** Decoder layer number. */
@@ -16,6 +18,8 @@ export interface MoeObservation {
   routingWeights: Float32Array;
   /** Present when the forward pass was asked for expert outputs. */
   outputs: ExpertOutputObservation | null;
+  /** [numTokens, hiddenSize]: what router and experts see, after the norm. The executor always gives it. */
+  feedForwardInput?: Float32Array;
 }
 
 export interface ExpertOutputObservation {
@@ -34,4 +38,9 @@ export interface ExpertOutputObservation {
 /** Receives observations layer by layer; within a layer, chunk by chunk in token order. */
 export interface RoutingObserver {
   observe: (observation: MoeObservation) => void;
+  /**
+   * Called once all tokens went through an MoE layer and before the next layer is touched; may rewrite the layer's
+   * outputs, which the next layer then sees.
+   */
+  afterLayer?: (layer: number, hidden: HiddenStates) => Promise<void>;
 }

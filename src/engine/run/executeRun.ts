@@ -3,7 +3,7 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
 import { runtimeOptions } from "./machine";
-import { appendMetrics } from "./metricsFile";
+import { appendMetrics, rewindMetrics } from "./metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
 import { sampleResources } from "./resources";
@@ -80,7 +80,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   });
   const started = performance.now();
   const seconds = (): number => before + (performance.now() - started) / 1000;
-  const sampler = sampleResources(stage.id, (line) => context.onMetrics(line));
+  const sampler = sampleResources(stage.id, (line) => void context.onMetrics(line));
   try {
     await stage.run(context);
     const peakMemoryBytes = peak(sampler.stop());
@@ -164,6 +164,8 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
   const { run, runDirectory } = options;
   const paths = runPaths(runDirectory, run.recipe, run.baseFolder);
   let writing: Promise<void> = Promise.resolve();
+  // One change of the file after the other, in the order they come; one that fails does not stop the work.
+  const afterOthers = (change: () => Promise<void>) => (writing = writing.then(change).catch(() => undefined));
   return {
     get run() {
       return state.run;
@@ -175,10 +177,10 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     signal: options.signal,
     report: progressMeter(options.report ?? (() => undefined)),
     onMetrics: (line) => {
-      // Lines are appended in the order they come; a line that cannot be written does not stop the work.
-      writing = writing.then(() => appendMetrics(paths.file("metrics"), line)).catch(() => undefined);
       options.onMetrics?.(line);
+      return afterOthers(() => appendMetrics(paths.file("metrics"), line));
     },
+    rewindMetrics: (step) => afterOthers(() => rewindMetrics(paths.file("metrics"), step)),
     warn: async (message) => {
       options.onWarning?.(message);
       await state.log("warning", "warning", { message });

@@ -16,7 +16,10 @@ export interface StageContext {
   work: HeavyWork;
   signal: AbortSignal;
   report: ReportProgress;
-  onMetrics: (line: MetricsLine) => void;
+  /** Resolves once the line is in metrics.jsonl, or could not be written, which does not stop the work. */
+  onMetrics: (line: MetricsLine) => Promise<void>;
+  /** Takes lines of updates after a step back (rewindMetrics). */
+  rewindMetrics: (step: number) => Promise<void>;
   warn: (message: string) => Promise<void>;
   /** Goes on where a teacher is not the student's origin. */
   force: boolean;

@@ -59,7 +59,10 @@ export interface HeavyWork {
       options: CalibrateOptions;
       seed: number;
       stateDirectory: string;
-      onMetrics: (line: MetricsLine) => void;
+      /** The state of an update is saved after its lines are written. */
+      onMetrics: (line: MetricsLine) => void | Promise<void>;
+      /** Called before the first update with the updates that the saved state has done; -1: there is no such state. */
+      onResume?: (step: number) => Promise<void>;
       output: {
         directory: string;
         runId: string;

@@ -67,10 +67,13 @@ export function bytesOf(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-/** A typed array must start at a multiple of its element size: bytes at another offset are copied. */
+/**
+ * A typed array must start at a multiple of its element size: bytes at another offset are copied. Not by `slice`, which
+ * copies nothing where the bytes are a Buffer.
+ */
 function aligned(bytes: Uint8Array, size: number): ArrayBuffer {
   const { buffer, byteOffset, byteLength } = bytes;
   return byteOffset === 0 && byteLength === buffer.byteLength && byteLength % size === 0
     ? (buffer as ArrayBuffer)
-    : (bytes.slice().buffer);
+    : new Uint8Array(bytes).buffer;
 }

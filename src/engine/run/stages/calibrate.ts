@@ -53,6 +53,7 @@ export const calibrateStage: Stage = {
       seed: run.recipe.seed,
       stateDirectory: paths.runDirectory,
       onMetrics,
+      onResume: (step) => context.rewindMetrics(step),
       output: {
         directory: paths.output,
         runId,

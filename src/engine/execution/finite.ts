@@ -1,0 +1,18 @@
+import { RerouteError } from "../../protocol/errors";
+
+/**
+ * Stops at the first layer whose outputs are not numbers: every layer after it would be as well, and none could be
+ * named. One pass over rows that took thousands of operations an element to compute.
+ *
+ * @throws RerouteError `checkpoint/not-finite`
+ */
+export function checkLayerOutput(values: Float32Array, layer: number, part: "attention" | "feed-forward part"): void {
+  // 0 times NaN or infinity is NaN, so the sum tells without a branch an element.
+  let zero = 0;
+  for (let i = 0; i < values.length; i++) zero += 0 * values[i]!;
+  if (zero === 0) return;
+  throw new RerouteError(
+    "checkpoint/not-finite",
+    `the ${part} of layer ${layer} gives NaN or infinity; check the weights of this layer`,
+  );
+}

@@ -1,0 +1,46 @@
+/**
+ * Calibrates in a process of its own, as a run does it, so that a test can kill it. Prints a line for every metrics line.
+ * Arguments: student, teacher, run folder, output folder.
+ */
+import path from "node:path";
+import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
+import { liveWork } from "../../../src/engine/run/liveWork";
+import { appendMetrics, rewindMetrics } from "../../../src/engine/run/metricsFile";
+import { calibrateOptions } from "../../../src/protocol/recipe";
+import { openModel, randomSequences } from "../../support/tinyModels";
+
+async function run(studentFolder: string, teacherFolder: string, stateDirectory: string, directory: string) {
+  const metrics = path.join(stateDirectory, "metrics.jsonl");
+  await liveWork.calibrate({
+    student: await openModel(studentFolder),
+    teacher: await openModel(teacherFolder),
+    training: randomSequences(1, 24, 10),
+    heldOut: randomSequences(2, 3, 10),
+    options: calibrateOptions.parse({ batch: 2, learningRate: 5e-3, evaluateEvery: 2, epochs: 2 }),
+    seed: 42,
+    runtime: { threads: 1, provider: "cpu", memoryBudgetBytes: 2e9 },
+    stateDirectory,
+    onMetrics: async (line) => {
+      console.log(line.kind);
+      await appendMetrics(metrics, line);
+    },
+    onResume: (step) => rewindMetrics(metrics, step),
+    signal: new AbortController().signal,
+    report: ({ unit }) => {
+      if (unit === "bytes") console.log("writing");
+    },
+    output: {
+      directory,
+      runId: "killed",
+      provenance: { schemaVersion: 1, plan: null, reroute: "0.0.0", recipe: null, seed: 42, versions: {} },
+    },
+  });
+  await completeOutput(directory);
+  console.log("done");
+}
+
+const [student = "", teacher = "", state = "", output = ""] = process.argv.slice(2);
+run(student, teacher, state, output).catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});
