@@ -7,6 +7,8 @@ import type { Provenance } from "../../protocol/provenance";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
 import { validatePlan } from "./plan/validatePlan";
+import { compressedConfig } from "./compressedConfig";
+import { compressedTensors, type CompressedLayer } from "./layer/compressedTensors";
 import { pruneTensors } from "./pruning/pruneTensors";
 
 export interface WriteCompressedOptions {
@@ -16,13 +18,15 @@ export interface WriteCompressedOptions {
   fingerprint: string;
   plan: CompressionPlan;
   directory: string;
+  /** Merging and editing: the layers as applying the plan made them. */
+  layers?: ReadonlyMap<number, CompressedLayer>;
   /** What reroute.json says beside teacher and plan. */
   provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions" | "metrics">;
   /** See writeCheckpoint. */
   runId?: string;
   leaveMarker?: boolean;
-  signal?: AbortSignal;
-  report?: ReportProgress;
+  signal?: AbortSignal | undefined;
+  report?: ReportProgress | undefined;
   maxShardBytes?: number;
 }
 
@@ -34,13 +38,9 @@ export interface WriteCompressedOptions {
 export async function writeCompressedCheckpoint(options: WriteCompressedOptions): Promise<{ bytes: number }> {
   const { checkpoint, family, description, fingerprint, plan, directory, report } = options;
   validatePlan(plan, description, fingerprint);
-  if (plan.paradigm !== "pruning") {
-    throw new RerouteError(
-      "plan/invalid",
-      `The plan is a ${plan.paradigm} plan; this version applies pruning plans only`,
-    );
+  if (plan.paradigm !== "pruning" && options.layers === undefined) {
+    throw new RerouteError("internal", `a ${plan.paradigm} plan was to be written before it was applied`);
   }
-  const numExperts = Object.values(plan.layers)[0]!.kept.length;
   const provenance: Provenance = {
     schemaVersion: 1,
     kind: "compressed",
@@ -51,8 +51,11 @@ export async function writeCompressedCheckpoint(options: WriteCompressedOptions)
   };
   return writeCheckpoint({
     directory,
-    tensors: pruneTensors(checkpoint, family, description, plan),
-    config: family.withNumExperts(checkpoint.config, numExperts),
+    tensors:
+      plan.paradigm === "pruning"
+        ? pruneTensors(checkpoint, family, description, plan)
+        : compressedTensors(checkpoint, family, description, options.layers!),
+    config: compressedConfig(checkpoint.config, family, description, plan),
     copyFilesFrom: checkpoint.directory,
     extraFiles: { "reroute.json": `${JSON.stringify(provenance, null, 2)}\n` },
     ...(options.runId === undefined ? {} : { runId: options.runId }),

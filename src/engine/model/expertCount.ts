@@ -51,7 +51,7 @@ export function expertCount(
     const because = `${key} = ${configured}`;
     return { numExperts: configured, numLogicalExperts, numExpertsPerToken, logicalToPhysical: null, because };
   }
-  const physical = readInt(config, "physical_num_experts", { min: 1, max: maxExperts });
+  const physical = readPhysicalCount(config, layer);
   if (map.some((expert) => expert >= physical)) {
     throw malformed("expert_id_mapping", map, `ids below physical_num_experts = ${physical}`);
   }
@@ -79,6 +79,13 @@ function readLogicalMap(config: Config, layer: number, numLayers: number): numbe
     throw malformed("expert_id_mapping", map, `logical_num_experts = ${logical} ids for layer ${layer}`);
   }
   return map;
+}
+
+/** One number for all layers, or a list with one for each (Reroute's own, where merging left layers with different numbers). */
+function readPhysicalCount(config: Config, layer: number): number {
+  const found = Object.hasOwn(config, "physical_num_experts") ? config["physical_num_experts"] : null;
+  const own: unknown = Array.isArray(found) ? found[layer] : found;
+  return readInt({ physical_num_experts: own }, "physical_num_experts", { min: 1, max: maxExperts });
 }
 
 /** Every spelling of the number of experts that any loader of the supported families reads. */

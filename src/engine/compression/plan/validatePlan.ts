@@ -2,6 +2,8 @@ import { RerouteError } from "../../../protocol/errors";
 import { planSchema, type CompressionPlan, type PruningPlan } from "../../../protocol/plan";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { assertGroupsWork, groupsOf } from "./keptCount";
+import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
+import { validateEditedLayer } from "./validateEditing";
 import { moeLayers } from "./moeLayers";
 
 /**
@@ -49,22 +51,32 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
       `The plan says nothing about the MoE layers ${ranges(missing)}; list every MoE layer, with all experts where none leaves`,
     );
   }
-  if (plan.paradigm !== "pruning") {
-    throw invalid(`The plan is a ${plan.paradigm} plan; this version applies pruning plans only`);
+  for (const { layer, moe } of layers) {
+    if (moe.logicalToPhysical) {
+      throw invalid(
+        `Layer ${layer} is already merged with a logical-to-physical map; compressing it further is not supported`,
+      );
+    }
   }
-  for (const { layer, moe } of layers) validatePrunedLayer(plan, layer, moe);
-  assertUniform(plan);
+  switch (plan.paradigm) {
+    case "pruning":
+      for (const { layer, moe } of layers) validatePrunedLayer(plan, layer, moe);
+      assertUniform(plan);
+      break;
+    case "merging":
+      for (const { layer, moe } of layers) validateMergedLayer(plan, layer, moe);
+      assertUniformGroups(plan);
+      break;
+    case "editing":
+      for (const { layer, moe } of layers) validateEditedLayer(plan, layer, moe);
+      break;
+  }
 }
 
 function validatePrunedLayer(plan: PruningPlan, layer: number, moe: MoeDescription): void {
   const { kept, replaceByConstant } = plan.layers[String(layer)]!;
   if (replaceByConstant)
     throw invalid(`The plan replaces experts of layer ${layer} by constants; this version only drops experts`);
-  if (moe.logicalToPhysical) {
-    throw invalid(
-      `Layer ${layer} is already merged with a logical-to-physical map; pruning it further is not supported`,
-    );
-  }
   kept.forEach((expert, i) => {
     if (expert >= moe.numExperts) {
       throw invalid(`The plan keeps expert ${expert} of layer ${layer}, which has experts 0 to ${moe.numExperts - 1}`);

@@ -1,0 +1,42 @@
+import type { CompressionPlan } from "../../protocol/plan";
+import type { ModelDescription } from "../model/description";
+import type { JsonObject, ModelFamily } from "../model/family";
+
+/**
+ * config.json of the compressed checkpoint. Pruned and folded: another number of experts, in every spelling. Mapped: the
+ * number stays, and `expert_id_mapping` (a list for each layer, null where it is dense), `logical_num_experts` and
+ * `physical_num_experts` (a number, or one for each layer where they differ) say which experts exist.
+ */
+export function compressedConfig(
+  config: JsonObject,
+  family: ModelFamily,
+  description: ModelDescription,
+  plan: CompressionPlan,
+): JsonObject {
+  switch (plan.paradigm) {
+    case "pruning":
+      return family.withNumExperts(config, Object.values(plan.layers)[0]!.kept.length);
+    case "editing":
+      return config;
+    case "merging":
+      break;
+  }
+  const counts = Object.values(plan.layers).map(({ groups }) => groups.length);
+  if (plan.router === "duplicate") return config;
+  if (plan.router === "fold") return family.withNumExperts(config, counts[0]!);
+  const mapping = description.layers.map(({ index, feedForward }) => {
+    if (feedForward.kind !== "moe") return null;
+    const { groups } = plan.layers[String(index)]!;
+    return Array.from({ length: feedForward.numExperts }, (_, e) => groups.findIndex((g) => g.members.includes(e)));
+  });
+  const logical = Math.max(...mapping.map((layer) => layer?.length ?? 0));
+  const uniform = counts.every((count) => count === counts[0]);
+  return {
+    ...config,
+    expert_id_mapping: mapping,
+    logical_num_experts: logical,
+    physical_num_experts: uniform
+      ? counts[0]!
+      : description.layers.map(({ index }) => plan.layers[String(index)]?.groups.length ?? null),
+  };
+}

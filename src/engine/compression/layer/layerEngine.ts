@@ -1,0 +1,184 @@
+import type { Checkpoint } from "../../checkpoint/checkpoint";
+import { assignExperts } from "../../execution/assignment";
+import type { CollectedLayer } from "../../execution/collectLayers";
+import type { HiddenStates } from "../../execution/hiddenStates";
+import { float32, floats } from "../../execution/tensors";
+import type { Graph } from "../../graph/graph";
+import type { MoeDescription } from "../../model/description";
+import { BlockSession, type RuntimeOptions, type Tensor } from "../../runtime/session";
+import type { ExpertMatrices } from "./expertMatrices";
+import {
+  allExpertsGraph,
+  crossGraph,
+  expertOutputGraph,
+  gramGraph,
+  intermediateGraph,
+  routedGraph,
+  timesTransposedGraph,
+} from "./layerGraphs";
+
+/** Tokens that one run takes. */
+export const chunkTokens = 1024;
+
+/** What methods ask about the experts of one layer, run on the engine. Sessions live until close. */
+export class LayerEngine {
+  readonly #sessions = new Map<string, Promise<BlockSession>>();
+
+  constructor(
+    readonly runtime: RuntimeOptions,
+    readonly checkpoint: Checkpoint,
+    readonly hiddenSize: number,
+  ) {}
+
+  /** See allExpertsGraph. `weightsOf` fills the two [rows, E] matrices of the tokens from `from` on. */
+  async allExperts(
+    { layer, moe, inputs, numTokens }: CollectedLayer,
+    weightsOf: (from: number, rows: number) => { columns: Float32Array; norms: Float32Array },
+  ): Promise<{ sums: Float64Array; norms: Float64Array }> {
+    const E = moe.numExperts;
+    const sums = new Float64Array(E * this.hiddenSize);
+    const norms = new Float64Array(E);
+    for (const [from, to] of chunks(numTokens)) {
+      const { columns, norms: normWeights } = weightsOf(from, to - from);
+      const outputs = await this.#run(
+        `all ${layer.index}`,
+        () => allExpertsGraph(this.checkpoint, moe, this.hiddenSize),
+        {
+          x: float32(inputs.read(from, to), [to - from, this.hiddenSize]),
+          columnWeights: float32(columns, [to - from, E]),
+          normWeights: float32(normWeights, [to - from, E]),
+        },
+      );
+      accumulate(sums, outputs["sums"]!);
+      accumulate(norms, outputs["norms"]!);
+    }
+    return { sums, norms };
+  }
+
+  /** One expert's outputs for rows x, [rows, H], or projected to [rows, D]. */
+  async expertOutput(
+    moe: MoeDescription,
+    expert: number,
+    x: Float32Array,
+    projection: { values: Float32Array; columns: number } | null,
+  ): Promise<Float32Array> {
+    const rows = x.length / this.hiddenSize;
+    const outputs = await this.#run(
+      `output ${expert} ${moe.router.weight.tensor}`,
+      () => expertOutputGraph(this.checkpoint, moe, expert, this.hiddenSize, projection?.columns ?? null),
+      {
+        x: float32(x, [rows, this.hiddenSize]),
+        ...(projection === null
+          ? {}
+          : { projection: float32(projection.values, [this.hiddenSize, projection.columns]) }),
+      },
+    );
+    return floats(outputs["y"]!);
+  }
+
+  /** Intermediate activations [rows, I] of an expert in memory for rows x. */
+  async intermediate(moe: MoeDescription, expert: ExpertMatrices, x: Float32Array): Promise<Float32Array> {
+    const { gateProj, upProj, gateBias, upBias, intermediateSize: I, hiddenSize: H } = expert;
+    const biased = gateBias !== null;
+    const outputs = await this.#run(
+      `intermediate ${biased} ${JSON.stringify(moe.activation)}`,
+      () => intermediateGraph(moe, biased),
+      {
+        x: float32(x, [x.length / H, H]),
+        gateProj: float32(gateProj, [I, H]),
+        upProj: float32(upProj, [I, H]),
+        ...(biased ? { gateBias: float32(gateBias, [I]), upBias: float32(upBias!, [I]) } : {}),
+      },
+    );
+    return floats(outputs["h"]!);
+  }
+
+  /** Adds a^T a, and the column sums where wanted, for a [rows, width]. */
+  async addGram(a: Float32Array, width: number, gram: Float64Array, sums?: Float64Array): Promise<void> {
+    if (a.length === 0) return;
+    const outputs = await this.#run("gram", gramGraph, { a: float32(a, [a.length / width, width]) });
+    accumulate(gram, outputs["gram"]!);
+    if (sums) accumulate(sums, outputs["sums"]!);
+  }
+
+  /** Adds a^T b for a [rows, m], b [rows, n]. */
+  async addCross(a: Float32Array, m: number, b: Float32Array, n: number, sum: Float64Array): Promise<void> {
+    if (a.length === 0) return;
+    const rows = a.length / m;
+    const outputs = await this.#run("cross", crossGraph, { a: float32(a, [rows, m]), b: float32(b, [rows, n]) });
+    accumulate(sum, outputs["c"]!);
+  }
+
+  /** a b^T for a [rows, m], b [n, m]. */
+  async timesTransposed(a: Float32Array, b: Float32Array, m: number): Promise<Float32Array> {
+    const outputs = await this.#run("times transposed", timesTransposedGraph, {
+      a: float32(a, [a.length / m, m]),
+      b: float32(b, [b.length / m, m]),
+    });
+    return floats(outputs["c"]!);
+  }
+
+  /** The routed experts' output of some tokens, [rows, H], for logits [rows, E'] and the selection made from them. */
+  async routed(
+    key: string,
+    checkpoint: Checkpoint,
+    moe: MoeDescription,
+    x: Float32Array,
+    logits: Float32Array,
+    selectedIds: Int32Array,
+  ): Promise<Float32Array> {
+    const rows = x.length / this.hiddenSize;
+    const k = moe.numExpertsPerToken;
+    const outputs = await this.#run(`routed ${key}`, () => routedGraph(checkpoint, moe, this.hiddenSize), {
+      x: float32(x, [rows, this.hiddenSize]),
+      routerLogits: float32(logits, [rows, logits.length / rows]),
+      ...assignExperts(selectedIds, rows, k, moe.numExperts, moe.logicalToPhysical),
+    });
+    return floats(outputs["routed"]!);
+  }
+
+  async close(): Promise<void> {
+    for (const session of this.#sessions.values()) await (await session).release();
+    this.#sessions.clear();
+  }
+
+  async #run(key: string, graph: () => Graph, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      session = BlockSession.create(graph(), { runtime: this.runtime, keepFloat32Weights: false });
+      this.#sessions.set(key, session);
+    }
+    return (await session).run(feeds);
+  }
+}
+
+/** [from, to) of at most `size` tokens each. */
+export function chunks(numTokens: number, size = chunkTokens): [number, number][] {
+  return Array.from({ length: Math.ceil(numTokens / size) }, (_, i) => [i * size, Math.min(numTokens, (i + 1) * size)]);
+}
+
+/** Rows of some tokens (ascending), [tokens, width]. */
+export function gatherRows(states: HiddenStates, tokens: ArrayLike<number>): Float32Array {
+  const rows = new Float32Array(tokens.length * states.width);
+  for (let i = 0; i < tokens.length; i++) rows.set(states.read(tokens[i]!, tokens[i]! + 1), i * states.width);
+  return rows;
+}
+
+/** Tokens routed to each expert, ascending. */
+export function tokensOfExperts({ moe, numTokens, selectedIds }: CollectedLayer): Int32Array[] {
+  const k = moe.numExpertsPerToken;
+  const lists = Array.from({ length: moe.numExperts }, (): number[] => []);
+  for (let slot = 0; slot < numTokens * k; slot++) lists[selectedIds[slot]!]!.push(Math.floor(slot / k));
+  return lists.map((list) => Int32Array.from(list));
+}
+
+/** Tokens routed to any of some experts, ascending, each once. */
+export function tokensOfAny(byExpert: readonly Int32Array[], experts: readonly number[]): Int32Array {
+  const tokens = new Set(experts.flatMap((expert) => [...byExpert[expert]!]));
+  return Int32Array.from(tokens).sort();
+}
+
+function accumulate(sum: Float64Array, part: Tensor): void {
+  const values = floats(part);
+  for (let i = 0; i < values.length; i++) sum[i]! += values[i]!;
+}

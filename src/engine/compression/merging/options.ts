@@ -1,0 +1,82 @@
+import { z } from "zod";
+import { RerouteError } from "../../../protocol/errors";
+import type { MergingPlan } from "../../../protocol/plan";
+import type { MergeOptions } from "./mergeGroup";
+
+const router = z
+  .enum(["fold", "map", "duplicate"])
+  .default("fold")
+  .describe(
+    "fold: the dominant's router row stays, loads everywhere; map: all rows stay and several share an expert, loads in Reroute only; duplicate: every slot gets the merged weights, loads everywhere, saves nothing",
+  );
+const alignment = z.enum(["none", "weights", "activations"]);
+const zip = {
+  downColumns: z
+    .enum(["mean", "sum"])
+    .default("mean")
+    .describe("Down columns of joined units: mean as HC-SMoE's authors, or sum"),
+  zipLimit: z
+    .int()
+    .min(2)
+    .default(16)
+    .describe("Largest group that ZipIt merges; larger ones are merged by fix-dominant"),
+};
+const sequences = (count: number) =>
+  z.int().min(1).default(count).describe("Calibration sequences that run through the experts");
+
+export const mSmoeOptions = z.strictObject({
+  router,
+  groups: z
+    .enum(["uniform", "global"])
+    .default("uniform")
+    .describe(
+      "uniform: the same number of groups in every layer; global: the paper's budget over all layers, which only Reroute loads (router map), or anything with duplicate",
+    ),
+  alignment: alignment
+    .default("none")
+    .describe("none as in the paper's code for Mixtral; weights: units matched by weights first"),
+  merge: z.enum(["average", "least-squares"]).default("average").describe("least-squares: MergeMoE's down projection"),
+  sequences: sequences(32),
+});
+
+export const hcSmoeOptions = z.strictObject({
+  router,
+  merge: z.enum(["zipit", "average", "fix-dominant", "least-squares"]).default("zipit"),
+  alignment: alignment.default("none"),
+  ...zip,
+  sequences: sequences(32),
+});
+
+export const reamOptions = z.strictObject({
+  router,
+  groupSize: z.int().min(2).default(16).describe("Most experts in one group"),
+  sequences: sequences(32),
+});
+
+const applied = z.object({
+  merge: z.enum(["average", "zipit", "fix-dominant", "least-squares"]).default("average"),
+  ...zip,
+  sequences: sequences(32),
+  sequential: z.boolean().default(false),
+});
+
+/** How a merging plan is to be applied: what it says, with defaults for a plan written by hand. */
+export interface AppliedMergeOptions extends MergeOptions {
+  sequences: number;
+  /** Later layers see what the merged ones give (REAM). */
+  sequential: boolean;
+}
+
+/** @throws RerouteError plan/invalid for a value that the plan's options cannot have */
+export function appliedMergeOptions({ options, alignment: aligned, seed }: MergingPlan): AppliedMergeOptions {
+  const parsed = applied.safeParse(options ?? {});
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw new RerouteError(
+      "plan/invalid",
+      `The plan's option ${issue.path.join(".")} cannot be used: ${issue.message}`,
+    );
+  }
+  const { merge, ...rest } = parsed.data;
+  return { rule: merge, alignment: aligned, seed: seed ?? 42, ...rest };
+}

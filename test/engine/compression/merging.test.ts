@@ -1,0 +1,273 @@
+import { readFile, readdir } from "node:fs/promises";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { permuteUnits } from "../../../src/engine/compression/merging/align";
+import { zipUnits } from "../../../src/engine/compression/merging/unitClusters";
+import {
+  dominantGroups,
+  globalGroupCounts,
+  hierarchicalGroups,
+  pseudoPruningGroups,
+} from "../../../src/engine/compression/merging/groups";
+import { makePlan } from "../../../src/engine/compression/methods";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { createRandom } from "../../../src/engine/tensor/random";
+import type { MergingPlan } from "../../../src/protocol/plan";
+import type { CompressOptions } from "../../../src/protocol/recipe";
+import {
+  compress,
+  difference,
+  goldens,
+  logitsOf,
+  makeContext,
+  makeFolder,
+  openModel,
+  randomSequences,
+  withExperts,
+  type OpenModel,
+} from "./support";
+
+let folder = "";
+let remove: () => Promise<void>;
+beforeAll(async () => ({ folder, remove } = await makeFolder("merging")));
+afterAll(() => remove());
+let next = 0;
+const fresh = () => path.join(folder, `out-${next++}`);
+
+/** A plan that merges `pairs` in every layer and leaves the rest alone. */
+function planOf(model: OpenModel, sets: number[][], more: Partial<MergingPlan> = {}): MergingPlan {
+  const layers = moeLayers(model.description).map(({ layer, moe }) => {
+    const inSets = new Set(sets.flat());
+    const all = [...sets, ...Array.from({ length: moe.numExperts }, (_, e) => [e]).filter(([e]) => !inSets.has(e!))];
+    const groups = all.map((members) => ({
+      members,
+      weights: members.map(() => 1 / members.length),
+      dominant: members[0]!,
+    }));
+    return [String(layer), { groups: groups.sort((a, b) => a.dominant - b.dominant) }] as const;
+  });
+  return {
+    schemaVersion: 1,
+    paradigm: "merging",
+    method: "manual",
+    alignment: "none",
+    router: "map",
+    layers: Object.fromEntries(layers),
+    ...more,
+  };
+}
+
+/** Experts one by one, fused, and interleaved with biases; every rule on the first, what depends on the layout on all. */
+describe.each(["qwen3_moe", "granitemoe", "gpt_oss"])("%s", (family) => {
+  const open = () => openModel(path.join(goldens, family, "checkpoint"));
+
+  it.each(["fold", "map", "duplicate"] as const)(
+    "groups of one with router %s give the teacher's logits",
+    async (router) => {
+      const model = await open();
+      const context = await makeContext(model, fresh(), {}, null);
+      const student = await compress(context, planOf(model, [], { router }), fresh());
+      expect(difference(await logitsOf(student, folder), await logitsOf(model, folder))).toBe(0);
+    },
+  );
+
+  /** Expert 1 is a copy of expert 0, its units reordered where asked for. */
+  async function twins(permuted: boolean): Promise<OpenModel> {
+    return withExperts(await open(), fresh(), async (_layer, expert, read) => {
+      if (expert !== 1) return null;
+      const original = await read(0);
+      const order = Array.from({ length: original.intermediateSize }, (_, i) => i);
+      const random = createRandom(11);
+      for (let i = order.length - 1; permuted && i > 0; i--) {
+        const j = random.below(i + 1);
+        [order[i], order[j]] = [order[j]!, order[i]!];
+      }
+      return permuteUnits(original, order);
+    });
+  }
+  const rows: [string, boolean, Partial<MergingPlan>, boolean][] = [
+    ["two identical experts", false, {}, true],
+    ["a permuted copy, aligned by weights", true, { alignment: "weights" }, true],
+    ["a permuted copy, aligned by activations", true, { alignment: "activations" }, true],
+    ["a permuted copy without alignment", true, {}, false],
+    [
+      "a permuted copy by least squares after alignment",
+      true,
+      { alignment: "weights", options: { merge: "least-squares" } },
+      true,
+    ],
+    ["a permuted copy by fix-dominant", true, { options: { merge: "fix-dominant" } }, true],
+    ["a permuted copy by ZipIt", true, { options: { merge: "zipit" } }, true],
+    ["a permuted copy by ZipIt with summed columns", true, { options: { merge: "zipit", downColumns: "sum" } }, true],
+  ];
+  it.each(family === "qwen3_moe" ? rows : rows.slice(1, 2))("merging %s", async (_name, permuted, more, lossless) => {
+    const model = await twins(permuted);
+    const context = await makeContext(model, fresh(), {});
+    const student = await compress(context, planOf(model, [[0, 1]], more), fresh());
+    const off = difference(await logitsOf(student, folder), await logitsOf(model, folder));
+    if (lossless) expect(off).toBeLessThan(more.options ? 2e-4 : 1e-5);
+    else expect(off).toBeGreaterThan(1e-3);
+  });
+});
+
+describe("methods end to end on a tiny model", () => {
+  const rows: [string, Partial<CompressOptions>, number][] = [
+    ["m-smoe", {}, 5],
+    ["m-smoe", { options: { router: "map", groups: "global" } }, 5],
+    ["m-smoe", { options: { alignment: "weights", merge: "least-squares" } }, 5],
+    ["m-smoe", { options: { router: "duplicate" } }, 8],
+    ["hc-smoe", {}, 5],
+    ["hc-smoe", { options: { merge: "average", router: "map" } }, 5],
+    ["hc-smoe", { options: { merge: "fix-dominant" } }, 5],
+    ["hc-smoe", { options: { merge: "least-squares" } }, 5],
+    ["ream", {}, 5],
+    ["ream", { options: { groupSize: 2 } }, 5],
+  ];
+  it.each(rows)("%s %o", async (method, more, experts) => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const keep = 5;
+    const options = { method: method as CompressOptions["method"], keep, ...more };
+    const context = await makeContext(model, fresh(), options);
+    const plan = (await makePlan(context)) as MergingPlan;
+    expect(plan.method).toBe(method);
+    const directory = fresh();
+    const student = await compress(context, plan, directory);
+    for (const { moe } of moeLayers(student.description)) {
+      if (more.options?.["groups"] !== "global") expect(moe.experts.length).toBe(experts);
+    }
+    const off = difference(await logitsOf(student, folder), await logitsOf(model, folder));
+    expect(off).toBeGreaterThan(0);
+    expect(off).toBeLessThan(2);
+    // The same plan again, without what the first attempt left: the same bytes.
+    const again = await makeContext(model, fresh(), options);
+    const second = fresh();
+    await compress(again, JSON.parse(JSON.stringify(plan)) as MergingPlan, second);
+    for (const name of await readdir(directory)) {
+      expect((await readFile(path.join(second, name))).equals(await readFile(path.join(directory, name)))).toBe(true);
+    }
+  });
+
+  it("keeping every expert is the identity", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    for (const method of ["m-smoe", "hc-smoe", "ream"] as const) {
+      const context = await makeContext(model, fresh(), { method, keep: 1 });
+      const student = await compress(context, await makePlan(context), fresh());
+      expect(difference(await logitsOf(student, folder), await logitsOf(model, folder))).toBe(0);
+    }
+  });
+
+  // Not ZipIt: its joined units keep a tenth of their correlation, so the third copy of a unit finds no partner.
+  it("all experts equal: any merge is lossless with a map", async () => {
+    const base = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const model = await withExperts(base, fresh(), async (_layer, expert, read) => (expert === 0 ? null : read(0)));
+    for (const [method, more] of [
+      ["m-smoe", {}],
+      ["hc-smoe", { merge: "fix-dominant" }],
+      ["ream", {}],
+    ] as const) {
+      const context = await makeContext(model, fresh(), { method, keep: 3, options: { router: "map", ...more } });
+      const student = await compress(context, await makePlan(context), fresh());
+      expect(difference(await logitsOf(student, folder), await logitsOf(model, folder)), method).toBeLessThan(1e-4);
+    }
+  });
+
+  it("never-routed experts are named, and weigh nothing", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const context = await makeContext(model, fresh(), { method: "m-smoe", keep: 4 }, randomSequences(model, 1, 2));
+    const plan = (await makePlan(context)) as MergingPlan;
+    expect(plan.notes!.join("\n")).toMatch(/never routed by 2 calibration tokens .*weigh nothing/);
+    await compress(context, plan, fresh());
+  });
+});
+
+describe("refused", () => {
+  const rows: [string, Partial<CompressOptions>, RegExp][] = [
+    ["global groups with a folded router", { method: "m-smoe", options: { groups: "global" } }, /router=map/],
+    ["an unknown option", { method: "hc-smoe", options: { linkage: "ward" } }, /linkage/],
+    ["a wrong value", { method: "hc-smoe", options: { merge: "magic" } }, /merge/],
+    ["fewer groups than top-k", { method: "hc-smoe", keep: 1 / 8 }, /leaves 1 of 8 experts/],
+  ];
+  it.each(rows)("%s", async (_name, options, message) => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const context = await makeContext(model, fresh(), options);
+    await expect(makePlan(context)).rejects.toThrow(message);
+  });
+  it("NaN activations name the layer", async () => {
+    const base = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const model = await withExperts(base, fresh(), async (layer, expert, read) => {
+      if (layer !== 0) return null;
+      const original = await read(expert);
+      return { ...original, downProj: original.downProj.map(() => NaN) };
+    });
+    const context = await makeContext(base, fresh(), { method: "hc-smoe" });
+    await expect(makePlan({ ...context, ...model })).rejects.toMatchObject({ code: "checkpoint/not-finite" });
+  });
+});
+
+describe("grouping", () => {
+  it("dominants take the experts whose logits resemble theirs", () => {
+    const similarity = Float64Array.of(1, 0.1, 0.9, 0.2, 0.1, 1, 0.3, 0.8, 0.9, 0.3, 1, 0, 0.2, 0.8, 0, 1);
+    expect(dominantGroups([0, 1, 2, 3], 2, similarity, 4, [3, 5, 1, 0])).toEqual([
+      { members: [0, 2], weights: [0.75, 0.25], dominant: 0 },
+      { members: [1, 3], weights: [1, 0], dominant: 1 },
+    ]);
+  });
+  it("clusters equal a brute-force average linkage on random representatives", () => {
+    const random = createRandom(8);
+    for (let trial = 0; trial < 10; trial++) {
+      const [n, H] = [9, 4];
+      const points = Float64Array.from({ length: n * H }, () => random.normal());
+      const d = (a: number, b: number) =>
+        Math.hypot(...Array.from({ length: H }, (_, h) => points[a * H + h]! - points[b * H + h]!));
+      let clusters = Array.from({ length: n }, (_, i) => [i]);
+      while (clusters.length > 4) {
+        let best = [0, 1];
+        let least = Infinity;
+        for (let i = 0; i < clusters.length; i++) {
+          for (let j = i + 1; j < clusters.length; j++) {
+            const pairs = clusters[i]!.flatMap((a) => clusters[j]!.map((b) => d(a, b)));
+            const mean = pairs.reduce((s, x) => s + x, 0) / pairs.length;
+            if (mean < least) [least, best] = [mean, [i, j]];
+          }
+        }
+        const [i, j] = best as [number, number];
+        clusters = [...clusters.filter((_, c) => c !== i && c !== j), [...clusters[i]!, ...clusters[j]!]];
+      }
+      const expected = clusters.map((c) => [...c].sort((a, b) => a - b).join()).sort();
+      const experts = Array.from({ length: n }, (_, i) => i);
+      for (const centre of ["most-used", "central"] as const) {
+        const groups = hierarchicalGroups(experts, 4, points, H, new Float64Array(n), centre);
+        expect(groups.map(({ members }) => members.join()).sort()).toEqual(expected);
+      }
+    }
+  });
+  it("centroids absorb until they are full, most stay alone", () => {
+    const distance = Float64Array.from({ length: 36 }, (_, at) => Math.abs(Math.floor(at / 6) - (at % 6)));
+    const groups = pseudoPruningGroups([0, 1, 2, 3, 4, 5], 3, [6, 1, 1, 5, 1, 4], distance, 6, 3);
+    expect(groups.map(({ members }) => members)).toEqual([[0, 1, 2], [3, 4], [5]]);
+    expect(groups[0]!.weights).toEqual([0.75, 0.125, 0.125]);
+    const small = pseudoPruningGroups([0, 1, 2, 3, 4, 5], 1, [6, 1, 1, 5, 1, 4], distance, 6, 3);
+    expect(small.map(({ members }) => members)).toEqual([[0, 1, 2, 3, 4, 5]]);
+  });
+  it("the global budget is kept, with one group a layer at least", () => {
+    const counts = globalGroupCounts(
+      [
+        [10, 9, 8, 7],
+        [10, 0, 0, 0],
+        [4, 4, 1, 1],
+      ],
+      7,
+      1,
+    );
+    expect(counts).toEqual([4, 1, 2]);
+  });
+  it("ZipIt joins the most correlated units, ties to the lower", () => {
+    const similarity = Float32Array.from([1, 0, 0.9, 0, 0, 1, 0, 0.5, 0.9, 0, 1, 0, 0, 0.5, 0, 1]);
+    expect(zipUnits(similarity.slice(), 4, 3)).toEqual([[0, 2], [1], [3]]);
+    expect(zipUnits(similarity.slice(), 4, 2)).toEqual([
+      [0, 2],
+      [1, 3],
+    ]);
+    expect(zipUnits(similarity.slice(), 4, 4)).toEqual([[0], [1], [2], [3]]);
+  });
+});
