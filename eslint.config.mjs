@@ -52,7 +52,12 @@ const engineRules = engineFolders.map((folder, i) => {
         ...forbidden(""),
         { regex: "(^|/)(extension|cli|webview)/", message: "the engine knows neither its hosts nor its pages" },
         ...(later.length > 0
-          ? [{ regex: `^\\.\\./(\\.\\./)*(${later.join("|")})/`, message: `${folder}/ may import only the folders before it` }]
+          ? [
+              {
+                regex: `^\\.\\./(\\.\\./)*(${later.join("|")})/`,
+                message: `${folder}/ may import only the folders before it`,
+              },
+            ]
           : []),
       ]),
     },
@@ -60,12 +65,23 @@ const engineRules = engineFolders.map((folder, i) => {
 });
 
 export default ts.config(
-  { ignores: ["dist/", "out/", "node_modules/", "test/fixtures/", "test/corpus/", ".reroute/", ".vscode-test/", "test/e2e/.host/"] },
+  {
+    ignores: [
+      "dist/",
+      "out/",
+      "node_modules/",
+      "test/fixtures/",
+      "test/corpus/",
+      ".reroute/",
+      ".vscode-test/",
+      "test/e2e/.host/",
+    ],
+  },
   js.configs.recommended,
   ...ts.configs.strictTypeChecked,
   {
     languageOptions: {
-      parserOptions: { projectService: { allowDefaultProject: ["*.mjs", "*.config.mts"] }, tsconfigRootDir: import.meta.dirname },
+      parserOptions: { projectService: { allowDefaultProject: ["*.mjs"] }, tsconfigRootDir: import.meta.dirname },
     },
     rules: {
       "no-console": "error",
@@ -96,12 +112,28 @@ export default ts.config(
     },
   },
   { files: ["src/extension/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("src/extension/**")) } },
-  { files: ["src/cli/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("src/cli/**")), "no-console": "off" } },
-  { files: ["webview/common/charts/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/charts/**")) } },
-  { files: ["webview/common/toolkit.ts"], rules: { "no-restricted-imports": restricted(forbidden("webview/common/toolkit.ts")) } },
+  {
+    files: ["src/cli/**/*.ts"],
+    rules: { "no-restricted-imports": restricted(forbidden("src/cli/**")), "no-console": "off" },
+  },
+  {
+    files: ["webview/common/charts/**/*.ts"],
+    rules: { "no-restricted-imports": restricted(forbidden("webview/common/charts/**")) },
+  },
+  {
+    files: ["webview/common/toolkit.ts"],
+    rules: { "no-restricted-imports": restricted(forbidden("webview/common/toolkit.ts")) },
+  },
   {
     files: ["test/**/*.ts", "*.mjs", "scripts/*.mjs", "*.config.mts", "test/**/*.mjs"],
     rules: { "no-console": "off", "@typescript-eslint/no-empty-function": "off" },
   },
-  { files: ["**/*.mjs", "**/*.cjs"], ...ts.configs.disableTypeChecked, languageOptions: { ...ts.configs.disableTypeChecked.languageOptions, globals: { console: "readonly", process: "readonly", URL: "readonly" } } },
+  {
+    files: ["**/*.mjs", "**/*.cjs"],
+    ...ts.configs.disableTypeChecked,
+    languageOptions: {
+      ...ts.configs.disableTypeChecked.languageOptions,
+      globals: { console: "readonly", process: "readonly", URL: "readonly" },
+    },
+  },
 );

@@ -17,7 +17,11 @@ const checks = [
 const suites = [
   ["unit", "npx", ["vitest", "run", "--project", "unit"]],
   ["pages", "bash", ["-c", "bash test/e2e/setup-browser.sh && npx vitest run --project pages $0 $1 $2"]],
-  ["e2e", "bash", ["-c", "bash test/e2e/setup.sh && npm run --silent package && npx vitest run --project e2e $0 $1 $2"]],
+  [
+    "e2e",
+    "bash",
+    ["-c", "bash test/e2e/setup.sh && npm run --silent package && npx vitest run --project e2e $0 $1 $2"],
+  ],
 ];
 
 let passed = 0;

@@ -83,12 +83,7 @@ async function tensorsOf(file: string): Promise<TensorEntry[]> {
 }
 
 async function machinery(): Promise<RunMachinery> {
-  const [{ liveWork }, { stageTable }, { writeReport }] = await Promise.all([
-    import("./run/liveWork"),
-    import("./run/stages/index"),
-    import("./report/writeReport"),
-  ]);
-  return { work: liveWork, stages: stageTable(writeReport) };
+  return (await import("./pipeline")).machinery;
 }
 
 /** A run reports to the host as events that carry its directory. */

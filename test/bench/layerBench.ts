@@ -17,11 +17,19 @@ const flopsPerToken = 2 * (2048 * 4096 * 2 + 2048 * 512 * 2 + 8 * 3 * 2048 * 768
  * update (forward, recompute and input gradients, all counted as useful) as shares of the f32 matrix-product rate
  * measured around each run.
  */
-export async function layerBench(runtime: RuntimeOptions, rounds: number, print: (line: string) => void): Promise<void> {
+export async function layerBench(
+  runtime: RuntimeOptions,
+  rounds: number,
+  print: (line: string) => void,
+): Promise<void> {
   const directory = await mkdtemp(path.join(os.tmpdir(), "reroute-bench-"));
   try {
     const checkpointFolder = path.join(directory, "checkpoint");
-    await makeCheckpoint({ directory: checkpointFolder, family: "qwen3_moe", shape: { numLayers: 2, vocabSize: 1024 } });
+    await makeCheckpoint({
+      directory: checkpointFolder,
+      family: "qwen3_moe",
+      shape: { numLayers: 2, vocabSize: 1024 },
+    });
     const checkpoint = await openCheckpoint(checkpointFolder);
     const { description } = describeModel(checkpoint);
     const sequenceLength = 512;

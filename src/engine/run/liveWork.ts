@@ -19,7 +19,11 @@ export const liveWork: HeavyWork = {
     const { student, teacher, options, signal, report } = calibration;
     const trained = await calibrate(calibration);
     const { keptStep, totalUpdates, heldOutBefore, heldOutAfter } = trained;
-    const metrics = { keptStep, totalUpdates, ...definedNumbers({ heldOutBefore, heldOutAfter }) };
+    const metrics = {
+      keptStep,
+      totalUpdates,
+      ...definedNumbers({ heldOutKlBefore: heldOutBefore, heldOutKlAfter: heldOutAfter }),
+    };
     const provenance: Provenance = {
       ...output.provenance,
       kind: "calibrated",
