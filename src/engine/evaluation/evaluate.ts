@@ -1,3 +1,4 @@
+import { RerouteError } from "../../protocol/errors";
 import type { ModelEvaluation, RoutingFidelityLayer } from "../../protocol/evaluation";
 import type { ReportProgress } from "../../protocol/progress";
 import type { TokenSequences } from "../data/sequences";
@@ -29,12 +30,15 @@ export interface EvaluateOptions {
 /**
  * Loss, perplexity and, against a teacher, KL over the vocabulary, top-1 agreement and routing fidelity of a checkpoint
  * on held-out sequences. Every mean is over target positions; uncertainty is over sequences.
+ *
+ * @throws RerouteError `checkpoint/not-finite` where weights make NaN or infinity, naming the layer
  */
 export async function evaluateCheckpoint(options: EvaluateOptions): Promise<ModelEvaluation> {
   const { model, teacher, sequences, expertMapping } = options;
   const targets = nextTokens(sequences);
   const teacherRun = teacher === null ? null : await runTeacher(teacher, options);
   const run = await runModel(options, teacherRun, targets.labels);
+  checkLosses(run.nll, targets.isTarget, model);
   const cost = checkpointCost(model, sequences.sequenceLength);
 
   const byRow = (rows: Float32Array): RowValues => ({ rows, isTarget: targets.isTarget });
@@ -59,6 +63,15 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Mode
     expertMapping,
     cost: { ...cost, tokensPerSecond: run.tokensPerSecond, peakMemoryBytes: run.peakMemoryBytes },
   };
+}
+
+/** The forward pass stops at a layer that gives NaN; what is left is the head. */
+function checkLosses(nll: Float32Array, isTarget: Uint8Array, { checkpoint }: HeadSource): void {
+  if (nll.every((loss, i) => isTarget[i] === 0 || Number.isFinite(loss))) return;
+  throw new RerouteError(
+    "checkpoint/not-finite",
+    `The loss of ${checkpoint.directory} is NaN or infinite although the outputs of all layers are finite; check its final norm and vocabulary head`,
+  );
 }
 
 interface TeacherRun {
