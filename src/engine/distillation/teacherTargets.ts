@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { mkdir, open, rm } from "node:fs/promises";
 import path from "node:path";
 import type { ReportProgress } from "../../protocol/progress";
-import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { writeError, writeFileAtomically } from "../checkpoint/atomicFile";
 import { sliceSequences, type TokenSequences } from "../data/sequences";
 import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
@@ -43,7 +43,7 @@ export class TeacherTargets {
     const file = path.join(directory, `teacher-targets-${key}.f32`);
     const progressFile = `${file}.json`;
     const targets = new TeacherTargets(file, width, sequences.sequenceLength);
-    let done = existsSync(file) ? readDone(progressFile) : 0;
+    let done = readDone(file, progressFile, sequences.sequenceLength * width * 4);
     if (done < sequences.numSequences) {
       await computeTargets(options, targets, done, async (finished) => {
         done = finished;
@@ -106,8 +106,12 @@ async function computeTargets(
       const normalised = await head.normalise(hidden, signal);
       hidden.close();
       const rows = normalised.read(0, normalised.numTokens);
-      await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
-      await handle.sync();
+      try {
+        await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
+        await handle.sync();
+      } catch (error) {
+        throw writeError(error, targets.file);
+      }
       await finished(first + group.numSequences);
     }
   } finally {
@@ -129,10 +133,12 @@ function targetsKey(fingerprint: string, { ids, lengths }: TokenSequences): stri
   return hash.digest("hex").slice(0, 16);
 }
 
-function readDone(progressFile: string): number {
+/** Sequences whose targets are in the file; 0 where it is missing or shorter than it should be. */
+function readDone(file: string, progressFile: string, bytesPerSequence: number): number {
   try {
     const { sequences } = JSON.parse(readFileSync(progressFile, "utf8")) as { sequences: unknown };
-    return Number.isInteger(sequences) ? (sequences as number) : 0;
+    const isThere = Number.isInteger(sequences) && statSync(file).size >= (sequences as number) * bytesPerSequence;
+    return isThere ? (sequences as number) : 0;
   } catch {
     return 0;
   }

@@ -1,5 +1,6 @@
 import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import path from "node:path";
+import { writeError } from "../checkpoint/atomicFile";
 
 /** Hidden states of a batch, [numTokens, width] float32, in memory or in a scratch file past the memory budget. */
 export interface HiddenStates {
@@ -62,8 +63,13 @@ export class FileHiddenStates implements HiddenStates {
     return rows;
   }
 
+  /** @throws RerouteError `output/write-failed`, for example where the disk is full */
   write(from: number, rows: Float32Array): void {
-    transfer(writeSync, this.#file, rows, from * this.width * 4);
+    try {
+      transfer(writeSync, this.#file, rows, from * this.width * 4);
+    } catch (error) {
+      throw writeError(error, this.#path);
+    }
   }
 
   close(): void {

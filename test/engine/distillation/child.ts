@@ -1,5 +1,6 @@
 /**
- * Calibrates in a process of its own, as a run does it, so that a test can kill it. Prints a line for every metrics line.
+ * Calibrates in a process of its own, as a run does it, so that a test can kill it. Prints a line for every report and
+ * every metrics line.
  * Arguments: student, teacher, run folder, output folder.
  */
 import path from "node:path";
@@ -26,9 +27,7 @@ async function run(studentFolder: string, teacherFolder: string, stateDirectory:
     },
     onResume: (step) => rewindMetrics(metrics, step),
     signal: new AbortController().signal,
-    report: ({ unit }) => {
-      if (unit === "bytes") console.log("writing");
-    },
+    report: ({ message }) => console.log(message),
     output: {
       directory,
       runId: "killed",

@@ -87,8 +87,8 @@ test(`killed ${kills} times at random, a calibration ends with the bytes of an u
     const disturbed = folders(`disturbed-${run}`);
     let finished = false;
     while (!finished) {
-      // A few lines into its work, so that the kills spread over the updates and the writing of the checkpoint.
-      const kill = killed < kills ? { line: 1 + random.below(5), afterMs: random.below(15) } : null;
+      // A few lines into its work, so that the kills spread over teacher, updates and the writing of the checkpoint.
+      const kill = killed < kills ? { line: 1 + random.below(7), afterMs: random.below(15) } : null;
       ({ finished } = await calibrateInChild(...disturbed, kill));
       if (!finished) killed++;
     }
