@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { recipeSchema } from "./recipe";
+import { executionProviders, recipeSchema } from "./recipe";
 
 /** run.json: the state of a run folder. Rewritten atomically at every change of a stage. */
 
@@ -24,7 +24,9 @@ export const preflight = z.object({
   diskFreeBytes: z.number(),
   peakMemoryBytes: z.number(),
   memoryBudgetBytes: z.number(),
-  stages: z.array(z.object({ stage: z.enum(stageIds), seconds: z.number(), peakMemoryBytes: z.number(), assumption: z.string() })),
+  stages: z.array(
+    z.object({ stage: z.enum(stageIds), seconds: z.number(), peakMemoryBytes: z.number(), assumption: z.string() }),
+  ),
   seconds: z.number(),
   /** What would be refused, with its code; empty when the run can start. */
   refusals: z.array(z.object({ code: z.string(), message: z.string() })),
@@ -56,6 +58,14 @@ export const runFile = z.object({
   /** Folder that the recipe's relative paths start from. */
   baseFolder: z.string(),
   versions: z.record(z.string(), z.string()),
+  /**
+   * Threads, provider and memory budget as they were decided when the run began. They shape how work is cut up, and with
+   * it the last bits of sums, so a resumed run uses them again whatever the machine has free by then.
+   */
+  runtime: z
+    .object({ threads: z.int().min(1), provider: z.enum(executionProviders), memoryBudgetBytes: z.number().min(0) })
+    .nullable()
+    .default(null),
   stages: z.array(stageRecord),
   preflight: preflight.nullable(),
 });

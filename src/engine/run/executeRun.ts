@@ -2,7 +2,7 @@ import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
-import { runtimeOptions } from "./machine";
+import { runtimeOf } from "./machine";
 import { appendMetrics, rewindMetrics } from "./metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
@@ -171,7 +171,7 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
       return state.run;
     },
     paths,
-    runtime: runtimeOptions(run.recipe),
+    runtime: runtimeOf(run),
     models: new ModelCache(),
     work: options.work,
     signal: options.signal,

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { RerouteError } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
+import type { RunFile } from "../../protocol/run";
 import type { RuntimeOptions } from "../runtime/session";
 
 /** Share of the free memory that a run may use when nobody says otherwise. */
@@ -14,6 +15,11 @@ export function runtimeOptions(recipe: Pick<Recipe, "memory" | "threads" | "prov
     provider: recipe.provider,
     memoryBudgetBytes: recipe.memory === undefined ? defaultMemoryBudget() : parseMemorySize(recipe.memory),
   };
+}
+
+/** How a run works: as it was decided when it began (run.json), or as its recipe says on this machine. */
+export function runtimeOf({ runtime, recipe }: Pick<RunFile, "runtime" | "recipe">): RuntimeOptions {
+  return runtime ?? runtimeOptions(recipe);
 }
 
 /**

@@ -9,7 +9,7 @@ import { RerouteError, throwIfCancelled } from "../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { Preflight, RunFile } from "../../protocol/run";
 import { estimateStages, smallestMemory, targetBytes } from "./estimates";
-import { runtimeOptions } from "./machine";
+import { availableMemoryBytes, runtimeOf } from "./machine";
 import { ModelCache } from "./modelCache";
 import { runPaths, type RunPaths } from "./runFolder";
 import { checkpointSize, plannedSize, prunedSize, type CheckpointSize } from "./sizes";
@@ -56,7 +56,7 @@ class Preflighter {
 
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
-    const { memoryBudgetBytes } = runtimeOptions(recipe);
+    const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
     const teacher = await this.#try(() => this.#models.model(paths.teacher));
     await this.#checkRecipe();
     await this.#checkTexts();
@@ -70,6 +70,7 @@ class Preflighter {
       : [];
     const disk = await this.#checkDisk(teacher, after.bytes);
     if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description), memoryBudgetBytes);
+    this.#warnOfLessMemory(memoryBudgetBytes);
     throwIfCancelled(this.options.signal);
     return {
       parametersBefore: before.parameters,
@@ -192,6 +193,15 @@ class Preflighter {
     this.#refuse(
       "preflight/memory",
       `The memory budget is ${formatGiB(budget)}, one layer of this model needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
+    );
+  }
+
+  /** A run keeps the budget it began with, which this machine may no longer have. */
+  #warnOfLessMemory(budget: number): void {
+    const available = availableMemoryBytes();
+    if (budget <= available) return;
+    this.#warnings.push(
+      `The memory budget is ${formatGiB(budget)}, but only ${formatGiB(available)} are available now; the system may swap or end the run. "memory" in the recipe sets another budget`,
     );
   }
 

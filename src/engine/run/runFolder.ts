@@ -7,6 +7,7 @@ import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageReco
 import { appendLine, writeError, writeFileAtomically } from "../checkpoint/atomicFile";
 import { quote } from "../checkpoint/quote";
 import { engineVersion } from "../version";
+import { runtimeOptions } from "./machine";
 
 /** run.json is small; a larger one is not ours. */
 const maxRunFileBytes = 16 * 2 ** 20;
@@ -66,6 +67,7 @@ export function newRun(id: string, recipe: Recipe, baseFolder: string): RunFile 
     recipe,
     baseFolder: path.resolve(baseFolder),
     versions: { reroute: engineVersion, node: process.version, platform: `${process.platform}-${process.arch}` },
+    runtime: runtimeOptions(recipe),
     stages: stageIds.map((stage) => pendingStage(stage, wanted.has(stage))),
     preflight: null,
   };

@@ -4,8 +4,9 @@ import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
 import { stageIds, type RunFile, type StageId } from "../../protocol/run";
 import { executeRun } from "./executeRun";
+import { removeLeftovers } from "./leftovers";
 import { lockRunFolder } from "./lock";
-import { runtimeOptions } from "./machine";
+import { runtimeOf, runtimeOptions } from "./machine";
 import { preflight, throwRefusal } from "./preflight";
 import {
   appendLog,
@@ -78,8 +79,10 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   });
   throwRefusal(prediction);
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
-  const run: RunFile = { ...found, preflight: found.preflight ?? prediction };
+  const run: RunFile = { ...found, runtime: runtimeOf(found), preflight: found.preflight ?? prediction };
   await writeRun(runDirectory, run);
+  const removed = await removeLeftovers(runDirectory);
+  if (removed.length > 0) await appendLog(runDirectory, { level: "info", event: "leftovers removed", files: removed });
   await appendLog(runDirectory, { level: "info", event: "start", pid: process.pid, versions: run.versions });
   hooks.onChange?.(run);
   return executeRun({ runDirectory, run, ...machinery, ...hooks });
@@ -88,12 +91,12 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
 /** A measurement of this machine for pre-flights. */
 export function probeWith(
   { work }: Pick<RunMachinery, "work">,
-  { recipe }: { recipe: Recipe },
+  run: Pick<RunFile, "recipe"> & Partial<Pick<RunFile, "runtime">>,
   hooks: Pick<RunHooks, "signal" | "report">,
 ) {
   return (model: Parameters<HeavyWork["probe"]>[0]["model"], sequenceLength: number) =>
     work.probe({
-      runtime: runtimeOptions(recipe),
+      runtime: runtimeOf({ runtime: null, ...run }),
       signal: hooks.signal,
       report: hooks.report ?? (() => undefined),
       model,
@@ -110,11 +113,14 @@ function withRecipe(run: RunFile, recipe: Recipe, baseFolder: string): RunFile {
     return fits ? known : pendingStage(id, wanted.has(id));
   });
   const isSame = JSON.stringify(recipe) === JSON.stringify(run.recipe);
+  const machineOf = ({ memory, threads, provider }: Recipe) => JSON.stringify([memory, threads, provider]);
+  const isSameMachine = machineOf(recipe) === machineOf(run.recipe);
   return {
     ...run,
     recipe,
     baseFolder: path.resolve(baseFolder),
     name: recipe.name ?? run.name,
+    runtime: isSameMachine ? run.runtime : runtimeOptions(recipe),
     stages,
     preflight: isSame ? run.preflight : null,
   };

@@ -157,6 +157,30 @@ describe("a whole recipe", () => {
     expect(lines.flatMap((line) => (line.kind === "update" ? [line.step] : []))).toEqual([1, 2, 3, 4]);
   });
 
+  it("works with the budget and threads it began with, until the recipe names others", async () => {
+    const used: number[][] = [];
+    const note = ({ runtime }: { runtime: { threads: number; memoryBudgetBytes: number } }) =>
+      void used.push([runtime.threads, runtime.memoryBudgetBytes]);
+    const watch = (fail: boolean) => {
+      const evaluate = work.evaluate;
+      work.evaluate = (p) => {
+        note(p);
+        return fail ? Promise.reject(new Error("stop")) : evaluate(p);
+      };
+    };
+    watch(true);
+    await expect(start()).rejects.toThrow("stop");
+    const file = path.join(runDirectory(), "run.json");
+    const run = JSON.parse(await readFile(file, "utf8")) as { runtime: object };
+    expect(run.runtime).toEqual({ threads: used[0]![0], provider: "cpu", memoryBudgetBytes: used[0]![1] });
+    // As if the run had begun on a machine that had more free.
+    await writeFile(file, JSON.stringify({ ...run, runtime: { threads: 7, provider: "cpu", memoryBudgetBytes: 9e9 } }));
+    await expect(resumeRun(machinery(), runDirectory(), { signal: new AbortController().signal })).rejects.toThrow();
+    expect(used[1]).toEqual([7, 9e9]);
+    await expect(start(recipe({ memory: "3GB", threads: 2 }))).rejects.toThrow("stop");
+    expect(used[2]).toEqual([2, 3e9]);
+  });
+
   it("cancels between stages", async () => {
     const abort = new AbortController();
     work.onStep = (name) => {

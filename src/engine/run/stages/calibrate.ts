@@ -4,6 +4,7 @@ import { completeOutput } from "../../checkpoint/outputFolder";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { RerouteError } from "../../../protocol/errors";
 import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
+import { removeTeacherTargets } from "../leftovers";
 import type { Stage, StageContext } from "../stage";
 import type { OpenModel } from "../work";
 import { dataInputs, readSequences } from "./data";
@@ -64,6 +65,7 @@ export const calibrateStage: Stage = {
   complete: async (context) => {
     context.models.forget(context.paths.output);
     await completeOutput(context.paths.output);
+    await removeTeacherTargets(context.paths.runDirectory);
   },
 };
 

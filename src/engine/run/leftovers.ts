@@ -1,0 +1,31 @@
+import { readdir, rm } from "node:fs/promises";
+import path from "node:path";
+import { isPartialName } from "../checkpoint/outputNames";
+
+/** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
+const scratchNames = [/^hidden-\d+-\d+\.f32$/, /^lock\.json\.stale-\d+$/];
+
+/** Teacher targets with the file that says how far they got. */
+const targetNames = /^teacher-targets-[0-9a-f]+\.f32(\.json)?$/;
+
+/**
+ * Takes away what a killed process left half written in a run folder. Only for the holder of the folder's lock: another
+ * process's files look the same.
+ */
+export function removeLeftovers(runDirectory: string): Promise<string[]> {
+  return removeNamed(runDirectory, (name) => isPartialName(name) || scratchNames.some((pattern) => pattern.test(name)));
+}
+
+/**
+ * Takes away the teacher's cached hidden states once nothing needs them: after the calibration is done. A calibration
+ * that was cancelled or killed keeps them, because the teacher's pass is the longest thing to do again.
+ */
+export function removeTeacherTargets(runDirectory: string): Promise<string[]> {
+  return removeNamed(runDirectory, (name) => targetNames.test(name));
+}
+
+async function removeNamed(directory: string, isLeftover: (name: string) => boolean): Promise<string[]> {
+  const names = (await readdir(directory)).filter(isLeftover);
+  for (const name of names) await rm(path.join(directory, name), { force: true });
+  return names;
+}
