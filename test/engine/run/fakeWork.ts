@@ -61,7 +61,7 @@ export function fakeWork(): FakeWork {
       while (done < 4) {
         await step(work, `update ${done + 1}`);
         done += 1;
-        onMetrics({
+        await onMetrics({
           kind: "update",
           step: done,
           loss: 1 / done,
@@ -70,7 +70,7 @@ export function fakeWork(): FakeWork {
           tokens: 8,
           seconds: 1,
         });
-        onMetrics({ kind: "held-out", step: done, kl: 1 / done, nll: 3, best: true });
+        await onMetrics({ kind: "held-out", step: done, kl: 1 / done, nll: 3, best: true });
         await writeFile(state, String(done));
       }
       await step(work, "write calibrated");
