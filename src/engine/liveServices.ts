@@ -1,9 +1,12 @@
 import path from "node:path";
+import type { TensorRow } from "../protocol/checkpointSummary";
 import type { RunOutcome } from "../protocol/engine";
 import { RerouteError } from "../protocol/errors";
 import type { EmitEvent } from "../protocol/rpc";
 import { runFiles, type RunFile } from "../protocol/run";
 import type { TensorEntry } from "./checkpoint/checkpoint";
+import { isGgufPath } from "./checkpoint/ggufHeader";
+import { openGgufModel } from "./checkpoint/ggufOpen";
 import { openCheckpoint } from "./checkpoint/open";
 import { quote } from "./checkpoint/quote";
 import { openShard } from "./checkpoint/shardFile";
@@ -24,19 +27,22 @@ export function liveServices(): EngineServices {
     },
 
     "checkpoint/inspect": async ({ path: folder }) => {
-      const { summariseCheckpoint } = await import("./model/inspect");
-      return summariseCheckpoint(await openCheckpoint(folder));
+      const { inspectPath } = await import("./model/inspectPath");
+      return inspectPath(folder);
     },
     "checkpoint/tensors": async ({ path: file }) => ({
-      tensors: (await tensorsOf(file)).map(({ name, dtype, shape, byteLength, shard }) => ({
-        name,
-        dtype,
-        shape,
-        bytes: byteLength,
-        shard: shard.name,
-      })),
+      tensors: isGgufPath(file)
+        ? await ggufRows(file)
+        : (await tensorsOf(file)).map(({ name, dtype, shape, byteLength, shard }) => ({
+            name,
+            dtype,
+            shape,
+            bytes: byteLength,
+            shard: shard.name,
+          })),
     }),
     "checkpoint/tensorStatistics": async ({ path: file, tensor }, { signal }) => {
+      if (isGgufPath(file)) throw new RerouteError("checkpoint/unsupported-dtype", ggufValuesUnread);
       const entry = (await tensorsOf(file)).find(({ name }) => name === tensor);
       if (entry) return tensorStatistics(entry, signal);
       throw new RerouteError("checkpoint/missing-tensor", `${quote(file)} holds no tensor ${quote(tensor)}`);
@@ -81,6 +87,20 @@ async function tensorsOf(file: string): Promise<TensorEntry[]> {
   if (file.endsWith(".safetensors")) return (await openShard(file)).tensors;
   return [...(await openCheckpoint(file)).tensors.values()];
 }
+
+async function ggufRows(file: string): Promise<TensorRow[]> {
+  const { tensors } = await openGgufModel(file);
+  return tensors.map(({ name, type, shape, byteLength, shard }) => ({
+    name,
+    dtype: type,
+    shape,
+    bytes: byteLength,
+    shard: shard.name,
+  }));
+}
+
+const ggufValuesUnread =
+  "The values of GGUF tensors are not read; open the safetensors checkpoint that the file was converted from";
 
 async function machinery(): Promise<RunMachinery> {
   return (await import("./pipeline")).machinery;

@@ -1,7 +1,6 @@
 import path from "node:path";
 import type { Command } from "commander";
-import { openCheckpoint } from "../../engine/checkpoint/open";
-import { summariseCheckpoint } from "../../engine/model/inspect";
+import { inspectPath } from "../../engine/model/inspectPath";
 import { formatBytes, formatCount } from "../../engine/report/format";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { CliIo } from "../io";
@@ -12,10 +11,10 @@ export function addInspect(program: Command, io: CliIo): void {
   program
     .command("inspect")
     .description("show a checkpoint's structure, from headers alone")
-    .argument("<checkpoint>", "checkpoint folder, its config.json or one of its files")
+    .argument("<checkpoint>", "checkpoint folder, its config.json, one of its files, or a .gguf file")
     .option("--json", "print the summary as JSON")
     .action(async (checkpoint: string, { json }: { json?: boolean }) => {
-      const summary = await summariseCheckpoint(await openCheckpoint(path.resolve(io.cwd, checkpoint)));
+      const summary = await inspectPath(path.resolve(io.cwd, checkpoint));
       io.out(json ? `${JSON.stringify(summary, null, 2)}\n` : describe(summary));
     });
 }
