@@ -21,6 +21,7 @@ import { showRunsInStatusBar } from "./runs/runStatusBar";
 import { RunsTree } from "./runs/runsTree";
 import { RunTracker } from "./runs/runTracker";
 import type { Services } from "./services";
+import { refusedInRestrictedMode, tellRestrictedMode } from "./trust";
 import { readSettings } from "./settings";
 
 type Command = (argument: unknown) => unknown;
@@ -67,6 +68,14 @@ export function activate(context: vscode.ExtensionContext): void {
     pages.runChanged(runDirectory);
   });
 
+  const trees = [
+    vscode.window.createTreeView("reroute.checkpoints", {
+      treeDataProvider: new CheckpointsTree(services.checkpoints),
+    }),
+    vscode.window.createTreeView("reroute.runs", { treeDataProvider: new RunsTree(runList, runs) }),
+  ];
+  for (const tree of trees) tellRestrictedMode(tree);
+
   context.subscriptions.push(
     log,
     services.checkpoints,
@@ -74,14 +83,14 @@ export function activate(context: vscode.ExtensionContext): void {
     ...Object.entries(commands).map(([name, command]) =>
       vscode.commands.registerCommand(`reroute.${name}`, async (argument: unknown) => {
         try {
+          if (await refusedInRestrictedMode(name)) return;
           await command(argument);
         } catch (error) {
           showFailure(error, log);
         }
       }),
     ),
-    vscode.window.registerTreeDataProvider("reroute.checkpoints", new CheckpointsTree(services.checkpoints)),
-    vscode.window.registerTreeDataProvider("reroute.runs", new RunsTree(runList, runs)),
+    ...trees,
     vscode.window.registerWebviewViewProvider("reroute.overview", new OverviewView(services)),
     vscode.window.registerCustomEditorProvider(SafetensorsEditor.viewType, new SafetensorsEditor(services), {
       supportsMultipleEditorsPerDocument: true,

@@ -46,14 +46,18 @@ const pending = new Map<number, Pending>();
 let lastId = 0;
 
 /** Listens to the host: everything checked, responses matched to their requests, the rest handed to `receive`; what does not fit is logged. */
-export function listen(receive: (message: Incoming) => void, refused: (type: unknown, reason: string) => void): void {
+export function listen(
+  receive: (message: Incoming, receivedAt: number) => void,
+  refused: (type: unknown, reason: string) => void,
+): void {
   window.addEventListener("message", (event: MessageEvent<unknown>) => {
+    const receivedAt = performance.now();
     const parsed = parseToPage(event.data);
     if (!parsed.ok) {
       log("warning", `ignored a message from the host: ${parsed.reason}`);
       refused((event.data as { type?: unknown } | null)?.type, parsed.reason);
     } else if (parsed.message.type === "response") settle(parsed.message);
-    else receive(parsed.message);
+    else receive(parsed.message, receivedAt);
   });
   document.addEventListener("securitypolicyviolation", (event) => {
     post({

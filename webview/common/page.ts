@@ -122,13 +122,14 @@ export function startPage<P extends PageName>(
   };
 
   listen(
-    (message) => {
+    (message, receivedAt) => {
       try {
         switch (message.type) {
           case "hydrate":
             if (message.page === page)
               measured(`hydrate:${page}`, () => {
                 hydrate(message as Hydrate<P>);
+                recordPaint(page, receivedAt);
               });
             break;
           case "update":
@@ -164,6 +165,15 @@ export function startPage<P extends PageName>(
     for (const callback of onTheme) callback();
   });
   retry();
+}
+
+/** Records, as a performance measure, the time from the message until the frame that shows it was presented. */
+function recordPaint(page: PageName, start: number): void {
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      performance.measure(`paint:${page}`, { start });
+    }),
+  );
 }
 
 /** What to tell the user about something thrown. */

@@ -74,7 +74,7 @@ export class OverviewView implements View<"overview"> {
     );
   }
 
-  private showRun({ run, progress, runFraction, runRemainingSeconds, latestLoss }: OverviewData): void {
+  private showRun({ run, progress, runFraction, runRemainingSeconds, latestLoss, trusted }: OverviewData): void {
     this.run.replaceChildren(
       ...(run
         ? [
@@ -86,12 +86,25 @@ export class OverviewView implements View<"overview"> {
               run.method === null ? "" : untrusted(run.method, 40),
             ),
           ]
-        : [element("p", {}, "No run yet. Open a checkpoint and choose Calibrate router, or start with the sample.")]),
+        : [
+            element(
+              "p",
+              {},
+              trusted
+                ? "No run yet. Open a checkpoint and choose Calibrate router, or start with the sample."
+                : "No run yet.",
+            ),
+          ]),
       ...(run?.error ? [element("p", { class: "notice error" }, untrusted(run.error.message, 300))] : []),
     );
     const fraction = runFraction ?? (progress && progress.total > 0 ? progress.done / progress.total : null);
-    this.stage.hidden = progress === null;
-    this.bar.hidden = progress === null;
+    // Between two stages, and before a stage's first report, the stage is known from the run alone.
+    const stage = run?.state === "running" ? run.stages.find(({ state }) => state === "running") : undefined;
+    this.stage.hidden = progress === null && !stage;
+    this.bar.hidden = this.stage.hidden;
+    if (!progress && stage) this.stage.replaceChildren(element("strong", {}, untrusted(stage.id, 40)));
+    if (fraction === null) this.bar.removeAttribute("value");
+    else this.bar.value = fraction;
     if (progress) {
       this.stage.replaceChildren(
         element("strong", {}, progress.stage),
@@ -99,13 +112,12 @@ export class OverviewView implements View<"overview"> {
         untrusted(progress.message, 120),
         ` (${number(progress.done, 6)} of ${number(progress.total, 6)} ${progress.unit})`,
       );
-      if (fraction === null) this.bar.removeAttribute("value");
-      else this.bar.value = fraction;
     }
+    const working = progress !== null || stage !== undefined;
     const remaining = runRemainingSeconds ?? progress?.remainingSeconds ?? null;
     facts(this.numbers, [
-      ...(progress ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
-      ...(progress ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
+      ...(working ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
+      ...(working ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
       ...(latestLoss === null ? [] : [["Training KL", `${number(latestLoss, 4)} nats a token`] as const]),
       ...(run && run.klBefore !== null ? [["KL before", `${number(run.klBefore, 4)} nats a token`] as const] : []),
       ...(run && run.klAfter !== null ? [["KL after", `${number(run.klAfter, 4)} nats a token`] as const] : []),
@@ -125,7 +137,6 @@ export class OverviewView implements View<"overview"> {
     if (run?.state !== "running" && trusted)
       offered.push(["Calibrate router…", "calibrateRouter", offered.length === 0]);
     if (!run && trusted) offered.push(["Open sample", "openSampleCheckpoint"]);
-    if (!run && !trusted) offered.push(["Open sample", "openSampleCheckpoint"]);
     const key = JSON.stringify([offered, run?.directory]);
     if (key === this.shownButtons) return;
     this.shownButtons = key;

@@ -28,7 +28,8 @@ export const qualities = {
   kl: {
     label: "KL to the teacher",
     title: "KL to the teacher, nats a token",
-    value: (p) => p.klToTeacher,
+    // The teacher differs from itself by nothing, which nobody needs to measure.
+    value: (p) => (p.stage === "teacher" ? 0 : p.klToTeacher),
     // A KL cannot be negative.
     min: 0,
     halfWidth: (p) => p.klHalfWidth,

@@ -1,10 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { outputFolder, runId, safeName } from "../../../src/extension/runs/runName";
 import { unfinishedRuns } from "../../../src/extension/runs/unfinishedRuns";
 
+/** Only there can a process be told from a later one with the same id. */
+const onLinux = process.platform === "linux";
 const folder = mkdtempSync(path.join(tmpdir(), "reroute-runs-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -17,6 +19,10 @@ it.each<[string, string[], { lock?: object; text?: string }, boolean]>([
   ["not-begun", ["pending", "pending"], {}, false],
   ["worked-on", ["running"], { lock: { pid: process.pid } }, false],
   ["stale-lock", ["running"], { lock: { pid: 2 ** 22 + 1 } }, true],
+  ["other-machine", ["running"], { lock: { pid: 2 ** 22 + 1, host: "another", processStart: null } }, false],
+  ["here", ["running"], { lock: { pid: process.pid, host: hostname(), processStart: null } }, false],
+  ["recycled-pid", ["running"], { lock: { pid: process.pid, host: hostname(), processStart: "1" } }, onLinux],
+  ["odd-pid", ["running"], { lock: { pid: -1, host: hostname() } }, true],
   ["malformed", [], { text: "{" }, false],
   ["no-stages", [], { text: '{"stages": "x"}' }, false],
 ])("%s", (name, states, { lock, text }, offered) => {

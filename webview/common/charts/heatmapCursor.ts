@@ -132,6 +132,7 @@ export class HeatmapCursor {
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     pen.clearRect(0, 0, this.size.width, this.size.height);
     const { selected } = this.spec;
+    this.frame.dataset["selected"] = selected ? `${selected.row},${selected.column ?? ""}` : "";
     if (selected) this.outline(pen, this.boxOf(selected.row, selected.column), this.theme.warning, 2.5);
     this.showTooltip();
     if (!this.cell) return;
