@@ -4,6 +4,7 @@ import { RerouteError, type ErrorCode } from "../../protocol/errors";
 import type { ExecutionProvider } from "../../protocol/recipe";
 import type { Graph } from "../graph/graph";
 import { encodeOnnx } from "../graph/onnxEncode";
+import { garbageAllowance, noteAllocation } from "./garbage";
 
 /** How graphs are run on this machine. */
 export interface RuntimeOptions {
@@ -35,11 +36,13 @@ export interface BlockSessionOptions {
 export class BlockSession {
   readonly #session: Ort.InferenceSession;
   readonly #ort: typeof Ort;
+  readonly #garbageAllowance: number;
   #released = false;
 
-  private constructor(ort: typeof Ort, session: Ort.InferenceSession) {
+  private constructor(ort: typeof Ort, session: Ort.InferenceSession, memoryBudgetBytes: number) {
     this.#ort = ort;
     this.#session = session;
+    this.#garbageAllowance = garbageAllowance(memoryBudgetBytes);
   }
 
   /**
@@ -76,7 +79,8 @@ export class BlockSession {
       },
     };
     try {
-      return new BlockSession(ort, await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/"), options));
+      const compiled = await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/"), options);
+      return new BlockSession(ort, compiled, runtime.memoryBudgetBytes);
     } catch (error) {
       throw runtimeError(error, "compile", runtime.provider === "cpu" ? "runtime/failed" : "runtime/provider");
     }
@@ -93,6 +97,10 @@ export class BlockSession {
     }
     try {
       const results = await this.#session.run(tensors);
+      noteAllocation(
+        Object.values(results).reduce((sum, { data }) => sum + (data as Float32Array).byteLength, 0),
+        this.#garbageAllowance,
+      );
       return Object.fromEntries(
         Object.entries(results).map(([name, tensor]) => [
           name,
