@@ -53,6 +53,19 @@ export function toNumber(text: string): number {
   throw new InvalidArgumentError("Give a number.");
 }
 
+/** Parser of `name=value`, repeated: numbers and true/false become themselves, everything else is text. */
+export function toMethodOption(
+  text: string,
+  before: Record<string, string | number | boolean> = {},
+): Record<string, string | number | boolean> {
+  const match = /^([A-Za-z][A-Za-z0-9]*)=(.+)$/.exec(text);
+  if (match === null) throw new InvalidArgumentError("Give name=value.");
+  const value = match[2]!;
+  const number = Number(value);
+  const parsed = value === "true" || value === "false" ? value === "true" : Number.isFinite(number) ? number : value;
+  return { ...before, [match[1]!]: parsed };
+}
+
 /** The recipe that a command's options amount to. Options not given take the recipe's defaults. */
 export function recipeFrom(
   options: SharedOptions,

@@ -89,7 +89,11 @@ describe("refused with exit code 2 and a code on stderr", () => {
     ["a strange memory size", ["evaluate", coarse, "--data", text, "--memory", "lots"], /memory.*8GiB/],
     ["an unknown method", ["compress", mixtral, "--method", "magic", "--out", "o"], /magic.*reap/s],
     ["a method without its text", ["compress", mixtral, "--out", "o"], /reap needs calibration text.*--data/],
-    ["a method of a later version", ["compress", mixtral, "--method", "mobe", "--data", text, "--out", "o"], /mobe/],
+    [
+      "an option of no method",
+      ["compress", mixtral, "--method", "mobe", "--set", "magic=1", "--out", "o"],
+      /mobe.*magic/,
+    ],
     [
       "keep below top-k",
       ["compress", mixtral, "--method", "random", "--keep", "0.1", "--out", "o"],

@@ -1,13 +1,24 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { aimerScores } from "../../engine/compression/pruning/aimer";
+import {
+  applyPlan,
+  compressionMetrics,
+  makePlan,
+  planNeedsText,
+  type MethodContext,
+} from "../../engine/compression/methods";
+import { isPruningCriterion } from "../../engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
 import { parsePlan } from "../../engine/compression/plan/validatePlan";
 import { writeCompressedCheckpoint } from "../../engine/compression/writeCompressed";
 import { formatBytes, formatCount } from "../../engine/report/format";
+import { runtimeOptions } from "../../engine/run/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/run/sizes";
-import { needsStatistics, readPlanText } from "../../engine/run/stages/compress";
+import { needsText, readPlanText } from "../../engine/run/stages/compress";
 import { provenanceOf } from "../../engine/run/stages/provenance";
 import { newRun } from "../../engine/run/runFolder";
 import { RerouteError } from "../../protocol/errors";
@@ -19,6 +30,7 @@ import {
   addMachineOptions,
   defaultRunDirectory,
   recipeFrom,
+  toMethodOption,
   toNumber,
   type SharedOptions,
 } from "../options";
@@ -32,15 +44,17 @@ interface CompressCommandOptions extends SharedOptions {
   data?: string;
   plan?: string;
   run?: string;
+  set?: Record<string, string | number | boolean>;
   protectSuperExperts?: string;
   reapWeights?: string;
+  groupLimits?: string;
 }
 
-/** `reroute compress <checkpoint>`: drops experts and writes the smaller checkpoint. */
+/** `reroute compress <checkpoint>`: drops, merges or shrinks experts and writes the compressed checkpoint. */
 export function addCompress(program: Command, io: CliIo): void {
   const command = program
     .command("compress")
-    .description("drop experts and write the smaller checkpoint")
+    .description("drop, merge or shrink experts and write the compressed checkpoint")
     .argument("<checkpoint>", "checkpoint folder")
     .addOption(new Option("--method <id>", "how experts are chosen (default: reap)").choices([...compressionMethods]))
     .option(
@@ -59,24 +73,41 @@ export function addCompress(program: Command, io: CliIo): void {
         "all-layers",
       ]),
     )
-    .addOption(new Option("--reap-weights <kind>", "routing weights in REAP scores").choices(["model", "softmax"]));
+    .option(
+      "--set <name=value>",
+      "an option of the method, such as router=map or merge=average; may be given several times",
+      toMethodOption,
+    )
+    .addOption(new Option("--reap-weights <kind>", "routing weights in REAP scores").choices(["model", "softmax"]))
+    .addOption(
+      new Option("--group-limits <what>", "models that route within groups of experts (default: keep)").choices([
+        "keep",
+        "drop",
+      ]),
+    );
   addMachineOptions(addDataOptions(command, 3000)).action(
     async (checkpoint: string, options: CompressCommandOptions) => {
       const teacher = path.resolve(io.cwd, checkpoint);
       const output = path.resolve(io.cwd, options.out);
-      const { method, keep, protectSuperExperts, reapWeights } = options;
+      const { method, keep, protectSuperExperts, reapWeights, groupLimits } = options;
       const plan = options.plan === undefined ? undefined : path.resolve(io.cwd, options.plan);
       const recipe = recipeFrom(options, {
         teacher,
         calibration: path.resolve(io.cwd, options.data ?? "no text needed"),
         output,
-        compress: { method, keep, plan, protectSuperExperts, reapWeights },
+        compress: { method, keep, plan, protectSuperExperts, reapWeights, groupLimits, options: options.set },
       });
-      const usesText = plan === undefined && needsStatistics(recipe.compress!);
+      const needs =
+        plan === undefined
+          ? needsText(recipe.compress!)
+          : planNeedsText(parsePlan(await readPlanText(plan), JSON.stringify(plan)));
+      // Methods that can do without text still measure with it what they change.
+      const measures = plan === undefined && !isPruningCriterion(recipe.compress!.method);
+      const usesText = needs || (measures && options.data !== undefined);
       if (usesText && options.data === undefined) {
         throw new RerouteError(
           "arguments/invalid",
-          `The method ${recipe.compress!.method} needs calibration text to see how experts are used; give --data FILE, or use --method aimer or random`,
+          `The method ${recipe.compress!.method} needs calibration text to see how experts are used; give --data FILE, or use --method aimer, random, svd or mobe`,
         );
       }
       let notes: readonly string[] = [];
@@ -100,32 +131,48 @@ async function compressWithoutText(
   recipe: Recipe,
 ): Promise<readonly string[]> {
   const progress = progressPrinter(io);
+  const stateDirectory = await mkdtemp(path.join(tmpdir(), "reroute-compress-"));
   try {
     const model = await openModel(teacher);
-    const plan = await planWithoutText(io, model, recipe, progress.report);
+    const context: MethodContext = {
+      ...model,
+      options: recipe.compress!,
+      seed: recipe.seed,
+      statistics: null,
+      sequences: null,
+      runtime: runtimeOptions(recipe),
+      stateDirectory,
+      signal: io.signal,
+      report: progress.report,
+    };
+    const plan = await planWithoutText(io, context, recipe, progress.report);
+    const layers = await applyPlan(context, plan);
     for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
     await writeCompressedCheckpoint({
       ...model,
       plan,
+      ...(layers === null ? {} : { layers }),
       directory: output,
-      provenance: { ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: {} },
+      provenance: { ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: compressionMetrics(layers) },
       signal: io.signal,
       report: progress.report,
     });
     return plan.notes ?? [];
   } finally {
     progress.end();
+    await rm(stateDirectory, { recursive: true, force: true });
   }
 }
 
 async function planWithoutText(
   io: CliIo,
-  model: Awaited<ReturnType<typeof openModel>>,
+  model: MethodContext,
   recipe: Recipe,
   report: ReturnType<typeof progressPrinter>["report"],
 ): Promise<CompressionPlan> {
   const options = recipe.compress!;
   if (options.plan !== undefined) return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan));
+  if (!isPruningCriterion(options.method)) return makePlan(model);
   const weightScores =
     options.method === "aimer"
       ? await aimerScores(model.checkpoint, model.description, { signal: io.signal, report })

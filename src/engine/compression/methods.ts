@@ -9,7 +9,13 @@ import { planHcSmoe, planMSmoe } from "./merging/mergingPlan";
 import { appliedMergeOptions, hcSmoeOptions, mSmoeOptions, reamOptions } from "./merging/options";
 import { needsActivations } from "./merging/mergeGroup";
 import { planReam } from "./merging/ream";
+import { applyEditing, editingNeedsText } from "./editing/applyEditing";
+import { planDelta, planMobe, planSvd, planTucker } from "./editing/editingPlan";
+import { deltaOptions, mobeOptions, svdLlmOptions, svdOptions, tuckerOptions } from "./editing/options";
 import type { MethodContext } from "./methodContext";
+export type { MethodContext } from "./methodContext";
+import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
+import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
 import { validatePlan } from "./plan/validatePlan";
 
 /** What a method looks at before it can make its plan. */
@@ -42,20 +48,39 @@ function row<S extends z.ZodType<Record<string, unknown>>>(
   };
 }
 
-export const methods: Partial<Record<CompressionMethod, MethodRow>> = {
+/** Every method but those that only score experts (pruning/criteria.ts). */
+export const methods: Record<Exclude<CompressionMethod, PruningCriterionName | "mone">, MethodRow> = {
+  cfes: row("cfes", { statistics: false, text: true }, cfesOptions, planCfes),
+  naee: row("naee", { statistics: false, text: true }, naeeOptions, planNaee),
+  svd: row("svd", { statistics: false, text: false }, svdOptions, planSvd),
+  "svd-llm": row("svd-llm", { statistics: false, text: true }, svdLlmOptions, planSvd),
+  mobe: row("mobe", { statistics: false, text: false }, mobeOptions, planMobe),
+  "td-moe": row("td-moe", { statistics: false, text: true }, tuckerOptions, planTucker),
+  "d2-moe": row("d2-moe", { statistics: false, text: true }, deltaOptions, planDelta),
   "m-smoe": row("m-smoe", { statistics: true, text: true }, mSmoeOptions, planMSmoe),
   "hc-smoe": row("hc-smoe", { statistics: false, text: true }, hcSmoeOptions, planHcSmoe),
   ream: row("ream", { statistics: false, text: true }, reamOptions, planReam),
 };
+
+/** @throws RerouteError arguments/invalid for a method that is not offered */
+export function methodRow(method: Exclude<CompressionMethod, PruningCriterionName>): MethodRow {
+  if (method !== "mone") return methods[method];
+  throw new RerouteError(
+    "arguments/invalid",
+    `The method mone is not offered by this version; use ${[...Object.keys(pruningCriteria), ...Object.keys(methods)].join(", ")}`,
+  );
+}
 
 /**
  * Decides what happens to each layer's experts.
  * @throws RerouteError arguments/invalid for a method or option there is not; plan/invalid for an impossible ratio
  */
 export async function makePlan(context: MethodContext): Promise<CompressionPlan> {
-  const found = methods[context.options.method];
-  if (!found) throw new RerouteError("arguments/invalid", `The method ${context.options.method} is not offered`);
-  return found.plan(context);
+  const { method } = context.options;
+  if (isPruningCriterion(method)) {
+    throw new RerouteError("internal", `${method} scores experts; its plan is made by makePruningPlan`);
+  }
+  return methodRow(method).plan(context);
 }
 
 /**
@@ -74,13 +99,31 @@ export async function applyPlan(
     case "merging":
       return applyMerging(context, plan);
     case "editing":
-      throw new RerouteError("plan/invalid", "editing plans are not offered");
+      return applyEditing(context, plan);
   }
+}
+
+/**
+ * Refuses a method that is not offered, and options that it does not have.
+ * @throws RerouteError arguments/invalid
+ */
+export function checkMethodOptions({ method, options }: CompressOptions): void {
+  if (!isPruningCriterion(method)) parseMethodOptions(method, methodRow(method).options, options);
+}
+
+/** What applying a plan measured, for reroute.json: `layer.<number>.<name>`. */
+export function compressionMetrics(layers: ReadonlyMap<number, LayerStage> | null): Record<string, number> {
+  return Object.fromEntries(
+    [...(layers ?? [])].flatMap(([layer, { metrics }]) =>
+      Object.entries(metrics).map(([name, value]) => [`layer.${layer}.${name}`, value]),
+    ),
+  );
 }
 
 /** Whether applying a plan runs calibration text through the experts. */
 export function planNeedsText(plan: CompressionPlan): boolean {
-  if (plan.paradigm !== "merging") return false;
+  if (plan.paradigm === "pruning") return false;
+  if (plan.paradigm === "editing") return editingNeedsText(plan);
   const options = appliedMergeOptions(plan);
   return needsActivations(options) || options.sequential;
 }

@@ -32,5 +32,5 @@ export function describeLayers(...layers: FakeLayer[]): ModelDescription {
     } as unknown as MoeDescription,
   }));
   const dense = { index: 0, feedForward: { kind: "mlp" } };
-  return { layers: [dense, ...moe] as unknown as LayerDescription[] } as unknown as ModelDescription;
+  return { layers: [dense, ...moe] as unknown as LayerDescription[], unusedTensors: [] } as unknown as ModelDescription;
 }

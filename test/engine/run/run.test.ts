@@ -223,7 +223,7 @@ describe("refused before work", () => {
     ["no student", { compress: undefined }, "recipe/invalid"],
     ["a missing text", { data: { calibration: "nothing.txt" } }, "data/not-found"],
     ["a missing teacher", { teacher: "nowhere" }, "checkpoint/not-found"],
-    ["an unimplemented method", { compress: { method: "mobe" } }, "arguments/invalid"],
+    ["an option of no method", { compress: { method: "mobe", options: { magic: 1 } } }, "arguments/invalid"],
     ["a tiny budget", { memory: "1MiB" }, "preflight/memory"],
     ["a missing plan", { compress: { plan: "nothing.json" } }, "plan/invalid"],
   ];

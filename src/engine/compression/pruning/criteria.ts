@@ -1,5 +1,5 @@
 import type { CompressOptions, CompressionMethod } from "../../../protocol/recipe";
-import { overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
+import { ofDomain, overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
 
 /** One way to score a layer's experts from what calibration tokens did there. */
 export interface StatisticsCriterion {
@@ -24,6 +24,7 @@ export type PruningCriterion = StatisticsCriterion | OtherCriterion;
  *   weighted-frequency   sum g_e
  *   ean                  mean ||f_e||_2, or the sum with the option reduction = "sum"
  *   reap                 mean g_e ||f_e||_2
+ *   easy-ep              sum over domains of (sum g_e ||f_e||_2 max(1 - cos(x, x + y), 0)) / its total in the layer
  *   aimer                mean|w| / rms(w) over the expert's weights; flat experts leave (arXiv 2603.18492)
  *   random               seeded
  */
@@ -36,6 +37,16 @@ export const pruningCriteria = {
   reap: fromStatistics((layer, { reapWeights }) =>
     perRoutedToken(layer, reapWeights === "softmax" ? "softmaxWeightedNormSum" : "weightedNormSum"),
   ),
+  "easy-ep": fromStatistics((layer) => {
+    const domains = layer.tokens.length;
+    const score = new Float64Array(layer.numExperts);
+    for (let d = 0; d < domains; d++) {
+      const sums = ofDomain(layer, "easyEpSum", d);
+      const total = sums.reduce((sum, value) => sum + value, 0);
+      if (total > 0) sums.forEach((value, e) => (score[e]! += value / total));
+    }
+    return score;
+  }),
   aimer: { source: "weights", keepEnd: "lowest" },
   random: { source: "random", keepEnd: "highest" },
 } satisfies Partial<Record<CompressionMethod, PruningCriterion>>;

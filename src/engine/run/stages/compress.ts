@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
 import { readFile, rm, stat } from "node:fs/promises";
+import path from "node:path";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { completeOutput } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
+import { applyPlan, compressionMetrics, makePlan, methodRow, type MethodContext } from "../../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { aimerScores } from "../../compression/pruning/aimer";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
@@ -14,6 +16,7 @@ import type { CompressionPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { Stage, StageContext } from "../stage";
 import type { OpenModel } from "../work";
+import { dataInputs, readSequences } from "./data";
 import { provenanceOf } from "./provenance";
 import { isFinishedCheckpoint } from "./outputs";
 
@@ -31,12 +34,14 @@ export const compressStage: Stage = {
     const profile = run.stages.find(({ id }) => id === "profile")!.inputHash;
     const { plan: _path, ...options } = run.recipe.compress!;
     const usesProfile = plan === null && needsStatistics(options);
+    const usesText = plan !== null || !isPruningCriterion(options.method);
     return {
       version: 1,
       teacher: fingerprint,
       options,
       plan,
       profile: usesProfile ? profile : null,
+      data: usesText ? await dataInputs(context, paths.calibrationData, run.recipe.data.sequences) : null,
       seed: run.recipe.seed,
       output: outputOf(context),
     };
@@ -44,6 +49,7 @@ export const compressStage: Stage = {
   hasOutputs: async (context) => isFinishedCheckpoint(outputOf(context), context.runId),
   discard: async (context) => {
     await rm(context.paths.file("plan"), { force: true });
+    await rm(stateDirectory(context), { recursive: true, force: true });
     // Only the copy inside the run folder is ours to remove; a finished output stays until its owner deletes it.
     await rm(context.paths.file("compressed"), { recursive: true, force: true });
   },
@@ -53,12 +59,15 @@ export const compressStage: Stage = {
     const plan = await planFor(context, model);
     for (const note of plan.notes ?? []) await context.warn(note);
     await writeFileAtomically(paths.file("plan"), `${JSON.stringify(plan, null, 2)}\n`);
+    const layers = await applyPlan(await methodContext(context, model, plan.paradigm !== "pruning"), plan);
+    for (const { notes } of layers?.values() ?? []) for (const note of notes) await context.warn(note);
     context.models.forget(outputOf(context));
     await writeCompressedCheckpoint({
       ...model,
       plan,
+      ...(layers === null ? {} : { layers }),
       directory: outputOf(context),
-      provenance: { ...provenanceOf(run), metrics: {} },
+      provenance: { ...provenanceOf(run), metrics: compressionMetrics(layers) },
       runId,
       leaveMarker: true,
       signal,
@@ -66,6 +75,7 @@ export const compressStage: Stage = {
     });
   },
   complete: async (context) => {
+    await rm(stateDirectory(context), { recursive: true, force: true });
     context.models.forget(outputOf(context));
     await completeOutput(outputOf(context));
   },
@@ -76,9 +86,13 @@ export function needsStatistics({
   method,
   protectSuperExperts,
 }: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  return (
-    protectSuperExperts !== "off" || !isPruningCriterion(method) || pruningCriteria[method].source === "statistics"
-  );
+  if (!isPruningCriterion(method)) return methodRow(method).needs.statistics;
+  return protectSuperExperts !== "off" || pruningCriteria[method].source === "statistics";
+}
+
+/** Whether a method needs calibration text at all: for a profile, or to run it through the experts. */
+export function needsText(options: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
+  return needsStatistics(options) || (!isPruningCriterion(options.method) && methodRow(options.method).needs.text);
 }
 
 async function planFor(context: StageContext, model: OpenModel): Promise<CompressionPlan> {
@@ -89,6 +103,7 @@ async function planFor(context: StageContext, model: OpenModel): Promise<Compres
     validatePlan(plan, model.description, model.fingerprint);
     return plan;
   }
+  if (!isPruningCriterion(options.method)) return makePlan(await methodContext(context, model, true));
   const weightScores =
     options.method === "aimer" ? await aimerScores(model.checkpoint, model.description, { signal, report }) : null;
   const statistics = needsStatistics(options) ? await loadRoutingStatistics(paths.file("statistics")) : null;
@@ -108,6 +123,29 @@ export async function readPlanText(file: string): Promise<string> {
       cause: error,
     });
   }
+}
+
+/** What methods beside the scores work with; the calibration text is only read where it is run through the model. */
+async function methodContext(context: StageContext, model: OpenModel, withText: boolean): Promise<MethodContext> {
+  const { paths, run, runtime, signal, report } = context;
+  const options = run.recipe.compress!;
+  const wantsStatistics = paths.plan === null && needsStatistics(options);
+  return {
+    ...model,
+    options,
+    seed: run.recipe.seed,
+    runtime,
+    signal,
+    report,
+    statistics: wantsStatistics ? await loadRoutingStatistics(paths.file("statistics")) : null,
+    sequences: withText ? await readSequences(context, paths.calibrationData, run.recipe.data.sequences) : null,
+    stateDirectory: stateDirectory(context),
+  };
+}
+
+/** Where a compression that is interrupted continues from; removed once the stage is done. */
+function stateDirectory({ paths }: StageContext): string {
+  return path.join(paths.runDirectory, "compress-state");
 }
 
 function outputOf({ paths }: StageContext): string {

@@ -1,0 +1,217 @@
+import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import type { EditingPlan } from "../../../protocol/plan";
+import type { CollectedLayer } from "../../execution/collectLayers";
+import type { MoeDescription } from "../../model/description";
+import { expertViews, projections, readExpert, requirePlain, type Projection } from "../layer/expertMatrices";
+import type { CompressedLayer } from "../layer/compressedTensors";
+import { LayerEngine } from "../layer/layerEngine";
+import { relativeOutputError } from "../layer/outputError";
+import { LayerStages, type LayerStage } from "../layer/stage";
+import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
+import { MatrixProducts } from "../linalg/products";
+import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
+import { moeLayers } from "../plan/moeLayers";
+import { editByBaseDelta } from "./baseDelta";
+import { shapeOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
+import { LayerGrams } from "./grams";
+import { editByMobe } from "./mobe";
+import { appliedEditOptions, type AppliedEditOptions } from "./options";
+import { editBySvd } from "./svd";
+import { editByTucker } from "./tucker";
+
+/** Whether applying an editing plan looks at activations. */
+export function editingNeedsText({ method }: EditingPlan): boolean {
+  return method === "svd-llm" || method === "d2-moe" || method === "td-moe";
+}
+
+interface EditRun {
+  context: MethodContext;
+  plan: EditingPlan;
+  options: AppliedEditOptions;
+  stages: LayerStages;
+  products: MatrixProducts;
+  data: string | null;
+}
+
+/** Makes the edited experts of every layer, staged on disk, in the layout they were read in. */
+export async function applyEditing(
+  context: MethodContext,
+  plan: EditingPlan,
+): Promise<Map<number, CompressedLayer & LayerStage>> {
+  if (plan.output === "factored") {
+    throw new RerouteError("plan/invalid", "The plan asks for factored output; this version writes dense weights only");
+  }
+  const options = appliedEditOptions(plan);
+  const run: EditRun = {
+    context,
+    plan,
+    options,
+    stages: new LayerStages(context.stateDirectory),
+    products: new MatrixProducts(context.runtime),
+    data: editingNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null,
+  };
+  const layers = moeLayers(context.description);
+  const done = new Map<number, CompressedLayer & LayerStage>();
+  try {
+    for (const { layer, moe } of layers) {
+      const stage = await run.stages.find(layer, stageInputs(run, layer));
+      if (stage) done.set(layer, { ...stage, staged: stage.tensors, outcome: outcomeOf(plan, layer, moe) });
+    }
+    if (done.size === layers.length) return done;
+    if (context.sequences === null) {
+      for (const { layer, moe } of layers) {
+        if (!done.has(layer)) done.set(layer, await applyToLayer(run, layer, moe, null));
+      }
+      return done;
+    }
+    await collect(context, options.sequences, async (collected) => {
+      const layer = collected.layer.index;
+      if (!done.has(layer)) done.set(layer, await applyToLayer(run, layer, collected.moe, collected));
+    });
+    return done;
+  } finally {
+    await run.products.close();
+  }
+}
+
+async function applyToLayer(
+  run: EditRun,
+  layer: number,
+  moe: MoeDescription,
+  collected: CollectedLayer | null,
+): Promise<CompressedLayer & LayerStage> {
+  const { context, plan, options, stages, products } = run;
+  const { hiddenSize } = context.description;
+  const engine = new LayerEngine(context.runtime, context.checkpoint, hiddenSize);
+  const outcome = outcomeOf(plan, layer, moe);
+  const notes: string[] = [];
+  try {
+    const grams = collected && new LayerGrams(engine, collected, options.gramMix);
+    const workspace: EditWorkspace = { context, engine, products, layer, moe, hiddenSize, collected, grams, notes };
+    noteRareExperts(workspace, plan);
+    const edits = new Map<Projection, EditedProjection>();
+    if (outcome.experts.some(({ stagedAs }) => stagedAs !== null)) {
+      moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, plan.method)));
+      for (const projection of projections) {
+        const edit = await editProjection(workspace, plan, options, projection);
+        if (edit) edits.set(projection, edit);
+      }
+    }
+    const size = new Map<Projection, number>();
+    const lost = new Map<Projection, number>();
+    const edited = (expert: number) => async () => {
+      throwIfCancelled(context.signal);
+      const original = await readExpert(context.checkpoint, moe.experts[expert]!, `expert ${expert} of layer ${layer}`);
+      const result = { ...original };
+      for (const [projection, edit] of edits) {
+        result[projection] = await edit.ofExpert(expert, original[projection]);
+        let [energy, error] = [0, 0];
+        for (let i = 0; i < original[projection].length; i++) {
+          energy += original[projection][i]! ** 2;
+          error += (original[projection][i]! - result[projection][i]!) ** 2;
+        }
+        size.set(projection, (size.get(projection) ?? 0) + energy);
+        lost.set(projection, (lost.get(projection) ?? 0) + error);
+      }
+      return result;
+    };
+    const tensors = outcome.experts.flatMap(({ source, stagedAs }) =>
+      stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, edited(source)),
+    );
+    const stage = await stages.write(
+      layer,
+      stageInputs(run, layer),
+      tensors,
+      async (staged) => {
+        const metrics: Record<string, number> = {};
+        for (const [projection, energy] of size) {
+          metrics[`reconstructionError.${projection}`] = energy > 0 ? lost.get(projection)! / energy : 0;
+        }
+        if (collected) {
+          const runnable = { ...stagedLayer(context.checkpoint, moe, outcome, staged), outcome };
+          metrics["outputError"] = await relativeOutputError(engine, collected, runnable);
+        }
+        return { metrics, notes };
+      },
+      context.signal,
+    );
+    return { ...stage, staged: stage.tensors, outcome };
+  } finally {
+    await engine.close();
+  }
+}
+
+/** The edit of one projection, or null where its rank is 0: left as it is. */
+async function editProjection(
+  workspace: EditWorkspace,
+  { method, layers }: EditingPlan,
+  options: AppliedEditOptions,
+  projection: Projection,
+): Promise<EditedProjection | null> {
+  const { ranks } = layers[String(workspace.layer)]!;
+  const rank = ranks[projection] ?? 0;
+  if (method === "td-moe") {
+    const [m, n] = shapeOf(workspace, projection);
+    const [experts, outputs, inputs] = [`experts`, `outputs`, `inputs`].map(
+      (part) => ranks[`${projection}.${part}`] ?? 0,
+    );
+    if (!experts || !outputs || !inputs) return null;
+    const most = Math.min(m, outputs);
+    return editByTucker(
+      workspace,
+      projection,
+      { experts, outputs: most, inputs: Math.min(n, inputs) },
+      options.exponent,
+    );
+  }
+  if (rank === 0) return null;
+  const [rows, columns] = shapeOf(workspace, projection);
+  const limit = method === "mobe" ? columns : Math.min(rows, columns);
+  if (rank > limit) {
+    workspace.notes.push(
+      `layer ${workspace.layer}: rank ${rank} of ${projection} is above the matrix's ${limit}; ${limit} used`,
+    );
+  }
+  if (method === "mobe") {
+    if (projection === "downProj") return null;
+    const bases = ranks[`${projection}.bases`] ?? 2;
+    return editByMobe(workspace, projection, { ...options, bases, rank: Math.min(rank, limit) });
+  }
+  if (method === "d2-moe") return editByBaseDelta(workspace, projection, Math.min(rank, limit), options.base);
+  return editBySvd(workspace, projection, Math.min(rank, limit), method === "svd-llm");
+}
+
+/** Every expert in its place; new weights wherever some rank is not 0. */
+function outcomeOf({ layers }: EditingPlan, layer: number, moe: MoeDescription): LayerOutcome {
+  const edits = Object.values(layers[String(layer)]!.ranks).some((rank) => rank > 0);
+  return {
+    experts: moe.experts.map((_, e) => ({ source: e, stagedAs: edits ? e : null })),
+    routerRows: null,
+    logicalToPhysical: null,
+  };
+}
+
+function noteRareExperts({ grams, moe, layer, notes, collected }: EditWorkspace, plan: EditingPlan): void {
+  if (grams === null || !editingNeedsText(plan)) return;
+  const unused = moe.experts.flatMap((_, e) => (grams.routed(e) === 0 ? [e] : []));
+  if (unused.length === 0) return;
+  notes.push(
+    `layer ${layer}: ${unused.length} of ${moe.numExperts} experts never routed by ${collected!.numTokens} calibration tokens ` +
+      `(${unused.join(", ")}); the layer's mean activations stand in for theirs`,
+  );
+}
+
+function stageInputs({ context, plan, options, data }: EditRun, layer: number): unknown {
+  const { method, layers, seed } = plan;
+  return {
+    version: 1,
+    fingerprint: context.fingerprint,
+    layer,
+    method,
+    ranks: layers[String(layer)]!.ranks,
+    options,
+    seed,
+    data,
+    measured: context.sequences !== null,
+  };
+}

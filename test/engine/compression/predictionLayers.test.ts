@@ -1,0 +1,155 @@
+import { copyFileSync, mkdirSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { compressedTensors, type CompressedLayer } from "../../../src/engine/compression/layer/compressedTensors";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { predictionLayers } from "../../../src/engine/compression/plan/predictionLayers";
+import { validatePlan } from "../../../src/engine/compression/plan/validatePlan";
+import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
+import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
+import {
+  readSafetensorsFile,
+  writeSafetensorsFile,
+  type MemoryTensor,
+} from "../../../src/engine/checkpoint/safetensorsFile";
+import { readTensorBytes } from "../../../src/engine/checkpoint/read";
+import type { OpenModel } from "../../../src/engine/run/work";
+import type { PruningPlan } from "../../../src/protocol/plan";
+import { compressOptions } from "../../../src/protocol/recipe";
+import { goldenCheckpoint } from "../../support/goldens";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { openModel } from "../../support/tinyModels";
+
+const folder = temporaryFolder();
+const provenance = { reroute: "0", recipe: null, seed: 42, versions: {}, metrics: {} };
+
+/** A golden with a multi-token-prediction layer behind its last one: that layer's tensors in other bytes, and its own. */
+async function withPredictionLayer(family: string): Promise<OpenModel> {
+  const from = goldenCheckpoint(family);
+  const to = path.join(folder, family);
+  mkdirSync(to, { recursive: true });
+  copyFileSync(path.join(from, "config.json"), path.join(to, "config.json"));
+  const { tensors } = await readSafetensorsFile(path.join(from, "model.safetensors"));
+  const numLayers = (await openModel(from)).description.layers.length;
+  const prefix = `model.layers.${numLayers - 1}.`;
+  const extended = new Map<string, MemoryTensor>(tensors);
+  for (const [name, tensor] of tensors) {
+    if (!name.startsWith(prefix)) continue;
+    const data = tensor.data.map((byte) => byte ^ 0x15);
+    extended.set(name.replace(prefix, `model.layers.${numLayers}.`), { ...tensor, data });
+  }
+  for (const name of ["enorm.weight", "shared_head.norm.weight"]) {
+    extended.set(`model.layers.${numLayers}.${name}`, tensors.get("model.norm.weight")!);
+  }
+  await writeSafetensorsFile(path.join(to, "model.safetensors"), extended);
+  return openModel(to);
+}
+
+function handPlan({ description }: OpenModel, kept: number[], more: PruningPlan["layers"] = {}): PruningPlan {
+  const layers = Object.fromEntries(moeLayers(description).map(({ layer }) => [String(layer), { kept }]));
+  return { schemaVersion: 1, paradigm: "pruning", method: "manual", layers: { ...layers, ...more } };
+}
+
+async function bytesOf({ checkpoint }: OpenModel, name: string): Promise<Buffer> {
+  return Buffer.from(await readTensorBytes(checkpoint.tensors.get(name)!));
+}
+
+/** Rows `kept` of a tensor whose first axis is the expert. */
+async function rowsOf(model: OpenModel, name: string, kept: number[]): Promise<Buffer> {
+  const bytes = await bytesOf(model, name);
+  const rowBytes = bytes.length / model.checkpoint.tensors.get(name)!.shape[0]!;
+  return Buffer.concat(kept.map((row) => bytes.subarray(row * rowBytes, (row + 1) * rowBytes)));
+}
+
+// Two of every group of four for deepseek_v3, whose router picks two of four groups.
+const kept = [0, 3, 5, 6, 8, 9, 14, 15];
+const explicit = [1, 2, 4, 5, 9, 10, 12, 13];
+
+describe.each(["deepseek_v3", "glm4_moe"])("the multi-token-prediction layer of %s", (family) => {
+  test.each([
+    ["the ids of the last sparse layer", {}, kept],
+    ["the ids that the plan names for it", { own: { kept: explicit } }, explicit],
+  ])("keeps %s", async (title, { own }: { own?: { kept: number[] } }, expected) => {
+    const model = await withPredictionLayer(family);
+    const mtp = model.description.layers.length;
+    expect(predictionLayers(model.description).map(({ layer }) => layer)).toEqual([mtp]);
+    const numExperts = moeLayers(model.description)[0]!.moe.numExperts;
+    expect(numExperts).toBe(16);
+    const directory = path.join(folder, `${family}-${title.length}`);
+    await writeCompressedCheckpoint({
+      ...model,
+      plan: handPlan(model, kept, own ? { [String(mtp)]: own } : {}),
+      directory,
+      provenance,
+    });
+    const student = await openModel(directory);
+    const prefix = `model.layers.${mtp}.mlp`;
+    for (const name of [`${prefix}.gate.weight`, `${prefix}.gate.e_score_correction_bias`]) {
+      expect(student.checkpoint.tensors.get(name)!.shape[0]).toBe(expected.length);
+      expect(await bytesOf(student, name)).toEqual(await rowsOf(model, name, expected));
+    }
+    for (const [position, id] of expected.entries()) {
+      for (const part of ["gate_proj", "up_proj", "down_proj"]) {
+        expect(await bytesOf(student, `${prefix}.experts.${position}.${part}.weight`)).toEqual(
+          await bytesOf(model, `${prefix}.experts.${id}.${part}.weight`),
+        );
+      }
+    }
+    expect(student.checkpoint.tensors.has(`${prefix}.experts.${expected.length}.gate_proj.weight`)).toBe(false);
+    const untouched = [...model.checkpoint.tensors.keys()].filter(
+      (name) => name.startsWith(`model.layers.${mtp}.`) && !/\.mlp\.(experts|gate)\./.test(name),
+    );
+    expect(untouched.length).toBeGreaterThan(8);
+    for (const name of untouched) expect(await bytesOf(student, name)).toEqual(await bytesOf(model, name));
+    expect(student.checkpoint.config["n_routed_experts"]).toBe(expected.length);
+  });
+
+  test("a plan with another number of experts there, or with a layer that is none, is refused", async () => {
+    const model = await withPredictionLayer(family);
+    const mtp = String(model.description.layers.length);
+    const check = (plan: PruningPlan) => () => {
+      validatePlan(plan, model.description, model.fingerprint);
+    };
+    expect(check(handPlan(model, kept, { [mtp]: { kept: [0, 1, 4, 5, 8, 9, 12, 13] } }))).not.toThrow();
+    expect(check(handPlan(model, kept, { [mtp]: { kept: [0, 4, 8, 12] } }))).toThrow(
+      /config.json holds one number|group/,
+    );
+    expect(check(handPlan(model, kept, { "9": { kept } }))).toThrow(/layer 9, which is no MoE layer/);
+  });
+
+  test("a made plan says what becomes of it", async () => {
+    const model = await withPredictionLayer(family);
+    const options = compressOptions.parse({ method: "random", keep: 0.5 });
+    const plan = makePruningPlan({ ...model, options, seed: 1, statistics: null, weightScores: null });
+    const mtp = model.description.layers.length;
+    expect(plan.notes).toEqual([
+      `layer ${mtp} predicts further tokens and is not part of the forward pass: it keeps the same expert ids as layer ${mtp - 1}`,
+    ]);
+  });
+
+  test("folded routers: it keeps the dominant ids of the last sparse layer, unmerged", async () => {
+    const model = await withPredictionLayer(family);
+    const mtp = model.description.layers.length;
+    const layers = new Map<number, CompressedLayer>(
+      moeLayers(model.description).map(({ layer }) => [
+        layer,
+        {
+          outcome: {
+            experts: kept.map((source) => ({ source, stagedAs: null })),
+            routerRows: kept,
+            logicalToPhysical: null,
+          },
+          staged: new Map(),
+        },
+      ]),
+    );
+    const sources = compressedTensors(model.checkpoint, model.family, model.description, layers);
+    const shapes = new Map(sources.map(({ name, shape }) => [name, shape]));
+    expect(shapes.get(`model.layers.${mtp}.mlp.gate.weight`)).toEqual([8, 32]);
+    expect(shapes.get(`model.layers.${mtp}.mlp.gate.e_score_correction_bias`)).toEqual([8]);
+    const experts = [...shapes.keys()].filter((name) => name.startsWith(`model.layers.${mtp}.mlp.experts.`));
+    expect(experts.length).toBe(8 * 3);
+    const first = sources.find(({ name }) => name === `model.layers.${mtp}.mlp.experts.1.up_proj.weight`)!;
+    expect(first.parts).toMatchObject([{ entry: { name: `model.layers.${mtp}.mlp.experts.3.up_proj.weight` } }]);
+  });
+});
