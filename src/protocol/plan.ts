@@ -38,7 +38,12 @@ const common = {
 const layerKey = z.string().regex(/^(0|[1-9]\d{0,5})$/, "a decoder layer number");
 
 export const planSchema = z.discriminatedUnion("paradigm", [
-  z.strictObject({ ...common, paradigm: z.literal("pruning"), layers: z.record(layerKey, pruningLayer) }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("pruning"),
+    groupLimits: z.enum(["keep", "drop"]).optional().describe("drop: routing is no longer limited to groups of experts"),
+    layers: z.record(layerKey, pruningLayer),
+  }),
   z.strictObject({
     ...common,
     paradigm: z.literal("merging"),

@@ -57,6 +57,10 @@ export const compressOptions = z.strictObject({
     .enum(["model", "softmax"])
     .default("model")
     .describe("model: the routing weights the model uses; softmax: the REAP authors' shortcut"),
+  groupLimits: z
+    .enum(["keep", "drop"])
+    .default("keep")
+    .describe("Models that route within groups of experts. keep: every group loses as many; drop: no limit any more (changes routing)"),
   /** Options of one method; checked against that method's own schema before any work. */
   options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
 });

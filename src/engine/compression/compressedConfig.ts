@@ -1,5 +1,6 @@
 import type { CompressionPlan } from "../../protocol/plan";
 import type { ModelDescription } from "../model/description";
+import { configWithoutGroupLimits } from "./plan/groupLimits";
 import type { JsonObject, ModelFamily } from "../model/family";
 
 /**
@@ -14,8 +15,10 @@ export function compressedConfig(
   plan: CompressionPlan,
 ): JsonObject {
   switch (plan.paradigm) {
-    case "pruning":
-      return family.withNumExperts(config, Object.values(plan.layers)[0]!.kept.length);
+    case "pruning": {
+      const smaller = family.withNumExperts(config, Object.values(plan.layers)[0]!.kept.length);
+      return plan.groupLimits === "drop" ? configWithoutGroupLimits(smaller) : smaller;
+    }
     case "editing":
       return config;
     case "merging":

@@ -3,6 +3,7 @@ import { freeDiskBytes } from "../checkpoint/diskSpace";
 import { isUnfinishedOutputOf } from "../checkpoint/outputFolder";
 import { quote } from "../checkpoint/quote";
 import { parsePlan, validatePlan } from "../compression/plan/validatePlan";
+import { checkMethodOptions } from "../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../compression/pruning/criteria";
 import { listTextFiles } from "../data/documents";
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
@@ -11,6 +12,7 @@ import type { Preflight, RunFile } from "../../protocol/run";
 import { estimateStages, smallestMemory, targetBytes } from "./estimates";
 import { availableMemoryBytes, runtimeOf } from "./machine";
 import { ModelCache } from "./modelCache";
+import { routingWarnings } from "./routingWarnings";
 import { runPaths, type RunPaths } from "./runFolder";
 import { checkpointSize, plannedSize, prunedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "./stages/compress";
@@ -61,6 +63,7 @@ class Preflighter {
     await this.#checkRecipe();
     await this.#checkTexts();
     await this.#checkOutput();
+    if (teacher) this.#checkRouting(teacher);
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
     const before = teacher ? checkpointSize(teacher.checkpoint) : none;
     const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
@@ -101,10 +104,18 @@ class Preflighter {
         `The recipe calibrates ${calibrate.scope} with loss ${calibrate.loss}, initialise ${calibrate.initialise}; this version does loss kd over the router only`,
       );
     }
-    if (compress && compress.plan === undefined && student === undefined && !isPruningCriterion(compress.method)) {
+    if (compress && compress.plan === undefined && student === undefined) {
+      await this.#try(async () => checkMethodOptions(compress));
+    }
+  }
+
+  #checkRouting({ description }: OpenModel): void {
+    const { compress } = this.recipe;
+    this.#warnings.push(...routingWarnings(this.recipe, description));
+    if (compress?.groupLimits === "drop" && compress.plan === undefined && !isPruningCriterion(compress.method)) {
       this.#refuse(
         "arguments/invalid",
-        `The method ${compress.method} (${paradigmOf(compress.method)}) is not offered by this version; use ${Object.keys(pruningCriteria).join(", ")}`,
+        `The method ${compress.method} does not drop group limits; use ${Object.keys(pruningCriteria).join(", ")}, or keep the limits`,
       );
     }
   }
@@ -144,7 +155,12 @@ class Preflighter {
     const { recipe, paths } = this;
     if (recipe.student !== undefined) return this.#studentSize(teacher);
     if (!recipe.compress) return checkpointSize(teacher.checkpoint);
-    if (paths.plan === null) return prunedSize(teacher, recipe.compress.keep);
+    // Merged experts are as many as pruning would keep; editing writes dense weights, which are no smaller.
+    if (paths.plan === null) {
+      const { method, keep, options } = recipe.compress;
+      const isSmaller = paradigmOf(method) !== "editing" && options["router"] !== "duplicate";
+      return isSmaller ? prunedSize(teacher, keep, recipe.compress.groupLimits) : checkpointSize(teacher.checkpoint);
+    }
     const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan));
     validatePlan(plan, teacher.description, teacher.fingerprint);
     return plan.paradigm === "pruning" ? plannedSize(teacher, plan) : checkpointSize(teacher.checkpoint);

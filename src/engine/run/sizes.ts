@@ -1,5 +1,6 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { TensorSource } from "../checkpoint/tensorSource";
+import { withoutGroupLimits } from "../compression/plan/groupLimits";
 import { keptCount, groupsOf } from "../compression/plan/keptCount";
 import { moeLayers } from "../compression/plan/moeLayers";
 import { selectKept } from "../compression/plan/selectKept";
@@ -23,9 +24,14 @@ export function checkpointSize({ tensors }: Checkpoint): CheckpointSize {
  * experts of a layer have the same shapes.
  * @throws RerouteError `plan/invalid` for an impossible `keep`
  */
-export function prunedSize({ checkpoint, family, description }: OpenModel, keep: number): CheckpointSize {
+export function prunedSize(
+  { checkpoint, family, description }: OpenModel,
+  keep: number,
+  groupLimits: "keep" | "drop" = "keep",
+): CheckpointSize {
   const layers: PruningPlan["layers"] = {};
-  for (const { layer, moe } of moeLayers(description)) {
+  for (const { layer, moe: limited } of moeLayers(description)) {
+    const moe = groupLimits === "drop" ? withoutGroupLimits(limited) : limited;
     const count = keptCount(keep, layer, moe);
     const scores = new Array<null>(moe.numExperts).fill(null);
     const kept = selectKept({ scores, keepEnd: "highest", count, groups: groupsOf(moe), protectedExperts: new Set() });

@@ -61,24 +61,40 @@ async function rowsOf(model: OpenModel, name: string, kept: number[]): Promise<B
   return Buffer.concat(kept.map((row) => bytes.subarray(row * rowBytes, (row + 1) * rowBytes)));
 }
 
-// Two of every group of four for deepseek_v3, whose router picks two of four groups.
-const kept = [0, 3, 5, 6, 8, 9, 14, 15];
-const explicit = [1, 2, 4, 5, 9, 10, 12, 13];
+interface Row {
+  family: string;
+  numExperts: number;
+  /** Of the decoder's layers; where the router picks two of four groups, two of every group. */
+  kept: number[];
+  /** Of the prediction layer, where the plan names some. */
+  explicit: number[];
+  /** Fewer experts than the decoder's layers keep. */
+  fewer: number[];
+}
+const rows: Row[] = [
+  {
+    family: "deepseek_v3",
+    numExperts: 16,
+    kept: [0, 3, 5, 6, 8, 9, 14, 15],
+    explicit: [1, 2, 4, 5, 9, 10, 12, 13],
+    fewer: [0, 1, 4, 5, 8, 9, 12],
+  },
+  { family: "glm4_moe", numExperts: 8, kept: [0, 3, 5, 6], explicit: [1, 2, 4, 7], fewer: [0, 1, 2] },
+];
 
-describe.each(["deepseek_v3", "glm4_moe"])("the multi-token-prediction layer of %s", (family) => {
+describe.each(rows)("the multi-token-prediction layer of $family", ({ family, numExperts, kept, explicit, fewer }) => {
   test.each([
-    ["the ids of the last sparse layer", {}, kept],
-    ["the ids that the plan names for it", { own: { kept: explicit } }, explicit],
-  ])("keeps %s", async (title, { own }: { own?: { kept: number[] } }, expected) => {
+    ["the ids of the last sparse layer", null, kept],
+    ["the ids that the plan names for it", explicit, explicit],
+  ])("keeps %s", async (title, own, expected) => {
     const model = await withPredictionLayer(family);
     const mtp = model.description.layers.length;
     expect(predictionLayers(model.description).map(({ layer }) => layer)).toEqual([mtp]);
-    const numExperts = moeLayers(model.description)[0]!.moe.numExperts;
-    expect(numExperts).toBe(16);
+    expect(moeLayers(model.description)[0]!.moe.numExperts).toBe(numExperts);
     const directory = path.join(folder, `${family}-${title.length}`);
     await writeCompressedCheckpoint({
       ...model,
-      plan: handPlan(model, kept, own ? { [String(mtp)]: own } : {}),
+      plan: handPlan(model, kept, own ? { [String(mtp)]: { kept: own } } : {}),
       directory,
       provenance,
     });
@@ -110,9 +126,9 @@ describe.each(["deepseek_v3", "glm4_moe"])("the multi-token-prediction layer of 
     const check = (plan: PruningPlan) => () => {
       validatePlan(plan, model.description, model.fingerprint);
     };
-    expect(check(handPlan(model, kept, { [mtp]: { kept: [0, 1, 4, 5, 8, 9, 12, 13] } }))).not.toThrow();
-    expect(check(handPlan(model, kept, { [mtp]: { kept: [0, 4, 8, 12] } }))).toThrow(
-      /config.json holds one number|group/,
+    expect(check(handPlan(model, kept, { [mtp]: { kept: explicit } }))).not.toThrow();
+    expect(check(handPlan(model, kept, { [mtp]: { kept: fewer } }))).toThrow(
+      /config.json holds one number|every group/,
     );
     expect(check(handPlan(model, kept, { "9": { kept } }))).toThrow(/layer 9, which is no MoE layer/);
   });
@@ -145,10 +161,10 @@ describe.each(["deepseek_v3", "glm4_moe"])("the multi-token-prediction layer of 
     );
     const sources = compressedTensors(model.checkpoint, model.family, model.description, layers);
     const shapes = new Map(sources.map(({ name, shape }) => [name, shape]));
-    expect(shapes.get(`model.layers.${mtp}.mlp.gate.weight`)).toEqual([8, 32]);
-    expect(shapes.get(`model.layers.${mtp}.mlp.gate.e_score_correction_bias`)).toEqual([8]);
+    expect(shapes.get(`model.layers.${mtp}.mlp.gate.weight`)).toEqual([kept.length, 32]);
+    expect(shapes.get(`model.layers.${mtp}.mlp.gate.e_score_correction_bias`)).toEqual([kept.length]);
     const experts = [...shapes.keys()].filter((name) => name.startsWith(`model.layers.${mtp}.mlp.experts.`));
-    expect(experts.length).toBe(8 * 3);
+    expect(experts.length).toBe(kept.length * 3);
     const first = sources.find(({ name }) => name === `model.layers.${mtp}.mlp.experts.1.up_proj.weight`)!;
     expect(first.parts).toMatchObject([{ entry: { name: `model.layers.${mtp}.mlp.experts.3.up_proj.weight` } }]);
   });

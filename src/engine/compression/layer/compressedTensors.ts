@@ -6,6 +6,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
 import { byteLengthOf, elementCount } from "../../tensor/dtype";
 import { moeLayers } from "../plan/moeLayers";
+import { predictionLayers, slicedTensors } from "../plan/predictionLayers";
 import { copySlices } from "../pruning/pruneTensors";
 import { expertViews } from "./expertMatrices";
 import { stagedName, type LayerOutcome, type OutputExpert } from "./stagedExperts";
@@ -26,10 +27,11 @@ export function compressedTensors(
   description: ModelDescription,
   layers: ReadonlyMap<number, CompressedLayer>,
 ): TensorSource[] {
-  const known = moeLayers(description).flatMap(({ layer, moe }) => {
+  const known: KnownLayer[] = moeLayers(description).flatMap(({ layer, moe }) => {
     const compressed = layers.get(layer);
     return compressed ? [{ moe, ...compressed, rows: rowTensors(family, layer, moe) }] : [];
   });
+  known.push(...slicedPredictionLayers(family, description, layers));
   const sources: TensorSource[] = [];
   for (const entry of checkpoint.tensors.values()) {
     const rows = known.find((layer) => layer.rows.has(entry.name));
@@ -52,19 +54,38 @@ export function compressedTensors(
 
 interface KnownLayer extends CompressedLayer {
   moe: MoeDescription;
+  /** Tensors with one entry per router row, and their axis. */
+  rows: ReadonlyMap<string, number>;
+}
+
+/**
+ * Layers for multi-token prediction, where folding leaves fewer router rows: nothing was observed there to merge by, so
+ * they keep the experts with the ids of the last sparse layer's dominant ones, unmerged.
+ */
+function slicedPredictionLayers(
+  family: ModelFamily,
+  description: ModelDescription,
+  layers: ReadonlyMap<number, CompressedLayer>,
+): KnownLayer[] {
+  return predictionLayers(description).flatMap(({ layer, moe, like }): KnownLayer[] => {
+    const routerRows = layers.get(like)?.outcome.routerRows ?? null;
+    if (routerRows === null) return [];
+    const experts = routerRows.map((source) => ({ source, stagedAs: null }));
+    return [
+      {
+        moe,
+        outcome: { experts, routerRows, logicalToPhysical: null },
+        staged: new Map(),
+        rows: rowTensors(family, layer, moe),
+      },
+    ];
+  });
 }
 
 /** Tensors with one entry per router row, and their axis. */
-function rowTensors(family: ModelFamily, layer: number, { router, storage }: MoeDescription): Map<string, number> {
-  const fused = storage.kind === "fused" ? storage.tensors : [];
-  return new Map([
-    [router.weight.tensor, 0],
-    ...(router.bias ? [[router.bias.tensor, 0] as const] : []),
-    ...family
-      .perExpertTensors(layer)
-      .filter(({ name }) => !fused.includes(name))
-      .map(({ name, axis }) => [name, axis] as const),
-  ]);
+function rowTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
+  const fused = moe.storage.kind === "fused" ? moe.storage.tensors : [];
+  return new Map([...slicedTensors(family, layer, moe)].filter(([name]) => !fused.includes(name)));
 }
 
 /** A tensor whose first axis is the expert, put together from copied and staged slices. */

@@ -26,7 +26,7 @@ export function keptCount(keep: number, layer: number, moe: MoeDescription): num
   }
   if (kept % groups !== 0) {
     throw invalid(
-      `${wanted} in layer ${layer}, but its router chooses among ${groups} equal groups; use a multiple of ${groups}`,
+      `${wanted} in layer ${layer}, but its router chooses among ${groups} equal groups; use a multiple of ${groups}, or drop the limit (group limits: drop)`,
     );
   }
   assertGroupsWork(kept, layer, moe);

@@ -4,7 +4,9 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { assertGroupsWork, groupsOf } from "./keptCount";
 import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
 import { validateEditedLayer } from "./validateEditing";
+import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
+import { predictionLayers } from "./predictionLayers";
 
 /**
  * Reads a plan from JSON text.
@@ -38,8 +40,10 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
     );
   }
   const layers = moeLayers(description);
+  // A pruning plan may say which experts of a multi-token-prediction layer stay.
+  const prediction = plan.paradigm === "pruning" ? predictionLayers(description) : [];
   for (const key of Object.keys(plan.layers)) {
-    if (!layers.some(({ layer }) => String(layer) === key)) {
+    if (![...layers, ...prediction].some(({ layer }) => String(layer) === key)) {
       throw invalid(
         `The plan names layer ${key}, which is no MoE layer of this checkpoint (those are ${ranges(layers.map((l) => l.layer))})`,
       );
@@ -60,7 +64,11 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
   }
   switch (plan.paradigm) {
     case "pruning":
-      for (const { layer, moe } of layers) validatePrunedLayer(plan, layer, moe);
+      for (const { layer, moe } of [...layers, ...prediction]) {
+        if (Object.hasOwn(plan.layers, String(layer))) {
+          validatePrunedLayer(plan, layer, plan.groupLimits === "drop" ? withoutGroupLimits(moe) : moe);
+        }
+      }
       assertUniform(plan);
       break;
     case "merging":
@@ -106,7 +114,7 @@ function validateGroups(kept: number[], layer: number, moe: MoeDescription): voi
   if (counts.some((count) => count !== counts[0])) {
     throw invalid(
       `The plan keeps ${counts.join(", ")} experts in the ${groups} routing groups of layer ${layer} (${size} experts each); ` +
-        `keep the same number in every group`,
+        `keep the same number in every group, or drop the limit with "groupLimits": "drop"`,
     );
   }
   assertGroupsWork(kept.length, layer, moe);

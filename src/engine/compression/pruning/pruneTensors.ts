@@ -6,11 +6,13 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
 import { byteLengthOf } from "../../tensor/dtype";
 import { moeLayers } from "../plan/moeLayers";
+import { predictionLayers, slicedTensors } from "../plan/predictionLayers";
 
 /**
  * The tensors of a pruned checkpoint, as ranges of the original's bytes: kept experts get their position in the plan's
- * list as new id, router rows and everything else with one entry per expert is sliced likewise, all other tensors (also
- * those the forward pass does not use, such as multi-token-prediction layers) are copied. Nothing is decoded.
+ * list as new id, router rows and everything else with one entry per expert is sliced likewise, all other tensors are
+ * copied. Layers for multi-token prediction lose the same experts as the last sparse layer, or those that the plan names
+ * under their own number. Nothing is decoded.
  *
  * The plan must have passed validatePlan.
  * @throws RerouteError `checkpoint/missing-tensor` where a kept expert lacks a tensor that others have
@@ -21,8 +23,9 @@ export function pruneTensors(
   description: ModelDescription,
   plan: PruningPlan,
 ): TensorSource[] {
-  const layers = moeLayers(description).map(({ layer, moe }) => {
-    const { kept } = plan.layers[String(layer)]!;
+  const decoder = moeLayers(description).map(({ layer, moe }) => ({ layer, moe, like: layer }));
+  const layers = [...decoder, ...predictionLayers(description)].map(({ layer, moe, like }) => {
+    const { kept } = (plan.layers[String(layer)] ?? plan.layers[String(like)])!;
     return { moe, kept, sliced: slicedTensors(family, layer, moe) };
   });
   const sources: TensorSource[] = [];
@@ -37,20 +40,6 @@ export function pruneTensors(
     }
   }
   return sources;
-}
-
-/** Tensors of a layer with one entry per expert, and the axis they have it on. */
-function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
-  const { router, storage } = moe;
-  const onFirstAxis = [
-    router.weight.tensor,
-    ...(router.bias ? [router.bias.tensor] : []),
-    ...(storage.kind === "fused" ? storage.tensors : []),
-  ];
-  return new Map([
-    ...onFirstAxis.map((name): [string, number] => [name, 0]),
-    ...family.perExpertTensors(layer).map(({ name, axis }): [string, number] => [name, axis]),
-  ]);
 }
 
 /** `<prefix><id><suffix>` of a tensor that belongs to one expert of this layer; also scales and biases not named apart. */

@@ -5,8 +5,10 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { neverUsed } from "../../routing/loadBalance";
 import { overDomains, tokensOf, type LayerStatistics, type RoutingStatisticsData } from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
+import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
 import { groupsOf, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
+import { predictionLayers } from "../plan/predictionLayers";
 import { selectKept } from "../plan/selectKept";
 import { superExperts } from "../plan/superExperts";
 import { isPruningCriterion, pruningCriteria, type PruningCriterion } from "./criteria";
@@ -36,7 +38,9 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
     );
   }
   const criterion: PruningCriterion = pruningCriteria[method];
-  const layers = moeLayers(description);
+  const limited = moeLayers(description);
+  const drop = options.groupLimits === "drop" && droppedLimitsNote(limited).length > 0;
+  const layers = drop ? limited.map(({ layer, moe }) => ({ layer, moe: withoutGroupLimits(moe) })) : limited;
   // Every impossible ratio is refused before statistics are looked at.
   const counts = layers.map(({ layer, moe }) => keptCount(options.keep, layer, moe));
   const protectedByLayer = superExperts(
@@ -70,7 +74,13 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
       ...(method === "reap" ? { reapWeights: options.reapWeights } : {}),
       ...options.options,
     },
-    notes: [...neverRoutedNotes(statistics), ...notes],
+    notes: [
+      ...(drop ? droppedLimitsNote(limited) : []),
+      ...neverRoutedNotes(statistics),
+      ...notes,
+      ...predictionNotes(description),
+    ],
+    ...(drop ? { groupLimits: "drop" as const } : {}),
     layers: Object.fromEntries(planned),
   };
 }
@@ -160,4 +170,12 @@ function neverRoutedNotes(statistics: RoutingStatisticsData | null): string[] {
         `tokens (${unused.join(", ")}); without a score they leave first`,
     ];
   });
+}
+
+/** Layers that no calibration text reaches, but that must have as many experts as the others. */
+function predictionNotes(description: ModelDescription): string[] {
+  return predictionLayers(description).map(
+    ({ layer, like }) =>
+      `layer ${layer} predicts further tokens and is not part of the forward pass: it keeps the same expert ids as layer ${like}`,
+  );
 }

@@ -1,0 +1,65 @@
+import type { ModelDescription, MoeDescription } from "../../model/description";
+import type { ModelFamily } from "../../model/family";
+import { moeLayers } from "./moeLayers";
+
+/**
+ * A layer that predicts further tokens (multi-token prediction: DeepSeek-V3, GLM-4-MoE). It is stored behind the last
+ * decoder layer, with the same names; transformers leaves it out, vLLM and SGLang load it for speculative decoding and
+ * give it as many experts as config.json says. So it must lose as many experts as the others.
+ */
+export interface PredictionLayer {
+  layer: number;
+  /**
+   * The last sparse decoder layer, whose kept ids the prediction layer takes over where a plan says nothing about it: it
+   * was not profiled, it was trained on that layer's outputs, and those ids leave its routing groups equal.
+   */
+  like: number;
+  /** That layer's description with the tensor names of this one. */
+  moe: MoeDescription;
+}
+
+/** Prediction layers that have a router; ascending. */
+export function predictionLayers(description: ModelDescription): PredictionLayer[] {
+  const last = moeLayers(description).at(-1);
+  if (!last) return [];
+  const names = new Set(description.unusedTensors);
+  const numbers = new Set(
+    description.unusedTensors.flatMap((name) => {
+      const number = Number(/^model\.layers\.(\d{1,6})\./.exec(name)?.[1] ?? -1);
+      return number >= description.layers.length ? [number] : [];
+    }),
+  );
+  return [...numbers]
+    .sort((a, b) => a - b)
+    .map((layer) => ({ layer, like: last.layer, moe: renamed(last.moe, last.layer, layer) }))
+    .filter(({ moe }) => names.has(moe.router.weight.tensor));
+}
+
+/** Names of a layer's tensors with one entry per expert, and the axis they have it on. */
+export function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
+  const { router, storage } = moe;
+  const onFirstAxis = [
+    router.weight.tensor,
+    ...(router.bias ? [router.bias.tensor] : []),
+    ...(storage.kind === "fused" ? storage.tensors : []),
+  ];
+  return new Map([
+    ...onFirstAxis.map((name): [string, number] => [name, 0]),
+    ...family.perExpertTensors(layer).map(({ name, axis }): [string, number] => [name, axis]),
+  ]);
+}
+
+function renamed(moe: MoeDescription, from: number, to: number): MoeDescription {
+  const rename = (name: string): string => name.replace(`model.layers.${from}.`, `model.layers.${to}.`);
+  const view = <V extends { tensor: string } | null>(found: V): V =>
+    found && { ...found, tensor: rename(found.tensor) };
+  const { router, storage } = moe;
+  return {
+    ...moe,
+    router: { weight: view(router.weight), bias: view(router.bias), correctionBias: view(router.correctionBias) },
+    storage:
+      storage.kind === "fused"
+        ? { kind: "fused", tensors: storage.tensors.map(rename) }
+        : { ...storage, prefix: rename(storage.prefix) },
+  };
+}
