@@ -6,7 +6,8 @@ import type { LayerDescription, ModelDescription, MoeDescription } from "../mode
 import type { RuntimeOptions } from "../runtime/session";
 import { tokenBatch } from "./batches";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
-import { ModelExecutor, moeLayers, numLogits } from "./modelExecutor";
+import { ModelExecutor } from "./modelExecutor";
+import { moeLayers, numLogits } from "./moeLayers";
 import type { MoeObservation, RoutingObserver } from "./observer";
 
 /** What all calibration tokens did in one MoE layer. Padding is left out; valid until the handler returns. */

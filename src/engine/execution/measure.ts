@@ -3,7 +3,9 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { MemoryHiddenStates } from "./hiddenStates";
-import { ModelExecutor, moeLayers, Tape } from "./modelExecutor";
+import { ModelExecutor } from "./modelExecutor";
+import { Tape } from "./tape";
+import { moeLayers } from "./moeLayers";
 
 export interface MeasureOptions {
   checkpoint: Checkpoint;

@@ -3,7 +3,9 @@ import type { MemoryTensor } from "../checkpoint/safetensorsFile";
 import type { ModelDescription } from "../model/description";
 import { weightKey } from "../graph/blocks/weights";
 import type { RuntimeOptions } from "../runtime/session";
-import { ModelExecutor, moeLayers, Tape } from "./modelExecutor";
+import { ModelExecutor } from "./modelExecutor";
+import { Tape } from "./tape";
+import { moeLayers } from "./moeLayers";
 import type { MoeObservation } from "./observer";
 import { headsAreEqual, VocabularyHead } from "./vocabularyHead";
 

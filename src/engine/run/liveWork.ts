@@ -2,7 +2,7 @@ import { writeCheckpoint } from "../checkpoint/write";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
-import { moeLayers } from "../execution/modelExecutor";
+import { moeLayers } from "../execution/moeLayers";
 import { measureMachine } from "../execution/measure";
 import { profileCheckpoint } from "../execution/profile";
 import { weightKey } from "../graph/blocks/weights";

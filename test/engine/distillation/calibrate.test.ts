@@ -11,7 +11,7 @@ import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { calibrate, type CalibrationOptions } from "../../../src/engine/distillation/calibrate";
 import { hashState } from "../../../src/engine/distillation/inputHash";
 import { loadState } from "../../../src/engine/distillation/trainState";
-import { moeLayers } from "../../../src/engine/execution/modelExecutor";
+import { moeLayers } from "../../../src/engine/execution/moeLayers";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { expectError } from "../checkpoint/fixtures";

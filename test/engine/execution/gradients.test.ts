@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { weightKey } from "../../../src/engine/graph/blocks/weights";
-import { ModelExecutor, Tape } from "../../../src/engine/execution/modelExecutor";
+import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
+import { Tape } from "../../../src/engine/execution/tape";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import { attentionViews, feedForwardViews } from "../../../src/engine/execution/weightViews";
 import { goldenCheckpoint } from "../../support/goldens";

@@ -1,0 +1,97 @@
+import type { LayerDescription } from "../model/description";
+import type { Tensor } from "../runtime/session";
+import { attentionBackwardGraph, attentionGraph, type LayerContext } from "./layerGraphs";
+import { numLogits } from "./moeLayers";
+import { addGradients, type Parameters } from "./parameters";
+import { positionFeeds } from "./positions";
+import type { SessionCache } from "./sessionCache";
+import { copyRows, floats } from "./tensors";
+
+export interface AttentionOutput {
+  /** [rows, hidden]: hidden states after attention. */
+  residual: Float32Array;
+  /** [rows, hidden]: what router and experts see. */
+  feedForwardInput: Float32Array;
+  /** [rows, router logits]; null for a dense layer. */
+  routerLogits: Float32Array | null;
+}
+
+/** Gradients of the loss in what attention gives out. */
+export interface AttentionCotangents {
+  dResidual: Float32Array;
+  dFeedForwardInput: Float32Array;
+  dRouterLogits: Float32Array | null;
+}
+
+/** Runs the attention half of a layer a few sequences at a time: scores grow with the square of the length. */
+export class AttentionRunner {
+  readonly #positions = new Map<number | null, Record<string, Tensor>>();
+
+  constructor(
+    readonly context: LayerContext,
+    readonly sessions: SessionCache,
+    readonly parameters: Parameters,
+    readonly sequencesPerRun: number,
+  ) {}
+
+  async forward(layer: LayerDescription, x: Float32Array): Promise<AttentionOutput> {
+    const { feedForward, index } = layer;
+    const width = this.context.description.hiddenSize;
+    const rows = x.length / width;
+    const session = await this.sessions.get(`attention ${index}`, () => attentionGraph(this.context, layer));
+    const residual = new Float32Array(x.length);
+    const feedForwardInput = new Float32Array(x.length);
+    const routerLogits = feedForward.kind === "moe" ? new Float32Array(rows * numLogits(feedForward)) : null;
+    for (const [from, to] of this.#parts(rows)) {
+      const outputs = await session.run({ x: copyRows(x, rows, from, to), ...this.#feeds(layer) });
+      residual.set(floats(outputs["residual"]!), from * width);
+      feedForwardInput.set(floats(outputs["feedForwardInput"]!), from * width);
+      routerLogits?.set(floats(outputs["routerLogits"]!), (from * routerLogits.length) / rows);
+    }
+    return { residual, feedForwardInput, routerLogits };
+  }
+
+  /** Adds to the parameters' gradients. @returns dx [rows, hidden], or null where nothing below trains */
+  async backward(
+    layer: LayerDescription,
+    x: Float32Array,
+    { dResidual, dFeedForwardInput, dRouterLogits }: AttentionCotangents,
+    needsInputGradient: boolean,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<Float32Array | null> {
+    const width = this.context.description.hiddenSize;
+    const rows = x.length / width;
+    const session = await this.sessions.get(`attention backward ${layer.index} ${needsInputGradient}`, () =>
+      attentionBackwardGraph(this.context, layer, needsInputGradient),
+    );
+    const dx = needsInputGradient ? new Float32Array(x.length) : null;
+    for (const [from, to] of this.#parts(rows)) {
+      const part = (all: Float32Array) => copyRows(all, rows, from, to);
+      const outputs = await session.run({
+        x: part(x),
+        dResidual: part(dResidual),
+        dFeedForwardInput: part(dFeedForwardInput),
+        ...(dRouterLogits === null ? {} : { dRouterLogits: part(dRouterLogits) }),
+        ...this.#feeds(layer),
+      });
+      addGradients(outputs, gradients);
+      dx?.set(floats(outputs["dx"]!), from * width);
+    }
+    return dx;
+  }
+
+  #feeds({ attention: { slidingWindow } }: LayerDescription): Record<string, Tensor> {
+    let positions = this.#positions.get(slidingWindow);
+    if (positions === undefined) {
+      const { description, sequenceLength } = this.context;
+      positions = positionFeeds(description.rotary, sequenceLength, slidingWindow);
+      this.#positions.set(slidingWindow, positions);
+    }
+    return { ...positions, ...this.parameters.feeds() };
+  }
+
+  #parts(rows: number): [number, number][] {
+    const step = this.sequencesPerRun * this.context.sequenceLength;
+    return Array.from({ length: Math.ceil(rows / step) }, (_, i) => [i * step, Math.min(rows, (i + 1) * step)]);
+  }
+}
