@@ -1,6 +1,7 @@
 import type { CompressionPlan } from "../../protocol/plan";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
+import { factoredConfigKey } from "../model/factored";
 import type { JsonObject, ModelFamily } from "../model/family";
 
 /**
@@ -20,7 +21,15 @@ export function compressedConfig(
       return plan.groupLimits === "drop" ? configWithoutGroupLimits(smaller) : smaller;
     }
     case "editing":
-      return config;
+      if (plan.output === "dense") return config;
+      return {
+        ...config,
+        [factoredConfigKey]: {
+          version: 1,
+          method: plan.method,
+          activation: plan.options?.["activation"] ?? "silu",
+        },
+      };
     case "merging":
       break;
   }

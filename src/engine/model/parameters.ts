@@ -1,5 +1,5 @@
 import { elementCount } from "../tensor/dtype";
-import type { AttentionDescription, LayerDescription, ModelDescription, WeightView } from "./description";
+import type { AttentionDescription, FactoredForm, LayerDescription, ModelDescription, WeightView } from "./description";
 
 export interface ParameterCount {
   /** Every stored number that the forward pass reads, tied weights once. */
@@ -88,7 +88,22 @@ function matrixParametersIn(part: unknown): number {
 
 /** Numbers that a view stands for: an MXFP4 byte holds two. */
 function parametersOf(view: WeightView): number {
+  if (view.quantisation?.kind === "factored") return factoredParameters(view.quantisation.form);
   return elementCount(view.shape) * (view.quantisation?.kind === "mxfp4" ? 2 : 1);
+}
+
+/**
+ * Numbers of one expert's own factors. Those that all experts share are counted with none: a layer's are few beside its
+ * experts' (the file's size has them).
+ */
+function factoredParameters(form: FactoredForm): number {
+  const own =
+    form.kind === "low-rank"
+      ? [form.left, form.right]
+      : form.kind === "shared-basis"
+        ? [form.left, form.mixture]
+        : [form.mixture];
+  return own.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 }
 
 /** Sums over views without entering them, so that scales are not counted. */

@@ -3,6 +3,7 @@ import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
 import { quote } from "../checkpoint/quote";
 import { isDType } from "../tensor/dtype";
 import { readIntList, readObject, readString, unsupported, type Config } from "./config";
+import { readFactored } from "./factored";
 import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
 
 /** dtypes that become float32 by themselves; the 8-bit ones need scales. */
@@ -16,15 +17,22 @@ export class Weights {
   readonly #tensors: ReadonlyMap<string, TensorEntry>;
   readonly #used = new Set<string>();
   readonly #blockSize: readonly [number, number] | null;
+  readonly #config: Config;
 
   /** @throws RerouteError `model/unsupported-option` for a quantisation that Reroute does not read. */
   constructor(checkpoint: Checkpoint) {
     this.#tensors = checkpoint.tensors;
     this.#blockSize = readBlockSize(checkpoint.config);
+    this.#config = checkpoint.config;
   }
 
   has(name: string): boolean {
     return this.#tensors.has(name);
+  }
+
+  /** Stored shape of a tensor; null without one. */
+  shapeOf(name: string): readonly number[] | null {
+    return this.#tensors.get(name)?.shape ?? null;
   }
 
   /** The first of the names that the checkpoint has; the first of all where it has none (so that errors name it). */
@@ -89,7 +97,9 @@ export class Weights {
     options: { bias: boolean; because: string },
   ): LinearDescription {
     return {
-      weight: this.view(`${prefix}.weight`, [outputs, inputs], options.because),
+      weight:
+        readFactored(this, this.#config, prefix, [outputs, inputs], options.because) ??
+        this.view(`${prefix}.weight`, [outputs, inputs], options.because),
       bias: options.bias ? this.view(`${prefix}.bias`, [outputs], options.because) : null,
       layout: "out-in",
     };

@@ -169,6 +169,39 @@ describe("methods end to end on a tiny model", () => {
       expect(error).toBeLessThan(1);
     }
   });
+  it.each(methods)(
+    "%s: factored output runs, matches dense output, and is smaller by what the ranks say",
+    async (method) => {
+      const model = await golden("qwen3_moe");
+      const options = method === "mobe" ? { steps: 20 } : {};
+      const make = async (output: "dense" | "factored") => {
+        const context = await makeContext(model, fresh(), { method, keep: 0.5, options: { ...options, output } });
+        const plan = await makePlan(context);
+        return { plan, student: await compress(context, plan, fresh()) };
+      };
+      const dense = await make("dense");
+      const { student } = await make("factored");
+      // Both round to bfloat16, one the factors, the other their product.
+      const off = difference(await logitsOf(student, folder), await logitsOf(dense.student, folder));
+      expect(off).toBeLessThan(0.03);
+      const experts = ({ checkpoint }: OpenModel) =>
+        [...checkpoint.tensors.values()]
+          .filter(({ name }) => name.includes(".experts."))
+          .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+      const share = experts(student) / experts(model);
+      expect(share).toBeLessThanOrEqual(0.5 * 1.02);
+      expect(share).toBeGreaterThan(0.4);
+    },
+  );
+  it("factored output of fused experts is refused by name", async () => {
+    const context = await makeContext(await golden("granitemoe"), fresh(), {
+      method: "svd",
+      options: { output: "factored" },
+    });
+    await expect(applyPlan(context, await makePlan(context))).rejects.toMatchObject({
+      code: "model/unsupported-option",
+    });
+  });
   it("SVD-LLM beats SVD on the output and loses on the weights", async () => {
     const model = await golden("qwen3_moe");
     const [plain, weighted] = [

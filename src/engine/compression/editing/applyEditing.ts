@@ -1,8 +1,15 @@
-import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import { throwIfCancelled } from "../../../protocol/errors";
 import type { EditingPlan } from "../../../protocol/plan";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import type { MoeDescription } from "../../model/description";
-import { expertViews, projections, readExpert, requirePlain, type Projection } from "../layer/expertMatrices";
+import {
+  expertViews,
+  projections,
+  readExpert,
+  readProjection,
+  requirePlain,
+  type Projection,
+} from "../layer/expertMatrices";
 import type { CompressedLayer } from "../layer/compressedTensors";
 import { LayerEngine } from "../layer/layerEngine";
 import { relativeOutputError } from "../layer/outputError";
@@ -13,6 +20,7 @@ import { calibrationOf, collect, hashSequences, type MethodContext } from "../me
 import { moeLayers } from "../plan/moeLayers";
 import { editByBaseDelta } from "./baseDelta";
 import { shapeOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
+import { factoredExperts, factoredTensors, replacedTensors, requireSeparateExperts } from "./factoredTensors";
 import { LayerGrams } from "./grams";
 import { editByMobe } from "./mobe";
 import { appliedEditOptions, type AppliedEditOptions } from "./options";
@@ -38,9 +46,6 @@ export async function applyEditing(
   context: MethodContext,
   plan: EditingPlan,
 ): Promise<Map<number, CompressedLayer & LayerStage>> {
-  if (plan.output === "factored") {
-    throw new RerouteError("plan/invalid", "The plan asks for factored output; this version writes dense weights only");
-  }
   const options = appliedEditOptions(plan);
   const run: EditRun = {
     context,
@@ -55,7 +60,7 @@ export async function applyEditing(
   try {
     for (const { layer, moe } of layers) {
       const stage = await run.stages.find(layer, stageInputs(run, layer));
-      if (stage) done.set(layer, { ...stage, staged: stage.tensors, outcome: outcomeOf(plan, layer, moe) });
+      if (stage) done.set(layer, finished(plan, layer, moe, stage));
     }
     if (done.size === layers.length) return done;
     if (context.sequences === null) {
@@ -90,7 +95,8 @@ async function applyToLayer(
     const workspace: EditWorkspace = { context, engine, products, layer, moe, hiddenSize, collected, grams, notes };
     noteRareExperts(workspace, plan);
     const edits = new Map<Projection, EditedProjection>();
-    if (outcome.experts.some(({ stagedAs }) => stagedAs !== null)) {
+    if (editedProjections(plan, layer).length > 0) {
+      if (plan.output === "factored") requireSeparateExperts(moe, layer);
       moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, plan.method)));
       for (const projection of projections) {
         const edit = await editProjection(workspace, plan, options, projection);
@@ -99,25 +105,37 @@ async function applyToLayer(
     }
     const size = new Map<Projection, number>();
     const lost = new Map<Projection, number>();
-    const edited = (expert: number) => async () => {
+    const name = (expert: number) => `expert ${expert} of layer ${layer}`;
+    const approximate = async (expert: number, projection: Projection, original: Float32Array) => {
       throwIfCancelled(context.signal);
-      const original = await readExpert(context.checkpoint, moe.experts[expert]!, `expert ${expert} of layer ${layer}`);
+      const result = await edits.get(projection)!.ofExpert(expert, original);
+      let [energy, error] = [0, 0];
+      for (let i = 0; i < original.length; i++) {
+        energy += original[i]! ** 2;
+        error += (original[i]! - result.dense[i]!) ** 2;
+      }
+      size.set(projection, (size.get(projection) ?? 0) + energy);
+      lost.set(projection, (lost.get(projection) ?? 0) + error);
+      return result;
+    };
+    const edited = (expert: number) => async () => {
+      const original = await readExpert(context.checkpoint, moe.experts[expert]!, name(expert));
       const result = { ...original };
-      for (const [projection, edit] of edits) {
-        result[projection] = await edit.ofExpert(expert, original[projection]);
-        let [energy, error] = [0, 0];
-        for (let i = 0; i < original[projection].length; i++) {
-          energy += original[projection][i]! ** 2;
-          error += (original[projection][i]! - result[projection][i]!) ** 2;
-        }
-        size.set(projection, (size.get(projection) ?? 0) + energy);
-        lost.set(projection, (lost.get(projection) ?? 0) + error);
+      for (const projection of edits.keys()) {
+        result[projection] = (await approximate(expert, projection, original[projection])).dense;
       }
       return result;
     };
-    const tensors = outcome.experts.flatMap(({ source, stagedAs }) =>
-      stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, edited(source)),
-    );
+    const factors = (projection: Projection) => async (expert: number) => {
+      const original = await readProjection(context.checkpoint, moe.experts[expert]!, projection, name(expert));
+      return (await approximate(expert, projection, original)).own;
+    };
+    const tensors =
+      plan.output === "factored"
+        ? [...edits].flatMap(([projection, edit]) => factoredTensors(moe, projection, edit, factors(projection)))
+        : outcome.experts.flatMap(({ source, stagedAs }) =>
+            stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, edited(source)),
+          );
     const stage = await stages.write(
       layer,
       stageInputs(run, layer),
@@ -128,14 +146,17 @@ async function applyToLayer(
           metrics[`reconstructionError.${projection}`] = energy > 0 ? lost.get(projection)! / energy : 0;
         }
         if (collected) {
-          const runnable = { ...stagedLayer(context.checkpoint, moe, outcome, staged), outcome };
+          const dense = stagedLayer(context.checkpoint, moe, outcome, staged);
+          const experts =
+            plan.output === "factored" ? factoredExperts(moe, edits, staged, options.activation) : dense.moe.experts;
+          const runnable = { checkpoint: dense.checkpoint, moe: { ...dense.moe, experts }, outcome };
           metrics["outputError"] = await relativeOutputError(engine, collected, runnable);
         }
         return { metrics, notes };
       },
       context.signal,
     );
-    return { ...stage, staged: stage.tensors, outcome };
+    return finished(plan, layer, moe, stage);
   } finally {
     await engine.close();
   }
@@ -181,9 +202,35 @@ async function editProjection(
   return editBySvd(workspace, projection, Math.min(rank, limit), method === "svd-llm");
 }
 
-/** Every expert in its place; new weights wherever some rank is not 0. */
-function outcomeOf({ layers }: EditingPlan, layer: number, moe: MoeDescription): LayerOutcome {
-  const edits = Object.values(layers[String(layer)]!.ranks).some((rank) => rank > 0);
+/** Projections that a plan changes in a layer. */
+function editedProjections({ layers, method }: EditingPlan, layer: number): Projection[] {
+  const { ranks } = layers[String(layer)]!;
+  return projections.filter((projection) => {
+    if (method === "td-moe") {
+      return ["experts", "outputs", "inputs"].every((part) => (ranks[`${projection}.${part}`] ?? 0) > 0);
+    }
+    return (ranks[projection] ?? 0) > 0 && !(method === "mobe" && projection === "downProj");
+  });
+}
+
+function finished(
+  plan: EditingPlan,
+  layer: number,
+  moe: MoeDescription,
+  stage: LayerStage,
+): CompressedLayer & LayerStage {
+  const edited = editedProjections(plan, layer);
+  return {
+    ...stage,
+    staged: stage.tensors,
+    outcome: outcomeOf(plan, layer, moe),
+    ...(plan.output === "factored" && edited.length > 0 ? { replaced: replacedTensors(moe, edited) } : {}),
+  };
+}
+
+/** Every expert in its place; whole new weights where the output is dense and some projection is edited. */
+function outcomeOf(plan: EditingPlan, layer: number, moe: MoeDescription): LayerOutcome {
+  const edits = plan.output === "dense" && editedProjections(plan, layer).length > 0;
   return {
     experts: moe.experts.map((_, e) => ({ source: e, stagedAs: edits ? e : null })),
     routerRows: null,
@@ -208,6 +255,7 @@ function stageInputs({ context, plan, options, data }: EditRun, layer: number): 
     fingerprint: context.fingerprint,
     layer,
     method,
+    output: plan.output,
     ranks: layers[String(layer)]!.ranks,
     options,
     seed,

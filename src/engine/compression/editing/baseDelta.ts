@@ -16,7 +16,6 @@ export async function editByBaseDelta(
 ): Promise<EditedProjection> {
   const { moe, grams, products, context } = workspace;
   const [rows, columns] = shapeOf(workspace, projection);
-  if (rank >= Math.min(rows, columns)) return { ofExpert: async (_expert, original) => original };
   const use = Array.from({ length: moe.numExperts }, (_, e) => (base === "frequency" ? grams!.routed(e) : 1));
   const total = use.reduce((sum, value) => sum + value, 0);
   const shared = matrix(rows, columns);
@@ -26,13 +25,21 @@ export async function editByBaseDelta(
     const share = use[e]! / total;
     for (let i = 0; i < data.length; i++) shared.data[i]! += share * data[i]!;
   }
+  const full = rank >= Math.min(rows, columns);
   return {
+    form: "low-rank",
+    shared: { base: { shape: [rows, columns], values: toFloat32(shared) } },
+    ownShapes: { left: [rows, rank], right: [rank, columns] },
     ofExpert: async (expert, original) => {
       const delta = subtract(matrix(rows, columns, original), shared);
-      const gram = await gramOf(workspace, expert, projection);
-      const approximated = await denseOf(products, await lowRank(products, delta, rank, gram, context.signal));
+      const gram = full ? null : await gramOf(workspace, expert, projection);
+      const factors = await lowRank(products, delta, rank, gram, context.signal);
+      const approximated = await denseOf(products, factors);
       for (let i = 0; i < approximated.data.length; i++) approximated.data[i]! += shared.data[i]!;
-      return toFloat32(approximated);
+      return {
+        dense: full ? original : toFloat32(approximated),
+        own: { left: toFloat32(factors.left), right: toFloat32(factors.right) },
+      };
     },
   };
 }

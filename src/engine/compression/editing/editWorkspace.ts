@@ -1,5 +1,5 @@
 import type { CollectedLayer } from "../../execution/collectLayers";
-import type { MoeDescription } from "../../model/description";
+import type { FactoredForm, MoeDescription } from "../../model/description";
 import { projectionShape, readProjection, type Projection } from "../layer/expertMatrices";
 import type { LayerEngine } from "../layer/layerEngine";
 import { matrix, type Matrix } from "../linalg/matrix";
@@ -21,10 +21,24 @@ export interface EditWorkspace {
   notes: string[];
 }
 
+/** A factor of the factored layout. */
+export interface Factor {
+  shape: number[];
+  values: Float32Array;
+}
+
 /** One projection of all experts of a layer, edited. */
 export interface EditedProjection {
-  /** The approximation of one expert's weight, [m, n]. */
-  ofExpert: (expert: number, original: Float32Array) => Promise<Float32Array>;
+  form: FactoredForm["kind"];
+  /** Factors of all experts together, by their names in the factored layout. */
+  shared: Record<string, Factor>;
+  /** Shapes of each expert's own factors. */
+  ownShapes: Record<string, number[]>;
+  /** The approximation of one expert's weight [m, n], whole and as its own factors. */
+  ofExpert: (
+    expert: number,
+    original: Float32Array,
+  ) => Promise<{ dense: Float32Array; own: Record<string, Float32Array> }>;
 }
 
 /** One expert's projection as a float64 matrix [out, in]. */

@@ -87,7 +87,7 @@ export async function planTucker(context: MethodContext, options: z.infer<typeof
 
 function editingPlan(
   { description, fingerprint, options, seed }: MethodContext,
-  chosen: Record<string, string | number | boolean>,
+  { output, ...chosen }: Record<string, string | number | boolean> & { output: EditingPlan["output"] },
   ranksOf: (layer: number, moe: MoeDescription) => Ranks,
 ): EditingPlan {
   return {
@@ -98,9 +98,11 @@ function editingPlan(
     seed,
     options: { keep: options.keep, ...chosen },
     notes: [
-      "dense output: the approximated weights are stored in full, so the checkpoint loads everywhere and is not smaller",
+      output === "dense"
+        ? "dense output: the approximated weights are stored in full, so the checkpoint loads everywhere and is not smaller"
+        : "factored output: only Reroute loads the checkpoint",
     ],
-    output: "dense",
+    output,
     layers: Object.fromEntries(
       moeLayers(description).map(({ layer, moe }) => [String(layer), { ranks: ranksOf(layer, moe) }]),
     ),

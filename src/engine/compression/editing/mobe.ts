@@ -70,10 +70,15 @@ export async function editByMobe(
   const [A, B, w] = state.best as [Float32Array, Float32Array, Float32Array];
   const { bases, rank } = options;
   return {
+    form: "shared-basis",
+    shared: { bases: { shape: [bases, rank, n], values: B } },
+    ownShapes: { left: [m, rank], mixture: [bases] },
     ofExpert: async (expert) => {
       const basis = mixedBasis(B, w.subarray(expert * bases, (expert + 1) * bases), rank, n, options.activation);
       const left = matrix(m, rank, A.subarray(expert * m * rank, (expert + 1) * m * rank));
-      return toFloat32(await products.multiply(left, basis)).map((value) => value * sigma);
+      const scaled = toFloat32(left).map((value) => value * sigma);
+      const dense = toFloat32(await products.multiply(left, basis)).map((value) => value * sigma);
+      return { dense, own: { left: scaled, mixture: w.slice(expert * bases, (expert + 1) * bases) } };
     },
   };
 }

@@ -10,14 +10,23 @@ const gramMix = z
   .default(0.1)
   .describe("Share of the layer's mean Gram matrix in each expert's, for experts that few tokens reach");
 
-export const svdOptions = z.strictObject({});
-export const svdLlmOptions = z.strictObject({ sequences: sequences(64), gramMix });
+const output = z
+  .enum(["dense", "factored"])
+  .default("dense")
+  .describe(
+    "dense: whole weights, loads everywhere, no smaller; factored: stored as factors at their real size, loads in Reroute",
+  );
+
+export const svdOptions = z.strictObject({ output });
+export const svdLlmOptions = z.strictObject({ output, sequences: sequences(64), gramMix });
 export const deltaOptions = z.strictObject({
+  output,
   sequences: sequences(64),
   gramMix,
   base: z.enum(["frequency", "mean"]).default("frequency").describe("How experts are averaged to the shared base"),
 });
 export const tuckerOptions = z.strictObject({
+  output,
   sequences: sequences(64),
   exponent: z
     .enum(["positive", "negative"])
@@ -25,6 +34,7 @@ export const tuckerOptions = z.strictObject({
     .describe("positive: whitening by Sigma^(1/2), which minimises the output error; negative: as the paper prints it"),
 });
 export const mobeOptions = z.strictObject({
+  output,
   bases: z.int().min(0).default(0).describe("Basis matrices a layer; 0: one for 16 experts, at least two"),
   steps: z
     .int()

@@ -11,13 +11,18 @@ export function editBySvd(
   weighted: boolean,
 ): EditedProjection {
   const { products, context } = workspace;
+  const [rows, columns] = shapeOf(workspace, projection);
   return {
+    form: "low-rank",
+    shared: {},
+    ownShapes: { left: [rows, rank], right: [rank, columns] },
     ofExpert: async (expert, original) => {
-      const [rows, columns] = shapeOf(workspace, projection);
-      if (rank >= Math.min(rows, columns)) return original;
-      const gram = weighted ? await gramOf(workspace, expert, projection) : null;
+      const full = rank >= Math.min(rows, columns);
+      const gram = weighted && !full ? await gramOf(workspace, expert, projection) : null;
       const factors = await lowRank(products, matrix(rows, columns, original), rank, gram, context.signal);
-      return toFloat32(await denseOf(products, factors));
+      // Nothing is cut at full rank, so nothing is rounded either.
+      const dense = full ? original : toFloat32(await denseOf(products, factors));
+      return { dense, own: { left: toFloat32(factors.left), right: toFloat32(factors.right) } };
     },
   };
 }

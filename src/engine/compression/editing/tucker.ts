@@ -48,10 +48,23 @@ export async function editByTucker(
   const tucker = await iterate(products, cores, ranks, context.signal);
   const left = transpose(await products.multiply(tucker.outputs, form.outputs));
   const right = await products.multiply(await products.multiply(tucker.inputs, form.inputs), whitening.inverse);
+  const [m, n] = shapeOf(workspace, projection);
+  const [r1, r2, r3] = [tucker.experts.rows, left.columns, right.rows];
+  const core = new Float32Array(r1 * r2 * r3);
+  tucker.core.forEach(({ data }, a) => core.set(data, a * r2 * r3));
   return {
+    form: "tucker",
+    shared: {
+      left: { shape: [m, r2], values: toFloat32(left) },
+      core: { shape: [r1, r2, r3], values: core },
+      right: { shape: [r3, n], values: toFloat32(right) },
+    },
+    ownShapes: { mixture: [r1] },
     ofExpert: async (expert) => {
-      const core = mix(tucker.core, tucker.experts, expert);
-      return toFloat32(await products.multiply(await products.multiply(left, core), right));
+      const mixture = Float32Array.from({ length: r1 }, (_, a) => tucker.experts.data[a * K + expert]!);
+      const own = mix(tucker.core, tucker.experts, expert);
+      const dense = toFloat32(await products.multiply(await products.multiply(left, own), right));
+      return { dense, own: { mixture } };
     },
   };
 }

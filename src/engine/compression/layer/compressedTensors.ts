@@ -15,6 +15,8 @@ import { stagedName, type LayerOutcome, type OutputExpert } from "./stagedExpert
 export interface CompressedLayer {
   outcome: LayerOutcome;
   staged: ReadonlyMap<string, TensorEntry>;
+  /** Stored tensors that the staged ones, under their own names, take the place of (factored output). */
+  replaced?: ReadonlySet<string>;
 }
 
 /**
@@ -33,7 +35,9 @@ export function compressedTensors(
   });
   known.push(...slicedPredictionLayers(family, description, layers));
   const sources: TensorSource[] = [];
+  const replaced = new Set([...layers.values()].flatMap((layer) => [...(layer.replaced ?? [])]));
   for (const entry of checkpoint.tensors.values()) {
+    if (replaced.has(entry.name)) continue;
     const rows = known.find((layer) => layer.rows.has(entry.name));
     if (rows) {
       const { routerRows } = rows.outcome;
@@ -48,6 +52,9 @@ export function compressedTensors(
     const own = known.find(({ moe }) => expertId(entry.name, moe) !== null);
     if (own) sources.push(...expertTensors(entry, own));
     else sources.push(copyTensor(entry));
+  }
+  for (const layer of layers.values()) {
+    if (layer.replaced) sources.push(...[...layer.staged.values()].map((entry) => copyTensor(entry)));
   }
   return sources;
 }

@@ -1,5 +1,5 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
-import type { LinearDescription, NormDescription, WeightView } from "../../model/description";
+import type { FactoredForm, LinearDescription, NormDescription, WeightView } from "../../model/description";
 import { dtypeBits, elementCount, type DType } from "../../tensor/dtype";
 import type { GraphBuilder } from "../builder";
 import type { ElementType, FileRange, Value } from "../graph";
@@ -28,12 +28,14 @@ export class BlockWeights {
         return this.#blockScaled(view, view.quantisation);
       case "mxfp4":
         return this.#mxfp4(view, view.quantisation.scales);
+      case "factored":
+        return this.#factored(view.quantisation.form);
     }
   }
 
   /** x W^T + b, or x W + b for "in-out" weights; x is [rows, in]. */
   linear(x: Value, { weight, bias, layout }: LinearDescription): Value {
-    const product = this.builder.gemm(x, this.float(weight), false, layout === "out-in");
+    const product = this.#product(x, weight, layout);
     return bias === null ? product : this.builder.add(product, this.float(bias));
   }
 
@@ -46,6 +48,45 @@ export class BlockWeights {
     const normalised = builder.div(centred, builder.sqrt(builder.add(meanSquare, builder.constant([epsilon]))));
     const scaled = builder.mul(normalised, this.float(weight));
     return bias === null ? scaled : builder.add(scaled, this.float(bias));
+  }
+
+  /** Two thin products where the weight is of low rank, which costs less than putting it together. */
+  #product(x: Value, weight: WeightView, layout: LinearDescription["layout"]): Value {
+    const { builder } = this;
+    const form = weight.quantisation?.kind === "factored" ? weight.quantisation.form : null;
+    if (form?.kind !== "low-rank" || this.replaced.has(weightKey(weight))) {
+      return builder.gemm(x, this.float(weight), false, layout === "out-in");
+    }
+    const thin = builder.gemm(x, this.float(form.right), false, true);
+    const product = builder.gemm(thin, this.float(form.left), false, true);
+    return form.base === null ? product : builder.add(product, builder.gemm(x, this.float(form.base), false, true));
+  }
+
+  /** The matrix [out, in] that the factors stand for. */
+  #factored(form: FactoredForm): Value {
+    const { builder } = this;
+    /** sum_k shares_k parts_k for parts [k, rows, columns] and shares [1, k]. */
+    const mixed = (shares: Value, parts: WeightView) => {
+      const [count, rows, columns] = parts.shape as [number, number, number];
+      const flat = builder.matMul(shares, builder.reshape(this.float(parts), [count, rows * columns]));
+      return builder.reshape(flat, [rows, columns]);
+    };
+    const row = (view: WeightView) => builder.reshape(this.float(view), [1, view.shape[0]!]);
+    switch (form.kind) {
+      case "low-rank": {
+        const product = builder.matMul(this.float(form.left), this.float(form.right));
+        return form.base === null ? product : builder.add(product, this.float(form.base));
+      }
+      case "shared-basis": {
+        const basis = mixed(builder.softmax(row(form.mixture)), form.bases);
+        const active = form.activation === "tanh" ? builder.tanh(basis) : builder.mul(basis, builder.sigmoid(basis));
+        return builder.matMul(this.float(form.left), active);
+      }
+      case "tucker": {
+        const core = mixed(row(form.mixture), form.core);
+        return builder.matMul(builder.matMul(this.float(form.left), core), this.float(form.right));
+      }
+    }
   }
 
   #stored(view: WeightView): Value {
