@@ -1,55 +1,21 @@
 import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
-import type { MetricsLine } from "../../protocol/metrics";
-import type { ReportProgress } from "../../protocol/progress";
 import type { CalibrateOptions } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import type { TokenSequences } from "../data/sequences";
 import { nextTokens, pickSequences, tokenBatch } from "../execution/batches";
-import type { HeadSource } from "../execution/headGraphs";
 import type { HiddenStates } from "../execution/hiddenStates";
 import { ModelExecutor } from "../execution/modelExecutor";
 import { Tape } from "../execution/tape";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
-import type { RuntimeOptions } from "../runtime/session";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
+import type { CalibrationOptions, TrainedParameters } from "./calibration";
 import { evaluateHeldOut } from "./heldOut";
 import { hashState } from "./inputHash";
 import { learningRateAt } from "./schedule";
 import { TeacherTargets } from "./teacherTargets";
 import { copyParameters, initialState, loadState, saveState, type TrainState } from "./trainState";
-
-export interface CalibrationOptions {
-  student: HeadSource & { fingerprint: string };
-  teacher: HeadSource & { fingerprint: string };
-  training: TokenSequences;
-  heldOut: TokenSequences | null;
-  options: CalibrateOptions;
-  seed: number;
-  runtime: RuntimeOptions;
-  /** Keeps the training state and the teacher's targets. */
-  stateDirectory: string;
-  /** Awaited before the state of the update is saved, so that a line is written for every update of a saved state. */
-  onMetrics: (line: MetricsLine) => void | Promise<void>;
-  /**
-   * Called before the first update with the updates that the saved state has done; -1 without such a state. Lines about
-   * later updates are void: those updates are done again.
-   */
-  onResume?: (step: number) => void | Promise<void>;
-  signal?: AbortSignal;
-  report?: ReportProgress;
-}
-
-export interface TrainedParameters {
-  /** Trained weights by key (tensor name), f32. */
-  parameters: Map<string, Float32Array>;
-  /** Update whose weights these are; 0: the student's own. */
-  keptStep: number;
-  totalUpdates: number;
-  heldOutBefore: number | null;
-  heldOutAfter: number | null;
-}
 
 /**
  * Router Knowledge Distillation (arXiv 2603.02217, eq. 3): everything frozen but the student's routers, which learn to

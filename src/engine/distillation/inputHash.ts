@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { TokenSequences } from "../data/sequences";
-import type { CalibrationOptions } from "./calibrate";
+import type { CalibrationOptions } from "./calibration";
 
 /** Hash of everything that decides a calibration's result; a saved state of another hash is not continued. */
 export function hashState({ student, teacher, training, heldOut, options, seed, runtime }: CalibrationOptions): string {

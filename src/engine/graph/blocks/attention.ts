@@ -1,25 +1,9 @@
 import type { AttentionDescription, GroupedQueryAttention, NormDescription } from "../../model/description";
 import type { Value } from "../graph";
+import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
 import { latentHeads } from "./latentAttention";
-import { rotate, type RotaryInputs } from "./rotary";
+import { rotate } from "./rotary";
 import type { BlockWeights } from "./weights";
-
-/** Inputs that every attention block shares. */
-export interface AttentionInputs {
-  /** Tokens of each sequence; the block's rows are B such sequences one after another. */
-  sequenceLength: number;
-  rotary: RotaryInputs | null;
-  /** [S, S] added to the scores: 0 where a query (row) may see a key (column), very negative elsewhere. */
-  mask: Value;
-}
-
-/** Queries, keys and values by head. Scores are the sum over `parts` of query key^T; queries hold the scale already. */
-export interface AttentionHeads {
-  parts: { /** [B, groups, heads a group, S, D] */ query: Value; /** [B, groups or 1, D, S] */ keyTransposed: Value }[];
-  /** [B, groups, S, V] */
-  value: Value;
-  groups: number;
-}
 
 /** Causal self-attention over normalised rows x [T, H]; returns [T, H]. */
 export function attention(

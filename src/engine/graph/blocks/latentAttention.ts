@@ -1,6 +1,6 @@
 import type { LatentAttention } from "../../model/description";
 import type { Value } from "../graph";
-import type { AttentionHeads, AttentionInputs } from "./attention";
+import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
 import { rotate } from "./rotary";
 import type { BlockWeights } from "./weights";
 

@@ -1,0 +1,38 @@
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import type { CalibrateOptions } from "../../protocol/recipe";
+import type { TokenSequences } from "../data/sequences";
+import type { HeadSource } from "../execution/headGraphs";
+import type { RuntimeOptions } from "../runtime/session";
+
+/** What a calibration works with. */
+export interface CalibrationOptions {
+  student: HeadSource & { fingerprint: string };
+  teacher: HeadSource & { fingerprint: string };
+  training: TokenSequences;
+  heldOut: TokenSequences | null;
+  options: CalibrateOptions;
+  seed: number;
+  runtime: RuntimeOptions;
+  /** Keeps the training state and the teacher's targets. */
+  stateDirectory: string;
+  /** Awaited before the state of the update is saved, so that a line is written for every update of a saved state. */
+  onMetrics: (line: MetricsLine) => void | Promise<void>;
+  /**
+   * Called before the first update with the updates that the saved state has done; -1 without such a state. Lines about
+   * later updates are void: those updates are done again.
+   */
+  onResume?: (step: number) => void | Promise<void>;
+  signal?: AbortSignal;
+  report?: ReportProgress;
+}
+
+export interface TrainedParameters {
+  /** Trained weights by key (tensor name), f32. */
+  parameters: Map<string, Float32Array>;
+  /** Update whose weights these are; 0: the student's own. */
+  keptStep: number;
+  totalUpdates: number;
+  heldOutBefore: number | null;
+  heldOutAfter: number | null;
+}
