@@ -1,4 +1,6 @@
 import type { ModelDescription } from "../model/description";
+import { garbageAllowance } from "../runtime/garbage";
+import { elementCount } from "../tensor/dtype";
 import { decodedSizes } from "./weightViews";
 
 /** How a batch is cut up so that the working set stays inside the budget. Depends on nothing but its arguments. */
@@ -17,6 +19,8 @@ export interface ExecutionPlan {
   hiddenStateBytes: number;
   /** Estimated peak of one run, forward or backward, without hidden states and sessions. */
   workingSetBytes: number;
+  /** What is there whatever is cut: the process, routers with their moments, routing statistics, finished results. */
+  overheadBytes: number;
 }
 
 /** Tokens beyond which more rows a run no longer make the products faster (measured flat from 4096 on). */
@@ -28,7 +32,9 @@ export function planExecution(
   budgetBytes: number,
   direction: "forward" | "backward",
 ): ExecutionPlan {
-  const working = budgetBytes * 0.5;
+  const overheadBytes = overheadOf(description, budgetBytes, direction);
+  const usable = Math.max(0, budgetBytes - overheadBytes);
+  const working = usable * workingShare;
   const factor = direction === "backward" ? 2.2 : 1;
   const attentionBytes = (sequences: number) =>
     factor * sequences * attentionBytesPerSequence(description, sequenceLength);
@@ -45,16 +51,20 @@ export function planExecution(
     chunkSequences,
     headPositions,
     // Up to four sessions a layer hold a copy each.
-    keepFloat32Weights: float32Bytes * 4 <= budgetBytes * 0.2,
-    sessionBytes: budgetBytes * 0.25,
-    hiddenStateBytes: budgetBytes * 0.25,
+    keepFloat32Weights: float32Bytes * 4 <= usable * 0.2,
+    sessionBytes: usable * 0.25,
+    hiddenStateBytes: usable * 0.25,
     workingSetBytes: Math.max(
       attentionBytes(Math.min(attentionSequences, chunkSequences)),
       feedForwardBytes(chunkSequences) + largestWeightBytes(description),
       headBytes(headPositions),
     ),
+    overheadBytes,
   };
 }
+
+/** Share of what is left beside the overhead that one graph run may take; sessions and hidden states share the rest. */
+const workingShare = 0.5;
 
 /** The smallest budget whose plan fits one sequence at a time. */
 export function smallestBudget(
@@ -68,11 +78,35 @@ export function smallestBudget(
     factor * sequenceLength * feedForwardBytesPerToken(description) + largestWeightBytes(description),
     headWeightBytes(description) + 64 * description.vocabSize * 4 * 7,
   );
-  return Math.ceil(one * 2 + baseProcessBytes);
+  // The overhead grows with the budget, by less than a tenth: a few rounds settle it.
+  let budget = 0;
+  for (let round = 0; round < 12; round++) budget = one / workingShare + overheadOf(description, budget, direction);
+  return Math.ceil(budget);
 }
 
-/** Node, onnxruntime and this program before any model work. */
+/** Node, onnxruntime and this program before any model work (measured: 125 to 150 MB). */
 export const baseProcessBytes = 150e6;
+
+/**
+ * What the allocator of the C library keeps of freed blocks below 32 MB, measured on models of small width, where all
+ * blocks are that small.
+ */
+const keptByAllocatorBytes = 100e6;
+
+function overheadOf(description: ModelDescription, budgetBytes: number, direction: "forward" | "backward"): number {
+  let routers = 0;
+  let statistics = 0;
+  for (const { feedForward } of description.layers) {
+    if (feedForward.kind !== "moe") continue;
+    const { numExperts } = feedForward;
+    routers += 4 * elementCount(feedForward.router.weight.shape);
+    // Outer products of router logits and sums of outputs, in float64; the rest is a few numbers an expert.
+    statistics += 8 * numExperts * (numExperts + description.hiddenSize + 16);
+  }
+  // Backward: masters, both moments, gradients, the best step's copy, and one copy while the state is written.
+  const held = direction === "backward" ? 6 * routers : routers + statistics;
+  return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;
+}
 
 function attentionBytesPerSequence(description: ModelDescription, s: number): number {
   return Math.max(

@@ -99,8 +99,8 @@ function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: 
 }
 
 /**
- * The executor's own plan for this budget: its working set, hidden states of all tokens as far as they stay in memory,
- * and compiled sessions where they keep f32 copies of the weights.
+ * The executor's own plan for this budget: its overhead and working set, hidden states of all tokens as far as they
+ * stay in memory, and compiled sessions, which may keep f32 copies of the weights.
  */
 function streamingMemory(
   { teacher, memoryBudgetBytes, recipe }: EstimateInput,
@@ -108,7 +108,18 @@ function streamingMemory(
   direction: "forward" | "backward" = "forward",
 ): number {
   const plan = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, direction);
-  const hidden = Math.min(2 * tokens * teacher.hiddenSize * 4, plan.hiddenStateBytes);
-  const copies = plan.keepFloat32Weights ? Math.min(2 * 4 * countParameters(teacher).total, plan.sessionBytes) : 0;
-  return baseProcessBytes + plan.workingSetBytes + hidden + copies;
+  const stores = direction === "backward" ? 2 * teacher.layers.length + 1 : 2;
+  const hidden = Math.min(stores * tokens * teacher.hiddenSize * 4, plan.hiddenStateBytes);
+  const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
+  const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
+  return plan.overheadBytes + plan.workingSetBytes + hidden + sessions;
+}
+
+/** Compiled graphs of all layers, at 6 kB a node; nodes a layer as counted on graphs of 8 to 128 experts. */
+function compiledBytes({ layers }: ModelDescription, direction: "forward" | "backward"): number {
+  const nodes = layers.reduce((sum, { feedForward }) => {
+    const experts = feedForward.kind === "moe" ? feedForward.numExperts : 1;
+    return sum + (direction === "backward" ? 430 + 34 * experts : 130 + 19 * experts);
+  }, 0);
+  return nodes * 6000;
 }
