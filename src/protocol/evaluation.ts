@@ -48,7 +48,10 @@ export const modelEvaluation = z.object({
     kl: z.array(z.number()).nullable(),
     top1: z.array(z.number()).nullable(),
   }),
-  byDomain: z.record(z.string(), z.object({ tokens: z.int(), nllPerToken: z.number(), klToTeacher: z.number().nullable() })),
+  byDomain: z.record(
+    z.string(),
+    z.object({ tokens: z.int(), nllPerToken: z.number(), klToTeacher: z.number().nullable() }),
+  ),
   routing: z.array(routingFidelityLayer).nullable(),
   /** Student expert -> teacher expert ids, by layer number. */
   expertMapping: z.record(z.string(), z.array(z.array(z.int()))).nullable(),

@@ -9,7 +9,10 @@ const expertId = z.int().min(0).max(1_000_000);
 
 export const pruningLayer = z.strictObject({
   kept: z.array(expertId).min(1).describe("Expert ids that stay, ascending; new ids are positions in this list"),
-  scores: z.array(z.number().nullable()).optional().describe("The method's score of every original expert; null: never routed"),
+  scores: z
+    .array(z.number().nullable())
+    .optional()
+    .describe("The method's score of every original expert; null: never routed"),
   /** MoNE only: pruned experts are replaced by their mean output instead of leaving. */
   replaceByConstant: z.boolean().optional(),
 });
@@ -23,7 +26,9 @@ export const mergeGroup = z.strictObject({
 export const mergingLayer = z.strictObject({ groups: z.array(mergeGroup).min(1) });
 
 export const editingLayer = z.strictObject({
-  ranks: z.record(z.string(), z.int().min(0)).describe("Rank by projection (gateProj, upProj, downProj); 0: left as it is"),
+  ranks: z
+    .record(z.string(), z.int().min(0))
+    .describe("Rank by projection (gateProj, upProj, downProj); 0: left as it is"),
 });
 
 const common = {
@@ -41,7 +46,10 @@ export const planSchema = z.discriminatedUnion("paradigm", [
   z.strictObject({
     ...common,
     paradigm: z.literal("pruning"),
-    groupLimits: z.enum(["keep", "drop"]).optional().describe("drop: routing is no longer limited to groups of experts"),
+    groupLimits: z
+      .enum(["keep", "drop"])
+      .optional()
+      .describe("drop: routing is no longer limited to groups of experts"),
     layers: z.record(layerKey, pruningLayer),
   }),
   z.strictObject({

@@ -34,7 +34,10 @@ export const memorySize = z
   .describe("Memory budget, e.g. 8GiB. Default: a share of what this machine leaves free");
 
 export const dataOptions = z.strictObject({
-  calibration: z.string().min(1).describe("Text for profiling and calibration: .txt or .jsonl with `text` and optional `domain`"),
+  calibration: z
+    .string()
+    .min(1)
+    .describe("Text for profiling and calibration: .txt or .jsonl with `text` and optional `domain`"),
   evaluation: z.string().min(1).optional().describe("Held-out text for the before/after comparison"),
   sequences: z.int().min(1).default(3000).describe("Calibration sequences used, in file order"),
   evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
@@ -42,12 +45,18 @@ export const dataOptions = z.strictObject({
   packing: z
     .enum(["packed", "truncated"])
     .default("packed")
-    .describe("packed: documents joined with the end-of-text token and cut; truncated: one document a sequence, cut at the length"),
+    .describe(
+      "packed: documents joined with the end-of-text token and cut; truncated: one document a sequence, cut at the length",
+    ),
 });
 
 export const compressOptions = z.strictObject({
   method: z.enum(compressionMethods).default("reap").describe("How experts are compressed"),
-  keep: z.number().positive().default(0.625).describe("Experts kept in each layer: a fraction up to 1, or a count above 1"),
+  keep: z
+    .number()
+    .positive()
+    .default(0.625)
+    .describe("Experts kept in each layer: a fraction up to 1, or a count above 1"),
   plan: z.string().optional().describe("A compression-plan.json to apply instead of computing one"),
   protectSuperExperts: z
     .enum(["off", "early-layers", "all-layers"])
@@ -60,7 +69,9 @@ export const compressOptions = z.strictObject({
   groupLimits: z
     .enum(["keep", "drop"])
     .default("keep")
-    .describe("Models that route within groups of experts. keep: every group loses as many; drop: no limit any more (changes routing)"),
+    .describe(
+      "Models that route within groups of experts. keep: every group loses as many; drop: no limit any more (changes routing)",
+    ),
   /** Options of one method; checked against that method's own schema before any work. */
   options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
 });
@@ -69,8 +80,16 @@ export const calibrationScopes = ["router", "router+top-experts", "router+expert
 export const calibrationLosses = ["kd", "lm", "router-logits"] as const;
 
 export const calibrateOptions = z.strictObject({
-  loss: z.enum(calibrationLosses).default("kd").describe("kd: KL(teacher || student) over the vocabulary; lm: cross-entropy; router-logits: match the teacher's router logits"),
-  initialise: z.enum(["none", "router-logits"]).default("none").describe("Match router logits first, then train with `loss`"),
+  loss: z
+    .enum(calibrationLosses)
+    .default("kd")
+    .describe(
+      "kd: KL(teacher || student) over the vocabulary; lm: cross-entropy; router-logits: match the teacher's router logits",
+    ),
+  initialise: z
+    .enum(["none", "router-logits"])
+    .default("none")
+    .describe("Match router logits first, then train with `loss`"),
   scope: z.enum(calibrationScopes).default("router").describe("Which tensors may change"),
   topExperts: z.int().min(1).default(8).describe("With scope router+top-experts: most used experts a layer"),
   learningRate: z.number().positive().default(5e-5),
@@ -81,11 +100,21 @@ export const calibrateOptions = z.strictObject({
   warmup: z.number().min(0).max(1).default(0.03).describe("Share of the updates over which the learning rate rises"),
   clip: z.number().positive().default(1).describe("Largest global gradient norm"),
   weightDecay: z.number().min(0).default(0),
-  heldOut: z.number().min(0).max(0.5).default(0.05).describe("Held-out sequences, as a share of `sequences`; taken behind the training sequences where the text is long enough"),
+  heldOut: z
+    .number()
+    .min(0)
+    .max(0.5)
+    .default(0.05)
+    .describe(
+      "Held-out sequences, as a share of `sequences`; taken behind the training sequences where the text is long enough",
+    ),
   evaluateEvery: z.int().min(1).default(10).describe("Updates between two looks at the held-out KL"),
   keepStep: z.enum(["best", "last"]).default("best").describe("best: the update with the lowest held-out KL"),
   patience: z.int().min(0).default(0).describe("Stop after this many held-out looks without a new best; 0: never"),
-  routerDtype: z.enum(["checkpoint", "float32"]).default("checkpoint").describe("dtype the calibrated routers are written in"),
+  routerDtype: z
+    .enum(["checkpoint", "float32"])
+    .default("checkpoint")
+    .describe("dtype the calibrated routers are written in"),
 });
 
 export const recipeSchema = z

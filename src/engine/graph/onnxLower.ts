@@ -37,8 +37,20 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
     const [scores, value] = node.inputs;
     const [mixed, probabilities] = node.outputs;
     return [
-      { op: "Softmax", inputs: [scores!.name], outputs: [probabilities!.name], attributes: [["axis", -1]], constants: [] },
-      { op: "MatMul", inputs: [probabilities!.name, value!.name], outputs: [mixed!.name], attributes: [], constants: [] },
+      {
+        op: "Softmax",
+        inputs: [scores!.name],
+        outputs: [probabilities!.name],
+        attributes: [["axis", -1]],
+        constants: [],
+      },
+      {
+        op: "MatMul",
+        inputs: [probabilities!.name, value!.name],
+        outputs: [mixed!.name],
+        attributes: [],
+        constants: [],
+      },
     ];
   },
   ReduceSum: (node) => [reduce(node, node.attributes)],
