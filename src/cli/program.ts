@@ -2,9 +2,11 @@ import { Command, CommanderError } from "commander";
 import { errorCodeOf, isCancelled, RerouteError, type ErrorCode } from "../protocol/errors";
 import { engineVersion } from "../engine/version";
 import { addCalibrate } from "./commands/calibrate";
+import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";
 import { addEvaluate } from "./commands/evaluate";
 import { addForward } from "./commands/forward";
+import { addImportTrace } from "./commands/importTrace";
 import { addInspect } from "./commands/inspect";
 import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
@@ -29,7 +31,17 @@ function createProgram(io: CliIo): Command {
   const program = new Command("reroute")
     .description("Inspect, compress and calibrate Mixture-of-Experts checkpoints")
     .version(engineVersion);
-  for (const add of [addInspect, addProfile, addCompress, addCalibrate, addEvaluate, addRun, addForward])
+  for (const add of [
+    addInspect,
+    addProfile,
+    addCompress,
+    addCalibrate,
+    addEvaluate,
+    addRun,
+    addCompare,
+    addForward,
+    addImportTrace,
+  ])
     add(program, io);
   for (const command of [program, ...program.commands]) {
     command

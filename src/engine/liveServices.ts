@@ -66,6 +66,10 @@ export function liveServices(): EngineServices {
       const { resumeRun } = await import("./run/startRun");
       return outcome(runDirectory, await resumeRun(await machinery(), runDirectory, hooks(runDirectory, context)));
     },
+    "trace/import": async ({ path: file, ...request }) => {
+      const { importTrace } = await import("./run/importTrace");
+      return importTrace({ file, ...request });
+    },
     "run/list": async ({ runsFolder }) => ({ runs: await (await import("./report/panels")).listRuns(runsFolder) }),
     "run/read": async ({ runDirectory }) => {
       const { readReportData } = await import("./report/reportData");

@@ -30,6 +30,7 @@ export const workload: { [M in ServiceMethod]: "job" | "inspection" } = {
   "recipe/preflight": "job",
   "run/start": "job",
   "run/resume": "job",
+  "trace/import": "job",
   "run/list": "inspection",
   "run/read": "inspection",
   "panel/routing": "inspection",

@@ -34,6 +34,14 @@ export interface EngineRequests {
   "run/resume": (p: { runDirectory: string }) => RunOutcome;
   /** What to do with unfinished runs when the host goes away: end at once (they can be resumed), or finish them first. */
   "engine/onDisconnect": (p: { behaviour: "exit" | "finish-runs" }) => null;
+  /** Makes a run folder of a trace that another program recorded; the Routing panel shows it like a profile. */
+  "trace/import": (p: {
+    path: string;
+    format: "auto" | "vllm" | "sglang" | "imatrix";
+    runDirectory: string;
+    checkpoint?: string;
+    numExpertsPerToken?: number;
+  }) => { runDirectory: string; format: "vllm" | "sglang" | "imatrix"; notes: string[] };
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[] };
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;

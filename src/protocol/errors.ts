@@ -23,6 +23,7 @@ export const errorCodes = {
   "data/token-out-of-range": "the tokenizer gives an id beyond the model's vocabulary",
   "data/tokenizer": "tokenizer.json is missing or cannot be used",
   "plan/invalid": "the compression plan is malformed or impossible for this checkpoint",
+  "trace/invalid": "a routing trace cannot be read, holds no expert counts or does not fit the checkpoint",
   "recipe/invalid": "the recipe does not follow its schema",
   "output/not-empty": "the output folder exists and is not empty",
   "output/write-failed": "the output could not be written",

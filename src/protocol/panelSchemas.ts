@@ -46,9 +46,9 @@ const routingDomain = z.object({
       coefficientOfVariation: number,
       normalisedEntropy: number,
       neverUsed: int,
-      selectedMass: number,
-      topKMargin: number,
-      tokenEntropy: number,
+      selectedMass: nullableNumber,
+      topKMargin: nullableNumber,
+      tokenEntropy: nullableNumber,
     }),
   ),
 });

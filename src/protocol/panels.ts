@@ -43,12 +43,12 @@ export interface RoutingLayerData {
   /** Entropy of the utilisation divided by log(experts): 1 is even load. */
   normalisedEntropy: number;
   neverUsed: number;
-  /** Mean softmax mass of the selected experts; the rest lies on unselected ones. */
-  selectedMass: number;
+  /** Mean softmax mass of the selected experts; the rest lies on unselected ones. Null, as the next two, in imported traces. */
+  selectedMass: number | null;
   /** Mean difference between the last selected and the first unselected router logit. */
-  topKMargin: number;
+  topKMargin: number | null;
   /** Mean entropy of a token's routing distribution, nats. */
-  tokenEntropy: number;
+  tokenEntropy: number | null;
 }
 
 /** Divergence panel: student's routing against the teacher's, before and after calibration. */

@@ -57,10 +57,10 @@ describe("documents in step with the code", () => {
       await runCli([...argv, "--help"], io);
       return out;
     };
-    const commands = [...(await help()).matchAll(/^ {2}([a-z]+) /gm)]
+    const commands = [...(await help()).matchAll(/^ {2}([a-z-]+) /gm)]
       .map((match) => match[1]!)
       .filter((name) => name !== "help");
-    expect(commands.length).toBe(7);
+    expect(commands.length).toBe(8);
     for (const command of commands) {
       expect(text).toContain(`reroute ${command} `);
       for (const [option] of (await help(command)).matchAll(/--[a-z][a-z-]+/g)) {

@@ -138,7 +138,7 @@ describe("numbers in the page equal the data", () => {
     const margins = await tableOf(opened, "margin");
     margins.forEach(([layer, margin], i) => {
       expect(Number(layer)).toBe(overall.layers[i]!.layer);
-      expect(Number(margin)).toBeCloseTo(overall.layers[i]!.topKMargin, 4);
+      expect(Number(margin)).toBeCloseTo(overall.layers[i]!.topKMargin!, 4);
     });
 
     await choose(opened, "Measure", "Mean routing weight");

@@ -20,7 +20,7 @@ export const layerMeasures: readonly {
   title: string;
   unit: string;
   note: string;
-  series: readonly { label: string; value: (layer: RoutingLayerData) => number }[];
+  series: readonly { label: string; value: (layer: RoutingLayerData) => number | null }[];
   range?: { min: number; max: number };
   bars?: boolean;
 }[] = [

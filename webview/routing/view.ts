@@ -153,10 +153,13 @@ export class RoutingView implements View<"routing"> {
     const spec: LineSpec = {
       x: { title: "Layer" },
       y: { title: measure.unit, ...measure.range },
-      series: measure.series.map(({ label, value }) => ({
-        label,
-        points: layers.map((layer) => ({ x: layer.layer, y: value(layer) })),
-      })),
+      series: measure.series.flatMap(({ label, value }) => {
+        const points = layers.flatMap((layer) => {
+          const y = value(layer);
+          return y === null ? [] : [{ x: layer.layer, y }];
+        });
+        return points.length > 0 ? [{ label, points }] : [];
+      }),
       format: (value) => number(value, 4),
       bars: measure.bars === true,
       selectedX: this.selection?.layer ?? null,
@@ -165,6 +168,10 @@ export class RoutingView implements View<"routing"> {
       },
     };
     const title = `${measure.title}, ${place}`;
+    if (spec.series.length === 0) {
+      figure.showEmpty(title, "This was not recorded: traces of other programs hold only which experts were used.");
+      return;
+    }
     figure.showLater({ title, note: measure.note, spec, table: seriesTable(title, spec) });
   }
 

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { routingPanel } from "../../engine/report/panels";
-import { formatCount, formatNumber, formatPercent } from "../../engine/report/format";
+import { formatCount, formatNumber, formatOptional, formatPercent } from "../../engine/report/format";
 import type { RoutingPanelData } from "../../protocol/panels";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, recipeFrom, type SharedOptions } from "../options";
@@ -60,8 +60,8 @@ function describe(routing: RoutingPanelData, runDirectory: string): string {
     formatNumber(layer.coefficientOfVariation),
     formatNumber(layer.normalisedEntropy),
     String(layer.neverUsed),
-    formatPercent(layer.selectedMass),
-    formatNumber(layer.topKMargin),
+    formatOptional(layer.selectedMass, formatPercent),
+    formatOptional(layer.topKMargin, formatNumber),
   ]);
   const head = [
     "layer",

@@ -48,6 +48,11 @@ export function formatPercent(share: number): string {
   return `${trimZeros((100 * share).toFixed(1))} %`;
 }
 
+/** A number that may be unknown, by one of the formats above; a dash where it is. */
+export function formatOptional(value: number | null, format: (value: number) => string): string {
+  return value === null ? "–" : format(value);
+}
+
 function threeDigits(value: number): string {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }

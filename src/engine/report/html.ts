@@ -1,7 +1,7 @@
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmap, heatmapStyle, lineChart } from "./charts";
 import { numberDefinitions } from "./definitions";
-import { escapeHtml, formatBytes, formatCount, formatDuration, formatNumber, formatPercent } from "./format";
+import { escapeHtml, formatBytes, formatCount, formatDuration, formatNumber, formatOptional, formatPercent } from "./format";
 import type { ReportData } from "./reportData";
 
 /** The report as one HTML file: no scripts, nothing loaded from elsewhere, light and dark. */
@@ -88,9 +88,9 @@ function routing({ routing: data }: ReportData): string {
     formatNumber(layer.coefficientOfVariation),
     formatNumber(layer.normalisedEntropy),
     String(layer.neverUsed),
-    formatPercent(layer.selectedMass),
-    formatNumber(layer.topKMargin),
-    formatNumber(layer.tokenEntropy),
+    formatOptional(layer.selectedMass, formatPercent),
+    formatOptional(layer.topKMargin, formatNumber),
+    formatOptional(layer.tokenEntropy, formatNumber),
   ]);
   const head = [
     "Layer",

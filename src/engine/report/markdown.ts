@@ -1,5 +1,5 @@
 import { numberDefinitions } from "./definitions";
-import { escapeMarkdown, formatBytes, formatDuration, formatNumber, formatPercent } from "./format";
+import { escapeMarkdown, formatBytes, formatDuration, formatNumber, formatOptional, formatPercent } from "./format";
 import type { ReportData } from "./reportData";
 
 /** The same report as Markdown, for pull requests and model cards; charts become tables. */
@@ -44,9 +44,9 @@ export function renderMarkdown(data: ReportData): string {
           formatNumber(l.coefficientOfVariation),
           formatNumber(l.normalisedEntropy),
           String(l.neverUsed),
-          formatPercent(l.selectedMass),
-          formatNumber(l.topKMargin),
-          formatNumber(l.tokenEntropy),
+          formatOptional(l.selectedMass, formatPercent),
+          formatOptional(l.topKMargin, formatNumber),
+          formatOptional(l.tokenEntropy, formatNumber),
         ]),
       ),
     divergence && "## Divergence of the routing",

@@ -43,6 +43,11 @@ export interface LayerStatistics {
   logitSum: Float64Array;
   /** [E, E] cosine of the experts' weights, where a stage computed it; not a sum over tokens. */
   weightCosine: Float64Array | null;
+  /**
+   * Fields that nobody recorded (traces of other programs hold frequencies only): their arrays are NaN throughout, so
+   * that nothing made from them looks like a measured 0. Absent: all were recorded.
+   */
+  missing?: ReadonlySet<StatisticsField>;
 }
 
 /** Arrays of LayerStatistics with the axes they have, in the order they are stored. */
@@ -92,6 +97,18 @@ export function emptyLayerStatistics(shape: LayerShape, numDomains: number): Lay
   ) as Record<StatisticsField, Float64Array>;
   arrays.maxActivation.fill(-Infinity);
   return { ...shape, ...arrays, weightCosine: null };
+}
+
+/** Statistics of one layer of which only some fields are known: those zeroed, the others NaN. */
+export function partialLayerStatistics(
+  shape: LayerShape,
+  numDomains: number,
+  known: readonly StatisticsField[],
+): LayerStatistics {
+  const layer = emptyLayerStatistics(shape, numDomains);
+  const missing = new Set(statisticsFields.filter((field) => !known.includes(field)));
+  for (const field of missing) layer[field].fill(NaN);
+  return { ...layer, missing };
 }
 
 /** Dimensions of a field's array. */

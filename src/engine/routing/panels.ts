@@ -49,7 +49,7 @@ export interface SimilarityRequest {
   dropped?: number[];
 }
 
-/** Similarity panel of one layer (the first by default); null for a layer that the profile does not hold. */
+/** Similarity panel of one layer (the first by default); null for a layer or a profile that holds nothing to compare by. */
 export function similarityPanelData(
   statistics: RoutingStatisticsData,
   request: SimilarityRequest = {},
@@ -57,7 +57,8 @@ export function similarityPanelData(
   const layer = statistics.layers.find((l) => l.layer === (request.layer ?? statistics.layers[0]?.layer));
   if (!layer) return null;
   const available = similarityMetrics.filter((metric) => similarityMatrix(layer, metric) !== null);
-  const metric = request.metric !== undefined && available.includes(request.metric) ? request.metric : available[0]!;
+  const metric = request.metric !== undefined && available.includes(request.metric) ? request.metric : available[0];
+  if (metric === undefined) return null;
   const matrix = similarityMatrix(layer, metric)!;
   const n = layer.numExperts;
   return {
@@ -101,9 +102,9 @@ function domainData(layers: LayerStatistics[], read: FieldReader): RoutingDomain
         coefficientOfVariation: coefficientOfVariation(frequency),
         normalisedEntropy: normalisedEntropy(frequency),
         neverUsed: neverUsed(frequency).length,
-        selectedMass: read(layer, "selectedMassSum")[0]! / tokens,
-        topKMargin: read(layer, "topKMarginSum")[0]! / tokens,
-        tokenEntropy: read(layer, "tokenEntropySum")[0]! / tokens,
+        selectedMass: valueOrNull(read(layer, "selectedMassSum")[0]! / tokens),
+        topKMargin: valueOrNull(read(layer, "topKMarginSum")[0]! / tokens),
+        tokenEntropy: valueOrNull(read(layer, "tokenEntropySum")[0]! / tokens),
       };
     }),
   };
@@ -118,5 +119,9 @@ function padded(row: (number | null)[], columns: number): (number | null)[] {
 }
 
 function finiteOrNull(values: Float64Array): (number | null)[] {
-  return Array.from(values, (value) => (Number.isFinite(value) ? value : null));
+  return Array.from(values, valueOrNull);
+}
+
+function valueOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }

@@ -40,7 +40,7 @@ export function meanOutputs(layer: LayerStatistics): Float64Array {
 export function similarityMatrix(layer: LayerStatistics, metric: SimilarityMetric): Float64Array | null {
   switch (metric) {
     case "router-logit-cosine":
-      return routerLogitCosine(layer);
+      return layer.missing?.has("logitGram") ? null : routerLogitCosine(layer);
     case "output-cosine":
       return hasOutputs(layer) ? outputCosine(layer) : null;
     case "output-distance":

@@ -1,10 +1,12 @@
 import { z } from "zod";
 import { quote } from "../checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../checkpoint/safetensorsFile";
+import { elementCount } from "../tensor/dtype";
 import { RerouteError } from "../../protocol/errors";
 import {
   fieldShape,
   statisticsFields,
+  statisticsAxes,
   type LayerShape,
   type LayerStatistics,
   type RoutingStatisticsData,
@@ -15,6 +17,9 @@ import {
 const counts = new Set<StatisticsField>(["tokens", "frequency"]);
 
 const size = z.int().min(1).max(1_000_000);
+const missingFields = z.array(z.enum(Object.keys(statisticsAxes) as [StatisticsField, ...StatisticsField[]]));
+/** Shapes of missing fields come from metadata alone: beyond any model, and small enough to be made. */
+const maxMissingElements = 2 ** 26;
 const layerShapes = z.array(
   z.strictObject({
     layer: z.int().min(0).max(1_000_000),
@@ -27,14 +32,15 @@ const domainList = z.array(z.string()).min(1).max(256);
 
 /**
  * Writes routing-statistics.safetensors: tensors `layers.<layer>.<field>` with the fields and axes of LayerStatistics,
- * plus `layers.<layer>.weightCosine` where known; metadata says which checkpoint, domains and layers they belong to.
+ * plus `layers.<layer>.weightCosine` where known; metadata says which checkpoint, domains and layers they belong to, and
+ * which fields are missing (of every layer, in files made from traces of other programs).
  * @throws RerouteError output/write-failed
  */
 export async function saveRoutingStatistics(filePath: string, statistics: RoutingStatisticsData): Promise<void> {
   const numDomains = Math.max(1, statistics.domainNames.length);
   const tensors = new Map<string, MemoryTensor>();
   for (const layer of statistics.layers) {
-    for (const field of statisticsFields) {
+    for (const field of statisticsFields.filter((name) => !layer.missing?.has(name))) {
       const shape = fieldShape(field, layer, numDomains);
       const isCount = counts.has(field);
       const data = isCount ? BigInt64Array.from(layer[field], (n) => BigInt(n)) : layer[field];
@@ -52,6 +58,7 @@ export async function saveRoutingStatistics(filePath: string, statistics: Routin
     fingerprint: statistics.fingerprint,
     domainNames: JSON.stringify(statistics.domainNames),
     layers: JSON.stringify(statistics.layers.map(shapeOf)),
+    ...missingOf(statistics),
   });
 }
 
@@ -75,6 +82,15 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
   const shapes = layerShapes.safeParse(parseJson(metadata["layers"]));
   if (!domainNames.success || !shapes.success) throw invalid("domainNames or layers cannot be read");
 
+  const missing = missingFields.safeParse(parseJson(metadata["missing"] ?? "[]"));
+  if (!missing.success) throw invalid("the list of missing fields cannot be read");
+  const isMissing = new Set<StatisticsField>(missing.data);
+
+  const unrecorded = (dims: number[]): Float64Array => {
+    const elements = elementCount(dims);
+    if (elements > maxMissingElements) throw invalid(`a missing field would have ${elements} elements`);
+    return new Float64Array(elements).fill(NaN);
+  };
   const read = (
     shape: LayerShape,
     field: StatisticsField | "weightCosine",
@@ -94,12 +110,13 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     const fields = Object.fromEntries(
       statisticsFields.map((field) => {
         const dims = fieldShape(field, shape, domainNames.data.length);
+        if (isMissing.has(field)) return [field, unrecorded(dims)];
         return [field, read(shape, field, dims, counts.has(field) ? "I64" : "F64")];
       }),
     ) as Record<StatisticsField, Float64Array>;
     const hasCosine = tensors.has(tensorName(shape.layer, "weightCosine"));
     const weightCosine = hasCosine ? read(shape, "weightCosine", [shape.numExperts, shape.numExperts], "F64") : null;
-    return { ...shape, ...fields, weightCosine };
+    return { ...shape, ...fields, weightCosine, ...(isMissing.size > 0 ? { missing: isMissing } : {}) };
   });
   return {
     checkpoint: metadata["checkpoint"] ?? "",
@@ -107,6 +124,12 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     domainNames: domainNames.data,
     layers,
   };
+}
+
+/** Metadata that names the fields no layer has; nothing where all have all. */
+function missingOf({ layers }: RoutingStatisticsData): { missing?: string } {
+  const missing = layers[0]?.missing;
+  return missing === undefined || missing.size === 0 ? {} : { missing: JSON.stringify([...missing]) };
 }
 
 function tensorName(layer: number, field: string): string {

@@ -26,6 +26,7 @@ export function scriptedServices(): EngineServices {
       order.push(`end:${runDirectory}`);
       return { runDirectory, output: "out", report: null, evaluation: null };
     },
+    "trace/import": unused,
     "run/list": unused,
     "run/read": unused,
     "panel/routing": unused,

@@ -95,6 +95,12 @@ function scoresOf(
   const statistics = layerStatistics(request, layer, moe);
   const frequency = overDomains(statistics, "frequency");
   const scores = criterion.score(statistics, request.options);
+  if (scores.some((score, e) => Number.isNaN(score) && frequency[e]! > 0)) {
+    throw new RerouteError(
+      "plan/invalid",
+      `The routing statistics of layer ${layer} hold nothing that ${request.options.method} scores by (an imported trace has frequencies only); profile this checkpoint`,
+    );
+  }
   return Array.from(scores, (score, e) => (frequency[e]! > 0 ? score : null));
 }
 

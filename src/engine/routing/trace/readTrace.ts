@@ -1,0 +1,176 @@
+import { readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { readError } from "../../checkpoint/fileErrors";
+import { quote } from "../../checkpoint/quote";
+import { openRegularFile, readRange, readSmallFile } from "../../checkpoint/smallFile";
+import { countImatrix, isLegacyImatrix, legacyImatrixError } from "./imatrix";
+import { parseNpy, type IntegerArray } from "./npy";
+import { parseNpz } from "./npz";
+import { countCsv, countLogical, csvHeader } from "./sglang";
+import { invalidTrace, type TraceCounts } from "./traceCounts";
+import { countRoutedExperts, findRoutedExperts, readSafetensorsIds } from "./vllm";
+
+export const traceFormats = ["vllm", "sglang", "imatrix"] as const;
+export type TraceFormat = (typeof traceFormats)[number];
+
+/** Half an hour of a busy server: 10 million tokens of 48 layers and 8 experts a token fit four times. */
+const maxTraceBytes = 2 ** 30;
+/** JSON and CSV become strings, which cannot be much longer. */
+const maxTextBytes = 2 ** 28;
+
+export interface Trace {
+  format: TraceFormat;
+  counts: TraceCounts;
+  notes: string[];
+}
+
+/**
+ * Reads a trace that another program recorded; the format is told from the content unless it is given. A folder stands
+ * for all .csv files in it (SGLang writes one a rank).
+ *
+ * @throws RerouteError trace/invalid, checkpoint/not-found, checkpoint/limit
+ */
+export async function readTrace(file: string, format: TraceFormat | "auto"): Promise<Trace> {
+  const found = await tellFormat(file);
+  if (format !== "auto" && found !== format && !(found === "arrays" && format !== "imatrix")) {
+    throw invalidTrace(`${quote(file)} is ${describe(found)}, which is no trace of the format ${format}`);
+  }
+  switch (found) {
+    case "imatrix":
+      return { format: "imatrix", counts: await countImatrix(file), notes: [] };
+    case "sglang":
+      return { format: "sglang", ...countCsv(await readCsvFiles(file)) };
+    case "vllm":
+    case "arrays":
+      return countArrays(await readArrays(file), file, format);
+  }
+}
+
+type Found = TraceFormat | "arrays";
+
+async function tellFormat(file: string): Promise<Found> {
+  if (await isFolder(file)) return "sglang";
+  const beginning = await readBeginning(file);
+  const text = beginning.toString("latin1");
+  if (text.startsWith("GGUF")) return "imatrix";
+  if (isLegacyImatrix(beginning)) throw legacyImatrixError(file);
+  if (text.startsWith(csvHeader)) return "sglang";
+  if (text.startsWith("\x93NUMPY") || text.startsWith("PK")) return "arrays";
+  if (/^\s*[[{]/.test(text)) return "arrays";
+  if (file.endsWith(".safetensors")) return "vllm";
+  if (file.endsWith(".pt")) {
+    throw invalidTrace(
+      `${quote(file)} is a file of torch.save, which can run code when it is loaded; save its logical_count as .npy: ` +
+        `numpy.save("counts.npy", torch.load(...)["logical_count"].numpy())`,
+    );
+  }
+  throw invalidTrace(
+    `${quote(file)} is none of the traces that Reroute reads: vLLM's routed experts (.npy, .npz, .json, .safetensors), SGLang's ` +
+      `expert distribution (.csv, logical_count as .npy), llama.cpp's importance matrix (.gguf)`,
+  );
+}
+
+/** Ids [tokens, layers, k] of vLLM, or counts of SGLang; named so, or told apart by the format that was asked for. */
+function countArrays(arrays: ReadonlyMap<string, IntegerArray>, file: string, format: TraceFormat | "auto"): Trace {
+  const [logical] = [...arrays].filter(([name]) => /(?:^|[^a-z])logical_count$/.test(name));
+  const [first] = arrays;
+  const counts = logical ?? (format === "sglang" ? first : undefined);
+  if (counts && format !== "vllm") return { format: "sglang", counts: countLogical(counts[1], counts[0]), notes: [] };
+  return { format: "vllm", counts: countRoutedExperts(arrays, file), notes: [] };
+}
+
+async function readArrays(file: string): Promise<Map<string, IntegerArray>> {
+  const name = path.basename(file);
+  if (file.endsWith(".safetensors")) return readSafetensorsIds(file);
+  const bytes = await readSmallFile(file, maxTraceBytes);
+  if (bytes[0] === 0x93) return new Map([[path.basename(file, ".npy"), parseNpy(bytes, name)]]);
+  if (bytes[0] === 0x50) return parseNpz(bytes, name);
+  return readJson(bytes, name);
+}
+
+function readJson(bytes: Uint8Array, name: string): Map<string, IntegerArray> {
+  if (bytes.length > maxTextBytes) {
+    throw invalidTrace(
+      `${quote(name)} has ${bytes.length} bytes, JSON of up to ${maxTextBytes} is read; save it as .npy`,
+    );
+  }
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+  const whole = parsed(text);
+  if (whole !== undefined) {
+    const counts = isObject(whole) ? whole["logical_count"] : undefined;
+    if (Array.isArray(counts)) return new Map([["logical_count", rectangular(counts, name)]]);
+    return findRoutedExperts(whole, name);
+  }
+  const arrays = new Map<string, IntegerArray>();
+  for (const [i, line] of text.split("\n").entries()) {
+    if (line.trim() === "") continue;
+    const value = parsed(line);
+    if (value === undefined) throw invalidTrace(`${quote(name)} is neither JSON nor JSON Lines: line ${i + 1}`);
+    for (const [key, array] of findRoutedExperts(value, name)) arrays.set(`line ${i + 1}: ${key}`, array);
+  }
+  return arrays;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Nested lists of numbers, two or three deep. */
+function rectangular(value: unknown[], name: string): IntegerArray {
+  const shape: number[] = [];
+  for (let at: unknown = value; Array.isArray(at) && shape.length < 4; at = at[0]) shape.push(at.length);
+  const flat: unknown[] = value.flat(shape.length - 1);
+  const elements = shape.reduce((product, size) => product * size, 1);
+  if (flat.length !== elements || !flat.every((count) => typeof count === "number")) {
+    throw invalidTrace(`logical_count in ${quote(name)} is no rectangular list of numbers`);
+  }
+  return { shape, values: flat };
+}
+
+async function readCsvFiles(file: string): Promise<{ name: string; text: string }[]> {
+  const files = (await isFolder(file))
+    ? (await readdir(file))
+        .filter((name) => name.endsWith(".csv"))
+        .sort()
+        .map((name) => path.join(file, name))
+    : [file];
+  if (files.length === 0) throw invalidTrace(`${quote(file)} holds no .csv file`);
+  const texts: { name: string; text: string }[] = [];
+  for (const one of files) {
+    texts.push({
+      name: path.basename(one),
+      text: Buffer.from(await readSmallFile(one, maxTextBytes)).toString("utf8"),
+    });
+  }
+  return texts;
+}
+
+async function readBeginning(file: string): Promise<Buffer> {
+  const handle = await openRegularFile(file);
+  try {
+    const { size } = await handle.stat();
+    return Buffer.from(await readRange(handle, file, 0, Math.min(size, 512)));
+  } finally {
+    await handle.close();
+  }
+}
+
+async function isFolder(file: string): Promise<boolean> {
+  try {
+    return (await stat(file)).isDirectory();
+  } catch (error) {
+    throw readError(error, file);
+  }
+}
+
+function describe(found: Found): string {
+  return found === "arrays" ? "an array of integers" : `a trace of ${found}`;
+}

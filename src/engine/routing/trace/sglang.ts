@@ -1,0 +1,92 @@
+import { createHash } from "node:crypto";
+import { quote } from "../../checkpoint/quote";
+import type { IntegerArray } from "./npy";
+import { ExpertCounter, invalidTrace, maxTraceExperts, maxTraceLayers, type TraceCounts } from "./traceCounts";
+
+/** First line of the recorder's CSV files. */
+export const csvHeader = "layer_id,expert_id,count";
+
+/**
+ * SGLang's expert distribution recorder, as CSV: `/dump_expert_distribution_record` wrote
+ * `expert_distribution_rank<r>_timestamp<t>.csv`, one file a rank, with the experts that were used (`dump_record` in
+ * python/sglang/srt/managers/expert_distribution.py of sgl-project/sglang, until April 2025). Ranks that share their
+ * tokens (tensor parallelism) write the same counts and are counted once; ranks with tokens of their own add up.
+ *
+ * @throws RerouteError trace/invalid
+ */
+export function countCsv(files: readonly { name: string; text: string }[]): { counts: TraceCounts; notes: string[] } {
+  const layers = new Map<number, ExpertCounter>();
+  const seen = new Set<string>();
+  let same = 0;
+  for (const { name, text } of files) {
+    const rows = parseCsv(text, name);
+    const digest = createHash("sha256").update(rows.map(String).sort().join("\n")).digest("hex");
+    if (seen.has(digest)) {
+      same++;
+      continue;
+    }
+    seen.add(digest);
+    for (const [layer, expert, count] of rows) {
+      const counter = layers.get(layer) ?? new ExpertCounter();
+      layers.set(layer, counter);
+      counter.add(expert, count);
+    }
+  }
+  const notes =
+    same > 0 ? [`${same} of ${files.length} ranks hold the same counts as another and are counted once`] : [];
+  const counted = [...layers]
+    .sort(([a], [b]) => a - b)
+    .map(([number, { frequency }]) => ({ number, frequency, tokens: null }));
+  if (counted.length === 0) throw invalidTrace(`${files.map(({ name }) => quote(name)).join(", ")} holds no counts`);
+  return { counts: { layers: counted, numbering: "decoder", hasAllExperts: false }, notes };
+}
+
+function parseCsv(text: string, name: string): [layer: number, expert: number, count: number][] {
+  const [header, ...lines] = text.split(/\r?\n/);
+  if (header?.trim() !== csvHeader) {
+    throw invalidTrace(
+      `${quote(name)} begins with ${quote(header ?? "")}, SGLang's recorder writes ${quote(csvHeader)}`,
+    );
+  }
+  return lines.flatMap((line, i): [number, number, number][] => {
+    if (line.trim() === "") return [];
+    const [layer, expert, count] = line.split(",").map((cell) => (/^\s*\d{1,15}\s*$/.test(cell) ? Number(cell) : NaN));
+    const isRow = line.split(",").length === 3 && layer! < maxTraceLayers && expert! < maxTraceExperts && count! >= 0;
+    if (isRow) return [[layer!, expert!, count!]];
+    throw invalidTrace(`line ${i + 2} of ${quote(name)} is ${quote(line)}, expected a layer, an expert and a count`);
+  });
+}
+
+/**
+ * `logical_count` of SGLang's recorder in its later form: token counts [steps, layers, experts], or [layers, experts]
+ * once summed (`_StatAccumulator.dump` in python/sglang/srt/eplb/expert_distribution.py). The recorder saves it with
+ * torch.save, which can run code when it is loaded; so it is taken from a .npy or .json file. Dense layers count nothing.
+ *
+ * @throws RerouteError trace/invalid
+ */
+export function countLogical({ shape, values }: IntegerArray, name: string): TraceCounts {
+  const [layers = 0, experts = 0] = shape.slice(-2);
+  const isCounts = (shape.length === 2 || shape.length === 3) && layers > 0 && experts > 0;
+  if (!isCounts || layers > maxTraceLayers || experts > maxTraceExperts) {
+    throw invalidTrace(
+      `${quote(name)} has shape [${shape.join(", ")}], logical_count is [steps, layers, experts] or [layers, experts]`,
+    );
+  }
+  const sums = new Float64Array(layers * experts);
+  for (let i = 0; i < values.length; i++) {
+    const count = values[i]!;
+    if (!Number.isSafeInteger(count) || count < 0)
+      throw invalidTrace(`${quote(name)} holds ${count}, which is no count`);
+    sums[i % sums.length]! += count;
+  }
+  const all = Array.from({ length: layers }, (_, number) => ({
+    number,
+    frequency: sums.slice(number * experts, (number + 1) * experts),
+    tokens: null,
+  }));
+  return {
+    layers: all.filter(({ frequency }) => frequency.some((count) => count > 0)),
+    numbering: "decoder",
+    hasAllExperts: true,
+  };
+}

@@ -1,0 +1,86 @@
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import { RerouteError } from "../../protocol/errors";
+import { recipeSchema } from "../../protocol/recipe";
+import { runFiles } from "../../protocol/run";
+import { quote } from "../checkpoint/quote";
+import { saveRoutingStatistics } from "../routing/statisticsFile";
+import { readTrace, type TraceFormat } from "../routing/trace/readTrace";
+import { traceStatistics } from "../routing/trace/traceStatistics";
+import { openModel } from "./modelCache";
+import { lockRunFolder } from "./lock";
+import { appendLog, createRunFolder, newRun, writeRun } from "./runFolder";
+
+export interface ImportTraceRequest {
+  /** The trace, or a folder with SGLang's .csv files. */
+  file: string;
+  format: TraceFormat | "auto";
+  /** New run folder; must not exist or be empty. */
+  runDirectory: string;
+  /** The checkpoint that the trace was recorded with. */
+  checkpoint?: string;
+  /** For traces that hold sums only, where no checkpoint is given. */
+  numExpertsPerToken?: number;
+}
+
+export interface ImportedTrace {
+  runDirectory: string;
+  format: TraceFormat;
+  /** What the trace left open and what was assumed. */
+  notes: string[];
+}
+
+/**
+ * Makes a run folder of a routing trace, whose Routing panel shows it like a profile: tokens and frequencies; what a trace
+ * does not hold (routing weights, selected mass, margins) has no value there.
+ *
+ * @throws RerouteError trace/invalid, output/not-empty, run/locked; codes of openCheckpoint and describeModel
+ */
+export async function importTrace(request: ImportTraceRequest): Promise<ImportedTrace> {
+  const { file, format, runDirectory } = request;
+  await refuseUsedFolder(runDirectory);
+  const trace = await readTrace(file, format);
+  const model = request.checkpoint === undefined ? null : await openModel(request.checkpoint);
+  const { statistics, notes } = traceStatistics(trace, {
+    checkpoint: model?.checkpoint.directory ?? file,
+    fingerprint: model?.fingerprint ?? "",
+    description: model?.description ?? null,
+    numExpertsPerToken: request.numExpertsPerToken ?? null,
+  });
+  const recipe = recipeSchema.parse({
+    schemaVersion: 1,
+    name: `Trace ${path.basename(file)}`.slice(0, 200),
+    teacher: model?.checkpoint.directory ?? file,
+    data: { calibration: file },
+    output: path.join(runDirectory, "checkpoint"),
+  });
+  await createRunFolder(runDirectory);
+  const release = await lockRunFolder(runDirectory);
+  try {
+    await saveRoutingStatistics(path.join(runDirectory, runFiles.statistics), statistics);
+    const run = newRun(path.basename(runDirectory), recipe, path.dirname(file));
+    const at = new Date().toISOString();
+    await writeRun(runDirectory, {
+      ...run,
+      // A trace is all that this run will ever hold.
+      stages: run.stages.map((stage) =>
+        stage.id === "profile"
+          ? { ...stage, state: "done", startedAt: at, finishedAt: at, inputHash: "trace" }
+          : { ...stage, state: "skipped" },
+      ),
+    });
+    await appendLog(runDirectory, { level: "info", event: "trace imported", format: trace.format, file, notes });
+  } finally {
+    await release();
+  }
+  return { runDirectory, format: trace.format, notes };
+}
+
+async function refuseUsedFolder(runDirectory: string): Promise<void> {
+  const names = await readdir(runDirectory).catch(() => []);
+  if (names.length === 0) return;
+  throw new RerouteError(
+    "output/not-empty",
+    `The run folder ${quote(runDirectory)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
+  );
+}
