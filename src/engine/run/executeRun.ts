@@ -83,6 +83,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   const sampler = sampleResources(stage.id, (line) => void context.onMetrics(line));
   try {
     await stage.run(context);
+    await context.models.checkUnchanged();
     const peakMemoryBytes = peak(sampler.stop());
     await state.update(stage.id, {
       state: "done",

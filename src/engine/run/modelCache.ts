@@ -1,5 +1,8 @@
+import { stat } from "node:fs/promises";
+import { readError } from "../checkpoint/fileErrors";
 import { fingerprintCheckpoint } from "../checkpoint/fingerprint";
 import { openCheckpoint } from "../checkpoint/open";
+import { checkUnchanged } from "../checkpoint/shardFile";
 import { describeModel } from "../model/families";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
 import type { OpenModel } from "./work";
@@ -15,6 +18,20 @@ export class ModelCache {
 
   tokenizer(directory: string): Promise<Tokenizer> {
     return remember(this.#tokenizers, directory, loadTokenizer);
+  }
+
+  /**
+   * Graph runs read weights through mappings, which do not notice that a file was replaced under them: a stage is only
+   * done when the files of every checkpoint it could have used are still those that were opened.
+   * @throws RerouteError checkpoint/changed, /not-found
+   */
+  async checkUnchanged(): Promise<void> {
+    for (const opened of this.#models.values()) {
+      const { checkpoint } = await opened;
+      for (const shard of new Set([...checkpoint.tensors.values()].map((tensor) => tensor.shard))) {
+        checkUnchanged(shard, await stat(shard.realPath).catch((error: unknown) => failRead(error, shard.realPath)));
+      }
+    }
   }
 
   /** Forgets a checkpoint that was just written or removed. */
@@ -39,4 +56,8 @@ function remember<T>(known: Map<string, Promise<T>>, key: string, make: (key: st
   // A failure is not remembered: the file may be there at the next attempt.
   made.catch(() => known.delete(key));
   return made;
+}
+
+function failRead(error: unknown, file: string): never {
+  throw readError(error, file);
 }

@@ -1,0 +1,153 @@
+import { spawn } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { build } from "esbuild";
+import type { EvaluationFile } from "../../src/protocol/evaluation";
+import { runFile, type StageId } from "../../src/protocol/run";
+import { makeCheckpoint } from "../bench/makeCheckpoint";
+
+/** The long forms of the fault tests, for the nightly run. */
+export const isNightly = process.env["REROUTE_NIGHTLY"] !== undefined;
+
+/** The command line, bundled as it ships. Inside the project, so that the bundle finds onnxruntime-node. */
+export async function bundleCli(): Promise<string> {
+  const outfile = path.resolve(`node_modules/.cache/reroute-faults-${process.pid}.cjs`);
+  const external = ["onnxruntime-node"];
+  await build({
+    entryPoints: ["src/cli/main.ts"],
+    bundle: true,
+    platform: "node",
+    format: "cjs",
+    external,
+    outfile,
+    logLevel: "warning",
+  });
+  return outfile;
+}
+
+/** A whole recipe on a model of two layers and eight experts; a second or two of work. */
+export class TinyRun {
+  readonly recipe: string;
+  readonly runDirectory: string;
+  readonly output: string;
+
+  /** @param parent a folder that `makeParent` filled */
+  constructor(
+    readonly cli: string,
+    readonly parent: string,
+  ) {
+    this.recipe = path.join(parent, "work", "tiny.reroute.json");
+    this.runDirectory = path.join(parent, "work", "run");
+    this.output = path.join(parent, "work", "out");
+    this.reset();
+  }
+
+  /** The teacher that all runs in this folder share. */
+  static async makeParent(parent: string): Promise<void> {
+    await makeCheckpoint({
+      directory: path.join(parent, "teacher"),
+      family: "qwen3_moe",
+      shape: {
+        ...{ hiddenSize: 32, numLayers: 2, numExperts: 8, numExpertsPerToken: 2, moeIntermediateSize: 24 },
+        ...{ vocabSize: 2048, numHeads: 2, numKeyValueHeads: 1, headDim: 16, maxPositionEmbeddings: 128 },
+      },
+      deviation: 0.3,
+      tokenizerFrom: "media/sample/checkpoint",
+    });
+    for (const name of ["calibration.jsonl", "evaluation.jsonl"])
+      cpSync(path.join("media/sample", name), path.join(parent, name));
+  }
+
+  /** Away with the run and its output: the next one begins anew, at the same paths, so that its bytes can be compared. */
+  reset(): void {
+    const folder = path.dirname(this.recipe);
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder);
+    const recipe = {
+      schemaVersion: 1,
+      teacher: "../teacher",
+      data: {
+        ...{ calibration: "../calibration.jsonl", evaluation: "../evaluation.jsonl" },
+        ...{ sequences: 12, evaluationSequences: 6, sequenceLength: 24 },
+      },
+      compress: { method: "reap", keep: 0.5 },
+      calibrate: { batch: 2, learningRate: 5e-3, heldOut: 0.2, evaluateEvery: 2 },
+      output: "out",
+      threads: 1,
+      memory: "1GiB",
+    };
+    writeFileSync(this.recipe, JSON.stringify(recipe));
+  }
+
+  /**
+   * One process that works on the run. `onStart` gets its number at once; `limits` are shell commands in front of it, such
+   * as `ulimit -f 100`.
+   */
+  start(options: { limits?: string; onStart?: (pid: number) => void } = {}): Promise<Outcome> {
+    const { limits, onStart } = options;
+    const args = [this.cli, "run", this.recipe, "--run", this.runDirectory];
+    const command = [process.execPath, ...args].map((word) => `'${word}'`).join(" ");
+    const child = limits
+      ? spawn("bash", ["-c", `${limits}; exec ${command}`], { stdio: ["ignore", "pipe", "pipe"] })
+      : spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let stderr = "";
+    child.stdout.resume();
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    onStart?.(child.pid!);
+    return new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code, signal) => resolve({ code, signal, stderr }));
+    });
+  }
+
+  /** The stage that is under way or comes next; null before run.json and when all is done. */
+  stage(): StageId | null {
+    try {
+      const { stages } = runFile.parse(JSON.parse(readFileSync(path.join(this.runDirectory, "run.json"), "utf8")));
+      return stages.find(({ state }) => state !== "done" && state !== "skipped")?.id ?? null;
+    } catch {
+      return null;
+    }
+  }
+
+  /**
+   * Everything the run is for: checkpoint, plan, statistics, training state and numbers. Times, memory and speed are
+   * measured, not computed, and left out; so is the log.
+   */
+  results(): Record<string, string> {
+    const results: Record<string, string> = { "files of the run": filesBelow(this.runDirectory).sort().join("\n") };
+    const keep = (folder: string, name: string) =>
+      (results[name] = readFileSync(path.join(folder, name)).toString("latin1"));
+    for (const name of filesBelow(this.output)) keep(this.output, name);
+    for (const name of filesBelow(this.runDirectory)) {
+      if (/safetensors$|compression-plan|compressed/.test(name)) keep(this.runDirectory, name);
+    }
+    const text = (name: string) => readFileSync(path.join(this.runDirectory, name), "utf8");
+    results["metrics.jsonl"] = text("metrics.jsonl")
+      .trimEnd()
+      .split("\n")
+      .filter((line) => !line.includes('"resources"'))
+      .map((line) => line.replace(/"seconds":[^,}]+/, ""))
+      .join("\n");
+    const evaluation = JSON.parse(text("evaluation.json")) as EvaluationFile;
+    for (const part of [evaluation.teacher, evaluation.before, evaluation.after]) {
+      if (part) Object.assign(part.cost, { tokensPerSecond: 0, peakMemoryBytes: 0 });
+    }
+    results["evaluation.json"] = JSON.stringify(evaluation);
+    return results;
+  }
+}
+
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stderr: string;
+}
+
+/** Paths of all files below a folder, relative to it. */
+export function filesBelow(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) =>
+    statSync(path.join(folder, name)).isFile(),
+  );
+}
