@@ -9,8 +9,12 @@ import {
   hierarchicalGroups,
   pseudoPruningGroups,
 } from "../../../src/engine/compression/merging/groups";
-import { makePlan } from "../../../src/engine/compression/methods";
+import { applyToLayer, openMergeRun } from "../../../src/engine/compression/merging/applyMerging";
+import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
+import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
+import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
@@ -23,6 +27,7 @@ import {
   makeFolder,
   openModel,
   randomSequences,
+  runtime,
   withExperts,
   type OpenModel,
 } from "./support";
@@ -110,6 +115,44 @@ describe.each(["qwen3_moe", "granitemoe", "gpt_oss"])("%s", (family) => {
   });
 });
 
+describe("a mapped router", () => {
+  // With `duplicate` every slot holds the merged weights, so the same function is computed without any map.
+  it.each(["qwen3_moe", "deepseek_v3"])(
+    "%s: KD loss and router gradients equal those of duplicated slots",
+    async (family) => {
+      const model = await openModel(path.join(goldens, family, "checkpoint"));
+      const context = await makeContext(model, fresh(), {});
+      const results = [];
+      for (const router of ["map", "duplicate"] as const) {
+        const student = await compress(
+          context,
+          planOf(
+            model,
+            [
+              [0, 1, 3],
+              [2, 5],
+            ],
+            { router },
+          ),
+          fresh(),
+        );
+        const random = createRandom(3);
+        const probe = { teacher: model, batch: 2, positions: 12, runtime, scratchDirectory: folder };
+        const inputIds = Int32Array.from({ length: 24 }, () => random.below(model.description.vocabSize));
+        results.push(await runForwardProbe({ ...probe, model: student, inputIds }));
+      }
+      const [mapped, duplicated] = results as [(typeof results)[0], (typeof results)[0]];
+      const names = [...duplicated.keys()].filter((name) => name.startsWith("kd_"));
+      expect(names.length).toBe(1 + moeLayers(model.description).length);
+      for (const name of names) {
+        const [a, b] = [mapped, duplicated].map((result) => result.get(name)!.data as Float32Array);
+        expect(Math.max(...b!.map(Math.abs)), name).toBeGreaterThan(0);
+        expect(difference(a!, b!), name).toBeLessThan(1e-4);
+      }
+    },
+  );
+});
+
 describe("methods end to end on a tiny model", () => {
   const rows: [string, Partial<CompressOptions>, number][] = [
     ["m-smoe", {}, 5],
@@ -144,6 +187,35 @@ describe("methods end to end on a tiny model", () => {
     await compress(again, JSON.parse(JSON.stringify(plan)) as MergingPlan, second);
     for (const name of await readdir(directory)) {
       expect((await readFile(path.join(second, name))).equals(await readFile(path.join(directory, name)))).toBe(true);
+    }
+  });
+
+  it("REAM: later layers see what the merged ones give", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const context = await makeContext(model, fresh(), { method: "ream", keep: 5 });
+    const student = await compress(context, await makePlan(context), fresh());
+    const errors = (await applyPlan(context, (await makePlan(context)) as MergingPlan))!;
+    const inputsOf = async (of: MethodContext, after?: (collected: CollectedLayer) => Promise<void>) => {
+      const inputs: Float32Array[] = [];
+      await collect(of, 4, async (collected) => {
+        inputs.push(collected.inputs.read(0, collected.numTokens).slice());
+        await after?.(collected);
+      });
+      return inputs;
+    };
+    const own = await inputsOf({ ...context, ...student });
+    const unmerged = await inputsOf(context);
+    const plan = (await makePlan(context)) as MergingPlan;
+    const run = openMergeRun(context, plan);
+    const seen = await inputsOf(context, async (collected) => {
+      const { index } = collected.layer;
+      await applyToLayer(run, { layer: index, moe: collected.moe }, plan.layers[String(index)]!.groups, collected);
+    });
+    await run.close();
+    expect(errors.size).toBe(3);
+    for (const [layer, inputs] of own.entries()) {
+      expect(difference(seen[layer]!, inputs)).toBeLessThan(1e-4);
+      if (layer > 0) expect(difference(unmerged[layer]!, inputs)).toBeGreaterThan(1e-3);
     }
   });
 

@@ -49,7 +49,14 @@ export const hcSmoeOptions = z.strictObject({
 
 export const reamOptions = z.strictObject({
   router,
-  groupSize: z.int().min(2).default(16).describe("Most experts in one group"),
+  groupSize: z
+    .int()
+    .min(0)
+    .refine((size) => size !== 1, "at least 2, or 0")
+    .default(0)
+    .describe(
+      "Most experts in one group; 0: an eighth of the layer's experts, 2 to 32 (the paper's 16 of 128 and 32 of 512)",
+    ),
   sequences: sequences(32),
 });
 

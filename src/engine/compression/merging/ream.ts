@@ -33,7 +33,7 @@ export async function planReam(context: MethodContext, options: z.infer<typeof r
       const { saliency, distance, frequency } = await describeExperts(context, collected);
       notes.push(...neverRouted(layer.index, frequency, collected.numTokens));
       const groups = withinRoutingGroups(moe.numExperts, counts.get(layer.index)!, groupsOf(moe), (experts, count) =>
-        pseudoPruningGroups(experts, count, saliency, distance, moe.numExperts, options.groupSize),
+        pseudoPruningGroups(experts, count, saliency, distance, moe.numExperts, groupSizeOf(options, moe.numExperts)),
       );
       layers.push([layer.index, groups]);
       await applyToLayer(run, { layer: layer.index, moe }, groups, collected);
@@ -42,6 +42,11 @@ export async function planReam(context: MethodContext, options: z.infer<typeof r
     await run.close();
   }
   return mergingPlan(context, chosen, notes, layers);
+}
+
+/** The paper's 16 for 128 experts and 32 for 512; few experts in one large group would spoil its centroid. */
+function groupSizeOf({ groupSize }: z.infer<typeof reamOptions>, numExperts: number): number {
+  return groupSize === 0 ? Math.min(32, Math.max(2, Math.round(numExperts / 8))) : groupSize;
 }
 
 /**
