@@ -10,6 +10,7 @@ import type {
   TradeOffPanelData,
   TradeOffPoint,
 } from "../../protocol/panels";
+import { comparisonFiles } from "../../protocol/compare";
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { similarityPanelData } from "../routing/panels";
@@ -50,7 +51,20 @@ export async function divergencePanel(runDirectory: string): Promise<DivergenceP
 export async function tradeOffPanel(runsFolder: string): Promise<TradeOffPanelData> {
   const runs = await runDirectories(runsFolder);
   const points = await Promise.all(runs.map(async (directory) => tradeOffPoints(await readReportData(directory))));
-  return { points: points.flat() };
+  return { points: withoutRepeatedTeachers(points.flat()) };
+}
+
+/** The cells of a comparison share one measurement of their teacher: it is one point. */
+function withoutRepeatedTeachers(points: TradeOffPoint[]): TradeOffPoint[] {
+  const seen = new Set<string>();
+  return points.filter(({ run: _run, label: _label, ...point }) => {
+    const key = JSON.stringify(point);
+    if (point.stage !== "teacher" || !seen.has(key)) {
+      seen.add(key);
+      return true;
+    }
+    return false;
+  });
 }
 
 /** Runs below a folder, newest first. Folders that cannot be read are left out. */
@@ -131,9 +145,13 @@ async function stateOf({ stages }: RunFile, directory: string): Promise<RunSumma
   return states.has("done") ? "interrupted" : "pending";
 }
 
+/** Runs directly below a folder, and those of the comparisons below it. */
 async function runDirectories(runsFolder: string): Promise<string[]> {
-  const entries = await readdir(runsFolder, { withFileTypes: true }).catch(() => []);
-  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(runsFolder, name));
+  const direct = await foldersOf(runsFolder);
+  const cells = await Promise.all(
+    [runsFolder, ...direct].map((folder) => foldersOf(path.join(folder, comparisonFiles.cells))),
+  );
+  const folders = [...direct, ...cells.flat()];
   const isReadable = await Promise.all(
     folders.map(
       async (folder) =>
@@ -145,4 +163,9 @@ async function runDirectories(runsFolder: string): Promise<string[]> {
     ),
   );
   return folders.filter((_, i) => isReadable[i]);
+}
+
+async function foldersOf(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(folder, name));
 }

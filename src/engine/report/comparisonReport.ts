@@ -1,0 +1,171 @@
+import path from "node:path";
+import { comparisonFiles, type ComparisonCell, type ComparisonFile } from "../../protocol/compare";
+import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { readComparison } from "../run/compare/comparisonFolder";
+import { comparisonCsv } from "./comparisonCsv";
+import { scatterChart } from "./scatterChart";
+import { escapeHtml, escapeMarkdown, formatBytes, formatCount, formatPercent } from "./format";
+
+/** Writes comparison.csv, comparison.md and comparison.html from a comparison's comparison.json. */
+export async function writeComparisonReport(directory: string): Promise<void> {
+  const comparison = await readComparison(directory);
+  const write = (name: string, text: string): Promise<void> => writeFileAtomically(path.join(directory, name), text);
+  await write(comparisonFiles.csv, comparisonCsv(comparison));
+  await write(comparisonFiles.reportMarkdown, comparisonMarkdown(comparison));
+  await write(comparisonFiles.report, comparisonHtml(comparison));
+}
+
+type Estimate = { mean: number; halfWidth95: number } | null | undefined;
+
+/**
+ * The grid as text, head first: a row a cell and one for the teacher. KL and loss in nats a token with half of the 95 %
+ * bootstrap interval; size, speed and memory are of the calibrated checkpoint where there is one. "–" where a number
+ * does not exist.
+ */
+export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
+  const head = [
+    ...["Method", "Keep", "Parameters", "Size", "KL before", "KL after", "Loss before", "Loss after"],
+    ...["Recovered", "Verdict", "Tokens/s", "Memory"],
+  ];
+  const costs = (model: ComparisonCell["before"]): [string, string] => [
+    optional(model?.tokensPerSecond, formatCount),
+    optional(model?.peakMemoryBytes, formatBytes),
+  ];
+  const rows = cells.map((cell) => {
+    const { method, keep, before, after } = cell;
+    const result = after ?? before;
+    return [
+      method,
+      String(keep),
+      optional(result?.parametersTotal, formatCount),
+      optional(result?.bytes, formatBytes),
+      withError(before?.klToTeacher),
+      withError(after?.klToTeacher),
+      withError(before?.nllPerToken),
+      withError(after?.nllPerToken),
+      optional(cell.recoveredShare, formatPercent),
+      verdictOf(cell),
+      ...costs(result),
+    ];
+  });
+  const { parametersTotal, bytes, nllPerToken } = teacher ?? {};
+  const none = "–";
+  const teacherRow = [
+    ...["teacher", none, optional(parametersTotal, formatCount), optional(bytes, formatBytes), none, none],
+    ...[withError(nllPerToken), none, none, none, ...costs(teacher)],
+  ];
+  return [head, ...(teacher ? [teacherRow] : []), ...rows];
+}
+
+function verdictOf({ state, error, verdict }: ComparisonCell): string {
+  return state === "done" ? (verdict ?? "–") : error ? `failed: ${error.code}` : state;
+}
+
+function withError(estimate: Estimate): string {
+  return estimate ? `${estimate.mean.toFixed(4)} ± ${estimate.halfWidth95.toFixed(4)}` : "–";
+}
+
+function optional(value: number | null | undefined, format: (value: number) => string): string {
+  return value === null || value === undefined ? "–" : format(value);
+}
+
+const explanation =
+  "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences. Recovered is the share of the KL that calibration took back; the verdict is a paired bootstrap of the KL before and after.";
+
+function comparisonMarkdown(comparison: ComparisonFile): string {
+  const [head, ...rows] = comparisonRows(comparison);
+  const line = (cells: string[]): string => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
+  const table = [line(head!), `|${head!.map(() => "---|").join("")}`, ...rows.map(line)].join("\n");
+  const failures = failed(comparison).map(({ id, error }) => `- ${escapeMarkdown(`${id}: ${error.message}`)}`);
+  const parts = [
+    `# Reroute comparison: ${escapeMarkdown(comparison.name)}`,
+    explanation,
+    table,
+    ...(failures.length > 0 ? [`## Failed\n\n${failures.join("\n")}`] : []),
+  ];
+  return `${parts.join("\n\n")}\n`;
+}
+
+function failed({ cells }: ComparisonFile): { id: string; error: { code: string; message: string } }[] {
+  return cells.flatMap(({ id, error }) => (error ? [{ id, error }] : []));
+}
+
+function comparisonHtml(comparison: ComparisonFile): string {
+  const title = escapeHtml(`Reroute comparison: ${comparison.name}`);
+  const [head, ...rows] = comparisonRows(comparison);
+  const row = (cells: string[]): string =>
+    `<tr>${cells.map((cell, i) => (i === 0 ? `<th scope="row">${escapeHtml(cell)}</th>` : `<td>${escapeHtml(cell)}</td>`)).join("")}</tr>`;
+  const table = `<div class="scroll"><table><thead><tr>${head!.map((cell) => `<th scope="col">${escapeHtml(cell)}</th>`).join("")}</tr></thead><tbody>${rows.map(row).join("")}</tbody></table></div>`;
+  const failures = failed(comparison).map(
+    ({ id, error }) => `<li>${escapeHtml(`${id}: ${error.message} (${error.code})`)}</li>`,
+  );
+  const failedList = failures.length > 0 ? `<h2>Failed</h2><ul>${failures.join("")}</ul>` : "";
+  const recipe = escapeHtml(JSON.stringify(comparison.recipe, null, 2));
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title}</title>
+<style>${style}</style>
+</head>
+<body>
+<main>
+<h1>${title}</h1>
+${table}
+<p class="muted">${escapeHtml(explanation)}</p>
+${failedList}
+${charts(comparison)}
+<h2>Comparison file</h2>
+<pre>${recipe}</pre>
+</main>
+</body>
+</html>
+`;
+}
+
+/** Size against held-out KL and loss: one dot a checkpoint, named by its cell. */
+function charts({ cells, teacher }: ComparisonFile): string {
+  const points = (value: (model: NonNullable<ComparisonCell["before"]>) => Estimate) =>
+    cells.flatMap(({ id, before, after }) =>
+      [
+        { style: "s0", model: before },
+        { style: "s1", model: after },
+      ].flatMap(({ style: series, model }) => {
+        const estimate = model && value(model);
+        return estimate ? [{ label: id, style: series, x: model.bytes, y: estimate.mean }] : [];
+      }),
+    );
+  const series = [
+    { style: "s0", name: "before calibration" },
+    ...(cells.some(({ after }) => after) ? [{ style: "s1", name: "after calibration" }] : []),
+  ];
+  const loss = points(({ nllPerToken }) => nllPerToken);
+  const teacherPoint = teacher
+    ? [{ label: "teacher", style: "s2", x: teacher.bytes, y: teacher.nllPerToken.mean }]
+    : [];
+  return (
+    scatterChart(
+      points(({ klToTeacher }) => klToTeacher),
+      { title: "Size against KL to the teacher", yAxis: "KL, nats a token", series },
+    ) +
+    scatterChart([...loss, ...teacherPoint], {
+      title: "Size against loss",
+      yAxis: "loss, nats a token",
+      series: [...series, ...(teacher ? [{ style: "s2", name: "teacher" }] : [])],
+    })
+  );
+}
+
+const style = `
+:root{color-scheme:light dark;--text:#1f2328;--muted:#59636e;--page:#fff;--panel:#f6f8fa;--line:#d1d9e0;--first:#0969da;--second:#bc4c00}
+@media(prefers-color-scheme:dark){:root{--text:#e6edf3;--muted:#9198a1;--page:#0d1117;--panel:#161b22;--line:#3d444d;--first:#58a6ff;--second:#f0883e}}
+body{margin:0;background:var(--page);color:var(--text);font:15px/1.5 system-ui,sans-serif}
+main{max-width:1200px;margin:0 auto;padding:24px}h1{font-size:24px;overflow-wrap:anywhere}h2{font-size:18px;margin-top:32px}
+table{border-collapse:collapse}th,td{border:1px solid var(--line);padding:4px 10px;text-align:left;white-space:nowrap}
+thead th{background:var(--panel)}.muted,.legend,figcaption{color:var(--muted)}figcaption{font-weight:600}figure{margin:16px 0}
+.scroll{overflow-x:auto}pre{background:var(--panel);padding:12px;overflow-x:auto}
+svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line);stroke-width:.6}
+.s0{fill:var(--first)}.s1{fill:var(--second)}.s2{fill:var(--muted)}.legend svg{vertical-align:middle;margin:0 4px 0 12px}
+`;

@@ -1,0 +1,76 @@
+import { escapeHtml, formatBytes, formatNumber } from "./format";
+
+/** A checkpoint in a chart of size against quality. */
+export interface ScatterPoint {
+  label: string;
+  /** CSS class of its colour. */
+  style: string;
+  /** Bytes. */
+  x: number;
+  y: number;
+}
+
+export interface ScatterOptions {
+  title: string;
+  yAxis: string;
+  series: { style: string; name: string }[];
+}
+
+const [width, height, left, right, top, bottom] = [760, 340, 64, 130, 14, 42];
+
+/** Size in bytes against another number, as inline SVG: a dot and its name each. Nothing to draw gives an empty string. */
+export function scatterChart(points: readonly ScatterPoint[], { title, yAxis, series }: ScatterOptions): string {
+  const finite = points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));
+  if (finite.length === 0) return "";
+  const xs = range(finite.map(({ x }) => x));
+  const ys = range([0, ...finite.map(({ y }) => y)]);
+  const px = (x: number): number => left + ((x - xs.low) / xs.span) * (width - left - right);
+  const py = (y: number): number => height - bottom - ((y - ys.low) / ys.span) * (height - top - bottom);
+  const quarters = [0, 0.25, 0.5, 0.75, 1];
+  const grid = quarters
+    .map((share) => {
+      const [x, y] = [xs.low + share * xs.span, ys.low + share * ys.span];
+      return (
+        `<path class="grid" d="M${left} ${round(py(y))}H${width - right}"/>` +
+        text(left - 6, py(y) + 4, formatNumber(y), "end") +
+        text(px(x), height - bottom + 15, formatBytes(x), "middle")
+      );
+    })
+    .join("");
+  const dots = finite
+    .map(
+      ({ label, style, x, y }) =>
+        `<circle class="${style}" r="4" cx="${round(px(x))}" cy="${round(py(y))}"><title>${escapeHtml(`${label}: ${formatNumber(y)} at ${formatBytes(x)}`)}</title></circle>` +
+        text(px(x) + 7, py(y) + 4, label, "start"),
+    )
+    .join("");
+  const legend = series
+    .map(
+      ({ style, name }) =>
+        `<svg width="10" height="10" aria-hidden="true"><circle class="${style}" r="4" cx="5" cy="5"/></svg>${escapeHtml(name)}`,
+    )
+    .join("");
+  const middle = top + (height - top - bottom) / 2;
+  return (
+    `<figure><figcaption>${escapeHtml(title)}</figcaption><div class="scroll">` +
+    `<svg role="img" aria-label="${escapeHtml(title)}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">` +
+    `${grid}${dots}${text(left + (width - left - right) / 2, height - 6, "size on disk", "middle")}` +
+    `<text x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})">${escapeHtml(yAxis)}</text>` +
+    `</svg></div><div class="legend">${legend}</div></figure>`
+  );
+}
+
+function text(x: number, y: number, content: string, anchor: "start" | "middle" | "end"): string {
+  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeHtml(content)}</text>`;
+}
+
+/** From the lowest to the highest value; equal values get some room around them. */
+function range(values: number[]): { low: number; span: number } {
+  const low = values.reduce((least, v) => Math.min(least, v), Infinity);
+  const high = values.reduce((most, v) => Math.max(most, v), -Infinity);
+  return high > low ? { low, span: high - low } : { low: low - (Math.abs(low) || 1) / 2, span: Math.abs(low) || 1 };
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

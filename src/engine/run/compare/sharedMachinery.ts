@@ -1,0 +1,126 @@
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { copyFile, link, mkdir, readdir, readFile } from "node:fs/promises";
+import path from "node:path";
+import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
+import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { hashInputs } from "../runFolder";
+import type { Stage } from "../stage";
+import type { RunMachinery } from "../startRun";
+import type { HeavyWork, MachineProbe } from "../work";
+
+/**
+ * A run's machinery that keeps what cells of one comparison have in common in a folder: the profile, the teacher's targets
+ * and the teacher's own evaluation. Each file is named by a hash of what it was made from, so a cell with other inputs
+ * never gets it. The machine is measured once.
+ */
+export function sharedMachinery({ stages, work }: RunMachinery, directory: string): RunMachinery {
+  return {
+    stages: { ...stages, profile: sharedProfile(stages.profile, directory) },
+    work: {
+      ...work,
+      calibrate: sharedTargets(work.calibrate, directory),
+      evaluate: sharedTeacherEvaluation(work.evaluate, directory),
+      probe: onceEach(work.probe),
+    },
+  };
+}
+
+function sharedProfile(stage: Stage, directory: string): Stage {
+  return {
+    ...stage,
+    run: async (context) => {
+      const own = context.paths.file("statistics");
+      const shared = path.join(directory, `routing-statistics-${shortHash(await stage.inputs(context))}.safetensors`);
+      if (await linkFile(shared, own)) return;
+      await stage.run(context);
+      await linkFile(own, shared);
+    },
+  };
+}
+
+const targetNames = /^teacher-targets-[0-9a-f]+\.f32(\.json)?$/;
+
+/** Targets of other sequences or another teacher have other names; the calibration only reads those of its own. */
+function sharedTargets(calibrate: HeavyWork["calibrate"], directory: string): HeavyWork["calibrate"] {
+  return async (p) => {
+    await linkTargets(directory, p.stateDirectory);
+    const result = await calibrate(p);
+    await linkTargets(p.stateDirectory, directory);
+    return result;
+  };
+}
+
+/**
+ * The file that says how far the targets got goes first: without the targets it says nothing, while targets without it
+ * would be written again in place, under the eyes of every other cell.
+ */
+async function linkTargets(from: string, to: string): Promise<void> {
+  const names = (await readdir(from)).filter((name) => targetNames.test(name));
+  const isComplete = (name: string): boolean => names.includes(name) && names.includes(`${name}.json`);
+  for (const name of names.filter((n) => n.endsWith(".f32") && isComplete(n))) {
+    await linkFile(path.join(from, `${name}.json`), path.join(to, `${name}.json`));
+    await linkFile(path.join(from, name), path.join(to, name));
+  }
+}
+
+function sharedTeacherEvaluation(evaluate: HeavyWork["evaluate"], directory: string): HeavyWork["evaluate"] {
+  return async (p) => {
+    if (p.teacher !== null) return evaluate(p);
+    const { ids, lengths, sequenceLength } = p.sequences;
+    const tokens = createHash("sha256").update(bytesOf(ids)).update(bytesOf(lengths)).digest("hex");
+    const { threads, provider } = p.runtime;
+    const key = shortHash({ model: p.model.fingerprint, tokens, sequenceLength, threads, provider });
+    const file = path.join(directory, `teacher-evaluation-${key}.json`);
+    const known = await readModelEvaluation(file);
+    if (known) return known;
+    const evaluation = await evaluate(p);
+    await writeFileAtomically(file, `${JSON.stringify(evaluation)}\n`);
+    return evaluation;
+  };
+}
+
+async function readModelEvaluation(file: string): Promise<ModelEvaluation | null> {
+  try {
+    return modelEvaluation.parse(JSON.parse(await readFile(file, "utf8")));
+  } catch {
+    return null;
+  }
+}
+
+function onceEach(probe: HeavyWork["probe"]): HeavyWork["probe"] {
+  const known = new Map<string, MachineProbe>();
+  return async (p) => {
+    const key = JSON.stringify([p.model.fingerprint, p.sequenceLength, p.runtime.threads, p.runtime.provider]);
+    const measured = known.get(key) ?? (await probe(p));
+    known.set(key, measured);
+    return measured;
+  };
+}
+
+/** A second name for a finished file; a copy where the file system has none. False where there is no such file. */
+async function linkFile(from: string, to: string): Promise<boolean> {
+  await mkdir(path.dirname(to), { recursive: true });
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return false;
+    if (code === "EEXIST") return true;
+  }
+  try {
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+    return true;
+  } catch (error) {
+    throw writeError(error, to);
+  }
+}
+
+function shortHash(value: unknown): string {
+  return hashInputs(value).slice(0, 16);
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}

@@ -1,0 +1,154 @@
+import path from "node:path";
+import {
+  comparisonFiles,
+  type ComparedCheckpoint,
+  type ComparisonCell,
+  type ComparisonFile,
+  type ComparisonRecipe,
+} from "../../../protocol/compare";
+import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import type { ReportProgress } from "../../../protocol/progress";
+import { engineVersion } from "../../version";
+import { removeLeftovers, removeTeacherTargets } from "../leftovers";
+import { lockRunFolder } from "../lock";
+import { createRunFolder } from "../runFolder";
+import { startRun, type RunMachinery } from "../startRun";
+import { cellsOf, type Cell } from "./cells";
+import { describeCell, lastOutcome, writeComparison } from "./comparisonFolder";
+import { sharedMachinery } from "./sharedMachinery";
+
+export interface ComparisonRequest {
+  /** Folder of the comparison. */
+  directory: string;
+  recipe: ComparisonRecipe;
+  /** Folder that the recipe's relative paths start from. */
+  baseFolder: string;
+  name: string;
+}
+
+export interface ComparisonHooks {
+  signal: AbortSignal;
+  report?: ReportProgress;
+  onWarning?: (message: string) => void;
+  /** A cell begins: its number from 1, and the seconds left after the pace of the cells before it, null before the first. */
+  onCell?: (cell: Cell, number: number, total: number, remainingSeconds: number | null) => void;
+  /** A cell failed; the others go on. */
+  onFailure?: (cell: Cell, error: Error) => void;
+  /** After every cell. */
+  onChange?: (comparison: ComparisonFile) => void;
+}
+
+/**
+ * Works a grid off, cell by cell, each an ordinary run in `cells/<method>-<keep>`. Called again it goes on where it
+ * stopped: finished cells are checked and kept, failed ones are tried again. A cell that fails is recorded with its code
+ * and the others go on. comparison.json is there after every cell; `writeReport` is called at the end.
+ *
+ * @throws RerouteError `run/locked`, `cancelled`; what the first cell threw where no cell at all could be finished
+ */
+export async function startComparison(
+  machinery: RunMachinery,
+  writeReport: (directory: string) => Promise<void>,
+  request: ComparisonRequest,
+  hooks: ComparisonHooks,
+): Promise<ComparisonFile> {
+  const shared = path.join(request.directory, comparisonFiles.shared);
+  await createRunFolder(shared);
+  const release = await lockRunFolder(request.directory);
+  try {
+    await removeLeftovers(request.directory);
+    await removeLeftovers(shared);
+    const { comparison, firstError } = await workCells(sharedMachinery(machinery, shared), request, hooks);
+    await removeTeacherTargets(shared);
+    await writeReport(request.directory);
+    if (firstError !== null && comparison.cells.every(({ state }) => state === "failed")) throw firstError;
+    return comparison;
+  } finally {
+    await release();
+  }
+}
+
+async function workCells(
+  machinery: RunMachinery,
+  { directory, recipe, baseFolder, name }: ComparisonRequest,
+  hooks: ComparisonHooks,
+): Promise<{ comparison: ComparisonFile; firstError: Error | null }> {
+  const cells = cellsOf(recipe, directory, name);
+  const known: ComparisonCell[] = [];
+  let teacher: ComparedCheckpoint | null = null;
+  for (const cell of cells) {
+    const described = await describeCell(cell, await lastOutcome(cell));
+    known.push(described.cell);
+    teacher ??= described.teacher;
+  }
+  let firstError: Error | null = null;
+  const pace = paceOfCells();
+  const comparison = (): ComparisonFile => ({
+    schemaVersion: 1,
+    name,
+    reroute: engineVersion,
+    recipe,
+    baseFolder: path.resolve(baseFolder),
+    teacher,
+    cells: [...known],
+  });
+  await writeComparison(directory, comparison());
+  for (const [i, cell] of cells.entries()) {
+    throwIfCancelled(hooks.signal);
+    hooks.onCell?.(cell, i + 1, cells.length, pace.remaining(cells.length - i));
+    const started = performance.now();
+    const { error, didWork } = await workCell(machinery, cell, baseFolder, hooks);
+    if (didWork) pace.add((performance.now() - started) / 1000);
+    if (error !== null) hooks.onFailure?.(cell, error);
+    const described = await describeCell(cell, outcomeOf(error));
+    known[i] = described.cell;
+    teacher = described.teacher ?? teacher;
+    firstError ??= error;
+    await writeComparison(directory, comparison());
+    hooks.onChange?.(comparison());
+  }
+  return { comparison: comparison(), firstError };
+}
+
+/** @throws RerouteError `cancelled` only; every other failure is the cell's */
+async function workCell(
+  machinery: RunMachinery,
+  cell: Cell,
+  baseFolder: string,
+  { signal, report, onWarning }: ComparisonHooks,
+): Promise<{ error: Error | null; didWork: boolean }> {
+  let didWork = false;
+  try {
+    await startRun(
+      machinery,
+      { runDirectory: cell.runDirectory, recipe: cell.recipe, baseFolder },
+      {
+        signal,
+        report: (progress) => {
+          didWork = true;
+          report?.({ ...progress, message: `${cell.id}: ${progress.message}` });
+        },
+        ...(onWarning ? { onWarning: (message: string) => onWarning(`${cell.id}: ${message}`) } : {}),
+      },
+    );
+    return { error: null, didWork };
+  } catch (error) {
+    if (isCancelled(error)) throw error;
+    const own = error instanceof Error ? error : new RerouteError("internal", String(error));
+    return { error: own, didWork };
+  }
+}
+
+function outcomeOf(error: Error | null): Pick<ComparisonCell, "state" | "error"> {
+  if (error === null) return { state: "done", error: null };
+  return { state: "failed", error: { code: errorCodeOf(error), message: error.message } };
+}
+
+/** Mean time of the cells that did something, and what it makes of those left. */
+function paceOfCells(): { add: (seconds: number) => void; remaining: (cells: number) => number | null } {
+  const seconds: number[] = [];
+  return {
+    add: (value) => void seconds.push(value),
+    remaining: (cells) =>
+      seconds.length === 0 ? null : (cells * seconds.reduce((sum, value) => sum + value, 0)) / seconds.length,
+  };
+}

@@ -1,0 +1,115 @@
+import { z } from "zod";
+import { estimate, verdicts } from "./evaluation";
+import {
+  calibrateOptions,
+  compressionMethods,
+  compressOptions,
+  dataOptions,
+  executionProviders,
+  memorySize,
+  type CompressionMethod,
+} from "./recipe";
+
+/** A comparison (`*.compare.reroute.json`) is a grid of runs over one teacher. Paths are relative to its folder. */
+
+export const comparisonGrid = z.strictObject({
+  methods: z.array(z.enum(compressionMethods)).min(1).max(100).describe("Compression methods, one row of cells each"),
+  keep: z
+    .array(compressOptions.shape.keep.unwrap())
+    .min(1)
+    .max(100)
+    .describe("Experts kept in each layer: fractions up to 1, or counts above 1"),
+});
+
+export const comparisonRecipeSchema = z
+  .strictObject({
+    $schema: z.string().optional(),
+    schemaVersion: z.literal(1),
+    name: z.string().max(100).optional().describe("A name for people"),
+    teacher: z.string().min(1).describe("The original checkpoint folder"),
+    data: dataOptions
+      .extend({ evaluation: z.string().min(1).describe("Held-out text that every cell is measured on") })
+      .describe("Texts, the same for every cell"),
+    grid: comparisonGrid,
+    /** Options that all methods share. */
+    compress: compressOptions
+      .pick({ protectSuperExperts: true, reapWeights: true, groupLimits: true })
+      .optional()
+      .describe("Options of every method"),
+    methodOptions: z
+      .partialRecord(z.enum(compressionMethods), compressOptions.shape.options.unwrap())
+      .default({})
+      .describe("Options of single methods, by method"),
+    calibrate: calibrateOptions
+      .optional()
+      .describe("Router KD of every cell; each cell is measured before and after it. Absent: compression alone"),
+    output: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("Folder of the comparison; default .reroute/runs/<file name> beside the file"),
+    seed: z.int().min(0).default(42),
+    memory: memorySize.optional(),
+    threads: z.int().min(1).max(1024).optional(),
+    provider: z.enum(executionProviders).default("cpu"),
+  })
+  .describe("Reroute comparison: compression methods x keep ratios over one teacher, before and after calibration");
+export type ComparisonRecipe = z.infer<typeof comparisonRecipeSchema>;
+
+/** What evaluation.json of a cell says about one checkpoint. */
+export const comparedCheckpoint = z.object({
+  parametersTotal: z.number(),
+  parametersActive: z.number(),
+  bytes: z.number(),
+  klToTeacher: estimate.nullable().describe("nats a token, with the half width of the 95 % bootstrap interval"),
+  nllPerToken: estimate.describe("nats a token"),
+  top1Agreement: z.number().nullable(),
+  tokensPerSecond: z.number().nullable(),
+  peakMemoryBytes: z.number().nullable(),
+});
+export type ComparedCheckpoint = z.infer<typeof comparedCheckpoint>;
+
+export const comparisonCell = z.object({
+  id: z.string().describe("Folder of the cell's run below cells/"),
+  method: z.enum(compressionMethods),
+  keep: z.number(),
+  state: z.enum(["pending", "done", "failed"]),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  before: comparedCheckpoint.nullable(),
+  after: comparedCheckpoint.nullable(),
+  verdict: z.enum(verdicts).nullable(),
+  gain: z.number().nullable().describe("KL before minus KL after, nats a token: positive is better"),
+  gainInterval95: z.tuple([z.number(), z.number()]).nullable(),
+  recoveredShare: z.number().nullable(),
+  seconds: z.number().describe("Work of all the cell's stages"),
+});
+export type ComparisonCell = z.infer<typeof comparisonCell>;
+
+/** comparison.json: the grid with what is known of each cell. Rewritten after every cell. */
+export const comparisonFile = z.object({
+  schemaVersion: z.literal(1),
+  name: z.string(),
+  reroute: z.string().describe("Version that wrote the file"),
+  recipe: comparisonRecipeSchema,
+  baseFolder: z.string().describe("Folder that the recipe's relative paths start from"),
+  teacher: comparedCheckpoint.nullable(),
+  cells: z.array(comparisonCell),
+});
+export type ComparisonFile = z.infer<typeof comparisonFile>;
+
+/** Files of a comparison's folder. */
+export const comparisonFiles = {
+  comparison: "comparison.json",
+  csv: "comparison.csv",
+  report: "comparison.html",
+  reportMarkdown: "comparison.md",
+  /** One run folder a cell. */
+  cells: "cells",
+  /** Profile, teacher targets and the teacher's evaluation, named by what they were made from. */
+  shared: "shared",
+} as const;
+
+/** Name of a cell's folder, e.g. "reap-0.625". */
+export function cellId(method: CompressionMethod, keep: number): string {
+  return `${method}-${keep}`;
+}

@@ -1,0 +1,264 @@
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { comparisonRows, writeComparisonReport } from "../../../../src/engine/report/comparisonReport";
+import { tradeOffPanel, listRuns } from "../../../../src/engine/report/panels";
+import { readComparison, readComparisonRecipe } from "../../../../src/engine/run/compare/comparisonFolder";
+import { startComparison, type ComparisonHooks } from "../../../../src/engine/run/compare/startComparison";
+import { stageTable } from "../../../../src/engine/run/stages";
+import { comparisonRecipeSchema } from "../../../../src/protocol/compare";
+import { RerouteError } from "../../../../src/protocol/errors";
+import { fakeWork, type FakeWork } from "../fakeWork";
+
+const teacher = path.join(__dirname, "../../../fixtures/coarse");
+let folder = "";
+let count = 0;
+let work: FakeWork;
+let probes = 0;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "compare-"));
+  const words = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
+  await writeFile(path.join(folder, "calibration.txt"), words);
+  await writeFile(path.join(folder, "evaluation.txt"), words.toUpperCase());
+});
+afterAll(() => rm(folder, { recursive: true }));
+beforeEach(() => {
+  work = fakeWork();
+  probes = 0;
+  const { probe, calibrate } = work;
+  work.probe = (p) => {
+    probes += 1;
+    return probe(p);
+  };
+  // Like the real one: targets of the text are in the state folder by the end of a calibration.
+  work.calibrate = async (p) => {
+    const file = path.join(p.stateDirectory, "teacher-targets-0123abcd.f32");
+    if (await stat(file).catch(() => null)) work.calls.push("targets reused");
+    else {
+      await writeFile(file, "hidden states");
+      await writeFile(`${file}.json`, "{}");
+      work.calls.push("targets made");
+    }
+    return calibrate(p);
+  };
+  count += 1;
+});
+
+function recipe(change: object = {}) {
+  return comparisonRecipeSchema.parse({
+    schemaVersion: 1,
+    teacher,
+    data: {
+      calibration: "calibration.txt",
+      evaluation: "evaluation.txt",
+      sequences: 4,
+      evaluationSequences: 7,
+      sequenceLength: 32,
+    },
+    grid: { methods: ["reap", "random"], keep: [0.625, 4] },
+    calibrate: { heldOut: 0.25 },
+    ...change,
+  });
+}
+
+const directory = () => path.join(folder, "runs", `grid-${count}`);
+function start(r = recipe(), hooks: Partial<ComparisonHooks> = {}) {
+  const stages = stageTable(async (dir) => {
+    await writeFile(path.join(dir, "report.html"), "<html>");
+    await writeFile(path.join(dir, "report.md"), "#");
+  });
+  return startComparison(
+    { stages, work },
+    writeComparisonReport,
+    { directory: directory(), recipe: r, baseFolder: folder, name: "grid" },
+    { signal: new AbortController().signal, ...hooks },
+  );
+}
+const calls = (pattern: RegExp) => work.calls.filter((call) => pattern.test(call));
+
+describe("a grid", () => {
+  it("works every cell off, with one profile, one teacher, one measurement of the machine", async () => {
+    const seen: string[] = [];
+    const comparison = await start(recipe(), {
+      onCell: ({ id }, number, total, left) => seen.push(`${number}/${total} ${id} ${left === null ? "?" : "known"}`),
+    });
+    const ids = ["reap-0.625", "random-0.625", "reap-4", "random-4"];
+    expect(seen).toEqual(ids.map((id, i) => `${i + 1}/4 ${id} ${i === 0 ? "?" : "known"}`));
+    expect(comparison.cells.map(({ id, state, verdict }) => [id, state, verdict])).toEqual(
+      ids.map((id) => [id, "done", "recovered"]),
+    );
+    const layers = new Set(calls(/^profile/)).size;
+    expect(calls(/^profile/)).toHaveLength(layers);
+    expect(layers).toBeGreaterThan(0);
+    expect(calls(/^evaluate coarse/)).toHaveLength(1);
+    expect(calls(/^evaluate compressed/)).toHaveLength(4);
+    expect(calls(/^evaluate checkpoint/)).toHaveLength(4);
+    expect(calls(/^targets/)).toEqual(["targets made", ...Array<string>(3).fill("targets reused")]);
+    expect(probes).toBe(1);
+
+    expect(await readComparison(directory())).toEqual(comparison);
+    expect((await readdir(directory())).sort()).toEqual(
+      ["cells", "comparison.csv", "comparison.html", "comparison.json", "comparison.md", "shared"].sort(),
+    );
+    expect((await readdir(path.join(directory(), "shared"))).filter((n) => n.startsWith("teacher-targets"))).toEqual(
+      [],
+    );
+    for (const id of ids) {
+      const files = await readdir(path.join(directory(), "cells", id));
+      expect(files).toEqual(expect.arrayContaining(["run.json", "routing-statistics.safetensors", "evaluation.json"]));
+      expect(files.filter((name) => name.startsWith("teacher-targets"))).toEqual([]);
+    }
+  });
+
+  it("gives the numbers of evaluation.json in table and CSV", async () => {
+    const comparison = await start();
+    const file = path.join(directory(), "cells/reap-4/evaluation.json");
+    const evaluation = JSON.parse(await readFile(file, "utf8")) as {
+      before: { klToTeacher: number };
+      comparison: { recoveredShare: number };
+    };
+    const cell = comparison.cells.find(({ id }) => id === "reap-4")!;
+    expect(cell.recoveredShare).toBe(evaluation.comparison.recoveredShare);
+    const row = comparisonRows(comparison).find(([method, keep]) => method === "reap" && keep === "4")!;
+    expect(row[4]).toBe(`${cell.before!.klToTeacher!.mean.toFixed(4)} ± 0.0050`);
+    expect(row[9]).toBe("recovered");
+    const csv = (await readFile(path.join(directory(), "comparison.csv"), "utf8")).trimEnd().split("\r\n");
+    expect(csv).toHaveLength(1 + 1 + 2 * 4);
+    const columns = csv[0]!.split(",").length;
+    for (const line of csv) expect(line.split(",")).toHaveLength(columns);
+    expect(csv.find((line) => line.startsWith("reap-4,reap,4,before"))).toContain(
+      String(cell.before!.klToTeacher!.mean),
+    );
+  });
+
+  it("feeds the runs list and the trade-off panel, the teacher once", async () => {
+    await start();
+    const runs = path.join(folder, "runs");
+    const names = (await listRuns(runs)).filter(({ directory: d }) => d.startsWith(directory())).map(({ id }) => id);
+    expect(names.sort()).toEqual(["random-0.625", "random-4", "reap-0.625", "reap-4"]);
+    const { points } = await tradeOffPanel(directory());
+    expect(points.map(({ stage }) => stage).sort()).toEqual(
+      ["teacher", ...Array<string>(4).fill("before"), ...Array<string>(4).fill("after")].sort(),
+    );
+  });
+
+  it("without calibration measures compression alone", async () => {
+    const { calibrate: _none, ...rest } = recipe();
+    const comparison = await start(comparisonRecipeSchema.parse(rest));
+    expect(comparison.cells.map(({ state, after, verdict }) => [state, after, verdict])).toEqual(
+      Array(4).fill(["done", null, null]),
+    );
+    expect(comparison.cells[0]!.before!.klToTeacher!.mean).toBeGreaterThan(0);
+  });
+});
+
+describe("called again", () => {
+  it("does nothing where everything is done", async () => {
+    const first = await start();
+    work.calls = [];
+    expect(await start()).toEqual(first);
+    expect(work.calls).toEqual([]);
+  });
+
+  it("goes on wherever it was stopped, and repeats no finished cell", async () => {
+    const first = await start(recipe({ grid: { methods: ["reap", "random"], keep: [4] } }));
+    const steps = [...work.calls].filter((call) => !call.startsWith("targets"));
+    for (const at of [0, 8, steps.length - 1]) {
+      count += 1;
+      const all: string[] = [];
+      const abort = new AbortController();
+      let seen = 0;
+      work.onStep = () => {
+        if (seen++ === at) {
+          abort.abort();
+          throw new RerouteError("cancelled", "cancelled");
+        }
+      };
+      const grid = recipe({ grid: { methods: ["reap", "random"], keep: [4] } });
+      work.calls = [];
+      await expect(start(grid, { signal: abort.signal })).rejects.toMatchObject({ code: "cancelled" });
+      all.push(...work.calls);
+      work.calls = [];
+      work.onStep = () => undefined;
+      const again = await start(grid);
+      all.push(...work.calls);
+      expect(again.cells.map(({ state, before, after }) => [state, before, after])).toEqual(
+        first.cells.map(({ state, before, after }) => [state, before, after]),
+      );
+      expect(all.filter((call) => call.startsWith("update"))).toHaveLength(8);
+      expect(all.filter((call) => call === "evaluate coarse")).toHaveLength(1);
+    }
+  });
+
+  it("with one method more works that one off only", async () => {
+    await start(recipe({ grid: { methods: ["reap"], keep: [4] } }));
+    work.calls = [];
+    const { cells } = await start(recipe({ grid: { methods: ["reap", "ean"], keep: [4] } }));
+    expect(cells.map(({ id, state }) => `${id} ${state}`)).toEqual(["reap-4 done", "ean-4 done"]);
+    expect(calls(/^profile|^evaluate coarse/)).toEqual([]);
+    expect(calls(/^update/)).toHaveLength(4);
+  });
+
+  it("is refused while another process works in its folder", async () => {
+    let inner: unknown;
+    work.onStep = async (name) => {
+      if (name === "update 1") inner ??= await start().catch((error: unknown) => error);
+    };
+    await start(recipe({ grid: { methods: ["reap"], keep: [4] } }));
+    expect(inner).toMatchObject({ code: "run/locked" });
+  });
+});
+
+describe("a cell that fails", () => {
+  it("is recorded with its code; the others go on, and it is tried again", async () => {
+    const failing = recipe({ grid: { methods: ["mone", "reap"], keep: [4] } });
+    const comparison = await start(failing);
+    expect(comparison.cells.map(({ state, error }) => [state, error?.code])).toEqual([
+      ["failed", "arguments/invalid"],
+      ["done", undefined],
+    ]);
+    expect(comparisonRows(comparison).find(([method]) => method === "mone")).toContain("failed: arguments/invalid");
+    expect(await readFile(path.join(directory(), "comparison.html"), "utf8")).toContain("arguments/invalid");
+    expect(await readFile(path.join(directory(), "comparison.csv"), "utf8")).toMatch(/^mone-4,mone,4,,failed,/m);
+
+    let failures = 0;
+    work.onStep = (name) => {
+      if (name === "update 2" && failures++ === 0) throw new Error("out of luck");
+    };
+    count += 1;
+    const broken = await start(recipe({ grid: { methods: ["reap", "random"], keep: [4] } }));
+    expect(broken.cells.map(({ state, error }) => [state, error?.message])).toEqual([
+      ["failed", "out of luck"],
+      ["done", undefined],
+    ]);
+    const again = await start(recipe({ grid: { methods: ["reap", "random"], keep: [4] } }));
+    expect(again.cells.every(({ state }) => state === "done")).toBe(true);
+  });
+
+  it("raises the first failure where every cell failed", async () => {
+    await expect(start(recipe({ grid: { methods: ["mone"], keep: [4, 5] } }))).rejects.toMatchObject({
+      code: "arguments/invalid",
+    });
+    expect((await readComparison(directory())).cells.map(({ state }) => state)).toEqual(["failed", "failed"]);
+  });
+});
+
+describe("a comparison file", () => {
+  const rows: [string, unknown, RegExp][] = [
+    ["that is no JSON", "{", /JSON/],
+    ["without methods", { ...recipe(), grid: { methods: [], keep: [0.5] } }, /grid\.methods/],
+    ["with an unknown method", { ...recipe(), grid: { methods: ["magic"], keep: [0.5] } }, /grid\.methods\.0/],
+    ["with a ratio of nothing", { ...recipe(), grid: { methods: ["reap"], keep: [0] } }, /grid\.keep\.0/],
+    ["without held-out text", { ...recipe(), data: { calibration: "a" } }, /data\.evaluation/],
+    ["with a typo", { ...recipe(), grd: 1 }, /grd/],
+  ];
+  it.each(rows)("%s is refused", async (_name, value, problem) => {
+    const file = path.join(folder, "bad.compare.reroute.json");
+    await writeFile(file, typeof value === "string" ? value : JSON.stringify(value));
+    await expect(readComparisonRecipe(file)).rejects.toMatchObject({
+      code: "recipe/invalid",
+      message: expect.stringMatching(problem) as unknown,
+    });
+  });
+});
