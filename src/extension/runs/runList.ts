@@ -50,7 +50,9 @@ export class RunList implements vscode.Disposable {
   /** Starts over after the setting for the run folder changed. */
   watch(): void {
     this.watcher?.dispose();
-    const pattern = new vscode.RelativePattern(vscode.Uri.file(this.folder), "*/{run.json,evaluation.json}");
+    // Runs of a comparison are a folder deeper.
+    const files = "{*,*/cells/*}/{run.json,evaluation.json}";
+    const pattern = new vscode.RelativePattern(vscode.Uri.file(this.folder), files);
     this.watcher = vscode.workspace.createFileSystemWatcher(pattern);
     for (const event of [this.watcher.onDidCreate, this.watcher.onDidChange, this.watcher.onDidDelete]) {
       event(() => this.refresh());

@@ -1,12 +1,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { z } from "zod";
+import { comparisonRecipeSchema } from "../../../src/protocol/compare";
 import { planSchema } from "../../../src/protocol/plan";
 import { recipeSchema } from "../../../src/protocol/recipe";
 
 /** The schemas that package.json contributes are made from the code; UPDATE_SCHEMAS=1 writes them anew. */
 it.each([
   ["recipe", recipeSchema],
+  ["comparison", comparisonRecipeSchema],
   ["compression-plan", planSchema],
 ] as const)("media/schemas/%s.schema.json is in step with the code", (name, schema) => {
   const file = `media/schemas/${name}.schema.json`;
