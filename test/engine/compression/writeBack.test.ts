@@ -1,0 +1,261 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { TensorEntry } from "../../../src/engine/checkpoint/checkpoint";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
+import { calibrate } from "../../../src/engine/distillation/calibrate";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
+import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
+import { tensorDigests } from "../../../src/engine/checkpoint/fingerprint";
+import { families } from "../../../src/engine/model/families/index";
+import { liveWork } from "../../../src/engine/run/liveWork";
+import type { OpenModel } from "../../../src/engine/run/work";
+import type { PruningPlan } from "../../../src/protocol/plan";
+import { calibrateOptions } from "../../../src/protocol/recipe";
+import { goldenCheckpoint, readGolden, relativeToLargest } from "../../support/goldens";
+import { writeFloat8, writeFused, writeMxfp4 } from "../../support/otherLayouts";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { openModel, randomSequences } from "../../support/tinyModels";
+
+const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 2e9 } as const;
+const provenance = { reroute: "0", recipe: null, seed: 42, versions: {}, metrics: {} };
+const folder = temporaryFolder();
+let written = 0;
+
+async function planOf(family: string): Promise<PruningPlan> {
+  const golden = await readGolden(family);
+  const kept = [...golden].filter(([name]) => name.startsWith("kept."));
+  return {
+    schemaVersion: 1,
+    paradigm: "pruning",
+    method: "manual",
+    layers: Object.fromEntries(kept.map(([name, { values }]) => [name.slice("kept.".length), { kept: values }])),
+  };
+}
+
+async function prune(model: OpenModel, plan: PruningPlan, maxShardBytes?: number): Promise<OpenModel> {
+  const directory = path.join(folder, `pruned-${written++}`);
+  const sharding = maxShardBytes === undefined ? {} : { maxShardBytes };
+  await writeCompressedCheckpoint({ ...model, plan, directory, provenance, ...sharding });
+  return openModel(directory);
+}
+
+/** Stored bytes of a tensor; every shard is read once. */
+function bytesOf(entry: TensorEntry | undefined): Buffer {
+  const { shard, byteOffset, byteLength } = entry!;
+  const whole = files.get(shard.realPath) ?? readFileSync(shard.realPath);
+  files.set(shard.realPath, whole);
+  return whole.subarray(byteOffset, byteOffset + byteLength);
+}
+const files = new Map<string, Buffer>();
+
+/** Entries `kept` of the first axis, cut out of the tensor's bytes. */
+function sliced(entry: TensorEntry, kept: readonly number[]): Buffer {
+  const bytes = bytesOf(entry);
+  const size = bytes.length / entry.shape[0]!;
+  return Buffer.concat(kept.map((e) => bytes.subarray(e * size, (e + 1) * size)));
+}
+
+/** Every tensor of a pruned checkpoint is a slice of the original's, a renamed expert's, or the same bytes. */
+function expectSliced(model: OpenModel, plan: PruningPlan, student: OpenModel): void {
+  const layers = moeLayers(model.description);
+  const unseen = new Set(student.checkpoint.tensors.keys());
+  for (const [name, entry] of model.checkpoint.tensors) {
+    const layer = layers.find(({ layer: number }) => name.startsWith(`model.layers.${number}.`));
+    const kept = layer && plan.layers[String(layer.layer)]!.kept;
+    const same = student.checkpoint.tensors.get(name);
+    const expert = layer?.moe.storage.kind === "per-expert" ? expertOf(name, layer.moe.storage.prefix) : null;
+    if (layer && kept && expert) {
+      const position = kept.indexOf(expert.id);
+      if (position < 0) continue;
+      const renamed = `${expert.prefix}${position}${expert.suffix}`;
+      expect(bytesOf(student.checkpoint.tensors.get(renamed)).equals(bytesOf(entry)), renamed).toBe(true);
+      unseen.delete(renamed);
+    } else if (layer && kept && same!.shape.join() !== entry.shape.join()) {
+      // ERNIE's correction bias has its experts on the second axis of [1, experts].
+      const onFirst = entry.shape[0] === 1 ? { ...entry, shape: entry.shape.slice(1) } : entry;
+      expect(onFirst.shape[0], name).toBe(layer.moe.numExperts);
+      expect(same!.shape, name).toEqual(entry.shape.map((n, axis) => (n === same!.shape[axis] ? n : kept.length)));
+      expect(bytesOf(same).equals(sliced(onFirst, kept)), name).toBe(true);
+      unseen.delete(name);
+    } else {
+      expect(same?.dtype, name).toBe(entry.dtype);
+      expect(bytesOf(same).equals(bytesOf(entry)), name).toBe(true);
+      unseen.delete(name);
+    }
+  }
+  expect([...unseen]).toEqual([]);
+}
+
+function expertOf(name: string, prefix: string): { id: number; prefix: string; suffix: string } | null {
+  const match = name.startsWith(prefix) ? /^(\d+)(\..+)$/.exec(name.slice(prefix.length)) : null;
+  return match ? { id: Number(match[1]), prefix, suffix: match[2]! } : null;
+}
+
+function expectSameTensors(a: OpenModel, b: OpenModel): void {
+  expect([...b.checkpoint.tensors.keys()].sort()).toEqual([...a.checkpoint.tensors.keys()].sort());
+  for (const [name, entry] of a.checkpoint.tensors) {
+    const other = b.checkpoint.tensors.get(name)!;
+    expect([other.dtype, other.shape], name).toEqual([entry.dtype, entry.shape]);
+    expect(bytesOf(other).equals(bytesOf(entry)), name).toBe(true);
+  }
+}
+
+function probe(model: OpenModel, teacher: OpenModel | null) {
+  const sequences = randomSequences(9, 3, 10, { vocabSize: model.description.vocabSize });
+  return runForwardProbe({
+    model,
+    teacher,
+    inputIds: sequences.ids,
+    batch: 3,
+    positions: 10,
+    runtime,
+    scratchDirectory: folder,
+  });
+}
+
+const values = (results: Awaited<ReturnType<typeof probe>>, name: string) => results.get(name)!.data as Float32Array;
+
+/** Layouts of every row of the family table: as the golden stores it, and fused where that is per expert. */
+const layouts = [...families.keys()].flatMap((family) => {
+  const fusedOnDisk = ["granitemoe", "gpt_oss"].includes(family);
+  return [[family, "as released"] as const, ...(fusedOnDisk ? [] : [[family, "fused"] as const])];
+});
+
+describe.each(layouts)("%s, %s", (family, layout) => {
+  test("pruned by hand: equal to slicing, in one file and in shards", async () => {
+    const released = await openModel(goldenCheckpoint(family));
+    const model = layout === "fused" ? await writeFused(family, path.join(folder, `fused-${family}`)) : released;
+    expect(moeLayers(model.description)[0]!.moe.storage.kind).toBe(
+      layout === "fused" || family === "granitemoe" || family === "gpt_oss" ? "fused" : "per-expert",
+    );
+    const plan = await planOf(family);
+    const student = await prune(model, plan);
+    expectSliced(model, plan, student);
+    const sharded = await prune(model, plan, 40_000);
+    expect(sharded.checkpoint.shards.length).toBeGreaterThan(2);
+    expectSameTensors(student, sharded);
+    if (layout === "fused") {
+      // Another place for the same numbers: the students' logits agree to the bit with those of the layout on disk.
+      const [a, b] = [await probe(student, model), await probe(await prune(released, plan), released)];
+      expect(values(a, "logits")).toEqual(values(b, "logits"));
+      expect(values(a, "kd_loss")).toEqual(values(b, "kd_loss"));
+    }
+  });
+});
+
+interface Quantised {
+  title: string;
+  family: string;
+  make: (to: string) => Promise<{ quantised: OpenModel; plain: OpenModel }>;
+  /** A tensor of scales of the first kept expert, and the expert it was. */
+  scales: (position: number) => string;
+}
+
+const quantised: Quantised[] = [
+  {
+    title: "deepseek_v3 in F8_E4M3 with block scales",
+    family: "deepseek_v3",
+    // 16 x 10 leaves cut blocks at the edges of 24 x 32.
+    make: (to) => writeFloat8("deepseek_v3", to, { rows: 16, columns: 10 }),
+    scales: (e) => `model.layers.1.mlp.experts.${e}.up_proj.weight_scale_inv`,
+  },
+  {
+    title: "glm4_moe in F8_E4M3 with block scales",
+    family: "glm4_moe",
+    make: (to) => writeFloat8("glm4_moe", to, { rows: 8, columns: 16 }),
+    scales: (e) => `model.layers.1.mlp.experts.${e}.down_proj.weight_scale_inv`,
+  },
+  {
+    title: "gpt_oss in MXFP4",
+    family: "gpt_oss",
+    make: writeMxfp4,
+    scales: () => "model.layers.1.mlp.experts.down_proj_scales",
+  },
+];
+
+describe.each(quantised)("$title", ({ family, make, scales }) => {
+  let model: OpenModel;
+  let plain: OpenModel;
+  let plan: PruningPlan;
+  let student: OpenModel;
+  let plainStudent: OpenModel;
+  beforeAll(async () => {
+    ({ quantised: model, plain } = await make(path.join(folder, `quantised-${family}`)));
+    plan = await planOf(family);
+    student = await prune(model, plan);
+    plainStudent = await prune(plain, plan);
+  });
+
+  test("computes what the same model in F32 computes: logits, routing, loss and router gradients", async () => {
+    const [a, b] = [await probe(student, model), await probe(plainStudent, plain)];
+    expect([...a.keys()]).toEqual([...b.keys()]);
+    let compared = 0;
+    for (const [name, { dtype }] of b) {
+      if (dtype === "I64") {
+        expect(a.get(name)!.data, name).toEqual(b.get(name)!.data);
+        continue;
+      }
+      expect(relativeToLargest(values(a, name), values(b, name)), name).toBeLessThan(1e-5);
+      compared++;
+    }
+    expect(compared).toBeGreaterThan(5);
+    const [teacherLogits, plainLogits] = [await probe(model, null), await probe(plain, null)];
+    expect(relativeToLargest(values(teacherLogits, "logits"), values(plainLogits, "logits"))).toBeLessThan(1e-5);
+  });
+
+  test("is pruned without decoding: codes and scales are slices of the original's bytes", async () => {
+    expectSliced(model, plan, student);
+    expectSameTensors(student, await prune(model, plan, 40_000));
+    const { kept } = plan.layers["1"]!;
+    const [before, after] = [model, student].map(
+      ({ checkpoint }) =>
+        (e: number) =>
+          checkpoint.tensors.get(scales(e))!,
+    );
+    if (scales(0) === scales(1)) expect(bytesOf(after!(0))).toEqual(sliced(before!(0), kept));
+    else expect(bytesOf(after!(0))).toEqual(bytesOf(before!(kept[0]!)));
+  });
+
+  test("is calibrated: one update moves the routers as in F32, written as BF16, and nothing else", async () => {
+    const training = randomSequences(4, 4, 10);
+    const options = calibrateOptions.parse({
+      batch: 4,
+      learningRate: 1e-2,
+      warmup: 0,
+      evaluateEvery: 1,
+      keepStep: "last",
+    });
+    const common = { training, heldOut: null, options, seed: 42, runtime, onMetrics: () => undefined };
+    const [moved, expected] = [
+      await calibrate({ ...common, student, teacher: model, stateDirectory: temporaryFolder() }),
+      await calibrate({ ...common, student: plainStudent, teacher: plain, stateDirectory: temporaryFolder() }),
+    ];
+    for (const [name, numbers] of expected.parameters) {
+      expect(relativeToLargest(moved.parameters.get(name)!, numbers), name).toBeLessThan(1e-3);
+    }
+    const directory = path.join(folder, `calibrated-${family}`);
+    await liveWork.calibrate({
+      ...common,
+      student,
+      teacher: model,
+      stateDirectory: temporaryFolder(),
+      signal: new AbortController().signal,
+      report: () => undefined,
+      output: {
+        directory,
+        runId: "test",
+        provenance: { schemaVersion: 1, plan, reroute: "0", recipe: null, seed: 42, versions: {} },
+      },
+    });
+    await completeOutput(directory);
+    const result = await openModel(directory);
+    const [before, after] = [await tensorDigests(student.checkpoint), await tensorDigests(result.checkpoint)];
+    expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
+    const changed = [...before].filter(([name, digest]) => after.get(name) !== digest).map(([name]) => name);
+    const routers = moeLayers(student.description).map(({ moe }) => moe.router.weight.tensor);
+    expect(changed.sort()).toEqual(routers.sort());
+    for (const name of routers) expect(result.checkpoint.tensors.get(name)!.dtype).toBe("BF16");
+  });
+});
