@@ -75,6 +75,8 @@ function start(r = recipe(), hooks: Partial<ComparisonHooks> = {}) {
     { signal: new AbortController().signal, ...hooks },
   );
 }
+/** Refused before any work. */
+const impossible = { methodOptions: { mobe: { magic: 1 } } };
 const calls = (pattern: RegExp) => work.calls.filter((call) => pattern.test(call));
 
 describe("a grid", () => {
@@ -212,15 +214,15 @@ describe("called again", () => {
 
 describe("a cell that fails", () => {
   it("is recorded with its code; the others go on, and it is tried again", async () => {
-    const failing = recipe({ grid: { methods: ["mone", "reap"], keep: [4] } });
+    const failing = recipe({ grid: { methods: ["mobe", "reap"], keep: [4] }, ...impossible });
     const comparison = await start(failing);
     expect(comparison.cells.map(({ state, error }) => [state, error?.code])).toEqual([
       ["failed", "arguments/invalid"],
       ["done", undefined],
     ]);
-    expect(comparisonRows(comparison).find(([method]) => method === "mone")).toContain("failed: arguments/invalid");
+    expect(comparisonRows(comparison).find(([method]) => method === "mobe")).toContain("failed: arguments/invalid");
     expect(await readFile(path.join(directory(), "comparison.html"), "utf8")).toContain("arguments/invalid");
-    expect(await readFile(path.join(directory(), "comparison.csv"), "utf8")).toMatch(/^mone-4,mone,4,,failed,/m);
+    expect(await readFile(path.join(directory(), "comparison.csv"), "utf8")).toMatch(/^mobe-4,mobe,4,,failed,/m);
 
     let failures = 0;
     work.onStep = (name) => {
@@ -237,7 +239,7 @@ describe("a cell that fails", () => {
   });
 
   it("raises the first failure where every cell failed", async () => {
-    await expect(start(recipe({ grid: { methods: ["mone"], keep: [4, 5] } }))).rejects.toMatchObject({
+    await expect(start(recipe({ grid: { methods: ["mobe"], keep: [4, 5] }, ...impossible }))).rejects.toMatchObject({
       code: "arguments/invalid",
     });
     expect((await readComparison(directory())).cells.map(({ state }) => state)).toEqual(["failed", "failed"]);
