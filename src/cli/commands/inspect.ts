@@ -20,39 +20,62 @@ export function addInspect(program: Command, io: CliIo): void {
 }
 
 function describe(summary: CheckpointSummary): string {
-  const { layers, provenance } = summary;
-  const active = summary.parametersActive === null ? "" : `, ${formatCount(summary.parametersActive)} active`;
-  const head = [
-    ["Checkpoint", safeText(summary.path)],
-    [
-      "Family",
-      `${safeText(summary.modelType ?? "unknown")}${summary.supported ? "" : ` (not supported: ${safeText(summary.unsupportedReason ?? "")})`}`,
-    ],
-    ["Parameters", `${formatCount(summary.parametersTotal)}${active}`],
-    ["Size", `${formatBytes(summary.bytes)} in ${summary.tensors} tensors, ${summary.shards} files`],
-    [
-      "dtypes",
-      Object.entries(summary.dtypes)
-        .map(([name, { tensors }]) => `${name} (${tensors} tensors)`)
-        .join(", "),
-    ],
-    ...(summary.numExpertsPerToken === null ? [] : [["Experts a token", String(summary.numExpertsPerToken)]]),
-    ...(provenance
-      ? [
-          [
-            "Made from",
-            `${safeText(provenance.teacherPath)} (${provenance.kind}${provenance.method === null ? "" : ` by ${safeText(provenance.method)}`})`,
-          ],
-        ]
-      : []),
-  ].map(([label, value]) => `${label!.padEnd(16)} ${value!}\n`);
-  const rows = layers.map(({ index, parameters, bytes, moe }) => [
+  const rows = summary.layers.map(({ index, parameters, bytes, moe }) => [
     `layer ${index}`,
-    moe ? `${moe.numExperts} experts` : "dense",
+    moe ? plural(moe.numExperts, "expert") + (moe.sharedExperts ? " + shared" : "") : "dense",
     formatCount(parameters),
     formatBytes(bytes),
     moe ? formatBytes(moe.experts.bytes) : "",
+    moe ? formatBytes(moe.router.bytes) : "",
   ]);
-  const table = rows.length > 0 ? `\n${textTable([["", "kind", "parameters", "size", "experts"], ...rows])}` : "";
-  return head.join("") + table;
+  const table =
+    rows.length > 0 ? `\n${textTable([["", "kind", "parameters", "size", "experts", "router"], ...rows])}` : "";
+  return (
+    headOf(summary)
+      .map(([label, value]) => `${label.padEnd(16)} ${value}\n`)
+      .join("") + table
+  );
+}
+
+/** Labelled lines; text from files is made harmless. */
+function headOf(summary: CheckpointSummary): [label: string, value: string][] {
+  const { provenance, parametersActive, parametersTotal } = summary;
+  const active = parametersActive === null ? "" : `, ${formatCount(parametersActive)} active`;
+  const dtypes = Object.entries(summary.dtypes).map(
+    ([name, { tensors, bytes }]) => `${name} (${plural(tensors, "tensor")}, ${formatBytes(bytes)})`,
+  );
+  const method = provenance?.method ? ` by ${safeText(provenance.method)}` : "";
+  return [
+    ["Checkpoint", safeText(summary.path)],
+    ["Family", safeText(summary.modelType ?? "unknown")],
+    ...(summary.supported
+      ? []
+      : [["Inspection only", safeText(summary.unsupportedReason ?? "")] satisfies [string, string]]),
+    ["Parameters", `${formatCount(parametersTotal)}${active}`],
+    [
+      "Size",
+      `${formatBytes(summary.bytes)} in ${plural(summary.tensors, "tensor")}, ${plural(summary.shards, "file")}`,
+    ],
+    ["Stored as", dtypes.join(", ")],
+    ["Experts", expertsLine(summary)],
+    ...(provenance
+      ? [["Made from", `${safeText(provenance.teacherPath)} (${provenance.kind}${method})`] satisfies [string, string]]
+      : []),
+  ];
+}
+
+/** "16 in 2 of 3 layers, 2 a token; router model.layers.1.mlp.gate.weight": what there is to compress and calibrate. */
+function expertsLine({ layers, numExpertsPerToken }: CheckpointSummary): string {
+  const sparse = layers.flatMap(({ moe }) => (moe ? [moe] : []));
+  const [first] = sparse;
+  if (!first) return "none: no layer has experts, so there is no router to calibrate";
+  const counts = [...new Set(sparse.map(({ numExperts }) => numExperts))].sort((a, b) => a - b);
+  const each = counts.length > 1 ? `${counts[0]} to ${counts.at(-1)}` : String(counts[0]);
+  const perToken = numExpertsPerToken === null ? "" : `, ${numExpertsPerToken} a token`;
+  const router = first.routerTensor === "" ? "; no router tensor found" : `; router ${safeText(first.routerTensor)}`;
+  return `${each} in ${sparse.length} of ${plural(layers.length, "layer")}${perToken}${router}`;
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

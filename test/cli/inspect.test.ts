@@ -1,0 +1,117 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { runCli } from "../../src/cli/program";
+import { writeSafetensorsFile, type MemoryTensor } from "../../src/engine/checkpoint/safetensorsFile";
+import { ggufBytes } from "../support/ggufFile";
+import { goldenCheckpoint } from "../support/goldens";
+import { temporaryFolder } from "../support/temporaryFolder";
+
+const folder = temporaryFolder();
+
+async function inspect(target: string): Promise<string> {
+  let out = "";
+  const io = {
+    out: (t: string) => (out += t),
+    err: (t: string) => (out += t),
+    isTerminal: false,
+    columns: 80,
+    signal: new AbortController().signal,
+    cwd: folder,
+  };
+  await runCli(["inspect", target], io);
+  return out;
+}
+
+async function checkpoint(name: string, config: object, tensors: Record<string, number[]>): Promise<string> {
+  const directory = path.join(folder, name);
+  mkdirSync(directory);
+  writeFileSync(path.join(directory, "config.json"), JSON.stringify(config));
+  const zeros = ([tensor, shape]: [string, number[]]): [string, MemoryTensor] => [
+    tensor,
+    { dtype: "BF16", shape, data: new Uint16Array(shape.reduce((product, n) => product * n, 1)) },
+  ];
+  await writeSafetensorsFile(path.join(directory, "model.safetensors"), new Map(Object.entries(tensors).map(zeros)));
+  return directory;
+}
+
+const dense = { "model.layers.0.mlp.up_proj.weight": [8, 4], "model.layers.1.mlp.up_proj.weight": [8, 4] };
+const sparse = {
+  "model.layers.0.mlp.up_proj.weight": [8, 4],
+  "model.layers.1.feed_forward.router.weight": [2, 4],
+  "model.layers.1.feed_forward.experts.0.up_proj.weight": [8, 4],
+  "model.layers.1.feed_forward.experts.1.up_proj.weight": [8, 4],
+};
+
+/** What people read: every line of the text that says what was found or what is missing. */
+const rows: [string, () => Promise<string>, RegExp[]][] = [
+  [
+    "a supported model",
+    async () => goldenCheckpoint("deepseek_v3"),
+    [
+      /^Family +deepseek_v3$/m,
+      /^Stored as +BF16 \(139 tensors, 218 kB\)$/m,
+      /^Experts +16 in 2 of 3 layers, 2 a token; router model\.layers\.1\.mlp\.gate\.weight$/m,
+      /^layer 1 +16 experts \+ shared +44\.9 k +89\.8 kB +73\.7 kB +1\.06 kB$/m,
+      /^layer 0 +dense /m,
+    ],
+  ],
+  [
+    "a dense model of another family",
+    () => checkpoint("llama", { model_type: "llama" }, dense),
+    [
+      /^Inspection only +config\.json says model_type = "llama", expected one of deepseek_v2, .*qwen3_moe\. /m,
+      /^Experts +none: no layer has experts, so there is no router to calibrate$/m,
+      /^Size +128 B in 2 tensors, 1 file$/m,
+    ],
+  ],
+  [
+    "an unsupported model with experts",
+    () => checkpoint("jamba", { model_type: "jamba", num_experts_per_tok: 2 }, sparse),
+    [
+      /^Inspection only .*"jamba"/m,
+      /^Experts +2 in 1 of 2 layers, 2 a token; router model\.layers\.1\.feed_forward\.router\.weight$/m,
+    ],
+  ],
+  [
+    "a supported family with a tensor missing",
+    () => checkpoint("incomplete", { model_type: "mixtral" }, dense),
+    [/^Inspection only +cannot find tensor "model\.embed_tokens\.weight".*Is the checkpoint complete\?$/m],
+  ],
+  [
+    "a supported family in a format that is not read",
+    () => checkpoint("awq", { model_type: "qwen3_moe", quantization_config: { quant_method: "awq" } }, sparse),
+    [/^Inspection only .*quant_method = "awq".*supported: fp8, mxfp4$/m],
+  ],
+  [
+    "hostile names",
+    () => checkpoint("hostile", { model_type: "a\u001b[31m\n\u202eb" }, dense),
+    [/^Family +a\\u001b\[31m\\u000a\\u202eb$/m],
+  ],
+  [
+    "a GGUF model",
+    async () => {
+      const tensor = (name: string, shape: number[], bytes: number) =>
+        ({ name, shape, type: 12, data: new Uint8Array(bytes) }) as const;
+      const router = { name: "blk.0.ffn_gate_inp.weight", type: 0, shape: [4, 256], data: new Uint8Array(4096) };
+      const tensors = [router, tensor("blk.0.ffn_up_exps.weight", [4, 2, 256], 8 * 144)];
+      writeFileSync(path.join(folder, "m.gguf"), ggufBytes({ tensors }));
+      return path.join(folder, "m.gguf");
+    },
+    [
+      /^Inspection only +GGUF files are for inspection only/m,
+      /^Stored as +F32 \(1 tensor, 4\.10 kB\), Q4_K \(1 tensor, 1\.15 kB\)$/m,
+      /^Experts +4 in 1 of 1 layer; router blk\.0\.ffn_gate_inp\.weight$/m,
+    ],
+  ],
+  ["nothing there", async () => path.join(folder, "nowhere"), [/^error checkpoint\/not-found: .*no such file/m]],
+];
+
+describe("inspect", () => {
+  it.each(rows)("%s", async (_, make, lines) => {
+    const text = await inspect(await make());
+    for (const line of lines) expect(text).toMatch(line);
+    // eslint-disable-next-line no-control-regex
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u202a-\u202e]/);
+  });
+});
