@@ -148,7 +148,7 @@ function charts({ cells, teacher }: ComparisonFile): string {
   return (
     scatterChart(
       points(({ klToTeacher }) => klToTeacher),
-      { title: "Size against KL to the teacher", yAxis: "KL, nats a token", series },
+      { title: "Size against KL to the teacher", yAxis: "KL, nats a token", series, yFromZero: true },
     ) +
     scatterChart([...loss, ...teacherPoint], {
       title: "Size against loss",
@@ -162,8 +162,8 @@ const style = `
 :root{color-scheme:light dark;--text:#1f2328;--muted:#59636e;--page:#fff;--panel:#f6f8fa;--line:#d1d9e0;--first:#0969da;--second:#bc4c00}
 @media(prefers-color-scheme:dark){:root{--text:#e6edf3;--muted:#9198a1;--page:#0d1117;--panel:#161b22;--line:#3d444d;--first:#58a6ff;--second:#f0883e}}
 body{margin:0;background:var(--page);color:var(--text);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1200px;margin:0 auto;padding:24px}h1{font-size:24px;overflow-wrap:anywhere}h2{font-size:18px;margin-top:32px}
-table{border-collapse:collapse}th,td{border:1px solid var(--line);padding:4px 10px;text-align:left;white-space:nowrap}
+main{max-width:1400px;margin:0 auto;padding:24px}h1{font-size:24px;overflow-wrap:anywhere}h2{font-size:18px;margin-top:32px}
+table{border-collapse:collapse}th,td{border:1px solid var(--line);padding:4px 7px;text-align:left;white-space:nowrap}
 thead th{background:var(--panel)}.muted,.legend,figcaption{color:var(--muted)}figcaption{font-weight:600}figure{margin:16px 0}
 .scroll{overflow-x:auto}pre{background:var(--panel);padding:12px;overflow-x:auto}
 svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line);stroke-width:.6}
