@@ -1,6 +1,7 @@
 import type { CompressionPlan } from "../../protocol/plan";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
+import { constantExperts, replacesByConstants } from "./pruning/constants";
 import { factoredConfigKey } from "../model/factored";
 import type { JsonObject, ModelFamily } from "../model/family";
 
@@ -17,6 +18,7 @@ export function compressedConfig(
 ): JsonObject {
   switch (plan.paradigm) {
     case "pruning": {
+      if (replacesByConstants(plan)) return { ...config, reroute_constant_experts: constantExperts(description, plan) };
       const smaller = family.withNumExperts(config, Object.values(plan.layers)[0]!.kept.length);
       return plan.groupLimits === "drop" ? configWithoutGroupLimits(smaller) : smaller;
     }

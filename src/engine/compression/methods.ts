@@ -15,7 +15,8 @@ import { deltaOptions, mobeOptions, svdLlmOptions, svdOptions, tuckerOptions } f
 import type { MethodContext } from "./methodContext";
 export type { MethodContext } from "./methodContext";
 import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
-import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
+import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
+import { isPruningCriterion, type PruningCriterionName } from "./pruning/criteria";
 import { validatePlan } from "./plan/validatePlan";
 
 /** What a method looks at before it can make its plan. */
@@ -49,9 +50,10 @@ function row<S extends z.ZodType<Record<string, unknown>>>(
 }
 
 /** Every method but those that only score experts (pruning/criteria.ts). */
-export const methods: Record<Exclude<CompressionMethod, PruningCriterionName | "mone">, MethodRow> = {
+export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, MethodRow> = {
   cfes: row("cfes", { statistics: false, text: true }, cfesOptions, planCfes),
   naee: row("naee", { statistics: false, text: true }, naeeOptions, planNaee),
+  mone: row("mone", { statistics: true, text: false }, moneOptions, planMone),
   svd: row("svd", { statistics: false, text: false }, svdOptions, planSvd),
   "svd-llm": row("svd-llm", { statistics: false, text: true }, svdLlmOptions, planSvd),
   mobe: row("mobe", { statistics: false, text: false }, mobeOptions, planMobe),
@@ -62,15 +64,6 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName | "
   ream: row("ream", { statistics: false, text: true }, reamOptions, planReam),
 };
 
-/** @throws RerouteError arguments/invalid for a method that is not offered */
-export function methodRow(method: Exclude<CompressionMethod, PruningCriterionName>): MethodRow {
-  if (method !== "mone") return methods[method];
-  throw new RerouteError(
-    "arguments/invalid",
-    `The method mone is not offered by this version; use ${[...Object.keys(pruningCriteria), ...Object.keys(methods)].join(", ")}`,
-  );
-}
-
 /**
  * Decides what happens to each layer's experts.
  * @throws RerouteError arguments/invalid for a method or option there is not; plan/invalid for an impossible ratio
@@ -80,7 +73,7 @@ export async function makePlan(context: MethodContext): Promise<CompressionPlan>
   if (isPruningCriterion(method)) {
     throw new RerouteError("internal", `${method} scores experts; its plan is made by makePruningPlan`);
   }
-  return methodRow(method).plan(context);
+  return methods[method].plan(context);
 }
 
 /**
@@ -95,7 +88,7 @@ export async function applyPlan(
   validatePlan(plan, context.description, context.fingerprint);
   switch (plan.paradigm) {
     case "pruning":
-      return null;
+      return replacesByConstants(plan) ? applyConstants(context, plan) : null;
     case "merging":
       return applyMerging(context, plan);
     case "editing":
@@ -104,11 +97,11 @@ export async function applyPlan(
 }
 
 /**
- * Refuses a method that is not offered, and options that it does not have.
+ * Refuses options that a method does not have.
  * @throws RerouteError arguments/invalid
  */
 export function checkMethodOptions({ method, options }: CompressOptions): void {
-  if (!isPruningCriterion(method)) parseMethodOptions(method, methodRow(method).options, options);
+  if (!isPruningCriterion(method)) parseMethodOptions(method, methods[method].options, options);
 }
 
 /** What applying a plan measured, for reroute.json: `layer.<number>.<name>`. */
@@ -122,7 +115,7 @@ export function compressionMetrics(layers: ReadonlyMap<number, LayerStage> | nul
 
 /** Whether applying a plan runs calibration text through the experts. */
 export function planNeedsText(plan: CompressionPlan): boolean {
-  if (plan.paradigm === "pruning") return false;
+  if (plan.paradigm === "pruning") return replacesByConstants(plan);
   if (plan.paradigm === "editing") return editingNeedsText(plan);
   const options = appliedMergeOptions(plan);
   return needsActivations(options) || options.sequential;

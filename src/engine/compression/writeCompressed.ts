@@ -9,6 +9,7 @@ import type { ModelFamily } from "../model/family";
 import { validatePlan } from "./plan/validatePlan";
 import { compressedConfig } from "./compressedConfig";
 import { compressedTensors, type CompressedLayer } from "./layer/compressedTensors";
+import { replacesByConstants } from "./pruning/constants";
 import { pruneTensors } from "./pruning/pruneTensors";
 
 export interface WriteCompressedOptions {
@@ -38,7 +39,7 @@ export interface WriteCompressedOptions {
 export async function writeCompressedCheckpoint(options: WriteCompressedOptions): Promise<{ bytes: number }> {
   const { checkpoint, family, description, fingerprint, plan, directory, report } = options;
   validatePlan(plan, description, fingerprint);
-  if (plan.paradigm !== "pruning" && options.layers === undefined) {
+  if ((plan.paradigm !== "pruning" || replacesByConstants(plan)) && options.layers === undefined) {
     throw new RerouteError("internal", `a ${plan.paradigm} plan was to be written before it was applied`);
   }
   const provenance: Provenance = {
@@ -52,7 +53,7 @@ export async function writeCompressedCheckpoint(options: WriteCompressedOptions)
   return writeCheckpoint({
     directory,
     tensors:
-      plan.paradigm === "pruning"
+      plan.paradigm === "pruning" && !replacesByConstants(plan)
         ? pruneTensors(checkpoint, family, description, plan)
         : compressedTensors(checkpoint, family, description, options.layers!),
     config: compressedConfig(checkpoint.config, family, description, plan),

@@ -185,6 +185,11 @@ export interface MlpDescription {
 }
 
 export interface ExpertWeights {
+  /**
+   * [hidden]: set for an expert that was replaced by its mean output (MoNE, arXiv 2507.00390). It gives this vector for
+   * every token; its projections have no rows.
+   */
+  constant?: WeightView;
   gateUp: GateUpWeights;
   downProj: LinearDescription;
 }

@@ -73,7 +73,9 @@ function readSeparateExperts(
 ): { experts: ExpertWeights[]; storage: ExpertStorage } {
   const experts: ExpertWeights[] = [];
   for (let expert = 0; expert < shape.numExperts; expert++) {
-    experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, { ...shape, bias: false }));
+    const constant = `${prefix}.${expert}.constant`;
+    if (weights.has(constant)) experts.push(readConstantExpert(weights, constant, shape));
+    else experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, { ...shape, bias: false }));
   }
   const suffixes = [names.gateProj, names.upProj, names.downProj].flatMap((name) => {
     const suffix = `.${name}.weight`;
@@ -97,6 +99,18 @@ export function readMlp(
   const { activation, intermediateSize, bias = false } = options;
   const mlp = readGatedMlp(weights, prefix, llamaNames, { ...options, bias });
   return { kind: "mlp", weights: mlp, activation, intermediateSize };
+}
+
+/** Reroute's own layout for experts that became constant: one vector, `<prefix>.<id>.constant` [hidden]. */
+function readConstantExpert(weights: Weights, name: string, { hiddenSize, because }: ExpertShape): ExpertWeights {
+  const constant = weights.view(name, [hiddenSize], because);
+  // Behind the vector, so that no weight shares its key.
+  const nothing: LinearDescription = {
+    weight: { ...constant, offset: hiddenSize, shape: [0, hiddenSize] },
+    bias: null,
+    layout: "out-in",
+  };
+  return { constant, gateUp: { kind: "separate", gateProj: nothing, upProj: nothing }, downProj: nothing };
 }
 
 function readGatedMlp(

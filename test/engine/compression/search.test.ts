@@ -2,7 +2,10 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { LayerEngine } from "../../../src/engine/compression/layer/layerEngine";
-import { makePlan } from "../../../src/engine/compression/methods";
+import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
+import { overDomains } from "../../../src/engine/routing/layerStatistics";
 import { randomSet } from "../../../src/engine/compression/pruning/searchPlans";
 import { outputTable, segmentErrors, sequenceError } from "../../../src/engine/compression/pruning/subsetError";
 import { backwardSearch, exhaustiveSearch, numberOfSets } from "../../../src/engine/compression/pruning/subsetSearch";
@@ -112,6 +115,54 @@ describe.each(["qwen3_moe", "deepseek_v3"])("%s", (family) => {
     });
     for (const { segment } of found) expect(segment[0]).toBeLessThanOrEqual(Math.min(...segment.slice(1)) * 1.05);
     for (const { segment } of found) expect(segment[0]).toBeLessThanOrEqual(segment.at(-1)!);
+  });
+});
+
+describe("MoNE", () => {
+  it("novices add their mean output, weighted; kept experts and the router are untouched", async () => {
+    const model = await golden("qwen3_moe");
+    const context = await makeContext(model, fresh(), { method: "mone", keep: 5 });
+    const plan = (await makePlan(context)) as PruningPlan;
+    const student = await compress(context, plan, fresh());
+    const { moe } = moeLayers(student.description)[0]!;
+    const { kept } = plan.layers["0"]!;
+    expect(kept.length).toBe(5);
+    expect(moe.experts.map(({ constant }, e) => (constant ? -1 : e)).filter((e) => e >= 0)).toEqual(kept);
+    expect(student.checkpoint.config["reroute_constant_experts"]).toHaveLength(3);
+    // Independent of the graph: the same mean outputs put in by hand.
+    const engine = new LayerEngine(runtime, student.checkpoint, student.description.hiddenSize);
+    const novice = moe.experts.findIndex(({ constant }) => constant);
+    const x = Float32Array.from({ length: 3 * student.description.hiddenSize }, (_, i) => Math.sin(i));
+    const output = await engine.expertOutput(moe, novice, x, null);
+    await engine.close();
+    const statistics = context.statistics!.layers[0]!;
+    const n = overDomains(statistics, "frequency")[novice]!;
+    for (let i = 0; i < output.length; i++) {
+      const mean = statistics.outputSum[novice * statistics.hiddenSize + (i % statistics.hiddenSize)]! / n;
+      expect(Math.abs(output[i]! - mean)).toBeLessThan(0.005 * Math.abs(mean) + 1e-6);
+    }
+    expect(difference(await logitsOf(student, folder), await logitsOf(model, folder))).toBeLessThan(2);
+  });
+  it("KD gradients flow, and a checkpoint with novices can be opened and written again", async () => {
+    const model = await golden("qwen3_moe");
+    const context = await makeContext(model, fresh(), { method: "mone", keep: 5 });
+    const plan = (await makePlan(context)) as PruningPlan;
+    const student = await compress(context, plan, fresh());
+    const probe = { teacher: model, batch: 1, positions: 8, runtime, scratchDirectory: folder };
+    const result = await runForwardProbe({
+      ...probe,
+      model: student,
+      inputIds: Int32Array.from({ length: 8 }, (_, i) => i * 7),
+    });
+    const gradient = result.get("kd_grad.0")!.data as Float32Array;
+    expect(gradient.every(Number.isFinite) && gradient.some((g) => g !== 0)).toBe(true);
+    const again = await makeContext(student, fresh(), { method: "mone", keep: 1 });
+    const same = await compress(again, await makePlan(again), fresh());
+    expect(difference(await logitsOf(same, folder), await logitsOf(student, folder))).toBe(0);
+  });
+  it("is refused for fused experts, before any work", async () => {
+    const context = await makeContext(await golden("granitemoe"), fresh(), { method: "mone" });
+    await expect(applyPlan(context, await makePlan(context))).rejects.toMatchObject({ code: "plan/invalid" });
   });
 });
 

@@ -18,6 +18,8 @@ export function expertMapping(teacher: ModelDescription, plan: CompressionPlan |
 function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | null {
   switch (plan?.paradigm) {
     case "pruning":
+      // A constant expert still stands for the original: the router has all its rows.
+      if (plan.layers[layer]?.replaceByConstant === true) return null;
       return plan.layers[layer]?.kept.map((expert) => [expert]) ?? null;
     case "merging":
       return plan.router === "fold" ? (plan.layers[layer]?.groups.map(({ members }) => members) ?? null) : null;

@@ -83,8 +83,19 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
 
 function validatePrunedLayer(plan: PruningPlan, layer: number, moe: MoeDescription): void {
   const { kept, replaceByConstant } = plan.layers[String(layer)]!;
-  if (replaceByConstant)
-    throw invalid(`The plan replaces experts of layer ${layer} by constants; this version only drops experts`);
+  if (replaceByConstant === true) {
+    const others = Object.entries(plan.layers).find(([, other]) => other.replaceByConstant !== true);
+    if (others) {
+      throw invalid(
+        `The plan replaces experts of layer ${layer} by constants, but drops those of layer ${others[0]}; do the same in every layer`,
+      );
+    }
+    if (moe.storage.kind !== "per-expert") {
+      throw invalid(
+        `The plan replaces experts of layer ${layer} by constants, which needs one tensor an expert; this layer's are fused`,
+      );
+    }
+  }
   kept.forEach((expert, i) => {
     if (expert >= moe.numExperts) {
       throw invalid(`The plan keeps expert ${expert} of layer ${layer}, which has experts 0 to ${moe.numExperts - 1}`);

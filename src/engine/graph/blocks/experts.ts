@@ -22,6 +22,7 @@ export function routedExperts(
   const rows = builder.dispatch(x, assignment);
   const rowWeights = weightsOfRows(weights, routingWeights, assignment);
   const outputs = moe.experts.map((expert, e) => {
+    if (expert.constant) return builder.mul(rowWeights[e]!, weights.float(expert.constant));
     const { weight, bias, layout } = expert.downProj;
     const weighted = builder.mul(intermediate(weights, rows[e]!, expert, moe.activation), rowWeights[e]!);
     const product = weights.linear(weighted, { weight, bias: null, layout });
@@ -43,6 +44,9 @@ export function unweightedExperts(
 
 /** f_e(x) = down(act(gate x) * up x) for rows x. */
 export function expertOutput(weights: BlockWeights, rows: Value, expert: ExpertWeights, moe: MoeDescription): Value {
+  if (expert.constant) {
+    return weights.builder.add(weights.builder.scale(rows, 0), weights.float(expert.constant));
+  }
   return weights.linear(intermediate(weights, rows, expert, moe.activation), expert.downProj);
 }
 

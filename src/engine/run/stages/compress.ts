@@ -4,7 +4,7 @@ import path from "node:path";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { completeOutput } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
-import { applyPlan, compressionMetrics, makePlan, methodRow, type MethodContext } from "../../compression/methods";
+import { applyPlan, compressionMetrics, makePlan, methods, type MethodContext } from "../../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { aimerScores } from "../../compression/pruning/aimer";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
@@ -86,13 +86,13 @@ export function needsStatistics({
   method,
   protectSuperExperts,
 }: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  if (!isPruningCriterion(method)) return methodRow(method).needs.statistics;
+  if (!isPruningCriterion(method)) return methods[method].needs.statistics;
   return protectSuperExperts !== "off" || pruningCriteria[method].source === "statistics";
 }
 
 /** Whether a method needs calibration text at all: for a profile, or to run it through the experts. */
 export function needsText(options: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  return needsStatistics(options) || (!isPruningCriterion(options.method) && methodRow(options.method).needs.text);
+  return needsStatistics(options) || (!isPruningCriterion(options.method) && methods[options.method].needs.text);
 }
 
 async function planFor(context: StageContext, model: OpenModel): Promise<CompressionPlan> {
@@ -129,7 +129,8 @@ export async function readPlanText(file: string): Promise<string> {
 async function methodContext(context: StageContext, model: OpenModel, withText: boolean): Promise<MethodContext> {
   const { paths, run, runtime, signal, report } = context;
   const options = run.recipe.compress!;
-  const wantsStatistics = paths.plan === null && needsStatistics(options);
+  // A plan with constant experts takes them from the profile, which a run always has.
+  const wantsStatistics = paths.plan !== null || needsStatistics(options);
   return {
     ...model,
     options,
