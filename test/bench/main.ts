@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
 import { sampleBench } from "./sampleBench";
 
@@ -10,6 +11,10 @@ async function main(): Promise<void> {
   if (only === undefined || only === "layer") {
     print("Qwen3-30B-shaped layer, 4096 tokens, bf16 weights on disk");
     await layerBench(runtime, 3, print);
+  }
+  if (only === undefined || only === "families") {
+    print("Every family's forward at equal sizes, as a share of qwen3_moe's");
+    await familiesBench(runtime, 3, print);
   }
   if (only === undefined || only === "sample") {
     print("Sample model");

@@ -110,7 +110,237 @@ export const syntheticFamilies = {
       weight(`${layer}.mlp.shared_expert_gate.weight`, 1, shape.hiddenSize),
     ]),
   }),
+
+  deepseek_v2: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "deepseek_v2", "DeepseekV2ForCausalLM"),
+      ...deepseekConfig(shape),
+      scoring_func: "softmax",
+      topk_method: "greedy",
+      n_group: 1,
+      topk_group: 1,
+      routed_scaling_factor: 1,
+    },
+    tensors: decoder(shape, (layer) => [...latentAttention(layer, shape), ...deepseekExperts(layer, shape)]),
+  }),
+
+  deepseek_v3: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "deepseek_v3", "DeepseekV3ForCausalLM"),
+      ...deepseekConfig(shape),
+      norm_topk_prob: true,
+      n_group: 4,
+      topk_group: 2,
+      routed_scaling_factor: 2.5,
+    },
+    tensors: decoder(shape, (layer) => [
+      ...latentAttention(layer, shape),
+      ...deepseekExperts(layer, shape),
+      weight(`${layer}.mlp.gate.e_score_correction_bias`, shape.numExperts),
+    ]),
+  }),
+
+  glm4_moe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "glm4_moe", "Glm4MoeForCausalLM"),
+      head_dim: shape.headDim,
+      partial_rotary_factor: 0.5,
+      first_k_dense_replace: 0,
+      moe_intermediate_size: shape.moeIntermediateSize,
+      n_routed_experts: shape.numExperts,
+      n_shared_experts: 1,
+      n_group: 1,
+      topk_group: 1,
+      norm_topk_prob: true,
+      rms_norm_eps: 1e-5,
+    },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, {}),
+      ...deepseekExperts(layer, shape),
+      weight(`${layer}.mlp.gate.e_score_correction_bias`, shape.numExperts),
+    ]),
+  }),
+
+  gpt_oss: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "gpt_oss", "GptOssForCausalLM"),
+      head_dim: shape.headDim,
+      attention_bias: true,
+      intermediate_size: shape.moeIntermediateSize,
+      num_local_experts: shape.numExperts,
+      sliding_window: 128,
+      rms_norm_eps: 1e-5,
+      rope_scaling: { rope_type: "default" },
+    },
+    tensors: decoder(shape, (layer) => {
+      const { numExperts, hiddenSize, moeIntermediateSize } = shape;
+      const prefix = `${layer}.mlp.experts`;
+      return [
+        ...attention(layer, shape, { biases: true }),
+        weight(`${layer}.self_attn.o_proj.bias`, hiddenSize),
+        weight(`${layer}.self_attn.sinks`, shape.numHeads),
+        weight(`${layer}.mlp.router.weight`, numExperts, hiddenSize),
+        weight(`${layer}.mlp.router.bias`, numExperts),
+        weight(`${prefix}.gate_up_proj`, numExperts, hiddenSize, 2 * moeIntermediateSize),
+        weight(`${prefix}.gate_up_proj_bias`, numExperts, 2 * moeIntermediateSize),
+        weight(`${prefix}.down_proj`, numExperts, moeIntermediateSize, hiddenSize),
+        weight(`${prefix}.down_proj_bias`, numExperts, hiddenSize),
+      ];
+    }),
+  }),
+
+  granitemoe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "granitemoe", "GraniteMoeForCausalLM"),
+      attention_multiplier: shape.headDim ** -0.5,
+      embedding_multiplier: 12,
+      logits_scaling: 6,
+      residual_multiplier: 0.22,
+      intermediate_size: shape.moeIntermediateSize,
+      num_local_experts: shape.numExperts,
+      rms_norm_eps: 1e-6,
+    },
+    tensors: decoder(shape, (layer) => {
+      const { numExperts, hiddenSize, moeIntermediateSize } = shape;
+      const prefix = `${layer}.block_sparse_moe`;
+      return [
+        ...attention(layer, shape, {}),
+        weight(`${prefix}.router.layer.weight`, numExperts, hiddenSize),
+        weight(`${prefix}.input_linear.weight`, numExperts, 2 * moeIntermediateSize, hiddenSize),
+        weight(`${prefix}.output_linear.weight`, numExperts, hiddenSize, moeIntermediateSize),
+      ];
+    }),
+  }),
+
+  phimoe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "phimoe", "PhimoeForCausalLM"),
+      // SparseMixer selects two experts whatever the other families do.
+      num_experts_per_tok: 2,
+      intermediate_size: shape.moeIntermediateSize,
+      num_local_experts: shape.numExperts,
+      router_jitter_noise: 0.01,
+      sliding_window: null,
+      rms_norm_eps: 1e-5,
+    },
+    tensors: [
+      ...decoder(shape, (layer) => [
+        ...attention(layer, shape, {}),
+        ...experts(`${layer}.block_sparse_moe`, shape, ["w1", "w3", "w2"]),
+        weight(`${layer}.input_layernorm.bias`, shape.hiddenSize),
+        weight(`${layer}.post_attention_layernorm.bias`, shape.hiddenSize),
+      ]),
+      weight("model.norm.bias", shape.hiddenSize),
+    ],
+  }),
+
+  ernie4_5_moe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "ernie4_5_moe", "Ernie4_5_MoeForCausalLM"),
+      head_dim: shape.headDim,
+      use_bias: false,
+      intermediate_size: shape.moeIntermediateSize,
+      moe_intermediate_size: shape.moeIntermediateSize,
+      moe_num_experts: shape.numExperts,
+      moe_num_shared_experts: 1,
+      moe_k: shape.numExpertsPerToken,
+      moe_layer_start_index: 0,
+      moe_layer_end_index: shape.numLayers - 1,
+      moe_layer_interval: 1,
+      rms_norm_eps: 1e-5,
+    },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, {}),
+      ...deepseekExperts(layer, shape),
+      weight(`${layer}.mlp.moe_statics.e_score_correction_bias`, 1, shape.numExperts),
+    ]),
+  }),
+
+  hunyuan_v1_moe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM"),
+      head_dim: shape.headDim,
+      attention_bias: false,
+      intermediate_size: shape.moeIntermediateSize,
+      num_experts: shape.numExperts,
+      moe_topk: shape.numExpertsPerToken,
+      rms_norm_eps: 1e-5,
+    },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, {}),
+      ones(`${layer}.self_attn.query_layernorm.weight`, shape.headDim),
+      ones(`${layer}.self_attn.key_layernorm.weight`, shape.headDim),
+      ...experts(`${layer}.mlp`, shape, llamaProjections, "gate.wg.weight"),
+      ...gatedMlp(`${layer}.mlp.shared_mlp`, shape.hiddenSize, shape.moeIntermediateSize, llamaProjections),
+    ]),
+  }),
+
+  minimax_m2: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "minimax_m2", "MiniMaxM2ForCausalLM"),
+      head_dim: shape.headDim,
+      intermediate_size: shape.moeIntermediateSize,
+      num_local_experts: shape.numExperts,
+      rms_norm_eps: 1e-6,
+    },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, { projectionNorms: true }),
+      ...experts(`${layer}.block_sparse_moe`, shape, ["w1", "w3", "w2"]),
+      weight(`${layer}.block_sparse_moe.e_score_correction_bias`, shape.numExperts),
+    ]),
+  }),
 };
+
+/** Latent attention with the sizes of DeepSeek-V3 in proportion: compressed queries and keys, half as many rotated dimensions. */
+function latentSizes({ hiddenSize, headDim }: SyntheticShape) {
+  return {
+    q_lora_rank: Math.round(hiddenSize * 0.375),
+    kv_lora_rank: hiddenSize / 4,
+    qk_nope_head_dim: headDim,
+    qk_rope_head_dim: headDim / 2,
+    v_head_dim: headDim,
+  };
+}
+
+function deepseekConfig(shape: SyntheticShape): { [key: string]: unknown } {
+  return {
+    ...latentSizes(shape),
+    num_key_value_heads: shape.numHeads,
+    attention_bias: false,
+    first_k_dense_replace: 0,
+    moe_layer_freq: 1,
+    intermediate_size: shape.moeIntermediateSize,
+    moe_intermediate_size: shape.moeIntermediateSize,
+    n_routed_experts: shape.numExperts,
+    n_shared_experts: 1,
+    rms_norm_eps: 1e-6,
+  };
+}
+
+function latentAttention(layer: string, shape: SyntheticShape): SyntheticTensor[] {
+  const { hiddenSize, numHeads } = shape;
+  const { q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim } = latentSizes(shape);
+  const prefix = `${layer}.self_attn`;
+  return [
+    weight(`${prefix}.q_a_proj.weight`, q_lora_rank, hiddenSize),
+    ones(`${prefix}.q_a_layernorm.weight`, q_lora_rank),
+    weight(`${prefix}.q_b_proj.weight`, numHeads * (qk_nope_head_dim + qk_rope_head_dim), q_lora_rank),
+    weight(`${prefix}.kv_a_proj_with_mqa.weight`, kv_lora_rank + qk_rope_head_dim, hiddenSize),
+    ones(`${prefix}.kv_a_layernorm.weight`, kv_lora_rank),
+    weight(`${prefix}.kv_b_proj.weight`, numHeads * (qk_nope_head_dim + v_head_dim), kv_lora_rank),
+    weight(`${prefix}.o_proj.weight`, hiddenSize, numHeads * v_head_dim),
+  ];
+}
+
+const llamaProjections: ProjectionNames = ["gate_proj", "up_proj", "down_proj"];
+
+/** Routed experts and one shared one under `mlp`, as DeepSeek, GLM and ERNIE name them. */
+function deepseekExperts(layer: string, shape: SyntheticShape): SyntheticTensor[] {
+  return [
+    ...experts(`${layer}.mlp`, shape, llamaProjections),
+    ...gatedMlp(`${layer}.mlp.shared_experts`, shape.hiddenSize, shape.moeIntermediateSize, llamaProjections),
+  ];
+}
 
 function commonConfig(shape: SyntheticShape, modelType: string, architecture: string): { [key: string]: unknown } {
   return {
@@ -182,9 +412,14 @@ function attention(
 
 type ProjectionNames = [gateProj: string, upProj: string, downProj: string];
 
-function experts(prefix: string, shape: SyntheticShape, names: ProjectionNames): SyntheticTensor[] {
+function experts(
+  prefix: string,
+  shape: SyntheticShape,
+  names: ProjectionNames,
+  router = "gate.weight",
+): SyntheticTensor[] {
   return [
-    weight(`${prefix}.gate.weight`, shape.numExperts, shape.hiddenSize),
+    weight(`${prefix}.${router}`, shape.numExperts, shape.hiddenSize),
     ...Array.from({ length: shape.numExperts }, (_, e) =>
       gatedMlp(`${prefix}.experts.${e}`, shape.hiddenSize, shape.moeIntermediateSize, names),
     ).flat(),
