@@ -8,10 +8,11 @@ import { readDocuments, type TextDocument, unlabelledDomain } from "../../src/en
 import { loadTokenizer, type Tokenizer } from "../../src/engine/data/tokenizer";
 import { createRandom, type Random } from "../../src/engine/tensor/random";
 import { errorCodeOf, RerouteError } from "../../src/protocol/errors";
+import { casesOf } from "./cases";
 import { mutateBytes, mutateJson } from "./mutate";
 
-/** Cases of each kind; the nightly form asks for more. A failing case is repeated by its seed, which the message names. */
-const numCases = Number(process.env.REROUTE_FUZZ_CASES ?? 500);
+/** Cases of each of the five kinds. A failing case is repeated by its seed, which the message names. */
+const numCases = casesOf(5);
 const limitMs = 2000;
 const sample = join(__dirname, "../../media/sample");
 

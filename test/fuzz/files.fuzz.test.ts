@@ -1,0 +1,244 @@
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, expect, it } from "vitest";
+import { readRecipe } from "../../src/cli/commands/run";
+import { openCheckpoint } from "../../src/engine/checkpoint/open";
+import { moeLayers } from "../../src/engine/compression/plan/moeLayers";
+import { parsePlan, validatePlan } from "../../src/engine/compression/plan/validatePlan";
+import { loadState, saveState, initialState } from "../../src/engine/distillation/trainState";
+import { planExecution, smallestBudget } from "../../src/engine/execution/memoryPlan";
+import { describeModel } from "../../src/engine/model/families";
+import { summariseCheckpoint } from "../../src/engine/model/inspect";
+import { listRuns } from "../../src/engine/report/panels";
+import { writeReport } from "../../src/engine/report/writeReport";
+import { loadRoutingStatistics, saveRoutingStatistics } from "../../src/engine/routing/statisticsFile";
+import { isHeld, lockRunFolder } from "../../src/engine/run/lock";
+import { readMetrics, rewindMetrics } from "../../src/engine/run/metricsFile";
+import { readRun } from "../../src/engine/run/runFolder";
+import { checkpointSize, plannedSize } from "../../src/engine/run/sizes";
+import { readProvenance } from "../../src/engine/run/stages/calibrate";
+import { stageTable } from "../../src/engine/run/stages";
+import { startRun } from "../../src/engine/run/startRun";
+import type { Random } from "../../src/engine/tensor/random";
+import { recipeSchema } from "../../src/protocol/recipe";
+import { fakeWork } from "../engine/run/fakeWork";
+import { goldenCheckpoint } from "../support/goldens";
+import { temporaryFolder } from "../support/temporaryFolder";
+import { openModel } from "../support/tinyModels";
+import { casesOf, runCases, type FuzzKind } from "./cases";
+import { mutateBytes, mutateJson } from "./mutate";
+
+const folder = temporaryFolder();
+const at = (name: string) => path.join(folder, name);
+const runDirectory = at("run");
+const teacher = goldenCheckpoint("qwen3_moe");
+/** What the mutations start from, by name. */
+const originals = new Map<string, Buffer>();
+let model: Awaited<ReturnType<typeof openModel>>;
+
+beforeAll(async () => {
+  model = await openModel(teacher);
+  // A complete run folder, made without a model's arithmetic.
+  cpSync("media/sample/checkpoint", at("teacher"), { recursive: true });
+  const recipe = {
+    schemaVersion: 1,
+    name: "fuzzed",
+    teacher: "teacher",
+    data: { calibration: "text.txt", evaluation: "text.txt", sequences: 4, evaluationSequences: 4, sequenceLength: 16 },
+    compress: { keep: 0.5 },
+    calibrate: { heldOut: 0.25 },
+    output: "out",
+  };
+  writeFileSync(at("text.txt"), "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(40));
+  const machinery = { stages: stageTable(writeReport), work: fakeWork() };
+  const request = { runDirectory, recipe: recipeSchema.parse(recipe), baseFolder: folder };
+  await startRun(machinery, request, { signal: new AbortController().signal });
+
+  await saveState(at("state"), initialState("hash", new Map([["router", Float32Array.of(1, 2, 3)]])));
+  const mapping = Object.fromEntries(
+    [...model.checkpoint.tensors.keys()].map((name, i) => [name, `model-${i % 3}.safetensors`]),
+  );
+  const plan = {
+    schemaVersion: 1,
+    paradigm: "pruning",
+    method: "manual",
+    layers: Object.fromEntries(moeLayers(model.description).map(({ layer }) => [layer, { kept: [0, 1, 2, 5] }])),
+  };
+  const inRun = (name: string) => readFileSync(path.join(runDirectory, name));
+  const json = (value: unknown) => Buffer.from(JSON.stringify(value));
+  const header = readFileSync(path.join(teacher, "model.safetensors"));
+  const headerEnd = 8 + Number(header.readBigUInt64LE(0));
+  const all: Record<string, Buffer> = {
+    recipe: json(recipe),
+    plan: json(plan),
+    config: readFileSync(path.join(teacher, "config.json")),
+    index: json({ metadata: { total_size: 8 }, weight_map: mapping }),
+    header: header.subarray(0, headerEnd),
+    weights: header.subarray(headerEnd),
+    state: readFileSync(at("state")),
+    statistics: inRun("routing-statistics.safetensors"),
+    run: inRun("run.json"),
+    evaluation: inRun("evaluation.json"),
+    metrics: inRun("metrics.jsonl"),
+    provenance: readFileSync(at("out/reroute.json")),
+    lock: json({ pid: 4_000_000, host: "elsewhere", processStart: "12" }),
+  };
+  for (const [name, bytes] of Object.entries(all)) originals.set(name, Buffer.from(bytes));
+  mkdirSync(at("mutated"));
+}, 60_000);
+
+/** Half of the cases change bytes, the other half values, which get past the parser. */
+const jsonCase = (name: string) => (random: Random) =>
+  random.below(2) === 0
+    ? mutateBytes(originals.get(name)!, random)
+    : Buffer.from(JSON.stringify(mutateJson(JSON.parse(originals.get(name)!.toString()), random)) ?? "");
+const bytesCase = (name: string) => (random: Random) => mutateBytes(originals.get(name)!, random);
+
+/** Bytes become a file of this name; gives its path. */
+function asFile(name: string, bytes: Uint8Array): string {
+  const file = path.join(at("mutated"), name);
+  writeFileSync(file, bytes);
+  return file;
+}
+
+/** A file of a complete run, for the time of `read`. */
+async function inRun(name: string, bytes: Uint8Array, read: () => Promise<unknown>): Promise<void> {
+  const file = path.join(runDirectory, name);
+  const whole = readFileSync(file);
+  writeFileSync(file, bytes);
+  try {
+    await read();
+  } finally {
+    writeFileSync(file, whole);
+  }
+}
+
+/** Everything that is said about a checkpoint before its weights are read. */
+async function inspectFolder(directory: string): Promise<void> {
+  const checkpoint = await openCheckpoint(directory);
+  for (const { shard } of checkpoint.tensors.values()) {
+    if (!shard.realPath.startsWith(folder)) throw new Error(`reads ${shard.realPath}, outside the checkpoint`);
+  }
+  await summariseCheckpoint(checkpoint);
+  const { description } = describeModel(checkpoint);
+  const numbers = [
+    checkpointSize(checkpoint).bytes,
+    smallestBudget(description, 512, "backward"),
+    ...Object.values(planExecution(description, 512, 1e9, "forward")).map(Number),
+  ];
+  if (!numbers.every(Number.isFinite)) throw new Error(`numbers of the pre-flight are ${numbers.join(", ")}`);
+}
+
+const kinds: (FuzzKind & { results?: boolean })[] = [
+  { name: "recipe", make: jsonCase("recipe"), read: (bytes) => readRecipe(asFile("x.reroute.json", bytes)) },
+  {
+    name: "plan",
+    make: jsonCase("plan"),
+    read: (bytes) => {
+      const plan = parsePlan(Buffer.from(bytes).toString(), "plan.json");
+      validatePlan(plan, model.description, model.fingerprint);
+      if (plan.paradigm === "pruning") plannedSize(model, plan);
+    },
+  },
+  {
+    name: "config",
+    make: jsonCase("config"),
+    read: async (bytes) => {
+      asFile("config.json", bytes);
+      asFile("model.safetensors", Buffer.concat([originals.get("header")!, originals.get("weights")!]));
+      await inspectFolder(at("mutated"));
+    },
+  },
+  {
+    name: "header",
+    make: bytesCase("header"),
+    read: async (bytes) => {
+      asFile("config.json", originals.get("config")!);
+      asFile("model.safetensors", Buffer.concat([bytes, originals.get("weights")!]));
+      await inspectFolder(at("mutated"));
+    },
+  },
+  {
+    name: "index",
+    make: jsonCase("index"),
+    read: async (bytes) => {
+      const directory = at("sharded");
+      mkdirSync(directory, { recursive: true });
+      writeFileSync(path.join(directory, "config.json"), originals.get("config")!);
+      for (let i = 0; i < 3; i++)
+        cpSync(path.join(teacher, "model.safetensors"), path.join(directory, `model-${i}.safetensors`));
+      writeFileSync(path.join(directory, "model.safetensors.index.json"), bytes);
+      await inspectFolder(directory);
+    },
+    results: false,
+  },
+  { name: "state", make: bytesCase("state"), read: (bytes) => loadState(asFile("state", bytes), "hash") },
+  {
+    name: "statistics",
+    make: bytesCase("statistics"),
+    read: async (bytes) => {
+      const statistics = await loadRoutingStatistics(asFile("statistics", bytes));
+      // What could be read can be written and shown.
+      await saveRoutingStatistics(at("mutated/again"), statistics);
+      await inRun("routing-statistics.safetensors", bytes, () => writeReport(runDirectory));
+    },
+  },
+  {
+    name: "run",
+    make: jsonCase("run"),
+    read: (bytes) =>
+      inRun("run.json", bytes, async () => {
+        await listRuns(folder);
+        await readRun(runDirectory);
+        await writeReport(runDirectory);
+      }),
+  },
+  {
+    name: "evaluation",
+    make: jsonCase("evaluation"),
+    read: (bytes) => inRun("evaluation.json", bytes, () => writeReport(runDirectory)),
+  },
+  {
+    name: "metrics",
+    make: bytesCase("metrics"),
+    read: (bytes) =>
+      inRun("metrics.jsonl", bytes, async () => {
+        await writeReport(runDirectory);
+        await rewindMetrics(path.join(runDirectory, "metrics.jsonl"), 2);
+        const lines = await readMetrics(path.join(runDirectory, "metrics.jsonl"));
+        if (lines.some((line) => line.kind !== "resources" && line.step > 2)) throw new Error("a later line is left");
+      }),
+  },
+  {
+    name: "provenance",
+    make: jsonCase("provenance"),
+    read: (bytes) => {
+      asFile("reroute.json", bytes);
+      return readProvenance(at("mutated"));
+    },
+  },
+  {
+    name: "lock",
+    make: jsonCase("lock"),
+    read: async (bytes) => {
+      asFile("lock.json", bytes);
+      await isHeld(at("mutated"));
+      await (
+        await lockRunFolder(at("mutated"))
+      )();
+    },
+  },
+];
+
+it.each(kinds.map((kind) => [kind.name, kind] as const))(
+  "hostile %s: a typed error or a result, in time and memory",
+  async (name, kind) => {
+    // A lock that cannot be parsed is waited for: its writer may be at it.
+    const count = name === "lock" ? Math.min(20, casesOf(kinds.length)) : casesOf(kinds.length);
+    const outcomes = await runCases(kind, count);
+    const total = Object.values(outcomes).reduce((sum, n) => sum + n, 0);
+    expect(total).toBe(count);
+    if (kind.results !== false) expect(outcomes["result"]).toBeGreaterThan(0);
+  },
+  1_800_000,
+);
