@@ -1,0 +1,53 @@
+import { readFile, readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
+import type { CompressOptions } from "../../../src/protocol/recipe";
+import { compress, goldens, makeContext, makeFolder, openModel } from "./support";
+
+let folder = "";
+let remove: () => Promise<void>;
+beforeAll(async () => ({ folder, remove } = await makeFolder("resume")));
+afterAll(() => remove());
+let next = 0;
+const fresh = () => path.join(folder, `out-${next++}`);
+
+const rows: [CompressOptions["method"], CompressOptions["options"]][] = [
+  ["hc-smoe", {}],
+  ["ream", {}],
+  ["svd-llm", {}],
+  ["mobe", { steps: 20, output: "factored" }],
+];
+it.each(rows)("%s: cancelled after a layer, goes on with the next, to the same bytes", async (method, options) => {
+  const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+  const context = await makeContext(model, fresh(), { method, keep: 0.625, options });
+  const plan = await makePlan({ ...context, stateDirectory: fresh() });
+  const abort = new AbortController();
+  const cancelled = applyPlan(
+    {
+      ...context,
+      signal: abort.signal,
+      report: ({ message }) => {
+        if (message.startsWith("Looking")) abort.abort();
+      },
+    },
+    plan,
+  );
+  await expect(cancelled).rejects.toMatchObject({ code: "cancelled" });
+  const first = path.join(context.stateDirectory, "layer-0.safetensors");
+  const before = await stat(first);
+  expect((await readdir(context.stateDirectory)).filter((name) => name.endsWith(".json"))).toEqual(["layer-0.json"]);
+  const [resumed, undisturbed] = [fresh(), fresh()];
+  await compress(context, plan, resumed);
+  expect((await stat(first)).mtimeMs).toBe(before.mtimeMs);
+  await compress({ ...context, stateDirectory: fresh() }, plan, undisturbed);
+  for (const name of await readdir(undisturbed)) {
+    expect((await readFile(path.join(resumed, name))).equals(await readFile(path.join(undisturbed, name)))).toBe(true);
+  }
+  // Other inputs are never taken for these.
+  const other = { ...plan, seed: 7, options: { ...plan.options, sequences: 1 } };
+  if (method !== "mobe") {
+    await applyPlan(context, other);
+    expect((await stat(first)).mtimeMs).not.toBe(before.mtimeMs);
+  }
+});
