@@ -6,6 +6,7 @@ import { cellsOf, type Cell } from "../../engine/run/compare/cells";
 import { readComparisonRecipe } from "../../engine/run/compare/comparisonFolder";
 import type { ComparisonRequest } from "../../engine/run/compare/startComparison";
 import { preflight } from "../../engine/run/preflight";
+import { isRunFolder, readRun } from "../../engine/run/runFolder";
 import { comparisonFiles, type ComparisonFile } from "../../protocol/compare";
 import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Preflight } from "../../protocol/run";
@@ -115,7 +116,9 @@ async function forecast(
   const { signal } = io;
   const probe = probeWith(machinery, { recipe }, { signal });
   try {
-    const result = await preflight(recipe, baseFolder, { runDirectory, probe, force: false, signal });
+    const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
+    const known = run ? { run } : {};
+    const result = await preflight(recipe, baseFolder, { runDirectory, ...known, probe, force: false, signal });
     return { id, method, keep, preflight: result, error: null };
   } catch (error) {
     if (isCancelled(error)) throw error;
