@@ -12,6 +12,7 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**", "test/webview/**", "test/bench/**"],
           pool: "forks",
+          maxWorkers: 2,
           testTimeout: 60_000,
         },
       },

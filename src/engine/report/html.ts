@@ -1,7 +1,15 @@
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmap, heatmapStyle, lineChart } from "./charts";
 import { numberDefinitions } from "./definitions";
-import { escapeHtml, formatBytes, formatCount, formatDuration, formatNumber, formatOptional, formatPercent } from "./format";
+import {
+  escapeHtml,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatNumber,
+  formatOptional,
+  formatPercent,
+} from "./format";
 import type { ReportData } from "./reportData";
 
 /** The report as one HTML file: no scripts, nothing loaded from elsewhere, light and dark. */

@@ -194,7 +194,7 @@ describe("methods end to end on a tiny model", () => {
     const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
     const context = await makeContext(model, fresh(), { method: "ream", keep: 5 });
     const student = await compress(context, await makePlan(context), fresh());
-    const errors = (await applyPlan(context, (await makePlan(context))))!;
+    const errors = (await applyPlan(context, await makePlan(context)))!;
     const inputsOf = async (of: MethodContext, after?: (collected: CollectedLayer) => Promise<void>) => {
       const inputs: Float32Array[] = [];
       await collect(of, 4, async (collected) => {
