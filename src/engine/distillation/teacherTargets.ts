@@ -103,14 +103,15 @@ async function computeTargets(
     for (let first = from; first < numSequences; first += perGroup) {
       const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
       const hidden = await executor.forward(tokenBatch(group), { signal, onChunk });
-      const normalised = await head.normalise(hidden, signal);
-      hidden.close();
-      const rows = normalised.read(0, normalised.numTokens);
+      await head.normalise(hidden, signal);
       try {
+        const rows = hidden.read(0, hidden.numTokens);
         await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
         await handle.sync();
       } catch (error) {
         throw writeError(error, targets.file);
+      } finally {
+        hidden.close();
       }
       await finished(first + group.numSequences);
     }

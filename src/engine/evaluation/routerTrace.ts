@@ -1,30 +1,36 @@
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
+import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { RoutingFidelity } from "../routing/fidelity";
 
 interface LayerTrace {
-  numExperts: number;
-  k: number;
-  /** Chunks in token order. */
-  chunks: { firstToken: number; numTokens: number; logits: Float32Array; selected: Int32Array }[];
+  /** [tokens, experts] */
+  logits: HiddenStates;
+  /** [tokens, k]: expert ids as the bits of 32-bit floats, so that they lie in the same stores. */
+  selected: HiddenStates;
 }
 
-/** Remembers a teacher's routing, token by token, to compare a student's with: 4 (experts + k) bytes a token and layer. */
+/**
+ * Remembers a teacher's routing, token by token, to compare a student's with: 4 (experts + k) bytes a token and layer, in
+ * memory or in scratch files.
+ */
 export class RouterTrace implements RoutingObserver {
   readonly #layers = new Map<number, LayerTrace>();
 
-  observe({
-    layer,
-    firstToken,
-    numTokens,
-    numExperts,
-    numExpertsPerToken,
-    routerLogits,
-    selectedIds,
-  }: MoeObservation): void {
-    const trace = this.#layers.get(layer) ?? { numExperts, k: numExpertsPerToken, chunks: [] };
-    trace.chunks.push({ firstToken, numTokens, logits: routerLogits.slice(), selected: selectedIds.slice() });
-    this.#layers.set(layer, trace);
+  constructor(
+    readonly numTokens: number,
+    readonly directory: string,
+    readonly inMemory: boolean,
+  ) {}
+
+  observe({ layer, firstToken, numExperts, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
+    let trace = this.#layers.get(layer);
+    if (trace === undefined) {
+      trace = { logits: this.#store(numExperts), selected: this.#store(numExpertsPerToken) };
+      this.#layers.set(layer, trace);
+    }
+    trace.logits.write(firstToken, routerLogits);
+    trace.selected.write(firstToken, new Float32Array(selectedIds.buffer, selectedIds.byteOffset, selectedIds.length));
   }
 
   /** An observer for the student, which compares every chunk with the teacher's routing of the same tokens. */
@@ -36,18 +42,26 @@ export class RouterTrace implements RoutingObserver {
   read(layer: number, from: number, count: number) {
     const trace = this.#layers.get(layer);
     if (trace === undefined) return null;
-    const { numExperts, k } = trace;
-    const logits = new Float32Array(count * numExperts);
-    const selected = new Int32Array(count * k);
-    for (const chunk of trace.chunks) {
-      const first = Math.max(from, chunk.firstToken);
-      const end = Math.min(from + count, chunk.firstToken + chunk.numTokens);
-      if (first >= end) continue;
-      const [source, target, rows] = [first - chunk.firstToken, first - from, end - first];
-      logits.set(chunk.logits.subarray(source * numExperts, (source + rows) * numExperts), target * numExperts);
-      selected.set(chunk.selected.subarray(source * k, (source + rows) * k), target * k);
+    const bits = trace.selected.read(from, from + count);
+    return {
+      logits: trace.logits.read(from, from + count),
+      selected: new Int32Array(bits.buffer, bits.byteOffset, bits.length),
+      k: trace.selected.width,
+    };
+  }
+
+  close(): void {
+    for (const { logits, selected } of this.#layers.values()) {
+      logits.close();
+      selected.close();
     }
-    return { logits, selected, k };
+    this.#layers.clear();
+  }
+
+  #store(width: number): HiddenStates {
+    return this.inMemory
+      ? new MemoryHiddenStates(this.numTokens, width)
+      : new FileHiddenStates(this.numTokens, width, this.directory);
   }
 }
 

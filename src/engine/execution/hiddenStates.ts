@@ -49,10 +49,14 @@ export class FileHiddenStates implements HiddenStates {
   ) {
     mkdirSync(directory, { recursive: true });
     this.#path = path.join(directory, `hidden-${process.pid}-${FileHiddenStates.#next++}.f32`);
-    this.#file = openSync(this.#path, "wx+");
-    // Without a name the space goes back when the process ends, however it ends. Windows keeps the names of open files.
-    if (process.platform !== "win32") rmSync(this.#path);
-    ftruncateSync(this.#file, numTokens * width * 4);
+    try {
+      this.#file = openSync(this.#path, "wx+");
+      // Without a name the space goes back when the process ends, however it ends. Windows keeps the names of open files.
+      if (process.platform !== "win32") rmSync(this.#path);
+      ftruncateSync(this.#file, numTokens * width * 4);
+    } catch (error) {
+      throw writeError(error, this.#path);
+    }
   }
 
   static #next = 0;
@@ -78,6 +82,15 @@ export class FileHiddenStates implements HiddenStates {
     closeSync(this.#file);
     if (process.platform === "win32") rmSync(this.#path, { force: true });
   }
+}
+
+/** The same rows in a scratch file; the rows in memory are given up. */
+export function spill(hidden: HiddenStates, directory: string): HiddenStates {
+  if (hidden instanceof FileHiddenStates) return hidden;
+  const file = new FileHiddenStates(hidden.numTokens, hidden.width, directory);
+  file.write(0, hidden.read(0, hidden.numTokens));
+  hidden.close();
+  return file;
 }
 
 type Transfer = (file: number, bytes: Uint8Array, offset: number, length: number, position: number) => number;

@@ -95,11 +95,8 @@ async function finalHidden(model: ProbeModel, options: ProbeOptions) {
   const executor = await openExecutor(model, options, "forward");
   try {
     const hidden = await executor.forward({ ids: options.inputIds });
-    const normalised = await new VocabularyHead(model, executor.sessions, executor.plan.headPositions).normalise(
-      hidden,
-    );
-    hidden.close();
-    return normalised;
+    await new VocabularyHead(model, executor.sessions, executor.plan.headPositions).normalise(hidden);
+    return hidden;
   } finally {
     await executor.close();
   }

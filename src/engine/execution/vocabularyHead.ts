@@ -12,7 +12,7 @@ import {
   type HeadSource,
   type LossOptions,
 } from "./headGraphs";
-import { MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
+import type { HiddenStates } from "./hiddenStates";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import type { Tensor } from "../runtime/session";
@@ -29,18 +29,16 @@ export class VocabularyHead {
     readonly teacher: { source: HeadSource; sharedHead: boolean } | null = null,
   ) {}
 
-  /** Final hidden states after the norm, [tokens, hidden]. */
-  async normalise(hidden: HiddenStates, signal?: AbortSignal): Promise<HiddenStates> {
-    const result = new MemoryHiddenStates(hidden.numTokens, hidden.width);
+  /** Replaces final hidden states, [tokens, hidden], by those after the norm: what teacher targets are kept as. */
+  async normalise(hidden: HiddenStates, signal?: AbortSignal): Promise<void> {
     await this.#run(
       "final norm",
       () => finalNormGraph(this.student),
       hidden,
       {},
       signal,
-      (from, outputs) => result.write(from, floats(outputs["hidden"]!)),
+      (from, outputs) => hidden.write(from, floats(outputs["hidden"]!)),
     );
-    return result;
   }
 
   /** Logits of every position, [tokens, vocabulary]: for probes of a few positions. */

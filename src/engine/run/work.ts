@@ -1,5 +1,6 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { TokenSequences } from "../data/sequences";
+import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { RoutingObserver } from "../execution/observer";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
@@ -77,8 +78,10 @@ export interface HeavyWork {
       sequences: TokenSequences;
       /** Student expert -> teacher expert ids by layer; null without a teacher. */
       expertMapping: Record<string, number[][]> | null;
-      /** Where the teacher's final hidden states may be kept between calls of one run. */
+      /** For scratch files of this call. */
       stateDirectory: string;
+      /** Keeps the teacher's run between calls against the same teacher. */
+      teacherRuns?: TeacherRuns;
     },
   ) => Promise<ModelEvaluation>;
   /** Measures this machine on the model's own shapes, for a few seconds. */

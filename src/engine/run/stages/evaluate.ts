@@ -4,6 +4,7 @@ import { z } from "zod";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { expertMapping } from "../../compression/plan/expertMapping";
 import type { TokenSequences } from "../../data/sequences";
+import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
   evaluationFile,
@@ -47,8 +48,13 @@ export const evaluateStage: Stage = {
     const { evaluationSequences, sequenceLength } = run.recipe.data;
     const sequences = await readSequences(context, paths.evaluationData!, evaluationSequences);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
-    for (const [role, directory] of checkpointsOf(context))
-      parts[role] = await evaluatePart(context, role, directory, sequences);
+    const teacherRuns = new TeacherRuns();
+    try {
+      for (const [role, directory] of checkpointsOf(context))
+        parts[role] = await evaluatePart(context, role, directory, sequences, teacherRuns);
+    } finally {
+      teacherRuns.close();
+    }
     const file: EvaluationFile = {
       schemaVersion: 1,
       data: {
@@ -113,6 +119,7 @@ async function evaluatePart(
   role: Role,
   directory: string,
   sequences: TokenSequences,
+  teacherRuns: TeacherRuns,
 ): Promise<ModelEvaluation> {
   const { models, paths, work, runtime, signal, report } = context;
   const model = await models.model(directory);
@@ -138,6 +145,7 @@ async function evaluatePart(
     sequences,
     expertMapping: teacher && expertMapping(teacher.description, plan),
     stateDirectory: paths.runDirectory,
+    teacherRuns,
   });
   await writeFileAtomically(partFile(context, role), `${JSON.stringify({ key, evaluation })}\n`);
   return evaluation;
