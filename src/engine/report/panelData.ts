@@ -35,7 +35,8 @@ export function divergenceData(
   const shown = evaluation?.after ?? evaluation?.before;
   const routing = shown?.routing;
   if (!evaluation || !routing) return null;
-  const numExperts = routing.reduce((most, { klByExpert }) => Math.max(most, klByExpert.length), 0);
+  const rows = [evaluation.before, evaluation.after].flatMap((model) => model?.routing ?? []);
+  const numExperts = rows.reduce((most, { klByExpert }) => Math.max(most, klByExpert.length), 0);
   return {
     teacher: evaluation.teacher?.checkpoint ?? "",
     student: shown.checkpoint,
