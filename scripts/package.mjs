@@ -45,6 +45,8 @@ run("node_modules/@vscode/vsce/vsce", [
   ...["--target", target],
   ...["--ignoreFile", ignoreFile],
   ...["--out", out],
+  // The README's pictures are in the package, so its links stay as they are.
+  "--no-rewrite-relative-links",
   "--allow-missing-repository",
 ]);
 console.log(`${out}: ${(statSync(out).size / 2 ** 20).toFixed(1)} MiB`);
