@@ -1,18 +1,19 @@
 /** The product's main way, with the real engine: right-click, answers, live progress, verdict, panels, cancel, resume. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import type { Frame } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
-import type { MetricsLine } from "../../src/protocol/metrics";
 import type { RunFile } from "../../src/protocol/run";
 import { until } from "./codeServer";
+import { sampleWorkspace } from "./finishedRun";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
-  contextMenu,
-  menuItems,
+  chooseFromMenu,
+  chosenRow,
+  layoutSaved,
   openFolder,
+  pageInState,
   quickInput,
   runCommand,
   treeRows,
@@ -25,81 +26,70 @@ let session: Session;
 const runsFolder = () => path.join(session.workspace, ".reroute", "runs");
 const newestRun = () => path.join(runsFolder(), readdirSync(runsFolder()).sort().at(-1)!);
 const readRun = (run: string) => JSON.parse(readFileSync(path.join(run, "run.json"), "utf8")) as RunFile;
-const readMetrics = (run: string) =>
-  readFileSync(path.join(run, "metrics.jsonl"), "utf8")
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as MetricsLine);
 
 beforeAll(async () => {
   session = await openSession("calibrate");
   const { workspace, page, server } = session;
-  mkdirSync(path.join(workspace, "texts"));
-  cpSync("media/sample/checkpoint", path.join(workspace, "fine"), { recursive: true });
-  for (const text of ["calibration.jsonl", "evaluation.jsonl"])
-    cpSync(`media/sample/${text}`, path.join(workspace, "texts", text));
+  sampleWorkspace(workspace);
   await openFolder(page, server.url, workspace, "fine");
   await activityBarItem(page, "Reroute").waitFor();
 });
 afterAll(() => session?.close());
 
-/** Answers of the wizard up to its summary, which is left open. */
+/** Answers of the wizard from its first question up to its summary, which is left open. */
 async function answer(sequences: string): Promise<ReturnType<typeof quickInput>> {
   const { page } = session;
   const wizard = quickInput(page);
+  await wizard.asks("(1/5)", "How should the experts");
   await wizard.choose("reap");
-  await page
-    .getByText("How many experts", { exact: false })
-    .waitFor()
-    .catch(() => undefined);
+  await wizard.asks("(2/5)", "How many experts");
   await wizard.choose("Keep 12 of 32 experts");
+  await wizard.asks("(3/5)", "Which text");
   await wizard.choose("calibration.jsonl");
+  await wizard.asks("(4/5)", "How much of the text");
   await wizard.choose("Another amount");
-  await wizard.message.filter({ hasText: "Sequences x tokens" }).waitFor();
-  await wizard.input.fill(sequences);
+  await wizard.asks("(4/5)", "Sequences x tokens");
+  await wizard.type(sequences);
   await page.keyboard.press("Enter");
-  await wizard.rows.filter({ hasText: "Disk" }).waitFor({ timeout: 60_000 });
+  await wizard.asks("(5/5)", "Nothing has been started");
+  await wizard.rows.filter({ hasText: "Disk" }).waitFor();
   return wizard;
 }
 
-/** The numbers of a figure's table. */
-async function tableOf(frame: Frame, figure: string): Promise<string[][]> {
-  const table = frame.locator(`[data-figure=${figure}] tbody tr`);
-  if ((await table.count()) === 0) await frame.locator(`[data-figure=${figure}] button:text-is("Table")`).click();
-  await table.first().waitFor();
-  const rows = await table.all();
-  return Promise.all(
-    rows.map(async (row) => (await row.locator("th, td").allTextContents()).map((cell) => cell.trim())),
-  );
+const ready = (view: string) => pageInState(session.page, view);
+/** The run is being worked on, as the status bar says. */
+const working = () =>
+  session.page.locator(".statusbar-item", { hasText: /profile|compress|calibrate|evaluate/ }).waitFor();
+
+const engines = () =>
+  session.server.processes().filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
+
+async function killEngine(): Promise<void> {
+  expect(engines()).toHaveLength(1);
+  process.kill(engines()[0]!.pid, "SIGKILL");
 }
 
-/** "1.53·10⁻¹⁷" and "0.25" as numbers. */
-function numberOf(text: string): number {
-  const [mantissa, power = ""] = text.split("·10");
-  const exponent = power.replace(/./g, (c) => "-0123456789"["⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c)]!);
-  return Number(mantissa) * 10 ** Number(exponent);
-}
-
-const ready = (frame: Frame) => frame.locator("body[data-state=ready]").waitFor({ timeout: 30_000 });
+/** Waits until the row that Enter takes has this label. */
+const firstRow = (label: string) => until(async () => (await chosenRow(session.page)) === label, 60_000);
 
 describe("a full model, from right-click to verdict", () => {
   it("asks for method, ratio and data, with back, and sums up before anything starts", async () => {
     const { page } = session;
-    await contextMenu(page, "fine");
-    await menuItems(page).filter({ hasText: "Calibrate Router" }).click();
+    await chooseFromMenu(page, "fine", "Calibrate Router");
     const wizard = quickInput(page);
-    await wizard.title.filter({ hasText: "Calibrate router of fine (1/5)" }).waitFor();
+    await wizard.asks("Calibrate router of fine (1/5)", "How should the experts");
+    await wizard.rows.filter({ hasText: "transformers" }).first().waitFor();
     await session.screenshot("1-method");
     await wizard.choose("ean");
-    await wizard.title.filter({ hasText: "(2/5)" }).waitFor();
+    await wizard.asks("(2/5)", "How many experts");
     await wizard.choose("Another ratio or count");
-    await wizard.input.fill("3");
+    await wizard.asks("(2/5)", "a number of experts");
+    await wizard.type("3");
     await wizard.message.filter({ hasText: "the router selects 4 for every token" }).waitFor();
     await session.screenshot("2-validation");
-    await wizard.back.click();
-    await wizard.rows.filter({ hasText: "Keep 12 of 32" }).waitFor();
-    await wizard.back.click();
-    await wizard.title.filter({ hasText: "(1/5)" }).waitFor();
+    await wizard.goBack();
+    await wizard.asks("(2/5)", "How many experts");
+    await wizard.goBack();
     const summary = await answer("24 x 128");
     const text = (await summary.rows.allTextContents()).join("\n");
     expect(text).toMatch(/4\.1 M to 1\.9 M parameters, 7\.9 MiB to 3\.6 MiB/);
@@ -146,48 +136,13 @@ describe("a full model, from right-click to verdict", () => {
   );
 });
 
-describe("panels show the run folder's numbers", () => {
-  it("Router KD: every update's loss", async () => {
-    const panel = await webview(session.page, "calibration");
-    await ready(panel);
-    const updates = readMetrics(newestRun()).filter((line) => line.kind === "update");
-    expect(updates.length).toBeGreaterThan(0);
-    const rows = await tableOf(panel, "loss");
-    const shown = new Map(rows.map(([step, loss]) => [Number(step), numberOf(loss!)]));
-    for (const { step, loss } of updates) expect(shown.get(step)).toBeCloseTo(loss, 3);
-    await session.screenshot("panel-calibration");
-  });
-
-  it("Divergence: routing KL by layer, before and after", async () => {
-    await runCommand(session.page, "Reroute: Open Divergence");
-    const panel = await webview(session.page, "divergence");
-    await ready(panel);
-    const { before, after } = JSON.parse(
-      readFileSync(path.join(newestRun(), "evaluation.json"), "utf8"),
-    ) as EvaluationFile;
-    const rows = await tableOf(panel, "routingKl");
-    expect(rows).toHaveLength(6);
-    rows.forEach((row, i) => {
-      expect(numberOf(row[1]!)).toBeCloseTo(before!.routing![i]!.routingKl, 3);
-      expect(numberOf(row[2]!)).toBeCloseTo(after!.routing![i]!.routingKl, 3);
-    });
-    await session.screenshot("panel-divergence");
-  });
-
-  it.each([
-    ["Routing", "routing"],
-    ["Similarity", "similarity"],
-    ["Trade-off", "tradeOff"],
-  ])("%s is drawn", async (title, view) => {
-    await runCommand(session.page, `Reroute: Open ${title}`);
-    const panel = await webview(session.page, view);
-    await ready(panel);
-    await session.screenshot(`panel-${view}`);
-  });
-
+describe("panels", () => {
   it("are restored when the window is reloaded", async () => {
     const { page } = session;
-    await page.waitForTimeout(5000); // the browser's workbench keeps its layout every few seconds only
+    await ready("calibration");
+    for (const title of ["Divergence", "Trade-off"]) await runCommand(page, `Reroute: Open ${title}`);
+    await ready("tradeOff");
+    await layoutSaved(page, ["reroute.calibration", "reroute.divergence", "reroute.tradeOff"]);
     await page.reload();
     await activityBarItem(page, "Reroute").waitFor();
     for (const [title, view] of [
@@ -196,44 +151,96 @@ describe("panels show the run folder's numbers", () => {
       ["Trade-off", "tradeOff"],
     ] as const) {
       await page.getByRole("tab", { name: new RegExp(title) }).click();
-      await ready(await webview(page, view, 60_000));
+      await ready(view);
     }
+    await runCommand(page, "View: Close All Editors");
   });
 });
 
 describe("a run that is stopped", () => {
+  it("is started by keyboard alone, and goes on while its panel is closed and opened again", async () => {
+    const { page } = session;
+    const { keyboard } = page;
+    await page.keyboard.press("F1");
+    const wizard = quickInput(page);
+    await wizard.input.waitFor();
+    await keyboard.type("Reroute: Calibrate Router");
+    await firstRow("Reroute: Calibrate Router");
+    await keyboard.press("Enter");
+    const asks = async (part: string, words: string, typed: string, row: string) => {
+      if (part === "") await until(async () => (await wizard.input.getAttribute("placeholder")) === words, 60_000);
+      else await wizard.asks(part, words);
+      await keyboard.type(typed);
+      if (row !== "") await firstRow(row);
+      await keyboard.press("Enter");
+    };
+    await asks("", "Which checkpoint?", "fine", "fine");
+    await asks("(1/5)", "How should the experts", "reap", "reap");
+    await asks("(2/5)", "How many experts", "Keep 12", "Keep 12 of 32 experts");
+    await asks("(3/5)", "Which text", "calibration.jsonl", "calibration.jsonl");
+    await asks("(4/5)", "How much of the text", "Another", "Another amount...");
+    await wizard.asks("(4/5)", "Sequences x tokens");
+    await until(async () => (await wizard.input.inputValue()) === "512 x 256");
+    await keyboard.press("Control+a");
+    await asks("(4/5)", "Sequences x tokens", "1500 x 128", "");
+    await wizard.asks("(5/5)", "Nothing has been started");
+    await firstRow("Start");
+    await keyboard.press("Enter");
+    await until(() => readdirSync(runsFolder()).length === 2, 60_000);
+    await working();
+    const panel = page.getByRole("tab", { name: /Router KD/ });
+    await panel.waitFor();
+    await runCommand(page, "View: Close All Editors");
+    await panel.waitFor({ state: "hidden" });
+    await working();
+    await runCommand(page, "Reroute: Open Router KD");
+    await until(async () => (await wizard.input.getAttribute("placeholder")) === "Which run?", 60_000);
+    await wizard.rows.filter({ hasText: "running" }).first().click();
+    const frame = await webview(page, "calibration");
+    await until(async () =>
+      ["ready", "empty"].includes((await frame.getAttribute("body", "data-state").catch(() => null)) ?? ""),
+    );
+    expect(await frame.locator("header .live").isVisible()).toBe(true);
+    await session.screenshot("6-reopened");
+  });
+
   it("is cancelled by command and resumed from the tree", async () => {
     const { page } = session;
-    await runCommand(page, "Reroute: Calibrate Router");
-    await quickInput(page).choose("fine");
-    const wizard = await answer("400 x 128");
-    await wizard.choose("Start");
-    await until(() => readdirSync(runsFolder()).length === 2, 60_000);
-    await page.locator(".statusbar-item", { hasText: /profile/ }).waitFor({ timeout: 60_000 });
     await runCommand(page, "Reroute: Cancel Run");
     await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"), 60_000);
     const row = treeRows(page, "Runs").filter({ hasText: "cancelled" }).first();
     await row.waitFor();
     await row.hover();
     await row.locator('[aria-label="Resume Run"]').click();
-    await page.locator(".statusbar-item", { hasText: /profile|compress|calibrate/ }).waitFor({ timeout: 60_000 });
-  }, 180_000);
+    await working();
+  });
 
   it("survives the death of the engine: the reason is shown, and Resume goes on", async () => {
-    const { page, server } = session;
-    const engines = () =>
-      server.processes().filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
-    expect(engines()).toHaveLength(1);
-    process.kill(engines()[0]!.pid, "SIGKILL");
+    const { page } = session;
+    await killEngine();
     const toast = page.locator(".notification-toast", { hasText: "The engine process ended while it worked" });
     await toast.waitFor();
-    await session.screenshot("6-crash");
+    await session.screenshot("7-crash");
     await toast.getByText("Resume", { exact: true }).click();
-    await page.locator(".statusbar-item", { hasText: /profile|compress|calibrate/ }).waitFor({ timeout: 60_000 });
+    await working();
     expect(engines()).toHaveLength(1);
+  });
+
+  it("is offered for resume when the next window opens, without an engine being started to ask", async () => {
+    const { page, server } = session;
+    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "running"), 60_000);
+    await page.goto("about:blank");
+    for (const { pid } of engines()) process.kill(pid, "SIGKILL");
+    await until(() => engines().length === 0);
+    await openFolder(page, server.url, session.workspace, "fine");
+    const toast = page.locator(".notification-toast", { hasText: "was not finished" });
+    await toast.waitFor();
+    await session.screenshot("8-offered");
+    await toast.getByText("Resume", { exact: true }).click();
+    await working();
     await runCommand(page, "Reroute: Cancel Run");
     await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"), 60_000);
-  }, 120_000);
+  });
 
   it("leaves no error behind that nobody was told of", () => {
     expect(session.pageErrors).toEqual([]);

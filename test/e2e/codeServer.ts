@@ -13,11 +13,13 @@ const entry = path.join(host, "code-server/node_modules/code-server/out/node/ent
 /** A quiet workbench: no welcome page, no chat, no look-ups on the network. */
 const quietSettings = {
   "workbench.startupEditor": "none",
+  // Under load a webview may take the focus back just after a question opened, which would close it.
+  "workbench.quickOpen.closeOnFocusLost": false,
   "workbench.tips.enabled": false,
   "workbench.enableExperiments": false,
   "workbench.welcomePage.walkthroughs.openOnInstall": false,
   "workbench.secondarySideBar.defaultVisibility": "hidden",
-  "workbench.colorTheme": "Default Dark Modern",
+  "workbench.colorTheme": "Dark Modern",
   "window.commandCenter": false,
   "chat.disableAIFeatures": true,
   "security.workspace.trust.enabled": false,
@@ -35,6 +37,8 @@ export interface CodeServerOptions {
   profile: string;
   vsix: string;
   settings?: Record<string, unknown>;
+  /** The user's own key bindings. */
+  keybindings?: { key: string; command: string }[];
   /** True: workspaces start in Restricted Mode and ask for trust. */
   workspaceTrust?: boolean;
 }
@@ -67,6 +71,7 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
     ...options.settings,
   };
   writeFileSync(path.join(userData, "User/settings.json"), JSON.stringify(settings, null, 2));
+  writeFileSync(path.join(userData, "User/keybindings.json"), JSON.stringify(options.keybindings ?? []));
   writeFileSync(path.join(profile, "config.yaml"), "{}\n");
 
   // Nothing of ours may leak from a terminal that is itself inside VS Code.

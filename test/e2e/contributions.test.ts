@@ -3,7 +3,19 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
 import { openSession, type Session } from "./session";
-import { activityBarItem, contextMenu, openFolder, runCommand, searchPalette, treeRows, webview } from "./workbench";
+import {
+  activityBarItem,
+  closeMenu,
+  closeQuickInput,
+  contextMenu,
+  explorerItem,
+  openFolder,
+  pageInState,
+  quickInput,
+  runCommand,
+  searchPalette,
+  treeRows,
+} from "./workbench";
 
 let session: Session;
 
@@ -26,7 +38,7 @@ describe("what the extension adds", () => {
 
   it("offers in the palette only what can be done here", async () => {
     const labels = await searchPalette(session.page, "Reroute: ");
-    await session.page.keyboard.press("Escape");
+    await closeQuickInput(session.page);
     for (const title of [
       "Calibrate Router",
       "Compress Experts",
@@ -47,7 +59,7 @@ describe("what the extension adds", () => {
     ["broken.reroute.json", false],
   ])("right-click on %s offers Calibrate Router: %s", async (name, offered) => {
     const labels = await contextMenu(session.page, name);
-    await session.page.keyboard.press("Escape");
+    await closeMenu(session.page);
     expect(labels.includes("Calibrate Router")).toBe(offered);
   });
 
@@ -55,20 +67,34 @@ describe("what the extension adds", () => {
     const { page } = session;
     await activityBarItem(page, "Reroute").click();
     await treeRows(page, "Checkpoints").filter({ hasText: "checkpoint" }).first().waitFor();
-    await webview(page, "overview");
+    await page.getByText("No run yet. A run profiles", { exact: false }).waitFor();
+    const overview = await pageInState(page, "overview");
+    expect(await overview.locator("vscode-button", { hasText: "Calibrate router" }).count()).toBe(1);
     await session.screenshot("side-panel");
   });
 
   it("marks what is wrong in a recipe", async () => {
     const { page } = session;
-    await page.keyboard.press("Control+p");
-    const input = page.locator(".quick-input-widget input.input");
-    await input.waitFor();
-    await input.fill("broken.reroute.json");
-    await page.locator(".quick-input-list .monaco-list-row", { hasText: "broken.reroute.json" }).first().click();
+    await runCommand(page, "View: Show Explorer");
+    await explorerItem(page, "broken.reroute.json").dblclick();
+    await page.getByRole("tab", { name: "broken.reroute.json" }).waitFor();
     await runCommand(page, "View: Toggle Problems");
     await page.locator(".markers-panel .monaco-list-row", { hasText: "teacher" }).first().waitFor();
     await session.screenshot("recipe-problems");
+  });
+
+  it("leads through its first steps in a walkthrough with pictures", async () => {
+    const { page } = session;
+    await runCommand(page, "View: Close All Editors");
+    await runCommand(page, "Welcome: Open Walkthrough...");
+    const picker = quickInput(page);
+    await picker.choose("Calibrate a router");
+    const steps = page.locator(".getting-started-step");
+    await steps.filter({ hasText: "Open the sample checkpoint" }).first().waitFor();
+    expect(await steps.count()).toBe(5);
+    const picture = page.locator(".getting-started-media img");
+    await until(async () => picture.evaluate("(image) => image.naturalWidth > 0"), 30_000);
+    await session.screenshot("walkthrough");
   });
 
   it("activates in under 100 ms and logs no error", async () => {

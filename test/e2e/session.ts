@@ -1,5 +1,6 @@
 /** One VS Code, one browser and one workspace for a test file; what it leaves behind goes to out/e2e/<name>. */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Browser, Page } from "playwright-core";
@@ -17,6 +18,10 @@ export interface Session {
   external: string[];
   pageErrors: string[];
   screenshot: (name: string) => Promise<void>;
+  /** Changes the user's settings, as an editor of settings.json would. */
+  changeSettings: (settings: Record<string, unknown>) => Promise<void>;
+  /** Folder of what this session leaves behind. */
+  out: string;
   /** The extension's own log, "" before it has written any. */
   extensionLog: () => string;
   close: () => Promise<void>;
@@ -32,6 +37,8 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
   const server = await startCodeServer({ profile: path.join(folder, "profile"), vsix: newestPackage(), ...options });
   const browser = await launchBrowser();
   const page = await browser.newPage({ viewport: { width: 1440, height: 960 } });
+  // Generous: the machine may be busy with other suites. A wait ends as soon as its state is there.
+  page.setDefaultTimeout(60_000);
   const external: string[] = [];
   const pageErrors: string[] = [];
   page.on("pageerror", (error) => pageErrors.push(String(error)));
@@ -49,6 +56,12 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
     workspace,
     external,
     pageErrors,
+    out,
+    changeSettings: async (settings) => {
+      const file = path.join(server.userData, "User/settings.json");
+      const before = JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>;
+      await writeFile(file, JSON.stringify({ ...before, ...settings }, null, 2));
+    },
     screenshot: async (picture) => {
       await page.screenshot({ path: path.join(out, `${picture}.png`) });
     },

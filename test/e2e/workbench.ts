@@ -1,5 +1,6 @@
-/** What a person does in VS Code, in Playwright's words. */
+/** What a person does in VS Code, in Playwright's words. Every step waits for what it leads to, never for a while. */
 import { chromium, type Browser, type Frame, type Locator, type Page } from "playwright-core";
+import { until } from "./codeServer";
 
 export function launchBrowser(): Promise<Browser> {
   return chromium.launch({
@@ -14,7 +15,7 @@ export function launchBrowser(): Promise<Browser> {
 /** Opens a folder and waits until the explorer shows `file`. */
 export async function openFolder(page: Page, url: string, folder: string, file: string): Promise<void> {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`);
-  await explorerItem(page, file).waitFor({ timeout: 60_000 });
+  await explorerItem(page, file).waitFor();
 }
 
 export function explorerItem(page: Page, name: string): Locator {
@@ -32,65 +33,175 @@ export function treeRows(page: Page, view: string): Locator {
     .locator(".monaco-list-row");
 }
 
-/** Labels of the palette's rows for what was typed; the palette stays open. */
-export async function searchPalette(page: Page, text: string): Promise<string[]> {
-  await page.keyboard.press("F1");
-  const input = page.locator(".quick-input-widget input.input");
-  await input.waitFor();
-  await input.fill(`>${text}`);
-  const rows = page.locator(".quick-input-list .monaco-list-row .label-name");
-  await rows.first().waitFor();
-  await page.waitForTimeout(300); // the list is filtered a moment after the last key
-  return (await rows.allTextContents()).map((label) => label.trim());
+/** Opens a row of a tree, unless it is open. */
+export async function expand(row: Locator): Promise<void> {
+  await until(async () => {
+    if ((await row.getAttribute("aria-expanded")) === "true") return true;
+    await row.locator(".monaco-tl-twistie").click();
+    return false;
+  }, 60_000);
 }
 
-/** Runs a command from the palette by its full title ("Category: Title"). */
+/** Labels of the palette's rows for what was typed; the palette stays open. */
+export async function searchPalette(page: Page, text: string): Promise<string[]> {
+  await openPalette(page, text);
+  const rows = page.locator(".quick-input-list .monaco-list-row .label-name");
+  let labels: string[] = [];
+  // The list is filtered a moment after the last key: until then it holds other commands.
+  await until(async () => {
+    labels = (await rows.allTextContents()).map((label) => label.trim());
+    return (
+      labels.length > 0 && labels.every((label) => label.startsWith(text.trim()) || label === "No matching results")
+    );
+  }, 30_000);
+  return labels;
+}
+
+/**
+ * Runs a command from the palette by its full title ("Category: Title"). Keys go to the palette's own input: a webview
+ * that is being drawn may have taken the focus back meanwhile.
+ */
 export async function runCommand(page: Page, title: string): Promise<void> {
-  await page.keyboard.press("F1");
   const input = page.locator(".quick-input-widget input.input");
-  await input.waitFor();
-  await input.fill(`>${title}`);
-  await page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first().click();
+  // The palette lists what was enabled when it opened: a command that is enabled a moment later needs another palette.
+  await until(async () => {
+    await openPalette(page, title);
+    const found = await until(async () => (await chosenRow(page)) === title, 3000).then(
+      () => true,
+      () => false,
+    );
+    if (!found) await input.press("Escape", { timeout: 2000 }).catch(() => undefined);
+    return found;
+  }, 90_000);
+  await input.press("Enter");
+  await until(async () => !(await input.isVisible()) || !(await input.inputValue()).startsWith(">"), 30_000);
+}
+
+/** Label of the row that Enter takes; "" without one. */
+export async function chosenRow(page: Page): Promise<string> {
+  const rows = page.locator(".quick-input-list .monaco-list-row.focused .label-name").filter({ visible: true });
+  return ((await rows.allTextContents())[0] ?? "").trim();
+}
+
+async function openPalette(page: Page, text: string): Promise<void> {
+  const input = page.locator(".quick-input-widget input.input");
+  await until(async () => {
+    await page.keyboard.press("F1");
+    return input
+      .waitFor({ timeout: 3000 })
+      .then(() => input.fill(`>${text}`, { timeout: 2000 }))
+      .then(
+        () => true,
+        () => false,
+      );
+  }, 60_000);
+}
+
+/** Closes the palette or a question. */
+export async function closeQuickInput(page: Page): Promise<void> {
+  const input = page.locator(".quick-input-widget input.input");
+  await until(async () => {
+    if (!(await input.isVisible())) return true;
+    await input.press("Escape", { timeout: 2000 }).catch(() => undefined);
+    return false;
+  }, 30_000);
 }
 
 /** Opens an explorer entry's context menu and returns its labels; the menu stays open. */
 export async function contextMenu(page: Page, name: string): Promise<string[]> {
-  await explorerItem(page, name).click({ button: "right" });
   const items = menuItems(page);
+  await explorerItem(page, name).click({ button: "right" });
   await items.first().waitFor();
-  await page.waitForTimeout(250); // a VS Code menu ignores the mouse for its first 100 ms
   return (await items.allTextContents()).map((label) => label.trim());
+}
+
+/** Closes whatever menu is open. */
+export async function closeMenu(page: Page): Promise<void> {
+  await until(async () => {
+    if ((await menuItems(page).count()) === 0) return true;
+    await page.keyboard.press("Escape");
+    return false;
+  });
+}
+
+/** Chooses an entry of an explorer item's context menu. */
+export async function chooseFromMenu(page: Page, name: string, label: string): Promise<void> {
+  await contextMenu(page, name);
+  const item = menuItems(page).filter({ hasText: label });
+  // A VS Code menu ignores the mouse for its first 100 ms, so a click may have to come again.
+  await until(async () => {
+    await item.click({ timeout: 2000 }).catch(() => undefined);
+    return item.waitFor({ state: "hidden", timeout: 1000 }).then(
+      () => true,
+      () => false,
+    );
+  }, 30_000);
 }
 
 export function menuItems(page: Page): Locator {
   return page.locator(".monaco-menu .action-item:not(.disabled) .action-label:not(.separator)");
 }
 
-/** The quick pick or input box that a command asks with. */
+/** The quick pick or input box that a command asks with. One widget serves all questions: wait for the right one. */
 export function quickInput(page: Page) {
   const widget = page.locator(".quick-input-widget");
+  const title = widget.locator(".quick-input-title");
+  const input = widget.locator("input.input");
+  const message = widget.locator(".quick-input-message");
   return {
-    title: widget.locator(".quick-input-title"),
+    title,
     rows: widget.locator(".quick-input-list .monaco-list-row"),
-    back: widget
-      .locator(".quick-input-titlebar .codicon-quick-input-back, .quick-input-titlebar .action-label")
-      .first(),
-    message: widget.locator(".quick-input-message"),
-    input: widget.locator("input.input"),
+    message,
+    input,
+    /** Waits for a question by a part of its title, such as "(2/5)", and optionally its placeholder or prompt. */
+    asks: async (part: string, words = "") => {
+      await title.filter({ hasText: part }).waitFor();
+      if (words === "") return;
+      await until(async () => {
+        const placeholder = (await input.getAttribute("placeholder")) ?? "";
+        return placeholder.includes(words) || ((await message.textContent({ timeout: 1000 })) ?? "").includes(words);
+      }, 60_000);
+    },
     /** Clicks the row whose label begins so. */
-    choose: (label: string) => {
+    choose: async (label: string) => {
       const beginning = new RegExp(`^\\s*${label.replaceAll(".", "\\.")}`);
       const name = page.locator(".label-name", { hasText: beginning });
-      return widget.locator(".quick-input-list .monaco-list-row").filter({ has: name }).first().click();
+      await widget.locator(".quick-input-list .monaco-list-row").filter({ has: name }).first().click();
+    },
+    goBack: () =>
+      widget
+        .locator(".quick-input-titlebar .codicon-quick-input-back, .quick-input-titlebar .action-label")
+        .first()
+        .click(),
+    /** Types into an input box that is there already. */
+    type: async (text: string) => {
+      await until(async () => {
+        await input.fill(text);
+        return (await input.inputValue()) === text;
+      });
     },
   };
+}
+
+/**
+ * Accepts what VS Code's own save dialog of the browser, a quick input with the path, proposes; returns that path. What
+ * is typed while the dialog still fills itself would be overwritten.
+ */
+export async function acceptSave(page: Page, extension: string): Promise<string> {
+  const { title, input } = quickInput(page);
+  await title.filter({ hasText: "Save" }).waitFor();
+  await until(async () => (await input.inputValue()).endsWith(`.${extension}`), 30_000);
+  const file = await input.inputValue();
+  await input.press("Enter");
+  await input.waitFor({ state: "hidden" });
+  return file;
 }
 
 /**
  * The inner document (iframe.webview > iframe#active-frame) of the webview whose <body> is marked data-view. VS Code
  * gives no webview a stable id, so the page's own mark finds it.
  */
-export async function webview(page: Page, view: string, timeoutMs = 30_000): Promise<Frame> {
+export async function webview(page: Page, view: string, timeoutMs = 60_000): Promise<Frame> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     for (const frame of page.frames().filter((f) => f.parentFrame()?.parentFrame() === page.mainFrame())) {
@@ -101,6 +212,43 @@ export async function webview(page: Page, view: string, timeoutMs = 30_000): Pro
       if (count > 0) return frame;
     }
     if (Date.now() > deadline) throw new Error(`no webview "${view}" within ${timeoutMs} ms`);
-    await page.waitForTimeout(50);
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
+}
+
+/** The same once its page is in one of these states. A webview may be made again meanwhile, so it is looked up again. */
+export async function pageInState(page: Page, view: string, state = "ready"): Promise<Frame> {
+  let frame: Frame | undefined;
+  await until(async () => {
+    frame = await webview(page, view);
+    return (await frame.getAttribute("body", "data-state", { timeout: 1000 }).catch(() => null)) === state;
+  }, 90_000);
+  return frame!;
+}
+
+/**
+ * Waits until the workbench has stored a layout with these editors: the browser's VS Code writes it into IndexedDB some
+ * seconds after a change, and a reload before that would bring back an older one.
+ */
+export async function layoutSaved(page: Page, viewTypes: string[]): Promise<void> {
+  await until(async () => {
+    const stored: string[] = await page.evaluate(`(async () => {
+      const opened = (request) => new Promise((done, failed) => {
+        request.onsuccess = () => done(request.result);
+        request.onerror = () => failed(request.error);
+      });
+      const found = [];
+      for (const { name } of await indexedDB.databases()) {
+        if (!name.startsWith("vscode-web-state-db")) continue;
+        const database = await opened(indexedDB.open(name));
+        for (const store of database.objectStoreNames) {
+          const values = await opened(database.transaction(store).objectStore(store).getAll());
+          found.push(...values.filter((value) => typeof value === "string" && value.includes("editorpart")));
+        }
+        database.close();
+      }
+      return found;
+    })()`);
+    return stored.some((layout) => viewTypes.every((type) => layout.includes(type)));
+  }, 60_000);
 }

@@ -22,7 +22,7 @@ export class CheckpointFinder implements vscode.Disposable {
     }
   }
 
-  /** Folders that hold a config.json and at least one .safetensors file, sorted by path. */
+  /** Folders that hold a config.json and at least one .safetensors file, sorted by path; those inside run folders last. */
   list(): Promise<string[]> {
     this.folders ??= this.find();
     return this.folders;
@@ -57,6 +57,10 @@ export class CheckpointFinder implements vscode.Disposable {
   private async find(): Promise<string[]> {
     const shards = await vscode.workspace.findFiles("**/*.safetensors", "**/{node_modules,.git}/**", maxShards);
     const folders = new Set(shards.filter(({ scheme }) => scheme === "file").map(({ fsPath }) => path.dirname(fsPath)));
-    return [...folders].filter((folder) => existsSync(path.join(folder, "config.json"))).sort();
+    // What runs keep for themselves comes last: it is seldom what somebody looks for.
+    const ofRun = (folder: string) => Number(folder.includes(`${path.sep}.reroute${path.sep}`));
+    return [...folders]
+      .filter((folder) => existsSync(path.join(folder, "config.json")))
+      .sort((a, b) => ofRun(a) - ofRun(b) || (a < b ? -1 : 1));
   }
 }

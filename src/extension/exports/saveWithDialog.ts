@@ -19,6 +19,7 @@ export async function saveWithDialog(
   const name = saveFileName(proposedName, extension);
   const folder = workspaceFolder();
   const target = await vscode.window.showSaveDialog({
+    title: vscode.l10n.t("Save {0}", name),
     ...(folder === null ? {} : { defaultUri: vscode.Uri.file(path.join(folder, name)) }),
     filters: { [extension.toUpperCase()]: [extension] },
   });

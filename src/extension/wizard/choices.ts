@@ -1,5 +1,5 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import { paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
+import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
 import type { Translate } from "../translate";
 import type { Amount } from "./questions";
 import { expertCounts, keptExperts } from "./validation";
@@ -12,27 +12,14 @@ export interface Choice<T> {
   value: T;
 }
 
-/**
- * Methods that the engine of this version carries out. The engine refuses any other by name before it starts, but a
- * choice that cannot be started is no choice. A test compares this list with the engine's own tables.
- */
-export const offeredMethods: readonly CompressionMethod[] = [
-  "reap",
-  "frequency",
-  "weighted-frequency",
-  "ean",
-  "aimer",
-  "random",
-];
-
 interface MethodGroup {
   paradigm: Paradigm;
   title: string;
   choices: Choice<CompressionMethod>[];
 }
 
-/** The offered methods by paradigm, each with its idea and with who can load what it writes. */
-export function methodChoices(t: Translate, offered: readonly CompressionMethod[] = offeredMethods): MethodGroup[] {
+/** Methods by paradigm, each with its idea and with who can load what it writes. A test holds them to the engine's own. */
+export function methodChoices(t: Translate): MethodGroup[] {
   const about: Record<CompressionMethod, string> = {
     reap: t("Drop experts with the smallest routing weight times output norm"),
     frequency: t("Drop the least often selected experts"),
@@ -59,27 +46,26 @@ export function methodChoices(t: Translate, offered: readonly CompressionMethod[
     merging: t("Merging: experts combined"),
   };
   const paradigms = ["pruning", "merging", "editing"] as const;
-  return paradigms
-    .map((paradigm) => ({
-      paradigm,
-      title: titles[paradigm],
-      choices: offered
-        .filter((method) => paradigmOf(method) === paradigm)
-        .map((method) => ({
-          label: method,
-          description: method === "reap" ? t("recommended") : "",
-          detail: `${about[method]}. ${loadedBy(method, t)}`,
-          value: method,
-        })),
-    }))
-    .filter(({ choices }) => choices.length > 0);
+  return paradigms.map((paradigm) => ({
+    paradigm,
+    title: titles[paradigm],
+    choices: compressionMethods
+      .filter((method) => paradigmOf(method) === paradigm)
+      .map((method) => ({
+        label: method,
+        description: method === "reap" ? t("recommended") : "",
+        detail: `${about[method]}. ${loadedBy(method, t)}`,
+        value: method,
+      })),
+  }));
 }
 
 /** Who can read the compressed checkpoint, which differs by what its layers become. */
 function loadedBy(method: CompressionMethod, t: Translate): string {
   if (method === "mone") return t("The output has constant experts, which only Reroute loads");
-  if (paradigmOf(method) === "editing") return t("Dense output loads everywhere, factored output in Reroute only");
-  return t("The output loads in transformers and vLLM unchanged");
+  if (paradigmOf(method) === "editing")
+    return t("Dense output, the default, loads in transformers unchanged; factored output in Reroute only");
+  return t("The output loads in transformers unchanged");
 }
 
 /** Common ratios that this checkpoint can do, as numbers of experts kept. */

@@ -55,7 +55,7 @@ function dataOf(spec: HeatmapSpec, theme: Theme): { datasets: never[] } {
 
 function optionsOf(spec: HeatmapSpec, theme: Theme): ChartOptions<"heatmap"> {
   const category = (of: HeatmapSpec["rows"]): object => ({
-    ...axis(theme, of.title, false),
+    ...dense(axis(theme, of.title, false)),
     type: "category",
     offset: true,
     labels: of.labels,
@@ -74,6 +74,11 @@ function optionsOf(spec: HeatmapSpec, theme: Theme): ChartOptions<"heatmap"> {
     scales: { x: category(spec.columns), y: category(spec.rows) },
   };
   return options;
+}
+
+/** Cells are many: labels may stand closer than on a chart of lines. */
+function dense(base: ReturnType<typeof axis>): object {
+  return { ...base, ticks: { ...base.ticks, autoSkipPadding: 4 } };
 }
 
 /** Rows get 3 to 18 pixels each; square matrices as much height as width allows. */
