@@ -36,16 +36,15 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const { recipe, probe, bytesAfter, teacher } = input;
   const wanted = stagesOf(recipe);
   const tokens = tokensOf(recipe);
-  const forward = probe?.forwardTokensPerSecond ?? NaN;
-  const update = probe?.updateTokensPerSecond ?? NaN;
   const updates = totalUpdates(recipe);
   const looks = recipe.calibrate ? Math.ceil(updates / recipe.calibrate.evaluateEvery) : 0;
   const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
+  const time = timesOf(input);
   const known = probe?.assumption ?? "time unknown: not measured";
   const weights = moeLayers(teacher).reduce((sum, { moe }) => sum + moe.experts.length, 0);
   const estimates: Record<StageId, Omit<StageEstimate, "stage">> = {
     profile: {
-      seconds: tokens.calibration / forward,
+      seconds: time.pass(tokens.calibration, "observed"),
       peakMemoryBytes: streamingMemory(input, tokens.calibration),
       assumption: `${tokens.calibration} tokens forward; ${known}`,
     },
@@ -56,14 +55,15 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
     },
     calibrate: {
       seconds:
-        (tokens.calibration + tokens.heldOut) / forward +
-        (tokens.calibration * (recipe.calibrate?.epochs ?? 0)) / update +
-        ((looks + 1) * tokens.heldOut) / forward,
+        time.targets(tokens.calibration + tokens.heldOut) +
+        time.updates(updates, tokens.calibration * (recipe.calibrate?.epochs ?? 0)) +
+        (looks + 1) * time.comparison(tokens.heldOut) +
+        bytesAfter / copyBytesPerSecond,
       peakMemoryBytes: streamingMemory(input, (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength, "backward"),
       assumption: `teacher once over ${tokens.calibration + tokens.heldOut} tokens, ${updates} updates, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
     },
     evaluate: {
-      seconds: (models * tokens.evaluation) / forward,
+      seconds: models * time.comparison(tokens.evaluation),
       peakMemoryBytes: streamingMemory(input, tokens.evaluation),
       assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
     },
@@ -76,6 +76,34 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
       ...estimates[stage],
       seconds: Number.isFinite(estimates[stage].seconds) ? estimates[stage].seconds : 0,
     }));
+}
+
+/** Seconds of passes over tokens, compiling included where sessions do not stay; NaN where nothing was measured. */
+function timesOf({ probe, teacher, recipe, memoryBudgetBytes }: EstimateInput) {
+  const { sequenceLength } = recipe.data;
+  const { hiddenSize } = teacher;
+  const backward = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
+  // All layers' sessions stay between passes, or each pass compiles them again.
+  const stay = compiledBytes(teacher, "backward") <= backward.sessionBytes;
+  const compile = probe?.compileForwardSeconds ?? NaN;
+  const pass = (tokens: number, kind: "forward" | "observed") =>
+    tokens === 0 ? 0 : compile + tokens / (probe?.[`${kind}TokensPerSecond`] ?? NaN);
+  return {
+    pass,
+    comparison: (tokens: number) => pass(tokens, "forward") + tokens / (probe?.headTokensPerSecond ?? NaN),
+    /** The teacher's pass runs in groups whose hidden states fit. */
+    targets: (tokens: number) => {
+      const plan = planExecution(teacher, sequenceLength, memoryBudgetBytes, "forward");
+      const groups = Math.max(1, Math.ceil((2 * tokens * hiddenSize * 4) / Math.max(1, plan.hiddenStateBytes)));
+      return pass(tokens, "forward") + (stay ? 0 : (groups - 1) * compile);
+    },
+    updates: (count: number, tokens: number) =>
+      count === 0
+        ? 0
+        : (stay ? 1 : count) * (probe?.compileUpdateSeconds ?? NaN) +
+          tokens / (probe?.updateTokensPerSecond ?? NaN) +
+          tokens / (probe?.headUpdateTokensPerSecond ?? NaN),
+  };
 }
 
 /** The smallest budget that the recipe's widest stage fits in, one sequence at a time. */

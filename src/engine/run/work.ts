@@ -1,6 +1,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { TokenSequences } from "../data/sequences";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
+import type { Measurement } from "../execution/measure";
 import type { RoutingObserver } from "../execution/observer";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
@@ -88,12 +89,5 @@ export interface HeavyWork {
   probe: (p: WorkContext & { model: OpenModel; sequenceLength: number }) => Promise<MachineProbe>;
 }
 
-/** Tokens a second of a short measured run on one layer, scaled to the whole model. */
-export interface MachineProbe {
-  /** Forward pass of the whole model. */
-  forwardTokensPerSecond: number;
-  /** Router KD update: student forward and backward, teacher targets cached. */
-  updateTokensPerSecond: number;
-  /** How it was measured, for people. */
-  assumption: string;
-}
+/** Speeds of a short measured run on one layer and the head, scaled to the whole model. */
+export type MachineProbe = Measurement;

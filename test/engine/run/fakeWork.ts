@@ -90,7 +90,12 @@ export function fakeWork(): FakeWork {
       await step(work, `evaluate ${path.basename(model.checkpoint.directory)}`);
       return madeUpEvaluation(model.checkpoint.directory, teacher !== null, sequences.numSequences);
     },
-    probe: async () => ({ forwardTokensPerSecond: 1000, updateTokensPerSecond: 250, assumption: "made up" }),
+    probe: async () => ({
+      ...{ forwardTokensPerSecond: 1000, observedTokensPerSecond: 900, updateTokensPerSecond: 250 },
+      ...{ headTokensPerSecond: 5000, headUpdateTokensPerSecond: 2000 },
+      ...{ compileForwardSeconds: 0.1, compileUpdateSeconds: 0.3 },
+      assumption: "made up",
+    }),
   };
   return work;
 }
