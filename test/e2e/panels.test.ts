@@ -14,6 +14,7 @@ import { readTensors, writeTensors, type Tensor } from "./tensorFile";
 import {
   acceptSave,
   activityBarItem,
+  changeTheme,
   chooseFromMenu,
   contextMenu,
   closeMenu,
@@ -284,7 +285,7 @@ describe("panels work together", () => {
 
 const themes = [
   ["light", "Light Modern", "vscode-light"],
-  ["high-contrast", "Default High Contrast", "vscode-high-contrast"],
+  ["high-contrast", "Dark High Contrast", "vscode-high-contrast"],
   ["dark", "Dark Modern", "vscode-dark"],
 ] as const;
 const panels = [
@@ -304,7 +305,7 @@ describe("themes and accessibility in the real webviews", () => {
     for (const [title, view] of panels) await open(title, view);
     for (const [name, label, bodyClass] of themes) {
       const before = await canvasOf(await pageInState(page, "tradeOff"));
-      await session.changeSettings({ "workbench.colorTheme": label });
+      await changeTheme(page, label);
       const shown = await pageInState(page, "tradeOff");
       await shown.locator(`body.${bodyClass}`).waitFor();
       await until(async () => (await canvasOf(shown)) !== before, 30_000);

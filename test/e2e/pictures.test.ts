@@ -6,7 +6,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
 import { finishedRun, sampleWorkspace, whole, writeRecipe } from "./finishedRun";
 import { openSession, type Session } from "./session";
-import { activityBarItem, expand, openFolder, pageInState, quickInput, runCommand, treeRows } from "./workbench";
+import {
+  activityBarItem,
+  changeTheme,
+  expand,
+  openFolder,
+  pageInState,
+  quickInput,
+  runCommand,
+  treeRows,
+} from "./workbench";
 
 const wanted = process.env["REROUTE_SCREENSHOTS"] === "1";
 const minutes = 60_000;
@@ -67,7 +76,7 @@ describe.runIf(wanted)("pictures", () => {
       ["light", "Light Modern", "vscode-light"],
       ["dark", "Dark Modern", "vscode-dark"],
     ] as const) {
-      await session.changeSettings({ "workbench.colorTheme": label });
+      await changeTheme(page, label);
       const overview = await pageInState(page, "overview");
       await overview.locator(`body.${bodyClass}`).waitFor();
       const routing = await open("Routing", "routing");

@@ -1,6 +1,5 @@
 /** One VS Code, one browser and one workspace for a test file; what it leaves behind goes to out/e2e/<name>. */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Browser, Page } from "playwright-core";
@@ -18,8 +17,6 @@ export interface Session {
   external: string[];
   pageErrors: string[];
   screenshot: (name: string) => Promise<void>;
-  /** Changes the user's settings, as an editor of settings.json would. */
-  changeSettings: (settings: Record<string, unknown>) => Promise<void>;
   /** Folder of what this session leaves behind. */
   out: string;
   /** The extension's own log, "" before it has written any. */
@@ -57,11 +54,6 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
     external,
     pageErrors,
     out,
-    changeSettings: async (settings) => {
-      const file = path.join(server.userData, "User/settings.json");
-      const before = JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>;
-      await writeFile(file, JSON.stringify({ ...before, ...settings }, null, 2));
-    },
     screenshot: async (picture) => {
       await page.screenshot({ path: path.join(out, `${picture}.png`) });
     },

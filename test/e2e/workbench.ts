@@ -66,7 +66,7 @@ export async function runCommand(page: Page, title: string): Promise<void> {
   // The palette lists what was enabled when it opened: a command that is enabled a moment later needs another palette.
   await until(async () => {
     await openPalette(page, title);
-    const found = await until(async () => (await chosenRow(page)) === title, 3000).then(
+    const found = await until(() => moveTo(page, title), 3000).then(
       () => true,
       () => false,
     );
@@ -75,6 +75,15 @@ export async function runCommand(page: Page, title: string): Promise<void> {
   }, 90_000);
   await input.press("Enter");
   await until(async () => !(await input.isVisible()) || !(await input.inputValue()).startsWith(">"), 30_000);
+}
+
+/** Moves the palette's cursor one row towards this one; true once Enter would take it. */
+async function moveTo(page: Page, label: string): Promise<boolean> {
+  if ((await chosenRow(page)) === label) return true;
+  const shown = page.locator(".quick-input-list .label-name", { hasText: label }).filter({ visible: true });
+  if ((await shown.allTextContents()).some((text) => text.trim() === label))
+    await page.locator(".quick-input-widget input.input").press("ArrowDown", { timeout: 2000 });
+  return false;
 }
 
 /** Label of the row that Enter takes; "" without one. */
@@ -95,6 +104,17 @@ async function openPalette(page: Page, text: string): Promise<void> {
         () => false,
       );
   }, 60_000);
+}
+
+/** Changes the colour theme as a person does, without a reload. */
+export async function changeTheme(page: Page, label: string): Promise<void> {
+  await runCommand(page, "Preferences: Color Theme");
+  const picker = quickInput(page);
+  await picker.rows.first().waitFor();
+  await picker.input.fill(label);
+  await until(async () => (await chosenRow(page)) === label, 30_000);
+  await picker.input.press("Enter");
+  await picker.input.waitFor({ state: "hidden" });
 }
 
 /** Closes the palette or a question. */
