@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
+import { flatnessCases, largeCase, scaleBench } from "./scale";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -19,6 +20,11 @@ async function main(): Promise<void> {
   if (only === undefined || only === "sample") {
     print("Sample model");
     await sampleBench(runtime, print);
+  }
+  if (only === "scale") {
+    const large = process.argv[3] === "large";
+    print(large ? "A checkpoint larger than the budget" : "Peak memory and time against layers, experts and tokens");
+    await scaleBench(large ? [largeCase] : flatnessCases, print);
   }
 }
 

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readReportData, type ReportData } from "../../engine/report/reportData";
 import { formatBytes, formatCount, formatDuration } from "../../engine/report/format";
+import { stageColumns, stageRows } from "../../engine/report/stageTable";
 import { preflight } from "../../engine/run/preflight";
 import { isRunFolder, readRun } from "../../engine/run/runFolder";
 import { RerouteError } from "../../protocol/errors";
@@ -116,6 +117,7 @@ function jsonResult({ run, evaluation, runDirectory, plan }: ReportData): string
     runDirectory,
     report: path.join(runDirectory, runFiles.report),
     stages,
+    preflight: run.preflight,
     evaluation,
     notes: plan?.notes ?? [],
   };
@@ -130,5 +132,6 @@ function describe({ table, verdict, run, runDirectory }: ReportData): string {
       ]
     : [];
   const seconds = run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
-  return `${textTable(rows)}\n${verdict}\n\nTime    ${formatDuration(seconds)}\nReport  ${path.join(runDirectory, runFiles.report)}\n`;
+  const stages = textTable([stageColumns, ...stageRows(run)]);
+  return `${textTable(rows)}\n${verdict}\n\n${stages}\nTime    ${formatDuration(seconds)}\nReport  ${path.join(runDirectory, runFiles.report)}\n`;
 }

@@ -1,16 +1,9 @@
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmap, heatmapStyle, lineChart } from "./charts";
 import { numberDefinitions } from "./definitions";
-import {
-  escapeHtml,
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatNumber,
-  formatOptional,
-  formatPercent,
-} from "./format";
+import { escapeHtml, formatCount, formatNumber, formatOptional, formatPercent } from "./format";
 import type { ReportData } from "./reportData";
+import { stageColumns, stageRows } from "./stageTable";
 
 /** The report as one HTML file: no scripts, nothing loaded from elsewhere, light and dark. */
 export function renderHtml(data: ReportData): string {
@@ -62,23 +55,7 @@ function comparisonHtml({ columns, rows }: NonNullable<ReportData["table"]>): st
 }
 
 function stages({ run }: ReportData): string {
-  const rows = run.stages
-    .filter(({ id, state }) => state !== "skipped" && id !== "report")
-    .map(({ id, state, seconds, peakMemoryBytes }) => {
-      const predicted = run.preflight?.stages.find(({ stage }) => stage === id);
-      return [
-        id,
-        state,
-        formatDuration(seconds),
-        predicted ? formatDuration(predicted.seconds) : "–",
-        peakMemoryBytes === null ? "–" : formatBytes(peakMemoryBytes),
-        predicted ? formatBytes(predicted.peakMemoryBytes) : "–",
-      ];
-    });
-  return section(
-    "Stages",
-    htmlTable(["Stage", "State", "Time", "Time predicted", "Peak memory", "Peak memory predicted"], rows),
-  );
+  return section("Stages", htmlTable(stageColumns, stageRows(run)));
 }
 
 function routing({ routing: data }: ReportData): string {

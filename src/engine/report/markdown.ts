@@ -1,6 +1,7 @@
 import { numberDefinitions } from "./definitions";
-import { escapeMarkdown, formatBytes, formatDuration, formatNumber, formatOptional, formatPercent } from "./format";
+import { escapeMarkdown, formatNumber, formatOptional, formatPercent } from "./format";
 import type { ReportData } from "./reportData";
+import { stageColumns, stageRows } from "./stageTable";
 
 /** The same report as Markdown, for pull requests and model cards; charts become tables. */
 export function renderMarkdown(data: ReportData): string {
@@ -16,17 +17,7 @@ export function renderMarkdown(data: ReportData): string {
     evaluation &&
       `Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens. ± is half of the 95 % bootstrap interval over sequences.`,
     "## Stages",
-    markdownTable(
-      ["Stage", "State", "Time", "Peak memory"],
-      run.stages
-        .filter(({ id, state }) => state !== "skipped" && id !== "report")
-        .map(({ id, state, seconds, peakMemoryBytes }) => [
-          id,
-          state,
-          formatDuration(seconds),
-          peakMemoryBytes === null ? "–" : formatBytes(peakMemoryBytes),
-        ]),
-    ),
+    markdownTable(stageColumns, stageRows(run)),
     routing && "## Routing of the teacher",
     routing &&
       markdownTable(

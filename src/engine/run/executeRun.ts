@@ -80,7 +80,11 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   });
   const started = performance.now();
   const seconds = (): number => before + (performance.now() - started) / 1000;
-  const sampler = sampleResources(stage.id, (line) => void context.onMetrics(line));
+  const sampler = sampleResources(
+    stage.id,
+    (line) => void context.onMetrics(line),
+    () => state.tokensPerSecond,
+  );
   try {
     await stage.run(context);
     await context.models.checkUnchanged();
@@ -102,6 +106,8 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
 /** run.json in memory and on disk. */
 class RunState {
   run: RunFile;
+  /** As the last report of progress in tokens had it. */
+  tokensPerSecond: number | null = null;
   readonly #options: ExecuteOptions;
 
   constructor(options: ExecuteOptions) {
@@ -176,7 +182,10 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     models: new ModelCache(),
     work: options.work,
     signal: options.signal,
-    report: progressMeter(options.report ?? (() => undefined)),
+    report: progressMeter((progress) => {
+      state.tokensPerSecond = progress.unit === "tokens" ? (progress.rate ?? null) : null;
+      options.report?.(progress);
+    }),
     onMetrics: (line) => {
       options.onMetrics?.(line);
       return afterOthers(() => appendMetrics(paths.file("metrics"), line));
