@@ -4,6 +4,7 @@ import { engineVersion } from "../engine/version";
 import { addCalibrate } from "./commands/calibrate";
 import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";
+import { addDoctor } from "./commands/doctor";
 import { addEvaluate } from "./commands/evaluate";
 import { addForward } from "./commands/forward";
 import { addImportTrace } from "./commands/importTrace";
@@ -33,6 +34,7 @@ function createProgram(io: CliIo): Command {
     .version(engineVersion);
   for (const add of [
     addInspect,
+    addDoctor,
     addProfile,
     addCompress,
     addCalibrate,

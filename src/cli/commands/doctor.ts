@@ -1,0 +1,34 @@
+import path from "node:path";
+import type { Command } from "commander";
+import { RerouteError } from "../../protocol/errors";
+import type { DoctorCheck } from "../../engine/run/doctor";
+import type { CliIo } from "../io";
+import { safeText } from "../table";
+
+/** `reroute doctor [checkpoint]`: whether this machine and a checkpoint are fit; what an issue report needs. */
+export function addDoctor(program: Command, io: CliIo): void {
+  program
+    .command("doctor")
+    .description("check this machine, onnxruntime and a checkpoint; prints what an issue report needs")
+    .argument("[checkpoint]", "checkpoint folder")
+    .option("--read-all", "read every weight and look for NaN and infinity")
+    .option("--json", "print the checks as JSON")
+    .action(async (checkpoint: string | undefined, { readAll, json }: { readAll?: boolean; json?: boolean }) => {
+      const { examine } = await import("../../engine/run/doctor");
+      const checks = await examine({
+        workFolder: io.cwd,
+        ...(checkpoint === undefined ? {} : { checkpoint: path.resolve(io.cwd, checkpoint) }),
+        readAll: readAll ?? false,
+        signal: io.signal,
+      });
+      io.out(json ? `${JSON.stringify({ checks }, null, 2)}\n` : checks.map(line).join(""));
+      const problem = checks.find(({ state }) => state === "problem");
+      if (problem) throw new RerouteError(problem.code ?? "internal", `${problem.name}: ${problem.detail}`);
+    });
+}
+
+const marks = { ok: "ok     ", warning: "warning", problem: "PROBLEM" } as const;
+
+function line({ name, state, detail }: DoctorCheck): string {
+  return `${marks[state]}  ${name.padEnd(14)} ${safeText(detail)}\n`;
+}

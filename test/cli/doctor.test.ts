@@ -1,0 +1,62 @@
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { runCli } from "../../src/cli/program";
+import type { DoctorCheck } from "../../src/engine/run/doctor";
+import { goldenCheckpoint } from "../support/goldens";
+import { temporaryFolder } from "../support/temporaryFolder";
+import { copyWithChange } from "../support/tinyModels";
+
+async function doctor(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const result = { code: -1, out: "", err: "" };
+  const io = {
+    out: (text: string) => (result.out += text),
+    err: (text: string) => (result.err += text),
+    isTerminal: false,
+    columns: 80,
+    signal: new AbortController().signal,
+    cwd: temporaryFolder(),
+  };
+  result.code = await runCli(["doctor", ...argv], io);
+  return result;
+}
+const checksOf = (out: string) =>
+  Object.fromEntries((JSON.parse(out) as { checks: DoctorCheck[] }).checks.map((check) => [check.name, check]));
+
+describe("doctor", () => {
+  it("says what an issue report needs, and that this machine computes", async () => {
+    const { code, out } = await doctor("--json");
+    const checks = checksOf(out);
+    expect(code).toBe(0);
+    expect(Object.keys(checks)).toEqual([
+      ...["Versions", "System", "Processor", "Memory", "Disk", "onnxruntime", "Computation"],
+    ]);
+    expect(checks["Versions"]!.detail).toContain(process.version);
+    expect(checks["onnxruntime"]!.detail).toMatch(/^\d+\.\d+\.\d+, providers .*cpu/);
+    expect(checks["Computation"]!.state).toBe("ok");
+  });
+
+  it("finds a checkpoint fit", async () => {
+    const { code, out } = await doctor(path.resolve("media/sample/checkpoint"), "--read-all");
+    expect([code, out.match(/^(ok|warning) /gm)!.length]).toEqual([0, 11]);
+    expect(out).toMatch(/Tokenizer +2048 entries/);
+    expect(out).toMatch(/Weights +632 of 632 tensors read, all numbers finite/);
+  });
+
+  it("names a weight that is not a number, and a tokenizer that is not there", async () => {
+    const name = "model.layers.1.mlp.gate.weight";
+    const damaged = await copyWithChange(goldenCheckpoint("qwen3_moe"), temporaryFolder(), name, (values) => {
+      values[3] = NaN;
+    });
+    const { code, out, err } = await doctor(damaged.checkpoint.directory, "--json");
+    const checks = checksOf(out);
+    expect(checks["Weights"]).toMatchObject({ state: "warning", detail: expect.stringContaining(name) as string });
+    expect(checks["Tokenizer"]).toMatchObject({ state: "problem", code: "data/tokenizer" });
+    expect([code, err]).toEqual([2, expect.stringContaining("error data/tokenizer: Tokenizer: ")]);
+  });
+
+  it("stops at a checkpoint that cannot be opened", async () => {
+    const { code, out, err } = await doctor("/does/not/exist");
+    expect([code, out.trimEnd().split("\n").length]).toEqual([2, 8]);
+    expect(err).toContain("error checkpoint/not-found");
+  });
+});
