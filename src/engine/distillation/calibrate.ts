@@ -66,8 +66,10 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     const totalUpdates = updatesPerEpoch * options.epochs;
     const lookAtHeldOut = async () => {
       if (heldOut === null || heldOutTargets === null) return;
-      const hidden = await heldOutTargets.read(range(0, heldOut.numSequences));
-      const { kl, nll } = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
+      const teacherHidden = heldOutTargets.all(heldOut.numSequences);
+      const { kl, nll } = await evaluateHeldOut(executor, head, heldOut, teacherHidden, signal).finally(() =>
+        teacherHidden.close(),
+      );
       const best = recordHeldOut(state, kl);
       await onMetrics({ kind: "held-out", step: state.step, kl, nll, best });
     };
@@ -191,8 +193,4 @@ function checkFinite(values: ReadonlyMap<string, Float32Array>, what: string): v
 
 function notFinite(message: string): RerouteError {
   return new RerouteError("training/not-finite", message);
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, i) => from + i);
 }

@@ -7,7 +7,7 @@ import { writeError, writeFileAtomically } from "../checkpoint/atomicFile";
 import { sliceSequences, type TokenSequences } from "../data/sequences";
 import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
-import { MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
+import { MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../execution/hiddenStates";
 import { ModelExecutor } from "../execution/modelExecutor";
 import { VocabularyHead } from "../execution/vocabularyHead";
 import type { RuntimeOptions } from "../runtime/session";
@@ -68,6 +68,11 @@ export class TeacherTargets {
       await handle.close();
     }
     return result;
+  }
+
+  /** All sequences' hidden states, read from the file as they are asked for. The caller closes them. */
+  all(numSequences: number): HiddenStates {
+    return new StoredHiddenStates(this.file, numSequences * this.sequenceLength, this.width);
   }
 
   async remove(): Promise<void> {

@@ -84,6 +84,35 @@ export class FileHiddenStates implements HiddenStates {
   }
 }
 
+/** Rows of a file that something else keeps, such as teacher targets; read where they are used, so they take no memory. */
+export class StoredHiddenStates implements HiddenStates {
+  readonly #file: number;
+
+  /** @param numTokens rows that the file holds */
+  constructor(
+    path: string,
+    readonly numTokens: number,
+    readonly width: number,
+  ) {
+    this.#file = openSync(path, "r");
+  }
+
+  read(from: number, to: number): Float32Array {
+    const rows = new Float32Array((to - from) * this.width);
+    transfer(readSync, this.#file, rows, from * this.width * 4);
+    return rows;
+  }
+
+  /** @throws Error always: the file is not this object's */
+  write(): void {
+    throw new Error("stored hidden states are read only");
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
 /** The same rows in a scratch file; the rows in memory are given up. */
 export function spill(hidden: HiddenStates, directory: string): HiddenStates {
   if (hidden instanceof FileHiddenStates) return hidden;
