@@ -1,6 +1,8 @@
 import { availableParallelism } from "node:os";
 import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
+import { methodsBench } from "./methodsBench";
+import { methodWork, type MethodJob } from "./methodWork";
 import { flatnessCases, largeCase, scaleBench } from "./scale";
 import { sampleBench } from "./sampleBench";
 
@@ -9,6 +11,11 @@ async function main(): Promise<void> {
   const runtime = { threads: availableParallelism(), provider: "cpu", memoryBudgetBytes: 8 * 2 ** 30 } as const;
   const print = (line: string) => console.log(line);
   const only = process.argv[2];
+  if (only === "method") {
+    // One method in a process of its own, started by methodsBench: its result is the only output.
+    console.log(JSON.stringify(await methodWork(JSON.parse(process.argv[3]!) as MethodJob)));
+    return;
+  }
   if (only === undefined || only === "layer") {
     print("Qwen3-30B-shaped layer, 4096 tokens, bf16 weights on disk");
     await layerBench(runtime, 3, print);
@@ -20,6 +27,10 @@ async function main(): Promise<void> {
   if (only === undefined || only === "sample") {
     print("Sample model");
     await sampleBench(runtime, print);
+  }
+  if (only === undefined || only === "methods") {
+    print("Every compression method on one Qwen3-30B-shaped layer, keep 62.5 %");
+    await methodsBench(runtime, process.argv[3], print);
   }
   if (only === "scale") {
     const large = process.argv[3] === "large";

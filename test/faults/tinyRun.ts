@@ -31,10 +31,14 @@ export class TinyRun {
   readonly runDirectory: string;
   readonly output: string;
 
-  /** @param parent a folder that `makeParent` filled */
+  /**
+   * @param parent a folder that `makeParent` filled
+   * @param more keys of the recipe in place of REAP pruning and a short calibration; undefined leaves one out
+   */
   constructor(
     readonly cli: string,
     readonly parent: string,
+    readonly more: Record<string, unknown> = {},
   ) {
     this.recipe = path.join(parent, "work", "tiny.reroute.json");
     this.runDirectory = path.join(parent, "work", "run");
@@ -75,6 +79,7 @@ export class TinyRun {
       output: "out",
       threads: 1,
       memory: "1GiB",
+      ...this.more,
     };
     writeFileSync(this.recipe, JSON.stringify(recipe));
   }
@@ -115,7 +120,10 @@ export class TinyRun {
    * measured, not computed, and left out; so is the log.
    */
   results(): Record<string, string> {
-    const results: Record<string, string> = { "files of the run": filesBelow(this.runDirectory).sort().join("\n") };
+    const files = filesBelow(this.runDirectory).filter(
+      (name) => name !== "metrics.jsonl" || this.more["compress"] === undefined,
+    );
+    const results: Record<string, string> = { "files of the run": files.sort().join("\n") };
     const keep = (folder: string, name: string) =>
       (results[name] = readFileSync(path.join(folder, name)).toString("latin1"));
     for (const name of filesBelow(this.output)) keep(this.output, name);
@@ -123,7 +131,9 @@ export class TinyRun {
       if (/safetensors$|compression-plan|compressed/.test(name)) keep(this.runDirectory, name);
     }
     const text = (name: string) => readFileSync(path.join(this.runDirectory, name), "utf8");
-    results["metrics.jsonl"] = text("metrics.jsonl")
+    // Without a calibration there may be none.
+    const metrics = existsSync(path.join(this.runDirectory, "metrics.jsonl")) ? text("metrics.jsonl") : "";
+    results["metrics.jsonl"] = metrics
       .trimEnd()
       .split("\n")
       .filter((line) => !line.includes('"resources"'))
