@@ -62,7 +62,10 @@ test.each(rows)(
 /** Kills the process `delay` ms after compression began or, with `waitsFor`, after such a file appeared in its state. */
 function killInCompress(run: TinyRun, pid: number, state: string, waitsFor: RegExp | null, delay: number): void {
   const timer = setInterval(() => {
-    if (!isAlive(pid)) return clearInterval(timer);
+    if (!isAlive(pid)) {
+      clearInterval(timer);
+      return;
+    }
     if (run.stage() !== "compress" || !existsSync(state)) return;
     if (waitsFor !== null && !names(state).some((name) => waitsFor.test(name))) return;
     clearInterval(timer);

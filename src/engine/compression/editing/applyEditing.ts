@@ -156,6 +156,7 @@ async function applyToLayer(
       },
       context.signal,
     );
+    for (const { done } of edits.values()) await done?.();
     return finished(plan, layer, moe, stage);
   } finally {
     await engine.close();

@@ -39,6 +39,8 @@ export interface EditedProjection {
     expert: number,
     original: Float32Array,
   ) => Promise<{ dense: Float32Array; own: Record<string, Float32Array> }>;
+  /** Called once the layer's weights are staged: what an interrupted edit would have continued from may go. */
+  done?: () => Promise<void>;
 }
 
 /** One expert's projection as a float64 matrix [out, in]. */

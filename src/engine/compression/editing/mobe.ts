@@ -23,8 +23,11 @@ export interface MobeOptions {
   activation: "silu" | "tanh";
 }
 
-/** Steps between two writes of the state that an interrupted optimisation continues from. */
-const stateEvery = 500;
+/**
+ * The state that an interrupted optimisation continues from is written after so many steps, or earlier where they take
+ * long: after a minute, and after twenty times as long as the last write took (it is 1.4 GB at Qwen3-30B's sizes).
+ */
+const stateEvery = { steps: 500, seconds: 60, writeTimes: 20 };
 /** Steps between two looks whether the best state so far is beaten. */
 const lookEvery = 25;
 
@@ -66,13 +69,13 @@ export async function editByMobe(
   } finally {
     for (const session of sessions) await session.release();
   }
-  await rm(file, { force: true });
   const [A, B, w] = state.best as [Float32Array, Float32Array, Float32Array];
   const { bases, rank } = options;
   return {
     form: "shared-basis",
     shared: { bases: { shape: [bases, rank, n], values: B } },
     ownShapes: { left: [m, rank], mixture: [bases] },
+    done: () => rm(file, { force: true }),
     ofExpert: async (expert) => {
       const basis = mixedBasis(B, w.subarray(expert * bases, (expert + 1) * bases), rank, n, options.activation);
       const left = matrix(m, rank, A.subarray(expert * m * rank, (expert + 1) * m * rank));
@@ -102,6 +105,7 @@ async function optimise(
   const K = moe.numExperts;
   const count = K * m * n;
   const gradients = state.current.map((values) => new Float32Array(values.length));
+  const save = stateSaver(run.file, run.name);
   for (; state.step <= steps; state.step++) {
     throwIfCancelled(context.signal);
     let error = 0;
@@ -130,12 +134,16 @@ async function optimise(
       state.bestError = error / count;
       state.best = state.current.map((values) => values.slice());
     }
-    if (state.step === steps) break;
+    if (state.step === steps) {
+      // Finished, until the layer's weights are staged: an interrupt while the other projection runs loses nothing.
+      if (steps > 0) await save(state, true);
+      break;
+    }
     // The loss is a mean over all weights; the graph adds squares up.
     state.current.forEach((values, i) =>
       adam(values, gradients[i]!, state.first[i]!, state.second[i]!, state.step + 1, learningRate, 1 / count),
     );
-    if ((state.step + 1) % stateEvery === 0) await writeState(run.file, run.name, { ...state, step: state.step + 1 });
+    await save({ ...state, step: state.step + 1 }, (state.step + 1) % stateEvery.steps === 0);
     if (state.step % 50 === 0) {
       context.report?.({
         stage: "compress",
@@ -281,6 +289,19 @@ function batchesOf(K: number, size: number): [number, number][] {
 }
 
 const parts = ["current", "best", "first", "second"] as const;
+
+/** Writes a state where that is due. When does not change the result. */
+function stateSaver(file: string, name: string): (state: MobeState, always: boolean) => Promise<void> {
+  let last = performance.now();
+  let interval = stateEvery.seconds * 1e3;
+  return async (state, always) => {
+    const started = performance.now();
+    if (!always && started - last < interval) return;
+    await writeState(file, name, state);
+    last = performance.now();
+    interval = Math.max(interval, stateEvery.writeTimes * (last - started));
+  };
+}
 
 async function writeState(file: string, name: string, state: MobeState): Promise<void> {
   const tensors = new Map<string, MemoryTensor>();
