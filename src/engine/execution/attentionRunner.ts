@@ -6,6 +6,7 @@ import { addGradients, type Parameters } from "./parameters";
 import { positionFeeds } from "./positions";
 import type { SessionCache } from "./sessionCache";
 import { copyRows, floats } from "./tensors";
+import { attentionViews } from "./weightViews";
 
 export interface AttentionOutput {
   /** [rows, hidden]: hidden states after attention. */
@@ -80,14 +81,15 @@ export class AttentionRunner {
     return dx;
   }
 
-  #feeds({ attention: { slidingWindow } }: LayerDescription): Record<string, Tensor> {
+  #feeds(layer: LayerDescription): Record<string, Tensor> {
+    const { slidingWindow } = layer.attention;
     let positions = this.#positions.get(slidingWindow);
     if (positions === undefined) {
       const { description, sequenceLength } = this.context;
       positions = positionFeeds(description.rotary, sequenceLength, slidingWindow);
       this.#positions.set(slidingWindow, positions);
     }
-    return { ...positions, ...this.parameters.feeds() };
+    return { ...positions, ...this.parameters.feeds(`attention ${layer.index}`, () => attentionViews(layer)) };
   }
 
   #parts(rows: number): [number, number][] {

@@ -12,3 +12,27 @@ export function embeddingGraph(checkpoint: Checkpoint, { embedding }: ModelDescr
   const rows = builder.cast(builder.gather(table, ids), builder.floatType);
   return builder.build({ hidden: builder.scale(rows, embedding.multiplier) });
 }
+
+/** As embeddingGraph, from a table in memory [V, H]: what trains is not read from the checkpoint. */
+export function embedRows(table: Float32Array, ids: Int32Array, width: number, multiplier: number): Float32Array {
+  const rows = new Float32Array(ids.length * width);
+  for (let token = 0; token < ids.length; token++) {
+    const from = ids[token]! * width;
+    for (let i = 0; i < width; i++) rows[token * width + i] = multiplier * table[from + i]!;
+  }
+  return rows;
+}
+
+/** Adds the gradient of embedded rows to the table's: row v gets the sum over the tokens with id v. */
+export function addEmbeddingGradient(
+  sum: Float32Array,
+  ids: Int32Array,
+  dRows: Float32Array,
+  width: number,
+  multiplier: number,
+): void {
+  for (let token = 0; token < ids.length; token++) {
+    const to = ids[token]! * width;
+    for (let i = 0; i < width; i++) sum[to + i]! += multiplier * dRows[token * width + i]!;
+  }
+}

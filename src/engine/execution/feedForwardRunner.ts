@@ -9,6 +9,7 @@ import type { RoutingObserver } from "./observer";
 import { addGradients, type Parameters } from "./parameters";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
+import { feedForwardViews } from "./weightViews";
 
 /** A chunk of tokens on its way through one layer's experts. */
 export interface ExpertChunk {
@@ -33,7 +34,7 @@ export class FeedForwardRunner {
   async forwardDense(layer: LayerDescription, { residual, feedForwardInput }: AttentionOutput): Promise<Float32Array> {
     const session = await this.sessions.get(`mlp ${layer.index}`, () => feedForwardGraph(this.context, layer));
     const feeds = { residual: this.#rows(residual), feedForwardInput: this.#rows(feedForwardInput) };
-    return floats((await session.run({ ...feeds, ...this.parameters.feeds() }))["hidden"]!);
+    return floats((await session.run({ ...feeds, ...this.#weights(layer) }))["hidden"]!);
   }
 
   /** [rows, k] experts of each token, by the family's rule. */
@@ -66,7 +67,7 @@ export class FeedForwardRunner {
       routerLogits: float32(routerLogits!, [numTokens, numLogits(moe)]),
       ...assignExperts(ids, numTokens, k, moe.numExperts, moe.logicalToPhysical),
       ...(observed ? { validSlots: float32(validSlots(valid, firstToken, numTokens, k), [numTokens, k]) } : {}),
-      ...this.parameters.feeds(),
+      ...this.#weights(layer),
     });
     observer?.observe({
       layer: layer.index,
@@ -111,7 +112,7 @@ export class FeedForwardRunner {
     const feeds: Record<string, Tensor> = {
       feedForwardInput: this.#rows(taped.feedForwardInput),
       dHidden: this.#rows(dHidden),
-      ...this.parameters.feeds(),
+      ...this.#weights(layer),
     };
     if (feedForward.kind === "moe") {
       const { numExpertsPerToken: k, numExperts, logicalToPhysical } = feedForward;
@@ -126,6 +127,11 @@ export class FeedForwardRunner {
       dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
       dRouterLogits: dRouterLogits === undefined ? null : floats(dRouterLogits),
     };
+  }
+
+  /** The trained weights that this half of a layer takes. */
+  #weights(layer: LayerDescription): Record<string, Tensor> {
+    return this.parameters.feeds(`feed-forward ${layer.index}`, () => feedForwardViews(layer));
   }
 
   #rows(data: Float32Array): Tensor {

@@ -1,34 +1,36 @@
 import { appendBackward } from "../autodiff/backward";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { rowKl, rowNll, vocabularyLogits } from "../graph/blocks/head";
-import { BlockWeights } from "../graph/blocks/weights";
+import { BlockWeights, weightKey } from "../graph/blocks/weights";
 import { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
 import type { ModelDescription } from "../model/description";
+import { headViews } from "./weightViews";
 
 /** A model's weights and description, as graphs of the vocabulary head need them. */
 export interface HeadSource {
   checkpoint: Checkpoint;
   description: ModelDescription;
+  /** Keys of weights that train; those of final norm and head are graph inputs `weight:<key>`. */
+  trainable?: ReadonlySet<string>;
 }
 
 /** x [T, H] -> hidden [T, H] after the final norm: what teacher targets are cached as. */
-export function finalNormGraph({ checkpoint, description }: HeadSource): Graph {
-  const { builder, x, weights } = start(checkpoint, description);
-  return builder.build({ hidden: weights.norm(x, description.finalNorm) });
+export function finalNormGraph(source: HeadSource): Graph {
+  const { builder, x, weights } = start(source);
+  return builder.build({ hidden: weights.norm(x, source.description.finalNorm) });
 }
 
 /** x [T, H] -> logits [T, V]. */
-export function logitsGraph({ checkpoint, description }: HeadSource): Graph {
-  const { builder, x, weights } = start(checkpoint, description);
-  return builder.build({ logits: vocabularyLogits(weights, weights.norm(x, description.finalNorm), description) });
+export function logitsGraph(source: HeadSource): Graph {
+  const { builder, x, weights } = start(source);
+  return builder.build({ logits: ownLogits(x, weights, source) });
 }
 
 /** x, labels int32 [T, 1] -> nll [T, 1]. */
-export function nllGraph({ checkpoint, description }: HeadSource): Graph {
-  const { builder, x, weights } = start(checkpoint, description);
-  const logits = vocabularyLogits(weights, weights.norm(x, description.finalNorm), description);
-  return builder.build({ nll: rowNll(weights, logits, labelsInput(builder)) });
+export function nllGraph(source: HeadSource): Graph {
+  const { builder, x, weights } = start(source);
+  return builder.build({ nll: rowNll(weights, ownLogits(x, weights, source), labelsInput(builder)) });
 }
 
 /**
@@ -36,7 +38,7 @@ export function nllGraph({ checkpoint, description }: HeadSource): Graph {
  * likely token is the same), [T, 1] each. The teacher's head is its own where it differs from the student's.
  */
 export function comparisonGraph(student: HeadSource, teacher: HeadSource, sharedHead: boolean): Graph {
-  const { builder, x, weights } = start(student.checkpoint, student.description);
+  const { builder, x, weights } = start(student);
   const { studentLogits, teacherLogits } = bothLogits(builder, x, weights, student, teacher, sharedHead);
   return builder.build({
     kl: rowKl(weights, teacherLogits, studentLogits, 1),
@@ -46,37 +48,61 @@ export function comparisonGraph(student: HeadSource, teacher: HeadSource, shared
 }
 
 export interface LossOptions {
-  loss: "kd" | "lm";
+  loss: "kd" | "lm" | "kd+lm";
   temperature: number;
+  /** Of "kd+lm": the share of the next token's loss; the rest is the divergence's. */
+  lmShare?: number;
 }
 
 /**
- * The training loss and its gradient: x, rowWeights [T, 1], and teacherHidden (KD) or labels (LM) -> rowLoss [T, 1] and
- * dx, the gradient of sum_t rowWeights_t * rowLoss_t. Router KD's factor temperature^2 and the division by the number of
- * target positions are in rowWeights.
+ * The training loss and its gradients: x, rowWeights [T, 1], and teacherHidden (KD) and labels (LM) -> rowLoss [T, 1], dx
+ * and `gradient:<key>` of what trains here: gradients of sum_t rowWeights_t * rowLoss_t. The row's loss is
+ *   kd: KL(teacher || student); lm: -log p(next token); kd+lm: (1 - lmShare) kd + lmShare / temperature^2 lm.
+ * The division by the number of target positions, and the divergence's factor temperature^2, are in rowWeights.
  */
 export function lossGraph(
   student: HeadSource,
   teacher: HeadSource,
   sharedHead: boolean,
-  { loss, temperature }: LossOptions,
+  { loss, temperature, lmShare = 0.5 }: LossOptions,
 ): Graph {
-  const { builder, x, weights } = start(student.checkpoint, student.description);
-  let rowLoss: Value;
-  if (loss === "kd") {
-    const { studentLogits, teacherLogits } = bothLogits(builder, x, weights, student, teacher, sharedHead);
-    rowLoss = rowKl(weights, teacherLogits, studentLogits, temperature);
-  } else {
-    const logits = vocabularyLogits(weights, weights.norm(x, student.description.finalNorm), student.description);
-    rowLoss = rowNll(weights, logits, labelsInput(builder));
+  const { builder, x, weights, trainable } = start(student);
+  const lmWeight = loss === "lm" ? 1 : loss === "kd" ? 0 : lmShare;
+  const parts: Value[] = [];
+  const studentLogits = ownLogits(x, weights, student);
+  if (lmWeight < 1) {
+    const teacherLogits = logitsOfTeacher(builder, weights, student, teacher, sharedHead);
+    const divergence = rowKl(weights, teacherLogits, studentLogits, temperature);
+    parts.push(builder.scale(divergence, 1 - lmWeight));
   }
-  const [dx] = appendBackward(builder, [{ output: rowLoss, gradient: builder.input("rowWeights", ["T", 1]) }], [x]);
-  return builder.build({ rowLoss, dx: dx! });
+  if (lmWeight > 0) {
+    const scale = loss === "lm" ? 1 : lmWeight / temperature ** 2;
+    parts.push(builder.scale(rowNll(weights, studentLogits, labelsInput(builder)), scale));
+  }
+  const rowLoss = parts.reduce((sum, part) => builder.add(sum, part));
+  const cotangent = { output: rowLoss, gradient: builder.input("rowWeights", ["T", 1]) };
+  const wanted = [["dx", x] as const, ...[...trainable].map(([key, value]) => [`gradient:${key}`, value] as const)];
+  const gradients = appendBackward(
+    builder,
+    [cotangent],
+    wanted.map(([, value]) => value),
+  );
+  return builder.build({ rowLoss, ...Object.fromEntries(wanted.map(([name], i) => [name, gradients[i]!])) });
 }
 
-function start(checkpoint: Checkpoint, { hiddenSize }: ModelDescription) {
+function start({ checkpoint, description, trainable: keys }: HeadSource) {
   const builder = new GraphBuilder();
-  return { builder, x: builder.input("x", ["T", hiddenSize]), weights: new BlockWeights(builder, checkpoint) };
+  const x = builder.input("x", ["T", description.hiddenSize]);
+  const trainable = new Map<string, Value>();
+  for (const view of headViews(description)) {
+    const key = weightKey(view);
+    if (keys?.has(key)) trainable.set(key, builder.input(`weight:${key}`, view.shape));
+  }
+  return { builder, x, weights: new BlockWeights(builder, checkpoint, trainable), trainable };
+}
+
+function ownLogits(x: Value, weights: BlockWeights, { description }: HeadSource): Value {
+  return vocabularyLogits(weights, weights.norm(x, description.finalNorm), description);
 }
 
 function labelsInput(builder: GraphBuilder): Value {
@@ -91,11 +117,20 @@ function bothLogits(
   teacher: HeadSource,
   sharedHead: boolean,
 ) {
-  const studentLogits = vocabularyLogits(weights, weights.norm(x, student.description.finalNorm), student.description);
+  const studentLogits = ownLogits(x, weights, student);
+  return { studentLogits, teacherLogits: logitsOfTeacher(builder, weights, student, teacher, sharedHead) };
+}
+
+function logitsOfTeacher(
+  builder: GraphBuilder,
+  weights: BlockWeights,
+  student: HeadSource,
+  teacher: HeadSource,
+  sharedHead: boolean,
+): Value {
   const teacherHidden = builder.input("teacherHidden", ["T", teacher.description.hiddenSize]);
   const teacherWeights = sharedHead ? weights : new BlockWeights(builder, teacher.checkpoint, new Map(), "teacher:");
-  const headOwner = sharedHead ? student : teacher;
-  return { studentLogits, teacherLogits: vocabularyLogits(teacherWeights, teacherHidden, headOwner.description) };
+  return vocabularyLogits(teacherWeights, teacherHidden, (sharedHead ? student : teacher).description);
 }
 
 /** 1 where some token has the largest logit of both models, [T, 1]. */

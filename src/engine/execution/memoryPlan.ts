@@ -23,6 +23,15 @@ export interface ExecutionPlan {
   overheadBytes: number;
 }
 
+/** Numbers that train, where more than routers do. */
+export interface TrainedSizes {
+  total: number;
+  /** Of the half of a layer that trains most: its gradients leave one run together. */
+  largestBlock: number;
+  /** Of final norm and vocabulary head. */
+  head: number;
+}
+
 /** Tokens beyond which more rows a run no longer make the products faster (measured flat from 4096 on). */
 const maxChunkTokens = 8192;
 
@@ -31,8 +40,9 @@ export function planExecution(
   sequenceLength: number,
   budgetBytes: number,
   direction: "forward" | "backward",
+  trained?: TrainedSizes,
 ): ExecutionPlan {
-  const overheadBytes = overheadOf(description, budgetBytes, direction);
+  const overheadBytes = overheadOf(description, budgetBytes, direction, trained);
   const usable = Math.max(0, budgetBytes - overheadBytes);
   const working = usable * workingShare;
   const factor = direction === "backward" ? 2.2 : 1;
@@ -40,11 +50,13 @@ export function planExecution(
     factor * sequences * attentionBytesPerSequence(description, sequenceLength);
   const feedForwardBytes = (sequences: number) =>
     factor * sequences * sequenceLength * feedForwardBytesPerToken(description);
-  const headBytes = (positions: number) => headWeightBytes(description) + positions * description.vocabSize * 4 * 7;
+  const weightBytes = largestWeightBytes(description) + gradientBytes(trained?.largestBlock);
+  const headFixed = headWeightBytes(description) + trainedHeadBytes(description, trained);
+  const headBytes = (positions: number) => headFixed + positions * description.vocabSize * 4 * 7;
   const limit = Math.max(1, Math.floor(maxChunkTokens / sequenceLength));
   const attentionSequences = largest(limit, (n) => attentionBytes(n) <= Math.min(working, 1.5e9));
-  const chunkSequences = largest(limit, (n) => feedForwardBytes(n) + largestWeightBytes(description) <= working);
-  const headPositions = largest(2048, (n) => headBytes(n) <= Math.min(working, headWeightBytes(description) + 1e9));
+  const chunkSequences = largest(limit, (n) => feedForwardBytes(n) + weightBytes <= working);
+  const headPositions = largest(2048, (n) => headBytes(n) <= Math.min(working, headFixed + 1e9));
   const float32Bytes = totalElements(description) * 4;
   return {
     attentionSequences: Math.min(attentionSequences, chunkSequences),
@@ -55,8 +67,8 @@ export function planExecution(
     sessionBytes: usable * 0.25,
     hiddenStateBytes: usable * 0.25,
     workingSetBytes: Math.max(
-      attentionBytes(Math.min(attentionSequences, chunkSequences)),
-      feedForwardBytes(chunkSequences) + largestWeightBytes(description),
+      attentionBytes(Math.min(attentionSequences, chunkSequences)) + gradientBytes(trained?.largestBlock),
+      feedForwardBytes(chunkSequences) + weightBytes,
       headBytes(headPositions),
     ),
     overheadBytes,
@@ -71,16 +83,19 @@ export function smallestBudget(
   description: ModelDescription,
   sequenceLength: number,
   direction: "forward" | "backward",
+  trained?: TrainedSizes,
 ): number {
   const factor = direction === "backward" ? 2.2 : 1;
+  const gradients = gradientBytes(trained?.largestBlock);
   const one = Math.max(
-    factor * attentionBytesPerSequence(description, sequenceLength),
-    factor * sequenceLength * feedForwardBytesPerToken(description) + largestWeightBytes(description),
-    headWeightBytes(description) + 64 * description.vocabSize * 4 * 7,
+    factor * attentionBytesPerSequence(description, sequenceLength) + gradients,
+    factor * sequenceLength * feedForwardBytesPerToken(description) + largestWeightBytes(description) + gradients,
+    headWeightBytes(description) + trainedHeadBytes(description, trained) + 64 * description.vocabSize * 4 * 7,
   );
   // The overhead grows with the budget, by less than a tenth: a few rounds settle it.
   let budget = 0;
-  for (let round = 0; round < 12; round++) budget = one / workingShare + overheadOf(description, budget, direction);
+  for (let round = 0; round < 12; round++)
+    budget = one / workingShare + overheadOf(description, budget, direction, trained);
   return Math.ceil(budget);
 }
 
@@ -93,18 +108,29 @@ export const baseProcessBytes = 150e6;
  */
 const keptByAllocatorBytes = 100e6;
 
-function overheadOf(description: ModelDescription, budgetBytes: number, direction: "forward" | "backward"): number {
+/**
+ * What training keeps of every trained number, f32: masters, both moments, gradients, the best step's copy, and one copy
+ * while the state is written or read.
+ */
+export const trainingBytesPerNumber = 6 * 4;
+
+function overheadOf(
+  description: ModelDescription,
+  budgetBytes: number,
+  direction: "forward" | "backward",
+  trained: TrainedSizes | undefined,
+): number {
   let routers = 0;
   let statistics = 0;
   for (const { feedForward } of description.layers) {
     if (feedForward.kind !== "moe") continue;
     const { numExperts } = feedForward;
-    routers += 4 * elementCount(feedForward.router.weight.shape);
+    routers += elementCount(feedForward.router.weight.shape);
     // Outer products of router logits and sums of outputs, in float64; the rest is a few numbers an expert.
     statistics += 8 * numExperts * (numExperts + description.hiddenSize + 16);
   }
-  // Backward: masters, both moments, gradients, the best step's copy, and one copy while the state is written.
-  const held = direction === "backward" ? 6 * routers : routers + statistics;
+  const held =
+    direction === "backward" ? trainingBytesPerNumber * (trained?.total ?? routers) : 4 * routers + statistics;
   return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;
 }
 
@@ -137,6 +163,16 @@ function feedForwardBytesPerToken(description: ModelDescription): number {
 function largestWeightBytes(description: ModelDescription): number {
   const sizes = description.layers.flatMap(decodedSizes);
   return 4 * 4 * sizes.reduce((largestSoFar, size) => Math.max(largestSoFar, size), 0);
+}
+
+/** Gradients of a block leave a run as its results, beside the buffers that they are added to. */
+function gradientBytes(numbers = 0): number {
+  return 2 * 4 * numbers;
+}
+
+/** A head that trains is no longer the teacher's: both are there, and the gradient. */
+function trainedHeadBytes({ vocabSize, hiddenSize }: ModelDescription, trained: TrainedSizes | undefined): number {
+  return trained === undefined || trained.head === 0 ? 0 : vocabSize * hiddenSize * 4 + gradientBytes(trained.head);
 }
 
 function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): number {

@@ -3,17 +3,19 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { LayerDescription, ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { AttentionRunner } from "./attentionRunner";
-import { embeddingGraph } from "./embedding";
+import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import { FeedForwardRunner } from "./feedForwardRunner";
 import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { planExecution, type ExecutionPlan } from "./memoryPlan";
+import { weightKey } from "../graph/blocks/weights";
 import { moeLayers, numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
 import { Parameters, readView } from "./parameters";
 import { SessionCache } from "./sessionCache";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
+import { trainedSizes } from "./trainedSizes";
 import { attentionTrains } from "./weightViews";
 
 /** Sequences of token ids, one after another, all of the executor's length. */
@@ -29,12 +31,31 @@ export interface ForwardOptions {
   collectOutputs?: boolean;
   /** Keeps what backward needs. */
   tape?: Tape;
+  /** Attention then runs twice a layer: for this, and with the router that this leaves. */
+  routerFit?: RouterFit;
   signal?: AbortSignal | undefined;
   /** Called after each layer of each chunk with the tokens of that chunk. */
   onChunk?: (tokens: number) => void;
+  /** Goes on behind this many layers, whose output `hidden` is, instead of beginning with the embedding; closes it. */
+  start?: { layers: number; hidden: HiddenStates };
+  /** Called after each layer, with the number of layers done and their output. */
+  onLayer?: (layers: number, hidden: HiddenStates) => Promise<void>;
 }
 
-export type BackwardOptions = Pick<ForwardOptions, "signal" | "onChunk">;
+export interface BackwardOptions extends Pick<ForwardOptions, "signal" | "onChunk"> {
+  /**
+   * Adds to the loss a function of a layer's router logits [tokens, logits]: its gradient in them, of the same shape.
+   * Asked for layer by layer, from the last one down.
+   */
+  routerLogitGradient?: (layer: number, routerLogits: Float32Array) => Promise<Float32Array>;
+}
+
+/** Sees what a layer's router sees before it routes, and may then change the router in the executor's parameters. */
+export interface RouterFit {
+  add: (layer: number, firstToken: number, feedForwardInput: Float32Array, routerLogits: Float32Array) => Promise<void>;
+  /** Called once all tokens of the layer were added. */
+  fit: (layer: number) => Promise<void>;
+}
 
 export interface ExecutorOptions {
   checkpoint: Checkpoint;
@@ -67,7 +88,8 @@ export class ModelExecutor {
     correctionBiases: ReadonlyMap<number, Float32Array>,
   ) {
     const { description, sequenceLength, runtime, direction, checkpoint } = options;
-    this.plan = planExecution(description, sequenceLength, runtime.memoryBudgetBytes, direction);
+    const trained = trainedSizes(description, options.trainable ?? new Set());
+    this.plan = planExecution(description, sequenceLength, runtime.memoryBudgetBytes, direction, trained);
     this.sessions = new SessionCache(runtime, this.plan.keepFloat32Weights, this.plan.sessionBytes);
     this.#parameters = parameters;
     this.#trainableKeys = new Set(parameters.values.keys());
@@ -92,14 +114,25 @@ export class ModelExecutor {
     return this.#parameters.values;
   }
 
+  /** The trained weights as the vocabulary head needs them. */
+  get trained(): Parameters {
+    return this.#parameters;
+  }
+
   /** Final hidden states, before the final norm, [tokens, hidden]. The caller closes them. */
   async forward(batch: TokenBatch, options: ForwardOptions = {}): Promise<HiddenStates> {
     const { layers } = this.options.description;
     const numTokens = batch.ids.length;
     const hidden = this.#newStates(numTokens, options.tape === undefined ? 1 : layers.length * 2);
+    if (options.tape !== undefined) options.tape.ids = batch.ids;
     try {
-      await this.#embed(batch.ids, hidden);
-      for (const layer of layers) await this.#forwardLayer(layer, batch, hidden, options);
+      const first = options.start?.layers ?? 0;
+      if (options.start) this.#copy(options.start.hidden, hidden);
+      else await this.#embed(batch.ids, hidden);
+      for (let done = first; done < layers.length; done++) {
+        await this.#forwardLayer(layers[done]!, batch, hidden, options);
+        await options.onLayer?.(done + 1, hidden);
+      }
       return hidden;
     } catch (error) {
       hidden.close();
@@ -110,18 +143,31 @@ export class ModelExecutor {
   /**
    * Gradients of the trainable weights, given the gradient of the loss with respect to the final hidden states (which is
    * overwritten). Exact for the experts that the forward pass selected.
+   *
+   * @param gradients running sums that this adds to, where the head has begun them; zeros by default
    */
   async backward(
     tape: Tape,
     gradient: HiddenStates,
     options: BackwardOptions = {},
+    gradients: Map<string, Float32Array> = this.#parameters.zeros(),
   ): Promise<Map<string, Float32Array>> {
-    const gradients = this.#parameters.zeros();
-    const { layers } = this.options.description;
+    const { layers, embedding, hiddenSize } = this.options.description;
+    const table = gradients.get(weightKey(embedding.weight));
     // Below the lowest layer that trains, nothing asks for a gradient.
-    const lowest = layers.findIndex((layer) => layer.feedForward.kind === "moe" || this.#trainsAttention(layer));
+    const lowest =
+      table === undefined
+        ? layers.findIndex((layer) => layer.feedForward.kind === "moe" || this.#trainsAttention(layer))
+        : 0;
     for (let i = layers.length - 1; i >= lowest && lowest >= 0; i--) {
-      await this.#backwardLayer(layers[i]!, tape, gradient, i > lowest, gradients, options);
+      const needsInputGradient = i > lowest || table !== undefined;
+      await this.#backwardLayer(layers[i]!, tape, gradient, needsInputGradient, gradients, options);
+    }
+    if (table !== undefined) {
+      for (const [from, to] of this.#chunks(gradient.numTokens)) {
+        const ids = tape.ids.subarray(from, to);
+        addEmbeddingGradient(table, ids, gradient.read(from, to), hiddenSize, embedding.multiplier);
+      }
     }
     return gradients;
   }
@@ -132,6 +178,13 @@ export class ModelExecutor {
 
   async #embed(ids: Int32Array, hidden: HiddenStates): Promise<void> {
     const { checkpoint, description } = this.options;
+    const table = this.parameters.get(weightKey(description.embedding.weight));
+    if (table !== undefined) {
+      const { multiplier } = description.embedding;
+      for (const [from, to] of this.#chunks(ids.length))
+        hidden.write(from, embedRows(table, ids.subarray(from, to), hidden.width, multiplier));
+      return;
+    }
     const session = await this.sessions.get("embedding", () => embeddingGraph(checkpoint, description));
     for (const [from, to] of this.#chunks(ids.length)) {
       const feeds = { ids: { type: "int32" as const, shape: [to - from], data: ids.slice(from, to) } };
@@ -139,10 +192,17 @@ export class ModelExecutor {
     }
   }
 
+  #copy(from: HiddenStates, to: HiddenStates): void {
+    for (const [first, end] of this.#chunks(to.numTokens)) to.write(first, from.read(first, end));
+    from.close();
+  }
+
   async #forwardLayer(layer: LayerDescription, batch: TokenBatch, hidden: HiddenStates, options: ForwardOptions) {
     const { feedForward, index } = layer;
     const { observer, collectOutputs = false } = options;
     const taped = options.tape === undefined ? null : this.#tapeLayer(options.tape, layer, hidden.numTokens);
+    if (options.routerFit !== undefined && feedForward.kind === "moe")
+      await this.#fitRouter(layer, hidden, options.routerFit, options.signal);
     for (const [from, to] of this.#chunks(hidden.numTokens)) {
       throwIfCancelled(options.signal);
       const x = hidden.read(from, to);
@@ -167,16 +227,30 @@ export class ModelExecutor {
     if (feedForward.kind === "moe") await observer?.afterLayer?.(index, hidden);
   }
 
+  async #fitRouter(layer: LayerDescription, hidden: HiddenStates, fit: RouterFit, signal: AbortSignal | undefined) {
+    for (const [from, to] of this.#chunks(hidden.numTokens)) {
+      throwIfCancelled(signal);
+      const { feedForwardInput, routerLogits } = await this.#attention.forward(layer, hidden.read(from, to));
+      checkLayerOutput(feedForwardInput, layer.index, "attention");
+      await fit.add(layer.index, from, feedForwardInput, routerLogits!);
+    }
+    await fit.fit(layer.index);
+  }
+
   async #backwardLayer(
     layer: LayerDescription,
     tape: Tape,
     gradient: HiddenStates,
     needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-    { signal, onChunk }: BackwardOptions,
+    { signal, onChunk, routerLogitGradient }: BackwardOptions,
   ): Promise<void> {
     const { feedForward } = layer;
     const taped = tape.layers.get(layer.index)!;
+    const added =
+      feedForward.kind === "moe" && routerLogitGradient !== undefined
+        ? await routerLogitGradient(layer.index, taped.routerLogits)
+        : null;
     const [k, logits] = feedForward.kind === "moe" ? [feedForward.numExpertsPerToken, numLogits(feedForward)] : [0, 0];
     for (const [from, to] of this.#chunks(gradient.numTokens)) {
       throwIfCancelled(signal);
@@ -194,6 +268,7 @@ export class ModelExecutor {
         needs,
         gradients,
       );
+      if (added !== null && dRouterLogits !== null) addTo(dRouterLogits, added.subarray(from * logits, to * logits));
       const cotangents = {
         dResidual: dHidden,
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
@@ -236,4 +311,8 @@ export class ModelExecutor {
     const step = this.plan.chunkSequences * this.options.sequenceLength;
     return Array.from({ length: Math.ceil(tokens / step) }, (_, i) => [i * step, Math.min(tokens, (i + 1) * step)]);
   }
+}
+
+function addTo(sum: Float32Array, part: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += part[i]!;
 }

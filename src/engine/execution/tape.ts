@@ -13,6 +13,8 @@ export interface LayerTape {
 /** What a forward pass leaves for the backward pass: block inputs only, everything else is computed again. */
 export class Tape {
   readonly layers = new Map<number, LayerTape>();
+  /** Token ids of the batch: where the embedding's gradient goes. */
+  ids: Int32Array = new Int32Array(0);
 
   close(): void {
     for (const { x, feedForwardInput } of this.layers.values()) {

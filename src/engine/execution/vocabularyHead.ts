@@ -13,8 +13,10 @@ import {
   type LossOptions,
 } from "./headGraphs";
 import type { HiddenStates } from "./hiddenStates";
+import { addGradients, type Parameters } from "./parameters";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
+import { headViews } from "./weightViews";
 import type { Tensor } from "../runtime/session";
 
 /**
@@ -27,6 +29,8 @@ export class VocabularyHead {
     readonly sessions: SessionCache,
     readonly positionsPerRun: number,
     readonly teacher: { source: HeadSource; sharedHead: boolean } | null = null,
+    /** Weights that train, where the student names some; an executor's own. */
+    readonly trained: Parameters | null = null,
   ) {}
 
   /** Replaces final hidden states, [tokens, hidden], by those after the norm: what teacher targets are kept as. */
@@ -101,7 +105,7 @@ export class VocabularyHead {
 
   /**
    * Row losses, and the gradient of sum_t rowWeights_t * loss_t with respect to the final hidden states, which replaces
-   * `hidden`.
+   * `hidden`; gradients of final norm and head are added to `gradients` where they train.
    */
   async lossAndGradient(
     hidden: HiddenStates,
@@ -109,8 +113,9 @@ export class VocabularyHead {
     rowWeights: Float32Array,
     options: LossOptions,
     signal?: AbortSignal,
+    gradients: ReadonlyMap<string, Float32Array> = new Map(),
   ): Promise<Float32Array> {
-    const teacher = options.loss === "kd" ? this.#teacher() : { source: this.student, sharedHead: true };
+    const teacher = options.loss !== "lm" ? this.#teacher() : { source: this.student, sharedHead: true };
     const rowLoss = new Float32Array(hidden.numTokens);
     const { teacherHidden, labels } = targets;
     const rows: Record<string, (from: number, to: number) => Tensor> = {
@@ -120,11 +125,12 @@ export class VocabularyHead {
     if (teacherHidden !== null) {
       rows["teacherHidden"] = (from, to) => float32(teacherHidden.read(from, to), [to - from, teacherHidden.width]);
     }
-    const key = `loss ${options.loss} ${options.temperature}`;
+    const key = `loss ${options.loss} ${options.temperature} ${options.lmShare ?? ""}`;
     const graph = () => lossGraph(this.student, teacher.source, teacher.sharedHead, options);
     await this.#run(key, graph, hidden, rows, signal, (from, outputs) => {
       rowLoss.set(floats(outputs["rowLoss"]!), from);
       hidden.write(from, floats(outputs["dx"]!));
+      addGradients(outputs, gradients);
     });
     return rowLoss;
   }
@@ -143,11 +149,13 @@ export class VocabularyHead {
     take: (from: number, outputs: Record<string, Tensor>) => void,
   ): Promise<void> {
     const session = await this.sessions.get(`head ${key}`, graph);
+    const weights = this.trained?.feeds("head", () => headViews(this.student.description)) ?? {};
     for (let from = 0; from < hidden.numTokens; from += this.positionsPerRun) {
       throwIfCancelled(signal);
       const to = Math.min(hidden.numTokens, from + this.positionsPerRun);
       const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
-      take(from, await session.run({ x: float32(hidden.read(from, to), [to - from, hidden.width]), ...feeds }));
+      const x = float32(hidden.read(from, to), [to - from, hidden.width]);
+      take(from, await session.run({ x, ...feeds, ...weights }));
     }
   }
 }

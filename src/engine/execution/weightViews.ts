@@ -24,16 +24,20 @@ export function attentionTrains(layer: LayerDescription, keys: ReadonlySet<strin
   return attentionViews(layer).some((view) => weightKey(view) !== router && keys.has(weightKey(view)));
 }
 
-/** The view with a key, wherever it is in the model. */
-export function viewOfKey(description: ModelDescription, key: string): WeightView {
+/** Every weight view of a model by its key, quantised ones left out; a tied head and its embedding are one. */
+export function viewsByKey(description: ModelDescription): Map<string, WeightView> {
+  const { embedding, finalNorm, head, layers } = description;
   const views = [
-    ...description.layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]),
-    description.finalNorm.weight,
-    description.head.weight,
+    embedding.weight,
+    ...layers.flatMap((layer) => [...attentionViews(layer), ...feedForwardViews(layer)]),
+    ...headViews({ finalNorm, head }),
   ];
-  const view = views.find((candidate) => weightKey(candidate) === key);
-  if (view === undefined) throw new Error(`the model has no trainable weight ${key}`);
-  return view;
+  return new Map(views.map((view) => [weightKey(view), view]));
+}
+
+/** Weight views of the final norm and the vocabulary head. */
+export function headViews({ finalNorm, head }: Pick<ModelDescription, "finalNorm" | "head">): WeightView[] {
+  return viewsIn([finalNorm, head.weight, head.bias]);
 }
 
 /** Numbers in each weight of a layer once it is decoded, quantised ones included: what memory plans count. */
