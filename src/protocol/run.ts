@@ -75,6 +75,8 @@ export type RunFile = z.infer<typeof runFile>;
 export const runFiles = {
   run: "run.json",
   statistics: "routing-statistics.safetensors",
+  /** Statistics of a profile that is not done; its hidden states lie in `profile-hidden-*.f32`. */
+  profileState: "profile-state.safetensors",
   plan: "compression-plan.json",
   metrics: "metrics.jsonl",
   trainState: "train-state.safetensors",

@@ -81,6 +81,8 @@ export interface RoutingStatisticsData {
   domainNames: string[];
   /** Ascending by layer number. */
   layers: LayerStatistics[];
+  /** Of a profile that is not done: how far these sums go, and a name for what they are made from. */
+  progress?: { key: string; shard: number; layers: number };
 }
 
 export interface LayerShape {

@@ -28,6 +28,7 @@ const layerShapes = z.array(
     hiddenSize: size,
   }),
 );
+const progress = z.strictObject({ key: z.string(), shard: z.int().min(0), layers: z.int().min(0) });
 const domainList = z.array(z.string()).min(1).max(256);
 
 /**
@@ -59,6 +60,7 @@ export async function saveRoutingStatistics(filePath: string, statistics: Routin
     domainNames: JSON.stringify(statistics.domainNames),
     layers: JSON.stringify(statistics.layers.map(shapeOf)),
     ...missingOf(statistics),
+    ...(statistics.progress ? { progress: JSON.stringify(statistics.progress) } : {}),
   });
 }
 
@@ -82,6 +84,8 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
   const shapes = layerShapes.safeParse(parseJson(metadata["layers"]));
   if (!domainNames.success || !shapes.success) throw invalid("domainNames or layers cannot be read");
 
+  const position = progress.optional().safeParse(metadata["progress"] && parseJson(metadata["progress"]));
+  if (!position.success) throw invalid("its progress cannot be read");
   const missing = missingFields.safeParse(parseJson(metadata["missing"] ?? "[]"));
   if (!missing.success) throw invalid("the list of missing fields cannot be read");
   const isMissing = new Set<StatisticsField>(missing.data);
@@ -123,6 +127,7 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     fingerprint: metadata["fingerprint"] ?? "",
     domainNames: domainNames.data,
     layers,
+    ...(position.data ? { progress: position.data } : {}),
   };
 }
 

@@ -1,6 +1,8 @@
 import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
+import { runFiles } from "../../protocol/run";
 import { isPartialName } from "../checkpoint/outputNames";
+import { hiddenNames } from "../execution/profileState";
 
 /** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
 const scratchNames = [/^hidden-\d+-\d+\.f32$/, /^lock\.json\.stale-\d+$/];
@@ -22,6 +24,11 @@ export function removeLeftovers(runDirectory: string): Promise<string[]> {
  */
 export function removeTeacherTargets(runDirectory: string): Promise<string[]> {
   return removeNamed(runDirectory, (name) => targetNames.test(name));
+}
+
+/** Takes away what an interrupted profile would have gone on with. */
+export function removeProfileState(runDirectory: string): Promise<string[]> {
+  return removeNamed(runDirectory, (name) => name === runFiles.profileState || hiddenNames.test(name));
 }
 
 async function removeNamed(directory: string, isLeftover: (name: string) => boolean): Promise<string[]> {

@@ -3,6 +3,7 @@ import type { TokenSequences } from "../data/sequences";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { Measurement } from "../execution/measure";
 import type { RoutingObserver } from "../execution/observer";
+import type { ProfileSums } from "../execution/profileState";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
 import type { RuntimeOptions } from "../runtime/session";
@@ -47,8 +48,10 @@ export interface HeavyWork {
       model: OpenModel;
       sequences: TokenSequences;
       observer: RoutingObserver;
-      /** Where an interrupted pass keeps what it needs to continue. */
+      /** Where an interrupted pass keeps hidden states to continue with. */
       stateDirectory: string;
+      /** What the observer added up, kept beside them. */
+      resume: ProfileSums;
     },
   ) => Promise<void>;
   /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */

@@ -1,6 +1,8 @@
 import { rm, stat } from "node:fs/promises";
 import { RoutingStatistics, renormalisesSelected } from "../../routing/collect";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
+import { profileSums } from "../../routing/profileSums";
+import { removeProfileState } from "../leftovers";
 import type { Stage } from "../stage";
 import { dataInputs, readSequences } from "./data";
 
@@ -17,7 +19,10 @@ export const profileStage: Stage = {
     };
   },
   hasOutputs: async ({ paths }) => fileExists(paths.file("statistics")),
-  discard: async ({ paths }) => rm(paths.file("statistics"), { force: true }),
+  discard: async ({ paths }) => {
+    await rm(paths.file("statistics"), { force: true });
+    await removeProfileState(paths.runDirectory);
+  },
   run: async (context) => {
     const { paths, run, work } = context;
     const model = await context.models.model(paths.teacher);
@@ -42,8 +47,15 @@ export const profileStage: Stage = {
       sequences,
       observer: statistics,
       stateDirectory: paths.runDirectory,
+      resume: {
+        identity: model.fingerprint,
+        ...profileSums(paths.file("profileState"), statistics, model.description),
+      },
     });
     await saveRoutingStatistics(paths.file("statistics"), statistics.result());
+  },
+  complete: async ({ paths }) => {
+    await removeProfileState(paths.runDirectory);
   },
 };
 
