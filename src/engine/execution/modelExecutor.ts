@@ -197,11 +197,6 @@ export class ModelExecutor {
     from.close();
   }
 
-  #copy(from: HiddenStates, to: HiddenStates): void {
-    for (const [first, end] of this.#chunks(to.numTokens)) to.write(first, from.read(first, end));
-    from.close();
-  }
-
   async #forwardLayer(layer: LayerDescription, batch: TokenBatch, hidden: HiddenStates, options: ForwardOptions) {
     const { feedForward, index } = layer;
     const { observer, collectOutputs = false } = options;
