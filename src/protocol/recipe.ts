@@ -77,20 +77,28 @@ export const compressOptions = z.strictObject({
 });
 
 export const calibrationScopes = ["router", "router+top-experts", "router+experts", "all"] as const;
-export const calibrationLosses = ["kd", "lm", "router-logits"] as const;
+export const calibrationLosses = ["kd", "lm", "kd+lm", "router-logits"] as const;
 
 export const calibrateOptions = z.strictObject({
   loss: z
     .enum(calibrationLosses)
     .default("kd")
     .describe(
-      "kd: KL(teacher || student) over the vocabulary; lm: cross-entropy; router-logits: match the teacher's router logits",
+      "kd: KL(teacher || student) over the vocabulary; lm: cross-entropy of the text; kd+lm: both, weighted by lmShare; router-logits: match the teacher's router logits",
     ),
+  lmShare: z.number().min(0).max(1).default(0.5).describe("With loss kd+lm: the share of lm"),
   initialise: z
     .enum(["none", "router-logits"])
     .default("none")
-    .describe("Match router logits first, then train with `loss`"),
-  scope: z.enum(calibrationScopes).default("router").describe("Which tensors may change"),
+    .describe(
+      "router-logits: fit the routers to the teacher's router logits first (least squares), then train with `loss`",
+    ),
+  scope: z
+    .enum(calibrationScopes)
+    .default("router")
+    .describe(
+      "Which tensors may change: routers; routers and the topExperts most used experts of each layer; routers and all experts; everything",
+    ),
   topExperts: z.int().min(1).default(8).describe("With scope router+top-experts: most used experts a layer"),
   learningRate: z.number().positive().default(5e-5),
   batch: z.int().min(1).default(8).describe("Sequences an optimiser update"),
@@ -109,7 +117,10 @@ export const calibrateOptions = z.strictObject({
       "Held-out sequences, as a share of `sequences`; taken behind the training sequences where the text is long enough",
     ),
   evaluateEvery: z.int().min(1).default(10).describe("Updates between two looks at the held-out KL"),
-  keepStep: z.enum(["best", "last"]).default("best").describe("best: the update with the lowest held-out KL"),
+  keepStep: z
+    .enum(["best", "last"])
+    .default("best")
+    .describe("best: the update with the lowest held-out KL (loss lm: held-out loss; kd+lm: their weighted sum)"),
   patience: z.int().min(0).default(0).describe("Stop after this many held-out looks without a new best; 0: never"),
   routerDtype: z
     .enum(["checkpoint", "float32"])

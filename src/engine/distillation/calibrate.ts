@@ -1,44 +1,47 @@
 import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
-import type { CalibrateOptions } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
-import type { TokenSequences } from "../data/sequences";
-import { nextTokens, pickSequences, tokenBatch } from "../execution/batches";
-import type { HiddenStates } from "../execution/hiddenStates";
+import { pickSequences } from "../execution/batches";
 import { ModelExecutor } from "../execution/modelExecutor";
-import { Tape } from "../execution/tape";
+import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
+import { weightKey } from "../graph/blocks/weights";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
 import type { CalibrationOptions, TrainedParameters } from "./calibration";
-import { evaluateHeldOut } from "./heldOut";
+import { chooseExperts } from "./chooseExperts";
+import { firstTokens } from "./firstTokens";
+import { evaluateHeldOut, recordHeldOut } from "./heldOut";
+import { initialiseRouters } from "./initialiseRouters";
 import { hashState } from "./inputHash";
+import { lossAndGradients } from "./losses";
 import { learningRateAt } from "./schedule";
-import { TeacherTargets } from "./teacherTargets";
-import { copyParameters, initialState, loadState, saveState, type TrainState } from "./trainState";
+import { trainableWeights, type TrainableWeight } from "./scope";
+import { prepareTargets } from "./targets";
+import { trainedNames } from "./trainedNames";
+import { initialState, loadState, saveState, stateBytes, type TrainState } from "./trainState";
+
+/** States up to this size are written after every update, larger ones at the looks at the held-out set. */
+const alwaysSavedBytes = 256e6;
 
 /**
- * Router Knowledge Distillation (arXiv 2603.02217, eq. 3): everything frozen but the student's routers, which learn to
- * bring its next-token distribution to the teacher's,
+ * Trains a compressed student against its teacher, by default by Router Knowledge Distillation (arXiv 2603.02217, eq. 3):
+ * everything frozen but the routers, which learn to bring the student's next-token distribution to the teacher's,
  *   loss = tau^2 / N * sum over target positions of KL(softmax(z_T / tau) || softmax(z_S / tau)),
- * over the whole vocabulary. Routers train as f32 master copies. The state is on disk after every update, so a killed
- * calibration continues to the same bytes.
+ * over the whole vocabulary. Other losses: losses.ts; what may change: scope.ts. Weights train as f32 master copies. The
+ * state goes to disk as it advances, so a killed calibration continues to the same bytes.
  *
- * @throws RerouteError `training/not-finite`, `cancelled`, and what reading and running raise
+ * @throws RerouteError `training/not-finite`, `cancelled`, what trainableWeights, logitMapping, reading and running raise
  */
 export async function calibrate(calibration: CalibrationOptions): Promise<TrainedParameters> {
   const { student, teacher, training, heldOut, options, seed, runtime, stateDirectory, signal, report, onMetrics } =
     calibration;
-  const common = {
-    teacher,
-    runtime,
-    directory: stateDirectory,
-    signal,
-    stage: "calibrate",
-    ...(report ? { report } : {}),
-  };
-  const targets = await TeacherTargets.prepare({ ...common, sequences: training });
-  const heldOutTargets = heldOut === null ? null : await TeacherTargets.prepare({ ...common, sequences: heldOut });
+  const targets = await prepareTargets(calibration);
+  const stateFile = path.join(stateDirectory, runFiles.trainState);
+  const inputHash = hashState(calibration);
+  const saved = await loadState(stateFile, inputHash);
+  const weights = await chooseWeights(calibration, saved);
+  const trainable = new Set(weights.map(({ key }) => key));
 
   const { sequenceLength } = training;
   const scratchDirectory = stateDirectory;
@@ -48,35 +51,43 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     runtime,
     scratchDirectory,
     direction: "backward",
+    trainable,
   });
   try {
-    const sharedHead = await headsAreEqual(student, teacher);
-    const head = new VocabularyHead(student, executor.sessions, executor.plan.headPositions, {
-      source: teacher,
-      sharedHead,
-    });
-    const stateFile = path.join(stateDirectory, runFiles.trainState);
-    const inputHash = hashState(calibration);
-    const saved = await loadState(stateFile, inputHash);
+    const headTrains = headViews(student.description).some((view) => trainable.has(weightKey(view)));
+    const sharedHead = !headTrains && (await headsAreEqual(student, teacher));
+    const head = new VocabularyHead(
+      { ...student, trainable },
+      executor.sessions,
+      executor.plan.headPositions,
+      { source: teacher, sharedHead },
+      executor.trained,
+    );
     const state = saved ?? initialState(inputHash, executor.parameters);
     await calibration.onResume?.(saved?.step ?? -1);
     useParameters(executor, state.parameters);
 
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
+    const isSmall = stateBytes(state, heldOut !== null) <= alwaysSavedBytes;
     const lookAtHeldOut = async () => {
-      if (heldOut === null || heldOutTargets === null) return;
-      const teacherHidden = heldOutTargets.all(heldOut.numSequences);
-      const { kl, nll } = await evaluateHeldOut(executor, head, heldOut, teacherHidden, signal).finally(() =>
-        teacherHidden.close(),
-      );
-      const best = recordHeldOut(state, kl);
-      await onMetrics({ kind: "held-out", step: state.step, kl, nll, best });
+      if (heldOut === null || targets.heldOut === null) return;
+      const hidden = await targets.heldOut.read(range(0, heldOut.numSequences));
+      const look = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
+      const best = recordHeldOut(state, look, options);
+      await onMetrics({ kind: "held-out", step: state.step, ...look, best });
     };
 
-    if (state.step === 0 && state.initialKl === null && heldOut !== null) {
+    if (saved === null) {
       await lookAtHeldOut();
-      await saveState(stateFile, state);
+      if (options.initialise === "router-logits") {
+        const routerLogits = targets.training!.routerLogits!;
+        await initialiseRouters({ executor, sequences: firstTokens(training), targets: routerLogits, signal, report });
+        checkFinite(state.parameters, "the fitted router");
+        await lookAtHeldOut();
+        state.looksWithoutGain = 0;
+      }
+      if (heldOut !== null || options.initialise !== "none") await saveState(stateFile, state);
     }
     while (state.step < totalUpdates && !state.finished) {
       const update = state.step;
@@ -85,23 +96,33 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const numbers = order.subarray(first, first + options.batch);
       const started = performance.now();
       const batch = pickSequences(training, numbers);
-      const { loss, gradients } = await inUpdate(update + 1, async () =>
-        lossAndGradients(executor, head, batch, await targets.read(numbers), options, signal),
-      );
+      const { loss, gradients } = await inUpdate(update + 1, async () => {
+        const result = await lossAndGradients(
+          executor,
+          head,
+          { sequences: batch, numbers },
+          targets.training,
+          options,
+          signal,
+        );
+        checkFinite(result.gradients, "the gradient of");
+        return result;
+      });
       const gradientNorm = clipGlobalNorm(gradients, options.clip);
       const learningRate = learningRateAt(update, totalUpdates, options);
       updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay);
-      await inUpdate(update + 1, () => checkFinite(state.parameters, "the updated router"));
+      await inUpdate(update + 1, () => checkFinite(state.parameters, "the updated weight"));
       state.step = update + 1;
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
       await onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
-      if (state.step % options.evaluateEvery === 0 || state.step === totalUpdates) await lookAtHeldOut();
+      const isLook = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
+      if (isLook) await lookAtHeldOut();
       state.finished = options.patience > 0 && state.looksWithoutGain >= options.patience;
-      await saveState(stateFile, state);
+      if (isSmall || isLook || state.finished) await saveState(stateFile, state);
       report?.({
         stage: "calibrate",
-        message: "Training routers",
+        message: options.scope === "router" ? "Training routers" : `Training ${options.scope}`,
         done: state.step,
         total: totalUpdates,
         unit: "updates",
@@ -109,7 +130,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     }
     const useBest = options.keepStep === "best" && state.best !== null;
     return {
-      parameters: copyParameters(useBest ? state.best!.parameters : state.parameters),
+      parameters: useBest ? state.best!.parameters : state.parameters,
+      trained: trainedNames(weights, student.description),
       keptStep: useBest ? state.best!.step : state.step,
       totalUpdates,
       heldOutBefore: state.initialKl,
@@ -120,50 +142,23 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   }
 }
 
-/** Loss of one batch (nats a target position, temperature factor included) and its gradient in every trainable weight. */
-async function lossAndGradients(
-  executor: ModelExecutor,
-  head: VocabularyHead,
-  batch: TokenSequences,
-  teacherHidden: HiddenStates,
-  { temperature, loss: kind }: CalibrateOptions,
-  signal: AbortSignal | undefined,
-) {
-  const tape = new Tape();
-  let hidden: HiddenStates | null = null;
-  try {
-    hidden = await executor.forward(tokenBatch(batch), { tape, signal });
-    const { labels, isTarget } = nextTokens(batch);
-    const targets = isTarget.reduce((sum, one) => sum + one, 0);
-    const rowWeights = Float32Array.from(isTarget, (one) => (one * temperature ** 2) / targets);
-    const rowLosses = await head.lossAndGradient(
-      hidden,
-      { teacherHidden, labels },
-      rowWeights,
-      { loss: kind === "lm" ? "lm" : "kd", temperature },
-      signal,
-    );
-    const loss = rowLosses.reduce((sum, value, row) => sum + (rowWeights[row] === 0 ? 0 : value * rowWeights[row]!), 0);
-    if (!Number.isFinite(loss)) {
-      throw notFinite(
-        `the loss is ${loss} although the outputs of all layers are finite: look at the final norm and the vocabulary head`,
-      );
-    }
-    const gradients = await executor.backward(tape, hidden, { signal });
-    checkFinite(gradients, "the gradient of");
-    return { loss, gradients };
-  } finally {
-    hidden?.close();
-    tape.close();
-  }
-}
-
-function recordHeldOut(state: TrainState, kl: number): boolean {
-  state.initialKl ??= kl;
-  const isBest = Number.isFinite(kl) && (state.best === null || kl < state.best.kl);
-  if (isBest) state.best = { step: state.step, kl, parameters: copyParameters(state.parameters) };
-  state.looksWithoutGain = isBest ? 0 : state.looksWithoutGain + 1;
-  return isBest;
+/** What may change; a resumed calibration goes on with the experts that its state holds. */
+async function chooseWeights(calibration: CalibrationOptions, saved: TrainState | null): Promise<TrainableWeight[]> {
+  const { student, training, options, runtime, stateDirectory, signal, report } = calibration;
+  const { description } = student;
+  if (options.scope !== "router+top-experts") return trainableWeights(description, options.scope);
+  const all = trainableWeights(description, "router+experts");
+  if (saved !== null) return all.filter(({ key }) => saved.parameters.has(key));
+  const chosen = await chooseExperts({
+    student,
+    sequences: training,
+    count: options.topExperts,
+    runtime,
+    scratchDirectory: stateDirectory,
+    signal,
+    report,
+  });
+  return trainableWeights(description, options.scope, chosen);
 }
 
 /** The executor reads the very arrays that the optimiser writes. */
@@ -188,9 +183,9 @@ async function inUpdate<T>(update: number, work: () => T | Promise<T>): Promise<
 /** Gradients come from the last layer to the first, so the last one that is not finite is where it began. */
 function checkFinite(values: ReadonlyMap<string, Float32Array>, what: string): void {
   const bad = [...values].reverse().find(([, array]) => !array.every(Number.isFinite))?.[0];
-  if (bad !== undefined) throw notFinite(`${what} ${bad} holds NaN or infinity`);
+  if (bad !== undefined) throw new RerouteError("training/not-finite", `${what} ${bad} holds NaN or infinity`);
 }
 
-function notFinite(message: string): RerouteError {
-  return new RerouteError("training/not-finite", message);
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
 }

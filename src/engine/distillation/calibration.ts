@@ -12,6 +12,8 @@ export interface CalibrationOptions {
   training: TokenSequences;
   heldOut: TokenSequences | null;
   options: CalibrateOptions;
+  /** Student expert -> teacher expert ids by layer, from the student's plan: what matching router logits goes by. */
+  expertMapping?: Readonly<Record<string, number[][]>> | null;
   seed: number;
   runtime: RuntimeOptions;
   /** Keeps the training state and the teacher's targets. */
@@ -28,11 +30,18 @@ export interface CalibrationOptions {
 }
 
 export interface TrainedParameters {
-  /** Trained weights by key (tensor name), f32. */
+  /** Trained weights by key (tensor name, or name@offset for a slice of a fused tensor), f32. */
   parameters: Map<string, Float32Array>;
+  /** Names of the tensors that were trained (trainedNames). */
+  trained: string[];
   /** Update whose weights these are; 0: the student's own. */
   keptStep: number;
   totalUpdates: number;
   heldOutBefore: number | null;
   heldOutAfter: number | null;
+}
+
+/** Whether the teacher's router logits are needed. */
+export function matchesRouterLogits({ loss, initialise }: CalibrateOptions): boolean {
+  return loss === "router-logits" || initialise === "router-logits";
 }

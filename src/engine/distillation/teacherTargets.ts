@@ -11,6 +11,8 @@ import { MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../ex
 import { ModelExecutor } from "../execution/modelExecutor";
 import { VocabularyHead } from "../execution/vocabularyHead";
 import type { RuntimeOptions } from "../runtime/session";
+import { RouterLogitTargets } from "./routerLogitTargets";
+import type { LogitMapping } from "./routerLogits";
 
 export interface TeacherTargetsOptions {
   teacher: HeadSource & { fingerprint: string };
@@ -18,6 +20,8 @@ export interface TeacherTargetsOptions {
   runtime: RuntimeOptions;
   /** Folder that keeps the targets, so that the teacher runs once, not once an epoch. */
   directory: string;
+  /** The student's expert axis, where its router logits are matched: the same pass then keeps the teacher's. */
+  routerLogits?: LogitMapping | null;
   signal?: AbortSignal | undefined;
   report?: ReportProgress;
   stage: string;
@@ -33,17 +37,24 @@ export class TeacherTargets {
     readonly file: string,
     readonly width: number,
     readonly sequenceLength: number,
+    readonly routerLogits: RouterLogitTargets | null,
   ) {}
 
   static async prepare(options: TeacherTargetsOptions): Promise<TeacherTargets> {
     const { teacher, sequences, directory } = options;
     const width = teacher.description.hiddenSize;
-    const key = targetsKey(teacher.fingerprint, sequences);
+    const mapping = options.routerLogits ?? null;
+    const key = targetsKey(teacher.fingerprint, sequences, mapping);
     await mkdir(directory, { recursive: true });
-    const file = path.join(directory, `teacher-targets-${key}.f32`);
+    const file = path.join(directory, `teacher-${mapping === null ? "" : "routing-"}targets-${key}.f32`);
     const progressFile = `${file}.json`;
-    const targets = new TeacherTargets(file, width, sequences.sequenceLength);
-    let done = readDone(file, progressFile, sequences.sequenceLength * width * 4);
+    const { sequenceLength } = sequences;
+    const routerLogits = mapping && new RouterLogitTargets(`${file}.router-logits`, sequenceLength, mapping);
+    const targets = new TeacherTargets(file, width, sequenceLength, routerLogits);
+    let done = readDone(progressFile, [
+      { file, bytes: sequenceLength * width * 4 },
+      ...(routerLogits === null ? [] : [{ file: routerLogits.file, bytes: routerLogits.sequenceBytes }]),
+    ]);
     if (done < sequences.numSequences) {
       await computeTargets(options, targets, done, async (finished) => {
         done = finished;
@@ -78,6 +89,7 @@ export class TeacherTargets {
   async remove(): Promise<void> {
     await rm(this.file, { force: true });
     await rm(`${this.file}.json`, { force: true });
+    if (this.routerLogits !== null) await rm(this.routerLogits.file, { force: true });
   }
 }
 
@@ -97,6 +109,7 @@ async function computeTargets(
   });
   const head = new VocabularyHead(teacher, executor.sessions, executor.plan.headPositions);
   const handle = await open(targets.file, from === 0 ? "w" : "r+");
+  const observer = targets.routerLogits?.writer(from === 0);
   try {
     const perGroup = groupSize(executor, sequenceLength, targets.width);
     let tokens = from * sequenceLength;
@@ -107,12 +120,14 @@ async function computeTargets(
     };
     for (let first = from; first < numSequences; first += perGroup) {
       const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
-      const hidden = await executor.forward(tokenBatch(group), { signal, onChunk });
+      if (observer) observer.firstSequence = first;
+      const hidden = await executor.forward(tokenBatch(group), { signal, onChunk, ...(observer ? { observer } : {}) });
       await head.normalise(hidden, signal);
       try {
         const rows = hidden.read(0, hidden.numTokens);
         await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
         await handle.sync();
+        observer?.sync();
       } catch (error) {
         throw writeError(error, targets.file);
       } finally {
@@ -122,6 +137,7 @@ async function computeTargets(
     }
   } finally {
     await handle.close();
+    observer?.close();
     await executor.close();
   }
 }
@@ -132,19 +148,20 @@ function groupSize({ plan }: ModelExecutor, sequenceLength: number, width: numbe
   return Math.max(1, Math.floor(fitting / plan.chunkSequences)) * plan.chunkSequences;
 }
 
-function targetsKey(fingerprint: string, { ids, lengths }: TokenSequences): string {
+function targetsKey(fingerprint: string, { ids, lengths }: TokenSequences, mapping: LogitMapping | null): string {
   const hash = createHash("sha256").update(fingerprint);
   hash.update(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
   hash.update(new Uint8Array(lengths.buffer, lengths.byteOffset, lengths.byteLength));
+  if (mapping !== null) hash.update(JSON.stringify([...mapping]));
   return hash.digest("hex").slice(0, 16);
 }
 
-/** Sequences whose targets are in the file; 0 where it is missing or shorter than it should be. */
-function readDone(file: string, progressFile: string, bytesPerSequence: number): number {
+/** Sequences whose targets are in the files; 0 where one is missing or shorter than it should be. */
+function readDone(progressFile: string, files: readonly { file: string; bytes: number }[]): number {
   try {
     const { sequences } = JSON.parse(readFileSync(progressFile, "utf8")) as { sequences: unknown };
-    const isThere = Number.isInteger(sequences) && statSync(file).size >= (sequences as number) * bytesPerSequence;
-    return isThere ? (sequences as number) : 0;
+    const count = Number.isInteger(sequences) ? (sequences as number) : 0;
+    return files.every(({ file, bytes }) => statSync(file).size >= count * bytes) ? count : 0;
   } catch {
     return 0;
   }

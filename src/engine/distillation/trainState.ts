@@ -11,8 +11,8 @@ export interface TrainState {
   step: number;
   parameters: Map<string, Float32Array>;
   optimiser: AdamWState;
-  /** Parameters with the lowest held-out KL so far; null before the first look, or where nothing is held out. */
-  best: { step: number; kl: number; parameters: Map<string, Float32Array> } | null;
+  /** Parameters of the best look at the held-out set so far; null before the first look, or where nothing is held out. */
+  best: (HeldOutLook & { step: number; parameters: Map<string, Float32Array> }) | null;
   /** Held-out KL before the first update. */
   initialKl: number | null;
   /** Looks at the held-out set since the last new best. */
@@ -20,11 +20,18 @@ export interface TrainState {
   finished: boolean;
 }
 
+/** What a look at the held-out set found: mean KL to the teacher and mean loss, nats a target position. */
+export interface HeldOutLook {
+  kl: number;
+  nll: number;
+}
+
+/** The state before the first update; it takes the arrays over. */
 export function initialState(inputHash: string, parameters: ReadonlyMap<string, Float32Array>): TrainState {
   return {
     inputHash,
     step: 0,
-    parameters: copyParameters(parameters),
+    parameters: new Map(parameters),
     optimiser: initAdamW(parameters),
     best: null,
     initialKl: null,
@@ -35,6 +42,12 @@ export function initialState(inputHash: string, parameters: ReadonlyMap<string, 
 
 export function copyParameters(parameters: ReadonlyMap<string, Float32Array>): Map<string, Float32Array> {
   return new Map([...parameters].map(([key, values]) => [key, values.slice()]));
+}
+
+/** Size of a state on disk. */
+export function stateBytes({ parameters }: TrainState, holdsBest: boolean): number {
+  const numbers = [...parameters.values()].reduce((sum, { length }) => sum + length, 0);
+  return numbers * 4 * (holdsBest ? 4 : 3);
 }
 
 export async function saveState(file: string, state: TrainState): Promise<void> {
@@ -54,7 +67,7 @@ export async function saveState(file: string, state: TrainState): Promise<void> 
     initialKl,
     looksWithoutGain,
     finished,
-    best: best && { step: best.step, kl: best.kl },
+    best: best && { step: best.step, kl: best.kl, nll: best.nll },
   };
   await writeSafetensorsFile(file, tensors, { reroute: JSON.stringify(summary) });
 }
@@ -92,7 +105,7 @@ export async function loadState(file: string, inputHash: string): Promise<TrainS
 }
 
 type Summary = Pick<TrainState, "inputHash" | "step" | "initialKl" | "looksWithoutGain" | "finished"> & {
-  best: { step: number; kl: number } | null;
+  best: (HeldOutLook & { step: number }) | null;
 };
 
 function parseSummary(file: string, text: string | undefined): Summary {
@@ -105,6 +118,8 @@ function parseSummary(file: string, text: string | undefined): Summary {
   throw new RerouteError("run/invalid", `${file} is not a training state; remove it to start the calibration again`);
 }
 
+/** A view where the bytes are aligned, as they are in files of ours: a state may be most of the memory there is. */
 function toFloats(data: Uint8Array): Float32Array {
-  return new Float32Array(new Uint8Array(data).buffer);
+  const aligned = data.byteOffset % 4 === 0 ? data : new Uint8Array(data);
+  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
 }

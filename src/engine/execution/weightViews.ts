@@ -52,7 +52,8 @@ function viewsIn(part: unknown): WeightView[] {
   return allViewsIn(part).filter(({ quantisation }) => quantisation === undefined);
 }
 
-function allViewsIn(part: unknown): WeightView[] {
+/** The weight views inside a description, whatever its shape; a quantised one stands for its scales and factors. */
+export function allViewsIn(part: unknown): WeightView[] {
   if (typeof part !== "object" || part === null) return [];
   if (isView(part)) return [part];
   return Object.values(part).flatMap(allViewsIn);

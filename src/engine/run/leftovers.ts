@@ -8,7 +8,7 @@ import { hiddenNames } from "../execution/profileState";
 const scratchNames = [/^hidden-\d+-\d+\.f32$/, /^lock\.json\.stale-\d+$/];
 
 /** Teacher targets with the file that says how far they got. */
-const targetNames = /^teacher-targets-[0-9a-f]+\.f32(\.json)?$/;
+const targetNames = /^teacher-(routing-)?targets-[0-9a-f]+\.f32(\.json|\.router-logits)?$/;
 
 /**
  * Takes away what a killed process left half written in a run folder. Only for the holder of the folder's lock: another

@@ -1,0 +1,107 @@
+import { RerouteError } from "../../protocol/errors";
+import type { CalibrateOptions } from "../../protocol/recipe";
+import type { TokenSequences } from "../data/sequences";
+import { nextTokens, tokenBatch } from "../execution/batches";
+import type { HiddenStates } from "../execution/hiddenStates";
+import { MemoryHiddenStates } from "../execution/hiddenStates";
+import type { ModelExecutor } from "../execution/modelExecutor";
+import { Tape } from "../execution/tape";
+import type { VocabularyHead } from "../execution/vocabularyHead";
+import { routerLogitLoss } from "./routerLogits";
+import type { TeacherTargets } from "./teacherTargets";
+
+/** One batch, and the numbers of its sequences among the training sequences. */
+export interface LossBatch {
+  sequences: TokenSequences;
+  numbers: ArrayLike<number>;
+}
+
+/**
+ * Loss of one batch and its gradient in every trainable weight:
+ * - kd: temperature^2 KL(teacher || student), lm: -log p(next token), kd+lm: their weighted sum; nats a target position
+ * - router-logits: mean squared difference to the teacher's router logits, over experts, tokens and layers. Exact: what a
+ *   router changes in the layers above it counts too.
+ */
+export async function lossAndGradients(
+  executor: ModelExecutor,
+  head: VocabularyHead,
+  batch: LossBatch,
+  targets: TeacherTargets | null,
+  options: CalibrateOptions,
+  signal: AbortSignal | undefined,
+): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+  const tape = new Tape();
+  let hidden: HiddenStates | null = null;
+  try {
+    hidden = await executor.forward(tokenBatch(batch.sequences), { tape, signal });
+    return options.loss === "router-logits"
+      ? await routingLoss(executor, tape, hidden, batch, targets!, signal)
+      : await vocabularyLoss(executor, head, tape, hidden, batch, targets, options, signal);
+  } finally {
+    hidden?.close();
+    tape.close();
+  }
+}
+
+async function vocabularyLoss(
+  executor: ModelExecutor,
+  head: VocabularyHead,
+  tape: Tape,
+  hidden: HiddenStates,
+  { sequences, numbers }: LossBatch,
+  targets: TeacherTargets | null,
+  { loss: kind, temperature, lmShare }: CalibrateOptions,
+  signal: AbortSignal | undefined,
+) {
+  const { labels, isTarget } = nextTokens(sequences);
+  const numTargets = isTarget.reduce((sum, one) => sum + one, 0);
+  const factor = kind === "lm" ? 1 : temperature ** 2;
+  const rowWeights = Float32Array.from(isTarget, (one) => (one * factor) / numTargets);
+  const gradients = executor.trained.zeros();
+  const rowLosses = await head.lossAndGradient(
+    hidden,
+    { teacherHidden: (await targets?.read(numbers)) ?? null, labels },
+    rowWeights,
+    { loss: kind as "kd" | "lm" | "kd+lm", temperature, lmShare },
+    signal,
+    gradients,
+  );
+  const loss = rowLosses.reduce((sum, value, row) => sum + (rowWeights[row] === 0 ? 0 : value * rowWeights[row]!), 0);
+  if (!Number.isFinite(loss)) {
+    throw new RerouteError(
+      "training/not-finite",
+      `the loss is ${loss} although the outputs of all layers are finite: look at the final norm and the vocabulary head`,
+    );
+  }
+  await executor.backward(tape, hidden, { signal }, gradients);
+  return { loss, gradients };
+}
+
+async function routingLoss(
+  executor: ModelExecutor,
+  tape: Tape,
+  hidden: HiddenStates,
+  { sequences, numbers }: LossBatch,
+  targets: TeacherTargets,
+  signal: AbortSignal | undefined,
+) {
+  const { mapping } = targets.routerLogits!;
+  const { valid } = tokenBatch(sequences);
+  let loss = 0;
+  // The vocabulary has no part in this loss: gradients begin at the routers.
+  const zero = new MemoryHiddenStates(hidden.numTokens, hidden.width);
+  const gradients = await executor.backward(tape, zero, {
+    signal,
+    routerLogitGradient: async (layer, student) => {
+      const teacher = await targets.routerLogits!.read(layer, numbers);
+      const size = { width: mapping.get(layer)!.length, layers: mapping.size, valid };
+      const part = routerLogitLoss(student, teacher, size);
+      loss += part.loss;
+      return part.gradient;
+    },
+  });
+  if (!Number.isFinite(loss)) {
+    throw new RerouteError("training/not-finite", `the router logits' difference to the teacher's is ${loss}`);
+  }
+  return { loss, gradients };
+}

@@ -1,0 +1,83 @@
+import { RerouteError } from "../../protocol/errors";
+import type { CalibrateOptions } from "../../protocol/recipe";
+import { quote } from "../checkpoint/quote";
+import { allViewsIn } from "../execution/weightViews";
+import { weightKey } from "../graph/blocks/weights";
+import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
+import { elementCount } from "../tensor/dtype";
+
+/** A weight that a calibration may change. */
+export interface TrainableWeight {
+  /** Name of its tensor, or name@offset for a slice of a fused one. */
+  key: string;
+  view: WeightView;
+  /** Decoder layer and expert it belongs to; null where it belongs to none. */
+  layer: number | null;
+  expert: number | null;
+}
+
+/**
+ * Which weights may change, and no others, in the model's order:
+ * - router: the router matrix of every sparse layer
+ * - router+top-experts: and the experts in `chosen` (layer number -> expert numbers)
+ * - router+experts: and all routed experts, with their biases and constants
+ * - all: and everything else that the forward pass reads: embedding, attention, norms, shared experts, dense layers, router
+ *   biases, the vocabulary head. A tied head is the embedding.
+ * Never: correction biases, which only select and get no gradient, and tensors that the forward pass does not read.
+ *
+ * @throws RerouteError checkpoint/unsupported-dtype, model/unsupported-option where the scope reaches a weight that is
+ *   stored quantised or factored
+ */
+export function trainableWeights(
+  description: ModelDescription,
+  scope: CalibrateOptions["scope"],
+  chosen: ReadonlyMap<number, readonly number[]> | null = null,
+): TrainableWeight[] {
+  const found = new Map<string, TrainableWeight>();
+  const add = (part: unknown, layer: number | null = null, expert: number | null = null) => {
+    for (const view of allViewsIn(part)) {
+      const key = weightKey(view);
+      if (found.has(key) || elementCount(view.shape) === 0) continue;
+      checkStored(view, scope);
+      found.set(key, { key, view, layer, expert });
+    }
+  };
+  const { embedding, layers, finalNorm, head } = description;
+  for (const { index, feedForward } of layers) if (feedForward.kind === "moe") add(feedForward.router.weight, index);
+  if (scope === "router") return [...found.values()];
+  for (const layer of layers) addExperts(layer, scope === "router+top-experts" ? (chosen ?? new Map()) : null, add);
+  if (scope !== "all") return [...found.values()];
+  add(embedding.weight);
+  for (const { index, inputNorm, attention, postAttentionNorm, feedForward } of layers) {
+    add([inputNorm, attention, postAttentionNorm], index);
+    add(feedForward.kind === "mlp" ? feedForward.weights : [feedForward.router.bias, feedForward.shared], index);
+  }
+  add([finalNorm, head.weight, head.bias]);
+  return [...found.values()];
+}
+
+function addExperts(
+  { index, feedForward }: LayerDescription,
+  chosen: ReadonlyMap<number, readonly number[]> | null,
+  add: (part: unknown, layer: number, expert: number) => void,
+): void {
+  if (feedForward.kind !== "moe") return;
+  const numbers = chosen === null ? feedForward.experts.keys() : (chosen.get(index) ?? []);
+  for (const e of numbers) add(feedForward.experts[e], index, e);
+}
+
+const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
+
+function checkStored({ tensor, dtype, quantisation }: WeightView, scope: string): void {
+  if (quantisation?.kind === "factored") {
+    throw new RerouteError(
+      "model/unsupported-option",
+      `The scope ${quote(scope)} would change ${quote(tensor)}, which is part of a factored weight; calibrate the routers (scope router), or compress with output=dense`,
+    );
+  }
+  if (quantisation === undefined && plainDtypes.includes(dtype)) return;
+  throw new RerouteError(
+    "checkpoint/unsupported-dtype",
+    `The scope ${quote(scope)} would change ${quote(tensor)}, which is stored as ${dtype}${quantisation ? ` (${quantisation.kind})` : ""}, expected ${plainDtypes.join(", ")}; calibrate the routers (scope router), or convert the checkpoint to BF16`,
+  );
+}
