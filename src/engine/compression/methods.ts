@@ -17,6 +17,7 @@ export type { MethodContext } from "./methodContext";
 import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
 import { isPruningCriterion, type PruningCriterionName } from "./pruning/criteria";
+import { layoutNeedsOfPlan, validateLayout } from "./plan/validateLayout";
 import { validatePlan } from "./plan/validatePlan";
 
 /** What a method looks at before it can make its plan. */
@@ -79,13 +80,14 @@ export async function makePlan(context: MethodContext): Promise<CompressionPlan>
 /**
  * Makes the new weights that a plan asks for, staged on disk; null where the plan needs none (dropping experts copies
  * bytes).
- * @throws RerouteError plan/invalid before any work
+ * @throws RerouteError plan/invalid or model/unsupported-option (storage that cannot be written back) before any work
  */
 export async function applyPlan(
   context: MethodContext,
   plan: CompressionPlan,
 ): Promise<Map<number, CompressedLayer & LayerStage> | null> {
   validatePlan(plan, context.description, context.fingerprint);
+  validateLayout(layoutNeedsOfPlan(plan), context.description);
   switch (plan.paradigm) {
     case "pruning":
       return replacesByConstants(plan) ? applyConstants(context, plan) : null;

@@ -32,7 +32,9 @@ export function countLayerParameters(layer: LayerDescription): ParameterCount {
     const total = common + parametersIn(feedForward.weights);
     return { total, active: total };
   }
-  const always = common + parametersIn(feedForward.router) + parametersIn(feedForward.shared);
+  // Factors of all experts together are met by every token.
+  const factors = sharedFactors(feedForward.experts).reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const always = common + factors + parametersIn(feedForward.router) + parametersIn(feedForward.shared);
   const routed = parametersIn(feedForward.experts);
   // Several of a token's experts can be one where logical experts share weights; k is then the upper bound.
   const perToken = Math.min(feedForward.numExpertsPerToken, feedForward.numExperts);
@@ -47,15 +49,15 @@ export function countLayerParameters(layer: LayerDescription): ParameterCount {
  */
 export function flopsPerToken(description: ModelDescription, sequenceLength: number): number {
   const { head, layers } = description;
-  let flops = 2 * matrixParametersIn(head.weight);
+  let flops = 2 * multiplyAddsIn(head.weight);
   for (const { attention, feedForward } of layers) {
-    flops += 2 * matrixParametersIn(attention) + attentionFlops(attention, sequenceLength);
+    flops += 2 * multiplyAddsIn(attention) + attentionFlops(attention, sequenceLength);
     if (feedForward.kind === "mlp") {
-      flops += 2 * matrixParametersIn(feedForward.weights);
+      flops += 2 * multiplyAddsIn(feedForward.weights);
     } else {
       const { router, shared, experts, numExperts, numExpertsPerToken } = feedForward;
-      const routed = (matrixParametersIn(experts) * numExpertsPerToken) / numExperts;
-      flops += 2 * (matrixParametersIn(router.weight) + matrixParametersIn(shared) + routed);
+      const routed = (multiplyAddsIn(experts) * numExpertsPerToken) / numExperts;
+      flops += 2 * (multiplyAddsIn(router.weight) + multiplyAddsIn(shared) + routed);
     }
   }
   return flops;
@@ -81,29 +83,67 @@ export function parametersIn(part: unknown): number {
   return sumViews(part, parametersOf);
 }
 
-/** As parametersIn, of matrices only: biases and norms cost no multiply-adds worth counting. */
-function matrixParametersIn(part: unknown): number {
-  return sumViews(part, (view) => (view.shape.length > 1 ? parametersOf(view) : 0));
+/**
+ * Multiply-adds of one token in every matrix of a part: its parameters, and of a factored one those of the products it
+ * runs as. Biases and norms cost nothing worth counting.
+ */
+function multiplyAddsIn(part: unknown): number {
+  return sumViews(part, (view) => {
+    if (view.quantisation?.kind === "factored") return factoredMultiplyAdds(view.quantisation.form);
+    return view.shape.length > 1 ? parametersOf(view) : 0;
+  });
 }
 
-/** Numbers that a view stands for: an MXFP4 byte holds two. */
+/** Numbers that a view stands for: an MXFP4 byte holds two; of a factored matrix, the expert's own factors. */
 function parametersOf(view: WeightView): number {
-  if (view.quantisation?.kind === "factored") return factoredParameters(view.quantisation.form);
+  if (view.quantisation?.kind === "factored") {
+    return ownFactors(view.quantisation.form).reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  }
   return elementCount(view.shape) * (view.quantisation?.kind === "mxfp4" ? 2 : 1);
 }
 
-/**
- * Numbers of one expert's own factors. Those that all experts share are counted with none: a layer's are few beside its
- * experts' (the file's size has them).
- */
-function factoredParameters(form: FactoredForm): number {
-  const own =
-    form.kind === "low-rank"
-      ? [form.left, form.right]
-      : form.kind === "shared-basis"
-        ? [form.left, form.mixture]
-        : [form.mixture];
-  return own.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+function ownFactors(form: FactoredForm): WeightView[] {
+  switch (form.kind) {
+    case "low-rank":
+      return [form.left, form.right];
+    case "shared-basis":
+      return [form.left, form.mixture];
+    case "tucker":
+      return [form.mixture];
+  }
+}
+
+/** Factors that several of these experts share, each once. */
+function sharedFactors(experts: unknown): WeightView[] {
+  const found = new Map<string, WeightView>();
+  sumViews(experts, ({ quantisation }) => {
+    if (quantisation?.kind !== "factored") return 0;
+    const { form } = quantisation;
+    const shared =
+      form.kind === "low-rank"
+        ? form.base === null
+          ? []
+          : [form.base]
+        : form.kind === "shared-basis"
+          ? [form.bases]
+          : [form.left, form.core, form.right];
+    for (const view of shared) found.set(view.tensor, view);
+    return 0;
+  });
+  return [...found.values()];
+}
+
+/** One token's products, with mixed bases and cores put together beforehand, which a batch of tokens shares. */
+function factoredMultiplyAdds(form: FactoredForm): number {
+  const size = ({ shape }: WeightView) => elementCount(shape);
+  switch (form.kind) {
+    case "low-rank":
+      return size(form.left) + size(form.right) + (form.base === null ? 0 : size(form.base));
+    case "shared-basis":
+      return size(form.left) + size(form.bases) / form.bases.shape[0]!;
+    case "tucker":
+      return size(form.left) + size(form.core) / form.core.shape[0]! + size(form.right);
+  }
 }
 
 /** Sums over views without entering them, so that scales are not counted. */

@@ -2,19 +2,20 @@ import { readdir } from "node:fs/promises";
 import { freeDiskBytes } from "../checkpoint/diskSpace";
 import { isUnfinishedOutputOf } from "../checkpoint/outputFolder";
 import { quote } from "../checkpoint/quote";
+import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../compression/plan/validateLayout";
 import { parsePlan, validatePlan } from "../compression/plan/validatePlan";
 import { checkMethodOptions } from "../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../compression/pruning/criteria";
 import { listTextFiles } from "../data/documents";
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
-import { paradigmOf, type Recipe } from "../../protocol/recipe";
+import type { Recipe } from "../../protocol/recipe";
 import type { Preflight, RunFile } from "../../protocol/run";
 import { estimateStages, smallestMemory, targetBytes } from "./estimates";
 import { availableMemoryBytes, runtimeOf } from "./machine";
 import { ModelCache } from "./modelCache";
 import { routingWarnings } from "./routingWarnings";
 import { runPaths, type RunPaths } from "./runFolder";
-import { checkpointSize, plannedSize, prunedSize, type CheckpointSize } from "./sizes";
+import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "./stages/compress";
 import { readProvenance } from "./stages/calibrate";
 import type { MachineProbe, OpenModel } from "./work";
@@ -155,15 +156,14 @@ class Preflighter {
     const { recipe, paths } = this;
     if (recipe.student !== undefined) return this.#studentSize(teacher);
     if (!recipe.compress) return checkpointSize(teacher.checkpoint);
-    // Merged experts are as many as pruning would keep; editing writes dense weights, which are no smaller.
     if (paths.plan === null) {
-      const { method, keep, options } = recipe.compress;
-      const isSmaller = paradigmOf(method) !== "editing" && options["router"] !== "duplicate";
-      return isSmaller ? prunedSize(teacher, keep, recipe.compress.groupLimits) : checkpointSize(teacher.checkpoint);
+      validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
+      return compressedSize(teacher, recipe.compress);
     }
     const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan));
     validatePlan(plan, teacher.description, teacher.fingerprint);
-    return plan.paradigm === "pruning" ? plannedSize(teacher, plan) : checkpointSize(teacher.checkpoint);
+    validateLayout(layoutNeedsOfPlan(plan), teacher.description);
+    return plannedSize(teacher, plan);
   }
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {

@@ -7,7 +7,7 @@ import { makePruningPlan } from "../../../src/engine/compression/pruning/pruning
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
-import { prunedSize, checkpointSize } from "../../../src/engine/run/sizes";
+import { compressedSize, checkpointSize } from "../../../src/engine/run/sizes";
 import { routingWarnings } from "../../../src/engine/run/routingWarnings";
 import { compressOptions, recipeSchema } from "../../../src/protocol/recipe";
 import { goldenCases, goldenCheckpoint } from "../../support/goldens";
@@ -77,7 +77,9 @@ describe.each(limited)("$name", ({ model }) => {
       expect(after.numExperts).toBe(keep);
       expect(after.routing).toMatchObject({ groups: null });
     }
-    expect(prunedSize(model, keep, "drop")).toEqual(checkpointSize(student.checkpoint));
+    expect(compressedSize(model, compressOptions.parse({ keep, groupLimits: "drop" }))).toEqual(
+      checkpointSize(student.checkpoint),
+    );
   });
 });
 

@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { EditingPlan } from "../../../protocol/plan";
-import type { MoeDescription } from "../../model/description";
+import type { CompressionMethod, CompressOptions } from "../../../protocol/recipe";
+import type { ModelDescription, MoeDescription } from "../../model/description";
 import { projections, projectionShape, type Projection } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";
 import { MatrixProducts } from "../linalg/products";
@@ -9,7 +10,7 @@ import { collect, type MethodContext } from "../methodContext";
 import { moeLayers } from "../plan/moeLayers";
 import { LayerGrams } from "./grams";
 import type { deltaOptions, mobeOptions, svdLlmOptions, svdOptions, tuckerOptions } from "./options";
-import { defaultBases, deltaRank, mobeRank, svdRank } from "./ranks";
+import { defaultBases, deltaRank, mobeRank, svdRank, tuckerRankChoices, type TuckerRanks } from "./ranks";
 import { chooseTuckerRanks } from "./tucker";
 
 type Ranks = Record<string, number>;
@@ -19,42 +20,94 @@ export function planSvd(
   context: MethodContext,
   options: z.infer<typeof svdOptions> | z.infer<typeof svdLlmOptions>,
 ): EditingPlan {
-  const keep = keepShare(context);
-  return editingPlan(context, options, (_layer, moe) => fromProjections(context, moe, (m, n) => svdRank(keep, m, n)));
+  return editingPlan(context, options, ratioRanks(context, {}));
 }
 
 export function planDelta(context: MethodContext, options: z.infer<typeof deltaOptions>): EditingPlan {
-  const keep = keepShare(context);
-  return editingPlan(context, options, (layer, moe) =>
-    fromProjections(
-      context,
-      moe,
-      (m, n) => deltaRank(keep, moe.numExperts, m, n) ?? tooSmall(keep, layer, "the shared base"),
-    ),
-  );
+  return editingPlan(context, options, ratioRanks(context, {}));
 }
 
 export function planMobe(context: MethodContext, options: z.infer<typeof mobeOptions>): EditingPlan {
+  const { bases, ...rest } = options;
+  return editingPlan(context, rest, ratioRanks(context, { bases }));
+}
+
+/**
+ * Ranks of every MoE layer, by number, as far as the ratio decides them. TD-MoE chooses among ranks that meet the same
+ * budget by looking at text; here the first of them stands for all.
+ * @throws RerouteError plan/invalid for an impossible `keep`
+ */
+export function plannedRanks(
+  description: ModelDescription,
+  method: CompressionMethod,
+  keep: number,
+  options: Readonly<Record<string, unknown>>,
+): Record<string, Ranks> {
+  const bases = typeof options["bases"] === "number" ? options["bases"] : 0;
+  const ranks = ratioRanks({ description, options: { method, keep } }, { bases });
+  return Object.fromEntries(moeLayers(description).map(({ layer, moe }) => [String(layer), ranks(layer, moe)]));
+}
+
+type RatioContext = Pick<MethodContext, "description"> & { options: Pick<CompressOptions, "method" | "keep"> };
+
+function ratioRanks(context: RatioContext, { bases = 0 }): (layer: number, moe: MoeDescription) => Ranks {
   const keep = keepShare(context);
-  const { bases: asked, ...rest } = options;
-  return editingPlan(context, rest, (layer, moe): Ranks => {
-    const [m, n] = projectionShape({ ...moe, hiddenSize: context.description.hiddenSize }, "gateProj");
-    const bases = asked === 0 ? defaultBases(moe.numExperts) : asked;
-    const rank =
-      mobeRank(keep, moe.numExperts, m, n, bases) ?? tooSmall(keep, layer, "the down projections, which MoBE keeps");
-    return {
-      gateProj: rank,
-      upProj: rank,
-      ...(rank === 0 ? {} : { "gateProj.bases": bases, "upProj.bases": bases }),
-      downProj: 0,
-    };
-  });
+  const { method } = context.options;
+  return (layer, moe) => {
+    const K = moe.numExperts;
+    switch (method) {
+      case "d2-moe":
+        return fromProjections(
+          context,
+          moe,
+          (m, n) => deltaRank(keep, K, m, n) ?? tooSmall(keep, layer, "the shared base"),
+        );
+      case "mobe":
+        return mobeRanks(context, keep, layer, moe, bases === 0 ? defaultBases(K) : bases);
+      case "td-moe":
+        return tuckerRanks(context, keep, layer, moe);
+      default:
+        return fromProjections(context, moe, (m, n) => svdRank(keep, m, n));
+    }
+  };
+}
+
+function mobeRanks(
+  { description }: RatioContext,
+  keep: number,
+  layer: number,
+  moe: MoeDescription,
+  bases: number,
+): Ranks {
+  const [m, n] = projectionShape({ ...moe, hiddenSize: description.hiddenSize }, "gateProj");
+  const rank =
+    mobeRank(keep, moe.numExperts, m, n, bases) ?? tooSmall(keep, layer, "the down projections, which MoBE keeps");
+  const shared: Ranks = rank === 0 ? {} : { "gateProj.bases": bases, "upProj.bases": bases };
+  return { gateProj: rank, upProj: rank, ...shared, downProj: 0 };
+}
+
+function tuckerRanks({ description }: RatioContext, keep: number, layer: number, moe: MoeDescription): Ranks {
+  if (keep >= 1) return { gateProj: 0, upProj: 0, downProj: 0 };
+  const found: Ranks = {};
+  for (const projection of projections) {
+    const [m, n] = projectionShape({ ...moe, hiddenSize: description.hiddenSize }, projection);
+    const choice =
+      tuckerRankChoices(keep, moe.numExperts, m, n)[0] ?? tooSmall(keep, layer, "the smallest Tucker form");
+    setTuckerRanks(found, projection, choice);
+  }
+  return found;
+}
+
+function setTuckerRanks(ranks: Ranks, projection: Projection, { experts, outputs, inputs }: TuckerRanks): void {
+  ranks[`${projection}.experts`] = experts;
+  ranks[`${projection}.outputs`] = outputs;
+  ranks[`${projection}.inputs`] = inputs;
 }
 
 /** TD-MoE: ranks depend on the whitened spectra, so planning looks at the text. */
 export async function planTucker(context: MethodContext, options: z.infer<typeof tuckerOptions>): Promise<EditingPlan> {
   const keep = keepShare(context);
-  if (keep >= 1) return editingPlan(context, options, (_layer, moe) => fromProjections(context, moe, () => 0));
+  if (keep >= 1) return editingPlan(context, options, ratioRanks(context, {}));
   const ranks = new Map<number, Ranks>();
   const products = new MatrixProducts(context.runtime);
   const { hiddenSize } = context.description;
@@ -70,9 +123,7 @@ export async function planTucker(context: MethodContext, options: z.infer<typeof
           const chosen =
             (await chooseTuckerRanks(workspace, projection, keep, options.exponent)) ??
             tooSmall(keep, layer.index, "the smallest Tucker form");
-          found[`${projection}.experts`] = chosen.experts;
-          found[`${projection}.outputs`] = chosen.outputs;
-          found[`${projection}.inputs`] = chosen.inputs;
+          setTuckerRanks(found, projection, chosen);
         }
       } finally {
         await engine.close();
@@ -110,7 +161,7 @@ function editingPlan(
 }
 
 function fromProjections(
-  { description }: MethodContext,
+  { description }: RatioContext,
   moe: MoeDescription,
   rank: (m: number, n: number) => number,
 ): Record<Projection, number> {
@@ -120,7 +171,7 @@ function fromProjections(
 }
 
 /** Editing keeps every expert, so `keep` is a share of their parameters. */
-function keepShare({ options }: MethodContext): number {
+function keepShare({ options }: RatioContext): number {
   if (options.keep <= 1) return options.keep;
   throw new RerouteError(
     "plan/invalid",

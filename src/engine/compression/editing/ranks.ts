@@ -31,6 +31,23 @@ export function tuckerInputRank(keep: number, K: number, m: number, n: number, r
   return rank < 1 ? null : Math.min(rank, n);
 }
 
+/** Ranks of a Tucker form. */
+export interface TuckerRanks {
+  experts: number;
+  outputs: number;
+  inputs: number;
+}
+
+/** Every combination that TD-MoE looks at: expert and output ranks all, 3/4 or 1/2, the input rank from the budget. */
+export function tuckerRankChoices(keep: number, K: number, m: number, n: number): TuckerRanks[] {
+  return [K, Math.ceil(K * 0.75), Math.ceil(K / 2)].flatMap((experts) =>
+    [m, Math.ceil(m * 0.75), Math.ceil(m / 2)].flatMap((outputs): TuckerRanks[] => {
+      const inputs = tuckerInputRank(keep, K, m, n, experts, outputs);
+      return inputs === null ? [] : [{ experts, outputs, inputs }];
+    }),
+  );
+}
+
 /**
  * D2-MoE: m n for the base and r (m + n) for each expert's difference: r = floor((keep K m n - m n) / (K (m + n))).
  * @returns null where the base alone is too large

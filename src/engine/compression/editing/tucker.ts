@@ -5,13 +5,7 @@ import { leadingEigen } from "../linalg/leadingEigen";
 import { identity, matrix, rowsOf, squaredNorm, toFloat32, trace, transpose, type Matrix } from "../linalg/matrix";
 import type { MatrixProducts } from "../linalg/products";
 import { shapeOf, weightOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
-import { tuckerInputRank } from "./ranks";
-
-export interface TuckerRanks {
-  experts: number;
-  outputs: number;
-  inputs: number;
-}
+import { tuckerRankChoices, type TuckerRanks } from "./ranks";
 
 /** T_w,k = W_k root; W_k comes back as T_w,k inverse. */
 interface Whitening {
@@ -82,12 +76,7 @@ export async function chooseTuckerRanks(
   const { products, moe } = workspace;
   const [m, n] = shapeOf(workspace, projection);
   const K = moe.numExperts;
-  const options = [K, Math.ceil(K * 0.75), Math.ceil(K / 2)].flatMap((experts) =>
-    [m, Math.ceil(m * 0.75), Math.ceil(m / 2)].flatMap((outputs): TuckerRanks[] => {
-      const inputs = tuckerInputRank(keep, K, m, n, experts, outputs);
-      return inputs === null ? [] : [{ experts, outputs, inputs }];
-    }),
-  );
+  const options = tuckerRankChoices(keep, K, m, n);
   if (options.length < 2) return options[0] ?? null;
   const whitening = await whiteningOf(workspace, projection, exponent);
   const { outputValues, inputValues, total, expertGram } = await spectra(

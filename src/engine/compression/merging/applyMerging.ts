@@ -138,7 +138,11 @@ async function passOn(engine: LayerEngine, collected: CollectedLayer, layer: Run
 }
 
 /** Experts by group, in the order of the dominants; with `duplicate`, one slot for each original expert. */
-function outcomeOf({ router }: MergingPlan, groups: readonly MergeGroup[], moe: MoeDescription): LayerOutcome {
+export function outcomeOf(
+  { router }: Pick<MergingPlan, "router">,
+  groups: readonly MergeGroup[],
+  moe: MoeDescription,
+): LayerOutcome {
   const groupOf = Array.from({ length: moe.numExperts }, (_, e) =>
     groups.findIndex(({ members }) => members.includes(e)),
   );

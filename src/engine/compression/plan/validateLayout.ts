@@ -1,0 +1,67 @@
+import { replacesByConstants } from "../pruning/constants";
+import { requireSeparateExperts } from "../editing/factoredTensors";
+import { expertViews, requirePlain } from "../layer/expertMatrices";
+import type { CompressionPlan } from "../../../protocol/plan";
+import { paradigmOf, type CompressOptions } from "../../../protocol/recipe";
+import type { ModelDescription } from "../../model/description";
+import { RerouteError } from "../../../protocol/errors";
+import { moeLayers } from "./moeLayers";
+
+/** What a compression needs of the way experts are stored. */
+export interface LayoutNeeds {
+  /** For messages. */
+  method: string;
+  /** New weights are made, so quantised ones cannot be kept. */
+  makesWeights: boolean;
+  /** Each expert has tensors of its own: for factors or constants in their place. */
+  separate: "factors" | "constants" | null;
+}
+
+export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
+  const { method, options, keep } = compress;
+  const changes = keep !== 1;
+  const factored = paradigmOf(method) === "editing" && options["output"] === "factored";
+  return {
+    method,
+    makesWeights: changes && paradigmOf(method) !== "pruning",
+    separate: changes && factored ? "factors" : method === "mone" ? "constants" : null,
+  };
+}
+
+export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
+  const { method } = plan;
+  switch (plan.paradigm) {
+    case "pruning":
+      return { method, makesWeights: false, separate: replacesByConstants(plan) ? "constants" : null };
+    case "merging":
+      return {
+        method,
+        makesWeights: Object.values(plan.layers).some(({ groups }) => groups.some((g) => g.members.length > 1)),
+        separate: null,
+      };
+    case "editing": {
+      const edits = Object.values(plan.layers).some(({ ranks }) => Object.values(ranks).some((rank) => rank > 0));
+      return { method, makesWeights: edits, separate: edits && plan.output === "factored" ? "factors" : null };
+    }
+  }
+}
+
+/**
+ * Refuses storage that a method cannot write back, before any work: weights to be made where they are quantised or
+ * already factored, and one tensor an expert where they are fused.
+ * @throws RerouteError model/unsupported-option
+ */
+export function validateLayout({ method, makesWeights, separate }: LayoutNeeds, description: ModelDescription): void {
+  for (const { layer, moe } of moeLayers(description)) {
+    if (makesWeights)
+      moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, method)));
+    if (separate === "factors") requireSeparateExperts(moe, layer);
+    if (separate === "constants" && moe.storage.kind !== "per-expert") {
+      throw new RerouteError(
+        "model/unsupported-option",
+        `The method ${method} replaces experts of layer ${layer} by constants, which needs one tensor an expert; this layer's ` +
+          `are fused. Use another pruning method`,
+      );
+    }
+  }
+}
