@@ -1,6 +1,6 @@
 // Builds every program of the project into dist/: the extension, the engine, the command line, the pages.
 import { context, build } from "esbuild";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 
 const watch = process.argv.includes("--watch");
 
@@ -58,4 +58,10 @@ const builds = [
 ].filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
 
 if (watch) for (const options of builds) await (await context(options)).watch();
-else await Promise.all(builds.map((options) => build(options)));
+else {
+  const results = await Promise.all(builds.map((options) => build({ ...options, metafile: true })));
+  // What is in the bundles, for the bill of materials (scripts/sbom.mjs).
+  const outputs = Object.assign({}, ...results.map(({ metafile }) => metafile.outputs));
+  mkdirSync("out", { recursive: true });
+  writeFileSync("out/metafile.json", JSON.stringify({ outputs }));
+}

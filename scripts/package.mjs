@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { writeSbom } from "./sbom.mjs";
 
 /** VS Code's name of a platform -> folder of its binaries; null: onnxruntime-node has none, so inspection only. */
 const targets = {
@@ -29,9 +30,11 @@ const run = (script, args) =>
 run("esbuild.mjs", []);
 
 const folder = targets[target];
+const natives = folder === null ? null : `node_modules/onnxruntime-node/bin/napi-v6/${folder}`;
+const numPackages = writeSbom(natives);
 const ignoreFile = path.join("out", `vscodeignore-${target}`);
 mkdirSync("out", { recursive: true });
-const binaries = folder === null ? "" : `!node_modules/onnxruntime-node/bin/napi-v6/${folder}/**\n`;
+const binaries = natives === null ? "" : `!${natives}/**\n`;
 writeFileSync(ignoreFile, readFileSync(".vscodeignore", "utf8") + binaries);
 if (folder === null)
   console.warn(
@@ -49,4 +52,6 @@ run("node_modules/@vscode/vsce/vsce", [
   "--no-rewrite-relative-links",
   "--allow-missing-repository",
 ]);
-console.log(`${out}: ${(statSync(out).size / 2 ** 20).toFixed(1)} MiB`);
+console.log(
+  `${out}: ${(statSync(out).size / 2 ** 20).toFixed(1)} MiB, ${numPackages} packages in its bill of materials`,
+);
