@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { RerouteError } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { RunFile } from "../../protocol/run";
 import type { RuntimeOptions } from "../runtime/session";
+import { controlGroupAvailable, readText } from "./controlGroup";
 
 /** Share of the free memory that a run may use when nobody says otherwise. */
 const defaultShare = 0.7;
@@ -47,12 +47,7 @@ export function defaultMemoryBudget(): number {
 /** Bytes this process may still take: the smaller of the host's available memory and the control group's rest. */
 export function availableMemoryBytes(): number {
   const host = meminfo("MemAvailable") ?? freemem();
-  const limit = cgroupNumber("memory.max", "memory/memory.limit_in_bytes");
-  if (limit === null || limit >= totalmem()) return host;
-  const used = cgroupNumber("memory.current", "memory/memory.usage_in_bytes") ?? 0;
-  // The page cache counts as used but is given back on demand.
-  const cache = cgroupStat("file") ?? cgroupStat("total_cache") ?? 0;
-  return Math.max(0, Math.min(host, limit - Math.max(0, used - cache)));
+  return Math.min(host, controlGroupAvailable(totalmem()) ?? host);
 }
 
 /** Resident bytes of this process without mapped files, where the system tells them apart (Linux). */
@@ -71,27 +66,4 @@ export function storageBytes(): { read: number; written: number } {
 function meminfo(name: string): number | null {
   const match = new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(readText("/proc/meminfo"));
   return match ? Number(match[1]) * 1024 : null;
-}
-
-function cgroupNumber(v2: string, v1: string): number | null {
-  for (const file of [`/sys/fs/cgroup/${v2}`, `/sys/fs/cgroup/${v1}`]) {
-    const text = readText(file).trim();
-    if (/^\d+$/.test(text)) return Number(text);
-  }
-  return null;
-}
-
-function cgroupStat(name: string): number | null {
-  const text = readText("/sys/fs/cgroup/memory.stat") || readText("/sys/fs/cgroup/memory/memory.stat");
-  const match = new RegExp(`^${name} (\\d+)`, "m").exec(text);
-  return match ? Number(match[1]) : null;
-}
-
-/** Empty where the file cannot be read: these files exist on Linux only. */
-function readText(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return "";
-  }
 }
