@@ -1,4 +1,3 @@
-import { copyFileSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { compressedTensors, type CompressedLayer } from "../../../src/engine/compression/layer/compressedTensors";
@@ -7,43 +6,16 @@ import { predictionLayers } from "../../../src/engine/compression/plan/predictio
 import { validatePlan } from "../../../src/engine/compression/plan/validatePlan";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
-import {
-  readSafetensorsFile,
-  writeSafetensorsFile,
-  type MemoryTensor,
-} from "../../../src/engine/checkpoint/safetensorsFile";
 import { readTensorBytes } from "../../../src/engine/checkpoint/read";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { PruningPlan } from "../../../src/protocol/plan";
 import { compressOptions } from "../../../src/protocol/recipe";
-import { goldenCheckpoint } from "../../support/goldens";
+import { withPredictionLayer } from "../../support/predictionLayer";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel } from "../../support/tinyModels";
 
 const folder = temporaryFolder();
 const provenance = { reroute: "0", recipe: null, seed: 42, versions: {}, metrics: {} };
-
-/** A golden with a multi-token-prediction layer behind its last one: that layer's tensors in other bytes, and its own. */
-async function withPredictionLayer(family: string): Promise<OpenModel> {
-  const from = goldenCheckpoint(family);
-  const to = path.join(folder, family);
-  mkdirSync(to, { recursive: true });
-  copyFileSync(path.join(from, "config.json"), path.join(to, "config.json"));
-  const { tensors } = await readSafetensorsFile(path.join(from, "model.safetensors"));
-  const numLayers = (await openModel(from)).description.layers.length;
-  const prefix = `model.layers.${numLayers - 1}.`;
-  const extended = new Map<string, MemoryTensor>(tensors);
-  for (const [name, tensor] of tensors) {
-    if (!name.startsWith(prefix)) continue;
-    const data = tensor.data.map((byte) => byte ^ 0x15);
-    extended.set(name.replace(prefix, `model.layers.${numLayers}.`), { ...tensor, data });
-  }
-  for (const name of ["enorm.weight", "shared_head.norm.weight"]) {
-    extended.set(`model.layers.${numLayers}.${name}`, tensors.get("model.norm.weight")!);
-  }
-  await writeSafetensorsFile(path.join(to, "model.safetensors"), extended);
-  return openModel(to);
-}
 
 function handPlan({ description }: OpenModel, kept: number[], more: PruningPlan["layers"] = {}): PruningPlan {
   const layers = Object.fromEntries(moeLayers(description).map(({ layer }) => [String(layer), { kept }]));
@@ -87,7 +59,7 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
     ["the ids of the last sparse layer", null, kept],
     ["the ids that the plan names for it", explicit, explicit],
   ])("keeps %s", async (title, own, expected) => {
-    const model = await withPredictionLayer(family);
+    const model = await withPredictionLayer(family, folder);
     const mtp = model.description.layers.length;
     expect(predictionLayers(model.description).map(({ layer }) => layer)).toEqual([mtp]);
     expect(moeLayers(model.description)[0]!.moe.numExperts).toBe(numExperts);
@@ -121,7 +93,7 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
   });
 
   test("a plan with another number of experts there, or with a layer that is none, is refused", async () => {
-    const model = await withPredictionLayer(family);
+    const model = await withPredictionLayer(family, folder);
     const mtp = String(model.description.layers.length);
     const check = (plan: PruningPlan) => () => {
       validatePlan(plan, model.description, model.fingerprint);
@@ -134,7 +106,7 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
   });
 
   test("a made plan says what becomes of it", async () => {
-    const model = await withPredictionLayer(family);
+    const model = await withPredictionLayer(family, folder);
     const options = compressOptions.parse({ method: "random", keep: 0.5 });
     const plan = makePruningPlan({ ...model, options, seed: 1, statistics: null, weightScores: null });
     const mtp = model.description.layers.length;
@@ -144,7 +116,7 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
   });
 
   test("folded routers: it keeps the dominant ids of the last sparse layer, unmerged", async () => {
-    const model = await withPredictionLayer(family);
+    const model = await withPredictionLayer(family, folder);
     const mtp = model.description.layers.length;
     const layers = new Map<number, CompressedLayer>(
       moeLayers(model.description).map(({ layer }) => [

@@ -8,6 +8,7 @@ import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { groupsOf, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
+import { predictionNotes } from "../plan/predictionLayers";
 import { dominantGroups, globalGroupCounts, hierarchicalGroups, withinRoutingGroups } from "./groups";
 import type { MergeGroup } from "./mergeGroup";
 import { hcSmoeOptions, mSmoeOptions } from "./options";
@@ -94,7 +95,7 @@ export function groupCounts({ description, options }: MethodContext): number[] {
 }
 
 export function mergingPlan(
-  { fingerprint, options, seed }: MethodContext,
+  { fingerprint, options, seed, description }: MethodContext,
   chosen: Record<string, string | number | boolean> & {
     router: MergingPlan["router"];
     alignment?: MergingPlan["alignment"];
@@ -103,6 +104,9 @@ export function mergingPlan(
   layers: [number, MergeGroup[]][],
 ): MergingPlan {
   const { router, alignment = "none", ...rest } = chosen;
+  // Other routers keep all rows, and such a layer all its experts.
+  const prediction =
+    router === "fold" ? predictionNotes(description, "unmerged the experts with the dominant ids of") : [];
   return {
     schemaVersion: 1,
     paradigm: "merging",
@@ -110,7 +114,7 @@ export function mergingPlan(
     teacherFingerprint: fingerprint,
     seed,
     options: { keep: options.keep, ...rest },
-    notes,
+    notes: [...notes, ...prediction],
     alignment,
     router,
     layers: Object.fromEntries(layers.map(([layer, groups]) => [String(layer), { groups }])),

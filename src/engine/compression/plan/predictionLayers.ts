@@ -35,6 +35,17 @@ export function predictionLayers(description: ModelDescription): PredictionLayer
     .filter(({ moe }) => names.has(moe.router.weight.tensor));
 }
 
+/**
+ * What becomes of layers that no calibration text reaches.
+ * @param what what such a layer keeps, in words that the layer it follows ends
+ */
+export function predictionNotes(description: ModelDescription, what = "the same expert ids as"): string[] {
+  return predictionLayers(description).map(
+    ({ layer, like }) =>
+      `layer ${layer} predicts further tokens and is not part of the forward pass: it keeps ${what} layer ${like}`,
+  );
+}
+
 /** Names of a layer's tensors with one entry per expert, and the axis they have it on. */
 export function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
   const { router, storage } = moe;

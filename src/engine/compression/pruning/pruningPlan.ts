@@ -8,7 +8,7 @@ import { createRandom } from "../../tensor/random";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
 import { groupsOf, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
-import { predictionLayers } from "../plan/predictionLayers";
+import { predictionNotes } from "../plan/predictionLayers";
 import { selectKept } from "../plan/selectKept";
 import { superExperts } from "../plan/superExperts";
 import { isPruningCriterion, pruningCriteria, type PruningCriterion } from "./criteria";
@@ -176,12 +176,4 @@ function neverRoutedNotes(statistics: RoutingStatisticsData | null): string[] {
         `tokens (${unused.join(", ")}); without a score they leave first`,
     ];
   });
-}
-
-/** Layers that no calibration text reaches, but that must have as many experts as the others. */
-function predictionNotes(description: ModelDescription): string[] {
-  return predictionLayers(description).map(
-    ({ layer, like }) =>
-      `layer ${layer} predicts further tokens and is not part of the forward pass: it keeps the same expert ids as layer ${like}`,
-  );
 }
