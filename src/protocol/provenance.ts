@@ -10,6 +10,8 @@ export const provenanceSchema = z.object({
   /** Of a calibrated checkpoint: the student it was calibrated from. */
   student: z.object({ path: z.string(), fingerprint: z.string() }).nullable(),
   plan: planSchema.nullable(),
+  /** Of a calibrated checkpoint: the tensors that were trained; all others are the student's bytes. */
+  trained: z.array(z.string()).optional(),
   recipe: z.unknown(),
   seed: z.int(),
   versions: z.record(z.string(), z.string()),

@@ -28,6 +28,11 @@ export const preflight = z.object({
     z.object({ stage: z.enum(stageIds), seconds: z.number(), peakMemoryBytes: z.number(), assumption: z.string() }),
   ),
   seconds: z.number(),
+  /** What calibration may change: the scope, its numbers, and the names of the tensors; null without a calibration. */
+  trained: z
+    .object({ scope: z.string(), parameters: z.number(), tensors: z.array(z.string()) })
+    .nullable()
+    .optional(),
   /** What would be refused, with its code; empty when the run can start. */
   refusals: z.array(z.object({ code: z.string(), message: z.string() })),
   warnings: z.array(z.string()),
@@ -45,6 +50,8 @@ export const stageRecord = z.object({
   /** Hash of everything the stage read; a changed input invalidates it and what follows. */
   inputHash: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  /** Of a finished calibration: the tensors that were trained, numbers that differ gathered in braces. */
+  trained: z.array(z.string()).optional(),
 });
 export type StageRecord = z.infer<typeof stageRecord>;
 

@@ -3,6 +3,7 @@ import { Option, type Command } from "commander";
 import { calibrationPanel } from "../../engine/report/panels";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
+import { calibrationLosses, calibrationScopes } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import type { CliIo } from "../io";
 import {
@@ -24,6 +25,11 @@ interface CalibrateCommandOptions extends SharedOptions {
   run?: string;
   force?: boolean;
   heldOut?: number;
+  loss?: string;
+  lmShare?: number;
+  scope?: string;
+  topExperts?: number;
+  initialise?: string;
   learningRate?: number;
   batch?: number;
   epochs?: number;
@@ -42,7 +48,7 @@ interface CalibrateCommandOptions extends SharedOptions {
 export function addCalibrate(program: Command, io: CliIo): void {
   const command = program
     .command("calibrate")
-    .description("train a compressed checkpoint's routers against its teacher (Router KD)")
+    .description("train a compressed checkpoint against its teacher, by default its routers alone (Router KD)")
     .argument("<student>", "compressed checkpoint folder")
     .requiredOption("--teacher <dir>", "the checkpoint that the student was made from")
     .requiredOption("--data <file>", "calibration text: .txt or .jsonl")
@@ -50,6 +56,22 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
     .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
     .option("--force", "go on although the teacher is not the student's origin")
+    .addOption(
+      new Option("--scope <which>", "which tensors may change (default: router)").choices([...calibrationScopes]),
+    )
+    .option(
+      "--top-experts <n>",
+      "with --scope router+top-experts: most used experts a layer (default: 8)",
+      toInteger(1),
+    )
+    .addOption(new Option("--loss <kind>", "what the training minimises (default: kd)").choices([...calibrationLosses]))
+    .option("--lm-share <share>", "with --loss kd+lm: the share of lm (default: 0.5)", toNumber)
+    .addOption(
+      new Option(
+        "--initialise <how>",
+        "router-logits: fit the routers to the teacher's router logits first (default: none)",
+      ).choices(["none", "router-logits"]),
+    )
     .option("--learning-rate <x>", "peak learning rate (default: 5e-5)", toNumber)
     .option("--batch <n>", "sequences an update (default: 8)", toInteger(1))
     .option("--epochs <n>", "passes over the sequences (default: 1)", toInteger(1))
@@ -61,7 +83,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .option("--held-out <share>", "held-out sequences as a share of --sequences (default: 0.05)", toNumber)
     .option("--evaluate-every <n>", "updates between two looks at the held-out KL (default: 10)", toInteger(1))
     .addOption(
-      new Option("--keep-step <which>", "which update's routers are written (default: best)").choices(["best", "last"]),
+      new Option("--keep-step <which>", "which update's weights are written (default: best)").choices(["best", "last"]),
     )
     .option("--patience <n>", "stop after this many looks without a new best; 0: never (default: 0)", toInteger(0))
     .addOption(
@@ -73,7 +95,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
   addMachineOptions(addDataOptions(command, 3000)).action(async (student: string, options: CalibrateCommandOptions) => {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
     const { heldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } = options;
-    const { evaluateEvery, keepStep, patience, routerDtype } = options;
+    const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
     const recipe = recipeFrom(options, {
       teacher: resolve(options.teacher),
       student: resolve(student),
@@ -81,6 +103,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
       output: resolve(options.out),
       calibrate: {
+        loss,
+        lmShare,
+        scope,
+        topExperts,
+        initialise,
         heldOut,
         learningRate,
         batch,

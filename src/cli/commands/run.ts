@@ -106,9 +106,15 @@ function describePreflight(p: Preflight): string {
     ({ stage, seconds, peakMemoryBytes, assumption }) =>
       `  ${stage.padEnd(10)} ${formatDuration(seconds).padStart(12)}  ${formatBytes(peakMemoryBytes).padStart(9)}  ${assumption}`,
   );
+  const trained = p.trained
+    ? [
+        `Trains        ${formatCount(p.trained.parameters)} numbers (scope ${p.trained.scope}) of`,
+        ...p.trained.tensors.map((name) => `  ${name}`),
+      ]
+    : [];
   const warnings = p.warnings.map((warning) => `warning: ${warning}`);
   const refusals = p.refusals.map(({ code, message }) => `would be refused: ${code}: ${message}`);
-  return `${textTable(sizes)}\n${[...machine, ...stages, ...warnings, ...refusals].join("\n")}\n`;
+  return `${textTable(sizes)}\n${[...machine, ...stages, ...trained, ...warnings, ...refusals].join("\n")}\n`;
 }
 
 function jsonResult({ run, evaluation, runDirectory, plan }: ReportData): string {

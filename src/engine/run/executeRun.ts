@@ -195,6 +195,7 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
       options.onWarning?.(message);
       await state.log("warning", "warning", { message });
     },
+    recordTrained: (trained) => state.update("calibrate", { trained }),
     force: options.force ?? false,
     runId: `${run.id} ${run.createdAt}`,
   };

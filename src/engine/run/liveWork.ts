@@ -19,7 +19,7 @@ export const liveWork: HeavyWork = {
   calibrate: async ({ output, ...calibration }): Promise<CalibrationResult> => {
     const { student, teacher, options, signal, report } = calibration;
     const trained = await calibrate(calibration);
-    const { keptStep, totalUpdates, heldOutBefore, heldOutAfter } = trained;
+    const { keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names } = trained;
     const metrics = {
       keptStep,
       totalUpdates,
@@ -30,6 +30,7 @@ export const liveWork: HeavyWork = {
       kind: "calibrated",
       teacher: { path: teacher.checkpoint.directory, fingerprint: teacher.fingerprint },
       student: { path: student.checkpoint.directory, fingerprint: student.fingerprint },
+      trained: names,
       metrics,
     };
     const routers = new Set(moeLayers(student.description).map(([, { router }]) => weightKey(router.weight)));
@@ -51,7 +52,7 @@ export const liveWork: HeavyWork = {
           unit: "bytes",
         }),
     });
-    return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter };
+    return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names };
   },
 
   evaluate: ({ stateDirectory, ...evaluation }) =>

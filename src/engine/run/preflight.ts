@@ -5,12 +5,15 @@ import { quote } from "../checkpoint/quote";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../compression/plan/validateLayout";
 import { parsePlan, validatePlan } from "../compression/plan/validatePlan";
 import { checkMethodOptions } from "../compression/methods";
+import { expertMapping } from "../compression/plan/expertMapping";
+import { matchesRouterLogits } from "../distillation/calibration";
+import { logitMapping } from "../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../compression/pruning/criteria";
 import { listTextFiles } from "../data/documents";
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { Preflight, RunFile } from "../../protocol/run";
-import { estimateStages, smallestMemory, targetBytes } from "./estimates";
+import { calibrationBytes, estimateStages, smallestMemory } from "./estimates";
 import { availableMemoryBytes, runtimeOf } from "./machine";
 import { ModelCache } from "./modelCache";
 import { routingWarnings } from "./routingWarnings";
@@ -18,6 +21,7 @@ import { runPaths, type RunPaths } from "./runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "./stages/compress";
 import { readProvenance } from "./stages/calibrate";
+import { predictTrained, type TrainedPrediction } from "./trainedPrediction";
 import type { MachineProbe, OpenModel } from "./work";
 
 export interface PreflightOptions {
@@ -68,12 +72,20 @@ class Preflighter {
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
     const before = teacher ? checkpointSize(teacher.checkpoint) : none;
     const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
+    const trained = teacher ? await this.#try(() => this.#trained(teacher)) : null;
     const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
     const stages = teacher
-      ? estimateStages({ recipe, teacher: teacher.description, probe, memoryBudgetBytes, bytesAfter: after.bytes })
+      ? estimateStages({
+          recipe,
+          teacher: teacher.description,
+          probe,
+          memoryBudgetBytes,
+          bytesAfter: after.bytes,
+          trained,
+        })
       : [];
-    const disk = await this.#checkDisk(teacher, after.bytes);
-    if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description), memoryBudgetBytes);
+    const disk = await this.#checkDisk(teacher, after.bytes, trained);
+    if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description, trained), memoryBudgetBytes, trained);
     this.#warnOfLessMemory(memoryBudgetBytes);
     throwIfCancelled(this.options.signal);
     return {
@@ -86,6 +98,7 @@ class Preflighter {
       memoryBudgetBytes,
       stages,
       seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
+      trained: trained && { scope: trained.scope, parameters: trained.parameters, tensors: trained.tensors },
       refusals: this.#refusals,
       warnings: this.#warnings,
     };
@@ -97,12 +110,6 @@ class Preflighter {
       this.#refuse(
         "recipe/invalid",
         "The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both",
-      );
-    }
-    if (calibrate && (calibrate.loss !== "kd" || calibrate.scope !== "router" || calibrate.initialise !== "none")) {
-      this.#refuse(
-        "recipe/invalid",
-        `The recipe calibrates ${calibrate.scope} with loss ${calibrate.loss}, initialise ${calibrate.initialise}; this version does loss kd over the router only`,
       );
     }
     if (compress && compress.plan === undefined && student === undefined) {
@@ -183,16 +190,31 @@ class Preflighter {
     return checkpointSize(student.checkpoint);
   }
 
+  async #trained(teacher: OpenModel): Promise<TrainedPrediction | null> {
+    const { recipe, paths } = this;
+    const student = recipe.student === undefined ? null : await this.#models.model(paths.student);
+    const plan =
+      student === null && paths.plan !== null ? parsePlan(await readPlanText(paths.plan), quote(paths.plan)) : null;
+    const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
+    if (student && recipe.calibrate && matchesRouterLogits(recipe.calibrate)) {
+      const studentPlan = (await readProvenance(student.checkpoint.directory))?.plan ?? null;
+      logitMapping(student.description, teacher.description, expertMapping(teacher.description, studentPlan));
+    }
+    return predicted;
+  }
+
   async #checkDisk(
     teacher: OpenModel | null,
     bytesAfter: number,
+    trained: TrainedPrediction | null,
   ): Promise<{ diskNeededBytes: number; diskFreeBytes: number }> {
     const { recipe, paths } = this;
     const compresses = recipe.compress !== undefined && recipe.student === undefined;
     // The compressed student lies in the run folder while it is calibrated; the result goes to the output folder.
     const isDone = (id: string): boolean => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
     const copies = (compresses && !isDone("compress") ? 1 : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
-    const diskNeededBytes = copies * bytesAfter + (teacher ? targetBytes(recipe, teacher.description) : 0);
+    const diskNeededBytes =
+      copies * bytesAfter + (teacher ? calibrationBytes(recipe, teacher.description, trained) : 0);
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
     const diskFreeBytes = Math.min(...free);
     if (diskNeededBytes > diskFreeBytes) {
@@ -204,11 +226,14 @@ class Preflighter {
     return { diskNeededBytes, diskFreeBytes };
   }
 
-  #checkMemory(smallest: number, budget: number): void {
+  #checkMemory(smallest: number, budget: number, trained: TrainedPrediction | null): void {
     if (smallest <= budget) return;
+    const what = trained?.sizes
+      ? `training ${trained.parameters} numbers (scope ${trained.scope}: weights, gradients, moments and best step, f32)`
+      : "one layer of this model";
     this.#refuse(
       "preflight/memory",
-      `The memory budget is ${formatGiB(budget)}, one layer of this model needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
+      `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
     );
   }
 
@@ -242,6 +267,7 @@ class Preflighter {
   }
 
   #refuse(code: RerouteError["code"], message: string): void {
+    if (this.#refusals.some((known) => known.message === message)) return;
     this.#refusals.push({ code, message });
   }
 }

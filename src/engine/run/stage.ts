@@ -21,6 +21,8 @@ export interface StageContext {
   /** Takes lines of updates after a step back (rewindMetrics). */
   rewindMetrics: (step: number) => Promise<void>;
   warn: (message: string) => Promise<void>;
+  /** Writes into run.json which tensors the calibration trained. */
+  recordTrained: (names: string[]) => Promise<void>;
   /** Goes on where a teacher is not the student's origin. */
   force: boolean;
   /** Names this run's outputs, so that what a killed attempt left is told from other people's files. */

@@ -35,6 +35,8 @@ export interface CalibrationResult {
   /** Held-out KL before training and of the kept step, nats a token; null without held-out sequences. */
   heldOutBefore: number | null;
   heldOutAfter: number | null;
+  /** Names of the tensors that were trained (distillation/trainedNames.ts). */
+  trained: string[];
 }
 
 /**
@@ -62,6 +64,8 @@ export interface HeavyWork {
       training: TokenSequences;
       heldOut: TokenSequences | null;
       options: CalibrateOptions;
+      /** Student expert -> teacher expert ids by layer, as the student's plan says. */
+      expertMapping?: Record<string, number[][]> | null;
       seed: number;
       stateDirectory: string;
       /** The state of an update is saved after its lines are written. */

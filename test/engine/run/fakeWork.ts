@@ -84,7 +84,7 @@ export function fakeWork(): FakeWork {
         leaveMarker: true,
       });
       await step(work, "calibrated");
-      return { bestStep: 4, totalUpdates: 4, heldOutBefore: 1, heldOutAfter: 0.25 };
+      return { bestStep: 4, totalUpdates: 4, heldOutBefore: 1, heldOutAfter: 0.25, trained: ["made.up.gate.weight"] };
     },
     evaluate: async ({ model, teacher, sequences }) => {
       await step(work, `evaluate ${path.basename(model.checkpoint.directory)}`);

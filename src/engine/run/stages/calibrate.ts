@@ -1,6 +1,7 @@
 import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { completeOutput } from "../../checkpoint/outputFolder";
+import { expertMapping } from "../../compression/plan/expertMapping";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { RerouteError } from "../../../protocol/errors";
 import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
@@ -11,7 +12,7 @@ import { dataInputs, readSequences } from "./data";
 import { isFinishedCheckpoint } from "./outputs";
 import { provenanceOf } from "./provenance";
 
-/** Router KD: trains the student's routers against the teacher and writes the calibrated checkpoint to the output folder. */
+/** Router KD: trains the student's routers (or more of it) against the teacher and writes the calibrated checkpoint to the output folder. */
 export const calibrateStage: Stage = {
   id: "calibrate",
   inputs: async (context) => {
@@ -41,8 +42,9 @@ export const calibrateStage: Stage = {
     const all = await readSequences(context, paths.calibrationData, sequenceCount(context));
     const { training, heldOut } = splitHeldOut(all, run.recipe.data.sequences, options.heldOut);
     const compressed = await readProvenance(student.checkpoint.directory);
+    const plan = compressed?.plan ?? null;
     context.models.forget(paths.output);
-    await work.calibrate({
+    const { trained } = await work.calibrate({
       runtime,
       signal,
       report,
@@ -51,6 +53,7 @@ export const calibrateStage: Stage = {
       training,
       heldOut,
       options,
+      expertMapping: expertMapping(teacher.description, plan),
       seed: run.recipe.seed,
       stateDirectory: paths.runDirectory,
       onMetrics,
@@ -58,9 +61,10 @@ export const calibrateStage: Stage = {
       output: {
         directory: paths.output,
         runId,
-        provenance: { schemaVersion: 1, plan: compressed?.plan ?? null, ...provenanceOf(run) },
+        provenance: { schemaVersion: 1, plan, ...provenanceOf(run) },
       },
     });
+    await context.recordTrained(trained);
   },
   complete: async (context) => {
     context.models.forget(context.paths.output);
