@@ -1,0 +1,124 @@
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { applyPlan, makePlan, methods, type MethodContext } from "../../../src/engine/compression/methods";
+import { aimerScores } from "../../../src/engine/compression/pruning/aimer";
+import { isPruningCriterion } from "../../../src/engine/compression/pruning/criteria";
+import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
+import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import type { CompressionPlan } from "../../../src/protocol/plan";
+import { compressionMethods, paradigmOf, type CompressOptions } from "../../../src/protocol/recipe";
+import {
+  compress,
+  difference,
+  goldens,
+  logitsOf,
+  makeContext,
+  makeFolder,
+  openModel,
+  randomSequences,
+  withExperts,
+  type OpenModel,
+} from "./support";
+
+/** What every method does at the edges: nothing to do, nothing seen, nothing to tell apart, nothing finite, not its plan. */
+
+let folder = "";
+let remove: () => Promise<void>;
+let base: OpenModel;
+beforeAll(async () => {
+  ({ folder, remove } = await makeFolder("edges"));
+  base = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+});
+afterAll(() => remove());
+let next = 0;
+const fresh = () => path.join(folder, `out-${next++}`);
+
+type Method = CompressOptions["method"];
+const few: Partial<Record<Method, CompressOptions["options"]>> = { mobe: { steps: 3 } };
+
+async function planOf(context: MethodContext): Promise<CompressionPlan> {
+  const { method } = context.options;
+  if (!isPruningCriterion(method)) return makePlan(context);
+  const weightScores = method === "aimer" ? await aimerScores(context.checkpoint, context.description, {}) : null;
+  return makePruningPlan({ ...context, weightScores });
+}
+
+async function run(model: OpenModel, options: Partial<CompressOptions>, sequences = randomSequences(model)) {
+  const method = options.method!;
+  const context = await makeContext(model, fresh(), { options: few[method] ?? {}, ...options }, sequences);
+  const plan = await planOf(context);
+  const student = await compress(context, plan, fresh());
+  return { plan, student, logits: await logitsOf(student, folder), context };
+}
+
+describe.each(compressionMethods)("%s", (method) => {
+  const text = isPruningCriterion(method)
+    ? !["aimer", "random"].includes(method)
+    : methods[method].needs.statistics || methods[method].needs.text;
+
+  it("keeping everything is the identity", async () => {
+    const { logits } = await run(base, { method, keep: 1 });
+    expect(difference(logits, await logitsOf(base, folder))).toBe(0);
+  });
+
+  it("experts that no token reached: it works, and says so where it looks at tokens", async () => {
+    const { plan, student, logits, context } = await run(base, { method, keep: 0.75 }, randomSequences(base, 1, 2));
+    expect(logits.every(Number.isFinite)).toBe(true);
+    expect(moeLayers(student.description)).toHaveLength(moeLayers(base.description).length);
+    const applied = await applyPlan(context, plan);
+    const notes = [...(plan.notes ?? []), ...[...(applied?.values() ?? [])].flatMap((layer) => layer.notes)];
+    if (text) expect(notes.join("\n")).toMatch(/experts never routed by 2 calibration tokens|never routed \(/);
+  });
+
+  it("experts that are all equal: whichever go or join, nothing changes", async () => {
+    const model = await withExperts(base, fresh(), async (_layer, expert, read) => (expert === 0 ? null : read(0)));
+    const { logits } = await run(model, { method, keep: 0.75 });
+    expect(logits.every(Number.isFinite)).toBe(true);
+    // Routing weights are normalised here, so one expert is as good as any. HC-SMoE's ZipIt joins other units.
+    const isLossless =
+      (paradigmOf(method) === "pruning" && method !== "mone") || ["m-smoe", "ream", "d2-moe"].includes(method);
+    const off = difference(logits, await logitsOf(model, folder));
+    if (isLossless) expect(off).toBeLessThan(method === "d2-moe" ? 5e-3 : 1e-5);
+    else expect(off).toBeLessThan(2);
+  });
+
+  it("weights or activations that are not finite: a typed error that names the place", async () => {
+    const model = await withExperts(base, fresh(), async (layer, expert, read) => {
+      if (layer !== 1 || expert !== 2) return null;
+      const original = await read(expert);
+      return { ...original, gateProj: original.gateProj.map(() => NaN) };
+    });
+    if (method === "random") return;
+    // A profile of damaged weights stops by itself; here it is of the sound ones, as if they had been damaged since.
+    const context = await makeContext(base, fresh(), { method, keep: 0.75, options: few[method] ?? {} });
+    const damaged = { ...context, ...model };
+    const attempt = async () => {
+      const plan = await planOf(damaged);
+      // Where statistics alone decide, applying copies bytes or, for constants, reads none.
+      if (paradigmOf(method) !== "pruning") await applyPlan(damaged, plan);
+      return plan;
+    };
+    const looksAgain = method === "aimer" || !(isPruningCriterion(method) || method === "mone");
+    if (!looksAgain) {
+      await expect(makeContext(model, fresh(), { method })).rejects.toMatchObject({ code: "checkpoint/not-finite" });
+      return;
+    }
+    await expect(attempt()).rejects.toMatchObject({
+      code: "checkpoint/not-finite",
+      message: expect.stringMatching(/layer [12]|layers\.1/) as unknown,
+    });
+  });
+});
+
+describe("a plan for another model", () => {
+  it.each(["reap", "mone", "svd", "m-smoe"] as const)("of %s is refused before any work", async (method) => {
+    const context = await makeContext(base, fresh(), { method, keep: 0.75 });
+    const plan = await planOf(context);
+    const refused = { code: "plan/invalid" };
+    await expect(applyPlan({ ...context, fingerprint: "another" }, plan)).rejects.toMatchObject(refused);
+    const other = await openModel(path.join(goldens, "deepseek_v3/checkpoint"));
+    const { teacherFingerprint: _, ...anonymous } = plan;
+    const moved = { ...context, ...other, statistics: null };
+    await expect(applyPlan(moved, anonymous as CompressionPlan)).rejects.toMatchObject(refused);
+  });
+});
