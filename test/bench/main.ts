@@ -3,7 +3,7 @@ import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
-import { flatnessCases, largeCase, scaleBench } from "./scale";
+import { largeBench, seriesBench, seriesNames } from "./scale";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -33,9 +33,15 @@ async function main(): Promise<void> {
     await methodsBench(runtime, process.argv[3], print);
   }
   if (only === "scale") {
-    const large = process.argv[3] === "large";
-    print(large ? "A checkpoint larger than the budget" : "Peak memory and time against layers, experts and tokens");
-    await scaleBench(large ? [largeCase] : flatnessCases, print);
+    const what = process.argv[3];
+    const names = seriesNames.filter((name) => what === undefined || what === name);
+    if (names.length > 0) {
+      print("Peak memory and time against layers, experts and tokens");
+      await seriesBench(names, print);
+    } else if (what === "large") {
+      print("A checkpoint larger than the budget");
+      await largeBench(print);
+    } else throw new Error(`bench scale ${what ?? ""}: choose large, ${seriesNames.join(", ")}, or nothing`);
   }
 }
 

@@ -1,21 +1,18 @@
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { runFile, type Preflight, type RunFile, type StageId } from "../../src/protocol/run";
+import { parseMemorySize } from "../../src/engine/run/machine";
+import type { StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "./makeCheckpoint";
+import { dropFromCache, measuredRun, type MeasuredRun, type RunSizes } from "./measuredRun";
 import type { SyntheticShape } from "./syntheticFamilies";
 
-export interface ScaleCase {
+type Print = (line: string) => void;
+
+export interface ScaleCase extends RunSizes {
   label: string;
   shape: Partial<SyntheticShape>;
-  sequences: number;
-  sequenceLength: number;
-  /** Sequences an update. */
-  batch: number;
-  memory: string;
-  threads: number;
 }
 
 const small = {
@@ -24,29 +21,34 @@ const small = {
 };
 const smallCase = { sequences: 32, sequenceLength: 256, batch: 16, memory: "400MiB", threads: 1 };
 
-/** Peak memory and time against layers, experts and tokens, on models of a small width. */
-export const flatnessCases: ScaleCase[] = [
-  ...[4, 8, 16, 32].map((numLayers) => ({
+/** One thing grows at a time, on models of a small width. */
+const seriesCases: Record<string, (ScaleCase & { size: number })[]> = {
+  layers: [4, 6, 8, 16, 24, 32].map((numLayers) => ({
     ...smallCase,
+    size: numLayers,
     label: `${numLayers} layers`,
     shape: { ...small, numLayers },
   })),
-  ...[16, 64, 256, 512].map((numExperts) => ({
+  experts: [16, 64, 256, 512].map((numExperts) => ({
     ...smallCase,
+    size: numExperts,
     label: `${numExperts} experts`,
     shape: { ...small, numLayers: 4, numExperts, moeIntermediateSize: 64 },
     memory: "600MiB",
   })),
-  ...[16, 64, 256].map((sequences) => ({
+  tokens: [16, 64, 256].map((sequences) => ({
     ...smallCase,
+    size: sequences * smallCase.sequenceLength,
     label: `${sequences * smallCase.sequenceLength} tokens`,
     shape: { ...small, numLayers: 4 },
     sequences,
   })),
-];
+};
+export type SeriesName = "layers" | "experts" | "tokens";
+export const seriesNames = Object.keys(seriesCases) as SeriesName[];
 
 /** 12 GB of Qwen3-30B-A3B's shape in ten layers, under 4 GiB; 4096 tokens, two updates. */
-export const largeCase: ScaleCase = {
+const largeCase: ScaleCase = {
   label: "12 GB, Qwen3-MoE-shaped",
   shape: { numLayers: 10 },
   sequences: 8,
@@ -57,98 +59,115 @@ export const largeCase: ScaleCase = {
 };
 
 /**
- * Works a whole recipe off (profile, prune to 62.5 %, calibrate, evaluate) on a synthetic checkpoint with the command line
- * as it ships, sampling its anonymous memory every 20 ms from outside, and prints what the pre-flight had promised.
+ * A checkpoint three times as large as the budget: its files are out of the page cache at the start, and where the system
+ * allows it, a control group of exactly the budget, page cache included, holds the run to it.
  */
-export async function scaleBench(cases: readonly ScaleCase[], print: (line: string) => void): Promise<void> {
-  spawnSync(process.execPath, ["esbuild.mjs"], { stdio: "inherit" });
-  for (const { label, shape, memory, ...sizes } of cases) {
-    const folder = await mkdtemp(path.join(os.tmpdir(), "reroute-scale-"));
-    try {
-      const teacher = path.join(folder, "teacher");
-      const tokenizerFrom = path.resolve("media/sample/checkpoint");
-      const { bytes } = await makeCheckpoint({ directory: teacher, family: "qwen3_moe", shape, tokenizerFrom });
-      const { peaks, read, run, seconds } = await measuredRun(folder, { memory, ...sizes });
-      const tokens = sizes.sequences * sizes.sequenceLength;
-      print(`${label}: ${gigabytes(bytes)}, ${tokens} tokens, budget ${memory}, ${seconds.toFixed(1)} s in all`);
-      for (const stage of run.stages.filter(({ id }) => peaks.has(id))) {
-        const { seconds: predictedSeconds = NaN, peakMemoryBytes: predicted = NaN } = predictionOf(
-          run.preflight,
-          stage.id,
-        );
-        print(
-          `  ${stage.id.padEnd(10)} ${stage.seconds.toFixed(1).padStart(7)} s (predicted ${predictedSeconds.toFixed(1)})` +
-            `  peak ${mebibytes(peaks.get(stage.id)!)} (predicted ${mebibytes(predicted)})  read ${gigabytes(read.get(stage.id) ?? 0)}`,
-        );
-      }
-      print(`  largest    ${mebibytes(Math.max(...peaks.values()))}`);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
-  }
-}
-
-async function measuredRun(folder: string, sizes: Omit<ScaleCase, "label" | "shape">) {
-  const { sequences, sequenceLength, batch, memory, threads } = sizes;
-  const work = path.join(folder, "work");
-  await mkdir(work);
-  const text = (name: string) => path.resolve("media/sample", name);
-  const recipe = {
-    schemaVersion: 1,
-    teacher: "../teacher",
-    data: {
-      ...{ calibration: text("calibration.jsonl"), evaluation: text("evaluation.jsonl") },
-      ...{ sequences, sequenceLength, evaluationSequences: Math.min(sequences, 4) },
-    },
-    compress: { method: "reap", keep: 0.625 },
-    calibrate: { batch, heldOut: 0 },
-    output: "out",
-    ...{ memory, threads },
-  };
-  const file = path.join(work, "scale.reroute.json");
-  await writeFile(file, JSON.stringify(recipe));
-  const runDirectory = path.join(work, "run");
-  const child = spawn(process.execPath, ["dist/cli.js", "run", file, "--run", runDirectory], {
-    stdio: ["ignore", "ignore", "pipe"],
+export async function largeBench(print: Print): Promise<void> {
+  buildCommandLine();
+  await withRun(largeCase, { isCold: true, isLimited: true }, (measured, bytes) => {
+    printRun(largeCase, measured, bytes, print);
   });
-  let errors = "";
-  child.stderr.setEncoding("utf8").on("data", (part: string) => (errors = (errors + part).slice(-2000)));
-  const peaks = new Map<string, number>();
-  const read = new Map<string, number>();
-  let readBefore = 0;
-  const timer = setInterval(() => {
-    const stage = runningStage(runDirectory);
-    const resident = field(`/proc/${child.pid}/status`, "RssAnon") * 1024;
-    peaks.set(stage, Math.max(peaks.get(stage) ?? 0, resident));
-    const readNow = field(`/proc/${child.pid}/io`, "read_bytes");
-    read.set(stage, (read.get(stage) ?? 0) + Math.max(0, readNow - readBefore));
-    readBefore = Math.max(readBefore, readNow);
-  }, 20);
-  const started = performance.now();
-  const code = await new Promise((resolve) => child.on("close", resolve));
-  clearInterval(timer);
-  if (code !== 0) throw new Error(`the run ended with ${String(code)}: ${errors}`);
-  const run = runFile.parse(JSON.parse(readFileSync(path.join(runDirectory, "run.json"), "utf8")));
-  return { peaks, read, run, seconds: (performance.now() - started) / 1e3 };
 }
 
-function runningStage(runDirectory: string): StageId | "between stages" {
-  try {
-    const { stages } = JSON.parse(readFileSync(path.join(runDirectory, "run.json"), "utf8")) as RunFile;
-    return stages.find(({ state }) => state === "running")?.id ?? "between stages";
-  } catch {
-    return "between stages";
+/** Peak memory and time against layers, experts and tokens, with their ratios. Time is that of the stages, without start and probe. */
+export async function seriesBench(names: readonly SeriesName[], print: Print): Promise<void> {
+  buildCommandLine();
+  for (const name of names) {
+    const points: { size: number; peak: number; seconds: number }[] = [];
+    for (const one of seriesCases[name]!) {
+      await withRun(one, { isCold: false, isLimited: false }, (measured, bytes) => {
+        printRun(one, measured, bytes, print);
+        const seconds = measured.run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+        points.push({ size: one.size, peak: Math.max(...measured.peaks.values()), seconds });
+      });
+    }
+    printSeries(name, points, print);
   }
 }
 
-/** A number of a file of /proc; 0 where there is none, as on systems other than Linux. */
-function field(file: string, name: string): number {
-  if (!existsSync(file)) return 0;
-  return Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(readFileSync(file, "utf8"))?.[1] ?? 0);
+function printSeries(name: string, points: { size: number; peak: number; seconds: number }[], print: Print): void {
+  const lowest = Math.min(...points.map(({ peak }) => peak));
+  const fit = leastSquares(points.map(({ size, seconds }) => [size, seconds]));
+  print(`against ${name}:`);
+  for (const { size, peak, seconds } of points) {
+    const line = fit(size);
+    print(
+      `  ${String(size).padStart(6)}  peak ${mebibytes(peak).padStart(8)} (${(peak / lowest).toFixed(2)} x the lowest)` +
+        `  ${seconds.toFixed(1).padStart(7)} s (${percent(seconds / line - 1)} off the line)`,
+    );
+  }
+  const of = (size: number) => points.find((point) => point.size === size);
+  const [six, twentyFour] = [of(6), of(24)];
+  if (name === "layers" && six && twentyFour)
+    print(`  24 layers take ${(twentyFour.peak / six.peak).toFixed(2)} x the memory of 6`);
 }
 
-function predictionOf(preflight: Preflight | null, id: StageId): { seconds?: number; peakMemoryBytes?: number } {
-  return preflight?.stages.find(({ stage }) => stage === id) ?? {};
+/** The line through points that is closest in relative terms: long runs must not hide what short ones do. */
+function leastSquares(points: readonly (readonly [number, number])[]): (x: number) => number {
+  let [w, wx, wxx, wy, wxy] = [0, 0, 0, 0, 0];
+  for (const [x, y] of points) {
+    const weight = 1 / y ** 2;
+    w += weight;
+    wx += weight * x;
+    wxx += weight * x * x;
+    wy += weight * y;
+    wxy += weight * x * y;
+  }
+  const slope = (w * wxy - wx * wy) / (w * wxx - wx * wx);
+  const offset = (wy - slope * wx) / w;
+  return (x) => offset + slope * x;
+}
+
+async function withRun(
+  one: ScaleCase,
+  { isCold, isLimited }: { isCold: boolean; isLimited: boolean },
+  use: (measured: MeasuredRun, bytes: number) => void,
+): Promise<void> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), "reroute-scale-"));
+  try {
+    const teacher = path.join(folder, "teacher");
+    const tokenizerFrom = path.resolve("media/sample/checkpoint");
+    const { bytes } = await makeCheckpoint({
+      directory: teacher,
+      family: "qwen3_moe",
+      shape: one.shape,
+      tokenizerFrom,
+    });
+    if (isCold) dropFromCache(teacher);
+    use(await measuredRun(folder, one, isLimited ? { limitBytes: parseMemorySize(one.memory) } : {}), bytes);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function printRun(one: ScaleCase, measured: MeasuredRun, bytes: number, print: Print) {
+  const { peaks, read, others, run, seconds, limitBytes } = measured;
+  const tokens = one.sequences * one.sequenceLength;
+  const limit = limitBytes === null ? "" : `, held to ${mebibytes(limitBytes)} by a control group`;
+  print(
+    `${one.label}: ${gigabytes(bytes)}, ${tokens} tokens, budget ${one.memory}${limit}, ${seconds.toFixed(1)} s in all`,
+  );
+  const promised = (id: StageId) => run.preflight?.stages.find(({ stage }) => stage === id);
+  for (const stage of run.stages.filter(({ id }) => peaks.has(id))) {
+    const { seconds: time = NaN, peakMemoryBytes: memory = NaN } = promised(stage.id) ?? {};
+    const peak = peaks.get(stage.id)!;
+    print(
+      `  ${stage.id.padEnd(10)} ${stage.seconds.toFixed(1).padStart(7)} s (predicted ${time.toFixed(1)}, ${percent(time / stage.seconds - 1)})` +
+        `  peak ${mebibytes(peak)} (predicted ${mebibytes(memory)}, ${percent(memory / peak - 1)})  read ${gigabytes(read.get(stage.id) ?? 0)}` +
+        `  others ${percent((others.get(stage.id) ?? 0) / stage.seconds / os.availableParallelism())} of the machine`,
+    );
+  }
+  const between = seconds - run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+  print(`  largest    ${mebibytes(Math.max(...peaks.values()))}; ${between.toFixed(1)} s of start, probe and hashing`);
+}
+
+function buildCommandLine(): void {
+  if (spawnSync(process.execPath, ["esbuild.mjs"], { stdio: "inherit" }).status !== 0)
+    throw new Error("the build failed");
+}
+
+function percent(share: number): string {
+  return `${share < 0 ? "" : "+"}${(share * 100).toFixed(0)} %`;
 }
 
 function mebibytes(bytes: number): string {

@@ -3,18 +3,24 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statS
 import path from "node:path";
 import { build } from "esbuild";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
+import { recipeSchema, type Recipe } from "../../src/protocol/recipe";
 import { runFile, type StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "../bench/makeCheckpoint";
 
 /** The long forms of the fault tests, for the nightly run. */
 export const isNightly = process.env["REROUTE_NIGHTLY"] !== undefined;
 
-/** The command line, bundled as it ships. Inside the project, so that the bundle finds onnxruntime-node. */
+/** The command line, bundled as it ships. */
 export async function bundleCli(): Promise<string> {
-  const outfile = path.resolve(`node_modules/.cache/reroute-faults-${process.pid}.cjs`);
+  return bundle("src/cli/main.ts", "cli");
+}
+
+/** Inside the project, so that the bundle finds onnxruntime-node. */
+async function bundle(entry: string, name: string): Promise<string> {
+  const outfile = path.resolve(`node_modules/.cache/reroute-faults-${name}-${process.pid}.cjs`);
   const external = ["onnxruntime-node"];
   await build({
-    entryPoints: ["src/cli/main.ts"],
+    entryPoints: [entry],
     bundle: true,
     platform: "node",
     format: "cjs",
@@ -23,6 +29,11 @@ export async function bundleCli(): Promise<string> {
     logLevel: "warning",
   });
   return outfile;
+}
+
+/** The engine process that the extension forks, bundled as it ships. */
+export async function bundleEngine(): Promise<string> {
+  return bundle("src/engine/main.ts", "engine");
 }
 
 /** A whole recipe on a model of two layers and eight experts; a second or two of work. */
@@ -62,6 +73,12 @@ export class TinyRun {
       cpSync(path.join("media/sample", name), path.join(parent, name));
   }
 
+  /** What the extension asks its engine for. */
+  request(): { runDirectory: string; recipe: Recipe; baseFolder: string } {
+    const recipe = recipeSchema.parse(JSON.parse(readFileSync(this.recipe, "utf8")));
+    return { runDirectory: this.runDirectory, recipe, baseFolder: path.dirname(this.recipe) };
+  }
+
   /** Away with the run and its output: the next one begins anew, at the same paths, so that its bytes can be compared. */
   reset(): void {
     const folder = path.dirname(this.recipe);
@@ -86,11 +103,12 @@ export class TinyRun {
 
   /**
    * One process that works on the run. `onStart` gets its number at once; `limits` are shell commands in front of it, such
-   * as `ulimit -f 100`.
+   * as `ulimit -f 100`; `preload` is a script that goes first in the process, and changes what it finds there.
    */
-  start(options: { limits?: string; onStart?: (pid: number) => void } = {}): Promise<Outcome> {
-    const { limits, onStart } = options;
-    const args = [this.cli, "run", this.recipe, "--run", this.runDirectory];
+  start(options: { limits?: string; preload?: string; onStart?: (pid: number) => void } = {}): Promise<Outcome> {
+    const { limits, preload, onStart } = options;
+    const before = preload === undefined ? [] : ["--require", preload];
+    const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory];
     const command = [process.execPath, ...args].map((word) => `'${word}'`).join(" ");
     const child = limits
       ? spawn("bash", ["-c", `${limits}; exec ${command}`], { stdio: ["ignore", "pipe", "pipe"] })
