@@ -1,6 +1,6 @@
 import { throwIfCancelled } from "../../../protocol/errors";
 import { cholesky, invertLower } from "./cholesky";
-import { matrix, randomMatrix, rowsOf, trace, type Matrix } from "./matrix";
+import { matrix, randomMatrix, rowsOf, trace, transpose, type Matrix } from "./matrix";
 import type { MatrixProducts } from "./products";
 import { symmetricEigen, type Eigen } from "./symmetricEigen";
 
@@ -21,7 +21,7 @@ export interface LeadingEigenOptions {
 const directSize = 256;
 /** Columns beyond the wanted ones, which make the last wanted ones converge. */
 const oversampling = 16;
-/** Degree of the Chebyshev filter: products a round. */
+/** Largest degree of the Chebyshev filter: products a round. */
 const filterDegree = 8;
 
 /**
@@ -40,43 +40,142 @@ export async function leadingEigen(
   const wanted = Math.min(count, n);
   const block = Math.min(n, wanted + oversampling);
   if (n <= directSize || block > 0.8 * n) return first(symmetricEigen(a), wanted);
-  const { stop = "residual", maxIterations = 30, seed = 42 } = options;
-  const tolerance = options.tolerance ?? (stop === "residual" ? 1e-6 : 1e-5);
-  const total = Math.max(trace(a), Number.MIN_VALUE);
-  let basis = await orthonormalRows(products, await products.multiply(randomMatrix(block, n, seed), a));
-  let energy = 0;
+  const basis = await orthonormalRows(products, await products.multiply(randomMatrix(block, n, options.seed ?? 42), a));
+  return first(await (options.stop === "energy" ? byEnergy : byResidual)(products, a, basis, wanted, options), wanted);
+}
+
+/** Rayleigh-Ritz every round: rows of the basis become approximate eigenvectors, until their residuals are small. */
+async function byResidual(
+  products: MatrixProducts,
+  a: Matrix,
+  start: Matrix,
+  wanted: number,
+  { tolerance = 1e-6, maxIterations = 30, signal }: LeadingEigenOptions,
+): Promise<Eigen> {
+  let basis = start;
   for (let iteration = 0; ; iteration++) {
-    throwIfCancelled(options.signal);
-    // Rayleigh-Ritz in the subspace: rows of `basis` become approximate eigenvectors.
+    throwIfCancelled(signal);
     const applied = await products.multiply(basis, a);
     const small = symmetricEigen(await products.multiply(applied, basis, false, true));
     basis = await products.multiply(small.vectors, basis);
     const ritz = { values: small.values.map((value) => Math.max(0, value)), vectors: basis };
-    const sum = ritz.values.subarray(0, wanted).reduce((s, value) => s + value, 0);
     const image = await products.multiply(small.vectors, applied);
-    const converged =
-      stop === "energy" ? sum - energy <= tolerance * total : residual(image, ritz, wanted) <= tolerance;
-    if ((converged && iteration > 0) || iteration >= maxIterations) return first(ritz, wanted);
-    energy = sum;
-    basis = await orthonormalRows(products, await filtered(products, a, image, ritz));
+    const converged = residual(image, ritz, wanted) <= tolerance;
+    if ((converged && iteration > 0) || iteration >= maxIterations) return ritz;
+    const bounds = { top: ritz.values[0]!, edge: ritz.values.at(-1)! / 2 };
+    const degree = safeDegree(bounds, mostGrowth.eigenvectors);
+    basis = await orthonormalRows(products, await filtered(products, a, image, basis, bounds, degree));
   }
 }
 
-/** Chebyshev polynomial of the matrix that damps [0, smallest Ritz value], scaled to 1 at the largest (Zhou-Saad). */
+/**
+ * Only the subspace counts, and its energy is a trace: no small eigenproblem until the end, so that rounds are bound by
+ * products. Rows are not eigenvectors then, and a filter of high degree would turn all of them into the largest; the
+ * degree is what orthonormalisation can still tell apart.
+ */
+async function byEnergy(
+  products: MatrixProducts,
+  a: Matrix,
+  start: Matrix,
+  _wanted: number,
+  { tolerance = 1e-5, maxIterations = 60, signal }: LeadingEigenOptions,
+): Promise<Eigen> {
+  const total = Math.max(trace(a), Number.MIN_VALUE);
+  let basis = start;
+  let [energy, degree] = [0, filterDegree];
+  for (let iteration = 0; ; iteration++) {
+    throwIfCancelled(signal);
+    const applied = await products.multiply(basis, a);
+    const projected = await products.multiply(applied, basis, false, true);
+    const sum = trace(projected);
+    // A filter of lower degree gains less a round.
+    const converged = iteration > 0 && sum - energy <= (tolerance * total * degree) / filterDegree;
+    if (converged || iteration >= maxIterations) {
+      const small = symmetricEigen(projected);
+      const values = small.values.map((value) => Math.max(0, value));
+      return { values, vectors: await products.multiply(small.vectors, basis) };
+    }
+    energy = sum;
+    const bounds = await spectrumBounds(products, projected);
+    degree = safeDegree(bounds, mostGrowth.anyRows);
+    basis = await orthonormalRows(products, await filtered(products, a, applied, basis, bounds, degree));
+  }
+}
+
+/** Largest and half the smallest eigenvalue of a small matrix, by powers of it and of its inverse. */
+async function spectrumBounds(products: MatrixProducts, small: Matrix): Promise<Bounds> {
+  const n = small.rows;
+  const top = powerIteration(n, (v) => timesVector(small.data, n, v));
+  const { lower, shift } = await cholesky(products, small);
+  if (shift > 0) return { top, edge: 0 };
+  const inverse = await invertLower(products, lower);
+  const transposedInverse = transpose(inverse);
+  const largestInverse = powerIteration(n, (v) =>
+    timesVector(transposedInverse.data, n, timesVector(inverse.data, n, v)),
+  );
+  return { top, edge: 1 / largestInverse / 2 };
+}
+
+function powerIteration(n: number, apply: (v: Float64Array) => Float64Array): number {
+  let v: Float64Array = Float64Array.from({ length: n }, (_, i) => 1 + Math.sin(i));
+  let value = 0;
+  for (let round = 0; round < 12; round++) {
+    const norm = Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
+    if (norm === 0) return 0;
+    const next = apply(v.map((x) => x / norm));
+    value = Math.sqrt(next.reduce((sum, x) => sum + x * x, 0));
+    v = next;
+  }
+  return value;
+}
+
+function timesVector(data: Float64Array, n: number, v: Float64Array): Float64Array {
+  const result = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    let sum = 0;
+    for (let j = 0; j < n; j++) sum += data[i * n + j]! * v[j]!;
+    result[i] = sum;
+  }
+  return result;
+}
+
+/**
+ * How much more a filter may grow the largest direction than the last. Rows of any direction turn towards the largest, and
+ * a Gram matrix in float64 cannot tell them apart beyond this; eigenvectors only become shorter, until they underflow.
+ */
+const mostGrowth = { anyRows: 1e6, eigenvectors: 1e60 };
+
+/** The largest degree up to the filter's whose polynomial grows by no more than that from the edge to the top. */
+function safeDegree({ top, edge }: Bounds, most: number): number {
+  if (edge <= 0) return 1;
+  const growth = Math.acosh(Math.max(1, (2 * top) / edge - 1));
+  return Math.max(1, Math.min(filterDegree, Math.floor(Math.acosh(most) / Math.max(growth, 1e-9))));
+}
+
+interface Bounds {
+  top: number;
+  /** Eigenvalues below are damped. */
+  edge: number;
+}
+
+/**
+ * Chebyshev polynomial of the matrix that damps [0, edge], scaled to 1 at the top (Zhou-Saad).
+ * @param image vectors times a
+ */
 async function filtered(
   products: MatrixProducts,
   a: Matrix,
   image: Matrix,
-  { values, vectors }: Eigen,
+  vectors: Matrix,
+  { top, edge }: Bounds,
+  most: number,
 ): Promise<Matrix> {
-  const top = values[0]!;
-  const edge = values.at(-1)! / 2;
-  if (!(edge > 1e-12 * top)) return image;
+  if (most === 1 || !(edge > 1e-12 * top)) return image;
   let sigma = edge / (top - edge);
   const twice = 2 / sigma;
   let previous = vectors;
   let current = combine(image, vectors, sigma / edge, -sigma);
-  for (let degree = 2; degree <= filterDegree; degree++) {
+  for (let degree = 2; degree <= most; degree++) {
     const next = 1 / (twice - sigma);
     const applied = await products.multiply(current, a);
     const combined = combine(applied, current, (2 * next) / edge, -2 * next);

@@ -88,13 +88,14 @@ function reflectRows(rows: Float64Array, n: number, reflectors: Float64Array, k:
 function implicitQl(d: Float64Array, e: Float64Array, z: Float64Array, n: number): void {
   for (let i = 1; i < n; i++) e[i - 1] = e[i]!;
   if (n > 0) e[n - 1] = 0;
+  // Rotations round to this share of the largest, so smaller couplings are nothing; waiting for less may not end.
+  let largest = 0;
+  for (let i = 0; i < n; i++) largest = Math.max(largest, Math.abs(d[i]!) + Math.abs(e[i]!));
+  const nothing = Number.EPSILON * largest;
   for (let l = 0; l < n; l++) {
     for (let iteration = 0; ; iteration++) {
       let m = l;
-      for (; m < n - 1; m++) {
-        const size = Math.abs(d[m]!) + Math.abs(d[m + 1]!);
-        if (Math.abs(e[m]!) <= Number.EPSILON * size) break;
-      }
+      while (m < n - 1 && !(Math.abs(e[m]!) <= nothing)) m++;
       if (m === l) break;
       if (iteration === 60) throw new Error("eigenvalues did not converge; the matrix holds NaN or infinity");
       let g = (d[l + 1]! - d[l]!) / (2 * e[l]!);

@@ -150,6 +150,22 @@ describe("eigenpairs and singular values", () => {
     expect(values.reduce((s, v) => s + v, 0) / best).toBeGreaterThan(0.9995);
   });
 
+  it.each([1e-1, 1e-3, 1e-6, 1e-9])(
+    "by energy, a spectrum that decays to %f loses next to nothing",
+    async (smallest) => {
+      const gram = await products.gramOfColumns(decaying(400, 300, smallest));
+      const { values, vectors } = await leadingEigen(products, gram, 120, { stop: "energy" });
+      const all = symmetricEigen(gram).values;
+      const sum = (of: Float64Array) => of.reduce((s, v) => s + v, 0);
+      expect(sum(all.slice(0, 120)) - sum(values)).toBeLessThan(1e-5 * sum(all));
+      expect(relative(await products.multiply(vectors, vectors, false, true), identity(120))).toBeLessThan(1e-8);
+      // By residual, twelve orders of magnitude and more once had no end.
+      const exact = await leadingEigen(products, gram, 120);
+      expect(exact.values[0]! / all[0]!).toBeCloseTo(1, 10);
+      expect(exact.values.every(Number.isFinite)).toBe(true);
+    },
+  );
+
   it("rank below the asked one gives zeros", async () => {
     const thin = await products.multiply(randomMatrix(300, 5, 1), randomMatrix(5, 290, 2));
     const { singularValues, left, right } = await truncatedSvd(products, thin, 12);
