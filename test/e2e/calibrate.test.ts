@@ -75,8 +75,13 @@ const firstRow = (label: string) => until(async () => (await chosenRow(session.p
 describe("a full model, from right-click to verdict", () => {
   it("asks for method, ratio and data, with back, and sums up before anything starts", async () => {
     const { page } = session;
-    await chooseFromMenu(page, "fine", "Calibrate Router");
     const wizard = quickInput(page);
+    await chooseFromMenu(
+      page,
+      "fine",
+      "Calibrate Router",
+      wizard.title.filter({ hasText: "Calibrate router of fine" }),
+    );
     await wizard.asks("Calibrate router of fine (1/5)", "How should the experts");
     await wizard.rows.filter({ hasText: "transformers" }).first().waitFor();
     await session.screenshot("1-method");
@@ -140,6 +145,7 @@ describe("panels", () => {
   it("are restored when the window is reloaded", async () => {
     const { page } = session;
     await ready("calibration");
+    // Covered at once: a page that had no time to draw is restored all the same.
     for (const title of ["Divergence", "Trade-off"]) await runCommand(page, `Reroute: Open ${title}`);
     await ready("tradeOff");
     await layoutSaved(page, ["reroute.calibration", "reroute.divergence", "reroute.tradeOff"]);

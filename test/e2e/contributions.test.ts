@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { slowdown } from "../machineSpeed";
 import { until } from "./codeServer";
 import { openSession, type Session } from "./session";
 import {
@@ -79,7 +80,8 @@ describe("what the extension adds", () => {
     await explorerItem(page, "broken.reroute.json").dblclick();
     await page.getByRole("tab", { name: "broken.reroute.json" }).waitFor();
     await runCommand(page, "View: Toggle Problems");
-    await page.locator(".markers-panel .monaco-list-row", { hasText: "teacher" }).first().waitFor();
+    for (const problem of [/Missing property "data"/, /Missing property "output"/, /Expected "string".*Ln 3/])
+      await page.locator(".markers-panel .monaco-list-row", { hasText: problem }).waitFor();
     await session.screenshot("recipe-problems");
   });
 
@@ -92,15 +94,16 @@ describe("what the extension adds", () => {
     const steps = page.locator(".getting-started-step");
     await steps.filter({ hasText: "Open the sample checkpoint" }).first().waitFor();
     expect(await steps.count()).toBe(5);
-    const picture = page.locator(".getting-started-media img");
-    await until(async () => picture.evaluate("(image) => image.naturalWidth > 0"), 30_000);
+    // VS Code draws a walkthrough's SVG in a webview of its own.
+    const media = page.frameLocator(".getting-started-media iframe.webview").frameLocator("#active-frame");
+    await media.locator("svg text", { hasText: "Router" }).first().waitFor();
     await session.screenshot("walkthrough");
   });
 
   it("activates in under 100 ms and logs no error", async () => {
     await until(() => session.extensionLog().includes("activated in"));
     const milliseconds = Number(/activated in ([\d.]+) ms/.exec(session.extensionLog())?.[1]);
-    expect(milliseconds).toBeLessThan(100);
+    expect(milliseconds).toBeLessThan(100 * slowdown());
     expect(session.pageErrors).toEqual([]);
     expect(session.external).toEqual([]);
   });

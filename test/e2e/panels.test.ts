@@ -456,8 +456,9 @@ describe("a student that carries provenance", () => {
     await explorerItem(page, "fine-reap-calibrated").waitFor();
     expect(await contextMenu(page, "fine-reap-calibrated")).toContain("Calibrate Router");
     await closeMenu(page);
-    await chooseFromMenu(page, "fine-reap-calibrated", "Calibrate Router");
     const wizard = quickInput(page);
+    const asked = wizard.title.filter({ hasText: "Calibrate router of fine-reap-calibrated" });
+    await chooseFromMenu(page, "fine-reap-calibrated", "Calibrate Router", asked);
     await wizard.asks("Calibrate router of fine-reap-calibrated (1/3)", "Which text");
     await session.screenshot("provenance");
     await closeQuickInput(page);

@@ -144,18 +144,24 @@ export async function closeMenu(page: Page): Promise<void> {
   });
 }
 
-/** Chooses an entry of an explorer item's context menu. */
-export async function chooseFromMenu(page: Page, name: string, label: string): Promise<void> {
-  await contextMenu(page, name);
+/**
+ * Chooses an entry of an explorer item's context menu, until what it leads to is there. A menu ignores the mouse for its
+ * first 100 ms, and closes without having done anything when the explorer draws itself again beneath it.
+ */
+export async function chooseFromMenu(page: Page, name: string, label: string, leadsTo: Locator): Promise<void> {
   const item = menuItems(page).filter({ hasText: label });
-  // A VS Code menu ignores the mouse for its first 100 ms, so a click may have to come again.
   await until(async () => {
+    if (await leadsTo.isVisible()) return true;
+    if (!(await item.isVisible())) {
+      await closeMenu(page);
+      await contextMenu(page, name);
+    }
     await item.click({ timeout: 2000 }).catch(() => undefined);
-    return item.waitFor({ state: "hidden", timeout: 1000 }).then(
+    return leadsTo.waitFor({ timeout: 20_000 }).then(
       () => true,
       () => false,
     );
-  }, 30_000);
+  }, 120_000);
 }
 
 export function menuItems(page: Page): Locator {

@@ -1,5 +1,6 @@
 import axe from "axe-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { slowdown } from "../machineSpeed";
 import type { PageName, ToPage } from "../../src/protocol/pageMessages";
 import { errorCodes } from "../../src/protocol/errors";
 import { PageHarness, type PageUnderTest } from "./harness";
@@ -540,7 +541,9 @@ describe("rendering", () => {
     const draws: number[] = [];
     const hovers: number[] = [];
     // Other work on the machine only adds time: the best of some tries is what rendering itself needs.
-    const fits = (): boolean => paints.length >= 2 && Math.min(...paints) < limit && Math.min(...hovers) < 16;
+    const slower = slowdown();
+    const fits = (): boolean =>
+      paints.length >= 2 && Math.min(...paints) < limit * slower && Math.min(...hovers) < 16 * slower;
     for (let attempt = 0; attempt < 8 && !fits(); attempt++) {
       const opened = await harness.open(page);
       paints.push(await opened.tab.evaluate(firstPaint(hydrate(page, value))));
@@ -553,10 +556,10 @@ describe("rendering", () => {
     const list = (values: number[]): string => values.map((ms) => ms.toFixed(1)).join(", ");
     console.log(
       `${page} ${size}: first paint of the page [${list(paints)}] ms, drawing the heatmap [${list(draws)}] ms, ` +
-        `hover with raster, 95th percentile [${list(hovers)}] ms`,
+        `hover with raster, 95th percentile [${list(hovers)}] ms, machine ${slower.toFixed(2)} times slower than idle`,
     );
-    expect(Math.min(...paints)).toBeLessThan(limit);
-    expect(Math.min(...hovers)).toBeLessThan(16);
+    expect(Math.min(...paints)).toBeLessThan(limit * slower);
+    expect(Math.min(...hovers)).toBeLessThan(16 * slower);
   });
 });
 

@@ -33,7 +33,10 @@ export function readTheme(): Theme {
     muted: highContrast ? foreground : read(["descriptionForeground"], light ? "#5a5a5a" : "#a8a8a8"),
     background,
     grid: highContrast
-      ? read(["contrastBorder"], foreground)
+      ? // Lines of full strength would compete with the data's.
+        light
+        ? "rgba(0, 0, 0, 0.35)"
+        : "rgba(255, 255, 255, 0.35)"
       : light
         ? "rgba(0, 0, 0, 0.13)"
         : "rgba(255, 255, 255, 0.13)",

@@ -108,8 +108,8 @@ export class DivergenceView implements View<"divergence"> {
     );
     const phase = this.services.persisted.choice("phase", available);
     this.phase.show(phase ?? "after", available);
-    // A logarithm has no place for changes below zero.
-    this.log.disabled = phase === "difference";
+    // A logarithm has no place for values below zero.
+    this.log.disabled = phase === "difference" || sharedRange([data.before, data.after]).min < 0;
     this.drawMap(data, phase);
     for (const [i, figure] of this.lines.entries()) this.drawLines(figure, byLayer[i]!, data);
   }
@@ -128,6 +128,9 @@ export class DivergenceView implements View<"divergence"> {
       difference: "Change of routing KL by layer and expert, after minus before calibration",
     };
     const difference = phase === "difference";
+    // Contributions p log(p / q) to a KL may be negative; the scale then has 0 in its middle.
+    const range = sharedRange([data.before, data.after]);
+    const signed = difference || range.min < 0;
     const values = difference ? subtract(data.after!.kl, data.before!.kl) : data[phase]!.kl.values;
     const spec: HeatmapSpec = {
       rows: { title: "Layer", labels: data.layers.map(String) },
@@ -139,9 +142,10 @@ export class DivergenceView implements View<"divergence"> {
         ? { colours: this.services.colourScale, diverging: true }
         : {
             colours: this.services.colourScale,
-            log: this.services.persisted.flag("log"),
+            log: !signed && this.services.persisted.flag("log"),
             // The same ends before and after, so that the two pictures compare.
-            ...sharedRange([data.before, data.after]),
+            ...range,
+            diverging: signed,
           },
       nullMeaning: "no such expert in the student",
       selected: this.selected(data),

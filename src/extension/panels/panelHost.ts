@@ -1,5 +1,5 @@
 import * as vscode from "vscode";
-import { parsePageState, type PageSource } from "../../protocol/pageMessages";
+import { parsePageState, type PageSource, type PageState } from "../../protocol/pageMessages";
 import type { Services } from "../services";
 import { panelKinds, viewTypeOf, type PanelPage } from "./pageKinds";
 import { PageSession } from "./pageSession";
@@ -30,8 +30,9 @@ export class PanelHost {
       ...pages.map((page) =>
         vscode.window.registerWebviewPanelSerializer(viewTypeOf(page), {
           deserializeWebviewPanel: async (panel, value) => {
-            // The state of a page that never got as far as saving one, or of another version, says too little.
-            const source = parsePageState(value)?.source;
+            // A page that was covered before it was drawn has saved no state: it shows what its kind showed last.
+            const { workspaceState } = this.services.context;
+            const source = parsePageState(value)?.source ?? parsePageState(workspaceState.get(lastOf(page)))?.source;
             if (source && fits(page, source)) this.adopt(panel, page, source);
             else panel.dispose();
           },
@@ -50,12 +51,19 @@ export class PanelHost {
       if (this.open.get(key) === panel) this.open.delete(key);
       session.dispose();
     });
+    const state: PageState = { version: 1, page, source, view: {} };
+    void this.services.context.workspaceState.update(lastOf(page), state);
     showPage(panel.webview, page, panelKinds[page].title(), extensionUri);
   }
 }
 
 function fits(page: PanelPage, source: PageSource): boolean {
   return source.kind === (page === "tradeOff" ? "runs" : "run");
+}
+
+/** Where the workspace remembers what panels of this kind showed last. */
+function lastOf(page: PanelPage): string {
+  return `reroute.panels.${page}`;
 }
 
 function keyOf(page: PanelPage, source: PageSource): string {
