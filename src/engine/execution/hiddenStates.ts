@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import path from "node:path";
 import { writeError } from "../checkpoint/atomicFile";
 
@@ -74,6 +74,11 @@ export class FileHiddenStates implements HiddenStates {
     } catch (error) {
       throw writeError(error, this.#path);
     }
+  }
+
+  /** Waits until the disk has everything. */
+  flush(): void {
+    fsyncSync(this.#file);
   }
 
   close(): void {

@@ -2,7 +2,7 @@ import os from "node:os";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
-import { MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
+import { FileHiddenStates, MemoryHiddenStates } from "./hiddenStates";
 import { ModelExecutor } from "./modelExecutor";
 import { moeLayers } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
@@ -16,6 +16,8 @@ export interface MeasureOptions {
   runtime: RuntimeOptions;
   /** What a profile does with each observation: part of its time. */
   observer: RoutingObserver;
+  /** The disk that runs would write to. */
+  scratchDirectory?: string;
   signal?: AbortSignal;
 }
 
@@ -23,29 +25,47 @@ export interface MeasureOptions {
 const timedTokens = 1024;
 /** Positions of the vocabulary head that are timed. */
 const timedPositions = 256;
+/** What takes less than this is timed again, and the best time counts: short times are mostly what disturbs them. */
+const steadySeconds = 1.5;
 
-/** Speeds of the whole model on this machine, tokens a second, and seconds to compile all its layers once. */
+/** What a pass of the whole model costs: once for each chunk of tokens, as widening weights does, and for each token. */
+export interface PassCost {
+  secondsPerChunk: number;
+  secondsPerToken: number;
+}
+
+/** Speeds of the whole model on this machine. */
 export interface Measurement {
-  forwardTokensPerSecond: number;
+  forward: PassCost;
   /** A forward pass that looks at every expert's outputs, as profiling does. */
-  observedTokensPerSecond: number;
+  observed: PassCost;
   /** Forward and backward pass of all layers, without the head. */
-  updateTokensPerSecond: number;
+  update: PassCost;
   /** Comparison with a teacher over the vocabulary, and loss with gradient. */
   headTokensPerSecond: number;
   headUpdateTokensPerSecond: number;
+  /** Seconds to compile all layers once. */
   compileForwardSeconds: number;
   compileUpdateSeconds: number;
+  /** Of writing to the scratch folder's disk, flushed. */
+  diskBytesPerSecond: number;
   assumption: string;
 }
 
 /**
  * Measures one MoE layer of this model on this machine, once below and once above itself, because only the upper one
- * needs input gradients, and the vocabulary head; scales by the number of layers. Reading weights from a cold disk is not
- * part of it.
+ * needs input gradients, and the vocabulary head; scales by the number of layers.
  */
 export async function measureMachine(options: MeasureOptions): Promise<Measurement> {
-  const { checkpoint, description, sequenceLength, runtime, signal, observer } = options;
+  const {
+    checkpoint,
+    description,
+    sequenceLength,
+    runtime,
+    signal,
+    observer,
+    scratchDirectory = os.tmpdir(),
+  } = options;
   const layer = moeLayers(description)[0]![0];
   const pair: ModelDescription = { ...description, layers: [layer, { ...layer, index: layer.index + 1 }] };
   const source = { checkpoint, description: pair };
@@ -54,45 +74,103 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
     sequenceLength,
     runtime,
     direction: "backward",
-    scratchDirectory: os.tmpdir(),
+    scratchDirectory,
   });
   try {
     const numLayers = description.layers.length;
     const sequences = Math.max(1, Math.round(timedTokens / sequenceLength));
-    const tokens = sequences * sequenceLength;
     const idsOf = (count: number) =>
       Int32Array.from({ length: count * sequenceLength }, (_, i) => (i * 7919) % description.vocabSize);
+    const observe = async (count: number) => {
+      const started = performance.now();
+      (await executor.forward({ ids: idsOf(count) }, { observer, collectOutputs: true, signal })).close();
+      return secondsSince(started);
+    };
 
     const first = await timeUpdate(executor, idsOf(1), signal);
-    const again = await timeUpdate(executor, idsOf(1), signal);
-    const timed = await timeUpdate(executor, idsOf(sequences), signal);
-    await executor.forward({ ids: idsOf(1) }, { observer, collectOutputs: true, signal }).then(close);
-    const startedObserving = performance.now();
-    await executor.forward({ ids: idsOf(sequences) }, { observer, collectOutputs: true, signal }).then(close);
-    const observed = secondsSince(startedObserving) / 2;
+    const one = await best(() => timeUpdate(executor, idsOf(1), signal), total);
+    const all = await best(() => timeUpdate(executor, idsOf(sequences), signal), total);
+    await observe(1);
+    const observed = await best(() => observe(sequences), Number);
 
     const head = new VocabularyHead(source, executor.sessions, executor.plan.headPositions, {
       source,
       sharedHead: true,
     });
     const headTimes = await timeHead(head, description.hiddenSize, signal);
-    const rate = (secondsALayer: number) => tokens / secondsALayer / numLayers;
     // Of all layers only the lowest gets away without input gradients.
-    const backward = (timed.upper * (numLayers - 1) + timed.lower) / numLayers;
+    const backward = ({ upper, lower }: UpdateTimes) => upper * (numLayers - 1) + lower;
+    const size = { one: sequenceLength, all: sequences * sequenceLength };
+    const forward = costOf(size, (one.forward / 2) * numLayers, (all.forward / 2) * numLayers);
+    const back = costOf(size, backward(one), backward(all));
     return {
-      forwardTokensPerSecond: rate(timed.forward / 2),
-      observedTokensPerSecond: rate(observed),
-      updateTokensPerSecond: rate(timed.forward / 2 + backward),
+      forward,
+      observed: {
+        secondsPerChunk: forward.secondsPerChunk,
+        secondsPerToken: Math.max(
+          forward.secondsPerToken,
+          ((observed / 2) * numLayers - forward.secondsPerChunk) / size.all,
+        ),
+      },
+      update: {
+        secondsPerChunk: forward.secondsPerChunk + back.secondsPerChunk,
+        secondsPerToken: forward.secondsPerToken + back.secondsPerToken,
+      },
       headTokensPerSecond: headTimes.positions / headTimes.compare,
       headUpdateTokensPerSecond: headTimes.positions / headTimes.update,
-      compileForwardSeconds: Math.max(0, (first.forward - again.forward) / 2) * numLayers,
-      compileUpdateSeconds: Math.max(0, (total(first) - total(again)) / 2) * numLayers,
-      assumption: `layer ${layer.index} measured with ${tokens} tokens, times ${numLayers} layers; cold reads of weights not included`,
+      compileForwardSeconds: Math.max(0, (first.forward - one.forward) / 2) * numLayers,
+      compileUpdateSeconds: Math.max(0, (total(first) - total(one)) / 2) * numLayers,
+      diskBytesPerSecond: timeDisk(scratchDirectory),
+      assumption: `layer ${layer.index} measured with ${size.one} and ${size.all} tokens, times ${numLayers} layers`,
     };
   } finally {
     await executor.close();
   }
 }
+
+/**
+ * The line through two times. What a chunk costs without tokens is at most 60 % of the longer time: two short times that
+ * were disturbed must not say that tokens are free.
+ */
+function costOf(size: { one: number; all: number }, one: number, all: number): PassCost {
+  if (size.all === size.one) return { secondsPerChunk: 0, secondsPerToken: all / size.all };
+  const slope = (all - one) / (size.all - size.one);
+  const secondsPerChunk = Math.max(0, Math.min(0.6 * all, all - slope * size.all));
+  return { secondsPerChunk, secondsPerToken: (all - secondsPerChunk) / size.all };
+}
+
+/** The shortest of up to three times, where they are short. */
+async function best<T>(work: () => Promise<T>, seconds: (result: T) => number): Promise<T> {
+  let shortest = await work();
+  let spent = seconds(shortest);
+  for (let repeat = 0; repeat < 2 && spent < steadySeconds; repeat++) {
+    const again = await work();
+    spent += seconds(again);
+    if (seconds(again) < seconds(shortest)) shortest = again;
+  }
+  return shortest;
+}
+
+const diskProbeBytes = 64 * 2 ** 20;
+
+/** Bytes a second of writing a scratch file and flushing it; a full disk is found later, by who needs the room. */
+function timeDisk(directory: string): number {
+  const part = new Float32Array(2 ** 20).fill(1);
+  const states = new FileHiddenStates(diskProbeBytes / part.byteLength, part.length, directory);
+  try {
+    const started = performance.now();
+    for (let row = 0; row < states.numTokens; row++) states.write(row, part);
+    states.flush();
+    return diskProbeBytes / secondsSince(started);
+  } catch {
+    return fallbackDiskBytesPerSecond;
+  } finally {
+    states.close();
+  }
+}
+
+/** A common SSD. */
+export const fallbackDiskBytesPerSecond = 400e6;
 
 interface UpdateTimes {
   /** Seconds for both layers. */
@@ -157,10 +235,6 @@ async function timeHead(head: VocabularyHead, width: number, signal: AbortSignal
   started = performance.now();
   await update(positions);
   return { positions, compare: compareSeconds, update: secondsSince(started) };
-}
-
-function close(hidden: HiddenStates): void {
-  hidden.close();
 }
 
 function total({ forward, upper, lower }: UpdateTimes): number {

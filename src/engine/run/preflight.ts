@@ -11,9 +11,9 @@ import { logitMapping } from "../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../compression/pruning/criteria";
 import { listTextFiles } from "../data/documents";
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
-import type { Recipe } from "../../protocol/recipe";
+import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { Preflight, RunFile } from "../../protocol/run";
-import { calibrationBytes, estimateStages, smallestMemory } from "./estimates";
+import { calibrationBytes, estimateStages, smallestMemory, spillBytes } from "./estimates";
 import { availableMemoryBytes, runtimeOf } from "./machine";
 import { ModelCache } from "./modelCache";
 import { routingWarnings } from "./routingWarnings";
@@ -80,11 +80,13 @@ class Preflighter {
           teacher: teacher.description,
           probe,
           memoryBudgetBytes,
+          bytesBefore: before.bytes,
           bytesAfter: after.bytes,
+          cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
           trained,
         })
       : [];
-    const disk = await this.#checkDisk(teacher, after.bytes, trained);
+    const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
     if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description, trained), memoryBudgetBytes, trained);
     this.#warnOfLessMemory(memoryBudgetBytes);
     throwIfCancelled(this.options.signal);
@@ -207,14 +209,21 @@ class Preflighter {
     teacher: OpenModel | null,
     bytesAfter: number,
     trained: TrainedPrediction | null,
+    memoryBudgetBytes: number,
   ): Promise<{ diskNeededBytes: number; diskFreeBytes: number }> {
     const { recipe, paths } = this;
     const compresses = recipe.compress !== undefined && recipe.student === undefined;
     // The compressed student lies in the run folder while it is calibrated; the result goes to the output folder.
     const isDone = (id: string): boolean => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
-    const copies = (compresses && !isDone("compress") ? 1 : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
-    const diskNeededBytes =
-      copies * bytesAfter + (teacher ? calibrationBytes(recipe, teacher.description, trained) : 0);
+    // Merging and editing stage their layers beside it.
+    const compressed = paradigmOf(recipe.compress?.method ?? "reap") === "pruning" ? 1 : 2;
+    const copies =
+      (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
+    const scratch = teacher
+      ? calibrationBytes(recipe, teacher.description, trained) +
+        spillBytes(recipe, teacher.description, memoryBudgetBytes)
+      : 0;
+    const diskNeededBytes = copies * bytesAfter + scratch;
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
     const diskFreeBytes = Math.min(...free);
     if (diskNeededBytes > diskFreeBytes) {

@@ -75,7 +75,7 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
     signal,
     force: hooks.force ?? false,
     // The machine is measured once a run; what was predicted then is compared with what happened at its end.
-    ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks) }),
+    ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks, runDirectory) }),
   });
   throwRefusal(prediction);
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
@@ -88,11 +88,12 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   return executeRun({ runDirectory, run, ...machinery, ...hooks });
 }
 
-/** A measurement of this machine for pre-flights. */
+/** A measurement of this machine for pre-flights; of the disk with `scratchDirectory` on it, or with the system's own. */
 export function probeWith(
   { work }: Pick<RunMachinery, "work">,
   run: Pick<RunFile, "recipe"> & Partial<Pick<RunFile, "runtime">>,
   hooks: Pick<RunHooks, "signal" | "report">,
+  scratchDirectory?: string,
 ) {
   return (model: Parameters<HeavyWork["probe"]>[0]["model"], sequenceLength: number) =>
     work.probe({
@@ -101,6 +102,7 @@ export function probeWith(
       report: hooks.report ?? (() => undefined),
       model,
       sequenceLength,
+      ...(scratchDirectory === undefined ? {} : { scratchDirectory }),
     });
 }
 

@@ -93,7 +93,9 @@ export interface HeavyWork {
     },
   ) => Promise<ModelEvaluation>;
   /** Measures this machine on the model's own shapes, for a few seconds. */
-  probe: (p: WorkContext & { model: OpenModel; sequenceLength: number }) => Promise<MachineProbe>;
+  probe: (
+    p: WorkContext & { model: OpenModel; sequenceLength: number; scratchDirectory?: string },
+  ) => Promise<MachineProbe>;
 }
 
 /** Speeds of a short measured run on one layer and the head, scaled to the whole model. */

@@ -91,9 +91,11 @@ export function fakeWork(): FakeWork {
       return madeUpEvaluation(model.checkpoint.directory, teacher !== null, sequences.numSequences);
     },
     probe: async () => ({
-      ...{ forwardTokensPerSecond: 1000, observedTokensPerSecond: 900, updateTokensPerSecond: 250 },
+      forward: { secondsPerChunk: 0.01, secondsPerToken: 0.001 },
+      observed: { secondsPerChunk: 0.01, secondsPerToken: 0.0012 },
+      update: { secondsPerChunk: 0.03, secondsPerToken: 0.004 },
       ...{ headTokensPerSecond: 5000, headUpdateTokensPerSecond: 2000 },
-      ...{ compileForwardSeconds: 0.1, compileUpdateSeconds: 0.3 },
+      ...{ compileForwardSeconds: 0.1, compileUpdateSeconds: 0.3, diskBytesPerSecond: 1e9 },
       assumption: "made up",
     }),
   };

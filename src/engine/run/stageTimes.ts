@@ -1,0 +1,126 @@
+import { planExecution } from "../execution/memoryPlan";
+import { fallbackDiskBytesPerSecond, type PassCost } from "../execution/measure";
+import { profileShardTokens } from "../execution/profile";
+import { countParameters } from "../model/parameters";
+import type { ModelDescription } from "../model/description";
+import type { Recipe } from "../../protocol/recipe";
+import type { TrainedPrediction } from "./trainedPrediction";
+import type { MachineProbe } from "./work";
+
+export interface EstimateInput {
+  recipe: Recipe;
+  teacher: ModelDescription;
+  probe: MachineProbe | null;
+  memoryBudgetBytes: number;
+  /** Bytes of the teacher, and those that compression writes. */
+  bytesBefore: number;
+  bytesAfter: number;
+  /** Bytes that the page cache may keep of checkpoints beside the run. */
+  cacheBytes: number;
+  /** What calibration trains; null or absent without one. */
+  trained?: TrainedPrediction | null;
+}
+
+type Role = "teacher" | "student";
+
+/** Times of what stages consist of. */
+export interface StageTimes {
+  /** One pass of the teacher over tokens. */
+  pass: (tokens: number, kind: "forward" | "observed") => number;
+  /** One pass of a model with the comparison over the vocabulary. */
+  comparison: (tokens: number, role: Role) => number;
+  /** The teacher's pass, in groups whose hidden states fit. */
+  targets: (tokens: number) => number;
+  /** Passes over the first sequences before the first update: experts counted, routers fitted. */
+  beforeTraining: (tokens: number) => number;
+  updates: (count: number, tokens: number) => number;
+  copy: (bytes: number) => number;
+  diskBytesPerSecond: number;
+  /** Says that checkpoints do not stay in memory, where they do not. */
+  coldReads: string;
+}
+
+/**
+ * Seconds from what was measured: each chunk costs its share, because weights are widened and gathered once a chunk, and
+ * each token its own. A student of fewer experts pays less a chunk, and as much a token. Where the page cache cannot keep a
+ * checkpoint, each pass reads it from disk. NaN where nothing was measured.
+ */
+export function stageTimes(input: EstimateInput): StageTimes {
+  const { probe, teacher, recipe, memoryBudgetBytes, trained, bytesBefore, bytesAfter, cacheBytes } = input;
+  const { sequenceLength } = recipe.data;
+  const [forward, backward] = (["forward", "backward"] as const).map((direction) =>
+    planExecution(teacher, sequenceLength, memoryBudgetBytes, direction),
+  ) as [ReturnType<typeof planExecution>, ReturnType<typeof planExecution>];
+  // All layers' sessions stay between passes, or each pass compiles them again.
+  const stay = compiledBytes(teacher, "backward") <= backward.sessionBytes;
+  const compile = probe?.compileForwardSeconds ?? NaN;
+  const diskBytesPerSecond = probe?.diskBytesPerSecond ?? fallbackDiskBytesPerSecond;
+  const bytesOf = (role: Role) => (role === "teacher" ? bytesBefore : bytesAfter);
+  const share = (role: Role) => (bytesBefore > 0 ? Math.min(1, bytesOf(role) / bytesBefore) : 1);
+  const reading = (role: Role) => (bytesOf(role) > cacheBytes ? bytesOf(role) / diskBytesPerSecond : 0);
+  const work = (cost: PassCost | undefined, tokens: number, chunks: number, role: Role) =>
+    cost === undefined ? NaN : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken;
+  const chunksOf = (tokens: number) => Math.ceil(tokens / (forward.chunkSequences * sequenceLength));
+  const once = (tokens: number, kind: "forward" | "observed", role: Role) =>
+    tokens === 0 ? 0 : compile + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
+  const pass: StageTimes["pass"] = (tokens, kind) => {
+    const shards = kind === "observed" ? Math.ceil(tokens / profileShardTokens) : 1;
+    return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * ((stay ? 0 : compile) + reading("teacher"));
+  };
+  return {
+    pass,
+    comparison: (tokens, role) => once(tokens, "forward", role) + tokens / (probe?.headTokensPerSecond ?? NaN),
+    targets: (tokens) => {
+      const bytes = 2 * tokens * teacher.hiddenSize * 4;
+      const groups = Math.max(1, Math.ceil(bytes / Math.max(1, forward.hiddenStateBytes)));
+      return pass(tokens, "forward") + (groups - 1) * ((stay ? 0 : compile) + reading("teacher"));
+    },
+    beforeTraining: (tokens) =>
+      (recipe.calibrate?.scope === "router+top-experts" ? once(tokens, "forward", "student") : 0) +
+      (recipe.calibrate?.initialise === "router-logits" ? once(tokens, "forward", "student") : 0),
+    updates: (count, tokens) => {
+      if (count === 0) return 0;
+      const chunks = count * Math.ceil(tokens / count / (backward.chunkSequences * sequenceLength));
+      return (
+        (stay ? 1 : count) * (probe?.compileUpdateSeconds ?? NaN) +
+        work(probe?.update, tokens, chunks, "student") * weightGradientFactor(teacher, trained) +
+        // Forward and backward read all weights once each.
+        count * (2 * reading("student") + updateSeconds(trained, diskBytesPerSecond)) +
+        tokens / (probe?.headUpdateTokensPerSecond ?? NaN)
+      );
+    },
+    copy: (bytes) => (bytes > cacheBytes ? 2 : 1) * (bytes / diskBytesPerSecond),
+    diskBytesPerSecond,
+    coldReads:
+      bytesBefore > cacheBytes
+        ? `; weights read from disk each pass at ${(diskBytesPerSecond / 1e6).toFixed(0)} MB/s`
+        : "; weights stay in the page cache",
+  };
+}
+
+/**
+ * A backward pass makes the forward pass again and the gradients of activations, two of three parts of an update; those of
+ * all weights would be the fourth.
+ */
+function weightGradientFactor(teacher: ModelDescription, trained: TrainedPrediction | null | undefined): number {
+  if (!trained?.sizes) return 1;
+  return 1 + Math.min(1, trained.parameters / countParameters(teacher).total) / 3;
+}
+
+/** Numbers a second that clipping and AdamW get through in plain code (measured: 30 to 60 million). */
+const numbersPerSecond = 40e6;
+
+/** Optimiser and writing of the state, which is as large as three to four copies of what trains. */
+function updateSeconds(trained: TrainedPrediction | null | undefined, diskBytesPerSecond: number): number {
+  if (!trained?.sizes) return 0;
+  return trained.parameters / numbersPerSecond + Math.min(256e6, trained.parameters * 16) / diskBytesPerSecond;
+}
+
+/** Compiled graphs of all layers, at 6 kB a node; nodes a layer as counted on graphs of 8 to 128 experts. */
+export function compiledBytes({ layers }: ModelDescription, direction: "forward" | "backward"): number {
+  const nodes = layers.reduce((sum, { feedForward }) => {
+    const experts = feedForward.kind === "moe" ? feedForward.numExperts : 1;
+    return sum + (direction === "backward" ? 430 + 34 * experts : 130 + 19 * experts);
+  }, 0);
+  return nodes * 6000;
+}

@@ -1,0 +1,114 @@
+import path from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { planExecution, smallestBudget } from "../../../src/engine/execution/memoryPlan";
+import type { Measurement } from "../../../src/engine/execution/measure";
+import { profileShardTokens } from "../../../src/engine/execution/profile";
+import type { ModelDescription } from "../../../src/engine/model/description";
+import { estimateStages, spillBytes } from "../../../src/engine/run/estimates";
+import { stageTimes, type EstimateInput } from "../../../src/engine/run/stageTimes";
+import { recipeSchema } from "../../../src/protocol/recipe";
+import { openModel } from "../../support/tinyModels";
+
+let teacher: ModelDescription;
+beforeAll(async () => {
+  teacher = (await openModel(path.join(__dirname, "../../fixtures/coarse"))).description;
+});
+
+/** Round numbers, so that sums can be done by hand. */
+const probe: Measurement = {
+  forward: { secondsPerChunk: 1, secondsPerToken: 0.001 },
+  observed: { secondsPerChunk: 2, secondsPerToken: 0.002 },
+  update: { secondsPerChunk: 3, secondsPerToken: 0.01 },
+  headTokensPerSecond: 100,
+  headUpdateTokensPerSecond: 50,
+  compileForwardSeconds: 10,
+  compileUpdateSeconds: 30,
+  diskBytesPerSecond: 1000,
+  assumption: "made up",
+};
+const sequenceLength = 32;
+const recipe = (change: object = {}) =>
+  recipeSchema.parse({
+    schemaVersion: 1,
+    teacher: "t",
+    output: "o",
+    data: { calibration: "c", evaluation: "e", sequences: 4, evaluationSequences: 2, sequenceLength },
+    compress: { keep: 0.5 },
+    calibrate: { batch: 2, heldOut: 0 },
+    ...change,
+  });
+const input = (change: Partial<EstimateInput> = {}): EstimateInput => ({
+  ...{ recipe: recipe(), teacher, probe, memoryBudgetBytes: 8e9, bytesBefore: 4000, bytesAfter: 1000 },
+  cacheBytes: 1e9,
+  ...change,
+});
+
+describe("times", () => {
+  it.each<[string, (times: ReturnType<typeof stageTimes>) => number, Partial<EstimateInput>, number]>([
+    ["a pass: compiled, one chunk, its tokens", (t) => t.pass(128, "forward"), {}, 10 + 1 + 0.128],
+    ["an observed pass", (t) => t.pass(128, "observed"), {}, 10 + 2 + 0.256],
+    ["no tokens, no pass", (t) => t.pass(0, "forward"), {}, 0],
+    [
+      "a pass that reads a checkpoint beyond the page cache",
+      (t) => t.pass(128, "forward"),
+      { cacheBytes: 3999 },
+      15.128,
+    ],
+    ["the teacher beside the vocabulary", (t) => t.comparison(100, "teacher"), {}, 10 + 1 + 0.1 + 1],
+    ["a student of a quarter of the bytes", (t) => t.comparison(100, "student"), {}, 10 + 0.25 + 0.1 + 1],
+    ["updates: compiled once, a chunk each", (t) => t.updates(2, 128), {}, 30 + 2 * 3 * 0.25 + 1.28 + 128 / 50],
+    ["updates that read twice", (t) => t.updates(2, 128), { cacheBytes: 0 }, 30 + 1.5 + 1.28 + 2.56 + 2 * 2 * 1],
+    ["no updates", (t) => t.updates(0, 0), {}, 0],
+    ["copying", (t) => t.copy(5000), {}, 5],
+    ["copying what is not cached: read and written", (t) => t.copy(5000), { cacheBytes: 100 }, 10],
+  ])("%s", (_name, time, change, expected) => {
+    expect(time(stageTimes(input(change)))).toBeCloseTo(expected, 9);
+  });
+
+  it("of a profile of many shards read the checkpoint once a shard", () => {
+    const tokens = 3 * profileShardTokens;
+    const [warm, cold] = [0, 1].map((i) =>
+      stageTimes(input({ cacheBytes: i === 0 ? 1e9 : 0 })).pass(tokens, "observed"),
+    );
+    expect(cold! - warm!).toBeCloseTo(3 * 4, 6);
+  });
+
+  it("are 0 with the reason where nothing was measured", () => {
+    const stages = estimateStages(input({ probe: null }));
+    expect(stages.find(({ stage }) => stage === "profile")).toMatchObject({ seconds: 0 });
+    expect(stages[0]!.assumption).toContain("not measured");
+  });
+
+  it("say whether weights are read from disk", () => {
+    const said = (cacheBytes: number) => estimateStages(input({ cacheBytes }))[0]!.assumption;
+    expect(said(0)).toMatch(/read from disk each pass/);
+    expect(said(1e9)).toMatch(/stay in the page cache/);
+  });
+});
+
+it("memory of a stage is at least that of the stages before it, within the budget", () => {
+  const memoryBudgetBytes = 2e9;
+  const stages = estimateStages(input({ memoryBudgetBytes }));
+  expect(stages.map(({ stage }) => stage)).toEqual(["profile", "compress", "calibrate", "evaluate", "report"]);
+  const peaks = stages.map(({ peakMemoryBytes }) => peakMemoryBytes);
+  expect([...peaks].sort((a, b) => a - b)).toEqual(peaks);
+  expect(peaks.at(-1)).toBeLessThanOrEqual(memoryBudgetBytes);
+});
+
+describe("disk for what does not fit", () => {
+  const rows = (tokens: number) => tokens * teacher.hiddenSize * 4;
+
+  it("is only the profile's state where the budget is wide", () => {
+    expect(spillBytes(recipe(), teacher, 8e9)).toBe(2 * rows(4 * sequenceLength));
+    expect(spillBytes(recipe({ student: "s" }), teacher, 8e9)).toBe(0);
+  });
+
+  it("is the widest stage's hidden states where it is narrow", () => {
+    const budget = smallestBudget(teacher, sequenceLength, "backward");
+    const { hiddenStateBytes } = planExecution(teacher, sequenceLength, budget, "backward");
+    const batch = Math.ceil(hiddenStateBytes / rows(sequenceLength * 2 * teacher.layers.length)) + 1;
+    const tape = rows(batch * sequenceLength * 2 * teacher.layers.length);
+    expect(tape).toBeGreaterThan(hiddenStateBytes);
+    expect(spillBytes(recipe({ student: "s", calibrate: { batch, heldOut: 0 } }), teacher, budget)).toBe(tape);
+  });
+});
