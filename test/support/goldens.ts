@@ -28,6 +28,11 @@ export function goldenCases(): GoldenCase[] {
   );
 }
 
+/** The case with a name: a family, or a variant. */
+export function goldenCase(name: string): GoldenCase {
+  return goldenCases().find((one) => one.name === name)!;
+}
+
 /** Folder of a family's tiny reference checkpoint. */
 export function goldenCheckpoint(family: string): string {
   return path.join(folder, family, "checkpoint");

@@ -13,7 +13,7 @@ import { describeModel } from "../../src/engine/model/families/index";
 import type { OpenModel } from "../../src/engine/run/work";
 import { decodeFloats, encodeFloats } from "../../src/engine/tensor/floatCodec";
 import { createRandom } from "../../src/engine/tensor/random";
-import { goldenCheckpoint, readGolden } from "./goldens";
+import { goldenCase, readGoldenFile, type GoldenCase } from "./goldens";
 
 export async function openModel(directory: string): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
@@ -22,11 +22,16 @@ export async function openModel(directory: string): Promise<OpenModel> {
 }
 
 /** Writes the student of a family's golden: only its `kept` experts. */
-export async function writeGoldenStudent(family: string, directory: string): Promise<OpenModel> {
-  const golden = await readGolden(family);
+export function writeGoldenStudent(family: string, directory: string): Promise<OpenModel> {
+  return writeStudentOf(goldenCase(family), directory);
+}
+
+/** The same of any golden or variant. */
+export async function writeStudentOf(from: GoldenCase, directory: string): Promise<OpenModel> {
+  const golden = await readGoldenFile(from.golden);
   const layers = [...golden.keys()].filter((name) => name.startsWith("kept.")).map((name) => name.split(".")[1]!);
   await writeCompressedCheckpoint({
-    ...(await openModel(goldenCheckpoint(family))),
+    ...(await openModel(from.checkpoint)),
     plan: {
       schemaVersion: 1,
       paradigm: "pruning",
@@ -79,8 +84,12 @@ export function randomSequences(
 }
 
 /** The sequences of a family's golden. */
-export async function goldenSequences(family: string): Promise<TokenSequences> {
-  const { shape, values } = (await readGolden(family)).get("input_ids")!;
+export function goldenSequences(family: string): Promise<TokenSequences> {
+  return sequencesOf(goldenCase(family));
+}
+
+export async function sequencesOf({ golden }: GoldenCase): Promise<TokenSequences> {
+  const { shape, values } = (await readGoldenFile(golden)).get("input_ids")!;
   const [numSequences, sequenceLength] = shape as [number, number];
   return { ...randomSequences(0, numSequences, sequenceLength), ids: Int32Array.from(values) };
 }

@@ -1,6 +1,7 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { calibrationPanel } from "../../engine/report/panels";
+import { readProvenance } from "../../engine/run/stages/calibrate";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
 import { calibrationLosses, calibrationScopes } from "../../protocol/recipe";
@@ -133,8 +134,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
 async function describeResult(runDirectory: string, output: string, json: boolean): Promise<string> {
   const panel = await calibrationPanel(runDirectory);
   const comparison = (await readEvaluation(path.join(runDirectory, runFiles.evaluation)))?.comparison ?? null;
-  const heldOutBefore = panel?.heldOut.find(({ step }) => step === 0)?.kl ?? null;
-  const heldOutBest = panel?.heldOut.find(({ step }) => step === panel.bestStep)?.kl ?? null;
+  // The student as it came: the panel's first look may be the one after its routers were fitted.
+  const metrics = (await readProvenance(output))?.metrics ?? {};
+  const heldOutBefore = metrics["heldOutKlBefore"] ?? null;
+  const bestLook = panel?.heldOut.find(({ step }) => step === panel.bestStep);
+  const heldOutBest = metrics["heldOutKlAfter"] ?? bestLook?.kl ?? null;
   const result = {
     output,
     runDirectory,

@@ -70,12 +70,14 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
     const isSmall = stateBytes(state, heldOut !== null) <= alwaysSavedBytes;
-    const lookAtHeldOut = async () => {
+    /** @param undo takes back what was done since the last look where that made it worse */
+    const lookAtHeldOut = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
       const hidden = await targets.heldOut.read(range(0, heldOut.numSequences));
       const look = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
       const best = recordHeldOut(state, look, options);
-      await onMetrics({ kind: "held-out", step: state.step, ...look, best });
+      if (!best && undo) undo();
+      else await onMetrics({ kind: "held-out", step: state.step, ...look, best });
     };
 
     if (saved === null) {
@@ -84,7 +86,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
         const routerLogits = targets.training!.routerLogits!;
         await initialiseRouters({ executor, sequences: firstTokens(training), targets: routerLogits, signal, report });
         checkFinite(state.parameters, "the fitted router");
-        await lookAtHeldOut();
+        await lookAtHeldOut(options.keepStep === "best" ? () => restore(state) : undefined);
         state.looksWithoutGain = 0;
       }
       if (heldOut !== null || options.initialise !== "none") await saveState(stateFile, state);
@@ -159,6 +161,11 @@ async function chooseWeights(calibration: CalibrationOptions, saved: TrainState 
     report,
   });
   return trainableWeights(description, options.scope, chosen);
+}
+
+/** Back to the parameters of the best look, in place: the executor and the optimiser hold the arrays. */
+function restore({ parameters, best }: TrainState): void {
+  for (const [key, values] of best!.parameters) parameters.get(key)!.set(values);
 }
 
 /** The executor reads the very arrays that the optimiser writes. */

@@ -20,9 +20,7 @@ export function calibrationData(
     updates: updates.map(({ step, loss, learningRate, gradientNorm }) => ({ step, loss, learningRate, gradientNorm })),
     heldOut: heldOut.map(({ step, kl, nll, best }) => ({ step, kl, nll, best })),
     totalUpdates: run.recipe.calibrate ? totalUpdates(run.recipe) : null,
-    bestStep:
-      heldOut.reduce<(typeof heldOut)[number] | null>((best, line) => (best && best.kl <= line.kl ? best : line), null)
-        ?.step ?? null,
+    bestStep: heldOut.findLast(({ best }) => best)?.step ?? null,
     verdict: comparison ? { verdict: comparison.verdict, text: describeComparison(comparison) } : null,
   };
 }
