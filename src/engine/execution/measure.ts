@@ -87,17 +87,19 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
       return secondsSince(started);
     };
 
+    // First, because the first graph of a process loads the runtime, which is no part of compiling layers.
+    const head = new VocabularyHead(source, executor.sessions, executor.plan.headPositions, {
+      source,
+      sharedHead: true,
+    });
+    const headTimes = await timeHead(head, description.hiddenSize, signal);
+
     const first = await timeUpdate(executor, idsOf(1), signal);
     const one = await best(() => timeUpdate(executor, idsOf(1), signal), total);
     const all = await best(() => timeUpdate(executor, idsOf(sequences), signal), total);
     await observe(1);
     const observed = await best(() => observe(sequences), Number);
 
-    const head = new VocabularyHead(source, executor.sessions, executor.plan.headPositions, {
-      source,
-      sharedHead: true,
-    });
-    const headTimes = await timeHead(head, description.hiddenSize, signal);
     // Of all layers only the lowest gets away without input gradients.
     const backward = ({ upper, lower }: UpdateTimes) => upper * (numLayers - 1) + lower;
     const size = { one: sequenceLength, all: sequences * sequenceLength };

@@ -2,6 +2,7 @@ import type { Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
 import { baseProcessBytes, planExecution, smallestBudget } from "../execution/memoryPlan";
 import { countParameters } from "../model/parameters";
+import { garbageAllowance } from "../runtime/garbage";
 import { profileShardTokens } from "../execution/profile";
 import { moeLayers } from "../compression/plan/moeLayers";
 import type { ModelDescription } from "../model/description";
@@ -38,7 +39,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const estimates: Record<StageId, Omit<StageEstimate, "stage">> = {
     profile: {
       seconds: time.pass(tokens.calibration, "observed"),
-      peakMemoryBytes: streamingMemory(input, tokens.calibration),
+      peakMemoryBytes: streamingMemory(input, { tokens: tokens.calibration, allTokens: tokens.calibration }),
       assumption: `${tokens.calibration} tokens forward; ${known}`,
     },
     compress: {
@@ -54,14 +55,20 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
         (looks + 1) * time.comparison(tokens.heldOut, "student") +
         time.copy(bytesAfter),
       peakMemoryBytes:
-        streamingMemory(input, (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength, "backward") +
-        fitBytes(recipe, teacher),
+        streamingMemory(
+          input,
+          {
+            tokens: (recipe.calibrate?.batch ?? 0) * recipe.data.sequenceLength,
+            allTokens: taught + tokens.heldOut + 2 * tokens.calibration * (recipe.calibrate?.epochs ?? 0),
+          },
+          "backward",
+        ) + fitBytes(recipe, teacher),
       assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${input.trained?.parameters ?? 0} trained numbers, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
     },
     evaluate: {
       seconds:
         time.comparison(tokens.evaluation, "teacher") + (models - 1) * time.comparison(tokens.evaluation, "student"),
-      peakMemoryBytes: streamingMemory(input, tokens.evaluation),
+      peakMemoryBytes: streamingMemory(input, { tokens: tokens.evaluation, allTokens: models * tokens.evaluation }),
       assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
     },
     report: { seconds: 1, peakMemoryBytes: baseProcessBytes, assumption: "reads the run folder" },
@@ -133,7 +140,7 @@ export function spillBytes(recipe: Recipe, description: ModelDescription, memory
   const backward = planExecution(description, sequenceLength, memoryBudgetBytes, "backward").hiddenStateBytes;
   const shard = rows(Math.min(tokens.calibration, profileShardTokens));
   const update = rows((recipe.calibrate?.batch ?? 0) * sequenceLength * 2 * description.layers.length);
-  const logits = moeLayers(description).reduce((sum, { moe }) => sum + moe.numExperts, 0);
+  const logits = description.layers.reduce((sum, { feedForward }) => sum + numExpertsOf(feedForward), 0);
   const teacher = rows(tokens.evaluation) + 4 * tokens.evaluation * logits;
   return Math.max(
     wanted.has("profile") ? beyond(shard, forward) + 2 * shard : 0,
@@ -150,20 +157,41 @@ function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: 
   };
 }
 
+interface Amounts {
+  /** Tokens that are in memory together, as far as the plan allows. */
+  tokens: number;
+  /** Tokens of all passes. */
+  allTokens: number;
+}
+
 /**
  * The executor's own plan for this budget: its overhead and working set, hidden states of all tokens as far as they
- * stay in memory, and compiled sessions, which may keep f32 copies of the weights.
+ * stay in memory, and compiled sessions, which may keep f32 copies of the weights. Little work fills neither the working
+ * set nor what may lie about as garbage.
  */
 function streamingMemory(
   { teacher, memoryBudgetBytes, recipe, trained }: EstimateInput,
-  tokens: number,
+  { tokens, allTokens }: Amounts,
   direction: "forward" | "backward" = "forward",
 ): number {
+  const { sequenceLength } = recipe.data;
   const sizes = direction === "backward" ? trained?.sizes : undefined;
-  const plan = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, direction, sizes);
+  const plan = planExecution(teacher, sequenceLength, memoryBudgetBytes, direction, sizes);
   const stores = direction === "backward" ? 2 * teacher.layers.length + 1 : 2;
   const hidden = Math.min(stores * tokens * teacher.hiddenSize * 4, plan.hiddenStateBytes);
   const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
   const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
-  return plan.overheadBytes + plan.workingSetBytes + hidden + sessions;
+  const workingSet = plan.workingSetBytes * Math.min(1, tokens / (plan.chunkSequences * sequenceLength));
+  const allowance = garbageAllowance(memoryBudgetBytes);
+  const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
+  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions;
+}
+
+/** Arrays that runs of all layers give for a token: norms, states, router logits, observations. */
+function resultBytesPerToken({ layers, hiddenSize }: ModelDescription): number {
+  return layers.reduce((sum, { feedForward }) => sum + 4 * (8 * hiddenSize + numExpertsOf(feedForward)), 0);
+}
+
+function numExpertsOf(feedForward: ModelDescription["layers"][number]["feedForward"]): number {
+  return feedForward.kind === "moe" ? feedForward.numExperts : 0;
 }
