@@ -1,23 +1,41 @@
 /**
  * Calibrates in a process of its own, as a run does it, so that a test can kill it. Prints a line for every report and
  * every metrics line.
- * Arguments: student, teacher, run folder, output folder.
+ * Arguments: student, teacher, run folder, output folder, options as JSON.
  */
 import path from "node:path";
 import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
+import { expertMapping } from "../../../src/engine/compression/plan/expertMapping";
+import { readProvenance } from "../../../src/engine/run/stages/calibrate";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import { appendMetrics, rewindMetrics } from "../../../src/engine/run/metricsFile";
 import { calibrateOptions } from "../../../src/protocol/recipe";
 import { openModel, randomSequences } from "../../support/tinyModels";
 
-async function run(studentFolder: string, teacherFolder: string, stateDirectory: string, directory: string) {
+async function run(
+  studentFolder: string,
+  teacherFolder: string,
+  stateDirectory: string,
+  directory: string,
+  options: string,
+) {
+  const student = await openModel(studentFolder);
+  const teacher = await openModel(teacherFolder);
+  const plan = (await readProvenance(studentFolder))?.plan ?? null;
   const metrics = path.join(stateDirectory, "metrics.jsonl");
   await liveWork.calibrate({
-    student: await openModel(studentFolder),
-    teacher: await openModel(teacherFolder),
+    student,
+    teacher,
+    expertMapping: expertMapping(teacher.description, plan),
     training: randomSequences(1, 24, 10),
     heldOut: randomSequences(2, 3, 10),
-    options: calibrateOptions.parse({ batch: 2, learningRate: 5e-3, evaluateEvery: 2, epochs: 2 }),
+    options: calibrateOptions.parse({
+      batch: 2,
+      learningRate: 5e-3,
+      evaluateEvery: 2,
+      epochs: 2,
+      ...(JSON.parse(options) as object),
+    }),
     seed: 42,
     runtime: { threads: 1, provider: "cpu", memoryBudgetBytes: 2e9 },
     stateDirectory,
@@ -38,8 +56,8 @@ async function run(studentFolder: string, teacherFolder: string, stateDirectory:
   console.log("done");
 }
 
-const [student = "", teacher = "", state = "", output = ""] = process.argv.slice(2);
-run(student, teacher, state, output).catch((error: unknown) => {
+const [student = "", teacher = "", state = "", output = "", options = "{}"] = process.argv.slice(2);
+run(student, teacher, state, output, options).catch((error: unknown) => {
   console.error(error);
   process.exitCode = 1;
 });
