@@ -127,7 +127,8 @@ it(`${cases} mutated indexes name only files of the same folder or end in a type
   for (let seed = 0; seed < cases; seed++) {
     const bytes = mutate(index, 0, index.length, createRandom(seed, 1));
     expectTypedEnd(seed, () => {
-      for (const name of parseIndex(bytes, "index.json").values()) expect(name).toMatch(/^[^/\\:]+\.safetensors$/);
+      // Any plain name will do, also one without a stem: the file is in this folder, or is missing.
+      for (const name of parseIndex(bytes, "index.json").values()) expect(name).toMatch(/^[^/\\:]*\.safetensors$/);
     });
   }
 });
