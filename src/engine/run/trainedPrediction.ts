@@ -76,8 +76,12 @@ function compressed(
       const { feedForward: moe } = layer;
       if (moe.kind !== "moe") return layer;
       const { experts, rows } = plan ? countsOfPlan(plan, layer.index, moe) : countsOf(compress, layer.index, moe);
-      const { weight } = moe.router;
-      const router = { ...moe.router, weight: { ...weight, shape: [rows, ...weight.shape.slice(1)] } };
+      const { weight, bias } = moe.router;
+      const router = {
+        ...moe.router,
+        weight: { ...weight, shape: [rows, ...weight.shape.slice(1)] },
+        bias: bias && { ...bias, shape: [rows] },
+      };
       const feedForward = { ...moe, router, numExperts: experts, experts: moe.experts.slice(0, experts) };
       return { ...layer, feedForward };
     }),
