@@ -50,7 +50,7 @@ export function updateAdamW(
  */
 export function clipGlobalNorm(gradients: ReadonlyMap<string, Float32Array>, limit: number): number {
   let squares = 0;
-  for (const gradient of gradients.values()) for (const g of gradient) squares += g * g;
+  for (const gradient of gradients.values()) for (let i = 0; i < gradient.length; i++) squares += gradient[i]! ** 2;
   const norm = Math.sqrt(squares);
   const factor = limit / (norm + 1e-6);
   if (factor < 1) {
