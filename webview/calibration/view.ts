@@ -88,7 +88,7 @@ export class CalibrationView implements View<"calibration"> {
     const title = "KL to the teacher by update";
     this.loss.show({
       title,
-      note: "Training KL of each update, and KL on held-out text.",
+      note: "KL of each update on its training text, and on sequences held out of it. The verdict is measured on the evaluation text.",
       spec: loss,
       table: seriesTable(title, loss),
     });
