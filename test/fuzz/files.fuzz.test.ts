@@ -9,9 +9,14 @@ import { loadState, saveState, initialState } from "../../src/engine/distillatio
 import { planExecution, smallestBudget } from "../../src/engine/execution/memoryPlan";
 import { describeModel } from "../../src/engine/model/families";
 import { summariseCheckpoint } from "../../src/engine/model/inspect";
+import { writeComparisonReport } from "../../src/engine/report/comparisonReport";
 import { listRuns } from "../../src/engine/report/panels";
 import { writeReport } from "../../src/engine/report/writeReport";
+import { RoutingStatistics } from "../../src/engine/routing/collect";
+import { profileSums } from "../../src/engine/routing/profileSums";
 import { loadRoutingStatistics, saveRoutingStatistics } from "../../src/engine/routing/statisticsFile";
+import { cellsOf } from "../../src/engine/run/compare/cells";
+import { readComparisonRecipe } from "../../src/engine/run/compare/comparisonFolder";
 import { isHeld, lockRunFolder } from "../../src/engine/run/lock";
 import { readMetrics, rewindMetrics } from "../../src/engine/run/metricsFile";
 import { readRun } from "../../src/engine/run/runFolder";
@@ -55,6 +60,10 @@ beforeAll(async () => {
   await startRun(machinery, request, { signal: new AbortController().signal });
 
   await saveState(at("state"), initialState("hash", new Map([["router", Float32Array.of(1, 2, 3)]])));
+  const collected = newStatistics();
+  for (const { layer, moe } of moeLayers(model.description)) collected.observe(observation(layer, moe));
+  const sums = profileSums(at("profile-state"), collected, model.description);
+  await sums.save("key", { shard: 1, layers: 2 });
   const mapping = Object.fromEntries(
     [...model.checkpoint.tensors.keys()].map((name, i) => [name, `model-${i % 3}.safetensors`]),
   );
@@ -63,6 +72,25 @@ beforeAll(async () => {
     paradigm: "pruning",
     method: "manual",
     layers: Object.fromEntries(moeLayers(model.description).map(({ layer }) => [layer, { kept: [0, 1, 2, 5] }])),
+  };
+  const comparison = {
+    schemaVersion: 1,
+    teacher: "teacher",
+    data: { calibration: "text.txt", evaluation: "text.txt", sequences: 4, evaluationSequences: 4, sequenceLength: 16 },
+    grid: { methods: ["reap", "frequency", "hc-smoe"], keep: [0.5, 4] },
+    methodOptions: { "hc-smoe": { router: "map" } },
+    calibrate: { epochs: 1 },
+  };
+  const numbers = { mean: 0.2, halfWidth95: 0.1 };
+  const measured = {
+    ...{ parametersTotal: 10, parametersActive: 5, bytes: 20, klToTeacher: null, nllPerToken: numbers },
+    ...{ top1Agreement: 0.5, tokensPerSecond: 10, peakMemoryBytes: 100 },
+  };
+  const cell = { id: "reap-0.5", method: "reap", keep: 0.5, state: "done", error: null, before: measured, seconds: 3 };
+  const noVerdict = { after: null, verdict: null, gain: null, gainInterval95: null, recoveredShare: null };
+  const compared = {
+    ...{ schemaVersion: 1, name: "fuzzed", reroute: "0", recipe: comparison, baseFolder: folder, teacher: measured },
+    cells: [{ ...cell, ...noVerdict }],
   };
   const inRun = (name: string) => readFileSync(path.join(runDirectory, name));
   const json = (value: unknown) => Buffer.from(JSON.stringify(value));
@@ -76,16 +104,42 @@ beforeAll(async () => {
     header: header.subarray(0, headerEnd),
     weights: header.subarray(headerEnd),
     state: readFileSync(at("state")),
+    "profile-state": readFileSync(at("profile-state")),
     statistics: inRun("routing-statistics.safetensors"),
     run: inRun("run.json"),
     evaluation: inRun("evaluation.json"),
     metrics: inRun("metrics.jsonl"),
     provenance: readFileSync(at("out/reroute.json")),
+    comparison: json(comparison),
+    "comparison-state": json(compared),
     lock: json({ pid: 4_000_000, host: "elsewhere", processStart: "12" }),
   };
   for (const [name, bytes] of Object.entries(all)) originals.set(name, Buffer.from(bytes));
   mkdirSync(at("mutated"));
 }, 60_000);
+
+/** Statistics of the fuzzed model over some text, empty. */
+function newStatistics(): RoutingStatistics {
+  const sequences = {
+    lengths: Int32Array.of(4),
+    sequenceLength: 4,
+    domainIds: new Uint8Array(4),
+    domainNames: ["text"],
+  };
+  return new RoutingStatistics({ checkpoint: teacher, fingerprint: "f", sequences, renormalises: () => true });
+}
+
+/** One token, routed to the first experts. */
+function observation(
+  layer: number,
+  { numExperts, numExpertsPerToken }: { numExperts: number; numExpertsPerToken: number },
+) {
+  const { hiddenSize } = model.description;
+  const selectedIds = Int32Array.from({ length: numExpertsPerToken }, (_, i) => i);
+  const routingWeights = new Float32Array(numExpertsPerToken).fill(0.5);
+  const sizes = { numTokens: 1, numExperts, numExpertsPerToken, hiddenSize, firstToken: 0 };
+  return { layer, ...sizes, routerLogits: new Float32Array(numExperts), selectedIds, routingWeights, outputs: null };
+}
 
 /** Half of the cases change bytes, the other half values, which get past the parser. */
 const jsonCase = (name: string) => (random: Random) =>
@@ -215,6 +269,35 @@ const kinds: (FuzzKind & { results?: boolean })[] = [
     read: (bytes) => {
       asFile("reroute.json", bytes);
       return readProvenance(at("mutated"));
+    },
+  },
+  {
+    name: "comparison",
+    make: jsonCase("comparison"),
+    read: async (bytes) => {
+      const grid = await readComparisonRecipe(asFile("x.compare.reroute.json", bytes));
+      for (const { runDirectory } of cellsOf(grid, folder, "fuzzed")) {
+        if (!runDirectory.startsWith(folder)) throw new Error(`a cell lies in ${runDirectory}, outside the comparison`);
+      }
+    },
+  },
+  {
+    name: "comparison-state",
+    make: jsonCase("comparison-state"),
+    read: async (bytes) => {
+      asFile("comparison.json", bytes);
+      await writeComparisonReport(at("mutated"));
+    },
+  },
+  {
+    name: "profile-state",
+    make: bytesCase("profile-state"),
+    read: async (bytes) => {
+      const statistics = newStatistics();
+      const found = await profileSums(asFile("profile-state", bytes), statistics, model.description).load("key");
+      found?.restore();
+      // What was taken over can be added to and written.
+      await saveRoutingStatistics(at("mutated/again"), statistics.result());
     },
   },
   {

@@ -47,9 +47,12 @@ export async function profileCheckpoint(options: ProfileOptions): Promise<void> 
   const numShards = Math.ceil(numSequences / perShard);
   const shardOf = (shard: number) =>
     sliceSequences(sequences, shard * perShard, Math.min(numSequences, (shard + 1) * perShard));
+  const tokensOf = (shard: number) =>
+    (Math.min(numSequences, (shard + 1) * perShard) - shard * perShard) * sequenceLength;
   try {
     const state = stateOf(options, executor.plan.chunkSequences, perShard);
-    const found = await state?.load((shard) => shardOf(shard).ids.length, description.hiddenSize);
+    const shards = Array.from({ length: numShards }, (_, shard) => ({ numTokens: tokensOf(shard) }));
+    const found = await state?.load(shards, { numLayers, width: description.hiddenSize });
     const { shard: firstShard, layers: firstLayer } = found?.position ?? { shard: 0, layers: 0 };
     const total = sequences.ids.length;
     let done = firstShard * perShard * sequenceLength;

@@ -41,16 +41,18 @@ export class ProfileState {
 
   /** Gives the observer its sums back and says where to go on, with the hidden states there; null: at the beginning. */
   async load(
-    tokensOfShard: (shard: number) => number,
-    width: number,
+    shards: readonly { numTokens: number }[],
+    { numLayers, width }: { numLayers: number; width: number },
   ): Promise<{ position: ProfilePosition; hidden: HiddenStates | null } | null> {
     const found = await this.sums.load(this.key);
     if (found === null) return null;
     const { position, restore } = found;
+    const shard = shards[position.shard];
+    if (shard === undefined || position.layers >= numLayers) return null;
     let hidden: HiddenStates | null = null;
     if (position.layers > 0) {
       const file = this.#hiddenFile(position);
-      const numTokens = tokensOfShard(position.shard);
+      const { numTokens } = shard;
       // Sums whose hidden states are gone are of no use: the shard begins anew, and would be added twice.
       if ((await sizeOf(file)) !== numTokens * width * 4) return null;
       hidden = new StoredHiddenStates(file, numTokens, width);
