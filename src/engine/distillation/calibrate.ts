@@ -69,7 +69,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
 
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
-    const isSmall = stateBytes(state, heldOut !== null) <= alwaysSavedBytes;
+    const isSmall = stateBytes(state, heldOut !== null) <= (calibration.alwaysSavedBytes ?? alwaysSavedBytes);
     /** @param undo takes back what was done since the last look where that made it worse */
     const lookAtHeldOut = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;

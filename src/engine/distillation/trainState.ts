@@ -87,9 +87,11 @@ export async function loadState(file: string, inputHash: string): Promise<TrainS
   if (summary.inputHash !== inputHash) return null;
   const take = (prefix: string) =>
     new Map(
-      [...tensors].flatMap(([name, { data }]) =>
-        name.startsWith(`${prefix}/`) ? [[name.slice(prefix.length + 1), toFloats(data)] as const] : [],
-      ),
+      [...tensors].flatMap(([name, { data, dtype }]) => {
+        if (!name.startsWith(`${prefix}/`)) return [];
+        if (dtype !== "F32") throw notAState(file);
+        return [[name.slice(prefix.length + 1), toFloats(data)] as const];
+      }),
     );
   const { step, initialKl, looksWithoutGain, finished, best } = summary;
   return {
@@ -115,7 +117,11 @@ function parseSummary(file: string, text: string | undefined): Summary {
   } catch {
     // Falls through to the error below.
   }
-  throw new RerouteError("run/invalid", `${file} is not a training state; remove it to start the calibration again`);
+  throw notAState(file);
+}
+
+function notAState(file: string): RerouteError {
+  return new RerouteError("run/invalid", `${file} is not a training state; remove it to start the calibration again`);
 }
 
 /** A view where the bytes are aligned, as they are in files of ours: a state may be most of the memory there is. */

@@ -265,3 +265,24 @@ describe.each([
     expect((await stateOf(disturbed)).equals(await stateOf(runs[0]!.given))).toBe(true);
   });
 });
+
+test("a large state is written at the looks only, and continues from there to the same bytes", async () => {
+  const options = { scope: "all", evaluateEvery: 2, epochs: 2 } as const;
+  const heldOut = randomSequences(2, 3, 8);
+  const { given: undisturbed } = await setUp("olmoe", options, { heldOut });
+  const expected = await calibrate(undisturbed);
+  const { given, lines } = await setUp("olmoe", options, { heldOut, alwaysSavedBytes: 0 });
+  const abort = new AbortController();
+  const cancelled = calibrate({
+    ...given,
+    signal: abort.signal,
+    onMetrics: (line) => {
+      if (line.kind === "update" && line.step === 3) abort.abort();
+    },
+  });
+  await expectError(() => cancelled, "cancelled");
+  const resumedFrom: number[] = [];
+  expect(await calibrate({ ...given, onResume: (step) => void resumedFrom.push(step) })).toEqual(expected);
+  expect(resumedFrom).toEqual([2]);
+  expect(lines.flatMap((line) => (line.kind === "update" ? [line.step] : []))).toEqual([3, 4, 5, 6]);
+});
