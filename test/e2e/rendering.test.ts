@@ -5,6 +5,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import type { Frame } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { hoverTimes } from "../hoverTimes";
 import { slowdown } from "../machineSpeed";
 import { until } from "./codeServer";
 import { openSession, type Session } from "./session";
@@ -124,23 +125,4 @@ async function paintOf(frame: Frame, view: string): Promise<number> {
     return times.length > 0;
   }, 30_000);
   return times[0]!;
-}
-
-/** Times of 40 pointer moves over the cells, each with everything drawn (reading a pixel back waits for the raster). */
-function hoverTimes(figure: string): string {
-  return `(async () => {
-    const frame = document.querySelector("[data-figure=${figure}] .plot-frame");
-    const overlay = frame.querySelector("canvas.overlay").getContext("2d");
-    const times = [];
-    for (let i = 0; i < 40; i++) {
-      await new Promise((done) => requestAnimationFrame(done));
-      const { left, top } = frame.getBoundingClientRect();
-      const start = performance.now();
-      frame.dispatchEvent(new PointerEvent("pointermove", { clientX: left + 90 + i * 6, clientY: top + 70 + i * 4 }));
-      frame.getBoundingClientRect();
-      overlay.getImageData(0, 0, 1, 1);
-      times.push(performance.now() - start);
-    }
-    return times.sort((a, b) => a - b);
-  })()`;
 }

@@ -1,5 +1,6 @@
 import axe from "axe-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { hoverTimes } from "../hoverTimes";
 import { slowdown } from "../machineSpeed";
 import type { PageName, ToPage } from "../../src/protocol/pageMessages";
 import { errorCodes } from "../../src/protocol/errors";
@@ -571,25 +572,6 @@ function firstPaint(message: ToPage): string {
     window.addEventListener("message", presented, { once: true });
     window.postMessage(${JSON.stringify(message)});
   })`;
-}
-
-/** Times of 40 pointer moves over the cells, each with everything drawn (reading a pixel back waits for the raster). */
-function hoverTimes(figure: string): string {
-  return `(async () => {
-    const frame = document.querySelector("[data-figure=${figure}] .plot-frame");
-    const overlay = frame.querySelector("canvas.overlay").getContext("2d");
-    const times = [];
-    for (let i = 0; i < 40; i++) {
-      await new Promise((done) => requestAnimationFrame(done));
-      const { left, top } = frame.getBoundingClientRect();
-      const start = performance.now();
-      frame.dispatchEvent(new PointerEvent("pointermove", { clientX: left + 90 + i * 6, clientY: top + 70 + i * 4 }));
-      frame.getBoundingClientRect();
-      overlay.getImageData(0, 0, 1, 1);
-      times.push(performance.now() - start);
-    }
-    return times.sort((a, b) => a - b);
-  })()`;
 }
 
 /** Picks an option of a toolkit dropdown by keyboard-free clicks, as a user would. */
