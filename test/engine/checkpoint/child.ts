@@ -1,5 +1,6 @@
 /** Runs one operation in a process of its own, so that a test can limit, kill or measure it. Prints one JSON line. */
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
+import { summariseCheckpoint } from "../../../src/engine/model/inspect";
 import { copyTensor } from "../../../src/engine/checkpoint/tensorSource";
 import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { RerouteError } from "../../../src/protocol/errors";
@@ -9,11 +10,13 @@ async function run(command: string, source: string, out: string): Promise<object
   const started = performance.now();
   const checkpoint = await openCheckpoint(source);
   const openMs = performance.now() - started;
-  const { user, system } = process.cpuUsage(cpuBefore);
-  const peakBytes = process.resourceUsage().maxRSS * 1024;
-  if (command === "open") {
-    const cpuMs = (user + system) / 1000;
-    return { tensors: checkpoint.tensors.size, shards: checkpoint.shards.length, openMs, cpuMs, peakBytes };
+  if (command === "inspect") {
+    const { supported, tensors, layers } = await summariseCheckpoint(checkpoint);
+    const totalMs = performance.now() - started;
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const peakBytes = process.resourceUsage().maxRSS * 1024;
+    const found = { supported, tensors, layers: layers.length, shards: checkpoint.shards.length };
+    return { ...found, openMs, totalMs, cpuMs: (user + system) / 1000, peakBytes };
   }
   console.log("ready");
   const tensors = [...checkpoint.tensors.values()].map((entry) => copyTensor(entry));
