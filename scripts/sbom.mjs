@@ -99,7 +99,7 @@ export function npmSbom() {
   const text = execFileSync(npm[0], [...npm[1], "sbom", "--sbom-format", "cyclonedx"], {
     encoding: "utf8",
     maxBuffer: 2 ** 28,
-    stdio: ["ignore", "pipe", "ignore"],
+    stdio: ["ignore", "pipe", "pipe"],
     shell: process.platform === "win32" && npm[0] === "npm",
   });
   return JSON.parse(text);
