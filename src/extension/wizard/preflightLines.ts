@@ -40,6 +40,19 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       t("Disk"),
       t("{0} needed, {1} free", formatBytes(preflight.diskNeededBytes), formatBytes(preflight.diskFreeBytes)),
     ),
+    ...(preflight.trained
+      ? [
+          fact(
+            t("Trains"),
+            t(
+              "{0} numbers, scope {1}: {2}",
+              formatCount(preflight.trained.parameters),
+              preflight.trained.scope,
+              preflight.trained.tensors.join(", "),
+            ),
+          ),
+        ]
+      : []),
     fact(t("Output"), recipe.output),
   ];
   const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;

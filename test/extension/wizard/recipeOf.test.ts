@@ -89,6 +89,7 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
     memoryBudgetBytes: 8 * 2 ** 30,
     stages: [{ stage: "profile", seconds: 3600, peakMemoryBytes: 0, assumption: "" }],
     seconds: 4200,
+    trained: { scope: "router", parameters: 7.9e6, tensors: ["model.layers.{0-47}.mlp.gate.weight"] },
     refusals: [{ code: "preflight/disk", message: "39 GiB are missing" }],
     warnings: ["the texts are short"],
   };
@@ -101,6 +102,7 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
     "fact Time: about 1 h 10 min · profile 1 h 0 min",
     "fact Memory: peak 6.0 GiB of a budget of 8.0 GiB",
     "fact Disk: 40.0 GiB needed, 1.0 GiB free",
+    "fact Trains: 7.9 M numbers, scope router: model.layers.{0-47}.mlp.gate.weight",
     "fact Output: /models/qwen-out",
     "warning Warning: the texts are short",
     "refusal Cannot start: 39 GiB are missing (preflight/disk)",
