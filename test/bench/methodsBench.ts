@@ -33,9 +33,9 @@ const rows: Row[] = [
   { label: "naee (greedy)", method: "naee" },
   { label: "easy-ep", method: "easy-ep" },
   { label: "mone", method: "mone" },
-  { label: "svd", method: "svd" },
-  { label: "svd-llm", method: "svd-llm" },
-  { label: "d2-moe", method: "d2-moe" },
+  { label: "svd", method: "svd", measuredExperts: 32 },
+  { label: "svd-llm", method: "svd-llm", measuredExperts: 32 },
+  { label: "d2-moe", method: "d2-moe", measuredExperts: 32 },
   { label: "td-moe", method: "td-moe", measuredExperts: 32 },
   { label: "mobe", method: "mobe", steps: { measured: 4, wanted: 1000 } },
   { label: "hc-smoe zipit", method: "hc-smoe" },
@@ -97,12 +97,15 @@ async function measured(row: Row, directory: string, runtime: RuntimeOptions): P
   const scale = experts / measuredExperts;
   if (scale !== 1) notes.push(`${measuredExperts} experts measured, times ${scale}`);
   const layer = seconds * scale;
-  const memory = `${(result.peak / 2 ** 30).toFixed(2)} GiB${result.peak > mostMemoryBytes ? " ABOVE 8 GiB" : ""}`;
+  const ratio = (result.passSeconds + result.predictedSeconds) / result.seconds;
+  notes.push(
+    `pre-flight: ${ratio.toFixed(2)} of the time measured, ${gibibytes(result.predictedBytes)} beside the pass`,
+  );
+  const memory = `${gibibytes(result.peak)}${result.peak > mostMemoryBytes ? " ABOVE 8 GiB" : ""}`;
   const gemmSeconds = (layer * result.gemmRate) / 1e12;
   return (
     `${label.padEnd(19)} ${duration(layer).padStart(10)} a layer (${gemmSeconds.toFixed(2)} TFLOP of GEMM)  ` +
-    `${memory.padStart(9)}  ${modelLayers} layers ${duration(layer * modelLayers)}` +
-    (notes.length > 0 ? `  [${notes.join("; ")}]` : "")
+    `${memory.padStart(9)}  ${modelLayers} layers ${duration(layer * modelLayers)}  [${notes.join("; ")}]`
   );
 }
 
@@ -126,6 +129,10 @@ function anonymousBytes(pid: number): number {
   const file = `/proc/${pid}/status`;
   if (!existsSync(file)) return 0;
   return Number(/^RssAnon:\s*(\d+)/m.exec(readFileSync(file, "utf8"))?.[1] ?? 0) * 1024;
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
 function duration(seconds: number): string {

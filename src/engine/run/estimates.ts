@@ -1,15 +1,15 @@
-import type { Recipe } from "../../protocol/recipe";
+import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
 import { baseProcessBytes, planExecution, smallestBudget } from "../execution/memoryPlan";
 import { countParameters } from "../model/parameters";
 import { garbageAllowance } from "../runtime/garbage";
 import { profileShardTokens } from "../execution/profile";
-import { moeLayers } from "../compression/plan/moeLayers";
+import { methodCost, secondsOf } from "../compression/cost/methodCost";
 import type { ModelDescription } from "../model/description";
 import { heldOutCount } from "../data/heldOutSplit";
 import { matchesRouterLogits } from "../distillation/calibration";
 import { stagesOf } from "./runFolder";
-import { compiledBytes, stageTimes, type EstimateInput } from "./stageTimes";
+import { compiledBytes, stageTimes, type EstimateInput, type StageTimes } from "./stageTimes";
 import type { TrainedPrediction } from "./trainedPrediction";
 
 export interface StageEstimate {
@@ -35,18 +35,13 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const time = stageTimes(input);
   const known = `${probe?.assumption ?? "time unknown: not measured"}${time.coldReads}`;
   const taught = isTaught(recipe) ? tokens.calibration : 0;
-  const weights = moeLayers(teacher).reduce((sum, { moe }) => sum + moe.experts.length, 0);
   const estimates: Record<StageId, Omit<StageEstimate, "stage">> = {
     profile: {
       seconds: time.pass(tokens.calibration, "observed"),
       peakMemoryBytes: streamingMemory(input, { tokens: tokens.calibration, allTokens: tokens.calibration }),
       assumption: `${tokens.calibration} tokens forward; ${known}`,
     },
-    compress: {
-      seconds: time.copy(bytesAfter) + (recipe.compress?.method === "aimer" ? weights * 0.01 : 0),
-      peakMemoryBytes: baseProcessBytes + 2 ** 26,
-      assumption: `${bytesAfter} bytes copied at ${(time.diskBytesPerSecond / 1e6).toFixed(0)} MB/s`,
-    },
+    compress: compressEstimate(input, time),
     calibrate: {
       seconds:
         time.targets(taught + tokens.heldOut) +
@@ -82,6 +77,38 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
       largest = Math.max(largest, peakMemoryBytes);
       return { stage, seconds: Number.isFinite(seconds) ? seconds : 0, peakMemoryBytes: largest, assumption };
     });
+}
+
+/**
+ * A method's own work at the rates of products and plain code measured here, its passes of text, and the bytes it writes:
+ * merging and editing stage each layer before. A plan from a file is taken for copying.
+ */
+function compressEstimate(input: EstimateInput, time: StageTimes): Omit<StageEstimate, "stage"> {
+  const { recipe, probe, bytesAfter, teacher } = input;
+  const { compress } = recipe;
+  const copying = {
+    seconds: time.copy(bytesAfter),
+    peakMemoryBytes: baseProcessBytes + 2 ** 26,
+    assumption: `${bytesAfter} bytes copied at ${(time.diskBytesPerSecond / 1e6).toFixed(0)} MB/s`,
+  };
+  if (!compress || compress.plan !== undefined) return copying;
+  const cost = methodCost(compress, teacher, recipe.data);
+  const own = probe?.compute ? secondsOf(cost, probe.compute) : 0;
+  const copies = paradigmOf(compress.method) === "pruning" ? 1 : 2;
+  if (own === 0 && cost.passTokens === 0) return copying;
+  const streaming =
+    cost.passTokens > 0
+      ? streamingMemory(input, { tokens: cost.passTokens, allTokens: cost.passTokens })
+      : copying.peakMemoryBytes;
+  const rate = (flops: number | undefined) => `${((flops ?? 0) / 1e9).toFixed(1)} G/s`;
+  return {
+    seconds: copies * copying.seconds + own + (cost.passTokens > 0 ? time.pass(cost.passTokens, "forward") : 0),
+    peakMemoryBytes: streaming + cost.workingBytes,
+    assumption:
+      `${compress.method}: ${((cost.float32 + cost.float64) / 1e12).toFixed(1)} T operations in products (float32 ${rate(probe?.compute?.float32)}, ` +
+      `float64 ${rate(probe?.compute?.float64)} measured), ${(cost.plain / 1e9).toFixed(1)} G in plain code (${rate(probe?.compute?.plain)} measured), ` +
+      `${cost.passTokens} tokens forward; ${copies === 2 ? "staged, then " : ""}${copying.assumption}`,
+  };
 }
 
 /** Tokens that a calibration looks at before its first update, at most (distillation/firstTokens.ts). */

@@ -1,4 +1,5 @@
 import { writeCheckpoint } from "../checkpoint/write";
+import { measureComputeRates } from "../compression/cost/computeRates";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
@@ -58,8 +59,10 @@ export const liveWork: HeavyWork = {
   evaluate: ({ stateDirectory, ...evaluation }) =>
     evaluateCheckpoint({ ...evaluation, scratchDirectory: stateDirectory, residentBytes }),
 
-  probe: ({ model, sequenceLength, ...rest }) =>
-    measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) }),
+  probe: async ({ model, sequenceLength, ...rest }) => ({
+    ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
+    compute: await measureComputeRates(rest.runtime),
+  }),
 };
 
 /** Statistics that nobody reads, for the time that making them takes. */

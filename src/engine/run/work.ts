@@ -1,4 +1,5 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
+import type { ComputeRates } from "../compression/cost/computeRates";
 import type { TokenSequences } from "../data/sequences";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { Measurement } from "../execution/measure";
@@ -98,5 +99,8 @@ export interface HeavyWork {
   ) => Promise<MachineProbe>;
 }
 
-/** Speeds of a short measured run on one layer and the head, scaled to the whole model. */
-export type MachineProbe = Measurement;
+/**
+ * Speeds of a short measured run on one layer and the head, scaled to the whole model, and of what compression methods
+ * consist of.
+ */
+export type MachineProbe = Measurement & { compute?: ComputeRates };

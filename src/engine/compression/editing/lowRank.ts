@@ -1,6 +1,7 @@
 import { cholesky } from "../linalg/cholesky";
-import { leadingEigen, orthonormalRows } from "../linalg/leadingEigen";
-import { matrix, trace, type Matrix } from "../linalg/matrix";
+import { leadingSubspace } from "../linalg/leadingEigen";
+import { matrix, trace, transpose, type Matrix } from "../linalg/matrix";
+import { orthonormalRows } from "../linalg/orthonormalRows";
 import type { MatrixProducts } from "../linalg/products";
 import { truncatedSvd } from "../linalg/truncatedSvd";
 
@@ -23,8 +24,24 @@ export async function lowRank(
   gram: Matrix | null,
   signal?: AbortSignal,
 ): Promise<LowRank> {
+  if (gram === null || trace(gram) <= 0) return plain(products, weight, rank, signal);
   const vectors = await leftVectors(products, weight, rank, gram, signal);
-  return { left: transposed(vectors), right: await products.multiply(vectors, weight) };
+  return { left: transpose(vectors), right: await products.multiply(vectors, weight) };
+}
+
+/** From the smaller side: U U^T W or W V V^T, the same matrix. */
+async function plain(
+  products: MatrixProducts,
+  weight: Matrix,
+  rank: number,
+  signal: AbortSignal | undefined,
+): Promise<LowRank> {
+  if (weight.rows <= weight.columns) {
+    const u = await leadingSubspace(products, await products.gramOfRows(weight), rank, { signal });
+    return { left: transpose(u), right: await products.multiply(u, weight) };
+  }
+  const v = await leadingSubspace(products, await products.gramOfColumns(weight), rank, { signal });
+  return { left: await products.multiply(weight, v, false, true), right: v };
 }
 
 /** left right */
@@ -37,21 +54,17 @@ async function leftVectors(
   products: MatrixProducts,
   weight: Matrix,
   rank: number,
-  gram: Matrix | null,
+  gram: Matrix,
   signal: AbortSignal | undefined,
 ): Promise<Matrix> {
-  const options = { stop: "energy" as const, signal };
-  if (gram === null || trace(gram) <= 0)
-    return orthonormal(products, (await truncatedSvd(products, weight, rank, options)).left);
   if (weight.rows <= weight.columns) {
     const weighted = await products.multiply(weight, gram);
-    return (await leadingEigen(products, await products.multiply(weighted, weight, false, true), rank, options))
-      .vectors;
+    return leadingSubspace(products, await products.multiply(weighted, weight, false, true), rank, { signal });
   }
   const { lower } = await cholesky(products, gram);
   const image = await products.multiply(weight, lower);
-  const { vectors } = await leadingEigen(products, await products.gramOfColumns(image), rank, options);
-  return orthonormal(products, await products.multiply(vectors, image, false, true));
+  const { left } = await truncatedSvd(products, image, rank, { stop: "energy", signal });
+  return orthonormal(products, left);
 }
 
 /** Rows of a matrix of lower rank than asked for hold zeros, which stay zeros. */
@@ -67,11 +80,5 @@ async function orthonormal(products: MatrixProducts, rows: Matrix): Promise<Matr
   const done = await orthonormalRows(products, kept);
   const result = matrix(rows.rows, rows.columns);
   result.data.set(done.data);
-  return result;
-}
-
-function transposed({ rows, columns, data }: Matrix): Matrix {
-  const result = matrix(columns, rows);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) result.data[j * rows + i] = data[i * columns + j]!;
   return result;
 }

@@ -1,8 +1,10 @@
 import { throwIfCancelled } from "../../../protocol/errors";
 import { cholesky, invertLower } from "./cholesky";
-import { matrix, randomMatrix, rowsOf, trace, transpose, type Matrix } from "./matrix";
+import { randomMatrix, rowsOf, trace, transpose, type Matrix } from "./matrix";
+import { orthonormalRows } from "./orthonormalRows";
 import type { MatrixProducts } from "./products";
 import { symmetricEigen, type Eigen } from "./symmetricEigen";
+import { withoutSmallest } from "./withoutSmallest";
 
 export interface LeadingEigenOptions {
   seed?: number;
@@ -44,6 +46,26 @@ export async function leadingEigen(
   return first(await (options.stop === "energy" ? byEnergy : byResidual)(products, a, basis, wanted, options), wanted);
 }
 
+/**
+ * Orthonormal rows that span the leading eigenvectors, near enough for a low-rank approximation (see stop: "energy"): no
+ * eigenproblem at all, where leadingEigen has one at its end.
+ */
+export async function leadingSubspace(
+  products: MatrixProducts,
+  a: Matrix,
+  count: number,
+  options: Omit<LeadingEigenOptions, "stop"> = {},
+): Promise<Matrix> {
+  const n = a.rows;
+  const wanted = Math.min(count, n);
+  const block = Math.min(n, wanted + oversampling);
+  if (n <= directSize || block > 0.8 * n) return first(symmetricEigen(a), wanted).vectors;
+  const seed = options.seed ?? 42;
+  const start = await orthonormalRows(products, await products.multiply(randomMatrix(block, n, seed), a));
+  const { basis, projected } = await iterateByEnergy(products, a, start, options);
+  return withoutSmallest(products, basis, projected, block - wanted);
+}
+
 /** Rayleigh-Ritz every round: rows of the basis become approximate eigenvectors, until their residuals are small. */
 async function byResidual(
   products: MatrixProducts,
@@ -68,18 +90,31 @@ async function byResidual(
   }
 }
 
-/**
- * Only the subspace counts, and its energy is a trace: no small eigenproblem until the end, so that rounds are bound by
- * products. Rows are not eigenvectors then, and a filter of high degree would turn all of them into the largest; the
- * degree is what orthonormalisation can still tell apart.
- */
 async function byEnergy(
   products: MatrixProducts,
   a: Matrix,
   start: Matrix,
   _wanted: number,
-  { tolerance = 1e-5, maxIterations = 60, signal }: LeadingEigenOptions,
+  options: LeadingEigenOptions,
 ): Promise<Eigen> {
+  const { basis, projected } = await iterateByEnergy(products, a, start, options);
+  const small = symmetricEigen(projected);
+  const values = small.values.map((value) => Math.max(0, value));
+  return { values, vectors: await products.multiply(small.vectors, basis) };
+}
+
+/**
+ * Only the subspace counts, and its energy is a trace: no small eigenproblem in any round, so that rounds are bound by
+ * products. Rows are not eigenvectors then, and a filter of high degree would turn all of them into the largest; the
+ * degree is what orthonormalisation can still tell apart.
+ * @returns the basis, and basis a basis^T
+ */
+async function iterateByEnergy(
+  products: MatrixProducts,
+  a: Matrix,
+  start: Matrix,
+  { tolerance = 1e-5, maxIterations = 60, signal }: LeadingEigenOptions,
+): Promise<{ basis: Matrix; projected: Matrix }> {
   const total = Math.max(trace(a), Number.MIN_VALUE);
   let basis = start;
   let [energy, degree] = [0, filterDegree];
@@ -90,11 +125,7 @@ async function byEnergy(
     const sum = trace(projected);
     // A filter of lower degree gains less a round.
     const converged = iteration > 0 && sum - energy <= (tolerance * total * degree) / filterDegree;
-    if (converged || iteration >= maxIterations) {
-      const small = symmetricEigen(projected);
-      const values = small.values.map((value) => Math.max(0, value));
-      return { values, vectors: await products.multiply(small.vectors, basis) };
-    }
+    if (converged || iteration >= maxIterations) return { basis, projected };
     energy = sum;
     const bounds = await spectrumBounds(products, projected);
     degree = safeDegree(bounds, mostGrowth.anyRows);
@@ -190,28 +221,6 @@ function combine(a: Matrix, b: Matrix, x: number, y: number): Matrix {
   const data = new Float64Array(a.data.length);
   for (let i = 0; i < data.length; i++) data[i] = x * a.data[i]! + y * b.data[i]!;
   return { rows: a.rows, columns: a.columns, data };
-}
-
-/** Orthonormal rows spanning the rows given: unit length first, then twice Gram matrix, Cholesky, inverse (CholeskyQR2). */
-export async function orthonormalRows(products: MatrixProducts, rows: Matrix): Promise<Matrix> {
-  let result = unitRows(rows);
-  // Nearly dependent rows need a shift, and then one pass more: at most four.
-  for (let pass = 0, clean = 0; pass < 4 && clean < 2; pass++) {
-    const { lower, shift } = await cholesky(products, await products.gramOfRows(result));
-    result = await products.multiply(await invertLower(products, lower), result);
-    if (shift < 1e-9) clean++;
-  }
-  return result;
-}
-
-function unitRows({ rows, columns, data }: Matrix): Matrix {
-  const result = matrix(rows, columns, data);
-  for (let i = 0; i < rows; i++) {
-    const row = result.data.subarray(i * columns, (i + 1) * columns);
-    const norm = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0));
-    if (norm > 0) for (let j = 0; j < columns; j++) row[j]! /= norm;
-  }
-  return result;
 }
 
 /** Largest residual of the wanted pairs, as a share of the largest eigenvalue. */

@@ -1,13 +1,14 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { cholesky, invertLower, solveSymmetric } from "../../../../src/engine/compression/linalg/cholesky";
 import { assignRows } from "../../../../src/engine/compression/linalg/hungarian";
-import { leadingEigen } from "../../../../src/engine/compression/linalg/leadingEigen";
+import { leadingEigen, leadingSubspace } from "../../../../src/engine/compression/linalg/leadingEigen";
 import {
   identity,
   matrix,
   randomMatrix,
   squaredNorm,
   subtract,
+  trace,
   type Matrix,
 } from "../../../../src/engine/compression/linalg/matrix";
 import { MatrixProducts } from "../../../../src/engine/compression/linalg/products";
@@ -159,6 +160,10 @@ describe("eigenpairs and singular values", () => {
       const sum = (of: Float64Array) => of.reduce((s, v) => s + v, 0);
       expect(sum(all.slice(0, 120)) - sum(values)).toBeLessThan(1e-5 * sum(all));
       expect(relative(await products.multiply(vectors, vectors, false, true), identity(120))).toBeLessThan(1e-8);
+      const span = await leadingSubspace(products, gram, 120);
+      expect(relative(await products.multiply(span, span, false, true), identity(120))).toBeLessThan(1e-8);
+      const seen = await products.multiply(await products.multiply(span, gram), span, false, true);
+      expect(sum(all.slice(0, 120)) - trace(seen)).toBeLessThan(3e-5 * sum(all));
       // By residual, twelve orders of magnitude and more once had no end.
       const exact = await leadingEigen(products, gram, 120);
       expect(exact.values[0]! / all[0]!).toBeCloseTo(1, 10);

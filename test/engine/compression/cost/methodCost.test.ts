@@ -1,0 +1,83 @@
+import path from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { measureComputeRates } from "../../../../src/engine/compression/cost/computeRates";
+import { methodCost, secondsOf } from "../../../../src/engine/compression/cost/methodCost";
+import type { ModelDescription } from "../../../../src/engine/model/description";
+import { families } from "../../../../src/engine/model/families/index";
+import { estimateStages } from "../../../../src/engine/run/estimates";
+import { compressionMethods, compressOptions, recipeSchema } from "../../../../src/protocol/recipe";
+import { goldens, openModel, runtime } from "../support";
+
+const text = { sequences: 32, sequenceLength: 512 };
+const rates = { float32: 1e11, float64: 5e10, plain: 1e9 };
+let model: ModelDescription;
+/** One layer shaped like Qwen3-30B-A3B's; only shapes are looked at. */
+let large: ModelDescription;
+beforeAll(async () => {
+  ({ description: model } = await openModel(path.join(goldens, "qwen3_moe/checkpoint")));
+  const layer = model.layers[0]!;
+  const shape = { numExperts: 128, numExpertsPerToken: 8, intermediateSize: 768 };
+  const feedForward = { ...layer.feedForward, ...shape } as typeof layer.feedForward;
+  large = { ...model, hiddenSize: 2048, layers: [{ ...layer, feedForward }] };
+});
+
+describe.each(compressionMethods)("%s", (method) => {
+  const of = (description: ModelDescription, more: object = {}, sizes = text) =>
+    methodCost(compressOptions.parse({ method, ...more }), description, sizes);
+
+  it("is finite for every family, and grows with layers and tokens", async () => {
+    for (const family of families.keys()) {
+      const { description } = await openModel(path.join(goldens, family, "checkpoint"));
+      const cost = of(description, { keep: 0.75 });
+      for (const value of Object.values(cost)) expect(Number.isFinite(value) && value >= 0).toBe(true);
+    }
+    const twice = { ...large, layers: [large.layers[0]!, { ...large.layers[0]!, index: 1 }] };
+    expect(secondsOf(of(twice), rates)).toBeCloseTo(2 * secondsOf(of(large), rates), 6);
+    expect(of(twice).workingBytes).toBe(of(large).workingBytes);
+    const [few, many] = [1, 32].map((sequences) => of(large, {}, { ...text, sequences }));
+    expect(secondsOf(many!, rates)).toBeGreaterThanOrEqual(secondsOf(few!, rates));
+    expect(many!.passTokens).toBeGreaterThanOrEqual(few!.passTokens);
+  });
+
+  it("needs less than 8 GiB for a layer of Qwen3-30B-A3B", () => {
+    expect(of(large).workingBytes).toBeLessThan(8 * 2 ** 30);
+  });
+});
+
+it("options count: optimiser steps, alignment, factored output alone does not", () => {
+  const seconds = (more: object) => secondsOf(methodCost(compressOptions.parse(more), large, text), rates);
+  const steps = (count: number) => seconds({ method: "mobe", options: { steps: count } });
+  expect((steps(2000) - steps(1000)) / (steps(1000) - steps(500))).toBeCloseTo(2, 6);
+  expect(seconds({ method: "m-smoe", options: { alignment: "weights" } })).toBeGreaterThan(
+    seconds({ method: "m-smoe" }),
+  );
+  expect(seconds({ method: "svd", options: { output: "factored" } })).toBe(seconds({ method: "svd" }));
+  expect(seconds({ method: "svd", keep: 1 })).toBeLessThan(seconds({ method: "svd", keep: 0.5 }));
+});
+
+it("rates are measured, and the pre-flight says them with what they stand for", async () => {
+  const compute = await measureComputeRates(runtime);
+  for (const rate of Object.values(compute)) expect(rate).toBeGreaterThan(1e7);
+  const recipe = recipeSchema.parse({
+    ...{ schemaVersion: 1, teacher: "t", data: { calibration: "c", ...text }, output: "o" },
+    compress: { method: "svd-llm" },
+  });
+  const perToken = { secondsPerChunk: 0, secondsPerToken: 1e-3 };
+  const probe = {
+    ...{ forward: perToken, observed: perToken, update: perToken, headTokensPerSecond: 1e3 },
+    ...{ headUpdateTokensPerSecond: 1e3, compileForwardSeconds: 0, compileUpdateSeconds: 0, diskBytesPerSecond: 1e9 },
+    ...{ assumption: "made up", compute },
+  };
+  const input = { recipe, teacher: large, memoryBudgetBytes: 8e9, bytesBefore: 1e9, bytesAfter: 1e9, cacheBytes: 1e12 };
+  const compress = (measured: typeof probe | null) =>
+    estimateStages({ ...input, probe: measured }).find(({ stage }) => stage === "compress")!;
+  const known = compress(probe);
+  const own = secondsOf(methodCost(recipe.compress!, large, recipe.data), compute);
+  expect(own).toBeGreaterThan(1);
+  // Its own work, one pass, and the bytes twice.
+  expect(known.seconds).toBeCloseTo(own + 32 * 512 * 1e-3 + 2, 3);
+  expect(known.assumption).toMatch(
+    /svd-llm: .* T operations in products .* measured\), .* in plain code .* 16384 tokens forward; staged/,
+  );
+  expect(compress(null).seconds).toBe(0);
+});
