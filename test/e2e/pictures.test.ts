@@ -47,10 +47,11 @@ describe.runIf(wanted)("pictures", () => {
     const { workspace, page, server } = session;
     mkdirSync("docs/images", { recursive: true });
     sampleWorkspace(workspace);
+    // Opened before the runs are made: a server without a window would end itself meanwhile.
+    await openFolder(page, server.url, workspace, "fine");
     await finishedRun(workspace, "2026-01-01_00-00-00_fine-reap", "reap", whole);
     await finishedRun(workspace, "2026-01-02_00-00-00_fine-frequency", "frequency", { ...whole, epochs: 1 });
     writeRecipe(workspace, "weighted", "weighted-frequency", whole);
-    await openFolder(page, server.url, workspace, "fine");
     await activityBarItem(page, "Reroute").click();
     const rows = treeRows(page, "Checkpoints");
     await expand(rows.filter({ has: page.getByText("fine", { exact: true }) }).first());
