@@ -94,6 +94,7 @@ export const similarityPanelData: z.ZodMiniType<SimilarityPanelData> = z.object(
 });
 
 export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.object({
+  loss: z.optional(z.enum(["kd", "lm", "kd+lm", "router-logits"])),
   updates: z.array(z.object({ step: int, loss: number, learningRate: number, gradientNorm: number })),
   heldOut: z.array(z.object({ step: int, kl: number, nll: number, best: z.boolean() })),
   totalUpdates: nullableNumber,

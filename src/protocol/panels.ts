@@ -1,3 +1,5 @@
+import type { CalibrateOptions } from "./recipe";
+
 /**
  * What each panel shows. The engine derives these from files of the run folder; pages only draw them.
  * Matrices are row-major arrays of finite numbers or null where a cell has no value.
@@ -91,6 +93,8 @@ export interface SimilarityPanelData {
 
 /** Router KD panel. */
 export interface CalibrationPanelData {
+  /** What is trained on; absent: KL to the teacher. */
+  loss?: CalibrateOptions["loss"] | undefined;
   updates: { step: number; loss: number; learningRate: number; gradientNorm: number }[];
   heldOut: { step: number; kl: number; nll: number; best: boolean }[];
   totalUpdates: number | null;

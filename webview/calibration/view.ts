@@ -10,6 +10,7 @@ import { count, number } from "../common/format";
 import type { Services, View } from "../common/page";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
+import { lossWords } from "./lossWords";
 import { mergeMetrics } from "./merge";
 
 const noUpdates = "No update was finished yet. The first appears here as soon as it is.";
@@ -74,21 +75,28 @@ export class CalibrationView implements View<"calibration"> {
       return;
     }
     const best = data.heldOut.find(({ step }) => step === data.bestStep);
+    const words = lossWords(data.loss);
     const loss: LineSpec = {
       x: { title: "Update" },
-      y: { title: "KL(teacher || student), nats a token", log: this.services.persisted.flag("log") },
+      y: { title: words.axis, log: this.services.persisted.flag("log") },
       series: [
         { label: "training", points: data.updates.map(({ step, loss: y }) => ({ x: step, y })) },
-        { label: "held-out", points: data.heldOut.map(({ step, kl: y }) => ({ x: step, y })), pronounced: true },
+        {
+          label: "held-out",
+          points: data.heldOut.map((look) => ({ x: look.step, y: words.heldOutValue(look) })),
+          pronounced: true,
+        },
       ],
       format: (value) => number(value, 4),
-      marker: best ? { x: best.step, label: `best: update ${best.step}, ${number(best.kl, 4)}` } : null,
+      marker: best
+        ? { x: best.step, label: `best: update ${best.step}, ${number(words.heldOutValue(best), 4)}` }
+        : null,
       height: 320,
     };
-    const title = "KL to the teacher by update";
+    const { title } = words;
     this.loss.show({
       title,
-      note: "KL of each update on its training text, and on sequences held out of it. The verdict is measured on the evaluation text.",
+      note: words.note,
       spec: loss,
       table: seriesTable(title, loss),
     });
@@ -124,12 +132,15 @@ export class CalibrationView implements View<"calibration"> {
     const best = data.heldOut.find(({ step }) => step === data.bestStep);
     const latest = data.heldOut.at(-1);
     const done = last?.step ?? 0;
+    const { training, heldOut, unit, heldOutValue } = lossWords(data.loss);
+    const shown = (look: (typeof data.heldOut)[number] | undefined) =>
+      look ? `${number(heldOutValue(look), 5)} nats a token (update ${look.step})` : "–";
     facts(this.summary, [
       ["Updates", data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
-      ["Latest training KL", last ? `${number(last.loss, 5)} nats a token` : "–"],
-      ["Held-out KL at the start", first ? `${number(first.kl, 5)} nats a token (update ${first.step})` : "–"],
-      ["Latest held-out KL", latest ? `${number(latest.kl, 5)} nats a token (update ${latest.step})` : "–"],
-      ["Best held-out KL", best ? `${number(best.kl, 5)} nats a token (update ${best.step})` : "–"],
+      [`Latest ${training}`, last ? `${number(last.loss, 5)} ${unit}` : "–"],
+      [`${heldOut.replace("held", "Held")} at the start`, shown(first)],
+      [`Latest ${heldOut}`, shown(latest)],
+      [`Best ${heldOut}`, shown(best)],
     ]);
     this.verdict.hidden = data.verdict === null;
     if (!data.verdict) return;

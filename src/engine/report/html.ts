@@ -167,7 +167,7 @@ function calibration({ calibration: data }: ReportData): string {
     step === data.bestStep ? "best" : "",
   ]);
   const best =
-    data.bestStep === null ? "" : `<p>Best held-out KL at update ${data.bestStep} of ${data.updates.length}.</p>`;
+    data.bestStep === null ? "" : `<p>Best held-out look at update ${data.bestStep} of ${data.updates.length}.</p>`;
   const heldOut =
     rows.length > 0
       ? details("Held-out numbers", htmlTable(["Update", "KL (nats a token)", "Loss (nats a token)", ""], rows))

@@ -17,6 +17,7 @@ export function calibrationData(
   if (updates.length === 0 && heldOut.length === 0) return null;
   const comparison = evaluation?.comparison;
   return {
+    loss: run.recipe.calibrate?.loss,
     updates: updates.map(({ step, loss, learningRate, gradientNorm }) => ({ step, loss, learningRate, gradientNorm })),
     heldOut: heldOut.map(({ step, kl, nll, best }) => ({ step, kl, nll, best })),
     totalUpdates: run.recipe.calibrate ? totalUpdates(run.recipe) : null,
