@@ -74,17 +74,20 @@ class Preflighter {
     const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
     const trained = teacher ? await this.#try(() => this.#trained(teacher)) : null;
     const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
+    // An impossible recipe has been refused by then; it has no times.
     const stages = teacher
-      ? estimateStages({
-          recipe,
-          teacher: teacher.description,
-          probe,
-          memoryBudgetBytes,
-          bytesBefore: before.bytes,
-          bytesAfter: after.bytes,
-          cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
-          trained,
-        })
+      ? ((await this.#try(async () =>
+          estimateStages({
+            recipe,
+            teacher: teacher.description,
+            probe,
+            memoryBudgetBytes,
+            bytesBefore: before.bytes,
+            bytesAfter: after.bytes,
+            cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
+            trained,
+          }),
+        )) ?? [])
       : [];
     const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
     if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description, trained), memoryBudgetBytes, trained);
