@@ -122,7 +122,7 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
       headUpdateTokensPerSecond: headTimes.positions / headTimes.update,
       compileForwardSeconds: Math.max(0, (first.forward - one.forward) / 2) * numLayers,
       compileUpdateSeconds: Math.max(0, (total(first) - total(one)) / 2) * numLayers,
-      diskBytesPerSecond: timeDisk(scratchDirectory),
+      diskBytesPerSecond: timeDisk(scratchDirectory, bytesOf(checkpoint)),
       assumption: `layer ${layer.index} measured with ${size.one} and ${size.all} tokens, times ${numLayers} layers`,
     };
   } finally {
@@ -153,21 +153,24 @@ async function best<T>(work: () => Promise<T>, seconds: (result: T) => number): 
   return shortest;
 }
 
+/** As much as the checkpoint has, up to this. */
 const diskProbeBytes = 64 * 2 ** 20;
 
-/** Bytes a second of writing a scratch file and flushing it; a full disk is found later, by who needs the room. */
-function timeDisk(directory: string): number {
-  const part = new Float32Array(2 ** 20).fill(1);
-  const states = new FileHiddenStates(diskProbeBytes / part.byteLength, part.length, directory);
+/** Bytes a second of writing a scratch file and flushing it. A disk that cannot take it is found by who needs the room. */
+function timeDisk(directory: string, checkpointBytes: number): number {
+  const part = new Float32Array(2 ** 18).fill(1);
+  const parts = Math.ceil(Math.min(diskProbeBytes, checkpointBytes) / part.byteLength);
+  let states: FileHiddenStates | null = null;
   try {
     const started = performance.now();
-    for (let row = 0; row < states.numTokens; row++) states.write(row, part);
+    states = new FileHiddenStates(parts, part.length, directory);
+    for (let row = 0; row < parts; row++) states.write(row, part);
     states.flush();
-    return diskProbeBytes / secondsSince(started);
+    return (parts * part.byteLength) / secondsSince(started);
   } catch {
     return fallbackDiskBytesPerSecond;
   } finally {
-    states.close();
+    states?.close();
   }
 }
 
@@ -241,6 +244,10 @@ async function timeHead(head: VocabularyHead, width: number, signal: AbortSignal
 
 function total({ forward, upper, lower }: UpdateTimes): number {
   return forward + upper + lower;
+}
+
+function bytesOf({ tensors }: Checkpoint): number {
+  return [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
 function secondsSince(started: number): number {
