@@ -18,7 +18,7 @@ interface Row {
   label: string;
   method: CompressionMethod;
   options?: Record<string, string | number>;
-  /** Experts of the measured layer where all 128 would take more than ten minutes; work grows in proportion to them. */
+  /** Experts of the measured layer, where 128 of them would take many minutes; work grows in proportion to them. */
   measuredExperts?: number;
   /** Optimiser steps measured, and the default's, which the time is scaled to. */
   steps?: { measured: number; wanted: number };
@@ -33,18 +33,18 @@ const rows: Row[] = [
   { label: "naee (greedy)", method: "naee" },
   { label: "easy-ep", method: "easy-ep" },
   { label: "mone", method: "mone" },
-  { label: "svd", method: "svd", measuredExperts: 32 },
-  { label: "svd-llm", method: "svd-llm", measuredExperts: 32 },
-  { label: "d2-moe", method: "d2-moe", measuredExperts: 32 },
-  { label: "td-moe", method: "td-moe", measuredExperts: 32 },
-  { label: "mobe", method: "mobe", steps: { measured: 4, wanted: 1000 } },
-  { label: "hc-smoe zipit", method: "hc-smoe" },
-  { label: "hc-smoe average", method: "hc-smoe", options: { merge: "average" } },
+  { label: "svd", method: "svd", measuredExperts: 16 },
+  { label: "svd-llm", method: "svd-llm", measuredExperts: 16 },
+  { label: "d2-moe", method: "d2-moe", measuredExperts: 16 },
+  { label: "td-moe", method: "td-moe", measuredExperts: 16 },
+  { label: "mobe", method: "mobe", measuredExperts: 16, steps: { measured: 4, wanted: 1000 } },
+  { label: "hc-smoe zipit", method: "hc-smoe", measuredExperts: 32 },
+  { label: "hc-smoe average", method: "hc-smoe", measuredExperts: 32, options: { merge: "average" } },
   { label: "m-smoe", method: "m-smoe" },
-  { label: "m-smoe weights", method: "m-smoe", options: { alignment: "weights" } },
-  { label: "m-smoe activations", method: "m-smoe", options: { alignment: "activations" } },
-  { label: "ream", method: "ream" },
-  { label: "mergemoe", method: "m-smoe", options: { merge: "least-squares" } },
+  { label: "m-smoe weights", method: "m-smoe", measuredExperts: 32, options: { alignment: "weights" } },
+  { label: "m-smoe activations", method: "m-smoe", measuredExperts: 32, options: { alignment: "activations" } },
+  { label: "ream", method: "ream", measuredExperts: 32 },
+  { label: "mergemoe", method: "m-smoe", measuredExperts: 32, options: { merge: "least-squares" } },
 ];
 
 /** Calibration text of every method: 8 sequences of 512 tokens. */

@@ -90,6 +90,7 @@ function passes({ method, options }: CompressOptions): number {
 }
 
 function defaultSequences(method: CompressOptions["method"]): number {
+  if (method === "ream") return 256;
   return paradigmOf(method) === "editing" ? 64 : 32;
 }
 

@@ -57,7 +57,8 @@ export const reamOptions = z.strictObject({
     .describe(
       "Most experts in one group; 0: an eighth of the layer's experts, 2 to 32 (the paper's 16 of 128 and 32 of 512)",
     ),
-  sequences: sequences(32),
+  // Centroids chosen from a few thousand tokens miss the experts of rarer domains; the paper takes 3072 sequences.
+  sequences: sequences(256),
 });
 
 const applied = z.object({
