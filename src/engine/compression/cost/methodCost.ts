@@ -39,6 +39,8 @@ interface LayerShape {
 const touch = 12;
 /** Tokens on which the output error of a merged or edited layer is measured, at most. */
 const errorTokens = 8192;
+/** What handing a small product to the engine costs, in plain-code operations. */
+const callOperations = 5e5;
 /** Rounds of a subspace iteration by energy, and products in each (linalg/leadingEigen): as seen on random weights. */
 const subspaceRounds = 9;
 const productsARound = 4;
@@ -114,7 +116,7 @@ function searchCost({ method, options }: CompressOptions, { K, H, k, kept, T, we
   return {
     float32: K * tokens * (2 * weights + 2 * H * columns),
     float64: 0,
-    plain: K * weights * touch + evaluations * tokens * (6 * K + (k + 2) * columns),
+    plain: K * weights * touch + evaluations * tokens * (12 * K + (k + 4) * 2 * columns),
     workingBytes: K * tokens * columns * 4,
   };
 }
@@ -178,12 +180,16 @@ function editCost(
       const numbers = K * m * rank + bases * rank * n;
       const steps = numberOf(options, "steps", 1000);
       cost.float32 += steps * 6 * K * (m * rank * n + bases * rank * n);
-      cost.plain += steps * numbers * 8 + bases * eigenOperations(rank + 16);
+      // Adam's update of every number, phi and its derivative on every expert's mixed basis, and the calls.
+      const batches = Math.ceil(K / numberOf(options, "batch", 32));
+      cost.plain += steps * (numbers * 8 + K * rank * n * 8 + batches * 8 * callOperations);
+      cost.plain += bases * eigenOperations(rank + 16);
       cost.float64 += K * 2 * m * n * (n + rank) + bases * subspace(n, rank + 16);
       cost.workingBytes = Math.max(cost.workingBytes, 4 * (7 * numbers + K * m * n) + 8 * n * n * 4);
     } else if (rank > 0) {
       const weighted = method !== "svd" && small === m;
       cost.float64 += K * (2 * small * small * large + subspace(small, rank + 16) + 4 * rank * m * n);
+      cost.plain += K * 12 * callOperations;
       // Cholesky's panels; wider than tall and weighted, the end is an eigenproblem.
       cost.plain += K * subspaceRounds * 3 * 48 * (rank + 16) ** 2;
       if (method !== "svd" && small !== m) cost.plain += K * eigenOperations(rank + 16);
@@ -205,7 +211,11 @@ function tuckerCost(K: number, m: number, n: number, r2: number, r3: number): La
   return {
     float32: 0,
     float64: 2 * spectra + cores + rounds + K * 2 * (m * r2 * r3 + m * r3 * n),
-    plain: 2 * plainSpectra + 2 * (eigenOperations(r2) + eigenOperations(r3)) + K * (m * n * 10 + r2 * r3),
+    plain:
+      K * 40 * callOperations +
+      2 * plainSpectra +
+      2 * (eigenOperations(r2) + eigenOperations(r3)) +
+      K * (m * n * 10 + r2 * r3),
     workingBytes: 8 * (2 * K * r2 * r3 + 6 * n * n) + K * r2 * r3 * 4,
   };
 }
