@@ -12,7 +12,7 @@ interface Manifest {
     views: Record<string, { id: string; name: string }[]>;
     viewsWelcome: { view: string; contents: string }[];
     configuration: { properties: Record<string, { default: unknown; enum?: string[]; markdownDescription: string }> };
-    walkthroughs: { steps: { media: { svg: string }; description: string }[] }[];
+    walkthroughs: { steps: { media: { image: Record<string, string> }; description: string }[] }[];
     jsonValidation: { url: string }[];
   };
   activationEvents: string[];
