@@ -18,6 +18,8 @@ export interface MeasuredRun {
   peaks: Map<StageId | "between stages", number>;
   /** Bytes read from storage in each stage. */
   read: Map<StageId | "between stages", number>;
+  /** Processor seconds of the run in each stage: what it would take alone, on a machine that others use, too. */
+  own: Map<StageId | "between stages", number>;
   /** Processor seconds that everything else on the machine took in each stage. */
   others: Map<StageId | "between stages", number>;
   run: RunFile;
@@ -83,10 +85,10 @@ export async function measuredRun(folder: string, sizes: RunSizes, how: HowToRun
   }
 }
 
-type Samples = Pick<MeasuredRun, "peaks" | "read" | "others">;
+type Samples = Pick<MeasuredRun, "peaks" | "read" | "own" | "others">;
 
 function sample(pid: number, runDirectory: string): { stop: () => Samples } {
-  const samples: Samples = { peaks: new Map(), read: new Map(), others: new Map() };
+  const samples: Samples = { peaks: new Map(), read: new Map(), own: new Map(), others: new Map() };
   const add = (to: Samples["read"], stage: ReturnType<typeof runningStage>, more: number) =>
     to.set(stage, (to.get(stage) ?? 0) + Math.max(0, more));
   let before = { read: 0, all: processorSeconds(), own: 0 };
@@ -98,6 +100,7 @@ function sample(pid: number, runDirectory: string): { stop: () => Samples } {
     samples.peaks.set(stage, Math.max(samples.peaks.get(stage) ?? 0, resident));
     const now = { read: field(`/proc/${pid}/io`, "read_bytes"), all: processorSeconds(), own: processorSeconds(pid) };
     add(samples.read, stage, now.read - before.read);
+    add(samples.own, stage, now.own - before.own);
     add(samples.others, stage, now.all - before.all - (now.own - before.own));
     before = now;
   }, 20);

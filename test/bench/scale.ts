@@ -69,7 +69,10 @@ export async function largeBench(print: Print): Promise<void> {
   });
 }
 
-/** Peak memory and time against layers, experts and tokens, with their ratios. Time is that of the stages, without start and probe. */
+/**
+ * Peak memory and time against layers, experts and tokens, with their ratios. Time is the processor's in all stages, without
+ * start and probe: on one thread it is what the run takes where nothing else runs.
+ */
 export async function seriesBench(names: readonly SeriesName[], print: Print): Promise<void> {
   buildCommandLine();
   for (const name of names) {
@@ -77,7 +80,9 @@ export async function seriesBench(names: readonly SeriesName[], print: Print): P
     for (const one of seriesCases[name]!) {
       await withRun(one, { isCold: false, isLimited: false }, (measured, bytes) => {
         printRun(one, measured, bytes, print);
-        const seconds = measured.run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+        const seconds = [...measured.own]
+          .filter(([stage]) => stage !== "between stages")
+          .reduce((sum, [, own]) => sum + own, 0);
         points.push({ size: one.size, peak: Math.max(...measured.peaks.values()), seconds });
       });
     }
@@ -93,7 +98,7 @@ function printSeries(name: string, points: { size: number; peak: number; seconds
     const line = fit(size);
     print(
       `  ${String(size).padStart(6)}  peak ${mebibytes(peak).padStart(8)} (${(peak / lowest).toFixed(2)} x the lowest)` +
-        `  ${seconds.toFixed(1).padStart(7)} s (${percent(seconds / line - 1)} off the line)`,
+        `  ${seconds.toFixed(1).padStart(7)} s of processor time (${percent(seconds / line - 1)} off the line)`,
     );
   }
   const of = (size: number) => points.find((point) => point.size === size);
@@ -141,7 +146,7 @@ async function withRun(
 }
 
 function printRun(one: ScaleCase, measured: MeasuredRun, bytes: number, print: Print) {
-  const { peaks, read, others, run, seconds, limitBytes } = measured;
+  const { peaks, read, own, others, run, seconds, limitBytes } = measured;
   const tokens = one.sequences * one.sequenceLength;
   const limit = limitBytes === null ? "" : `, held to ${mebibytes(limitBytes)} by a control group`;
   print(
@@ -154,7 +159,7 @@ function printRun(one: ScaleCase, measured: MeasuredRun, bytes: number, print: P
     print(
       `  ${stage.id.padEnd(10)} ${stage.seconds.toFixed(1).padStart(7)} s (predicted ${time.toFixed(1)}, ${percent(time / stage.seconds - 1)})` +
         `  peak ${mebibytes(peak)} (predicted ${mebibytes(memory)}, ${percent(memory / peak - 1)})  read ${gigabytes(read.get(stage.id) ?? 0)}` +
-        `  others ${percent((others.get(stage.id) ?? 0) / stage.seconds / os.availableParallelism())} of the machine`,
+        `  processor ${(own.get(stage.id) ?? 0).toFixed(1)} s, others ${percent((others.get(stage.id) ?? 0) / stage.seconds / os.availableParallelism())} of the machine`,
     );
   }
   const between = seconds - run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
