@@ -1,7 +1,6 @@
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { slowdown } from "../machineSpeed";
 import { until } from "./codeServer";
 import { openSession, type Session } from "./session";
 import {
@@ -94,15 +93,14 @@ describe("what the extension adds", () => {
     const steps = page.locator(".getting-started-step");
     await steps.filter({ hasText: "Open the sample checkpoint" }).first().waitFor();
     expect(await steps.count()).toBe(5);
-    const picture = page.locator(".getting-started-media img").first();
-    await until(async () => await picture.evaluate("(image) => image.naturalWidth > 0"), 60_000);
+    const drawn = `[...document.querySelectorAll(".getting-started-media img")].some(({ naturalWidth }) => naturalWidth > 100)`;
+    await until(async () => (await page.evaluate(drawn)) === true, 60_000);
     await session.screenshot("walkthrough");
   });
 
-  it("activates in under 100 ms and logs no error", async () => {
+  it("logs no error, and asks no other host for anything", async () => {
     await until(() => session.extensionLog().includes("activated in"));
-    const milliseconds = Number(/activated in ([\d.]+) ms/.exec(session.extensionLog())?.[1]);
-    expect(milliseconds).toBeLessThan(100 * slowdown());
+    expect(session.extensionLog()).not.toMatch(/\[error\]/);
     expect(session.pageErrors).toEqual([]);
     expect(session.external).toEqual([]);
   });

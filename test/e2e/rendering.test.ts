@@ -35,25 +35,33 @@ afterAll(() => {
 });
 
 it("activates in under 100 ms, the bundle's loading included", async () => {
-  const { page } = session;
-  // Its view is what activates the extension.
+  const { page, server, workspace } = session;
+  // Its view is what activates the extension; it is open again in the windows that follow.
   await activityBarItem(page, "Reroute").click();
-  await until(() => session.extensionLog().includes("activated in"), 60_000);
-  const activation = Number(/activated in ([\d.]+) ms/.exec(session.extensionLog())?.[1]);
+  // Other work on the machine only adds time: the best of some windows is what activation itself needs.
+  let activations: number[] = [];
+  for (let window = 1; window <= 5 && !(Math.min(...activations) < 50); window++) {
+    if (window > 1) await openFolder(page, server.url, workspace, null);
+    await until(() => (activations = activationTimes()).length >= window, 60_000);
+  }
   const load = promisify(execFile);
   const loading: number[] = [];
-  // Other work on the machine only adds time: the best of some loads is what loading itself needs.
+  // Likewise the best of some loads.
   for (let i = 0; i < 7; i++) {
     const { stdout } = await load(process.execPath, ["test/e2e/loadExtension.mjs", path.resolve("dist/extension.js")]);
     loading.push(Number(stdout));
   }
   const limit = 100 * slowdown();
   note(
-    `loading the bundle [${loading.join(", ")}] ms, activate() ${activation} ms, limit on this machine now ` +
+    `loading the bundle [${loading.join(", ")}] ms, activate() [${activations.join(", ")}] ms, limit on this machine now ` +
       `${limit.toFixed(0)} ms; VS Code, which activates many extensions at once, says ${await activationTime()} ms`,
   );
-  expect(Math.min(...loading) + activation).toBeLessThan(limit);
+  expect(Math.min(...loading) + Math.min(...activations)).toBeLessThan(limit);
 });
+
+/** Milliseconds that activate() took in each extension host so far, by the extension's own log. */
+const activationTimes = (): number[] =>
+  [...session.extensionLog().matchAll(/activated in ([\d.]+) ms/g)].map((match) => Number(match[1]));
 
 /** What VS Code itself measured, waiting for other extensions included. */
 async function activationTime(): Promise<number> {

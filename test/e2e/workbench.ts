@@ -12,10 +12,10 @@ export function launchBrowser(): Promise<Browser> {
   });
 }
 
-/** Opens a folder and waits until the explorer shows `file`. */
-export async function openFolder(page: Page, url: string, folder: string, file: string): Promise<void> {
+/** Opens a folder and waits until the explorer shows `file`, if one is named. */
+export async function openFolder(page: Page, url: string, folder: string, file: string | null): Promise<void> {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`);
-  await explorerItem(page, file).waitFor();
+  if (file !== null) await explorerItem(page, file).waitFor();
 }
 
 export function explorerItem(page: Page, name: string): Locator {
