@@ -209,14 +209,24 @@ function streamingMemory(
   const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
   const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
   const workingSet = plan.workingSetBytes * Math.min(1, tokens / (plan.chunkSequences * sequenceLength));
+  // What a backward pass keeps of every layer's routing.
+  const routing = direction === "backward" ? 4 * tokens * routingPerToken(teacher) : 0;
   const allowance = garbageAllowance(memoryBudgetBytes);
   const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
-  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions;
+  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions + routing;
 }
 
 /** Arrays that runs of all layers give for a token: norms, states, router logits, observations. */
 function resultBytesPerToken({ layers, hiddenSize }: ModelDescription): number {
   return layers.reduce((sum, { feedForward }) => sum + 4 * (8 * hiddenSize + numExpertsOf(feedForward)), 0);
+}
+
+function routingPerToken({ layers }: ModelDescription): number {
+  return layers.reduce(
+    (sum, { feedForward }) =>
+      sum + (feedForward.kind === "moe" ? feedForward.numExperts + feedForward.numExpertsPerToken : 0),
+    0,
+  );
 }
 
 function numExpertsOf(feedForward: ModelDescription["layers"][number]["feedForward"]): number {
