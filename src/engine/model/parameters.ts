@@ -151,7 +151,8 @@ function sumViews(part: unknown, count: (view: WeightView) => number): number {
   if (typeof part !== "object" || part === null) return 0;
   if (isWeightView(part)) return count(part);
   let sum = 0;
-  for (const value of Object.values(part)) sum += sumViews(value, count);
+  // Neither lists of keys nor of values: a model may have 100,000 views.
+  for (const key in part) sum += sumViews((part as Record<string, unknown>)[key], count);
   return sum;
 }
 
