@@ -178,7 +178,7 @@ function editCost(
       if (rank === 0) continue;
       const bases = ranks[`${projection}.bases`] ?? defaultBases(K);
       const numbers = K * m * rank + bases * rank * n;
-      const steps = numberOf(options, "steps", 1000);
+      const steps = typeof options["steps"] === "number" ? options["steps"] : 1000;
       cost.float32 += steps * 6 * K * (m * rank * n + bases * rank * n);
       // Adam's update of every number, phi and its derivative on every expert's mixed basis, and the calls.
       const batches = Math.ceil(K / numberOf(options, "batch", 32));
