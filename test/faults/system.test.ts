@@ -30,7 +30,7 @@ function preload(code: string): string {
 function whenIn(stage: StageId, act: (pid: number) => void) {
   return (pid: number) => {
     const timer = setInterval(() => {
-      if (run.stage() !== stage) return;
+      if (!run.isIn(stage)) return;
       clearInterval(timer);
       act(pid);
     }, 5);

@@ -123,6 +123,16 @@ export class TinyRun {
     });
   }
 
+  /** Whether this stage is being worked on: its inputs have been looked at, and a change to them is one under its feet. */
+  isIn(stage: StageId): boolean {
+    try {
+      const { stages } = runFile.parse(JSON.parse(readFileSync(path.join(this.runDirectory, "run.json"), "utf8")));
+      return stages.some(({ id, state }) => id === stage && state === "running");
+    } catch {
+      return false;
+    }
+  }
+
   /** The stage that is under way or comes next; null before run.json and when all is done. */
   stage(): StageId | null {
     try {

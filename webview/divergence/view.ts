@@ -109,7 +109,7 @@ export class DivergenceView implements View<"divergence"> {
     const phase = this.services.persisted.choice("phase", available);
     this.phase.show(phase ?? "after", available);
     // A logarithm has no place for values below zero.
-    this.log.disabled = phase === "difference" || sharedRange([data.before, data.after]).min < 0;
+    this.log.element.hidden = phase === "difference" || sharedRange([data.before, data.after]).min < 0;
     this.drawMap(data, phase);
     for (const [i, figure] of this.lines.entries()) this.drawLines(figure, byLayer[i]!, data);
   }
