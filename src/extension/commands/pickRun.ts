@@ -8,7 +8,7 @@ export async function pickRun(
   { runList }: Services,
   suitable: (run: RunSummary) => boolean = () => true,
 ): Promise<RunSummary | null> {
-  const runs = await runList.get();
+  const runs = await runList.fresh();
   const named = directoryOf(argument);
   if (named !== null) return runs.find(({ directory }) => directory === named) ?? null;
   const candidates = runs.filter(suitable);

@@ -7,7 +7,8 @@ import { runsFolder } from "../settings";
 /** The run folders of this workspace, as the engine summarises them; refreshed when their files change. */
 export class RunList implements vscode.Disposable {
   private summaries: RunSummary[] = [];
-  private loaded = false;
+  /** The reading under way or done; null once files have changed. */
+  private reading: Promise<RunSummary[]> | null = null;
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChange = this.changed.event;
   private watcher: vscode.FileSystemWatcher | null = null;
@@ -27,9 +28,14 @@ export class RunList implements vscode.Disposable {
   }
 
   /** Newest first. Starts the engine only where there is something to read. */
-  async get(): Promise<RunSummary[]> {
-    if (!this.loaded) await this.load();
-    return this.summaries;
+  get(): Promise<RunSummary[]> {
+    return (this.reading ??= this.read());
+  }
+
+  /** The same as the disk has it now: VS Code may tell of changed files seconds later. */
+  fresh(): Promise<RunSummary[]> {
+    this.reading = null;
+    return this.get();
   }
 
   /** Directories of runs that pages and trees may name. */
@@ -41,7 +47,7 @@ export class RunList implements vscode.Disposable {
   refresh(): void {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      this.loaded = false;
+      this.reading = null;
       void vscode.commands.executeCommand("setContext", "reroute.hasRuns", this.hasRuns());
       this.changed.fire();
     }, 150);
@@ -66,14 +72,14 @@ export class RunList implements vscode.Disposable {
     this.changed.dispose();
   }
 
-  private async load(): Promise<void> {
-    this.loaded = true;
+  private async read(): Promise<RunSummary[]> {
     try {
       this.summaries = this.hasRuns()
         ? (await this.services.engine.request("run/list", { runsFolder: this.folder })).runs
         : [];
+      return this.summaries;
     } catch (error) {
-      this.loaded = false;
+      this.reading = null;
       this.services.log.error(error instanceof Error ? error : String(error));
       throw error;
     }
