@@ -36,7 +36,7 @@ const rows: Row[] = [
   { label: "svd", method: "svd", measuredExperts: 16 },
   { label: "svd-llm", method: "svd-llm", measuredExperts: 16 },
   { label: "d2-moe", method: "d2-moe", measuredExperts: 16 },
-  { label: "td-moe", method: "td-moe", measuredExperts: 16 },
+  { label: "td-moe", method: "td-moe", measuredExperts: 8 },
   { label: "mobe", method: "mobe", measuredExperts: 16, steps: { measured: 4, wanted: 1000 } },
   { label: "hc-smoe zipit", method: "hc-smoe", measuredExperts: 32 },
   { label: "hc-smoe average", method: "hc-smoe", measuredExperts: 32, options: { merge: "average" } },
