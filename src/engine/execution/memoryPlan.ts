@@ -1,6 +1,7 @@
 import type { ModelDescription } from "../model/description";
 import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
+import { moeLayers, numLogits } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
 
 /** How a batch is cut up so that the working set stays inside the budget. Depends on nothing but its arguments. */
@@ -97,6 +98,12 @@ export function smallestBudget(
   for (let round = 0; round < 12; round++)
     budget = one / workingShare + overheadOf(description, budget, direction, trained);
   return Math.ceil(budget);
+}
+
+/** What an update keeps of a token for its backward pass, f32: both blocks' inputs and the router logits of every layer. */
+export function tapedBytesPerToken(description: ModelDescription): number {
+  const logits = moeLayers(description).reduce((sum, [, moe]) => sum + numLogits(moe), 0);
+  return 4 * (2 * description.layers.length * description.hiddenSize + logits);
 }
 
 /** Node, onnxruntime and this program before any model work (measured: 125 to 150 MB). */

@@ -7,7 +7,7 @@ import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import { FeedForwardRunner } from "./feedForwardRunner";
 import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
-import { planExecution, type ExecutionPlan } from "./memoryPlan";
+import { planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
 import { moeLayers, numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
@@ -123,7 +123,9 @@ export class ModelExecutor {
   async forward(batch: TokenBatch, options: ForwardOptions = {}): Promise<HiddenStates> {
     const { layers } = this.options.description;
     const numTokens = batch.ids.length;
-    const hidden = this.#newStates(numTokens, options.tape === undefined ? 1 : layers.length * 2);
+    const { hiddenSize } = this.options.description;
+    const bytesPerToken = options.tape === undefined ? hiddenSize * 4 : tapedBytesPerToken(this.options.description);
+    const hidden = this.#newStates(numTokens, hiddenSize, bytesPerToken);
     if (options.tape !== undefined) options.tape.ids = batch.ids;
     try {
       const first = options.start?.layers ?? 0;
@@ -215,8 +217,7 @@ export class ModelExecutor {
         output = await this.#feedForward.forwardDense(layer, input);
       } else {
         const ids = this.#feedForward.select(index, feedForward, input.routerLogits!);
-        taped?.selectedIds.set(ids, from * feedForward.numExpertsPerToken);
-        taped?.routerLogits.set(input.routerLogits!, from * numLogits(feedForward));
+        taped?.routerLogits?.write(from, input.routerLogits!);
         const chunk = { input, firstToken: from, valid: batch.valid };
         output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);
       }
@@ -247,19 +248,21 @@ export class ModelExecutor {
   ): Promise<void> {
     const { feedForward } = layer;
     const taped = tape.layers.get(layer.index)!;
+    const { index } = layer;
     const added =
-      feedForward.kind === "moe" && routerLogitGradient !== undefined
-        ? await routerLogitGradient(layer.index, taped.routerLogits)
+      taped.routerLogits !== null && routerLogitGradient !== undefined
+        ? await routerLogitGradient(index, taped.routerLogits.read(0, gradient.numTokens))
         : null;
-    const [k, logits] = feedForward.kind === "moe" ? [feedForward.numExpertsPerToken, numLogits(feedForward)] : [0, 0];
+    const width = taped.routerLogits?.width ?? 0;
     for (const [from, to] of this.#chunks(gradient.numTokens)) {
       throwIfCancelled(signal);
       const dHidden = gradient.read(from, to);
-      const inputs = {
-        feedForwardInput: taped.feedForwardInput.read(from, to),
-        routerLogits: taped.routerLogits.subarray(from * logits, to * logits),
-        selectedIds: taped.selectedIds.slice(from * k, to * k),
-      };
+      const feedForwardInput = taped.feedForwardInput.read(from, to);
+      const routerLogits = taped.routerLogits?.read(from, to) ?? new Float32Array(0);
+      // The same logits select the same experts again.
+      const selectedIds =
+        feedForward.kind === "moe" ? this.#feedForward.select(index, feedForward, routerLogits) : new Int32Array(0);
+      const inputs = { feedForwardInput, routerLogits, selectedIds };
       const needs = needsInputGradient || this.#trainsAttention(layer);
       const { dFeedForwardInput, dRouterLogits } = await this.#feedForward.backward(
         layer,
@@ -268,7 +271,7 @@ export class ModelExecutor {
         needs,
         gradients,
       );
-      if (added !== null && dRouterLogits !== null) addTo(dRouterLogits, added.subarray(from * logits, to * logits));
+      if (added !== null && dRouterLogits !== null) addTo(dRouterLogits, added.subarray(from * width, to * width));
       const cotangents = {
         dResidual: dHidden,
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
@@ -282,22 +285,21 @@ export class ModelExecutor {
   }
 
   #tapeLayer(tape: Tape, layer: LayerDescription, tokens: number): LayerTape {
-    const moe = layer.feedForward.kind === "moe" ? layer.feedForward : null;
-    const stores = this.options.description.layers.length * 2;
+    const { hiddenSize } = this.options.description;
+    const together = tapedBytesPerToken(this.options.description);
+    const logits = layer.feedForward.kind === "moe" ? numLogits(layer.feedForward) : 0;
     const entry = {
-      x: this.#newStates(tokens, stores),
-      feedForwardInput: this.#newStates(tokens, stores),
-      selectedIds: new Int32Array(tokens * (moe?.numExpertsPerToken ?? 0)),
-      routerLogits: new Float32Array(moe === null ? 0 : tokens * numLogits(moe)),
+      x: this.#newStates(tokens, hiddenSize, together),
+      feedForwardInput: this.#newStates(tokens, hiddenSize, together),
+      routerLogits: logits === 0 ? null : this.#newStates(tokens, logits, together),
     };
     tape.layers.set(layer.index, entry);
     return entry;
   }
 
-  /** @param stores how many of this size will be alive together, which decides whether this one spills */
-  #newStates(numTokens: number, stores: number): HiddenStates {
-    const width = this.options.description.hiddenSize;
-    return numTokens * stores * width * 4 <= this.plan.hiddenStateBytes
+  /** @param bytesPerToken of everything that will be alive together with these, which decides whether they spill */
+  #newStates(numTokens: number, width: number, bytesPerToken: number): HiddenStates {
+    return numTokens * bytesPerToken <= this.plan.hiddenStateBytes
       ? new MemoryHiddenStates(numTokens, width)
       : new FileHiddenStates(numTokens, width, this.options.scratchDirectory);
   }

@@ -1,13 +1,11 @@
 import type { HiddenStates } from "./hiddenStates";
 
-/** The inputs of one layer's blocks, and the selection that its gradient is taken for. */
+/** The inputs of one layer's blocks. */
 export interface LayerTape {
   x: HiddenStates;
   feedForwardInput: HiddenStates;
-  /** [tokens, k]; empty for a dense layer. */
-  selectedIds: Int32Array;
-  /** [tokens, router logits]; empty for a dense layer. */
-  routerLogits: Float32Array;
+  /** [tokens, router logits], from which the selection follows; null for a dense layer. */
+  routerLogits: HiddenStates | null;
 }
 
 /** What a forward pass leaves for the backward pass: block inputs only, everything else is computed again. */
@@ -17,9 +15,10 @@ export class Tape {
   ids: Int32Array = new Int32Array(0);
 
   close(): void {
-    for (const { x, feedForwardInput } of this.layers.values()) {
+    for (const { x, feedForwardInput, routerLogits } of this.layers.values()) {
       x.close();
       feedForwardInput.close();
+      routerLogits?.close();
     }
     this.layers.clear();
   }

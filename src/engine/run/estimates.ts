@@ -1,6 +1,6 @@
 import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
-import { baseProcessBytes, planExecution, smallestBudget } from "../execution/memoryPlan";
+import { baseProcessBytes, planExecution, smallestBudget, tapedBytesPerToken } from "../execution/memoryPlan";
 import { countParameters } from "../model/parameters";
 import { garbageAllowance } from "../runtime/garbage";
 import { profileShardTokens } from "../execution/profile";
@@ -166,7 +166,8 @@ export function spillBytes(recipe: Recipe, description: ModelDescription, memory
   const forward = planExecution(description, sequenceLength, memoryBudgetBytes, "forward").hiddenStateBytes;
   const backward = planExecution(description, sequenceLength, memoryBudgetBytes, "backward").hiddenStateBytes;
   const shard = rows(Math.min(tokens.calibration, profileShardTokens));
-  const update = rows((recipe.calibrate?.batch ?? 0) * sequenceLength * 2 * description.layers.length);
+  const batch = (recipe.calibrate?.batch ?? 0) * sequenceLength;
+  const update = batch * tapedBytesPerToken(description) + rows(batch);
   const logits = description.layers.reduce((sum, { feedForward }) => sum + numExpertsOf(feedForward), 0);
   const teacher = rows(tokens.evaluation) + 4 * tokens.evaluation * logits;
   return Math.max(
@@ -204,29 +205,21 @@ function streamingMemory(
   const { sequenceLength } = recipe.data;
   const sizes = direction === "backward" ? trained?.sizes : undefined;
   const plan = planExecution(teacher, sequenceLength, memoryBudgetBytes, direction, sizes);
-  const stores = direction === "backward" ? 2 * teacher.layers.length + 1 : 2;
-  const hidden = Math.min(stores * tokens * teacher.hiddenSize * 4, plan.hiddenStateBytes);
+  // Of what does not fit, nothing stays; an update also has the teacher's rows of its batch.
+  const row = teacher.hiddenSize * 4;
+  const stored = tokens * (direction === "backward" ? tapedBytesPerToken(teacher) + row : row);
+  const hidden = (stored <= plan.hiddenStateBytes ? stored : 0) + (direction === "backward" ? tokens * row : 0);
   const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
   const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
   const workingSet = plan.workingSetBytes * Math.min(1, tokens / (plan.chunkSequences * sequenceLength));
-  // What a backward pass keeps of every layer's routing.
-  const routing = direction === "backward" ? 4 * tokens * routingPerToken(teacher) : 0;
   const allowance = garbageAllowance(memoryBudgetBytes);
   const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
-  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions + routing;
+  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions;
 }
 
 /** Arrays that runs of all layers give for a token: norms, states, router logits, observations. */
 function resultBytesPerToken({ layers, hiddenSize }: ModelDescription): number {
   return layers.reduce((sum, { feedForward }) => sum + 4 * (8 * hiddenSize + numExpertsOf(feedForward)), 0);
-}
-
-function routingPerToken({ layers }: ModelDescription): number {
-  return layers.reduce(
-    (sum, { feedForward }) =>
-      sum + (feedForward.kind === "moe" ? feedForward.numExperts + feedForward.numExpertsPerToken : 0),
-    0,
-  );
 }
 
 function numExpertsOf(feedForward: ModelDescription["layers"][number]["feedForward"]): number {

@@ -5,7 +5,7 @@ import { lossAndGradients } from "../../../src/engine/distillation/losses";
 import { logitMapping, mapLogits, routerLogitLoss } from "../../../src/engine/distillation/routerLogits";
 import { TeacherTargets } from "../../../src/engine/distillation/teacherTargets";
 import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
-import { Tape } from "../../../src/engine/execution/tape";
+import type { MoeObservation } from "../../../src/engine/execution/observer";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import { readProvenance } from "../../../src/engine/run/stages/calibrate";
 import type { OpenModel } from "../../../src/engine/run/work";
@@ -104,9 +104,10 @@ describe.each(["olmoe", "deepseek_v3"])("%s", (family) => {
     const batch = { sequences, numbers: [0, 1, 2] };
     const lossOf = () => lossAndGradients(executor, head, batch, targets, options, undefined);
     const choices = async () => {
-      const tape = new Tape();
-      (await executor.forward({ ids: sequences.ids }, { tape })).close();
-      return [...tape.layers.values()].map(({ selectedIds }) => selectedIds.join()).join(" ");
+      const chosen: string[] = [];
+      const observer = { observe: ({ selectedIds }: MoeObservation) => void chosen.push(selectedIds.join()) };
+      (await executor.forward({ ids: sequences.ids }, { observer })).close();
+      return chosen.join(" ");
     };
     const { gradients } = await lossOf();
     const here = await choices();

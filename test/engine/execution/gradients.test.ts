@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { weightKey } from "../../../src/engine/graph/blocks/weights";
 import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
+import type { MoeObservation } from "../../../src/engine/execution/observer";
 import { Tape } from "../../../src/engine/execution/tape";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import { attentionViews, feedForwardViews } from "../../../src/engine/execution/weightViews";
@@ -32,8 +33,10 @@ describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss"])("%s", (family) => {
     const head = new VocabularyHead(model, executor.sessions, executor.plan.headPositions);
     const lossOf = async () => {
       const tape = new Tape();
-      const hidden = await executor.forward({ ids: sequences.ids }, { tape });
-      const choices = [...tape.layers.values()].map(({ selectedIds }) => selectedIds.join()).join(" ");
+      const chosen: string[] = [];
+      const observer = { observe: ({ selectedIds }: MoeObservation) => void chosen.push(selectedIds.join()) };
+      const hidden = await executor.forward({ ids: sequences.ids }, { tape, observer });
+      const choices = chosen.join(" ");
       const rows = await head.lossAndGradient(hidden, { teacherHidden: null, labels }, rowWeights, {
         loss: "lm",
         temperature: 1,

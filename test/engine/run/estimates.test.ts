@@ -106,9 +106,12 @@ describe("disk for what does not fit", () => {
   it("is the widest stage's hidden states where it is narrow", () => {
     const budget = smallestBudget(teacher, sequenceLength, "backward");
     const { hiddenStateBytes } = planExecution(teacher, sequenceLength, budget, "backward");
-    const batch = Math.ceil(hiddenStateBytes / rows(sequenceLength * 2 * teacher.layers.length)) + 1;
-    const tape = rows(batch * sequenceLength * 2 * teacher.layers.length);
-    expect(tape).toBeGreaterThan(hiddenStateBytes);
-    expect(spillBytes(recipe({ student: "s", calibrate: { batch, heldOut: 0 } }), teacher, budget)).toBe(tape);
+    const { length: numLayers } = teacher.layers;
+    const batch = Math.ceil(hiddenStateBytes / rows(sequenceLength * 2 * numLayers)) + 1;
+    const tokens = batch * sequenceLength;
+    // Both blocks' inputs and eight router logits of each layer, and the hidden states themselves.
+    const update = rows(tokens * (2 * numLayers + 1)) + 4 * 8 * tokens * numLayers;
+    expect(update).toBeGreaterThan(hiddenStateBytes);
+    expect(spillBytes(recipe({ student: "s", calibrate: { batch, heldOut: 0 } }), teacher, budget)).toBe(update);
   });
 });
