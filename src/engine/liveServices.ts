@@ -36,7 +36,7 @@ export function liveServices(): EngineServices {
         : (await tensorsOf(file)).map(({ name, dtype, shape, byteLength, shard }) => ({
             name,
             dtype,
-            shape,
+            shape: [...shape],
             bytes: byteLength,
             shard: shard.name,
           })),

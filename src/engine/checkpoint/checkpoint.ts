@@ -25,7 +25,8 @@ export interface Shard {
 export interface TensorEntry {
   name: string;
   dtype: DType;
-  shape: number[];
+  /** Tensors of one shape share one array. */
+  shape: readonly number[];
   shard: Shard;
   /** First byte in the shard file, counted from the file's start. */
   byteOffset: number;

@@ -36,7 +36,6 @@ export function parseIndex(bytes: Uint8Array, fileName: string): Map<string, str
     found = true;
     if (reader.peek() !== 0x7b) fail("weight_map is not an object");
     reader.readObject((tensor) => {
-      if (weightMap.has(tensor)) fail(`tensor ${quote(tensor)} occurs twice`);
       if (reader.peek() !== 0x22) fail(`the shard of tensor ${quote(tensor)} is not a string`);
       const shard = reader.readString();
       if (!shardNames.has(shard)) {
@@ -44,7 +43,7 @@ export function parseIndex(bytes: Uint8Array, fileName: string): Map<string, str
         if (!shard.endsWith(".safetensors")) fail(`shard ${quote(shard)} is not a .safetensors file`);
         shardNames.add(shard);
       }
-      weightMap.set(tensor, shard);
+      if (weightMap.size === weightMap.set(tensor, shard).size) fail(`tensor ${quote(tensor)} occurs twice`);
       if (weightMap.size > maxTensors) limit(`${maxTensors} tensors`);
       if (shardNames.size > maxShards) limit(`${maxShards} shards`);
     });

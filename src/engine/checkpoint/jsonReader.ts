@@ -3,6 +3,11 @@ import { quote } from "./quote";
 
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
 
+/** Longer keys are names of tensors, of which each is another. */
+const longestKeyWord = 12;
+/** File names of shards. */
+const longestValueWord = 64;
+
 /**
  * Reads JSON from untrusted bytes token by token, so that a caller takes only what its file format allows and stops at
  * the first surprise. `JSON.parse` would build the whole value first: a header of 100 MB of brackets takes gigabytes,
@@ -11,7 +16,7 @@ export type JsonValue = null | boolean | number | string | JsonValue[] | { [key:
 export class JsonReader {
   private position = 0;
   private readonly bytes: Buffer;
-  private readonly shortWords: string[] = [];
+  private readonly words: string[] = [];
 
   constructor(
     bytes: Uint8Array,
@@ -29,7 +34,7 @@ export class JsonReader {
       return;
     }
     for (;;) {
-      const key = this.readString();
+      const key = this.readString(longestKeyWord);
       this.expect(0x3a);
       onKey(key);
       if (this.peek() !== 0x2c) break;
@@ -53,21 +58,46 @@ export class JsonReader {
     this.expect(0x5d);
   }
 
-  readString(): string {
+  /** @param longestWord strings up to this many bytes are expected to come again, and are made once */
+  readString(longestWord = longestValueWord): string {
     this.expect(0x22);
+    const { bytes } = this;
     const start = this.position;
     let plain = true;
-    for (let i = start; i < this.bytes.length; i++) {
-      const byte = this.bytes[i]!;
+    for (let i = start; i < bytes.length; i++) {
+      const byte = bytes[i]!;
+      if (isOrdinary[byte] === 1) continue;
       if (byte === 0x22) {
         this.position = i + 1;
-        return plain ? this.plainText(start, i) : this.unescape(start, i);
+        return plain ? this.plainText(start, i, longestWord) : this.unescape(start, i);
       }
       if (byte < 0x20) return this.failAt(i, "an unescaped control character in a string");
       if (byte === 0x5c) i++;
-      if (byte === 0x5c || byte >= 0x80) plain = false;
+      plain = false;
     }
     return this.failAt(start - 1, "a string without an end");
+  }
+
+  /**
+   * The array of counts that starts here, into `counts` from its beginning; how many there are. Without a callback: a header
+   * has two such arrays for each of 100,000 tensors.
+   */
+  readCounts(counts: number[], limit: number, what: () => string): number {
+    if (this.peek() !== 0x5b) return this.fail(`where ${what()} belongs is no array`);
+    this.position++;
+    let count = 0;
+    if (this.peek() === 0x5d) {
+      this.position++;
+      return count;
+    }
+    for (;;) {
+      if (count === limit) return this.fail(`more than ${limit} numbers where ${what()} belongs`);
+      counts[count++] = this.readCount(what);
+      if (this.peek() !== 0x2c) break;
+      this.position++;
+    }
+    this.expect(0x5d);
+    return count;
   }
 
   /** A whole number from 0 to 2^53 - 1, written with digits only. */
@@ -127,8 +157,9 @@ export class JsonReader {
 
   /** The next byte that is not white space, not taken. */
   peek(): number | undefined {
-    for (; this.position < this.bytes.length; this.position++) {
-      const byte = this.bytes[this.position]!;
+    const { bytes } = this;
+    for (; this.position < bytes.length; this.position++) {
+      const byte = bytes[this.position]!;
       if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return byte;
     }
     return undefined;
@@ -143,18 +174,18 @@ export class JsonReader {
     this.position++;
   }
 
-  /** ASCII text. The few short words that fill a header (keys, dtypes) are made once, which halves its reading time. */
-  private plainText(start: number, end: number): string {
+  /** ASCII text. The few words that fill a header (keys, dtypes) or an index (shards) are made once: it halves the time. */
+  private plainText(start: number, end: number, longestWord: number): string {
     const length = end - start;
-    if (length === 0 || length > 12) return this.bytes.toString("latin1", start, end);
+    if (length === 0 || length > longestWord) return this.bytes.toString("latin1", start, end);
     const slot = (length * 31 + this.bytes[start]! * 7 + this.bytes[end - 1]!) & 255;
-    const known = this.shortWords[slot];
+    const known = this.words[slot];
     if (known?.length === length) {
       let i = 0;
       while (i < length && known.charCodeAt(i) === this.bytes[start + i]) i++;
       if (i === length) return known;
     }
-    return (this.shortWords[slot] = this.bytes.toString("latin1", start, end));
+    return (this.words[slot] = this.bytes.toString("latin1", start, end));
   }
 
   private unescape(start: number, end: number): string {
@@ -206,6 +237,11 @@ export class JsonReader {
     return this.fail(`${problem}, at byte ${position}`);
   }
 }
+
+/** 1 for what stands in a string for itself: ASCII without quotes, backslashes and control characters. */
+const isOrdinary = Uint8Array.from({ length: 256 }, (_, byte) =>
+  Number(byte >= 0x20 && byte < 0x80 && byte !== 0x22 && byte !== 0x5c),
+);
 
 /** What may follow a number or literal: punctuation, a quote, white space, the end. */
 function isDelimiter(byte: number | undefined): boolean {

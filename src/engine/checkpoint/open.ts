@@ -94,17 +94,9 @@ function unindexedShards(names: string[], directory: string): string[] {
 
 function unite(shards: TensorEntry[][]): Map<string, TensorEntry> {
   const tensors = new Map<string, TensorEntry>();
+  let count = 0;
   for (const entries of shards) {
-    for (const entry of entries) {
-      const first = tensors.get(entry.name);
-      if (first) {
-        throw new RerouteError(
-          "checkpoint/malformed",
-          `tensor ${quote(entry.name)} is in two files, ${quote(first.shard.name)} and ${quote(entry.shard.name)}; expected one`,
-        );
-      }
-      tensors.set(entry.name, entry);
-    }
+    for (const entry of entries) if (tensors.set(entry.name, entry).size !== ++count) refuseTwice(entry.name, shards);
     if (tensors.size > maxTensors) {
       throw new RerouteError(
         "checkpoint/limit",
@@ -113,6 +105,14 @@ function unite(shards: TensorEntry[][]): Map<string, TensorEntry> {
     }
   }
   return tensors;
+}
+
+function refuseTwice(name: string, shards: TensorEntry[][]): never {
+  const [first, second] = shards.flat().filter((entry) => entry.name === name);
+  throw new RerouteError(
+    "checkpoint/malformed",
+    `tensor ${quote(name)} is in two files, ${quote(first!.shard.name)} and ${quote(second!.shard.name)}; expected one`,
+  );
 }
 
 function checkIndex(weightMap: Map<string, string>, tensors: Map<string, TensorEntry>, indexName: string): void {

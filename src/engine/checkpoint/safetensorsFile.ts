@@ -61,7 +61,7 @@ export async function readSafetensorsFile(filePath: string): Promise<Safetensors
       header.tensors.map(({ name, dtype, shape, byteOffset, byteLength }) => [
         name,
         // Plain bytes, not a Buffer: its slice() is a view, which has surprised callers.
-        { dtype, shape, data: new Uint8Array(bytes.buffer, bytes.byteOffset + byteOffset, byteLength) },
+        { dtype, shape: [...shape], data: new Uint8Array(bytes.buffer, bytes.byteOffset + byteOffset, byteLength) },
       ]),
     ),
   };

@@ -3,7 +3,7 @@ import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
 import type { Shard, TensorEntry } from "./checkpoint";
 import { readError } from "./fileErrors";
-import { lengthFieldBytes, parseSafetensorsHeader, readHeaderLength } from "./header";
+import { lengthFieldBytes, parseSafetensorsHeader, readHeaderLength, type HeaderTensor } from "./header";
 import { quote } from "./quote";
 import { openRegularFile, readRange } from "./smallFile";
 
@@ -22,12 +22,17 @@ export async function openShard(filePath: string): Promise<{ shard: Shard; tenso
     const headerEnd = lengthFieldBytes + readHeaderLength(start, size, name);
     const { metadata, tensors } = parseSafetensorsHeader(await readRange(file, filePath, 0, headerEnd), size, name);
     const shard: Shard = { name, realPath, sizeBytes: size, modifiedMs: mtimeMs, metadata };
-    return { shard, tensors: tensors.map((tensor) => Object.assign(tensor, { shard })) };
+    return { shard, tensors: tensors.map((tensor) => withShard(tensor, shard)) };
   } catch (error) {
     throw readError(error, filePath);
   } finally {
     await file.close();
   }
+}
+
+/** Written out: adding a property to an object that exists costs more, in time and in memory, than making another. */
+function withShard({ name, dtype, shape, byteOffset, byteLength }: HeaderTensor, shard: Shard): TensorEntry {
+  return { name, dtype, shape, shard, byteOffset, byteLength };
 }
 
 /**

@@ -33,7 +33,7 @@ export interface ModelDescription {
 export interface WeightView {
   tensor: string;
   offset: number;
-  shape: number[];
+  shape: readonly number[];
   dtype: DType;
   /** Set where stored values need scales to become numbers. */
   quantisation?: BlockQuantisation;

@@ -72,10 +72,12 @@ function readSeparateExperts(
   shape: ExpertShape,
 ): { experts: ExpertWeights[]; storage: ExpertStorage } {
   const experts: ExpertWeights[] = [];
+  const options = { ...shape, bias: false };
+  const mayBeConstant = weights.hasEnding(".constant");
   for (let expert = 0; expert < shape.numExperts; expert++) {
-    const constant = `${prefix}.${expert}.constant`;
-    if (weights.has(constant)) experts.push(readConstantExpert(weights, constant, shape));
-    else experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, { ...shape, bias: false }));
+    const constant = mayBeConstant ? `${prefix}.${expert}.constant` : null;
+    if (constant !== null && weights.has(constant)) experts.push(readConstantExpert(weights, constant, shape));
+    else experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, options));
   }
   const suffixes = [names.gateProj, names.upProj, names.downProj].flatMap((name) => {
     const suffix = `.${name}.weight`;
@@ -119,14 +121,13 @@ function readGatedMlp(
   names: ProjectionNames,
   shape: { hiddenSize: number; intermediateSize: number; because: string; bias: boolean },
 ): ExpertWeights {
-  const { hiddenSize, intermediateSize, bias, because } = shape;
-  const options = { bias, because };
+  const { hiddenSize, intermediateSize } = shape;
   return {
     gateUp: {
       kind: "separate",
-      gateProj: weights.linear(`${prefix}.${names.gateProj}`, hiddenSize, intermediateSize, options),
-      upProj: weights.linear(`${prefix}.${names.upProj}`, hiddenSize, intermediateSize, options),
+      gateProj: weights.linear(`${prefix}.${names.gateProj}`, hiddenSize, intermediateSize, shape),
+      upProj: weights.linear(`${prefix}.${names.upProj}`, hiddenSize, intermediateSize, shape),
     },
-    downProj: weights.linear(`${prefix}.${names.downProj}`, intermediateSize, hiddenSize, options),
+    downProj: weights.linear(`${prefix}.${names.downProj}`, intermediateSize, hiddenSize, shape),
   };
 }

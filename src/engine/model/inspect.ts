@@ -6,7 +6,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import { readConfigFile } from "../checkpoint/configFile";
 import type { ModelDescription } from "./description";
 import { describeModel } from "./families/index";
-import { summariseLayers, totalParameters } from "./layerSummaries";
+import { summariseLayers } from "./layerSummaries";
 import { countParameters } from "./parameters";
 
 /**
@@ -16,10 +16,9 @@ import { countParameters } from "./parameters";
  */
 export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<CheckpointSummary> {
   const { description, reason } = tryDescribe(checkpoint);
-  const entries = [...checkpoint.tensors.values()];
   const moe = description?.layers.map((layer) => layer.feedForward).find((part) => part.kind === "moe");
-  const layers = summariseLayers(checkpoint, description);
-  const parametersTotal = totalParameters(checkpoint);
+  const { layers, parametersTotal } = summariseLayers(checkpoint, description);
+  const dtypes = countDtypes(checkpoint);
   const dense = layers.length > 0 && layers.every((layer) => layer.moe === null);
   return {
     path: checkpoint.directory,
@@ -28,10 +27,10 @@ export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<Check
     unsupportedReason: reason,
     parametersTotal,
     parametersActive: description ? countParameters(description).active : dense ? parametersTotal : null,
-    bytes: entries.reduce((sum, entry) => sum + entry.byteLength, 0),
+    bytes: Object.values(dtypes).reduce((sum, { bytes }) => sum + bytes, 0),
     shards: checkpoint.shards.length,
-    tensors: entries.length,
-    dtypes: countDtypes(checkpoint),
+    tensors: checkpoint.tensors.size,
+    dtypes,
     vocabSize: description?.vocabSize ?? sizeOf(checkpoint, "vocab_size"),
     hiddenSize: description?.hiddenSize ?? sizeOf(checkpoint, "hidden_size"),
     numLayers: description?.layers.length ?? sizeOf(checkpoint, "num_hidden_layers") ?? countLayers(layers),

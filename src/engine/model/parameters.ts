@@ -1,5 +1,13 @@
 import { elementCount } from "../tensor/dtype";
-import type { AttentionDescription, FactoredForm, LayerDescription, ModelDescription, WeightView } from "./description";
+import type {
+  AttentionDescription,
+  ExpertWeights,
+  FactoredForm,
+  LayerDescription,
+  LinearDescription,
+  ModelDescription,
+  WeightView,
+} from "./description";
 
 export interface ParameterCount {
   /** Every stored number that the forward pass reads, tied weights once. */
@@ -32,10 +40,14 @@ export function countLayerParameters(layer: LayerDescription): ParameterCount {
     const total = common + parametersIn(feedForward.weights);
     return { total, active: total };
   }
+  const shared = new Map<string, WeightView>();
+  const routed = sumExperts(feedForward.experts, (view) => {
+    collectSharedFactors(view, shared);
+    return parametersOf(view);
+  });
   // Factors of all experts together are met by every token.
-  const factors = sharedFactors(feedForward.experts).reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const factors = [...shared.values()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const always = common + factors + parametersIn(feedForward.router) + parametersIn(feedForward.shared);
-  const routed = parametersIn(feedForward.experts);
   // Several of a token's experts can be one where logical experts share weights; k is then the upper bound.
   const perToken = Math.min(feedForward.numExpertsPerToken, feedForward.numExperts);
   return { total: always + routed, active: always + (routed * perToken) / feedForward.numExperts };
@@ -113,24 +125,32 @@ function ownFactors(form: FactoredForm): WeightView[] {
   }
 }
 
-/** Factors that several of these experts share, each once. */
-function sharedFactors(experts: unknown): WeightView[] {
-  const found = new Map<string, WeightView>();
-  sumViews(experts, ({ quantisation }) => {
-    if (quantisation?.kind !== "factored") return 0;
-    const { form } = quantisation;
-    const shared =
-      form.kind === "low-rank"
-        ? form.base === null
-          ? []
-          : [form.base]
-        : form.kind === "shared-basis"
-          ? [form.bases]
-          : [form.left, form.core, form.right];
-    for (const view of shared) found.set(view.tensor, view);
-    return 0;
-  });
-  return [...found.values()];
+/** Factors that an expert's matrix shares with those of other experts, by name. */
+function collectSharedFactors({ quantisation }: WeightView, found: Map<string, WeightView>): void {
+  if (quantisation?.kind !== "factored") return;
+  const { form } = quantisation;
+  const shared =
+    form.kind === "low-rank"
+      ? form.base === null
+        ? []
+        : [form.base]
+      : form.kind === "shared-basis"
+        ? [form.bases]
+        : [form.left, form.core, form.right];
+  for (const view of shared) found.set(view.tensor, view);
+}
+
+/** As sumViews over experts, in one walk that knows their parts: there may be 100,000. */
+function sumExperts(experts: readonly ExpertWeights[], count: (view: WeightView) => number): number {
+  const ofLinear = ({ weight, bias }: LinearDescription) => count(weight) + (bias === null ? 0 : count(bias));
+  let sum = 0;
+  for (const { constant, gateUp, downProj } of experts) {
+    sum += ofLinear(downProj);
+    if (constant !== undefined) sum += count(constant);
+    sum +=
+      gateUp.kind === "separate" ? ofLinear(gateUp.gateProj) + ofLinear(gateUp.upProj) : ofLinear(gateUp.projection);
+  }
+  return sum;
 }
 
 /** One token's products, with mixed bases and cores put together beforehand, which a batch of tokens shares. */

@@ -16,11 +16,17 @@ const sharedPattern = /(?:^|\.)(?:shared_experts?|shared_mlp|share_expert|residu
 const routerPattern =
   /(?:^|\.)(?:(?:mlp|moe|ffn|block_sparse_moe|feed_forward)\.(?:gate|router)(?:\.|$)|router\.|e_score_correction_bias|moe_statics\.)/;
 
+/** Most tensors of most checkpoints, in one look instead of four; what it finds is what the patterns above find. */
+const commonPattern =
+  /^model\.layers\.(\d{1,6})\.(?:mlp|block_sparse_moe)\.experts\.(\d{1,6})\.(?:(?:gate|up|down)_proj|w[123])\.weight$/;
+
 /**
  * A guess for families without a description, which inspection shows. A shared expert comes first: its gate is part of it
  * and it is never routed.
  */
 export function tensorRole(name: string): TensorRole {
+  const common = commonPattern.exec(name);
+  if (common !== null) return { layer: Number(common[1]), kind: "expert", expert: Number(common[2]) };
   const layerText = layerPattern.exec(name)?.[1];
   const layer = layerText === undefined ? null : Number(layerText);
   if (layer === null) return { layer, kind: "other", expert: null };

@@ -16,6 +16,7 @@ const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
 export class Weights {
   readonly #tensors: ReadonlyMap<string, TensorEntry>;
   readonly #used = new Set<string>();
+  readonly #endings = new Map<string, boolean>();
   readonly #blockSize: readonly [number, number] | null;
   readonly #config: Config;
 
@@ -28,6 +29,17 @@ export class Weights {
 
   has(name: string): boolean {
     return this.#tensors.has(name);
+  }
+
+  /** Whether the name of any tensor ends so: asked once, it saves a lookup an expert where there is none. */
+  hasEnding(ending: string): boolean {
+    let known = this.#endings.get(ending);
+    if (known === undefined) {
+      known = false;
+      for (const name of this.#tensors.keys()) known ||= name.endsWith(ending);
+      this.#endings.set(ending, known);
+    }
+    return known;
   }
 
   /** Stored shape of a tensor; null without one. */
@@ -47,14 +59,10 @@ export class Weights {
    */
   view(name: string, shape: readonly number[], because: string): WeightView {
     const entry = this.entry(name, shape, because);
-    const quantisation = this.#quantisation(entry, shape, because);
-    return {
-      tensor: name,
-      offset: 0,
-      shape: [...shape],
-      dtype: entry.dtype,
-      ...(quantisation ? { quantisation } : {}),
-    };
+    const quantisation = this.#quantisation(entry, because);
+    // Name and shape are the entry's own: of the copies that 100,000 lookups made, none is kept.
+    const whole = { tensor: entry.name, offset: 0, shape: entry.shape, dtype: entry.dtype };
+    return quantisation === undefined ? whole : { ...whole, quantisation };
   }
 
   /** A tensor's entry after its name and shape were checked; its dtype is not. */
@@ -66,14 +74,14 @@ export class Weights {
         `cannot find tensor ${quote(name)} in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
       );
     }
-    if (entry.shape.length !== shape.length || entry.shape.some((size, axis) => size !== shape[axis])) {
+    if (!areEqual(entry.shape, shape)) {
       throw new RerouteError(
         "checkpoint/shape-mismatch",
         `tensor ${quote(name)} in ${quote(entry.shard.name)} has shape [${entry.shape.join(", ")}], config.json implies ` +
           `[${shape.join(", ")}] (${because}). Is this checkpoint already pruned?`,
       );
     }
-    this.#used.add(name);
+    this.#used.add(entry.name);
     return entry;
   }
 
@@ -87,7 +95,7 @@ export class Weights {
   /** One slice along the first axis of a stored tensor: `shape` elements from `index * stride` on. */
   slice(entry: TensorEntry, offset: number, shape: readonly number[]): WeightView {
     this.#refuseUnscaled(entry);
-    return { tensor: entry.name, offset, shape: [...shape], dtype: entry.dtype };
+    return { tensor: entry.name, offset, shape, dtype: entry.dtype };
   }
 
   linear(
@@ -123,8 +131,9 @@ export class Weights {
     return [...this.#tensors.keys()].filter((name) => !this.#used.has(name));
   }
 
-  #quantisation(entry: TensorEntry, shape: readonly number[], because: string): BlockQuantisation | undefined {
+  #quantisation(entry: TensorEntry, because: string): BlockQuantisation | undefined {
     if (plainDtypes.includes(entry.dtype)) return undefined;
+    const { shape } = entry;
     const scaleName = `${entry.name}_scale_inv`;
     const [rows, columns] = shape;
     if (
@@ -151,6 +160,12 @@ export class Weights {
   #refuseUnscaled(entry: TensorEntry): void {
     if (!isDType(entry.dtype) || !plainDtypes.includes(entry.dtype)) throw unreadable(entry);
   }
+}
+
+function areEqual(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function unreadable(

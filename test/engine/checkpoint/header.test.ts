@@ -52,6 +52,20 @@ describe("parseSafetensorsHeader accepts", () => {
     expect(parse(rawSafetensors(header, dataBytes)).tensors.map(({ name }) => name)).toEqual(names);
   });
 
+  it("any number of shapes, each as it is, and keeps one array for tensors of one shape", () => {
+    const shapes = Array.from({ length: 40 }, (_, i) => (i % 3 === 0 ? [2, 3] : [1 + (i % 20), i]));
+    let end = 0;
+    const entries = shapes.map((shape, i) => {
+      const begin = end;
+      end += 4 * shape.reduce((a, b) => a * b, 1);
+      return [`t${String(i).padStart(2, "0")}`, tensor(begin, end, shape)] as const;
+    });
+    const { tensors } = parse(rawSafetensors(Object.fromEntries(entries), end));
+    const inOrder = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
+    expect(inOrder.map(({ shape }) => shape)).toEqual(shapes);
+    expect(new Set(inOrder.filter((_, i) => i % 3 === 0).map(({ shape }) => shape)).size).toBe(1);
+  });
+
   it("__proto__ in metadata without changing any prototype", () => {
     const { metadata } = parse(rawSafetensors(`{"__metadata__":{"__proto__":"x","toString":"y"}}`));
     expect(Object.getPrototypeOf(metadata)).toBeNull();

@@ -37,7 +37,7 @@ describe.each(names)("%s", (name) => {
     expect([family.modelType, description.family, description.unusedTensors]).toEqual([name, name, []]);
     for (const view of viewsOf(description)) {
       const entry = checkpoint.tensors.get(view.tensor)!;
-      const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
+      const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
       expect(view.dtype).toBe(entry.dtype);
       expect(view.offset + size(view.shape)).toBeLessThanOrEqual(size(entry.shape));
     }
@@ -152,7 +152,7 @@ describe.each(names)("%s", (name) => {
   });
 });
 
-function viewsOf(part: unknown): { tensor: string; offset: number; shape: number[]; dtype: string }[] {
+function viewsOf(part: unknown): { tensor: string; offset: number; shape: readonly number[]; dtype: string }[] {
   if (typeof part !== "object" || part === null) return [];
   return isWeightView(part) ? [part] : Object.values(part).flatMap(viewsOf);
 }
