@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { TensorRow } from "../protocol/checkpointSummary";
-import type { RunOutcome } from "../protocol/engine";
-import { RerouteError } from "../protocol/errors";
+import type { ComparisonOutcome, ComparisonStart, RunOutcome } from "../protocol/engine";
+import { errorCodeOf, RerouteError } from "../protocol/errors";
 import type { EmitEvent } from "../protocol/rpc";
 import { runFiles, type RunFile } from "../protocol/run";
 import type { TensorEntry } from "./checkpoint/checkpoint";
@@ -66,11 +66,24 @@ export function liveServices(): EngineServices {
       const { resumeRun } = await import("./run/startRun");
       return outcome(runDirectory, await resumeRun(await machinery(), runDirectory, hooks(runDirectory, context)));
     },
-    "trace/import": async ({ path: file, ...request }) => {
-      const { importTrace } = await import("./run/importTrace");
-      return importTrace({ file, ...request });
+    "comparison/preflight": async (request, { signal }) => {
+      const { forecastComparison } = await import("./run/compare/forecastComparison");
+      return forecastComparison(await machinery(), request, signal);
     },
-    "run/list": async ({ runsFolder }) => ({ runs: await (await import("./report/panels")).listRuns(runsFolder) }),
+    "comparison/start": (request, context) => compare(request, context),
+    "comparison/resume": async ({ directory }, context) => {
+      const { readComparison } = await import("./run/compare/comparisonFolder");
+      return compare({ directory, ...(await readComparison(directory)) }, context);
+    },
+    "trace/import": async ({ path: file, ...request }, { signal }) => {
+      const { importTrace } = await import("./run/importTrace");
+      return importTrace({ file, ...request, signal });
+    },
+    "run/list": async ({ runsFolder }) => {
+      const { listRuns } = await import("./report/panels");
+      const { listComparisons } = await import("./run/compare/listComparisons");
+      return { runs: await listRuns(runsFolder), comparisons: await listComparisons(runsFolder) };
+    },
     "run/read": async ({ runDirectory }) => {
       const { readReportData } = await import("./report/reportData");
       const { run, evaluation } = await readReportData(runDirectory);
@@ -119,6 +132,27 @@ function hooks(runDirectory: string, { signal, emit }: RequestContext): RunHooks
     onChange: (run) => emit("run/stageChanged", { runDirectory, run }),
     onWarning: warn(emit),
   };
+}
+
+/** A comparison reports as the run that its folder is; cells that fail are told of in the log and in comparison.json. */
+async function compare(
+  { directory, recipe, baseFolder, name }: ComparisonStart,
+  { signal, emit }: RequestContext,
+): Promise<ComparisonOutcome> {
+  const { startComparison } = await import("./run/compare/startComparison");
+  const { writeComparisonReport } = await import("./report/comparisonReport");
+  const log = warn(emit);
+  const request = { directory, recipe, baseFolder, name };
+  const comparison = await startComparison(await machinery(), writeComparisonReport, request, {
+    signal,
+    report: (progress) => emit("run/progress", { runDirectory: directory, progress }),
+    onWarning: log,
+    onCell: ({ id }, number, total, remainingSeconds) =>
+      emit("comparison/cell", { runDirectory: directory, cell: { id, number, total, remainingSeconds } }),
+    onFailure: ({ id }, error) => log(`${name}, cell ${id}: ${errorCodeOf(error)}: ${error.message}`),
+    onChange: () => emit("comparison/changed", { runDirectory: directory }),
+  });
+  return { directory, comparison };
 }
 
 function warn(emit: EmitEvent): (message: string) => void {

@@ -2,11 +2,13 @@
 import * as vscode from "vscode";
 import { CheckpointFinder } from "./checkpoints/checkpointFinder";
 import { CheckpointsTree } from "./checkpoints/checkpointsTree";
+import { compareMethods } from "./commands/compareCommand";
 import { exportData } from "./commands/exportCommand";
 import { openPanel } from "./commands/panelCommands";
 import { checkRecipe, runRecipe } from "./commands/recipeCommands";
 import { cancelRun, openReport, openRunFolder, resumeRun } from "./commands/runCommands";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
+import { importTrace } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
 import { SafetensorsEditor } from "./editors/safetensorsEditor";
 import { EngineClient } from "./engine/client";
@@ -44,6 +46,8 @@ export function activate(context: vscode.ExtensionContext): void {
     profileRouting: (argument) => wizardCommand("profile", argument, services),
     evaluateCheckpoint: (argument) => wizardCommand("evaluate", argument, services),
     compareCheckpoints: (argument) => wizardCommand("compare", argument, services),
+    compareMethods: (argument) => compareMethods(argument, services),
+    importTrace: (argument) => importTrace(argument, services),
     openRouting: (argument) => openPanel("routing", argument, services, panels),
     openDivergence: (argument) => openPanel("divergence", argument, services, panels),
     openSimilarity: (argument) => openPanel("similarity", argument, services, panels),

@@ -2,8 +2,8 @@ import * as vscode from "vscode";
 import { errorCodeOf, isCancelled } from "../protocol/errors";
 
 /**
- * Tells the user about a failure: nothing for a cancellation, the message as it is for their input, and a way to the
- * log for a defect or a crash.
+ * Tells the user about a failure: nothing for a cancellation, the message and its code, which docs/errors.md
+ * explains, for their input, and a way to the log for a defect or a crash.
  */
 export function showFailure(error: unknown, log: vscode.LogOutputChannel): void {
   if (isCancelled(error)) return;
@@ -14,7 +14,8 @@ export function showFailure(error: unknown, log: vscode.LogOutputChannel): void 
   const openLog = vscode.l10n.t("Show Engine Log");
   // The last output of a crashed engine has many lines; the log has them all.
   const firstLine = message.split("\n")[0]!;
-  void vscode.window.showErrorMessage(firstLine, ...(deep ? [openLog] : [])).then((choice) => {
+  const shown = code === "internal" ? firstLine : `${firstLine} (${code})`;
+  void vscode.window.showErrorMessage(shown, ...(deep ? [openLog] : [])).then((choice) => {
     if (choice === openLog) log.show();
   });
 }

@@ -7,6 +7,8 @@ const needsTrust: ReadonlySet<string> = new Set([
   "profileRouting",
   "evaluateCheckpoint",
   "compareCheckpoints",
+  "compareMethods",
+  "importTrace",
   "runRecipe",
   "checkRecipe",
   "resumeRun",

@@ -9,6 +9,7 @@ import {
   memorySize,
   type CompressionMethod,
 } from "./recipe";
+import type { Preflight } from "./run";
 
 /** A comparison (`*.compare.reroute.json`) is a grid of runs over one teacher. Paths are relative to its folder. */
 
@@ -96,6 +97,44 @@ export const comparisonFile = z.object({
   cells: z.array(comparisonCell),
 });
 export type ComparisonFile = z.infer<typeof comparisonFile>;
+
+/** What one cell would take if it were alone, or why nothing can be said of it. */
+export type CellForecast = { id: string; method: CompressionMethod; keep: number } & (
+  { preflight: Preflight; error: null } | { preflight: null; error: { code: string; message: string } }
+);
+
+/** Pre-flight of a comparison. `seconds`: all cells that can be worked, with one profile for all of them. */
+export interface ComparisonForecast {
+  seconds: number;
+  cells: CellForecast[];
+}
+
+/** A comparison's folder in a list of runs. Its cells are runs of their own, in `<directory>/cells`. */
+export interface ComparisonSummary {
+  directory: string;
+  name: string;
+  /** "failed": nothing is left to do, and some cells failed. */
+  state: "running" | "done" | "failed" | "interrupted";
+  /** Cells of the grid, and how many of them are done and failed. */
+  cells: number;
+  done: number;
+  failed: number;
+}
+
+/** The cell being worked on. */
+export interface CellProgress {
+  id: string;
+  /** From 1. */
+  number: number;
+  total: number;
+  /** For this cell and those behind it, after the pace of those before it; null before the first. */
+  remainingSeconds: number | null;
+}
+
+/** "grid.compare.reroute.json" -> "grid": what a comparison is called whose file gives it no name. */
+export function comparisonNameOf(fileName: string): string {
+  return fileName.replace(/(\.compare)?(\.reroute)?\.json$/, "");
+}
 
 /** Files of a comparison's folder. */
 export const comparisonFiles = {

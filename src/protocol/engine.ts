@@ -1,4 +1,5 @@
 import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpointSummary";
+import type { CellProgress, ComparisonFile, ComparisonForecast, ComparisonRecipe, ComparisonSummary } from "./compare";
 import type { EvaluationFile } from "./evaluation";
 import type {
   CalibrationPanelData,
@@ -32,6 +33,12 @@ export interface EngineRequests {
   "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string }) => RunOutcome;
   /** Continues a run folder where it stopped. */
   "run/resume": (p: { runDirectory: string }) => RunOutcome;
+  /** What each cell would take, and which would be refused. */
+  "comparison/preflight": (p: ComparisonStart) => ComparisonForecast;
+  /** Works the grid off; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */
+  "comparison/start": (p: ComparisonStart) => ComparisonOutcome;
+  /** Continues a comparison's folder from its own comparison.json. */
+  "comparison/resume": (p: { directory: string }) => ComparisonOutcome;
   /** What to do with unfinished runs when the host goes away: end at once (they can be resumed), or finish them first. */
   "engine/onDisconnect": (p: { behaviour: "exit" | "finish-runs" }) => null;
   /** Makes a run folder of a trace that another program recorded; the Routing panel shows it like a profile. */
@@ -42,7 +49,8 @@ export interface EngineRequests {
     checkpoint?: string;
     numExpertsPerToken?: number;
   }) => { runDirectory: string; format: "vllm" | "sglang" | "imatrix"; notes: string[] };
-  "run/list": (p: { runsFolder: string }) => { runs: RunSummary[] };
+  /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
+  "run/list": (p: { runsFolder: string }) => { runs: RunSummary[]; comparisons: ComparisonSummary[] };
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;
   "panel/divergence": (p: { runDirectory: string }) => DivergencePanelData | null;
@@ -55,11 +63,15 @@ export interface EngineRequests {
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
 }
 
-/** Events of the engine. `runDirectory` names the run that they belong to. */
+/** Events of the engine. `runDirectory` names the run that they belong to, or the comparison's folder. */
 export interface EngineEvents {
   "run/progress": { runDirectory: string; progress: Progress };
   "run/metrics": { runDirectory: string; line: MetricsLine };
   "run/stageChanged": { runDirectory: string; run: RunFile };
+  /** A comparison begins a cell; the cell's own progress comes as "run/progress" of the comparison. */
+  "comparison/cell": { runDirectory: string; cell: CellProgress };
+  /** A cell has ended, well or not: comparison.json is written anew. */
+  "comparison/changed": { runDirectory: string };
   log: { level: "info" | "warning" | "error"; message: string };
 }
 
@@ -83,6 +95,20 @@ export interface RunOutcome {
   output: string;
   report: string | null;
   evaluation: EvaluationFile | null;
+}
+
+export interface ComparisonStart {
+  /** Folder of the comparison. */
+  directory: string;
+  recipe: ComparisonRecipe;
+  /** Folder that the recipe's relative paths start from. */
+  baseFolder: string;
+  name: string;
+}
+
+export interface ComparisonOutcome {
+  directory: string;
+  comparison: ComparisonFile;
 }
 
 /** Raised at every incompatible change of this file. */

@@ -75,6 +75,7 @@ describe("package.json and the code are in step", () => {
     const panels = pageNames.filter((page) => page !== "overview" && page !== "tensors");
     expect(activationEvents).toEqual([
       "workspaceContains:.reroute/runs/*/run.json",
+      "workspaceContains:.reroute/runs/*/comparison.json",
       ...panels.map((page) => `onWebviewPanel:reroute.${page}`),
     ]);
   });

@@ -2,14 +2,15 @@ import path from "node:path";
 import type { Command } from "commander";
 import { comparisonRows } from "../../engine/report/comparisonReport";
 import { formatBytes, formatCount, formatDuration } from "../../engine/report/format";
-import { cellsOf, type Cell } from "../../engine/run/compare/cells";
 import { readComparisonRecipe } from "../../engine/run/compare/comparisonFolder";
 import type { ComparisonRequest } from "../../engine/run/compare/startComparison";
-import { preflight } from "../../engine/run/preflight";
-import { isRunFolder, readRun } from "../../engine/run/runFolder";
-import { comparisonFiles, type ComparisonFile } from "../../protocol/compare";
-import { errorCodeOf, isCancelled } from "../../protocol/errors";
-import type { Preflight } from "../../protocol/run";
+import {
+  comparisonFiles,
+  comparisonNameOf,
+  type ComparisonFile,
+  type ComparisonForecast,
+} from "../../protocol/compare";
+import { errorCodeOf } from "../../protocol/errors";
 import type { CliIo } from "../io";
 import { progressPrinter } from "../progress";
 import { textTable } from "../table";
@@ -40,7 +41,7 @@ async function requestOf(io: CliIo, file: string, dir: string | undefined): Prom
   const comparisonFile = path.resolve(io.cwd, file);
   const recipe = await readComparisonRecipe(comparisonFile);
   const baseFolder = path.dirname(comparisonFile);
-  const fileName = path.basename(comparisonFile).replace(/(\.compare)?(\.reroute)?\.json$/, "");
+  const fileName = comparisonNameOf(path.basename(comparisonFile));
   const directory =
     dir === undefined
       ? path.resolve(baseFolder, recipe.output ?? path.join(".reroute", "runs", fileName))
@@ -89,54 +90,16 @@ function describe({ directory }: ComparisonRequest, comparison: ComparisonFile):
   return `${textTable(comparisonRows(comparison))}\n${lines.join("\n")}\n`;
 }
 
-type Forecast = { id: string; method: string; keep: number } & (
-  { preflight: Preflight; error: null } | { preflight: null; error: { code: string; message: string } }
-);
-
-/** Each cell's pre-flight as if it were alone; the profile is made once, so it counts once in the total. */
 async function dryRun(io: CliIo, request: ComparisonRequest, json: boolean): Promise<void> {
-  const forecasts: Forecast[] = [];
   const { machinery } = await import("../../engine/pipeline");
-  const { sharedMachinery } = await import("../../engine/run/compare/sharedMachinery");
-  const shared = sharedMachinery(machinery, path.join(request.directory, comparisonFiles.shared));
-  for (const cell of cellsOf(request.recipe, request.directory, request.name)) {
-    forecasts.push(await forecast(io, cell, request.baseFolder, shared));
-  }
-  const seconds = totalSeconds(forecasts);
-  io.out(json ? `${JSON.stringify({ seconds, cells: forecasts }, null, 2)}\n` : describeForecasts(forecasts, seconds));
+  const { forecastComparison } = await import("../../engine/run/compare/forecastComparison");
+  const forecast = await forecastComparison(machinery, request, io.signal);
+  io.out(json ? `${JSON.stringify(forecast, null, 2)}\n` : describeForecast(forecast));
 }
 
-async function forecast(
-  io: CliIo,
-  { id, method, keep, recipe, runDirectory }: Cell,
-  baseFolder: string,
-  machinery: Parameters<typeof import("../../engine/run/startRun").probeWith>[0],
-): Promise<Forecast> {
-  const { probeWith } = await import("../../engine/run/startRun");
-  const { signal } = io;
-  const probe = probeWith(machinery, { recipe }, { signal });
-  try {
-    const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
-    const known = run ? { run } : {};
-    const result = await preflight(recipe, baseFolder, { runDirectory, ...known, probe, force: false, signal });
-    return { id, method, keep, preflight: result, error: null };
-  } catch (error) {
-    if (isCancelled(error)) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    return { id, method, keep, preflight: null, error: { code: errorCodeOf(error), message } };
-  }
-}
-
-function totalSeconds(forecasts: readonly Forecast[]): number {
-  const possible = forecasts.flatMap(({ preflight: p }) => (p && p.refusals.length === 0 ? [p] : []));
-  const profileOf = (p: Preflight): number => p.stages.find(({ stage }) => stage === "profile")?.seconds ?? 0;
-  const own = possible.reduce((sum, p) => sum + p.seconds - profileOf(p), 0);
-  return own + (possible[0] ? profileOf(possible[0]) : 0);
-}
-
-function describeForecasts(forecasts: readonly Forecast[], seconds: number): string {
+function describeForecast({ cells, seconds }: ComparisonForecast): string {
   const none = "–";
-  const rows = forecasts.map(({ id, preflight: p, error }) => {
+  const rows = cells.map(({ id, preflight: p, error }) => {
     const refusal = error ?? p?.refusals[0];
     return [
       id,
@@ -148,7 +111,7 @@ function describeForecasts(forecasts: readonly Forecast[], seconds: number): str
       refusal ? `would be refused: ${refusal.code}` : "",
     ];
   });
-  const refusals = forecasts.flatMap(({ id, preflight: p, error }) =>
+  const refusals = cells.flatMap(({ id, preflight: p, error }) =>
     (error ? [error] : (p?.refusals ?? [])).map(({ code, message }) => `${id}: ${code}: ${message}`),
   );
   const head = ["Cell", "Parameters", "Size", "Disk needed", "Peak memory", "Time alone", ""];

@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { RerouteError } from "../../protocol/errors";
+import { RerouteError, throwIfCancelled } from "../../protocol/errors";
 import { recipeSchema } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import { quote } from "../checkpoint/quote";
@@ -19,6 +19,8 @@ export interface ImportTraceRequest {
   runDirectory: string;
   /** The checkpoint that the trace was recorded with. */
   checkpoint?: string;
+  /** Looked at before anything is written. */
+  signal?: AbortSignal;
   /** For traces that hold sums only, where no checkpoint is given. */
   numExpertsPerToken?: number;
 }
@@ -34,7 +36,7 @@ export interface ImportedTrace {
  * Makes a run folder of a routing trace, whose Routing panel shows it like a profile: tokens and frequencies; what a trace
  * does not hold (routing weights, selected mass, margins) has no value there.
  *
- * @throws RerouteError trace/invalid, output/not-empty, run/locked; codes of openCheckpoint and describeModel
+ * @throws RerouteError trace/invalid, output/not-empty, run/locked, cancelled; codes of openCheckpoint and describeModel
  */
 export async function importTrace(request: ImportTraceRequest): Promise<ImportedTrace> {
   const { file, format, runDirectory } = request;
@@ -47,6 +49,7 @@ export async function importTrace(request: ImportTraceRequest): Promise<Imported
     description: model?.description ?? null,
     numExpertsPerToken: request.numExpertsPerToken ?? null,
   });
+  throwIfCancelled(request.signal);
   const recipe = recipeSchema.parse({
     schemaVersion: 1,
     name: `Trace ${path.basename(file)}`.slice(0, 200),

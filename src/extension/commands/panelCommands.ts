@@ -2,9 +2,10 @@ import * as vscode from "vscode";
 import type { PanelHost } from "../panels/panelHost";
 import type { PanelPage } from "../panels/pageKinds";
 import type { Services } from "../services";
-import { pickRun } from "./pickRun";
+import { isComparison } from "../runs/comparisonFolders";
+import { directoryOf, pickRun } from "./pickRun";
 
-/** Opens a panel for a run; the trade-off is over all runs, so it asks for none. */
+/** Opens a panel for a run; the trade-off is over all runs, or over the cells of the comparison that is named. */
 export async function openPanel(
   page: PanelPage,
   argument: unknown,
@@ -12,7 +13,9 @@ export async function openPanel(
   panels: PanelHost,
 ): Promise<void> {
   if (page === "tradeOff") {
-    panels.show(page, { kind: "runs", runsFolder: services.runList.folder });
+    const named = directoryOf(argument);
+    const runsFolder = named !== null && isComparison(named) ? named : services.runList.folder;
+    panels.show(page, { kind: "runs", runsFolder });
     return;
   }
   // A run that was started a moment ago is not in the list yet, but this window knows it.

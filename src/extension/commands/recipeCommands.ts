@@ -1,7 +1,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { Recipe } from "../../protocol/recipe";
-import { parseRecipe } from "../recipes/recipeProblems";
+import { isComparisonFile, parseRecipe } from "../recipes/recipeProblems";
 import { startRun } from "../runs/runInBackground";
 import type { Services } from "../services";
 import { preflightLines } from "../wizard/preflightLines";
@@ -11,8 +11,13 @@ interface OpenedRecipe {
   baseFolder: string;
 }
 
-/** Runs a `*.reroute.json` file as it is in the editor. */
+/** Runs a `*.reroute.json` file as it is in the editor. A comparison shows its pre-flight first. */
 export async function runRecipe(argument: unknown, services: Services): Promise<void> {
+  const file = argument instanceof vscode.Uri ? argument : vscode.window.activeTextEditor?.document.uri;
+  if (file && isComparisonFile(file.path)) {
+    await vscode.commands.executeCommand("reroute.compareMethods", file);
+    return;
+  }
   const opened = await openRecipe(argument);
   if (opened) await startRun(opened.recipe, opened.baseFolder, services);
 }
@@ -65,11 +70,13 @@ async function pickRecipe(): Promise<vscode.Uri | null> {
   const active = vscode.window.activeTextEditor?.document.uri;
   if (active?.path.endsWith(".reroute.json")) return active;
   const found = await vscode.workspace.findFiles("**/*.reroute.json", "**/{node_modules,.reroute}/**", 200);
-  const items = found.map((uri) => ({
-    label: path.basename(uri.fsPath),
-    description: vscode.workspace.asRelativePath(uri),
-    uri,
-  }));
+  const items = found
+    .filter(({ path: file }) => !isComparisonFile(file))
+    .map((uri) => ({
+      label: path.basename(uri.fsPath),
+      description: vscode.workspace.asRelativePath(uri),
+      uri,
+    }));
   if (items.length === 0) {
     void vscode.window.showInformationMessage(vscode.l10n.t("This workspace has no file that ends in .reroute.json"));
     return null;

@@ -1,24 +1,53 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { comparisonFiles, type ComparisonSummary } from "../../protocol/compare";
+import type { RunSummary } from "../../protocol/panels";
 import { runFiles } from "../../protocol/run";
+import { comparisonOf, isComparison } from "../runs/comparisonFolders";
 import { resumeRun as resume } from "../runs/runInBackground";
 import type { Services } from "../services";
-import { pickRun } from "./pickRun";
+import { chooseFrom, directoryOf, pickRun, runItem, type RunItem } from "./pickRun";
 
-/** Continues a run that was interrupted, cancelled or failed. */
+/** Continues a run or comparison that was interrupted, cancelled or failed. A cell is continued with its comparison. */
 export async function resumeRun(argument: unknown, services: Services): Promise<void> {
-  const run = await pickRun(argument, services, ({ state }) =>
-    ["interrupted", "cancelled", "failed", "pending"].includes(state),
-  );
-  if (run) await resume(run.directory, run.name, services);
+  const { runs, comparisons } = await services.runList.fresh();
+  const named = directoryOf(argument);
+  const target =
+    named === null
+      ? await chooseFrom(resumable(runs, comparisons))
+      : (comparisons.find(({ directory }) => directory === named || directory === comparisonOf(named)) ??
+        runs.find(({ directory }) => directory === named));
+  if (target) await resume(target.directory, target.name, services);
 }
 
-/** Cancels the run that this window works on; the one a tree or page names, or else the first. */
+function resumable(
+  runs: RunSummary[],
+  comparisons: ComparisonSummary[],
+): RunItem<{ directory: string; name: string }>[] {
+  const stopped = comparisons.filter(({ state }) => state === "interrupted" || state === "failed");
+  const own = runs.filter(
+    ({ directory, state }) =>
+      comparisonOf(directory) === null && ["interrupted", "cancelled", "failed", "pending"].includes(state),
+  );
+  return [
+    ...stopped.map((value) => ({
+      label: value.name,
+      description: vscode.l10n.t("{0} of {1} cells", value.done, value.cells),
+      value,
+    })),
+    ...own.map(runItem),
+  ];
+}
+
+/** Cancels what this window works on; the run, comparison or cell that a tree or page names, or else the first. */
 export async function cancelRun(argument: unknown, services: Services): Promise<void> {
   const unfinished = services.runs.unfinished();
-  const named = argument === undefined ? null : await pickRun(argument, services);
-  const live = named ? unfinished.find(({ runDirectory }) => runDirectory === named.directory) : unfinished[0];
+  const named = directoryOf(argument);
+  const live =
+    named === null
+      ? unfinished[0]
+      : unfinished.find(({ runDirectory }) => runDirectory === named || runDirectory === comparisonOf(named));
   if (!live) {
     void vscode.window.showInformationMessage(vscode.l10n.t("This window works on no such run"));
     return;
@@ -28,29 +57,42 @@ export async function cancelRun(argument: unknown, services: Services): Promise<
 
 /** Opens the report: in the browser on a desktop, as a Markdown preview where the files are on another machine. */
 export async function openReport(argument: unknown, services: Services): Promise<void> {
-  const run = await pickRun(argument, services, ({ directory }) => existsSync(path.join(directory, runFiles.report)));
-  if (!run) return;
-  const report = path.join(run.directory, runFiles.report);
-  if (!existsSync(report)) {
-    void vscode.window.showInformationMessage(
-      vscode.l10n.t("{0} has no report yet: it is written when the run ends", run.name),
-    );
-    return;
-  }
+  const files = await pickReport(argument, services);
+  if (!files) return;
   const local = vscode.env.uiKind === vscode.UIKind.Desktop && vscode.env.remoteName === undefined;
-  if (local) await vscode.env.openExternal(vscode.Uri.file(report));
-  else
-    await vscode.commands.executeCommand(
-      "markdown.showPreview",
-      vscode.Uri.file(path.join(run.directory, runFiles.reportMarkdown)),
-    );
+  if (local) await vscode.env.openExternal(vscode.Uri.file(files.html));
+  else await vscode.commands.executeCommand("markdown.showPreview", vscode.Uri.file(files.markdown));
 }
 
-/** Shows the run's folder in the system's file browser, or run.json where there is none. */
+async function pickReport(argument: unknown, services: Services): Promise<{ html: string; markdown: string } | null> {
+  const named = directoryOf(argument);
+  if (named !== null && isComparison(named)) return reportOf(named, path.basename(named), comparisonFiles);
+  const hasReport = ({ directory }: RunSummary) => existsSync(path.join(directory, runFiles.report));
+  const run = await pickRun(argument, services, hasReport);
+  return run && reportOf(run.directory, run.name, runFiles);
+}
+
+function reportOf(
+  directory: string,
+  name: string,
+  files: { report: string; reportMarkdown: string },
+): { html: string; markdown: string } | null {
+  const html = path.join(directory, files.report);
+  if (existsSync(html)) return { html, markdown: path.join(directory, files.reportMarkdown) };
+  void vscode.window.showInformationMessage(
+    vscode.l10n.t("{0} has no report yet: it is written when the run ends", name),
+  );
+  return null;
+}
+
+/** Shows the folder of a run or comparison in the system's file browser, or its run.json where there is none. */
 export async function openRunFolder(argument: unknown, services: Services): Promise<void> {
-  const run = await pickRun(argument, services);
-  if (!run) return;
-  const file = vscode.Uri.file(path.join(run.directory, runFiles.run));
+  const named = directoryOf(argument);
+  const comparison = named !== null && isComparison(named) ? path.join(named, comparisonFiles.comparison) : null;
+  const run = comparison === null ? await pickRun(argument, services) : null;
+  const shown = comparison ?? (run && path.join(run.directory, runFiles.run));
+  if (shown === null) return;
+  const file = vscode.Uri.file(shown);
   if (vscode.env.remoteName === undefined && vscode.env.uiKind === vscode.UIKind.Desktop) {
     await vscode.commands.executeCommand("revealFileInOS", file);
   } else {

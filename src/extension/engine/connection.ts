@@ -19,7 +19,15 @@ import { RerouteError } from "../../protocol/errors";
 import { fromWireError } from "../../protocol/rpc";
 import { StderrTail } from "./stderrTail";
 
-const eventNames = ["run/progress", "run/metrics", "run/stageChanged", "log"] as const satisfies (keyof EngineEvents)[];
+/** Every event, by the compiler. */
+const eventNames = Object.keys({
+  "run/progress": true,
+  "run/metrics": true,
+  "run/stageChanged": true,
+  "comparison/cell": true,
+  "comparison/changed": true,
+  log: true,
+} satisfies Record<keyof EngineEvents, true>) as (keyof EngineEvents)[];
 
 /** One event with its name, so that a listener can switch on it. */
 export type EngineEvent = { [E in keyof EngineEvents]: { name: E; body: EngineEvents[E] } }[keyof EngineEvents];

@@ -1,5 +1,6 @@
 import * as vscode from "vscode";
 import type { OverviewData } from "../../protocol/pageMessages";
+import { cellFolder } from "../runs/comparisonFolders";
 import { overallProgress } from "../runs/liveRun";
 import type { Services } from "../services";
 
@@ -7,7 +8,9 @@ import type { Services } from "../services";
 export async function overviewOf({ engine, runs, runList }: Services): Promise<OverviewData> {
   const summaries = await runList.get().catch(() => []);
   const live = runs.unfinished()[0] ?? null;
-  const shown = live ? summaries.find(({ directory }) => directory === live.runDirectory) : summaries[0];
+  // Of a comparison, the cell being worked on.
+  const directory = live?.cell ? cellFolder(live.runDirectory, live.cell.id) : live?.runDirectory;
+  const shown = live ? summaries.find((summary) => summary.directory === directory) : summaries[0];
   const { fraction, remainingSeconds } = live ? overallProgress(live) : { fraction: null, remainingSeconds: null };
   const latest = live ?? (shown ? runs.get(shown.directory) : null);
   return {

@@ -4,6 +4,7 @@ import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import { errorCodeOf, RerouteError } from "../../protocol/errors";
 import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
 import { overviewOf } from "../overview/overviewOf";
+import { isComparison } from "../runs/comparisonFolders";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { panelKinds } from "./pageKinds";
@@ -50,7 +51,8 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       return { ...common, page, data, empty: empty(data) };
     }
     case "tradeOff": {
-      const data = await engine.request("panel/tradeOff", { runsFolder: services.runList.folder });
+      const runsFolder = source.kind === "runs" ? source.runsFolder : services.runList.folder;
+      const data = await engine.request("panel/tradeOff", { runsFolder });
       const nothing = data.points.length === 0;
       return { ...common, page, data: nothing ? null : data, empty: nothing ? empty(null) : null };
     }
@@ -68,7 +70,11 @@ async function titleOf(page: PageName, source: PageSource, { runList, runs }: Se
     const known = live ?? (await runList.get()).find(({ directory }) => directory === source.runDirectory);
     return known?.name ?? path.basename(source.runDirectory);
   }
-  return page === "tradeOff" ? vscode.l10n.t("All runs") : "Reroute";
+  if (source.kind !== "runs") return "Reroute";
+  const comparison = (await runList.all()).comparisons.find(({ directory }) => directory === source.runsFolder);
+  return (
+    comparison?.name ?? (isComparison(source.runsFolder) ? path.basename(source.runsFolder) : vscode.l10n.t("All runs"))
+  );
 }
 
 async function loadTensors(source: PageSource, { engine, checkpoints }: Services): Promise<TensorsData> {

@@ -67,5 +67,6 @@ function lastOf(page: PanelPage): string {
 }
 
 function keyOf(page: PanelPage, source: PageSource): string {
-  return `${page} ${source.kind === "run" ? source.runDirectory : source.kind}`;
+  const folder = source.kind === "run" ? source.runDirectory : source.kind === "runs" ? source.runsFolder : "";
+  return `${page} ${folder}`;
 }

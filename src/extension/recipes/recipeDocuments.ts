@@ -2,11 +2,11 @@ import { statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import { recipePathProblems } from "./recipePaths";
-import { parseRecipe } from "./recipeProblems";
+import { isComparisonFile, parseComparison, parseRecipe } from "./recipeProblems";
 
 const selector: vscode.DocumentSelector = { pattern: "**/*.reroute.json" };
 
-/** Lens and diagnostics of `*.reroute.json` files. Completion and hover come from the schema in package.json. */
+/** Lens and diagnostics of `*.reroute.json` files, comparisons among them. Completion and hover come from the schema in package.json. */
 export function registerRecipeDocuments(): vscode.Disposable {
   const diagnostics = vscode.languages.createDiagnosticCollection("reroute");
   const check = (document: vscode.TextDocument) => {
@@ -25,7 +25,7 @@ export function registerRecipeDocuments(): vscode.Disposable {
 /** The schema marks what does not follow it; this adds what only the file system knows. */
 function problemsOf(document: vscode.TextDocument): vscode.Diagnostic[] {
   const text = document.getText();
-  const { recipe } = parseRecipe(text);
+  const recipe = pathsOf(document);
   if (!recipe || document.uri.scheme !== "file") return [];
   const problems = recipePathProblems(text, recipe, path.dirname(document.uri.fsPath), look, vscode.l10n.t);
   return problems.map(({ message, start, end }) => {
@@ -37,6 +37,14 @@ function problemsOf(document: vscode.TextDocument): vscode.Diagnostic[] {
   });
 }
 
+/** What a recipe or a comparison names; null while it does not follow its schema. */
+function pathsOf(document: vscode.TextDocument): Parameters<typeof recipePathProblems>[1] | null {
+  const text = document.getText();
+  if (!isComparisonFile(document.fileName)) return parseRecipe(text).recipe;
+  const comparison = parseComparison(text).recipe;
+  return comparison && { teacher: comparison.teacher, data: comparison.data };
+}
+
 function look(file: string): "file" | "folder" | null {
   const found = statSync(file, { throwIfNoEntry: false });
   if (!found) return null;
@@ -44,8 +52,12 @@ function look(file: string): "file" | "folder" | null {
 }
 
 function provideCodeLenses(document: vscode.TextDocument): vscode.CodeLens[] {
-  if (!vscode.workspace.isTrusted || parseRecipe(document.getText()).recipe === null) return [];
+  if (!vscode.workspace.isTrusted || pathsOf(document) === null) return [];
   const top = new vscode.Range(0, 0, 0, 0);
+  if (isComparisonFile(document.fileName)) {
+    const title = `$(graph-scatter) ${vscode.l10n.t("Compare...")}`;
+    return [new vscode.CodeLens(top, { title, command: "reroute.compareMethods", arguments: [document.uri] })];
+  }
   return [
     new vscode.CodeLens(top, {
       title: `$(play) ${vscode.l10n.t("Run")}`,

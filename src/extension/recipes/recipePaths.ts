@@ -12,7 +12,7 @@ export type Look = (file: string) => "file" | "folder" | null;
  */
 export function recipePathProblems(
   text: string,
-  recipe: Recipe,
+  recipe: Pick<Recipe, "teacher" | "student" | "data" | "compress">,
   baseFolder: string,
   look: Look,
   t: Translate,

@@ -1,3 +1,5 @@
+import type { z } from "zod";
+import { comparisonRecipeSchema, type ComparisonRecipe } from "../../protocol/compare";
 import { recipeSchema, type Recipe } from "../../protocol/recipe";
 
 export interface RecipeProblem {
@@ -7,10 +9,24 @@ export interface RecipeProblem {
   end: number;
 }
 
-export type ParsedRecipe = { recipe: Recipe; problems: [] } | { recipe: null; problems: RecipeProblem[] };
+export type Parsed<T> = { recipe: T; problems: [] } | { recipe: null; problems: RecipeProblem[] };
 
 /** Reads a recipe; every problem points at the place in the text that it is about. */
-export function parseRecipe(text: string): ParsedRecipe {
+export function parseRecipe(text: string): Parsed<Recipe> {
+  return parseAs(recipeSchema, text);
+}
+
+/** The same for a comparison. */
+export function parseComparison(text: string): Parsed<ComparisonRecipe> {
+  return parseAs(comparisonRecipeSchema, text);
+}
+
+/** True for files that describe a comparison and not one run. */
+export function isComparisonFile(fileName: string): boolean {
+  return fileName.endsWith(".compare.reroute.json");
+}
+
+function parseAs<T>(schema: z.ZodType<T>, text: string): Parsed<T> {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -19,7 +35,7 @@ export function parseRecipe(text: string): ParsedRecipe {
     const at = Math.min(Number(/position (\d+)/.exec(message)?.[1] ?? 0), Math.max(0, text.length - 1));
     return { recipe: null, problems: [{ message, start: at, end: Math.min(text.length, at + 1) }] };
   }
-  const result = recipeSchema.safeParse(value);
+  const result = schema.safeParse(value);
   if (result.success) return { recipe: result.data, problems: [] };
   return {
     recipe: null,

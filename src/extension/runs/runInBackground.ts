@@ -1,11 +1,14 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import type { ComparisonFile } from "../../protocol/compare";
+import type { ComparisonStart } from "../../protocol/engine";
 import type { Recipe } from "../../protocol/recipe";
 import { RerouteError } from "../../protocol/errors";
 import { showFailure } from "../failure";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
+import { isComparison } from "./comparisonFolders";
 import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
 import { outcomeLine, progressLine } from "./runMessages";
 import { runId } from "./runName";
@@ -21,10 +24,22 @@ export async function startRun(recipe: Recipe, baseFolder: string, services: Ser
   return runDirectory;
 }
 
-/** Continues a run folder where it stopped. */
+/** Continues the folder of a run or a comparison where it stopped. */
 export async function resumeRun(runDirectory: string, name: string, services: Services): Promise<void> {
+  const { runs } = services;
   await tellDisconnectPolicy(services);
-  showRun(runDirectory, name, services.runs.resume(runDirectory, name), services);
+  const end = isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name);
+  showRun(runDirectory, name, end, services);
+}
+
+/** Starts a comparison in a folder, or continues the one that is there; returns once it has begun. */
+export async function startComparison(
+  start: ComparisonStart,
+  expectedSeconds: number | null,
+  services: Services,
+): Promise<void> {
+  await tellDisconnectPolicy(services);
+  showRun(start.directory, start.name, services.runs.startComparison(start, expectedSeconds), services);
 }
 
 /** The engine must know beforehand what to do once this window is gone: then nobody can tell it. */
@@ -63,6 +78,7 @@ async function tellEnd(live: LiveRun, services: Services): Promise<void> {
   services.checkpoints.refresh();
   if (live.phase === "failed" && live.error) return tellFailure(live, live.error, services);
   if (live.phase !== "done") return;
+  if (live.comparison) return tellComparison(live, live.comparison);
   const openReport = vscode.l10n.t("Open Report");
   const openDivergence = vscode.l10n.t("Open Divergence");
   const choice = await vscode.window.showInformationMessage(
@@ -75,9 +91,21 @@ async function tellEnd(live: LiveRun, services: Services): Promise<void> {
   if (command) await vscode.commands.executeCommand(command, { runDirectory: live.runDirectory });
 }
 
-async function tellFailure(live: LiveRun, error: { code: string; message: string }, services: Services): Promise<void> {
+/** A comparison ends in the panel that it was made for. */
+async function tellComparison(live: LiveRun, { cells }: ComparisonFile): Promise<void> {
+  const { runDirectory } = live;
+  await vscode.commands.executeCommand("reroute.openTradeOff", { runDirectory });
+  const openReport = vscode.l10n.t("Open Report");
+  const message = outcomeLine(live, vscode.l10n.t);
+  const choice = await (cells.some(({ state }) => state === "failed")
+    ? vscode.window.showWarningMessage(message, openReport)
+    : vscode.window.showInformationMessage(message, openReport));
+  if (choice === openReport) await vscode.commands.executeCommand("reroute.openReport", { runDirectory });
+}
+
+async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, services: Services): Promise<void> {
   if (error.code !== "engine/closed") {
-    showFailure(new RerouteError("internal", `${live.name}: ${error.message}`), services.log);
+    showFailure(new RerouteError(error.code, `${live.name}: ${error.message}`), services.log);
     return;
   }
   const resume = vscode.l10n.t("Resume");

@@ -1,14 +1,17 @@
 import { existsSync, readdirSync } from "node:fs";
 import * as vscode from "vscode";
+import type { EngineResult } from "../../protocol/engine";
 import type { RunSummary } from "../../protocol/panels";
 import type { Services } from "../services";
 import { runsFolder } from "../settings";
 
+type Listed = EngineResult<"run/list">;
+
 /** The run folders of this workspace, as the engine summarises them; refreshed when their files change. */
 export class RunList implements vscode.Disposable {
-  private summaries: RunSummary[] = [];
+  private listed: Listed = { runs: [], comparisons: [] };
   /** The reading under way or done; null once files have changed. */
-  private reading: Promise<RunSummary[]> | null = null;
+  private reading: Promise<Listed> | null = null;
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChange = this.changed.event;
   private watcher: vscode.FileSystemWatcher | null = null;
@@ -28,19 +31,24 @@ export class RunList implements vscode.Disposable {
   }
 
   /** Newest first. Starts the engine only where there is something to read. */
-  get(): Promise<RunSummary[]> {
+  async get(): Promise<RunSummary[]> {
+    return (await this.all()).runs;
+  }
+
+  /** Runs and comparisons; the cells of a comparison are among the runs. */
+  all(): Promise<Listed> {
     return (this.reading ??= this.read());
   }
 
   /** The same as the disk has it now: VS Code may tell of changed files seconds later. */
-  fresh(): Promise<RunSummary[]> {
+  fresh(): Promise<Listed> {
     this.reading = null;
-    return this.get();
+    return this.all();
   }
 
   /** Directories of runs that pages and trees may name. */
   knows(runDirectory: string): boolean {
-    return this.summaries.some(({ directory }) => directory === runDirectory);
+    return this.listed.runs.some(({ directory }) => directory === runDirectory);
   }
 
   /** Forgets what was read; whoever shows it asks again. Called often, so it waits a moment for more changes. */
@@ -57,7 +65,7 @@ export class RunList implements vscode.Disposable {
   watch(): void {
     this.watcher?.dispose();
     // Runs of a comparison are a folder deeper.
-    const files = "{*,*/cells/*}/{run.json,evaluation.json}";
+    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json}";
     const pattern = new vscode.RelativePattern(vscode.Uri.file(this.folder), files);
     this.watcher = vscode.workspace.createFileSystemWatcher(pattern);
     for (const event of [this.watcher.onDidCreate, this.watcher.onDidChange, this.watcher.onDidDelete]) {
@@ -72,12 +80,12 @@ export class RunList implements vscode.Disposable {
     this.changed.dispose();
   }
 
-  private async read(): Promise<RunSummary[]> {
+  private async read(): Promise<Listed> {
     try {
-      this.summaries = this.hasRuns()
-        ? (await this.services.engine.request("run/list", { runsFolder: this.folder })).runs
-        : [];
-      return this.summaries;
+      this.listed = this.hasRuns()
+        ? await this.services.engine.request("run/list", { runsFolder: this.folder })
+        : { runs: [], comparisons: [] };
+      return this.listed;
     } catch (error) {
       this.reading = null;
       this.services.log.error(error instanceof Error ? error : String(error));

@@ -1,3 +1,4 @@
+import type { ComparisonCell, ComparisonFile } from "../../protocol/compare";
 import { formatDuration, formatNats } from "../quantities";
 import type { Translate } from "../translate";
 import { overallProgress, type LiveRun } from "./liveRun";
@@ -8,6 +9,7 @@ export function progressLine(live: LiveRun, t: Translate): string {
   if (live.phase === "cancelling") return t("cancelling");
   const { fraction, remainingSeconds } = overallProgress(live);
   const parts = [stageText(live, t)];
+  if (live.cell) parts.unshift(t("cell {0} of {1}", live.cell.number, live.cell.total));
   if (fraction !== null) parts.push(`${Math.floor(fraction * 100)} %`);
   if (remainingSeconds !== null) parts.push(t("about {0} left", formatDuration(remainingSeconds)));
   return parts.join(" · ");
@@ -21,6 +23,7 @@ function stageText({ progress, run }: LiveRun, t: Translate): string {
 
 /** What a finished run says: the verdict in its own words, with the figures it rests on. */
 export function outcomeLine(live: LiveRun, t: Translate): string {
+  if (live.comparison) return comparisonLine(live.name, live.comparison, t);
   const comparison = live.outcome?.evaluation?.comparison;
   if (!comparison) return t("{0} is done", live.name);
   const metric = comparison.metric === "klToTeacher" ? t("KL to the teacher") : t("loss");
@@ -31,5 +34,31 @@ export function outcomeLine(live: LiveRun, t: Translate): string {
     metric,
     formatNats(comparison.before),
     formatNats(comparison.after),
+  );
+}
+
+/** How many cells were compared, and which of them is nearest to the teacher. */
+function comparisonLine(name: string, { cells }: ComparisonFile, t: Translate): string {
+  const failed = cells.filter(({ state }) => state === "failed");
+  if (failed[0]?.error) {
+    const { id, error } = failed[0];
+    return t(
+      "{0}: {1} of {2} cells failed, the first is {3}: {4} ({5})",
+      name,
+      failed.length,
+      cells.length,
+      id,
+      error.message,
+      error.code,
+    );
+  }
+  const kl = ({ before, after }: ComparisonCell) => (after ?? before)?.klToTeacher?.mean ?? Infinity;
+  const best = cells.reduce((least, cell) => (kl(cell) < kl(least) ? cell : least), cells[0]!);
+  return t(
+    "{0}: {1} cells compared. Nearest to the teacher: {2}, KL {3} nats a token",
+    name,
+    cells.length,
+    best.id,
+    formatNats(kl(best)),
   );
 }

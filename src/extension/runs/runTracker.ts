@@ -1,4 +1,4 @@
-import type { RunOutcome } from "../../protocol/engine";
+import type { ComparisonStart } from "../../protocol/engine";
 import { errorCodeOf } from "../../protocol/errors";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { Recipe } from "../../protocol/recipe";
@@ -39,6 +39,13 @@ export class RunTracker {
           this.apply(event.body.runDirectory, { type: "metrics", line: event.body.line });
           for (const listener of this.metricsListeners) listener(event.body.runDirectory, event.body.line);
           return;
+        case "comparison/cell":
+          this.apply(event.body.runDirectory, { type: "cellBegun", cell: event.body.cell, at: Date.now() });
+          this.tellStage(event.body.runDirectory);
+          return;
+        case "comparison/changed":
+          this.tellStage(event.body.runDirectory);
+          return;
         case "log":
           return;
       }
@@ -70,14 +77,34 @@ export class RunTracker {
 
   /** Works until the run ends, however it ends; the state says how. Never rejects. */
   start({ runDirectory, name, recipe, baseFolder }: RunStart): Promise<LiveRun> {
-    return this.track(runDirectory, name, (signal) =>
-      this.engine.request("run/start", { runDirectory, recipe, baseFolder }, signal),
-    );
+    return this.track(newLiveRun(runDirectory, name), async (signal) => ({
+      type: "done",
+      outcome: await this.engine.request("run/start", { runDirectory, recipe, baseFolder }, signal),
+    }));
   }
 
   /** Continues a run folder where it stopped. */
   resume(runDirectory: string, name: string): Promise<LiveRun> {
-    return this.track(runDirectory, name, (signal) => this.engine.request("run/resume", { runDirectory }, signal));
+    return this.track(newLiveRun(runDirectory, name), async (signal) => ({
+      type: "done",
+      outcome: await this.engine.request("run/resume", { runDirectory }, signal),
+    }));
+  }
+
+  /** The same for a comparison, which is known by its folder. `expectedSeconds` is its pre-flight's estimate. */
+  startComparison(start: ComparisonStart, expectedSeconds: number | null): Promise<LiveRun> {
+    return this.track(newLiveRun(start.directory, start.name, expectedSeconds), async (signal) => ({
+      type: "compared",
+      comparison: (await this.engine.request("comparison/start", start, signal)).comparison,
+    }));
+  }
+
+  /** Continues a comparison's folder where it stopped. */
+  resumeComparison(directory: string, name: string): Promise<LiveRun> {
+    return this.track(newLiveRun(directory, name), async (signal) => ({
+      type: "compared",
+      comparison: (await this.engine.request("comparison/resume", { directory }, signal)).comparison,
+    }));
   }
 
   /** Asks the engine to stop; what is saved can be resumed. False: this window does not work on that run. */
@@ -89,20 +116,16 @@ export class RunTracker {
     return true;
   }
 
-  private async track(
-    runDirectory: string,
-    name: string,
-    work: (signal: AbortSignal) => Promise<RunOutcome>,
-  ): Promise<LiveRun> {
+  private async track(begun: LiveRun, work: (signal: AbortSignal) => Promise<LiveRunEvent>): Promise<LiveRun> {
+    const { runDirectory } = begun;
     const earlier = this.tracked.get(runDirectory);
     if (earlier && isUnfinished(earlier.live)) return earlier.live;
     const abort = new AbortController();
-    const tracked: Tracked = { live: newLiveRun(runDirectory, name), abort };
+    const tracked: Tracked = { live: begun, abort };
     this.tracked.set(runDirectory, tracked);
     this.tellChange(tracked.live);
     try {
-      const outcome = await work(abort.signal);
-      this.apply(runDirectory, { type: "done", outcome });
+      this.apply(runDirectory, await work(abort.signal));
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.apply(runDirectory, { type: "failed", error: { code: errorCodeOf(error), message } });

@@ -1,15 +1,12 @@
 import * as vscode from "vscode";
+import type { ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
 import { formatDuration, formatNats } from "../quantities";
 import type { RunList } from "./runList";
 import { isUnfinished } from "./liveRun";
+import { topLevel, type RunNode } from "./runNodes";
 import { progressLine } from "./runMessages";
 import type { RunTracker } from "./runTracker";
-
-export type RunNode =
-  | { kind: "run"; summary: RunSummary }
-  | { kind: "stage"; stage: RunSummary["stages"][number] }
-  | { kind: "message"; message: string };
 
 const stateIcons: Record<RunSummary["state"], vscode.ThemeIcon> = {
   pending: new vscode.ThemeIcon("clock"),
@@ -20,7 +17,10 @@ const stateIcons: Record<RunSummary["state"], vscode.ThemeIcon> = {
   interrupted: new vscode.ThemeIcon("debug-pause"),
 };
 
-/** Runs with their state, newest first, and below each its stages. Live runs show the progress of this window. */
+/**
+ * Runs with their state, newest first, and below each its stages; the cells of a comparison are below it. What this
+ * window works on shows its progress.
+ */
 export class RunsTree implements vscode.TreeDataProvider<RunNode> {
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChangeTreeData = this.changed.event;
@@ -42,9 +42,10 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
 
   async getChildren(node?: RunNode): Promise<RunNode[]> {
     if (node?.kind === "run") return node.summary.stages.map((stage) => ({ kind: "stage", stage }));
+    if (node?.kind === "comparison") return node.runs.map((summary) => ({ kind: "run", summary }));
     if (node) return [];
     try {
-      return (await this.list.get()).map((summary) => ({ kind: "run", summary }));
+      return topLevel(await this.list.all());
     } catch (error) {
       return [{ kind: "message", message: error instanceof Error ? error.message : String(error) }];
     }
@@ -54,6 +55,8 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     switch (node.kind) {
       case "run":
         return this.runItem(node.summary);
+      case "comparison":
+        return this.comparisonItem(node.summary);
       case "stage": {
         const item = new vscode.TreeItem(node.stage.id, vscode.TreeItemCollapsibleState.None);
         item.description =
@@ -80,6 +83,20 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     item.tooltip = [summary.directory, summary.error?.message].filter(Boolean).join("\n");
     // Menus look at this: run.done, run.resumable, run.live, run.elsewhere (another process works on it).
     item.contextValue = `run.${working ? "live" : contextOf(summary.state)}`;
+    return item;
+  }
+
+  private comparisonItem({ directory, name, state, cells, done, failed }: ComparisonSummary): vscode.TreeItem {
+    const live = this.tracker.get(directory);
+    const working = live !== null && isUnfinished(live);
+    const item = new vscode.TreeItem(name, vscode.TreeItemCollapsibleState.Collapsed);
+    const counts = vscode.l10n.t("{0} of {1} cells", done, cells);
+    const failures = failed > 0 ? `, ${vscode.l10n.t("{0} failed", failed)}` : "";
+    item.id = directory;
+    item.description = working ? progressLine(live, vscode.l10n.t) : `${state} · ${counts}${failures}`;
+    item.iconPath = working || state === "running" ? stateIcons.running : new vscode.ThemeIcon("graph-scatter");
+    item.tooltip = directory;
+    item.contextValue = `comparison.${working ? "live" : contextOf(state)}`;
     return item;
   }
 }

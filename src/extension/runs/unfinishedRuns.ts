@@ -1,15 +1,18 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
+import { comparisonFiles } from "../../protocol/compare";
 import { runFiles } from "../../protocol/run";
+import { cellFolder } from "./comparisonFolders";
 
 export interface UnfinishedRun {
+  /** Of a comparison: its folder. */
   runDirectory: string;
   name: string;
 }
 
 /**
- * Runs that stopped before their end and that no process works on, read without the engine: nothing is started only to
+ * Runs and comparisons that stopped before their end and that no process works on, read without the engine: nothing is started only to
  * ask. A run that failed or was cancelled is not among them, since somebody has been told.
  */
 export function unfinishedRuns(runsFolder: string): UnfinishedRun[] {
@@ -17,7 +20,8 @@ export function unfinishedRuns(runsFolder: string): UnfinishedRun[] {
   return readdirSync(runsFolder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .flatMap(({ name }) => {
-      const run = readRun(path.join(runsFolder, name));
+      const folder = path.join(runsFolder, name);
+      const run = readRun(folder) ?? readComparison(folder);
       return run ? [run] : [];
     });
 }
@@ -29,8 +33,26 @@ function readRun(runDirectory: string): UnfinishedRun | null {
   const interrupted = states.includes("running") || (states.includes("done") && states.includes("pending"));
   if (!interrupted || states.some((state) => state === "failed" || state === "cancelled")) return null;
   if (isLocked(path.join(runDirectory, runFiles.lock))) return null;
-  const name = run["name"];
-  return { runDirectory, name: typeof name === "string" && name !== "" ? name : path.basename(runDirectory) };
+  return { runDirectory, name: nameIn(run, runDirectory) };
+}
+
+/** A comparison with cells left to work on, none of which was cancelled. */
+function readComparison(directory: string): UnfinishedRun | null {
+  const comparison = readJson(path.join(directory, comparisonFiles.comparison));
+  if (!comparison || !Array.isArray(comparison["cells"])) return null;
+  const cells = comparison["cells"].filter(isRecord);
+  if (!cells.some(({ state }) => state === "pending") || isLocked(path.join(directory, runFiles.lock))) return null;
+  const wasCancelled = cells.some(({ id }) => {
+    const run = typeof id === "string" ? readJson(path.join(cellFolder(directory, id), runFiles.run)) : null;
+    const stages: unknown = run?.["stages"];
+    return Array.isArray(stages) && stages.some((stage) => isRecord(stage) && stage["state"] === "cancelled");
+  });
+  return wasCancelled ? null : { runDirectory: directory, name: nameIn(comparison, directory) };
+}
+
+function nameIn(file: Record<string, unknown>, directory: string): string {
+  const name = file["name"];
+  return typeof name === "string" && name !== "" ? name : path.basename(directory);
 }
 
 /**

@@ -52,6 +52,33 @@ export function pickStep<T>(
   });
 }
 
+/** Asks with a list of which several may be ticked; it is accepted only once `problemOf` finds nothing. */
+export function pickManyStep<T>(
+  frame: StepFrame & { placeholder: string },
+  items: StepItem<T>[],
+  isTicked: (value: T) => boolean,
+  problemOf: (ticked: T[]) => string | null,
+): Promise<StepResult<T[]>> {
+  const pick = vscode.window.createQuickPick<StepItem<T>>();
+  setFrame(pick, frame);
+  pick.placeholder = frame.placeholder;
+  pick.canSelectMany = true;
+  pick.matchOnDetail = true;
+  pick.items = items;
+  pick.selectedItems = items.filter(({ value }) => value !== undefined && isTicked(value));
+  return new Promise<StepResult<T[]>>((resolve) => {
+    pick.onDidAccept(() => {
+      const ticked = pick.selectedItems.flatMap(({ value }) => (value === undefined ? [] : [value]));
+      const problem = problemOf(ticked);
+      if (problem === null) resolve(ticked);
+      else pick.placeholder = problem;
+    });
+    pick.onDidTriggerButton(() => resolve(back));
+    pick.onDidHide(() => resolve(closed));
+    pick.show();
+  }).finally(() => pick.dispose());
+}
+
 /** Asks for a line of text; it is accepted only once `problemOf` finds nothing. */
 export function inputStep(
   frame: StepFrame & { prompt: string; value: string },

@@ -2,9 +2,10 @@ import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { CompressionMethod } from "../../protocol/recipe";
 
 /** What the user asked for; decides which questions come. */
-export type Purpose = "calibrate" | "compress" | "profile" | "evaluate" | "compare";
+export type Purpose = "calibrate" | "compress" | "profile" | "evaluate" | "compare" | "compareMethods";
 
-export type StepId = "method" | "keep" | "teacher" | "text" | "amount" | "summary";
+export type StepId =
+  "method" | "keep" | "methods" | "ratios" | "recovery" | "teacher" | "text" | "heldOut" | "amount" | "summary";
 
 export interface Amount {
   sequences: number;
@@ -17,8 +18,15 @@ export interface Answers {
   method?: CompressionMethod | "none";
   /** Experts kept in each layer: a fraction up to 1, or a count above 1. */
   keep?: number;
+  /** The same of a comparison's grid. */
+  methods?: CompressionMethod[];
+  ratios?: number[];
+  /** Whether each cell of the grid is calibrated and measured again. */
+  recovery?: boolean;
   teacher?: string;
   text?: string;
+  /** Held-out text that every cell of the grid is measured on. */
+  heldOut?: string;
   amount?: Amount;
 }
 
@@ -46,6 +54,8 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
       return last;
     case "compare":
       return ["teacher", ...last];
+    case "compareMethods":
+      return ["methods", "ratios", "recovery", "text", "heldOut", "amount", "summary"];
     case "compress":
       return ["method", "keep", ...last];
     case "calibrate":

@@ -59,7 +59,8 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
   });
 }
 
-function learningRate(parameters: number): { learningRate?: number } {
+/** The published rate, unless the model is so small that it would hardly move. */
+export function learningRate(parameters: number): { learningRate?: number } {
   return parameters < smallModelParameters ? { learningRate: smallModelLearningRate } : {};
 }
 
@@ -67,6 +68,7 @@ function learningRate(parameters: number): { learningRate?: number } {
 function evaluationOf(purpose: Purpose, text: string, amount: Amount, heldOut: RecipeSurroundings["evaluationText"]) {
   switch (purpose) {
     case "profile":
+    case "compareMethods":
       return {};
     case "evaluate":
     case "compare":
@@ -75,8 +77,12 @@ function evaluationOf(purpose: Purpose, text: string, amount: Amount, heldOut: R
     case "calibrate":
     case "compress": {
       if (!heldOut) return {};
-      const available = Math.floor(estimateTokens(heldOut.bytes) / amount.sequenceLength);
-      return { evaluation: heldOut.path, evaluationSequences: Math.max(1, Math.min(96, available)) };
+      return { evaluation: heldOut.path, evaluationSequences: evaluationSequences(heldOut.bytes, amount) };
     }
   }
+}
+
+/** 96 sequences as published, or as many as the text surely gives. */
+export function evaluationSequences(bytes: number, { sequenceLength }: Amount): number {
+  return Math.max(1, Math.min(96, Math.floor(estimateTokens(bytes) / sequenceLength)));
 }

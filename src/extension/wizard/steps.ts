@@ -1,26 +1,20 @@
-import { existsSync, statSync } from "node:fs";
-import path from "node:path";
+import { statSync } from "node:fs";
 import * as vscode from "vscode";
-import type { Services } from "../services";
 import { readSettings } from "../settings";
+import { askForText, browseItem, fileItem } from "./askForText";
 import { amountChoices, keepChoices, methodChoices } from "./choices";
-import { back, closed, inputStep, pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
-import type { Amount, Answers, StepId, WizardState } from "./questions";
+import { askGridStep } from "./gridSteps";
+import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
+import { other, problemOf, type Ask } from "./question";
+import type { Amount, Answers, StepId } from "./questions";
 import { parseAmount, parseKeep } from "./validation";
 
 const t = vscode.l10n.t;
-/** Stands for "let me type it" and "let me browse" among the items of a list. */
-const other = Symbol("other");
 
-type Ask = (
-  frame: StepFrame,
-  state: WizardState,
-  proposed: Answers,
-  services: Services,
-) => Promise<StepResult<Answers>>;
-
-/** One question each; the summary is in summaryStep.ts. `proposed` are the answers given last time. */
+/** One question each; the summary is in summaryStep.ts, those of a grid in gridSteps.ts. */
 export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
+  ...askGridStep,
+
   method: async (frame, state, proposed) => {
     const items: StepItem<Answers["method"]>[] = methodChoices(t).flatMap(({ title, choices }) => [
       { label: title, kind: vscode.QuickPickItemKind.Separator },
@@ -91,24 +85,12 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     return folder ? { teacher: folder.fsPath } : askStep.teacher(frame, state, proposed, services);
   },
 
-  text: async (frame, state, proposed, services) => {
-    const wanted = state.answers.text ?? proposed.text ?? readSettings().defaultData;
-    const items = findTexts([wanted, readSettings().defaultData]).then((texts) => [
-      ...texts.map((file) => fileItem<string | typeof other>(file, file)),
-      browseItem(),
-    ]);
-    const text = await pickStep(
-      {
-        ...frame,
-        placeholder: t("Which text shows how the model is used? (.txt or .jsonl)"),
-        isActive: ({ value }) => value === wanted,
-      },
-      items,
-    );
-    if (text === back || text === closed) return text;
-    if (typeof text === "string") return { text };
-    const [file] = (await vscode.window.showOpenDialog({ filters: { [t("Text")]: ["txt", "jsonl"] } })) ?? [];
-    return file ? { text: file.fsPath } : askStep.text(frame, state, proposed, services);
+  text: async (frame, state, proposed) => {
+    const { defaultData } = readSettings();
+    const wanted = state.answers.text ?? proposed.text ?? defaultData;
+    const placeholder = t("Which text shows how the model is used? (.txt or .jsonl)");
+    const text = await askForText({ ...frame, placeholder }, [wanted, defaultData], []);
+    return typeof text === "symbol" ? text : { text };
   },
 
   amount: async (frame, state, proposed, services) => {
@@ -145,25 +127,3 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     return parsed.ok ? { amount: parsed.value } : closed;
   },
 };
-
-function browseItem(): StepItem<string | typeof other> {
-  return { label: t("Browse..."), iconPath: new vscode.ThemeIcon("folder-opened"), value: other };
-}
-
-function problemOf(checked: { ok: true } | { ok: false; problem: string }): string | null {
-  return checked.ok ? null : checked.problem;
-}
-
-function fileItem<T>(file: string, value: T): StepItem<T> {
-  return { label: path.basename(file), description: vscode.workspace.asRelativePath(path.dirname(file)), value };
-}
-
-/** Texts of the workspace, those that were used or configured first. */
-async function findTexts(first: (string | null | undefined)[]): Promise<string[]> {
-  const known = first.filter((file): file is string => typeof file === "string" && existsSync(file));
-  const found = await vscode.workspace.findFiles("**/*.{jsonl,txt}", "**/{node_modules,.git,.reroute}/**", 200);
-  const paths = found.filter(({ scheme }) => scheme === "file").map(({ fsPath }) => fsPath);
-  // Held-out text is for the comparison, not for calibration: offered, but last.
-  const heldOut = (file: string) => Number(/eval|held|test|valid/i.test(path.basename(file)));
-  return [...new Set([...known, ...paths.sort((a, b) => heldOut(a) - heldOut(b) || a.localeCompare(b))])];
-}

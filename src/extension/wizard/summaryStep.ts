@@ -1,20 +1,54 @@
 import * as vscode from "vscode";
-import { isCancelled } from "../../protocol/errors";
+import type { ComparisonStart } from "../../protocol/engine";
+import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
+import { comparisonLines } from "./comparisonLines";
 import { pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
-import { preflightLines } from "./preflightLines";
+import { preflightLines, type PreflightLine } from "./preflightLines";
 
 const icons = { fact: "info", warning: "warning", refusal: "error" } as const;
 
 /** The last step: what the run will take, from the engine's pre-flight. Nothing has been started or written yet. */
-export async function summaryStep(
+export function summaryStep(
   frame: StepFrame,
   recipe: Recipe,
   baseFolder: string,
   { engine, runList }: Services,
 ): Promise<StepResult<"start" | "edit">> {
+  return askToStart(frame, async (signal) => {
+    const request = { recipe, baseFolder, runsFolder: runList.folder };
+    return preflightLines(await engine.request("recipe/preflight", request, signal), recipe, vscode.l10n.t);
+  });
+}
+
+/** The same of a comparison. `onForecast` gets what it is expected to take, seconds. */
+export function comparisonSummaryStep(
+  frame: StepFrame,
+  start: ComparisonStart,
+  { engine }: Services,
+  onForecast: (seconds: number) => void,
+): Promise<StepResult<"start" | "edit">> {
+  return askToStart(frame, async (signal) => {
+    const forecast = await engine.request("comparison/preflight", start, signal);
+    onForecast(forecast.seconds);
+    return comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
+  });
+}
+
+/** Shows what `estimate` finds; Start is among the items unless one of them is a refusal. */
+async function askToStart(
+  frame: StepFrame,
+  estimate: (signal: AbortSignal) => Promise<PreflightLine[]>,
+): Promise<StepResult<"start" | "edit">> {
   const abort = new AbortController();
+  const failed = (error: unknown): PreflightLine[] => {
+    if (isCancelled(error)) return [];
+    const message = error instanceof Error ? error.message : String(error);
+    return [
+      { kind: "refusal", label: vscode.l10n.t("Cannot start"), description: `${message} (${errorCodeOf(error)})` },
+    ];
+  };
   try {
     return await pickStep<"start" | "edit">(
       {
@@ -22,32 +56,16 @@ export async function summaryStep(
         placeholder: vscode.l10n.t("Estimating size, time, memory and disk..."),
         placeholderWhenReady: vscode.l10n.t("Nothing has been started or written yet"),
       },
-      engine.request("recipe/preflight", { recipe, baseFolder, runsFolder: runList.folder }, abort.signal).then(
-        (preflight) => {
-          const lines = preflightLines(preflight, recipe, vscode.l10n.t);
-          return summaryItems(lines, !lines.some(({ kind }) => kind === "refusal"));
-        },
-        (error: unknown) =>
-          isCancelled(error)
-            ? []
-            : summaryItems(
-                [
-                  {
-                    kind: "refusal",
-                    label: vscode.l10n.t("Cannot start"),
-                    description: error instanceof Error ? error.message : String(error),
-                  },
-                ],
-                false,
-              ),
-      ),
+      estimate(abort.signal)
+        .catch(failed)
+        .then((lines) => summaryItems(lines, lines.length > 0 && !lines.some(({ kind }) => kind === "refusal"))),
     );
   } finally {
     abort.abort(); // a pre-flight that nobody waits for any more
   }
 }
 
-function summaryItems(lines: ReturnType<typeof preflightLines>, canStart: boolean): StepItem<"start" | "edit">[] {
+function summaryItems(lines: PreflightLine[], canStart: boolean): StepItem<"start" | "edit">[] {
   const start: StepItem<"start" | "edit"> = { label: `$(play) ${vscode.l10n.t("Start")}`, value: "start" };
   return [
     ...(canStart ? [start] : []),

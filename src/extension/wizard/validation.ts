@@ -43,6 +43,17 @@ export function parseKeep(text: string, checkpoint: CheckpointSummary, t: Transl
   return { ok: true, value };
 }
 
+/** Reads several of them, with commas between: "0.5, 25 %, 12". Each is kept once. */
+export function parseKeeps(text: string, checkpoint: CheckpointSummary, t: Translate): Checked<number[]> {
+  const values: number[] = [];
+  for (const part of text.split(/[,;]/)) {
+    const parsed = parseKeep(part, checkpoint, t);
+    if (!parsed.ok) return parsed;
+    values.push(parsed.value);
+  }
+  return { ok: true, value: [...new Set(values)] };
+}
+
 /** Reads "512 x 256": sequences times tokens a sequence. */
 export function parseAmount(text: string, t: Translate): Checked<Amount> {
   const match = /^\s*(\d{1,7})\s*[x×*]\s*(\d{1,6})\s*$/i.exec(text);
@@ -52,4 +63,12 @@ export function parseAmount(text: string, t: Translate): Checked<Amount> {
   if (amount.sequenceLength < 2)
     return { ok: false, problem: t("A sequence needs at least 2 tokens: each one predicts the next") };
   return { ok: true, value: amount };
+}
+
+/** Reads a whole number of experts, or nothing. */
+export function parseExpertsPerToken(text: string, t: Translate): Checked<number | null> {
+  const entered = text.trim();
+  if (entered === "") return { ok: true, value: null };
+  if (/^[1-9]\d{0,4}$/.test(entered)) return { ok: true, value: Number(entered) };
+  return { ok: false, problem: t("Enter a whole number of experts, such as 8, or nothing") };
 }

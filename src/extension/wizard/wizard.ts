@@ -2,11 +2,14 @@ import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { ComparisonStart } from "../../protocol/engine";
 import type { Recipe } from "../../protocol/recipe";
-import { outputFolder } from "../runs/runName";
+import { outputFolder, runId } from "../runs/runName";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
-import { back, closed, type StepFrame } from "./pickStep";
+import { comparisonRecipeOf } from "./comparisonRecipeOf";
+import { evaluationTextBeside } from "./heldOutText";
+import { back, closed, type StepFrame, type StepResult } from "./pickStep";
 import {
   nextWizardState,
   positionOf,
@@ -18,7 +21,7 @@ import {
 } from "./questions";
 import { recipeOf, type RecipeSurroundings } from "./recipeOf";
 import { askStep } from "./steps";
-import { summaryStep } from "./summaryStep";
+import { comparisonSummaryStep, summaryStep } from "./summaryStep";
 
 export interface WizardResult {
   action: "start" | "edit";
@@ -27,15 +30,57 @@ export interface WizardResult {
 }
 
 /** Leads through the questions with back, and ends in a recipe; null when the user gave up. */
-export async function runWizard(
-  purpose: Purpose,
+export function runWizard(
+  purpose: Exclude<Purpose, "compareMethods">,
   checkpoint: CheckpointSummary,
   services: Services,
 ): Promise<WizardResult | null> {
+  const baseFolder = path.dirname(checkpoint.path);
+  return leadThrough(purpose, checkpoint, services, async (frame, state) => {
+    const recipe = recipeOf(state.context, state.answers, surroundings(state));
+    const action = await summaryStep(frame, recipe, baseFolder, services);
+    return typeof action === "symbol" ? action : { action, recipe, baseFolder };
+  });
+}
+
+export interface ComparisonWizardResult {
+  action: "start" | "edit";
+  start: ComparisonStart;
+  /** By the pre-flight. */
+  expectedSeconds: number | null;
+}
+
+/** The same for a comparison; its folder is a new one in the workspace's folder of runs. */
+export function runComparisonWizard(
+  checkpoint: CheckpointSummary,
+  services: Services,
+): Promise<ComparisonWizardResult | null> {
+  return leadThrough("compareMethods", checkpoint, services, async (frame, { context, answers }) => {
+    const name = vscode.l10n.t("{0}, methods compared", path.basename(checkpoint.path));
+    const { memory, threads, provider } = readSettings();
+    const heldOutBytes = statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0;
+    const recipe = comparisonRecipeOf(context, answers, { name, heldOutBytes, memory, threads, provider });
+    const { folder } = services.runList;
+    const id = runId(`${path.basename(checkpoint.path)} compare`, new Date(), (candidate) =>
+      existsSync(path.join(folder, candidate)),
+    );
+    const start = { directory: path.join(folder, id), recipe, baseFolder: path.dirname(checkpoint.path), name };
+    let expectedSeconds: number | null = null;
+    const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));
+    return typeof action === "symbol" ? action : { action, start, expectedSeconds };
+  });
+}
+
+/** Asks one question after the other; `summarise` is the last. The answers are proposed again next time. */
+async function leadThrough<T extends object>(
+  purpose: Purpose,
+  checkpoint: CheckpointSummary,
+  services: Services,
+  summarise: (frame: StepFrame, state: WizardState) => Promise<StepResult<T>>,
+): Promise<T | null> {
   const memory = services.context.workspaceState;
   const remembered = `answers.${purpose}`;
   const proposed = memory.get<Answers>(remembered, {});
-  const baseFolder = path.dirname(checkpoint.path);
   let state: WizardState | null = startWizard({ purpose, checkpoint });
 
   while (state) {
@@ -45,12 +90,11 @@ export async function runWizard(
       canGoBack: stepsOf(state.context, state.answers)[0] !== state.step,
     };
     if (state.step === "summary") {
-      const recipe = recipeOf(state.context, state.answers, surroundings(state));
-      const action = await summaryStep(frame, recipe, baseFolder, services);
-      if (action === closed) return null;
-      if (action !== back) {
+      const result: StepResult<T> = await summarise(frame, state);
+      if (result === closed) return null;
+      if (result !== back) {
         await memory.update(remembered, state.answers);
-        return { action, recipe, baseFolder };
+        return result;
       }
       state = nextWizardState(state, { type: "back" });
     } else {
@@ -70,6 +114,7 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
     profile: vscode.l10n.t("Profile routing of {0}", name),
     evaluate: vscode.l10n.t("Evaluate {0}", name),
     compare: vscode.l10n.t("Compare {0} with another checkpoint", name),
+    compareMethods: vscode.l10n.t("Compare methods on {0}", name),
   };
   return titles[purpose];
 }
@@ -87,14 +132,4 @@ function surroundings({ context, answers }: WizardState): RecipeSurroundings {
     threads,
     provider,
   };
-}
-
-/** evaluation.jsonl or evaluation.txt in the folder of the calibration text, where there is one. */
-function evaluationTextBeside(text: string): { path: string; bytes: number } | null {
-  for (const name of ["evaluation.jsonl", "evaluation.txt"]) {
-    const candidate = path.join(path.dirname(text), name);
-    const bytes = statSync(candidate, { throwIfNoEntry: false })?.size;
-    if (bytes !== undefined && candidate !== text) return { path: candidate, bytes };
-  }
-  return null;
 }

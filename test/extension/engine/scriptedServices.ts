@@ -26,6 +26,9 @@ export function scriptedServices(): EngineServices {
       order.push(`end:${runDirectory}`);
       return { runDirectory, output: "out", report: null, evaluation: null };
     },
+    "comparison/preflight": unused,
+    "comparison/start": unused,
+    "comparison/resume": unused,
     "trace/import": unused,
     "run/list": unused,
     "run/read": unused,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { recipePathProblems } from "../../../src/extension/recipes/recipePaths";
-import { parseRecipe, rangeOf } from "../../../src/extension/recipes/recipeProblems";
+import { isComparisonFile, parseComparison, parseRecipe, rangeOf } from "../../../src/extension/recipes/recipeProblems";
 import { english } from "../../../src/extension/translate";
 
 const good = `{
@@ -54,4 +54,23 @@ it("names of missing files are marked, present ones are not", () => {
     "data.evaluation: there is no file evaluation.jsonl beside this recipe",
   ]);
   expect(good.slice(problems[0]!.start, problems[0]!.end)).toBe('"calibration"');
+});
+
+describe("a comparison's text", () => {
+  const comparison = good
+    .replace(/"compress".*\n/, '"grid": { "methods": ["reap"], "keep": [0.5] }\n')
+    .replace(/,?\s*"output": "out"/, "");
+
+  it("is read with its defaults, and told from a recipe by its name", () => {
+    expect(parseComparison(comparison).recipe).toMatchObject({ grid: { keep: [0.5] }, provider: "cpu" });
+    expect(parseRecipe(comparison).recipe).toBeNull();
+    expect(["a.compare.reroute.json", "a.reroute.json"].map(isComparisonFile)).toEqual([true, false]);
+  });
+
+  it("is marked where it is wrong", () => {
+    const text = comparison.replace('"reap"', '"reep"');
+    const { problems } = parseComparison(text);
+    expect(problems[0]!.message).toMatch(/^grid.methods.0/);
+    expect(text.slice(problems[0]!.start, problems[0]!.end)).toBe('"methods"');
+  });
 });

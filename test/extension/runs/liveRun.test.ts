@@ -135,3 +135,60 @@ it("says the verdict with its figures", () => {
   });
   expect(outcomeLine(live, english)).toBe("a: recovered. KL to the teacher 0.250 before, 0.202 after (nats a token)");
 });
+
+describe("a comparison", () => {
+  const cell = (number: number, remainingSeconds: number | null): LiveRunEvent => ({
+    type: "cellBegun",
+    cell: { id: `reap-0.${number}`, number, total: 4, remainingSeconds },
+    at: 1000,
+  });
+  const begun = (expected: number | null, ...events: LiveRunEvent[]) =>
+    events.reduce(nextLiveRun, newLiveRun("/runs/grid", "grid", expected));
+
+  it.each<[string, LiveRun, { fraction: number; remainingSeconds: number | null }]>([
+    ["the pre-flight's estimate before the first cell has ended", begun(80, cell(1, null)), at(0, 80 - 10)],
+    ["the pace of the cells afterwards", begun(80, cell(1, null), cell(3, 30)), at(0.5, 30 - 10)],
+    ["a cell that takes longer than expected", begun(80, cell(4, 5)), at(0.75, 0)],
+    ["no time where nothing is known of it", begun(null, cell(2, null)), at(0.25, null)],
+  ])("estimates by %s", (_, live, expected) => {
+    expect(overallProgress(live, 11_000)).toEqual(expected);
+  });
+
+  it("says which cell is worked on, and what it does", () => {
+    const live = begun(null, cell(2, null), progress("calibrate", 1, 2));
+    expect(progressLine(live, english)).toBe("cell 2 of 4 · calibrate: working · 25 %");
+  });
+
+  it("a new cell forgets the progress of the one before", () => {
+    expect(begun(null, cell(1, null), progress("evaluate", 1, 2), cell(2, null)).progress).toBeNull();
+  });
+
+  const measured = (id: string, before: number, after: number | null) => ({
+    id,
+    state: "done",
+    error: null,
+    before: { klToTeacher: { mean: before } },
+    after: after === null ? null : { klToTeacher: { mean: after } },
+  });
+  const failed = { id: "mobe-0.5", state: "failed", error: { code: "arguments/invalid", message: "no option magic" } };
+  it.each<[string, object[], string]>([
+    [
+      "the nearest to the teacher",
+      [measured("reap-0.5", 0.3, 0.2), measured("svd-0.5", 0.1, null)],
+      "grid: 2 cells compared. Nearest to the teacher: svd-0.5, KL 0.100 nats a token",
+    ],
+    [
+      "what failed",
+      [measured("reap-0.5", 0.3, 0.2), failed],
+      "grid: 1 of 2 cells failed, the first is mobe-0.5: no option magic (arguments/invalid)",
+    ],
+  ])("ends with %s", (_, cells, line) => {
+    const live = begun(null, cell(1, null), { type: "compared", comparison: { cells } as never });
+    expect(live).toMatchObject({ phase: "done", cell: null });
+    expect(outcomeLine(live, english)).toBe(line);
+  });
+});
+
+function at(fraction: number, remainingSeconds: number | null) {
+  return { fraction, remainingSeconds };
+}

@@ -2,6 +2,7 @@ import { expect, it } from "vitest";
 import type { EngineEvent } from "../../../src/extension/engine/connection";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
 import { RerouteError } from "../../../src/protocol/errors";
+import type { ComparisonRecipe } from "../../../src/protocol/compare";
 import type { Recipe } from "../../../src/protocol/recipe";
 
 /** An engine that answers when the test says so. */
@@ -10,7 +11,13 @@ function fakeEngine() {
   const calls: { method: string; signal: AbortSignal | undefined; end: (error?: Error) => void }[] = [];
   const request = (method: string, params: { runDirectory: string }, signal?: AbortSignal) =>
     new Promise((resolve, reject) => {
-      const outcome = { runDirectory: params.runDirectory, output: "o", report: null, evaluation: null };
+      const outcome = {
+        comparison: { cells: [] },
+        runDirectory: params.runDirectory,
+        output: "o",
+        report: null,
+        evaluation: null,
+      };
       signal?.addEventListener("abort", () => reject(new RerouteError("cancelled", "cancelled")));
       calls.push({ method, signal, end: (error) => (error ? reject(error) : resolve(outcome)) });
     });
@@ -81,4 +88,25 @@ it("does not start twice what is being worked on", async () => {
   await tracker.resume("/runs/a", "a");
   expect(calls).toHaveLength(1);
   calls[0]!.end();
+});
+
+it("follows a comparison by its folder, cancels it and continues it", async () => {
+  const { engine, calls, emit } = fakeEngine();
+  const tracker = new RunTracker(engine);
+  const changed: string[] = [];
+  tracker.onStage((directory) => changed.push(directory));
+  const comparison = { directory: "/runs/grid", name: "grid", recipe: {} as ComparisonRecipe, baseFolder: "/" };
+  const end = tracker.startComparison(comparison, 40);
+  const cell = { id: "reap-0.5", number: 1, total: 2, remainingSeconds: null };
+  emit({ name: "comparison/cell", body: { runDirectory: "/runs/grid", cell } });
+  expect(tracker.get("/runs/grid")).toMatchObject({ phase: "running", cell, expectedSeconds: 40 });
+  emit({ name: "comparison/changed", body: { runDirectory: "/runs/grid" } });
+  expect(tracker.cancel("/runs/grid")).toBe(true);
+  expect(await end).toMatchObject({ phase: "cancelled", cell: null });
+  expect(changed).toEqual(Array(3).fill("/runs/grid"));
+
+  const again = tracker.resumeComparison("/runs/grid", "grid");
+  calls[1]!.end();
+  expect(await again).toMatchObject({ phase: "done", comparison: { cells: [] } });
+  expect(calls.map(({ method }) => method)).toEqual(["comparison/start", "comparison/resume"]);
 });

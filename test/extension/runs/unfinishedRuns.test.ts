@@ -36,6 +36,27 @@ it.each<[string, string[], { lock?: object; text?: string }, boolean]>([
   expect(unfinishedRuns(folder).some((found) => found.name === name)).toBe(offered);
 });
 
+it.each<[string, string[], { lock?: object; cancelled?: string; text?: string }, boolean]>([
+  ["grid-killed", ["done", "pending"], {}, true],
+  ["grid-done", ["done", "done"], {}, false],
+  ["grid-with-failures", ["done", "failed"], {}, false],
+  ["grid-cancelled", ["done", "pending"], { cancelled: "cell-1" }, false],
+  ["grid-worked-on", ["pending"], { lock: { pid: process.pid } }, false],
+  ["grid-malformed", [], { text: '{"cells": 3}' }, false],
+])("%s", (name, states, { lock, cancelled, text }, offered) => {
+  const directory = path.join(folder, name);
+  const cells = states.map((state, i) => ({ id: `cell-${i}`, state }));
+  mkdirSync(directory);
+  writeFileSync(path.join(directory, "comparison.json"), text ?? JSON.stringify({ name, cells }));
+  for (const { id } of cells) {
+    mkdirSync(path.join(directory, "cells", id), { recursive: true });
+    const state = id === cancelled ? "cancelled" : "done";
+    writeFileSync(path.join(directory, "cells", id, "run.json"), JSON.stringify({ stages: [{ state }] }));
+  }
+  if (lock) writeFileSync(path.join(directory, "lock.json"), JSON.stringify(lock));
+  expect(unfinishedRuns(folder).some((found) => found.runDirectory === directory)).toBe(offered);
+});
+
 it("a folder that does not exist has no runs", () => expect(unfinishedRuns(path.join(folder, "none"))).toEqual([]));
 
 it("run ids sort by time and are safe as folder names", () => {

@@ -25,6 +25,13 @@ describe("questions", () => {
     ["profiling", "profile", checkpoint(), {}, "text amount summary"],
     ["evaluating", "evaluate", student, {}, "text amount summary"],
     ["comparing asks for the other one", "compare", student, {}, "teacher text amount summary"],
+    [
+      "comparing methods asks for a grid",
+      "compareMethods",
+      checkpoint(),
+      {},
+      "methods ratios recovery text heldOut amount summary",
+    ],
   ])("%s", (_, purpose, summary, answers, steps) => {
     expect(stepsOf({ purpose, checkpoint: summary }, answers).join(" ")).toBe(steps);
   });

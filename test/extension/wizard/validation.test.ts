@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { english } from "../../../src/extension/translate";
 import { amountChoices, estimateTokens, keepChoices, methodChoices } from "../../../src/extension/wizard/choices";
-import { keptExperts, parseAmount, parseKeep } from "../../../src/extension/wizard/validation";
+import {
+  keptExperts,
+  parseAmount,
+  parseExpertsPerToken,
+  parseKeep,
+  parseKeeps,
+} from "../../../src/extension/wizard/validation";
 import { methods } from "../../../src/engine/compression/methods";
 import { pruningCriteria } from "../../../src/engine/compression/pruning/criteria";
 import { pruningMethods } from "../../../src/protocol/recipe";
@@ -91,5 +97,34 @@ describe("methods", () => {
       const everywhere = (pruningMethods as readonly string[]).includes(value) && value !== "mone";
       if (everywhere) expect(detail).toContain("transformers");
     }
+  });
+});
+
+describe("several ratios", () => {
+  it.each<[string, number[] | RegExp]>([
+    ["0.5", [0.5]],
+    ["62.5 %, 20; 0.5, 20", [0.625, 20, 0.5]],
+    ["0.5, 3", /selects 4/],
+    ["0.5,", /Enter a fraction/],
+    ["", /Enter a fraction/],
+  ])("%s", (text, expected) => {
+    const parsed = parseKeeps(text, checkpoint(), english);
+    if (parsed.ok) expect(parsed.value).toEqual(expected);
+    else expect(parsed.problem).toMatch(expected as RegExp);
+  });
+});
+
+describe("experts a token", () => {
+  it.each<[string, number | null | RegExp]>([
+    ["", null],
+    [" 8 ", 8],
+    ["0", /whole number/],
+    ["-1", /whole number/],
+    ["2.5", /whole number/],
+    ["eight", /whole number/],
+  ])("%j", (text, expected) => {
+    const parsed = parseExpertsPerToken(text, english);
+    if (parsed.ok) expect(parsed.value).toBe(expected);
+    else expect(parsed.problem).toMatch(expected as RegExp);
   });
 });

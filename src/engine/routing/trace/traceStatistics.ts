@@ -28,10 +28,14 @@ export function traceStatistics(
   const assumed = [...notes];
   const layers = placeLayers(counts, description);
   if (!description && !counts.hasAllExperts) {
-    assumed.push("The number of experts is one more than the largest id in the trace; with --checkpoint it is exact");
+    assumed.push(
+      "The number of experts is one more than the largest id in the trace; its checkpoint would tell it exactly",
+    );
   }
   if (!description && counts.numbering === "axis") {
-    assumed.push("Layers are counted along the trace's axis; with --checkpoint they get their decoder layer's number");
+    assumed.push(
+      "Layers are counted along the trace's axis; with its checkpoint they get their decoder layer's number",
+    );
   }
   const widest = Math.max(...layers.map(({ frequency }) => frequency.length));
   // Layers of a model use as many experts a token; where one layer of the trace tells, it tells for all.
@@ -61,7 +65,7 @@ function layerStatistics(
   const numExpertsPerToken = moe?.numExpertsPerToken ?? origin.numExpertsPerToken;
   if (numExpertsPerToken === null) {
     throw invalidTrace(
-      "The trace holds sums over the experts of a token and not how many those are; give --checkpoint DIR or --experts-per-token N",
+      "The trace holds sums over the experts of a token and not how many those are; give its checkpoint or the number of experts a token uses (--checkpoint DIR, --experts-per-token N)",
     );
   }
   if (numExpertsPerToken > numExperts) {

@@ -5,6 +5,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { comparisonRows, writeComparisonReport } from "../../../../src/engine/report/comparisonReport";
 import { tradeOffPanel, listRuns } from "../../../../src/engine/report/panels";
 import { readComparison, readComparisonRecipe } from "../../../../src/engine/run/compare/comparisonFolder";
+import { forecastComparison } from "../../../../src/engine/run/compare/forecastComparison";
+import { listComparisons } from "../../../../src/engine/run/compare/listComparisons";
 import { startComparison, type ComparisonHooks } from "../../../../src/engine/run/compare/startComparison";
 import { stageTable } from "../../../../src/engine/run/stages";
 import { comparisonRecipeSchema } from "../../../../src/protocol/compare";
@@ -152,6 +154,51 @@ describe("a grid", () => {
       Array(4).fill(["done", null, null]),
     );
     expect(comparison.cells[0]!.before!.klToTeacher!.mean).toBeGreaterThan(0);
+  });
+});
+
+describe("looked at from outside", () => {
+  const signal = new AbortController().signal;
+  const mine = async () =>
+    (await listComparisons(path.join(folder, "runs"))).find((found) => found.directory === directory());
+
+  it("is listed with its state and how far it is", async () => {
+    expect(await mine()).toBeUndefined();
+    const states: (string | undefined)[] = [];
+    const grid = recipe({ grid: { methods: ["mobe", "reap"], keep: [4] }, ...impossible });
+    const abort = new AbortController();
+    work.onStep = async (name) => {
+      if (name !== "update 1") return;
+      states.push((await mine())?.state);
+      abort.abort();
+      throw new RerouteError("cancelled", "cancelled");
+    };
+    await expect(start(grid, { signal: abort.signal })).rejects.toMatchObject({ code: "cancelled" });
+    states.push((await mine())?.state);
+    expect(states).toEqual(["running", "interrupted"]);
+    work.onStep = () => undefined;
+    await start(grid);
+    expect(await mine()).toEqual({
+      ...{ directory: directory(), name: "grid", state: "failed" },
+      ...{ cells: 2, done: 1, failed: 1 },
+    });
+  });
+
+  it("is forecast cell by cell, with one profile in the total, and nothing is written", async () => {
+    const stages = stageTable(() => Promise.resolve());
+    const grid = recipe({ grid: { methods: ["reap", "random", "mobe"], keep: [4] }, ...impossible });
+    const request = { directory: directory(), recipe: grid, baseFolder: folder, name: "grid" };
+    const { cells, seconds } = await forecastComparison({ stages, work }, request, signal);
+    expect(cells.map(({ id, preflight, error }) => [id, error?.code ?? preflight?.refusals[0]?.code])).toEqual([
+      ["reap-4", undefined],
+      ["random-4", undefined],
+      ["mobe-4", "arguments/invalid"],
+    ]);
+    const [first, second] = cells.map(({ preflight }) => preflight!);
+    const profile = first!.stages.find(({ stage }) => stage === "profile")!.seconds;
+    expect(seconds).toBeCloseTo(first!.seconds + second!.seconds - profile, 9);
+    expect(probes).toBe(1);
+    expect(await stat(directory()).catch(() => null)).toBeNull();
   });
 });
 

@@ -1,0 +1,55 @@
+import path from "node:path";
+import { comparisonFiles, type CellForecast, type ComparisonForecast } from "../../../protocol/compare";
+import { errorCodeOf, isCancelled } from "../../../protocol/errors";
+import type { Preflight } from "../../../protocol/run";
+import { preflight } from "../preflight";
+import { isRunFolder, readRun } from "../runFolder";
+import { probeWith, type RunMachinery } from "../startRun";
+import { cellsOf, type Cell } from "./cells";
+import { sharedMachinery } from "./sharedMachinery";
+import type { ComparisonRequest } from "./startComparison";
+
+/**
+ * Each cell's pre-flight as if it were alone; the machine is measured once. The profile is made once too, so it counts
+ * once in `seconds`. Nothing is written.
+ *
+ * @throws RerouteError `cancelled` only; every other failure is the cell's
+ */
+export async function forecastComparison(
+  machinery: RunMachinery,
+  { directory, recipe, baseFolder, name }: ComparisonRequest,
+  signal: AbortSignal,
+): Promise<ComparisonForecast> {
+  const shared = sharedMachinery(machinery, path.join(directory, comparisonFiles.shared));
+  const cells: CellForecast[] = [];
+  for (const cell of cellsOf(recipe, directory, name)) {
+    cells.push(await forecastCell(shared, cell, baseFolder, signal));
+  }
+  return { seconds: totalSeconds(cells), cells };
+}
+
+async function forecastCell(
+  machinery: RunMachinery,
+  { id, method, keep, recipe, runDirectory }: Cell,
+  baseFolder: string,
+  signal: AbortSignal,
+): Promise<CellForecast> {
+  const probe = probeWith(machinery, { recipe }, { signal });
+  try {
+    const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
+    const known = run ? { run } : {};
+    const result = await preflight(recipe, baseFolder, { runDirectory, ...known, probe, force: false, signal });
+    return { id, method, keep, preflight: result, error: null };
+  } catch (error) {
+    if (isCancelled(error)) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    return { id, method, keep, preflight: null, error: { code: errorCodeOf(error), message } };
+  }
+}
+
+function totalSeconds(cells: readonly CellForecast[]): number {
+  const possible = cells.flatMap(({ preflight: p }) => (p && p.refusals.length === 0 ? [p] : []));
+  const profileOf = (p: Preflight): number => p.stages.find(({ stage }) => stage === "profile")?.seconds ?? 0;
+  const own = possible.reduce((sum, p) => sum + p.seconds - profileOf(p), 0);
+  return own + (possible[0] ? profileOf(possible[0]) : 0);
+}

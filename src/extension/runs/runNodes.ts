@@ -1,0 +1,32 @@
+import type { ComparisonSummary } from "../../protocol/compare";
+import type { EngineResult } from "../../protocol/engine";
+import type { RunSummary } from "../../protocol/panels";
+import { comparisonOf } from "./comparisonFolders";
+
+/** A row of the Runs tree. */
+export type RunNode =
+  | { kind: "run"; summary: RunSummary }
+  /** `runs`: its cells so far. `runDirectory` is what commands look for in their argument. */
+  | { kind: "comparison"; runDirectory: string; summary: ComparisonSummary; runs: RunSummary[] }
+  | { kind: "stage"; stage: RunSummary["stages"][number] }
+  | { kind: "message"; message: string };
+
+/** Comparisons stand where their newest cell would; one that has no cell yet comes first. */
+export function topLevel({ runs, comparisons }: EngineResult<"run/list">): RunNode[] {
+  const byFolder = new Map(comparisons.map((summary) => [summary.directory, summary]));
+  const cells = new Map<string, RunSummary[]>(comparisons.map(({ directory }) => [directory, []]));
+  for (const run of runs) cells.get(comparisonOf(run.directory) ?? "")?.push(run);
+  const comparison = (summary: ComparisonSummary): RunNode => ({
+    kind: "comparison",
+    runDirectory: summary.directory,
+    summary,
+    runs: cells.get(summary.directory) ?? [],
+  });
+  const nodes = comparisons.filter(({ directory }) => cells.get(directory)?.length === 0).map(comparison);
+  for (const run of runs) {
+    const of = byFolder.get(comparisonOf(run.directory) ?? "");
+    if (!of) nodes.push({ kind: "run", summary: run });
+    else if (cells.get(of.directory)?.[0] === run) nodes.push(comparison(of));
+  }
+  return nodes;
+}
