@@ -95,6 +95,13 @@ it.skipIf(process.platform !== "linux").each(["profile", "calibrate"] as const)(
     if (signal === null)
       expect([code, stderr]).toEqual([2, expect.stringMatching(/error checkpoint\/(changed|truncated): /)]);
     else expect(signal).toBe("SIGBUS");
+    // What is wrong is named as long as it is.
+    const again = await run.start();
+    expect([again.code, again.stderr]).toEqual([
+      2,
+      expect.stringMatching(/error checkpoint\/truncated: .*model.safetensors/),
+    ]);
+    if (signal !== null) expect(again.stderr).toContain(`stage ${stage} ended without a word`);
     copyFileSync(copy, weights);
     utimesSync(weights, atime, mtime);
     expect((await run.start()).code).toBe(0);

@@ -3,6 +3,7 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
 import { runtimeOf } from "./machine";
+import { watchInputs } from "./inputWatch";
 import { appendMetrics, rewindMetrics } from "./metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
@@ -39,6 +40,7 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
     if (record.state === "skipped") continue;
     const stage = options.stages[id];
     throwIfCancelled(options.signal);
+    if (record.state === "running") await state.warn(endedSilently(id));
     const inputHash = await state.guard(id, async () => hashInputs({ stage: id, inputs: await stage.inputs(context) }));
     if (record.state === "done" && !isInvalidated) {
       const reason = await reasonToRepeat(stage, context, record, inputHash);
@@ -54,6 +56,14 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
     await runStage(state, stage, context, inputHash);
   }
   return state.run;
+}
+
+/** Only a process that had no time to write anything leaves a stage under way. */
+function endedSilently(id: StageId): string {
+  return (
+    `The process that worked on stage ${id} ended without a word: it was killed, ran out of memory, or a weight file was ` +
+    "cut short under it, which the system answers with SIGBUS. The stage goes on"
+  );
 }
 
 async function reasonToRepeat(
@@ -85,8 +95,12 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     (line) => void context.onMetrics(line),
     () => state.tokensPerSecond,
   );
+  const watch = watchInputs(context.models, state.cancel);
+  state.signal = watch.signal;
   try {
-    await stage.run(context);
+    await stage.run(context).catch(async (error: unknown) => {
+      throw await watch.explain(error, state.cancel);
+    });
     await context.models.checkUnchanged();
     const peakMemoryBytes = peak(sampler.stop());
     await state.update(stage.id, {
@@ -100,6 +114,8 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     const peakMemoryBytes = peak(sampler.stop());
     await state.fail(stage.id, error, { seconds: seconds(), peakMemoryBytes }).catch(() => undefined);
     throw error;
+  } finally {
+    watch.stop();
   }
 }
 
@@ -108,11 +124,19 @@ class RunState {
   run: RunFile;
   /** As the last report of progress in tokens had it. */
   tokensPerSecond: number | null = null;
+  /** What stops the stage that is being worked on: the user, or a weight file that changed. */
+  signal: AbortSignal;
   readonly #options: ExecuteOptions;
 
   constructor(options: ExecuteOptions) {
     this.#options = options;
     this.run = options.run;
+    this.signal = options.signal;
+  }
+
+  /** The user's wish alone. */
+  get cancel(): AbortSignal {
+    return this.#options.signal;
   }
 
   record(id: StageId): StageRecord {
@@ -162,6 +186,11 @@ class RunState {
     }
   }
 
+  async warn(message: string): Promise<void> {
+    this.#options.onWarning?.(message);
+    await this.log("warning", "warning", { message });
+  }
+
   log(level: "info" | "warning" | "error", event: string, fields: Record<string, unknown>): Promise<void> {
     return appendLog(this.#options.runDirectory, { level, event, ...fields });
   }
@@ -181,7 +210,9 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     runtime: runtimeOf(run),
     models: new ModelCache(),
     work: options.work,
-    signal: options.signal,
+    get signal() {
+      return state.signal;
+    },
     report: progressMeter((progress) => {
       state.tokensPerSecond = progress.unit === "tokens" ? (progress.rate ?? null) : null;
       options.report?.(progress);
@@ -191,10 +222,7 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
       return afterOthers(() => appendMetrics(paths.file("metrics"), line));
     },
     rewindMetrics: (step) => afterOthers(() => rewindMetrics(paths.file("metrics"), step)),
-    warn: async (message) => {
-      options.onWarning?.(message);
-      await state.log("warning", "warning", { message });
-    },
+    warn: (message) => state.warn(message),
     recordTrained: (trained) => state.update("calibrate", { trained }),
     force: options.force ?? false,
     runId: `${run.id} ${run.createdAt}`,

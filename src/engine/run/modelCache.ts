@@ -28,7 +28,7 @@ export class ModelCache {
   async checkUnchanged(): Promise<void> {
     for (const opened of this.#models.values()) {
       const { checkpoint } = await opened;
-      for (const shard of new Set([...checkpoint.tensors.values()].map((tensor) => tensor.shard))) {
+      for (const shard of checkpoint.shards) {
         checkUnchanged(shard, await stat(shard.realPath).catch((error: unknown) => failRead(error, shard.realPath)));
       }
     }

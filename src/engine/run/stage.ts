@@ -14,7 +14,7 @@ export interface StageContext {
   runtime: RuntimeOptions;
   models: ModelCache;
   work: HeavyWork;
-  signal: AbortSignal;
+  readonly signal: AbortSignal;
   report: ReportProgress;
   /** Resolves once the line is in metrics.jsonl, or could not be written, which does not stop the work. */
   onMetrics: (line: MetricsLine) => Promise<void>;

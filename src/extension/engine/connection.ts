@@ -17,6 +17,7 @@ import {
 } from "../../protocol/engine";
 import { RerouteError } from "../../protocol/errors";
 import { fromWireError } from "../../protocol/rpc";
+import { endReason } from "./endReason";
 import { StderrTail } from "./stderrTail";
 
 /** Every event, by the compiler. */
@@ -65,7 +66,7 @@ export class EngineConnection {
     child.stdout?.setEncoding("utf8").on("data", (chunk: string) => options.onOutput(chunk.trimEnd()));
     child.on("error", (error) => this.close(`it could not be started: ${error.message}`));
     // "close" follows "exit" once stderr is read, so the reason is complete.
-    child.on("close", (code, signal) => this.close(signal ? `signal ${signal}` : `exit code ${code ?? "unknown"}`));
+    child.on("close", (code, signal) => this.close(endReason(code, signal)));
     for (const name of eventNames) {
       connection.onNotification(name, (body: unknown) => options.onEvent({ name, body } as EngineEvent));
     }

@@ -1,0 +1,66 @@
+import { isCancelled } from "../../protocol/errors";
+import type { ModelCache } from "./modelCache";
+
+/** A look costs a few microseconds a file; an hour's work on files that are no longer those is what it saves. */
+const secondsBetween = 1;
+
+/**
+ * Looks at the weight files while a stage works on them. Graphs read them through mappings, which notice nothing when a
+ * file is written to or replaced: without this, a stage of hours would find out at its end. It also ends a stage before it
+ * meets what is no longer there: mapped bytes beyond the end of a file that was cut short end the whole process.
+ *
+ * @param everySeconds for tests
+ */
+export function watchInputs(models: ModelCache, outer: AbortSignal, everySeconds = secondsBetween): InputWatch {
+  return new InputWatch(models, outer, everySeconds);
+}
+
+export class InputWatch {
+  /** Aborted when the work is cancelled, or when a file changed. */
+  readonly signal: AbortSignal;
+  readonly #changed = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #isStopped = false;
+
+  constructor(
+    readonly models: ModelCache,
+    outer: AbortSignal,
+    readonly everySeconds: number,
+  ) {
+    this.signal = AbortSignal.any([outer, this.#changed.signal]);
+    this.#wait();
+  }
+
+  /** No more looks. */
+  stop(): void {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /**
+   * What a failed stage failed of: files that changed explain every other failure, which may only follow from them. The
+   * user's own cancelling stays what it is.
+   */
+  async explain(error: unknown, outer: AbortSignal): Promise<unknown> {
+    if (isCancelled(error) && outer.aborted) return error;
+    return (await this.#problem()) ?? error;
+  }
+
+  #wait(): void {
+    this.#timer = setTimeout(() => void this.#look(), this.everySeconds * 1e3);
+    this.#timer.unref();
+  }
+
+  async #look(): Promise<void> {
+    // Twice: a stage may just have forgotten a checkpoint that it is about to write anew.
+    if ((await this.#problem()) !== null && (await this.#problem()) !== null) this.#changed.abort();
+    else if (!this.#isStopped) this.#wait();
+  }
+
+  async #problem(): Promise<unknown> {
+    return this.models.checkUnchanged().then(
+      () => null,
+      (error: unknown) => error,
+    );
+  }
+}
