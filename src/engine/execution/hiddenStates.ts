@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import path from "node:path";
 import { writeError } from "../checkpoint/atomicFile";
+import { noteAllocation } from "../runtime/garbage";
 
 /** Hidden states of a batch, [numTokens, width] float32, in memory or in a scratch file past the memory budget. */
 export interface HiddenStates {
@@ -62,9 +63,7 @@ export class FileHiddenStates implements HiddenStates {
   static #next = 0;
 
   read(from: number, to: number): Float32Array {
-    const rows = new Float32Array((to - from) * this.width);
-    transfer(readSync, this.#file, rows, from * this.width * 4);
-    return rows;
+    return readRows(this.#file, this.width, from, to);
   }
 
   /** @throws RerouteError `output/write-failed`, for example where the disk is full */
@@ -103,9 +102,7 @@ export class StoredHiddenStates implements HiddenStates {
   }
 
   read(from: number, to: number): Float32Array {
-    const rows = new Float32Array((to - from) * this.width);
-    transfer(readSync, this.#file, rows, from * this.width * 4);
-    return rows;
+    return readRows(this.#file, this.width, from, to);
   }
 
   /** @throws Error always: the file is not this object's */
@@ -125,6 +122,13 @@ export function spill(hidden: HiddenStates, directory: string): HiddenStates {
   file.write(0, hidden.read(0, hidden.numTokens));
   hidden.close();
   return file;
+}
+
+function readRows(file: number, width: number, from: number, to: number): Float32Array {
+  const rows = new Float32Array((to - from) * width);
+  transfer(readSync, file, rows, from * width * 4);
+  noteAllocation(rows.byteLength);
+  return rows;
 }
 
 type Transfer = (file: number, bytes: Uint8Array, offset: number, length: number, position: number) => number;

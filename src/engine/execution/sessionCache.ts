@@ -1,8 +1,16 @@
 import type { Graph } from "../graph/graph";
 import { BlockSession, type RuntimeOptions } from "../runtime/session";
 
-/** Compiled sessions, the least recently used released when their estimated bytes exceed the budget. */
+/** Sessions of one layer that take turns, chunk by chunk: two blocks, a router's fit, and one to spare. */
+const inTurn = 4;
+
+/**
+ * Compiled sessions whose estimated bytes stay within the budget. Passes go through all layers in the same order again and
+ * again, so releasing the oldest session would release each one just before it is needed: the ones that came first stay,
+ * and what does not fit makes room for its successor.
+ */
 export class SessionCache {
+  /** In the order they were made. */
   readonly #sessions = new Map<string, { session: BlockSession; bytes: number }>();
   #bytes = 0;
 
@@ -14,15 +22,11 @@ export class SessionCache {
 
   async get(key: string, graph: () => Graph): Promise<BlockSession> {
     const known = this.#sessions.get(key);
-    if (known !== undefined) {
-      this.#sessions.delete(key);
-      this.#sessions.set(key, known);
-      return known.session;
-    }
+    if (known !== undefined) return known.session;
     const built = graph();
     const bytes = sessionBytes(built, this.keepFloat32Weights);
     while (this.#bytes + bytes > this.budgetBytes && this.#sessions.size > 0) {
-      await this.#evict(this.#sessions.keys().next().value!);
+      await this.#evict([...this.#sessions.keys()].at(-inTurn) ?? this.#sessions.keys().next().value!);
     }
     const session = await BlockSession.create(built, {
       runtime: this.runtime,

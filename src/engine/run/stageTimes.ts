@@ -51,8 +51,8 @@ export function stageTimes(input: EstimateInput): StageTimes {
   const [forward, backward] = (["forward", "backward"] as const).map((direction) =>
     planExecution(teacher, sequenceLength, memoryBudgetBytes, direction),
   ) as [ReturnType<typeof planExecution>, ReturnType<typeof planExecution>];
-  // All layers' sessions stay between passes, or each pass compiles them again.
-  const stay = compiledBytes(teacher, "backward") <= backward.sessionBytes;
+  // Share of all layers' sessions that each pass compiles again, because they do not stay.
+  const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward"));
   const compile = probe?.compileForwardSeconds ?? NaN;
   const diskBytesPerSecond = probe?.diskBytesPerSecond ?? fallbackDiskBytesPerSecond;
   const bytesOf = (role: Role) => (role === "teacher" ? bytesBefore : bytesAfter);
@@ -65,7 +65,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
     tokens === 0 ? 0 : compile + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
   const pass: StageTimes["pass"] = (tokens, kind) => {
     const shards = kind === "observed" ? Math.ceil(tokens / profileShardTokens) : 1;
-    return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * ((stay ? 0 : compile) + reading("teacher"));
+    return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile + reading("teacher"));
   };
   return {
     pass,
@@ -73,7 +73,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
     targets: (tokens) => {
       const bytes = 2 * tokens * teacher.hiddenSize * 4;
       const groups = Math.max(1, Math.ceil(bytes / Math.max(1, forward.hiddenStateBytes)));
-      return pass(tokens, "forward") + (groups - 1) * ((stay ? 0 : compile) + reading("teacher"));
+      return pass(tokens, "forward") + (groups - 1) * (again * compile + reading("teacher"));
     },
     beforeTraining: (tokens) =>
       (recipe.calibrate?.scope === "router+top-experts" ? once(tokens, "forward", "student") : 0) +
@@ -82,7 +82,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
       if (count === 0) return 0;
       const chunks = count * Math.ceil(tokens / count / (backward.chunkSequences * sequenceLength));
       return (
-        (stay ? 1 : count) * (probe?.compileUpdateSeconds ?? NaN) +
+        (1 + again * (count - 1)) * (probe?.compileUpdateSeconds ?? NaN) +
         work(probe?.update, tokens, chunks, "student") * weightGradientFactor(teacher, trained) +
         // Forward and backward read all weights once each.
         count * (2 * reading("student") + updateSeconds(trained, diskBytesPerSecond)) +

@@ -18,7 +18,7 @@ let minors = 0;
  * of finished results wait, so it is asked for a collection: of young objects (0.5 ms, finds nearly all of them) four
  * times an allowance, of all once an allowance (about 10 ms).
  */
-export function noteAllocation(bytes: number, allowance: number): void {
+export function noteAllocation(bytes: number, allowance: number = leastBytes): void {
   allocated += bytes;
   if (allocated < allowance / minorsPerFull) return;
   allocated = 0;
