@@ -2,7 +2,8 @@ import os from "node:os";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
-import { FileHiddenStates, MemoryHiddenStates } from "./hiddenStates";
+import { MemoryHiddenStates } from "./hiddenStates";
+import { measureDisk, type DiskSpeeds } from "./measureDisk";
 import { ModelExecutor } from "./modelExecutor";
 import { moeLayers } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
@@ -47,8 +48,7 @@ export interface Measurement {
   /** Seconds to compile all layers once. */
   compileForwardSeconds: number;
   compileUpdateSeconds: number;
-  /** Of writing to the scratch folder's disk, flushed. */
-  diskBytesPerSecond: number;
+  disk: DiskSpeeds;
   assumption: string;
 }
 
@@ -66,6 +66,8 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
     observer,
     scratchDirectory = os.tmpdir(),
   } = options;
+  // Before the layer's own weights come into the page cache.
+  const disk = measureDisk(checkpoint, scratchDirectory);
   const layer = moeLayers(description)[0]![0];
   const pair: ModelDescription = { ...description, layers: [layer, { ...layer, index: layer.index + 1 }] };
   const source = { checkpoint, description: pair };
@@ -122,7 +124,7 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
       headUpdateTokensPerSecond: headTimes.positions / headTimes.update,
       compileForwardSeconds: Math.max(0, (first.forward - one.forward) / 2) * numLayers,
       compileUpdateSeconds: Math.max(0, (total(first) - total(one)) / 2) * numLayers,
-      diskBytesPerSecond: timeDisk(scratchDirectory, bytesOf(checkpoint)),
+      disk,
       assumption: `layer ${layer.index} measured with ${size.one} and ${size.all} tokens, times ${numLayers} layers`,
     };
   } finally {
@@ -152,30 +154,6 @@ async function best<T>(work: () => Promise<T>, seconds: (result: T) => number): 
   }
   return shortest;
 }
-
-/** As much as the checkpoint has, up to this. */
-const diskProbeBytes = 64 * 2 ** 20;
-
-/** Bytes a second of writing a scratch file and flushing it. A disk that cannot take it is found by who needs the room. */
-function timeDisk(directory: string, checkpointBytes: number): number {
-  const part = new Float32Array(2 ** 18).fill(1);
-  const parts = Math.ceil(Math.min(diskProbeBytes, checkpointBytes) / part.byteLength);
-  let states: FileHiddenStates | null = null;
-  try {
-    const started = performance.now();
-    states = new FileHiddenStates(parts, part.length, directory);
-    for (let row = 0; row < parts; row++) states.write(row, part);
-    states.flush();
-    return (parts * part.byteLength) / secondsSince(started);
-  } catch {
-    return fallbackDiskBytesPerSecond;
-  } finally {
-    states?.close();
-  }
-}
-
-/** A common SSD. */
-export const fallbackDiskBytesPerSecond = 400e6;
 
 interface UpdateTimes {
   /** Seconds for both layers. */
@@ -244,10 +222,6 @@ async function timeHead(head: VocabularyHead, width: number, signal: AbortSignal
 
 function total({ forward, upper, lower }: UpdateTimes): number {
   return forward + upper + lower;
-}
-
-function bytesOf({ tensors }: Checkpoint): number {
-  return [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
 function secondsSince(started: number): number {

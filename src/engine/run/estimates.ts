@@ -89,7 +89,7 @@ function compressEstimate(input: EstimateInput, time: StageTimes): Omit<StageEst
   const copying = {
     seconds: time.copy(bytesAfter),
     peakMemoryBytes: baseProcessBytes + 2 ** 26,
-    assumption: `${bytesAfter} bytes copied at ${(time.diskBytesPerSecond / 1e6).toFixed(0)} MB/s`,
+    assumption: `${bytesAfter} bytes copied at ${(time.writeBytesPerSecond / 1e6).toFixed(0)} MB/s`,
   };
   if (!compress || compress.plan !== undefined) return copying;
   const cost = methodCost(compress, teacher, recipe.data);
@@ -155,7 +155,8 @@ export function calibrationBytes(
 
 /**
  * Bytes on disk for what does not fit the budget: hidden states of a pass, what an update keeps for its backward pass, the
- * teacher's states and routing of an evaluation; and, of a profile, the state to go on from, old and new.
+ * teacher's states and routing of an evaluation; and the states to go on from, old and new: of a profile, and of both
+ * passes of an evaluation, the teacher's with its routing.
  */
 export function spillBytes(recipe: Recipe, description: ModelDescription, memoryBudgetBytes: number): number {
   const { sequenceLength } = recipe.data;
@@ -173,7 +174,9 @@ export function spillBytes(recipe: Recipe, description: ModelDescription, memory
   return Math.max(
     wanted.has("profile") ? beyond(shard, forward) + 2 * shard : 0,
     wanted.has("calibrate") ? beyond(update, backward) + beyond(rows(tokens.heldOut), backward) : 0,
-    wanted.has("evaluate") ? beyond(teacher, forward / 4) + beyond(rows(tokens.evaluation), forward) : 0,
+    wanted.has("evaluate")
+      ? beyond(teacher, forward / 4) + beyond(rows(tokens.evaluation), forward) + teacher + 3 * rows(tokens.evaluation)
+      : 0,
   );
 }
 

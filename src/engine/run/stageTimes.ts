@@ -1,5 +1,6 @@
 import { planExecution } from "../execution/memoryPlan";
-import { fallbackDiskBytesPerSecond, type PassCost } from "../execution/measure";
+import type { PassCost } from "../execution/measure";
+import { fallbackDiskBytesPerSecond } from "../execution/measureDisk";
 import { profileShardTokens } from "../execution/profile";
 import { countParameters } from "../model/parameters";
 import type { ModelDescription } from "../model/description";
@@ -35,7 +36,7 @@ export interface StageTimes {
   beforeTraining: (tokens: number) => number;
   updates: (count: number, tokens: number) => number;
   copy: (bytes: number) => number;
-  diskBytesPerSecond: number;
+  writeBytesPerSecond: number;
   /** Says that checkpoints do not stay in memory, where they do not. */
   coldReads: string;
 }
@@ -54,10 +55,11 @@ export function stageTimes(input: EstimateInput): StageTimes {
   // Share of all layers' sessions that each pass compiles again, because they do not stay.
   const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward"));
   const compile = probe?.compileForwardSeconds ?? NaN;
-  const diskBytesPerSecond = probe?.diskBytesPerSecond ?? fallbackDiskBytesPerSecond;
+  const { readBytesPerSecond = fallbackDiskBytesPerSecond, writeBytesPerSecond = fallbackDiskBytesPerSecond } =
+    probe?.disk ?? {};
   const bytesOf = (role: Role) => (role === "teacher" ? bytesBefore : bytesAfter);
   const share = (role: Role) => (bytesBefore > 0 ? Math.min(1, bytesOf(role) / bytesBefore) : 1);
-  const reading = (role: Role) => (bytesOf(role) > cacheBytes ? bytesOf(role) / diskBytesPerSecond : 0);
+  const reading = (role: Role) => (bytesOf(role) > cacheBytes ? bytesOf(role) / readBytesPerSecond : 0);
   const work = (cost: PassCost | undefined, tokens: number, chunks: number, role: Role) =>
     cost === undefined ? NaN : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken;
   const chunksOf = (tokens: number) => Math.ceil(tokens / (forward.chunkSequences * sequenceLength));
@@ -85,15 +87,15 @@ export function stageTimes(input: EstimateInput): StageTimes {
         (1 + again * (count - 1)) * (probe?.compileUpdateSeconds ?? NaN) +
         work(probe?.update, tokens, chunks, "student") * weightGradientFactor(teacher, trained) +
         // Forward and backward read all weights once each.
-        count * (2 * reading("student") + updateSeconds(trained, diskBytesPerSecond)) +
+        count * (2 * reading("student") + updateSeconds(trained, writeBytesPerSecond)) +
         tokens / (probe?.headUpdateTokensPerSecond ?? NaN)
       );
     },
-    copy: (bytes) => (bytes > cacheBytes ? 2 : 1) * (bytes / diskBytesPerSecond),
-    diskBytesPerSecond,
+    copy: (bytes) => bytes / writeBytesPerSecond + (bytes > cacheBytes ? bytes / readBytesPerSecond : 0),
+    writeBytesPerSecond,
     coldReads:
       bytesBefore > cacheBytes
-        ? `; weights read from disk each pass at ${(diskBytesPerSecond / 1e6).toFixed(0)} MB/s`
+        ? `; weights read from disk each pass at ${(readBytesPerSecond / 1e6).toFixed(0)} MB/s`
         : "; weights stay in the page cache",
   };
 }
@@ -111,9 +113,9 @@ function weightGradientFactor(teacher: ModelDescription, trained: TrainedPredict
 const numbersPerSecond = 40e6;
 
 /** Optimiser and writing of the state, which is as large as three to four copies of what trains. */
-function updateSeconds(trained: TrainedPrediction | null | undefined, diskBytesPerSecond: number): number {
+function updateSeconds(trained: TrainedPrediction | null | undefined, writeBytesPerSecond: number): number {
   if (!trained?.sizes) return 0;
-  return trained.parameters / numbersPerSecond + Math.min(256e6, trained.parameters * 16) / diskBytesPerSecond;
+  return trained.parameters / numbersPerSecond + Math.min(256e6, trained.parameters * 16) / writeBytesPerSecond;
 }
 
 /** Compiled graphs of all layers, at 6 kB a node; nodes a layer as counted on graphs of 8 to 128 experts. */

@@ -95,7 +95,11 @@ export function fakeWork(): FakeWork {
       observed: { secondsPerChunk: 0.01, secondsPerToken: 0.0012 },
       update: { secondsPerChunk: 0.03, secondsPerToken: 0.004 },
       ...{ headTokensPerSecond: 5000, headUpdateTokensPerSecond: 2000 },
-      ...{ compileForwardSeconds: 0.1, compileUpdateSeconds: 0.3, diskBytesPerSecond: 1e9 },
+      ...{
+        compileForwardSeconds: 0.1,
+        compileUpdateSeconds: 0.3,
+        disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9 },
+      },
       assumption: "made up",
     }),
   };

@@ -65,7 +65,12 @@ it("rates are measured, and the pre-flight says them with what they stand for", 
   const perToken = { secondsPerChunk: 0, secondsPerToken: 1e-3 };
   const probe = {
     ...{ forward: perToken, observed: perToken, update: perToken, headTokensPerSecond: 1e3 },
-    ...{ headUpdateTokensPerSecond: 1e3, compileForwardSeconds: 0, compileUpdateSeconds: 0, diskBytesPerSecond: 1e9 },
+    ...{
+      headUpdateTokensPerSecond: 1e3,
+      compileForwardSeconds: 0,
+      compileUpdateSeconds: 0,
+      disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9 },
+    },
     ...{ assumption: "made up", compute },
   };
   const input = { recipe, teacher: large, memoryBudgetBytes: 8e9, bytesBefore: 1e9, bytesAfter: 1e9, cacheBytes: 1e12 };
