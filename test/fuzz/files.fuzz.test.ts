@@ -6,6 +6,11 @@ import { openCheckpoint } from "../../src/engine/checkpoint/open";
 import { moeLayers } from "../../src/engine/compression/plan/moeLayers";
 import { parsePlan, validatePlan } from "../../src/engine/compression/plan/validatePlan";
 import { loadState, saveState, initialState } from "../../src/engine/distillation/trainState";
+import type { TokenSequences } from "../../src/engine/data/sequences";
+import { studentState } from "../../src/engine/evaluation/evaluationState";
+import { PassMeter } from "../../src/engine/evaluation/passMeter";
+import { RouterTrace } from "../../src/engine/evaluation/routerTrace";
+import { MemoryHiddenStates } from "../../src/engine/execution/hiddenStates";
 import { planExecution, smallestBudget } from "../../src/engine/execution/memoryPlan";
 import { describeModel } from "../../src/engine/model/families";
 import { summariseCheckpoint } from "../../src/engine/model/inspect";
@@ -105,6 +110,7 @@ beforeAll(async () => {
     weights: header.subarray(headerEnd),
     state: readFileSync(at("state")),
     "profile-state": readFileSync(at("profile-state")),
+    "evaluation-state": await evaluationState(),
     statistics: inRun("routing-statistics.safetensors"),
     run: inRun("run.json"),
     evaluation: inRun("evaluation.json"),
@@ -115,8 +121,34 @@ beforeAll(async () => {
     lock: json({ pid: 4_000_000, host: "elsewhere", processStart: "12" }),
   };
   for (const [name, bytes] of Object.entries(all)) originals.set(name, Buffer.from(bytes));
-  mkdirSync(at("mutated"));
 }, 60_000);
+
+/** A student's interrupted pass: the fuzzed model against itself, on eight tokens of which each layer saw all. */
+function studentPass() {
+  const trace = new RouterTrace(8, at("mutated"), true);
+  const moes = moeLayers(model.description);
+  for (const { layer, moe } of moes) trace.observe(observation(layer, moe));
+  const mapping = new Map(moes.map(({ layer, moe }) => [layer, Array.from({ length: moe.numExperts }, (_, e) => [e])]));
+  const compared = trace.compareWith(mapping, undefined);
+  const lengths = Int32Array.of(8);
+  const ids = new Int32Array(8);
+  const sequences = { ids, lengths, sequenceLength: 8, numSequences: 1 } as TokenSequences;
+  const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 1 } as const;
+  const pass = { sequences, runtime, chunkSequences: 1, description: model.description, expertMapping: null };
+  const resume = { directory: at("mutated"), model: "a", teacher: "b", saveEverySeconds: 0 };
+  return { compared, moes, state: studentState(resume, pass, compared, new PassMeter(() => 1)) };
+}
+
+async function evaluationState(): Promise<Buffer> {
+  mkdirSync(at("mutated"));
+  const { compared, moes, state } = studentPass();
+  for (const { layer, moe } of moes) compared.observe(observation(layer, moe));
+  await state.save(
+    { shard: 0, layers: model.description.layers.length },
+    new MemoryHiddenStates(8, model.description.hiddenSize),
+  );
+  return readFileSync(at("mutated/evaluation-student-state.json"));
+}
 
 /** Statistics of the fuzzed model over some text, empty. */
 function newStatistics(): RoutingStatistics {
@@ -298,6 +330,21 @@ const kinds: (FuzzKind & { results?: boolean })[] = [
       found?.restore();
       // What was taken over can be added to and written.
       await saveRoutingStatistics(at("mutated/again"), statistics.result());
+    },
+  },
+  {
+    name: "evaluation-state",
+    make: jsonCase("evaluation-state"),
+    read: async (bytes) => {
+      asFile("evaluation-student-state.json", bytes);
+      const { compared, moes, state } = studentPass();
+      const { layers, hiddenSize: width } = model.description;
+      const found = await state.load([{ numTokens: 8 }], { mostLayers: layers.length, width });
+      found?.hidden?.close();
+      // What was taken over can be added to and shown.
+      for (const { layer, moe } of moes) compared.observe(observation(layer, moe));
+      for (const { klByExpert } of compared.results())
+        if (klByExpert.length !== moes[0]!.moe.numExperts) throw new Error("sums of another model were taken over");
     },
   },
   {

@@ -1,14 +1,23 @@
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
-import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
+import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { FileHiddenStates, MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../execution/hiddenStates";
+import { numLogits } from "../execution/moeLayers";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
-import { RoutingFidelity } from "../routing/fidelity";
+import { partsOf, sizeOf } from "../execution/passState";
+import type { ModelDescription } from "../model/description";
+import { RoutingFidelity, type FidelitySums } from "../routing/fidelity";
 
 interface LayerTrace {
   /** [tokens, experts] */
   logits: HiddenStates;
   /** [tokens, k]: expert ids as the bits of 32-bit floats, so that they lie in the same stores. */
   selected: HiddenStates;
+  /** Whether both lie in files that a later process can read. */
+  isSaved: boolean;
 }
+
+/** Where the parts of a layer's trace are kept. */
+type FileOf = (layer: number, part: "logits" | "selected") => string;
 
 /**
  * Remembers a teacher's routing, token by token, to compare a student's with: 4 (experts + k) bytes a token and layer, in
@@ -26,11 +35,60 @@ export class RouterTrace implements RoutingObserver {
   observe({ layer, firstToken, numExperts, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
     let trace = this.#layers.get(layer);
     if (trace === undefined) {
-      trace = { logits: this.#store(numExperts), selected: this.#store(numExpertsPerToken) };
+      trace = { logits: this.#store(numExperts), selected: this.#store(numExpertsPerToken), isSaved: false };
       this.#layers.set(layer, trace);
     }
     trace.logits.write(firstToken, routerLogits);
     trace.selected.write(firstToken, new Float32Array(selectedIds.buffer, selectedIds.byteOffset, selectedIds.length));
+  }
+
+  /** Numbers of the layers seen so far. */
+  layers(): number[] {
+    return [...this.#layers.keys()];
+  }
+
+  /** The teacher's experts of a layer; null for one that it does not route. */
+  numExperts(layer: number): number | null {
+    return this.#layers.get(layer)?.logits.width ?? null;
+  }
+
+  /** Writes the layers that have no files yet; all their tokens were seen. What lay in scratch files moves there. */
+  async save(fileOf: FileOf): Promise<void> {
+    for (const [layer, trace] of this.#layers) {
+      if (trace.isSaved) continue;
+      for (const part of ["logits", "selected"] as const) {
+        const store = trace[part];
+        await writeFileAtomically(fileOf(layer, part), partsOf(store));
+        if (this.inMemory) continue;
+        trace[part] = new StoredHiddenStates(fileOf(layer, part), store.numTokens, store.width);
+        store.close();
+      }
+      trace.isSaved = true;
+    }
+  }
+
+  /** What makes these layers known again from their files; null where one is not there as it should be. */
+  async open(
+    layers: readonly number[],
+    { layers: described }: ModelDescription,
+    fileOf: FileOf,
+  ): Promise<(() => void) | null> {
+    const widths = new Map<number, { logits: number; selected: number }>();
+    for (const layer of layers) {
+      const moe = described.find(({ index }) => index === layer)?.feedForward;
+      if (moe?.kind !== "moe") return null;
+      const width = { logits: numLogits(moe), selected: moe.numExpertsPerToken };
+      for (const part of ["logits", "selected"] as const)
+        if ((await sizeOf(fileOf(layer, part))) !== this.numTokens * width[part] * 4) return null;
+      widths.set(layer, width);
+    }
+    return () => {
+      for (const [layer, width] of widths) {
+        const stored = (part: "logits" | "selected") =>
+          new StoredHiddenStates(fileOf(layer, part), this.numTokens, width[part]);
+        this.#layers.set(layer, { logits: stored("logits"), selected: stored("selected"), isSaved: true });
+      }
+    };
   }
 
   /** An observer for the student, which compares every chunk with the teacher's routing of the same tokens. */
@@ -65,7 +123,7 @@ export class RouterTrace implements RoutingObserver {
   }
 }
 
-class RoutingComparisonObserver implements RoutingObserver {
+export class RoutingComparisonObserver implements RoutingObserver {
   readonly #layers = new Map<number, RoutingFidelity>();
 
   constructor(
@@ -90,6 +148,26 @@ class RoutingComparisonObserver implements RoutingObserver {
       studentTopK: numExpertsPerToken,
       ...(this.valid === undefined ? {} : { valid: this.valid.subarray(firstToken, firstToken + numTokens) }),
     });
+  }
+
+  /** Whether a layer's routing can be compared: both models route it. */
+  compares(layer: number): boolean {
+    return this.mappings.has(layer) && this.teacher.numExperts(layer) !== null;
+  }
+
+  sums(): FidelitySums[] {
+    return [...this.#layers.values()].map((layer) => layer.sums());
+  }
+
+  /** Whether kept sums are those of this pair of models. */
+  fits({ layer, klByExpert }: FidelitySums): boolean {
+    return this.compares(layer) && klByExpert?.length === this.teacher.numExperts(layer);
+  }
+
+  /** Goes on from kept sums. */
+  restore(sums: readonly FidelitySums[]): void {
+    for (const kept of sums)
+      this.#layers.set(kept.layer, new RoutingFidelity(kept.layer, this.mappings.get(kept.layer)!, kept));
   }
 
   results(): RoutingFidelityLayer[] {

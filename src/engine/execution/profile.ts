@@ -7,7 +7,7 @@ import { tokenBatch } from "./batches";
 import type { ExecutionPlan } from "./memoryPlan";
 import { ModelExecutor } from "./modelExecutor";
 import type { RoutingObserver } from "./observer";
-import { profileKey, ProfileState, type ProfileSums } from "./profileState";
+import { passKey, PassState, type PassSums } from "./passState";
 
 export interface ProfileOptions {
   checkpoint: Checkpoint;
@@ -19,7 +19,7 @@ export interface ProfileOptions {
   runtime: RuntimeOptions;
   scratchDirectory: string;
   /** Keeps what an interrupted pass needs to go on; absent: it begins anew. */
-  resume?: ProfileSums;
+  resume?: PassSums;
   /** Seconds between saves, at least: a save costs a flush to disk. 0: every layer is saved. */
   saveEverySeconds?: number;
   /** Tokens a shard; for tests. */
@@ -52,7 +52,10 @@ export async function profileCheckpoint(options: ProfileOptions): Promise<void> 
   try {
     const state = stateOf(options, executor.plan.chunkSequences, perShard);
     const shards = Array.from({ length: numShards }, (_, shard) => ({ numTokens: tokensOf(shard) }));
-    const found = await state?.load(shards, { numLayers, width: description.hiddenSize });
+    const found = await state?.load(shards, {
+      mostLayers: numLayers - 1,
+      width: description.hiddenSize,
+    });
     const { shard: firstShard, layers: firstLayer } = found?.position ?? { shard: 0, layers: 0 };
     const total = sequences.ids.length;
     let done = firstShard * perShard * sequenceLength;
@@ -89,13 +92,13 @@ function sequencesOfShard(options: ProfileOptions, { chunkSequences }: Execution
   return Math.max(1, Math.floor(shardTokens / sequences.sequenceLength / chunkSequences)) * chunkSequences;
 }
 
-function stateOf(options: ProfileOptions, chunkSequences: number, perShard: number): ProfileState | null {
+function stateOf(options: ProfileOptions, chunkSequences: number, perShard: number): PassState | null {
   const { resume, sequences, collectOutputs, scratchDirectory, saveEverySeconds = 5 } = options;
   if (resume === undefined) return null;
   const { ids, lengths, domainIds, sequenceLength } = sequences;
   const numbers = [sequenceLength, chunkSequences, perShard, Number(collectOutputs)];
-  const key = profileKey(resume.identity, [ids, lengths, domainIds], numbers);
-  return new ProfileState(resume, key, scratchDirectory, saveEverySeconds);
+  const key = passKey(resume.identity, [ids, lengths, domainIds], numbers);
+  return new PassState("profile", resume, key, scratchDirectory, saveEverySeconds);
 }
 
 /** Observers count tokens over all shards. */

@@ -1,4 +1,17 @@
+import { z } from "zod";
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
+
+/** What RoutingFidelity added up so far, to go on with later. */
+export const fidelitySums = z.object({
+  layer: z.int().min(0),
+  tokens: z.int().min(0),
+  kl: z.number(),
+  l1: z.number(),
+  overlap: z.number(),
+  /** [teacher experts]; null before the first chunk. */
+  klByExpert: z.array(z.number()).nullable(),
+});
+export type FidelitySums = z.infer<typeof fidelitySums>;
 
 /** Router logits and selections of both models for the same tokens; row-major. */
 export interface RoutingPair {
@@ -80,8 +93,17 @@ export class RoutingFidelity {
   constructor(
     readonly layer: number,
     mapping: readonly (readonly number[])[],
+    sums?: FidelitySums,
   ) {
     this.#mapping = mapping;
+    if (sums === undefined) return;
+    ({ tokens: this.#tokens, kl: this.#kl, l1: this.#l1, overlap: this.#overlap } = sums);
+    this.#klByExpert = sums.klByExpert && Float64Array.from(sums.klByExpert);
+  }
+
+  sums(): FidelitySums {
+    const klByExpert = this.#klByExpert && [...this.#klByExpert];
+    return { layer: this.layer, tokens: this.#tokens, kl: this.#kl, l1: this.#l1, overlap: this.#overlap, klByExpert };
   }
 
   add(pair: RoutingPair): RoutingComparison {

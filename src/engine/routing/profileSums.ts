@@ -1,4 +1,4 @@
-import type { ProfileSums } from "../execution/profileState";
+import type { PassSums } from "../execution/passState";
 import type { ModelDescription } from "../model/description";
 import { RerouteError } from "../../protocol/errors";
 import type { RoutingStatistics } from "./collect";
@@ -13,7 +13,7 @@ export function profileSums(
   file: string,
   statistics: RoutingStatistics,
   description: ModelDescription,
-): Pick<ProfileSums, "save" | "load"> {
+): Pick<PassSums, "save" | "load"> {
   return {
     save: (key, position) => saveRoutingStatistics(file, { ...statistics.result(), progress: { key, ...position } }),
     load: async (key) => {

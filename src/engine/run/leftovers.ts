@@ -2,7 +2,8 @@ import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { runFiles } from "../../protocol/run";
 import { isPartialName } from "../checkpoint/outputNames";
-import { hiddenNames } from "../execution/profileState";
+import { isEvaluationState } from "../evaluation/evaluationState";
+import { hiddenNames } from "../execution/passState";
 
 /** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
 const scratchNames = [/^hidden-\d+-\d+\.f32$/, /^lock\.json\.stale-\d+$/];
@@ -28,7 +29,19 @@ export function removeTeacherTargets(runDirectory: string): Promise<string[]> {
 
 /** Takes away what an interrupted profile would have gone on with. */
 export function removeProfileState(runDirectory: string): Promise<string[]> {
-  return removeNamed(runDirectory, (name) => name === runFiles.profileState || hiddenNames.test(name));
+  const hidden = hiddenNames("profile");
+  return removeNamed(runDirectory, (name) => name === runFiles.profileState || hidden.test(name));
+}
+
+/**
+ * Takes away what an interrupted evaluation would have gone on with: of the student that was just measured, or of its
+ * teacher too, whose run the next student is compared with.
+ */
+export function removeEvaluationState(runDirectory: string, of: "student" | "all"): Promise<string[]> {
+  return removeNamed(
+    runDirectory,
+    (name) => isEvaluationState(name, "student") || (of === "all" && isEvaluationState(name, "teacher")),
+  );
 }
 
 async function removeNamed(directory: string, isLeftover: (name: string) => boolean): Promise<string[]> {

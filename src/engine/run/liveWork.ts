@@ -56,8 +56,12 @@ export const liveWork: HeavyWork = {
     return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names };
   },
 
-  evaluate: ({ stateDirectory, ...evaluation }) =>
-    evaluateCheckpoint({ ...evaluation, scratchDirectory: stateDirectory, residentBytes }),
+  evaluate: ({ stateDirectory: directory, keepsState = false, ...evaluation }) => {
+    const { model, teacher } = evaluation;
+    const resume = { directory, model: model.fingerprint, teacher: teacher?.fingerprint ?? null };
+    const state = keepsState ? { resume } : {};
+    return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
+  },
 
   probe: async ({ model, sequenceLength, ...rest }) => ({
     ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),

@@ -4,7 +4,7 @@ import type { TokenSequences } from "../data/sequences";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { Measurement } from "../execution/measure";
 import type { RoutingObserver } from "../execution/observer";
-import type { ProfileSums } from "../execution/profileState";
+import type { PassSums } from "../execution/passState";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
 import type { RuntimeOptions } from "../runtime/session";
@@ -54,7 +54,7 @@ export interface HeavyWork {
       /** Where an interrupted pass keeps hidden states to continue with. */
       stateDirectory: string;
       /** What the observer added up, kept beside them. */
-      resume: ProfileSums;
+      resume: PassSums;
     },
   ) => Promise<void>;
   /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */
@@ -89,6 +89,8 @@ export interface HeavyWork {
       expertMapping: Record<string, number[][]> | null;
       /** For scratch files of this call. */
       stateDirectory: string;
+      /** Also keeps there what an interrupted evaluation goes on with; the caller takes it away (removeEvaluationState). */
+      keepsState?: boolean;
       /** Keeps the teacher's run between calls against the same teacher. */
       teacherRuns?: TeacherRuns;
     },

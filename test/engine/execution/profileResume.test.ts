@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import type { RoutingObserver } from "../../../src/engine/execution/observer";
 import { profileCheckpoint } from "../../../src/engine/execution/profile";
-import { hiddenNames } from "../../../src/engine/execution/profileState";
+import { hiddenNames } from "../../../src/engine/execution/passState";
 import type { TokenSequences } from "../../../src/engine/data/sequences";
 import { RoutingStatistics } from "../../../src/engine/routing/collect";
 import { profileSums } from "../../../src/engine/routing/profileSums";
@@ -67,7 +67,7 @@ async function profiler(family: string) {
     if (isDone) await saveRoutingStatistics(file, statistics.result());
     return { isDone, observed, sha256: isDone ? createHash("sha256").update(readFileSync(file)).digest("hex") : "" };
   };
-  const hiddenFiles = () => readdirSync(folder).filter((name) => hiddenNames.test(name));
+  const hiddenFiles = () => readdirSync(folder).filter((name) => hiddenNames("profile").test(name));
   const forget = () => readdirSync(folder).forEach((name) => rmSync(path.join(folder, name)));
   return { attempt, hiddenFiles, forget, folder };
 }

@@ -13,6 +13,7 @@ import {
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
+import { removeEvaluationState } from "../leftovers";
 import { hashInputs } from "../runFolder";
 import type { Stage, StageContext } from "../stage";
 import { readProvenance } from "./calibrate";
@@ -41,7 +42,7 @@ export const evaluateStage: Stage = {
   hasOutputs: async ({ paths }) => fileExists(paths.file("evaluation")),
   discard: async (context) => {
     await rm(context.paths.file("evaluation"), { force: true });
-    for (const role of roles) await rm(partFile(context, role), { force: true });
+    await removeParts(context);
   },
   run: async (context) => {
     const { paths, run } = context;
@@ -68,9 +69,16 @@ export const evaluateStage: Stage = {
         parts.before && parts.after ? comparePair(parts.before, parts.after, sequences, run.recipe.seed) : null,
     };
     await writeFileAtomically(paths.file("evaluation"), `${JSON.stringify(file, null, 2)}\n`);
-    for (const role of roles) await rm(partFile(context, role), { force: true });
+    await removeParts(context);
   },
+  complete: removeParts,
 };
+
+/** What an interrupted evaluation goes on with. */
+async function removeParts(context: StageContext): Promise<void> {
+  for (const role of roles) await rm(partFile(context, role), { force: true });
+  await removeEvaluationState(context.paths.runDirectory, "all");
+}
 
 /** evaluation.json of a run; null where there is none that can be read. */
 export async function readEvaluation(file: string): Promise<EvaluationFile | null> {
@@ -145,9 +153,11 @@ async function evaluatePart(
     sequences,
     expertMapping: teacher && expertMapping(teacher.description, plan),
     stateDirectory: paths.runDirectory,
+    keepsState: true,
     teacherRuns,
   });
   await writeFileAtomically(partFile(context, role), `${JSON.stringify({ key, evaluation })}\n`);
+  await removeEvaluationState(paths.runDirectory, "student");
   return evaluation;
 }
 
