@@ -50,6 +50,8 @@ export const stageRecord = z.object({
   /** Hash of everything the stage read; a changed input invalidates it and what follows. */
   inputHash: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  /** Of a finished stage: names, sizes and times of the weight files given to the run, where fingerprints are samples. */
+  weightStamp: z.string().nullable().optional(),
   /** Of a finished calibration: the tensors that were trained, numbers that differ gathered in braces. */
   trained: z.array(z.string()).optional(),
 });

@@ -24,8 +24,8 @@ const maxSampled = 4096;
  * 3. the bytes of tensors taken by rising size, then name, as long as their sum stays within 512 MiB;
  * 4. of the others the first and the last 4 KiB: all of them up to 4096 tensors, else 4096 evenly spaced by name.
  *
- * It tells apart checkpoints that differ by training or compression. It is no proof that every weight is equal:
- * `tensorDigests` is.
+ * It tells apart checkpoints that differ by training or compression. It is no proof that every weight is equal where
+ * `isSampled` says so: `tensorDigests` is, at a rate of about 1.2 GB a second and core.
  *
  * @throws RerouteError checkpoint/truncated, /changed, /not-found, cancelled
  */
@@ -56,6 +56,13 @@ export async function fingerprintCheckpoint(checkpoint: Checkpoint, signal?: Abo
     await sources.close();
   }
   return hash.digest("hex");
+}
+
+/** Whether bytes of a checkpoint are left out of its fingerprint, because there are too many of them. */
+export function isSampled({ tensors }: Checkpoint): boolean {
+  let bytes = 0;
+  for (const { byteLength } of tensors.values()) bytes += byteLength;
+  return bytes > wholeBytes;
 }
 
 /** SHA-256 of the bytes of every tensor, or of those named: what proves that tensors are or are not the same. */

@@ -8,6 +8,7 @@ import { appendMetrics, rewindMetrics } from "./metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
 import { sampleResources } from "./resources";
+import { writtenSince, weightStamp } from "./weightStamp";
 import { appendLog, hashInputs, pendingStage, runPaths, writeRun } from "./runFolder";
 import type { Stage, StageContext } from "./stage";
 import type { HeavyWork } from "./work";
@@ -35,6 +36,7 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
   const state = new RunState(options);
   const context = makeContext(options, state);
   let isInvalidated = false;
+  let isTold = false;
   for (const id of stageIds) {
     const record = state.record(id);
     if (record.state === "skipped") continue;
@@ -45,6 +47,10 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
     if (record.state === "done" && !isInvalidated) {
       const reason = await reasonToRepeat(stage, context, record, inputHash);
       if (reason === null) {
+        if (!isTold && record.weightStamp != null && record.weightStamp !== (await weightStamp(context))) {
+          await state.warn(writtenSince(id, context.paths.teacher));
+          isTold = true;
+        }
         await stage.complete?.(context);
         continue;
       }
@@ -108,6 +114,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
       finishedAt: new Date().toISOString(),
       seconds: seconds(),
       peakMemoryBytes,
+      weightStamp: await weightStamp(context),
     });
     await stage.complete?.(context);
   } catch (error) {
