@@ -11,7 +11,7 @@ await build({
   target: "node20",
   format: "esm",
   outfile,
-  external: ["onnxruntime-node"],
+  external: ["onnxruntime-node", "esbuild"],
   logLevel: "warning",
   banner,
 });

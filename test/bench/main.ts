@@ -3,7 +3,7 @@ import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
-import { largeBench, seriesBench, seriesNames } from "./scale";
+import { largeBench, seriesBench, seriesNames, tensorsBench } from "./scale";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -41,7 +41,9 @@ async function main(): Promise<void> {
     } else if (what === "large") {
       print("A checkpoint larger than the budget");
       await largeBench(print);
-    } else throw new Error(`bench scale ${what ?? ""}: choose large, ${seriesNames.join(", ")}, or nothing`);
+    } else if (what === "tensors") {
+      await tensorsBench(print);
+    } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
   }
 }
 

@@ -5,6 +5,7 @@ import path from "node:path";
 import { parseMemorySize } from "../../src/engine/run/machine";
 import type { StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "./makeCheckpoint";
+import { inspectInProcesses, manyTensors } from "./manyTensors";
 import { dropFromCache, measuredRun, type MeasuredRun, type RunSizes } from "./measuredRun";
 import type { SyntheticShape } from "./syntheticFamilies";
 
@@ -87,6 +88,24 @@ export async function seriesBench(names: readonly SeriesName[], print: Print): P
       });
     }
     printSeries(name, points, print);
+  }
+}
+
+/** Opening and inspecting 100,000 tensors in 40 shards, five times, each in a process of its own. */
+export async function tensorsBench(print: Print): Promise<void> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), "reroute-tensors-"));
+  try {
+    const tensors = manyTensors(folder);
+    const runs = await inspectInProcesses(folder, folder, 5);
+    const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
+    print(
+      `${tensors} tensors in 40 shards: opened in ${median(runs.map(({ openMs }) => openMs)).toFixed(0)} ms, ` +
+        `inspected after ${median(runs.map(({ totalMs }) => totalMs)).toFixed(0)} ms ` +
+        `(${median(runs.map(({ cpuMs }) => cpuMs)).toFixed(0)} ms of processor time), ` +
+        `peak ${mebibytes(median(runs.map(({ peakBytes }) => peakBytes)))}; medians of ${runs.length}`,
+    );
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

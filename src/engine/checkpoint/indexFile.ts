@@ -6,25 +6,43 @@ import { quote } from "./quote";
 import { checkFileName } from "./shardNames";
 import { readSmallFile } from "./smallFile";
 
+/** Which shard holds each tensor, as an index says. Lists, because a table of 100,000 names takes as long as reading them. */
+export interface ShardIndex {
+  /** In the order of the index. Whether one occurs twice is for checkIndex to say. */
+  names: string[];
+  /** Index into `shardNames` of each tensor's shard. */
+  shardOf: number[];
+  /** Each once, checked for path tricks. */
+  shardNames: string[];
+}
+
 /**
- * Which shard holds each tensor, as `model.safetensors.index.json` says; shard names are checked for path tricks.
+ * Reads `model.safetensors.index.json`.
  *
  * @throws RerouteError checkpoint/not-found, /malformed, /limit, /unsafe-path
  */
-export async function readIndexFile(filePath: string): Promise<Map<string, string>> {
+export async function readIndexFile(filePath: string): Promise<ShardIndex> {
   return parseIndex(await readSmallFile(filePath, maxIndexBytes), path.basename(filePath));
 }
 
-export function parseIndex(bytes: Uint8Array, fileName: string): Map<string, string> {
-  const fail = (problem: string): never => {
-    throw new RerouteError("checkpoint/malformed", `cannot read the index ${quote(fileName)}: ${problem}`);
-  };
+export function parseIndex(bytes: Uint8Array, fileName: string): ShardIndex {
+  const fail = (problem: string): never => malformedIndex(fileName, problem);
   const limit = (what: string): never => {
     throw new RerouteError("checkpoint/limit", `index ${quote(fileName)} names more than ${what}, which is the limit`);
   };
   const reader = new JsonReader(bytes, fail);
-  const weightMap = new Map<string, string>();
-  const shardNames = new Set<string>();
+  const names: string[] = [];
+  const shardOf: number[] = [];
+  const shardIds = new Map<string, number>();
+  const idOf = (shard: string): number => {
+    const known = shardIds.get(shard);
+    if (known !== undefined) return known;
+    checkFileName(shard, fileName);
+    if (!shard.endsWith(".safetensors")) fail(`shard ${quote(shard)} is not a .safetensors file`);
+    shardIds.set(shard, shardIds.size);
+    if (shardIds.size > maxShards) limit(`${maxShards} shards`);
+    return shardIds.size - 1;
+  };
   let found = false;
   if (reader.peek() !== 0x7b) fail("it is not a JSON object");
   reader.readObject((key) => {
@@ -37,19 +55,16 @@ export function parseIndex(bytes: Uint8Array, fileName: string): Map<string, str
     if (reader.peek() !== 0x7b) fail("weight_map is not an object");
     reader.readObject((tensor) => {
       if (reader.peek() !== 0x22) fail(`the shard of tensor ${quote(tensor)} is not a string`);
-      const shard = reader.readString();
-      if (!shardNames.has(shard)) {
-        checkFileName(shard, fileName);
-        if (!shard.endsWith(".safetensors")) fail(`shard ${quote(shard)} is not a .safetensors file`);
-        shardNames.add(shard);
-      }
-      if (weightMap.size === weightMap.set(tensor, shard).size) fail(`tensor ${quote(tensor)} occurs twice`);
-      if (weightMap.size > maxTensors) limit(`${maxTensors} tensors`);
-      if (shardNames.size > maxShards) limit(`${maxShards} shards`);
+      shardOf.push(idOf(reader.readString()));
+      if (names.push(tensor) > maxTensors) limit(`${maxTensors} tensors`);
     });
   });
   reader.readEnd();
   if (!found) fail("it has no weight_map");
-  if (weightMap.size === 0) fail("its weight_map is empty");
-  return weightMap;
+  if (names.length === 0) fail("its weight_map is empty");
+  return { names, shardOf, shardNames: [...shardIds.keys()] };
+}
+
+export function malformedIndex(fileName: string, problem: string): never {
+  throw new RerouteError("checkpoint/malformed", `cannot read the index ${quote(fileName)}: ${problem}`);
 }

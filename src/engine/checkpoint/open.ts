@@ -4,6 +4,7 @@ import { RerouteError } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "./checkpoint";
 import { readConfigFile } from "./configFile";
 import { readError } from "./fileErrors";
+import { checkIndex } from "./indexCheck";
 import { readIndexFile } from "./indexFile";
 import { maxShards, maxTensors } from "./limits";
 import { incompleteMarker } from "./outputNames";
@@ -35,8 +36,8 @@ export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint
     : names.includes("model.safetensors")
       ? undefined
       : names.find((name) => name === `model${indexSuffix}`);
-  const weightMap = indexName === undefined ? undefined : await readIndexFile(path.join(directory, indexName));
-  const shardNames = weightMap ? [...new Set(weightMap.values())].sort() : unindexedShards(names, directory);
+  const index = indexName === undefined ? undefined : await readIndexFile(path.join(directory, indexName));
+  const shardNames = index ? [...index.shardNames].sort() : unindexedShards(names, directory);
   if (file?.endsWith(".safetensors") && !shardNames.includes(file)) {
     throw new RerouteError(
       "checkpoint/not-found",
@@ -44,8 +45,9 @@ export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint
     );
   }
   const opened = await mapLimited(shardNames, 8, (name) => openShard(path.join(directory, name)));
-  const tensors = unite(opened.map((shard) => shard.tensors));
-  if (weightMap) checkIndex(weightMap, tensors, indexName!);
+  const byShard = opened.map((shard) => shard.tensors);
+  const tensors = unite(byShard);
+  if (index) checkIndex(index, byShard, tensors, indexName!);
   return { directory, config, shards: opened.map(({ shard }) => shard), tensors };
 }
 
@@ -113,17 +115,6 @@ function refuseTwice(name: string, shards: TensorEntry[][]): never {
     "checkpoint/malformed",
     `tensor ${quote(name)} is in two files, ${quote(first!.shard.name)} and ${quote(second!.shard.name)}; expected one`,
   );
-}
-
-function checkIndex(weightMap: Map<string, string>, tensors: Map<string, TensorEntry>, indexName: string): void {
-  for (const [name, shardName] of weightMap) {
-    const found = tensors.get(name)?.shard.name;
-    if (found === shardName) continue;
-    throw new RerouteError(
-      "checkpoint/malformed",
-      `${quote(indexName)} says that tensor ${quote(name)} is in ${quote(shardName)}, ${found === undefined ? "no file has it" : `found it in ${quote(found)}`}; download the checkpoint again`,
-    );
-  }
 }
 
 /** Like Promise.all over a map with at most `limit` at work; stops starting more after a failure. */
