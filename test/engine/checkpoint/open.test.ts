@@ -204,7 +204,10 @@ describe("openCheckpoint refuses", () => {
     ],
     [
       "a tensor named twice in the index",
-      { ...sharded, "model.safetensors.index.json": '{"weight_map":{"a":"model-1.safetensors","a":"model-2.safetensors"}}' },
+      {
+        ...sharded,
+        "model.safetensors.index.json": '{"weight_map":{"a":"model-1.safetensors","a":"model-2.safetensors"}}',
+      },
       "checkpoint/malformed",
       ['"a"', "twice"],
     ],
