@@ -62,10 +62,29 @@ const operations: Operations = {
     if (to === "bool") return map(x!, (a) => (a === 0 ? 0 : 1));
     return to.startsWith("float") || to === "bfloat16" ? x! : map(x!, Math.trunc);
   },
-  MatMul: (_, [a, b]) => matMul(a!, b!),
+  MatMul: ({ attributes: { transA, transB } }, [a, b]) =>
+    matMul(transA ? swapLast(a!) : a!, transB ? swapLast(b!) : b!),
   SoftmaxMatMul: (_, [scores, value]) => {
     const probabilities = map(logSoftmax(scores!, scores!.shape.length - 1), Math.exp);
     return [matMul(probabilities, value!), probabilities];
+  },
+  RmsNorm: ({ attributes: { epsilon } }, [x, weight]) => {
+    const width = x!.shape.at(-1)!;
+    const meanSquare = reduce(
+      { axes: [x!.shape.length - 1], keepDims: true },
+      map(x!, (a) => (a * a) / width),
+      (a, b) => a + b,
+      0,
+    );
+    const inverse = map(meanSquare, (mean) => 1 / Math.sqrt(mean + epsilon));
+    const normalised = fromIndices(x!.shape, (i) => at(x!, i) * atBroadcast(inverse, i) * atBroadcast(weight!, i));
+    return [normalised, inverse];
+  },
+  SoftmaxKl: (_, [target, own]) => {
+    const axis = own!.shape.length - 1;
+    const [logTarget, logOwn] = [logSoftmax(target!, axis), logSoftmax(own!, axis)];
+    const terms = fromIndices(own!.shape, (i) => Math.exp(at(logTarget, i)) * (at(logTarget, i) - at(logOwn, i)));
+    return [reduce({ axes: [axis], keepDims: true }, terms, (a, b) => a + b, 0), map(logTarget, Math.exp), logOwn];
   },
   Gemm: ({ attributes: { transA, transB } }, [a, b]) => {
     const left = (row: number, i: number) => at(a!, transA ? [i, row] : [row, i]);
@@ -213,6 +232,11 @@ function reduce(
     return 0;
   });
   return keepDims ? result : { ...result, shape: x.shape.filter((_, axis) => !axes.includes(axis)) };
+}
+
+function swapLast(x: NdArray): NdArray {
+  const swapped = (of: readonly number[]) => [...of.slice(0, -2), ...of.slice(-2).reverse()];
+  return fromIndices(swapped(x.shape), (index) => at(x, swapped(index)));
 }
 
 function matMul(a: NdArray, b: NdArray): NdArray {

@@ -232,7 +232,10 @@ export const opRows: { [O in OpName]: OpRow } = {
     const batch = draw.shape(draw.integer(0, 2));
     const other = [batch, [], batch.map((size) => (draw.chance(0.5) ? 1 : size))][draw.random.below(3)]!;
     const [a, b] = draw.chance(0.5) ? [batch, other] : [other, batch];
-    return draw.builder.matMul(draw.float([...a, rows, inner]), draw.float([...b, inner, columns]));
+    const [transA, transB] = [draw.chance(0.3), draw.chance(0.3)];
+    const left = draw.float([...a, ...(transA ? [inner, rows] : [rows, inner])]);
+    const right = draw.float([...b, ...(transB ? [columns, inner] : [inner, columns])]);
+    return draw.builder.matMul(left, right, transA, transB);
   }),
   Gemm: smooth((draw) => {
     const [rows, inner, columns] = [draw.rows(), draw.chance(0.1) ? 0 : draw.size(), draw.size()];
@@ -250,6 +253,19 @@ export const opRows: { [O in OpName]: OpRow } = {
     const keys = draw.size();
     const scores = draw.float([...batch, draw.chance(0.15) ? 0 : draw.size(), keys]);
     return draw.builder.softmaxMatMul(scores, draw.float([...batch, keys, draw.size()]));
+  }),
+  RmsNorm: smooth((draw) => {
+    const shape = draw.shape(draw.integer(1, 4));
+    if (shape.length > 1 && draw.chance(0.15)) shape[0] = 0;
+    const x = draw.float(shape, { fixed: true });
+    return draw.builder.rmsNorm(x, draw.float([shape.at(-1)!], { fixed: true }), draw.chance(0.5) ? 1e-6 : 0.5);
+  }),
+  SoftmaxKl: smooth((draw) => {
+    const shape = draw.shape(draw.integer(1, 3));
+    if (shape.length > 1 && draw.chance(0.15)) shape[0] = 0;
+    const own = draw.float(shape, { fixed: true });
+    const target = Array.from({ length: sizeOf(shape) }, () => 2 * draw.random.normal());
+    return draw.builder.softmaxKl(draw.numbers(shape, target, draw.builder.floatType), own);
   }),
   LogSoftmax: smooth((draw) => {
     const shape = draw.shape(draw.integer(1, 3));

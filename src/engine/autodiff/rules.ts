@@ -109,12 +109,15 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   // y = x in another type: dx = dy in x's type
   Cast: ({ builder, node: { inputs }, gradients: [dy] }) => [builder.cast(dy!, inputs[0]!.type)],
 
-  // Y = A B: dA = dY B^T, dB = A^T dY, summed over broadcast batch axes
-  MatMul: ({ builder, node: { inputs }, gradients: [dy], wanted }) => {
-    const [a, b] = inputs;
+  // Y = op(A) op(B): as Gemm below, summed over broadcast batch axes
+  MatMul: ({ builder, node, gradients: [dy], wanted }) => {
+    const [a, b] = node.inputs;
+    const { transA, transB } = node.attributes;
+    const gradientOfA = () =>
+      transA ? builder.matMul(b!, dy!, transB, true) : builder.matMul(dy!, b!, false, !transB);
     return [
-      wanted[0] ? sumTo(builder, builder.matMul(dy!, swapLast(builder, b!)), a!) : null,
-      wanted[1] ? matMulRightGradient(builder, a!, b!, dy!) : null,
+      wanted[0] ? sumTo(builder, gradientOfA(), a!) : null,
+      wanted[1] ? matMulRightGradient(builder, node, dy!) : null,
     ];
   },
 
@@ -148,11 +151,35 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     const [y, probabilities] = outputs;
     const last = y!.shape.length - 1;
     const rowSum = builder.reduceSum(builder.mul(dy!, y!), [last], true);
-    const dProbabilities = builder.matMul(dy!, swapLast(builder, value));
+    const dProbabilities = builder.matMul(dy!, value, false, true);
     return [
       wanted[0] ? builder.mul(probabilities!, builder.sub(dProbabilities, rowSum)) : null,
-      wanted[1] ? transposedProduct(builder, probabilities!, dy!) : null,
+      wanted[1] ? builder.matMul(probabilities!, dy!, true, false) : null,
     ];
+  },
+
+  // y = x r w with r = (mean(x^2) + epsilon)^(-1/2): with g = dy w, dx = r (g - x r^2 mean(g x)), dw = sum of dy x r
+  RmsNorm: ({ builder, node: { inputs, outputs }, gradients: [dy, dr], wanted }) => {
+    const [x, weight] = inputs;
+    const inverse = outputs[1]!;
+    if (dr) throw new Error("RmsNorm: only the first output has a gradient");
+    const gradientOfX = () => {
+      const g = builder.mul(dy!, weight!);
+      const inner = builder.reduceMean(builder.mul(g, x!), [x!.shape.length - 1], true);
+      const share = builder.mul(builder.mul(inner, inverse), inverse);
+      return builder.mul(builder.sub(g, builder.mul(x!, share)), inverse);
+    };
+    return [
+      wanted[0] ? gradientOfX() : null,
+      wanted[1] ? sumTo(builder, builder.mul(builder.mul(dy!, x!), inverse), weight!) : null,
+    ];
+  },
+
+  // y = KL(p || q) with p = softmax(a), q = softmax(b): db = dy (q - p); targets are constants
+  SoftmaxKl: ({ builder, node: { outputs }, gradients: [dy], wanted }) => {
+    const [, target, logOwn] = outputs;
+    if (wanted[0]) throw new Error("SoftmaxKl: the target has no gradient");
+    return [null, builder.mul(builder.sub(builder.exp(logOwn!), target!), dy!)];
   },
 
   // y = sum of x over axes: dx = dy broadcast back
@@ -319,29 +346,19 @@ function restoreAxes(
   return builder.unsqueeze(reduced, axes);
 }
 
-function swapLast(builder: GraphBuilder, value: Value): Value {
-  const rank = value.shape.length;
-  return builder.transpose(value, [...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1, rank - 2]);
-}
-
-/** dB of Y = A B. Where B is one matrix for a whole batch, the batch is flattened into rows first. */
-function matMulRightGradient(builder: GraphBuilder, a: Value, b: Value, dy: Value): Value {
+/** dB of Y = op(A) op(B). Where B is one matrix for a whole batch, the batch is flattened into rows first. */
+function matMulRightGradient(builder: GraphBuilder, { inputs, attributes }: Node<"MatMul">, dy: Value): Value {
+  const [a, b] = inputs as [Value, Value];
+  const { transA, transB } = attributes;
   const widthsKnown = typeof a.shape.at(-1) === "number" && typeof dy.shape.at(-1) === "number";
-  if (b.shape.length > 2 || a.shape.length === 2 || !widthsKnown)
-    return sumTo(builder, builder.matMul(swapLast(builder, a), dy), b);
+  if (b.shape.length > 2 || a.shape.length === 2 || !widthsKnown || transA || transB) {
+    const gradient = transB ? builder.matMul(dy, a, true, transA) : builder.matMul(a, dy, !transA, false);
+    return sumTo(builder, gradient, b);
+  }
   const rows = `(${a.shape.slice(0, -1).join("*")})`;
   const flatA = builder.reshape(a, [rows, a.shape.at(-1)!]);
   const flatDy = builder.reshape(dy, [rows, dy.shape.at(-1)!]);
   return builder.gemm(flatA, flatDy, true, false);
-}
-
-/** A^T B, with whichever of the two has fewer columns transposed: attention's [S, S] matrices never are. */
-function transposedProduct(builder: GraphBuilder, a: Value, b: Value): Value {
-  const [columnsA, columnsB] = [a.shape.at(-1)!, b.shape.at(-1)!];
-  const smallerB = typeof columnsA === "number" && typeof columnsB === "number" && columnsB < columnsA;
-  return smallerB
-    ? swapLast(builder, builder.matMul(swapLast(builder, b), a))
-    : builder.matMul(swapLast(builder, a), b);
 }
 
 function zerosLike(builder: GraphBuilder, value: Value): Value {

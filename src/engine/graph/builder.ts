@@ -93,19 +93,33 @@ export class GraphBuilder {
     return a.type === to ? a : this.#node("Cast", [a], { to }, to, a.shape);
   }
 
-  /** Batched product; leading axes broadcast. */
-  matMul(a: Value, b: Value): Value {
-    const [rows, inner] = a.shape.slice(-2);
-    const [innerB, columns] = b.shape.slice(-2);
+  /** Batched product op(A) op(B) over the last two axes; leading axes broadcast. */
+  matMul(a: Value, b: Value, transA = false, transB = false): Value {
+    const [rows, inner] = transA ? swapped(a) : a.shape.slice(-2);
+    const [innerB, columns] = transB ? swapped(b) : b.shape.slice(-2);
     if (rows === undefined || innerB === undefined || !sameDim(inner!, innerB)) throw shapeError("MatMul", a, b);
     const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
-    return this.#node("MatMul", [a, b], {}, a.type, [...batch, rows, columns!]);
+    return this.#node("MatMul", [a, b], { transA, transB }, a.type, [...batch, rows, columns!]);
   }
 
   /** softmax(scores) value: scores [..., R, C], value [..., C, D] with the same leading axes. */
   softmaxMatMul(scores: Value, value: Value): Value {
     const shape = [...scores.shape.slice(0, -1), value.shape.at(-1)!];
     return this.#nodes("SoftmaxMatMul", [scores, value], {}, scores.type, [shape, scores.shape])[0]!;
+  }
+
+  /** x / sqrt(mean(x^2) + epsilon) * weight over the last axis; weight has that axis only. */
+  rmsNorm(x: Value, weight: Value, epsilon: number): Value {
+    if (weight.shape.length !== 1 || !sameDim(weight.shape[0]!, x.shape.at(-1)!))
+      throw shapeError("RmsNorm", x, weight);
+    const inverse = [...x.shape.slice(0, -1), 1];
+    return this.#nodes("RmsNorm", [x, weight], { epsilon }, x.type, [x.shape, inverse])[0]!;
+  }
+
+  /** KL(softmax(target) || softmax(own)) of each row, [..., 1]. */
+  softmaxKl(target: Value, own: Value): Value {
+    const row = [...own.shape.slice(0, -1), 1];
+    return this.#nodes("SoftmaxKl", [target, own], {}, own.type, [row, own.shape, own.shape])[0]!;
   }
 
   /** op(A) op(B), both matrices. */
@@ -345,6 +359,11 @@ function normaliseAxis(axis: number, a: Value): number {
   const at = axis < 0 ? axis + a.shape.length : axis;
   if (at < 0 || at >= a.shape.length) throw new Error(`axis ${axis} of a value of shape [${a.shape.join(", ")}]`);
   return at;
+}
+
+/** Sizes of the last two axes, the last one first. */
+function swapped({ shape }: Value): Dim[] {
+  return shape.slice(-2).reverse();
 }
 
 function sumOfDims(parts: readonly Value[], axis: number): Dim {

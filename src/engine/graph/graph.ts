@@ -38,12 +38,20 @@ export interface OpAttributes {
   LessOrEqual: NoAttributes;
   And: NoAttributes;
   Cast: { to: ElementType };
-  MatMul: NoAttributes;
+  /** Of the last two axes; transposed first where the attributes say so. */
+  MatMul: { transA: boolean; transB: boolean };
   Gemm: { transA: boolean; transB: boolean };
   Softmax: { axis: number };
   LogSoftmax: { axis: number };
   /** softmax(scores) V over the last axis: attention's core. Outputs: the product, and the probabilities for its gradient. */
   SoftmaxMatMul: NoAttributes;
+  /**
+   * x / sqrt(mean(x^2) + epsilon) * w over the last axis. Outputs: the result, and 1 / sqrt(mean(x^2) + epsilon), [..., 1],
+   * for its gradient.
+   */
+  RmsNorm: { epsilon: number };
+  /** KL(softmax(a) || softmax(b)) over the last axis. Outputs: [..., 1], and softmax(a) and log softmax(b) for its gradient. */
+  SoftmaxKl: NoAttributes;
   ReduceSum: { axes: readonly number[]; keepDims: boolean };
   ReduceMean: { axes: readonly number[]; keepDims: boolean };
   ReduceMax: { axes: readonly number[]; keepDims: boolean };

@@ -18,7 +18,10 @@ export function encodeOnnx(graph: Graph, folder: string): Uint8Array {
   const message = {
     irVersion: 10,
     producerName: "reroute",
-    opsetImport: [{ domain: "", version: 21 }],
+    opsetImport: [
+      { domain: "", version: 21 },
+      { domain: "com.microsoft", version: 1 },
+    ],
     graph: {
       name: "block",
       node: nodes.map(encodeNode),
@@ -58,9 +61,10 @@ function nameOutputs({ nodes, outputs }: Graph) {
   return { renamed, copied };
 }
 
-function encodeNode({ op, inputs, outputs, attributes }: Omit<OnnxNode, "constants">) {
+function encodeNode({ op, domain, inputs, outputs, attributes }: Omit<OnnxNode, "constants">) {
   return {
     opType: op,
+    ...(domain === undefined ? {} : { domain }),
     name: outputs[0],
     input: inputs,
     output: outputs,
@@ -69,7 +73,9 @@ function encodeNode({ op, inputs, outputs, attributes }: Omit<OnnxNode, "constan
         ? { name, type: 2, i: attribute }
         : typeof attribute === "string"
           ? { name, type: 3, s: new TextEncoder().encode(attribute) }
-          : { name, type: 7, ints: attribute },
+          : "float" in attribute
+            ? { name, type: 1, f: attribute.float }
+            : { name, type: 7, ints: attribute },
     ),
   };
 }
@@ -132,6 +138,7 @@ const modelType = protobuf.Root.fromJSON({
     Attribute: {
       fields: {
         name: { id: 1, type: "string" },
+        f: { id: 2, type: "float" },
         i: { id: 3, type: "int64" },
         s: { id: 4, type: "bytes" },
         ints: { id: 8, rule: "repeated", type: "int64" },

@@ -3,9 +3,11 @@ import type { ElementType, Node, OpAttributes, OpName } from "./graph";
 /** A node as ONNX has it, with the int64 vectors that it needs as constants. */
 export interface OnnxNode {
   op: string;
+  /** Where the op is not ONNX's own: onnxruntime's ops. */
+  domain?: "com.microsoft";
   inputs: string[];
   outputs: string[];
-  attributes: [name: string, value: number | string | readonly number[]][];
+  attributes: [name: string, value: number | string | readonly number[] | { float: number }][];
   constants: { name: string; data: readonly number[] }[];
 }
 
@@ -25,6 +27,15 @@ type Lowering<O extends OpName> = (node: Node<O>) => OnnxNode[];
 
 const lowerings: { [O in OpName]?: Lowering<O> } = {
   Cast: (node) => [plain(node, [["to", onnxDataTypes[node.attributes.to]]])],
+  MatMul: (node) => {
+    const { transA, transB } = node.attributes;
+    if (!transA && !transB) return [plain(node)];
+    const attributes: Attributes = [
+      ["transA", transA ? 1 : 0],
+      ["transB", transB ? 1 : 0],
+    ];
+    return [{ ...plain(node, attributes), op: "FusedMatMul", domain: "com.microsoft" }];
+  },
   Gemm: (node) => [
     plain(node, [
       ["transA", node.attributes.transA ? 1 : 0],
@@ -51,6 +62,34 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
         attributes: [],
         constants: [],
       },
+    ];
+  },
+  RmsNorm: (node) => [
+    {
+      ...plain(node, [
+        ["axis", -1],
+        ["epsilon", { float: node.attributes.epsilon }],
+      ]),
+      op: "SimplifiedLayerNormalization",
+    },
+  ],
+  SoftmaxKl: (node): OnnxNode[] => {
+    const [target, own] = node.inputs.map(({ name }) => name);
+    const [kl, targetShares, logOwn] = node.outputs.map(({ name }) => name);
+    const [logTarget, difference, terms] = ["target", "difference", "terms"].map((n) => `${kl!}/${n}`);
+    const last: Attributes = [["axis", -1]];
+    // Counted from the front: onnxruntime keeps the size of a last axis given as -1 where there are no rows.
+    const axis = int64([node.inputs[1]!.shape.length - 1]);
+    const step = (op: string, inputs: string[], output: string, attributes: Attributes = []): OnnxNode => ({
+      ...{ op, inputs, outputs: [output], attributes, constants: [] },
+    });
+    return [
+      step("LogSoftmax", [target!], logTarget!, last),
+      step("LogSoftmax", [own!], logOwn!, last),
+      step("Exp", [logTarget!], targetShares!),
+      step("Sub", [logTarget!, logOwn!], difference!),
+      step("Mul", [targetShares!, difference!], terms!),
+      { ...step("ReduceSum", [terms!, axis.name], kl!, [["keepdims", 1]]), constants: [axis] },
     ];
   },
   ReduceSum: (node) => [reduce(node, node.attributes)],

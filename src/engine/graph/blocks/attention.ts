@@ -19,9 +19,14 @@ export function attention(
       ? latentHeads(weights, x, description, inputs)
       : groupedHeads(weights, x, description, inputs);
   const sinks = description.kind === "latent" ? null : description.sinks;
-  const blocks = queryBlocks(inputs.sequenceLength, slidingWindow).map((block) =>
-    attendBlock(weights, heads, numHeads / heads.groups, inputs.mask, block, sinks),
-  );
+  const ranges = queryBlocks(inputs.sequenceLength, slidingWindow);
+  const sizes = ranges.map(({ from, to }) => to - from);
+  // Split, not sliced: the gradient of a split is one concatenation.
+  const queries = heads.parts.map(({ query }) => (sizes.length === 1 ? [query] : builder.split(query, sizes, 3)));
+  const blocks = ranges.map((range, i) => {
+    const parts = heads.parts.map(({ keyTransposed }, p) => ({ query: queries[p]![i]!, keyTransposed }));
+    return attendBlock(weights, { ...heads, parts }, numHeads / heads.groups, inputs.mask, range, sinks);
+  });
   const valueDim = heads.value.shape[3] as number;
   // [B, groups, heads a group, S, V] -> [B, S, groups, heads a group, V]
   const mixed = builder.transpose(builder.concat(blocks, 3), [0, 3, 1, 2, 4]);
@@ -48,7 +53,7 @@ function queryBlocks(s: number, slidingWindow: number | null): QueryBlock[] {
   });
 }
 
-/** [B, groups, heads a group, to - from, V] */
+/** Queries of one block against the keys it sees: [B, groups, heads a group, to - from, V]. */
 function attendBlock(
   weights: BlockWeights,
   { parts, value, groups }: AttentionHeads,
@@ -64,7 +69,7 @@ function attendBlock(
     .map(({ query, keyTransposed }) => {
       const queryDim = query.shape[4] as number;
       // Query heads of one key-value head are stacked into one matrix, so keys are never repeated.
-      const stacked = builder.reshape(builder.slice(query, 3, from, to), ["B", groups, perGroup * rows, queryDim]);
+      const stacked = builder.reshape(query, ["B", groups, perGroup * rows, queryDim]);
       return builder.matMul(stacked, builder.slice(keyTransposed, 3, firstKey, to));
     })
     .reduce((sum, part) => builder.add(sum, part));

@@ -11,9 +11,10 @@ export function vocabularyLogits(weights: BlockWeights, hidden: Value, { head }:
 /** KL(teacher || student) of each row, [T, 1], from logits [T, V], at a temperature: sum_v p_T (log p_T - log p_S). */
 export function rowKl(weights: BlockWeights, teacherLogits: Value, studentLogits: Value, temperature: number): Value {
   const { builder } = weights;
-  const teacher = builder.logSoftmax(builder.scale(teacherLogits, 1 / temperature));
-  const student = builder.logSoftmax(builder.scale(studentLogits, 1 / temperature));
-  return builder.reduceSum(builder.mul(builder.exp(teacher), builder.sub(teacher, student)), [1], true);
+  return builder.softmaxKl(
+    builder.scale(teacherLogits, 1 / temperature),
+    builder.scale(studentLogits, 1 / temperature),
+  );
 }
 
 /** -log p(label) of each row, [T, 1]; labels int64 [T, 1]. */

@@ -43,6 +43,7 @@ export class BlockWeights {
   norm(x: Value, { kind, weight, bias, epsilon }: NormDescription): Value {
     const { builder } = this;
     const axis = x.shape.length - 1;
+    if (kind === "rms" && bias === null) return builder.rmsNorm(x, this.float(weight), epsilon);
     const centred = kind === "layer" ? builder.sub(x, builder.reduceMean(x, [axis], true)) : x;
     const meanSquare = builder.reduceMean(builder.mul(centred, centred), [axis], true);
     const normalised = builder.div(centred, builder.sqrt(builder.add(meanSquare, builder.constant([epsilon]))));
