@@ -26,6 +26,8 @@ beforeAll(async () => {
   mkdirSync(path.join(workspace, "empty"));
   writeFileSync(path.join(workspace, "notes.txt"), "nothing to calibrate here\n");
   writeFileSync(path.join(workspace, "broken.reroute.json"), '{\n  "schemaVersion": 1,\n  "teacher": 3\n}\n');
+  writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}\n");
+  writeFileSync(path.join(workspace, "routed.npy"), "");
   await openFolder(page, server.url, workspace, "notes.txt");
   await activityBarItem(page, "Reroute").waitFor();
 });
@@ -44,6 +46,8 @@ describe("what the extension adds", () => {
       "Compress Experts",
       "Profile Routing",
       "Evaluate Checkpoint",
+      "Compare Methods...",
+      "Import Routing Trace...",
       "Run Recipe",
     ]) {
       expect(labels).toContain(`Reroute: ${title}`);
@@ -53,14 +57,17 @@ describe("what the extension adds", () => {
     }
   });
 
+  const offers = ["Calibrate Router", "Run Recipe", "Compare Methods...", "Import Routing Trace..."];
   it.each([
-    ["notes.txt", false],
-    ["sample", true],
-    ["broken.reroute.json", false],
-  ])("right-click on %s offers Calibrate Router: %s", async (name, offered) => {
+    ["notes.txt", []],
+    ["sample", ["Calibrate Router"]],
+    ["broken.reroute.json", ["Run Recipe"]],
+    ["grid.compare.reroute.json", ["Compare Methods..."]],
+    ["routed.npy", ["Import Routing Trace..."]],
+  ])("right-click on %s offers %j", async (name, offered) => {
     const labels = await contextMenu(session.page, name);
     await closeMenu(session.page);
-    expect(labels.includes("Calibrate Router")).toBe(offered);
+    expect(offers.filter((title) => labels.includes(title))).toEqual(offered);
   });
 
   it("shows checkpoints, runs and the overview in the side panel, still without an engine for the runs", async () => {

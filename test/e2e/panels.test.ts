@@ -1,16 +1,16 @@
-/** Every panel of finished runs: its numbers against the files, exports, selection, themes, accessibility, editors. */
-import axe from "axe-core";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+/** Every panel of finished runs: its numbers against the files, exports, selection, themes, accessibility. */
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Frame } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import type { MetricsLine } from "../../src/protocol/metrics";
+import { seriousFindings } from "../support/axe";
 import { until } from "./codeServer";
 import { agrees, cellsOf, headerOf, numberOf, parseCsv, tableOf } from "./figures";
 import { copyOfRun, finishedRun, sampleWorkspace, small } from "./finishedRun";
 import { openSession, type Session } from "./session";
-import { readTensors, writeTensors, type Tensor } from "./tensorFile";
+import { readTensors, type Tensor } from "./tensorFile";
 import {
   acceptSave,
   activityBarItem,
@@ -19,13 +19,11 @@ import {
   contextMenu,
   closeMenu,
   closeQuickInput,
-  expand,
   explorerItem,
   openFolder,
   pageInState,
   quickInput,
   runCommand,
-  treeRows,
 } from "./workbench";
 
 let session: Session;
@@ -37,20 +35,10 @@ let metrics: MetricsLine[];
 const layers = 6;
 const experts = 32;
 const readJson = (file: string): unknown => JSON.parse(readFileSync(file, "utf8"));
-const hostileNames = [
-  "<img src=x onerror=window.pwned=1>",
-  "../../../../etc/passwd",
-  `long.${"x".repeat(10_000)}.end`,
-  "abc\u202egnp.exe",
-  "'; DROP TABLE tensors; --",
-];
 
 beforeAll(async () => {
   session = await openSession("panels", {
-    settings: {
-      "workbench.editorAssociations": { "*.safetensors": "reroute.safetensors" },
-      "explorer.autoReveal": false,
-    },
+    settings: { "explorer.autoReveal": false },
   });
   const { workspace, page, server } = session;
   sampleWorkspace(workspace);
@@ -62,25 +50,10 @@ beforeAll(async () => {
     .split("\n")
     .filter(Boolean)
     .map((line) => JSON.parse(line) as MetricsLine);
-  makeBroken(path.join(workspace, "broken"));
-  mkdirSync(path.join(workspace, "hostile"));
-  writeTensors(
-    path.join(workspace, "hostile", "names.safetensors"),
-    Object.fromEntries(hostileNames.map((name, i) => [name, [i, i + 1, i + 2]])),
-  );
   await openFolder(page, server.url, workspace, "fine");
   await activityBarItem(page, "Reroute").waitFor();
 }, 600_000);
 afterAll(() => session?.close());
-
-/** A checkpoint whose only shard ends in the middle of its tensors. */
-function makeBroken(folder: string): void {
-  mkdirSync(folder);
-  for (const file of ["config.json", "tokenizer.json"])
-    writeFileSync(path.join(folder, file), readFileSync(path.join("media/sample/checkpoint", file)));
-  const whole = readFileSync("media/sample/checkpoint/model.safetensors");
-  writeFileSync(path.join(folder, "model.safetensors"), whole.subarray(0, 1_000_000));
-}
 
 /** Opens a panel of the reap run and waits until it is drawn. */
 async function open(title: string, view: string): Promise<Frame> {
@@ -286,6 +259,7 @@ describe("panels work together", () => {
 const themes = [
   ["light", "Light Modern", "vscode-light"],
   ["high-contrast", "Dark High Contrast", "vscode-high-contrast"],
+  ["high-contrast-light", "Light High Contrast", "vscode-high-contrast-light"],
   ["dark", "Dark Modern", "vscode-dark"],
 ] as const;
 const panels = [
@@ -339,113 +313,6 @@ describe("themes and accessibility in the real webviews", () => {
 /** What the first chart shows, as text, to see that it changed. */
 function canvasOf(frame: Frame): Promise<string> {
   return frame.evaluate(`document.querySelector(".plot-frame canvas")?.toDataURL() ?? ""`);
-}
-
-async function seriousFindings(frame: Frame): Promise<string[]> {
-  await frame.evaluate(axe.source);
-  const violations: { id: string; impact: string; nodes: { target: unknown; failureSummary: string }[] }[] =
-    await frame.evaluate("axe.run().then((result) => result.violations)");
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(
-      ({ id, nodes }) =>
-        `${id}: ${JSON.stringify(nodes.map(({ target, failureSummary }) => [target, failureSummary]))}`,
-    );
-}
-
-describe("the editor for .safetensors files", () => {
-  it("lists tensors, filters them, and computes statistics on demand", async () => {
-    const { page } = session;
-    await openFile("model.safetensors", "fine");
-    const frame = await pageInState(page, "tensors");
-    const tensors = readTensors("media/sample/checkpoint/model.safetensors");
-    expect(await frame.textContent("[data-total]")).toContain(`${tensors.size} tensors`);
-    const router = [...tensors.keys()].find((name) => name.includes("layers.3") && /gate\.weight|router/.test(name))!;
-    await frame.locator("vscode-text-field").click();
-    await page.keyboard.type(router);
-    await frame.locator("[data-total]", { hasText: `1 of ${tensors.size}` }).waitFor();
-    const row = frame.locator("[data-table] tbody tr:not(.spacer)");
-    expect(await row.allTextContents()).toHaveLength(1);
-    const { shape, dtype, values } = tensors.get(router)!;
-    const cells = await row.locator("td").allTextContents();
-    expect(cells.slice(0, 3)).toEqual([router, `[${shape.join(", ")}]`, dtype]);
-    await row.focus();
-    await page.keyboard.press("Enter");
-    const list = frame.locator("[data-statistics]");
-    await list.locator("dt", { hasText: "Mean" }).waitFor();
-    const facts = new Map<string, string>(
-      await frame.evaluate(
-        `[...document.querySelectorAll("[data-statistics] dt")].map((dt) => [dt.textContent, dt.nextElementSibling.textContent])`,
-      ),
-    );
-    const mean = sum(values) / values.length;
-    const deviation = Math.sqrt(sum(values.map((v) => (v - mean) ** 2)) / values.length);
-    const expected = {
-      Mean: mean,
-      "Standard deviation": deviation,
-      Minimum: Math.min(...values),
-      Maximum: Math.max(...values),
-    };
-    for (const [name, value] of Object.entries(expected)) {
-      expect(agrees(facts.get(name) ?? "?", value, 4), `${name}: ${facts.get(name)} for ${value}`).toBe(true);
-    }
-    await session.screenshot("tensors");
-    expect(await seriousFindings(frame)).toEqual([]);
-  });
-
-  it("shows hostile names as text", async () => {
-    const { page } = session;
-    await runCommand(page, "View: Close All Editors");
-    await openFile("names.safetensors", "hostile");
-    const frame = await pageInState(page, "tensors");
-    const names = await frame.locator("[data-table] tbody tr:not(.spacer) td:first-child").allTextContents();
-    expect(names).toHaveLength(hostileNames.length);
-    expect(names.join("\n")).toContain("<img src=x onerror=window.pwned=1>");
-    expect(names.join("\n")).toContain("abc⟨U+202E⟩gnp.exe");
-    expect(Math.max(...names.map((name) => name.length))).toBeLessThan(200);
-    expect(await frame.evaluate(`[document.images.length, "pwned" in window]`)).toEqual([0, false]);
-    await frame.locator("[data-table] tbody tr:not(.spacer)").first().click();
-    await frame.locator("[data-statistics] dt", { hasText: "Mean" }).waitFor();
-    await session.screenshot("hostile");
-  });
-
-  it("says what is wrong with a truncated shard, in the editor and in the tree, which stay usable", async () => {
-    const { page } = session;
-    await runCommand(page, "View: Close All Editors");
-    await openFile("model.safetensors", "broken");
-    const frame = await pageInState(page, "tensors", "error");
-    const told = (await frame.textContent(".notice.error"))!;
-    expect(told).toMatch(/model\.safetensors/);
-    expect(told).toMatch(/1,?000,?000|ends|truncated|beyond/);
-    await session.screenshot("broken-editor");
-    await activityBarItem(page, "Reroute").click();
-    const broken = treeRows(page, "Checkpoints").filter({ hasText: "broken" }).first();
-    await expand(broken);
-    await treeRows(page, "Checkpoints").filter({ hasText: "model.safetensors" }).first().waitFor();
-    await session.screenshot("broken-tree");
-    await broken.locator(".monaco-tl-twistie").click();
-    const fine = treeRows(page, "Checkpoints")
-      .filter({ has: page.getByText("fine", { exact: true }) })
-      .first();
-    await expand(fine);
-    const layer = treeRows(page, "Checkpoints").filter({ hasText: "Layer 0" }).first();
-    await expand(layer);
-    await expand(treeRows(page, "Checkpoints").filter({ hasText: "MoE block" }).first());
-    await treeRows(page, "Checkpoints").filter({ hasText: "Router" }).first().waitFor();
-    await session.screenshot("trees");
-  });
-});
-
-/** Opens a file of a folder in the explorer with the editor that the settings choose. */
-async function openFile(name: string, folder: string): Promise<void> {
-  const { page } = session;
-  await runCommand(page, "View: Show Explorer");
-  await expand(explorerItem(page, folder));
-  await explorerItem(page, name).dblclick();
-  await page.getByRole("tab", { name }).waitFor();
-  // Files of other folders have the same name: only one folder is open at a time.
-  await explorerItem(page, folder).locator(".monaco-tl-twistie").click();
-  await explorerItem(page, name).waitFor({ state: "hidden" });
 }
 
 describe("a student that carries provenance", () => {

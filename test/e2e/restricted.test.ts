@@ -1,5 +1,5 @@
 /** Restricted Mode: checkpoints and finished runs can be looked at, nothing is run or written, and it is said why. */
-import { cpSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { until } from "./codeServer";
@@ -31,6 +31,8 @@ beforeAll(async () => {
   const { workspace, page, server } = session;
   sampleWorkspace(workspace);
   cpSync("media/sample/sample.reroute.json", path.join(workspace, "sample.reroute.json"));
+  writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}");
+  writeFileSync(path.join(workspace, "trace.npy"), "");
   const runs = path.join(workspace, ".reroute", "runs");
   const finished = await syntheticRun(runs, "2026-01-01_finished", 4, 16);
   // A run that another window left unfinished: it is not offered for resume here.
@@ -63,6 +65,8 @@ it("offers neither in the palette nor by right-click what runs or writes", async
     "Profile Routing",
     "Evaluate Checkpoint",
     "Compare Two Checkpoints",
+    "Compare Methods...",
+    "Import Routing Trace...",
     "Run Recipe",
     "Resume Run",
     "Export Data",
@@ -71,8 +75,12 @@ it("offers neither in the palette nor by right-click what runs or writes", async
     expect(labels).not.toContain(`Reroute: ${title}`);
   expect(await contextMenu(page, "fine")).not.toContain("Calibrate Router");
   await closeMenu(page);
-  expect(await contextMenu(page, "sample.reroute.json")).not.toContain("Run Recipe");
-  await closeMenu(page);
+  for (const file of ["sample.reroute.json", "grid.compare.reroute.json", "trace.npy"]) {
+    const offered = await contextMenu(page, file);
+    for (const title of ["Run Recipe", "Compare Methods...", "Import Routing Trace..."])
+      expect(offered, file).not.toContain(title);
+    await closeMenu(page);
+  }
 });
 
 it("says in the side panel why, and offers no button that would run something", async () => {

@@ -63,7 +63,7 @@ export class PageHarness {
   }
 }
 
-interface OpenOptions {
+export interface OpenOptions {
   theme?: ThemeName;
   state?: unknown;
   width?: number;

@@ -146,7 +146,7 @@ function drawnPoints(
 function allPoints(points: readonly TradeOffPoint[]): TableModel {
   const precise = (value: number | null): string => number(value, 5);
   return tableOf(
-    "All checkpoints of all runs",
+    "Every checkpoint that was evaluated",
     [
       ["Checkpoint", (p) => p.label],
       ["Run", (p) => p.run],

@@ -99,7 +99,9 @@ function tradeOffPoints({ run, evaluation }: ReportData): TradeOffPoint[] {
     return [
       {
         run: run.id,
-        label: `${run.name}: ${stage === "teacher" ? "teacher" : `${stage} calibration`}`,
+        // Runs share their teacher's point.
+        label:
+          stage === "teacher" ? `${path.basename(run.recipe.teacher)}: teacher` : `${run.name}: ${stage} calibration`,
         stage,
         method: stage === "teacher" ? null : (run.recipe.compress?.method ?? null),
         parametersTotal: cost.parametersTotal,

@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
+import { runFiles } from "../../protocol/run";
 
 /**
  * The checkpoint folder that a right-clicked path means: the folder itself, or the one its config.json, shard or index
@@ -9,4 +11,11 @@ export function checkpointFolderOf(fsPath: string, isDirectory: boolean): string
   const name = path.basename(fsPath);
   const belongs = name === "config.json" || name.endsWith(".safetensors") || name.endsWith(".safetensors.index.json");
   return belongs ? path.dirname(fsPath) : null;
+}
+
+/** What a checkpoint is called in lists. Those that runs keep are all called the same: the run's folder tells them apart. */
+export function checkpointLabel(folder: string): string {
+  const name = path.basename(folder);
+  const parent = path.dirname(folder);
+  return existsSync(path.join(parent, runFiles.run)) ? `${path.basename(parent)}/${name}` : name;
 }

@@ -2,6 +2,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
 import { formatBytes, formatCount } from "../quantities";
+import { checkpointLabel } from "./checkpointFolder";
 import type { CheckpointFinder } from "./checkpointFinder";
 
 type Size = { parameters: number; bytes: number };
@@ -40,7 +41,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
     const { Collapsed, None } = vscode.TreeItemCollapsibleState;
     switch (node.kind) {
       case "checkpoint": {
-        const item = new vscode.TreeItem(path.basename(node.folder), Collapsed);
+        const item = new vscode.TreeItem(checkpointLabel(node.folder), Collapsed);
         item.resourceUri = vscode.Uri.file(node.folder);
         const parent = path.dirname(vscode.workspace.asRelativePath(node.folder));
         item.description = parent === "." ? "" : parent;

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
-import { checkpointFolderOf } from "../checkpoints/checkpointFolder";
+import { checkpointFolderOf, checkpointLabel } from "../checkpoints/checkpointFolder";
 import type { Services } from "../services";
 
 /** The checkpoint folder a command is about: what was right-clicked, the tree's item, or what the user picks. */
@@ -10,7 +10,7 @@ export async function pickCheckpoint(argument: unknown, { checkpoints }: Service
   if (isCheckpointNode(argument)) return argument.folder;
   const folders = await checkpoints.list();
   const items = folders.map((folder) => ({
-    label: path.basename(folder),
+    label: checkpointLabel(folder),
     description: path.dirname(vscode.workspace.asRelativePath(folder)),
     iconPath: new vscode.ThemeIcon("package"),
     folder,

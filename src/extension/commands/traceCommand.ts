@@ -1,6 +1,7 @@
 import path from "node:path";
 import { existsSync } from "node:fs";
 import * as vscode from "vscode";
+import { checkpointLabel } from "../checkpoints/checkpointFolder";
 import { runId } from "../runs/runName";
 import type { Services } from "../services";
 import { parseExpertsPerToken } from "../wizard/validation";
@@ -76,7 +77,7 @@ async function pickOrigin({ checkpoints }: Services): Promise<string | null | un
   const folders = await checkpoints.list();
   const items: (vscode.QuickPickItem & { pick: () => Promise<string | null | undefined> })[] = [
     ...folders.map((folder) => ({
-      label: path.basename(folder),
+      label: checkpointLabel(folder),
       description: path.dirname(vscode.workspace.asRelativePath(folder)),
       iconPath: new vscode.ThemeIcon("package"),
       pick: async () => folder,

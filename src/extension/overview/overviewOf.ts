@@ -1,16 +1,15 @@
 import * as vscode from "vscode";
 import type { OverviewData } from "../../protocol/pageMessages";
-import { cellFolder } from "../runs/comparisonFolders";
-import { overallProgress } from "../runs/liveRun";
+import type { RunSummary } from "../../protocol/panels";
+import { cellFolder, comparisonOf } from "../runs/comparisonFolders";
+import { overallProgress, type LiveRun } from "../runs/liveRun";
 import type { Services } from "../services";
 
 /** What the Overview shows: the run being worked on or else the latest one, the engine, and other runs. */
 export async function overviewOf({ engine, runs, runList }: Services): Promise<OverviewData> {
   const summaries = await runList.get().catch(() => []);
   const live = runs.unfinished()[0] ?? null;
-  // Of a comparison, the cell being worked on.
-  const directory = live?.cell ? cellFolder(live.runDirectory, live.cell.id) : live?.runDirectory;
-  const shown = live ? summaries.find((summary) => summary.directory === directory) : summaries[0];
+  const shown = live ? workedOn(live, summaries) : summaries[0];
   const { fraction, remainingSeconds } = live ? overallProgress(live) : { fraction: null, remainingSeconds: null };
   const latest = live ?? (shown ? runs.get(shown.directory) : null);
   return {
@@ -24,4 +23,11 @@ export async function overviewOf({ engine, runs, runList }: Services): Promise<O
     recentRuns: summaries.filter((summary) => summary !== shown).slice(0, 10),
     trusted: vscode.workspace.isTrusted,
   };
+}
+
+/** Of a comparison, the cell being worked on; until that has a folder, the one before it. */
+function workedOn({ runDirectory, cell }: LiveRun, summaries: RunSummary[]): RunSummary | undefined {
+  const directory = cell ? cellFolder(runDirectory, cell.id) : runDirectory;
+  const isCell = (summary: RunSummary) => comparisonOf(summary.directory) === runDirectory;
+  return summaries.find((summary) => summary.directory === directory) ?? summaries.find(isCell);
 }

@@ -5,7 +5,7 @@ import { comparisonOf } from "./comparisonFolders";
 
 /** A row of the Runs tree. */
 export type RunNode =
-  | { kind: "run"; summary: RunSummary }
+  | { kind: "run"; summary: RunSummary; name: string }
   /** `runs`: its cells so far. `runDirectory` is what commands look for in their argument. */
   | { kind: "comparison"; runDirectory: string; summary: ComparisonSummary; runs: RunSummary[] }
   | { kind: "stage"; stage: RunSummary["stages"][number] }
@@ -25,8 +25,18 @@ export function topLevel({ runs, comparisons }: EngineResult<"run/list">): RunNo
   const nodes = comparisons.filter(({ directory }) => cells.get(directory)?.length === 0).map(comparison);
   for (const run of runs) {
     const of = byFolder.get(comparisonOf(run.directory) ?? "");
-    if (!of) nodes.push({ kind: "run", summary: run });
+    if (!of) nodes.push({ kind: "run", summary: run, name: run.name });
     else if (cells.get(of.directory)?.[0] === run) nodes.push(comparison(of));
   }
   return nodes;
+}
+
+/** The cells of a comparison, without its name in front of theirs. */
+export function cellsBelow({ summary, runs }: Extract<RunNode, { kind: "comparison" }>): RunNode[] {
+  const prefix = `${summary.name}: `;
+  return runs.map((run) => ({
+    kind: "run",
+    summary: run,
+    name: run.name.startsWith(prefix) ? run.name.slice(prefix.length) : run.name,
+  }));
 }

@@ -4,7 +4,7 @@ import type { RunSummary } from "../../protocol/panels";
 import { formatDuration, formatNats } from "../quantities";
 import type { RunList } from "./runList";
 import { isUnfinished } from "./liveRun";
-import { topLevel, type RunNode } from "./runNodes";
+import { cellsBelow, topLevel, type RunNode } from "./runNodes";
 import { progressLine } from "./runMessages";
 import type { RunTracker } from "./runTracker";
 
@@ -42,7 +42,7 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
 
   async getChildren(node?: RunNode): Promise<RunNode[]> {
     if (node?.kind === "run") return node.summary.stages.map((stage) => ({ kind: "stage", stage }));
-    if (node?.kind === "comparison") return node.runs.map((summary) => ({ kind: "run", summary }));
+    if (node?.kind === "comparison") return cellsBelow(node);
     if (node) return [];
     try {
       return topLevel(await this.list.all());
@@ -54,7 +54,7 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
   getTreeItem(node: RunNode): vscode.TreeItem {
     switch (node.kind) {
       case "run":
-        return this.runItem(node.summary);
+        return this.runItem(node.summary, node.name);
       case "comparison":
         return this.comparisonItem(node.summary);
       case "stage": {
@@ -72,11 +72,11 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     }
   }
 
-  private runItem(summary: RunSummary): vscode.TreeItem {
+  private runItem(summary: RunSummary, name: string): vscode.TreeItem {
     const live = this.tracker.get(summary.directory);
     const working = live !== null && isUnfinished(live);
     const state = working ? "running" : summary.state;
-    const item = new vscode.TreeItem(summary.name, vscode.TreeItemCollapsibleState.Collapsed);
+    const item = new vscode.TreeItem(name, vscode.TreeItemCollapsibleState.Collapsed);
     item.id = summary.directory;
     item.description = working ? progressLine(live, vscode.l10n.t) : describe(summary);
     item.iconPath = stateIcons[state];

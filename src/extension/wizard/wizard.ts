@@ -56,14 +56,12 @@ export function runComparisonWizard(
   services: Services,
 ): Promise<ComparisonWizardResult | null> {
   return leadThrough("compareMethods", checkpoint, services, async (frame, { context, answers }) => {
-    const name = vscode.l10n.t("{0}, methods compared", path.basename(checkpoint.path));
+    const name = `${path.basename(checkpoint.path)} compared`;
     const { memory, threads, provider } = readSettings();
     const heldOutBytes = statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0;
     const recipe = comparisonRecipeOf(context, answers, { name, heldOutBytes, memory, threads, provider });
     const { folder } = services.runList;
-    const id = runId(`${path.basename(checkpoint.path)} compare`, new Date(), (candidate) =>
-      existsSync(path.join(folder, candidate)),
-    );
+    const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
     const start = { directory: path.join(folder, id), recipe, baseFolder: path.dirname(checkpoint.path), name };
     let expectedSeconds: number | null = null;
     const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { cellFolder, comparisonOf } from "../../../src/extension/runs/comparisonFolders";
-import { topLevel, type RunNode } from "../../../src/extension/runs/runNodes";
+import { cellsBelow, topLevel, type RunNode } from "../../../src/extension/runs/runNodes";
 import type { ComparisonSummary } from "../../../src/protocol/compare";
 import type { RunSummary } from "../../../src/protocol/panels";
 
@@ -29,4 +29,11 @@ it.each<[string, string[], string[], string[]]>([
 it("a cell's folder leads to its comparison, a run's to none", () => {
   expect(comparisonOf(cellFolder("/r/grid", "reap-0.5"))).toBe("/r/grid");
   expect(comparisonOf("/r/a")).toBeNull();
+});
+
+it("cells below their comparison do not repeat its name", () => {
+  const summary = { ...comparison("/r/grid"), name: "grid" };
+  const runs = ["grid: reap at 0.5", "renamed"].map((name) => ({ ...run(cellFolder("/r/grid", name)), name }));
+  const nodes = cellsBelow({ kind: "comparison", runDirectory: "/r/grid", summary, runs });
+  expect(nodes.map((node) => (node.kind === "run" ? node.name : ""))).toEqual(["reap at 0.5", "renamed"]);
 });

@@ -3,15 +3,35 @@ import { number } from "../format";
 import type { Theme } from "../theme";
 import type { ColourDomain } from "./colourDomain";
 import { lutSize } from "./colourScale";
-import { hatch, type HeatmapDataset } from "./heatmapController";
+import { emptyFill, type Area, type HeatmapDataset } from "./heatmapController";
 import type { HeatmapSpec } from "./heatmapSpec";
 
 const barWidth = 14;
 const gap = 14;
 
+/** Between the bar and its numbers, and between those and the turned title, pixels. */
+const tickGap = 4;
+const titleGap = 8;
+
 /** Room that the bar, its numbers and its turned title need at the right, pixels. */
-export function colourBarSpace(theme: Theme): number {
-  return gap + barWidth + theme.fontSize * 6.8;
+export function colourBarSpace(domain: ColourDomain, theme: Theme): number {
+  return gap + barWidth + tickGap + tickWidth(domain, theme) + titleGap + theme.fontSize + 2;
+}
+
+/** Width of the widest number beside the bar. */
+function tickWidth(domain: ColourDomain, theme: Theme): number {
+  measuring ??= document.createElement("canvas").getContext("2d")!;
+  measuring.font = fontOf(theme);
+  return Math.max(...barTicks(domain, mostTicks).map((value) => measuring!.measureText(number(value, 2)).width));
+}
+
+/** A canvas that is never shown: the room must be known before the chart has one. */
+let measuring: CanvasRenderingContext2D | undefined;
+
+const mostTicks = 5;
+
+function fontOf({ fontSize, fontFamily }: Theme): string {
+  return `${fontSize}px ${fontFamily}`;
 }
 
 /** Room for one line of legend above the cells: hatching, outlines and marks. */
@@ -28,13 +48,13 @@ export const colourBar: Plugin<"heatmap"> = {
     const { ctx, chartArea } = chart;
     const { spec, domain, theme } = dataset;
     ctx.save();
-    ctx.font = `${theme.fontSize}px ${theme.fontFamily}`;
+    ctx.font = fontOf(theme);
     // Whole pixels: rows of the bar between two would blend with the background.
     const top = Math.round(chartArea.top);
     ctx.save();
     drawBar(ctx, Math.round(chartArea.right) + gap, top, Math.round(chartArea.bottom) - top, spec, domain, theme);
     ctx.restore();
-    drawLegend(ctx, chartArea.left, 2, spec, theme);
+    drawLegend(ctx, chartArea, spec, theme);
     ctx.restore();
   },
 };
@@ -58,13 +78,14 @@ function drawBar(
   ctx.fillStyle = theme.muted;
   ctx.textBaseline = "middle";
   ctx.textAlign = "left";
-  for (const value of barTicks(domain, height > 90 ? 5 : 2)) {
+  for (const value of barTicks(domain, height > 90 ? mostTicks : 2)) {
     const y = top + (1 - domain.position(value)) * height;
-    ctx.fillText(number(value, 2), left + barWidth + 4, Math.min(top + height - 5, Math.max(top + 5, y)));
+    ctx.fillText(number(value, 2), left + barWidth + tickGap, Math.min(top + height - 5, Math.max(top + 5, y)));
   }
   ctx.fillStyle = theme.foreground;
   ctx.textAlign = "center";
-  ctx.translate(left + barWidth + theme.fontSize * 5.7, top + height / 2);
+  const numbers = tickGap + tickWidth(domain, theme) + titleGap;
+  ctx.translate(left + barWidth + numbers + theme.fontSize / 2, top + height / 2);
   ctx.rotate(Math.PI / 2);
   ctx.fillText(domain.log ? `${spec.quantity}, log scale` : spec.quantity, 0, 0, Math.max(height, 120));
 }
@@ -81,7 +102,7 @@ function barTicks(domain: ColourDomain, steps: number): number[] {
 
 interface LegendEntry {
   text: string;
-  swatch: (ctx: CanvasRenderingContext2D, theme: Theme, x: number, y: number, size: number) => void;
+  swatch: (ctx: CanvasRenderingContext2D, theme: Theme, x: number, y: number, size: number, area: Area) => void;
 }
 
 function legendEntries(spec: HeatmapSpec): LegendEntry[] {
@@ -89,8 +110,8 @@ function legendEntries(spec: HeatmapSpec): LegendEntry[] {
   if (spec.nullMeaning !== null)
     entries.push({
       text: spec.nullMeaning,
-      swatch: (ctx, theme, x, y, size) => {
-        ctx.fillStyle = hatch(ctx, theme);
+      swatch: (ctx, theme, x, y, size, area) => {
+        ctx.fillStyle = emptyFill(ctx, spec, area, theme);
         ctx.fillRect(x, y, size, size);
       },
     });
@@ -113,13 +134,14 @@ function legendEntries(spec: HeatmapSpec): LegendEntry[] {
   return entries;
 }
 
-function drawLegend(ctx: CanvasRenderingContext2D, left: number, top: number, spec: HeatmapSpec, theme: Theme): void {
+function drawLegend(ctx: CanvasRenderingContext2D, area: Area, spec: HeatmapSpec, theme: Theme): void {
   const size = theme.fontSize;
-  let x = left;
+  const top = 2;
+  let x = area.left;
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   for (const { text, swatch } of legendEntries(spec)) {
-    swatch(ctx, theme, x, top, size);
+    swatch(ctx, theme, x, top, size, area);
     ctx.fillStyle = theme.foreground;
     ctx.fillText(text, x + size + 5, top + size / 2);
     x += size + 5 + ctx.measureText(text).width + 16;

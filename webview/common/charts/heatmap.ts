@@ -3,7 +3,7 @@ import { element } from "../dom";
 import type { Theme } from "../theme";
 import { axis, baseOptions, Chart, type ChartKind, type Drawn } from "./chartjs";
 import { colourBar, colourBarSpace, legendSpace } from "./colourBar";
-import { colourDomain } from "./colourDomain";
+import { colourDomain, type ColourDomain } from "./colourDomain";
 import { markThickness, type HeatmapDataset } from "./heatmapController";
 import { HeatmapCursor } from "./heatmapCursor";
 import type { HeatmapSpec } from "./heatmapSpec";
@@ -18,10 +18,11 @@ export const heatmap: ChartKind<HeatmapSpec> = (host, spec, theme, announce): Dr
   host.append(frame);
   setHeight(frame, spec);
   const cursor = new HeatmapCursor(frame, spec, theme, announce);
+  const domain = colourDomain(spec.values, spec.colours);
   const chart = new Chart<"heatmap">(canvas, {
     type: "heatmap",
-    data: dataOf(spec, theme),
-    options: optionsOf(spec, theme),
+    data: dataOf(spec, domain, theme),
+    options: optionsOf(spec, domain, theme),
     plugins: [
       colourBar,
       {
@@ -36,8 +37,9 @@ export const heatmap: ChartKind<HeatmapSpec> = (host, spec, theme, announce): Dr
     canvas,
     update: (next, nextTheme) => {
       setHeight(frame, next);
-      chart.data = dataOf(next, nextTheme);
-      chart.options = optionsOf(next, nextTheme);
+      const nextDomain = colourDomain(next.values, next.colours);
+      chart.data = dataOf(next, nextDomain, nextTheme);
+      chart.options = optionsOf(next, nextDomain, nextTheme);
       cursor.show(next, nextTheme);
       chart.update("none");
     },
@@ -48,12 +50,12 @@ export const heatmap: ChartKind<HeatmapSpec> = (host, spec, theme, announce): Dr
   };
 };
 
-function dataOf(spec: HeatmapSpec, theme: Theme): { datasets: never[] } {
-  const dataset: HeatmapDataset = { data: [], spec, theme, domain: colourDomain(spec.values, spec.colours) };
+function dataOf(spec: HeatmapSpec, domain: ColourDomain, theme: Theme): { datasets: never[] } {
+  const dataset: HeatmapDataset = { data: [], spec, theme, domain };
   return { datasets: [dataset as never] };
 }
 
-function optionsOf(spec: HeatmapSpec, theme: Theme): ChartOptions<"heatmap"> {
+function optionsOf(spec: HeatmapSpec, domain: ColourDomain, theme: Theme): ChartOptions<"heatmap"> {
   const category = (of: HeatmapSpec["rows"]): object => ({
     ...dense(axis(theme, of.title, false)),
     type: "category",
@@ -67,7 +69,7 @@ function optionsOf(spec: HeatmapSpec, theme: Theme): ChartOptions<"heatmap"> {
     layout: {
       padding: {
         top: legendSpace(spec, theme) + (spec.marked ? markThickness + 2 : 0),
-        right: colourBarSpace(theme),
+        right: colourBarSpace(domain, theme),
       },
     },
     plugins: { legend: { display: false }, tooltip: { enabled: false } },

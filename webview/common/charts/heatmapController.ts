@@ -52,7 +52,7 @@ export class HeatmapController extends DatasetController<"heatmap"> {
     const { left, top, width, height } = chartArea;
     ctx.save();
     if (spec.nullMeaning !== null) {
-      ctx.fillStyle = hatch(ctx, theme);
+      ctx.fillStyle = emptyFill(ctx, spec, chartArea, theme);
       ctx.fillRect(left, top, width, height);
     }
     ctx.imageSmoothingEnabled = false;
@@ -98,8 +98,26 @@ export function cellAt(
   return row >= 0 && row < rows && column >= 0 && column < columns ? { row, column } : null;
 }
 
-/** Diagonal lines: what cells without a value show, and what the legend shows beside their meaning. */
-export function hatch(context: CanvasRenderingContext2D, theme: Theme): CanvasPattern {
+/**
+ * What cells without a value show, and what the legend shows beside their meaning: diagonal lines, or an even tone where
+ * cells are so narrow that lines would look like data.
+ */
+export function emptyFill(
+  context: CanvasRenderingContext2D,
+  spec: HeatmapSpec,
+  area: Area,
+  theme: Theme,
+): CanvasPattern | string {
+  const narrowest = Math.min(area.width / spec.columns.labels.length, area.height / spec.rows.labels.length);
+  return narrowest < 4 ? evenTone(theme) : hatch(context, theme);
+}
+
+/** Between the background and the colour of muted text; the ends of every colour scale are farther apart than that. */
+function evenTone({ kind }: Theme): string {
+  return kind === "dark" || kind === "high-contrast" ? "#4d4d4d" : "#b3b3b3";
+}
+
+function hatch(context: CanvasRenderingContext2D, theme: Theme): CanvasPattern {
   const tile = document.createElement("canvas");
   tile.width = tile.height = 6;
   const pen = tile.getContext("2d")!;

@@ -1,0 +1,31 @@
+/** The Router KD panel. */
+import { expect, it } from "vitest";
+import * as samples from "./samples";
+import { tableOf, usePages } from "./usePages";
+
+const { openReady } = usePages();
+
+it("streamed lines are added, repeated steps replaced", async () => {
+  const shown = { ...samples.calibration(10), verdict: null };
+  const opened = await openReady("calibration", shown);
+  await tableOf(opened, "loss");
+  await opened.send({
+    type: "update",
+    page: "calibration",
+    lines: [
+      { kind: "update", step: 10, loss: 0.4321, learningRate: 1e-5, gradientNorm: 1, tokens: 4096, seconds: 1 },
+      { kind: "update", step: 11, loss: 0.1234, learningRate: 2e-5, gradientNorm: 2, tokens: 4096, seconds: 1 },
+      { kind: "held-out", step: 11, kl: 0.0987, nll: 2.3, best: true },
+    ],
+  });
+  const rows = await opened.cells("[data-figure=loss]");
+  expect(rows.slice(-2)).toEqual([
+    ["10", "0.4321", "–"],
+    ["11", "0.1234", "0.0987"],
+  ]);
+  expect(rows).toHaveLength(12);
+  const facts = (await opened.tab.textContent(".facts"))!;
+  expect(facts).toContain("11 of 400");
+  expect(facts).toContain("0.0987 nats a token (update 11)");
+  await opened.close();
+});

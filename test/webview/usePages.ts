@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, expect } from "vitest";
+import type { PageName, ToPage } from "../../src/protocol/pageMessages";
+import { PageHarness, type OpenOptions, type PageUnderTest } from "./harness";
+import * as samples from "./samples";
+
+/** What each page is shown with unless a test says otherwise. */
+const data: Record<PageName, unknown> = {
+  routing: samples.routing(),
+  divergence: samples.divergence(),
+  similarity: samples.similarity(),
+  calibration: samples.calibration(),
+  tradeOff: samples.tradeOff(),
+  overview: samples.overview(),
+  tensors: samples.tensors(),
+};
+export const pages = Object.keys(data) as PageName[];
+
+export const hydrate = (page: PageName, value: unknown = data[page], more: object = {}): ToPage =>
+  ({
+    type: "hydrate",
+    page,
+    context: { ...samples.context, ...more },
+    data: value,
+    empty: null,
+  }) as unknown as ToPage;
+
+/** A browser with the pages for one test file, from before its first test until after its last. */
+export function usePages(): {
+  /** A page that has not been sent anything. */
+  open: (page: PageName, options?: OpenOptions) => Promise<PageUnderTest>;
+  /** A page that shows `value`, or else its sample. */
+  openReady: (page: PageName, value?: unknown, state?: unknown) => Promise<PageUnderTest>;
+} {
+  let harness: PageHarness;
+  beforeAll(async () => {
+    harness = await PageHarness.start();
+  });
+  afterAll(() => harness.stop());
+  return {
+    open: (page, options) => harness.open(page, options),
+    openReady: async (page, value, state = null) => {
+      const size = page === "overview" ? { width: 320, height: 700 } : {};
+      const opened = await harness.open(page, { ...size, state });
+      await opened.send(hydrate(page, value ?? data[page]));
+      expect(await opened.troubles()).toEqual([]);
+      await opened.tab.waitForSelector("body[data-state=ready]");
+      return opened;
+    },
+  };
+}
+
+/** Shows the table of a figure and returns what it displays. */
+export async function tableOf(opened: PageUnderTest, figure: string): Promise<string[][]> {
+  await opened.tab.click(`[data-figure=${figure}] button:text-is("Table")`);
+  return opened.cells(`[data-figure=${figure}]`);
+}
+
+/** Picks an option of a toolkit dropdown by keyboard-free clicks, as a user would. */
+export async function choose(opened: PageUnderTest, label: string, option: string): Promise<void> {
+  await opened.tab.click(`vscode-dropdown[aria-label="${label}"]`);
+  await opened.tab.click(`vscode-dropdown[aria-label="${label}"] vscode-option:text-is("${option}")`);
+  await opened.settle();
+}
+
+/** Reads "–", "0.012" and "3.1·10⁻⁴". */
+export function parseNumber(text: string): number | null {
+  if (text === "–") return null;
+  const [mantissa, power] = text.split("·10");
+  const exponent = (power ?? "⁰").replace(/./g, (c) => "-0123456789"["⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c)]!);
+  return Number(mantissa) * 10 ** Number(exponent);
+}
