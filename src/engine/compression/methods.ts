@@ -132,6 +132,7 @@ function parseMethodOptions<S extends z.ZodType<Record<string, unknown>>>(
   const parsed = schema.safeParse(options);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
-  const name = issue.path.join(".") || "?";
+  const unknown = issue.code === "unrecognized_keys" ? issue.keys : [];
+  const name = [...issue.path, ...unknown.slice(0, 1)].join(".") || "?";
   throw new RerouteError("arguments/invalid", `The method ${method} cannot use its option ${name}: ${issue.message}`);
 }

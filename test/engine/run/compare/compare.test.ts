@@ -189,6 +189,7 @@ describe("looked at from outside", () => {
     const grid = recipe({ grid: { methods: ["reap", "random", "mobe"], keep: [4] }, ...impossible });
     const request = { directory: directory(), recipe: grid, baseFolder: folder, name: "grid" };
     const { cells, seconds } = await forecastComparison({ stages, work }, request, signal);
+    expect(cells[2]!.error?.message ?? cells[2]!.preflight!.refusals[0]!.message).toMatch(/its option magic:/);
     expect(cells.map(({ id, preflight, error }) => [id, error?.code ?? preflight?.refusals[0]?.code])).toEqual([
       ["reap-4", undefined],
       ["random-4", undefined],
