@@ -1,0 +1,25 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { checkpointFolderOf, checkpointLabel } from "../../../src/extension/checkpoints/checkpointFolder";
+import { temporaryFolder } from "../../support/temporaryFolder";
+
+const folder = temporaryFolder();
+
+describe("the checkpoint that a right-click means", () => {
+  it.each<[string, boolean, string | null]>([
+    ["/m/qwen", true, "/m/qwen"],
+    ["/m/qwen/config.json", false, "/m/qwen"],
+    ["/m/qwen/model-00001-of-00002.safetensors", false, "/m/qwen"],
+    ["/m/qwen/model.safetensors.index.json", false, "/m/qwen"],
+    ["/m/qwen/tokenizer.json", false, null],
+  ])("%s", (file, isDirectory, expected) => expect(checkpointFolderOf(file, isDirectory)).toBe(expected));
+});
+
+it("those that runs keep are told apart by their run", () => {
+  const run = path.join(folder, "grid", "cells", "reap-0.5");
+  mkdirSync(run, { recursive: true });
+  writeFileSync(path.join(run, "run.json"), "{}");
+  expect(checkpointLabel(path.join(run, "compressed"))).toBe("reap-0.5/compressed");
+  expect(checkpointLabel(path.join(folder, "qwen"))).toBe("qwen");
+});
