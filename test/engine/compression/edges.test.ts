@@ -1,5 +1,5 @@
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { applyPlan, makePlan, methods, type MethodContext } from "../../../src/engine/compression/methods";
 import { aimerScores } from "../../../src/engine/compression/pruning/aimer";
 import { isPruningCriterion } from "../../../src/engine/compression/pruning/criteria";
@@ -13,7 +13,7 @@ import {
   goldens,
   logitsOf,
   makeContext,
-  makeFolder,
+  scratch,
   openModel,
   randomSequences,
   withExperts,
@@ -22,16 +22,11 @@ import {
 
 /** What every method does at the edges: nothing to do, nothing seen, nothing to tell apart, nothing finite, not its plan. */
 
-let folder = "";
-let remove: () => Promise<void>;
+const { folder, fresh } = scratch();
 let base: OpenModel;
 beforeAll(async () => {
-  ({ folder, remove } = await makeFolder("edges"));
   base = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
 });
-afterAll(() => remove());
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
 
 type Method = CompressOptions["method"];
 const few: Partial<Record<Method, CompressOptions["options"]>> = { mobe: { steps: 3 } };

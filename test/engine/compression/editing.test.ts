@@ -1,5 +1,5 @@
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { lowRank, denseOf } from "../../../src/engine/compression/editing/lowRank";
 import {
   defaultBases,
@@ -27,22 +27,15 @@ import {
   goldens,
   logitsOf,
   makeContext,
-  makeFolder,
+  scratch,
   openModel,
   runtime,
   type OpenModel,
 } from "./support";
 
-let folder = "";
-let remove: () => Promise<void>;
+const { folder, fresh } = scratch();
 const products = new MatrixProducts(runtime);
-beforeAll(async () => ({ folder, remove } = await makeFolder("editing")));
-afterAll(async () => {
-  await products.close();
-  await remove();
-});
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+afterAll(() => products.close());
 const golden = (family: string) => openModel(path.join(goldens, family, "checkpoint"));
 
 describe("rank formulas meet the budget to within one rank", () => {

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
@@ -10,18 +9,15 @@ import type { CompressionPlan, EditingPlan, MergingPlan, PruningPlan } from "../
 import { goldenCheckpoint, readGolden } from "../../support/goldens";
 import { writeFused } from "../../support/otherLayouts";
 import { withPredictionLayer } from "../../support/predictionLayer";
-import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel } from "../../support/tinyModels";
-import { compress, difference, logitsOf, makeContext } from "./support";
+import { compress, difference, logitsOf, makeContext, scratch } from "./support";
 
 /**
  * Merging and editing of every row of the family table, in every layout: what comes out holds together, correction biases,
  * router biases, group limits and every spelling of the number of experts included.
  */
 
-const folder = temporaryFolder();
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+const { folder, fresh } = scratch();
 
 const models = [...families.keys()].map((family): [name: string, open: () => Promise<OpenModel>] => [
   family,

@@ -1,6 +1,6 @@
 import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { permuteUnits } from "../../../src/engine/compression/merging/align";
 import { zipUnits } from "../../../src/engine/compression/merging/unitClusters";
 import {
@@ -24,7 +24,7 @@ import {
   goldens,
   logitsOf,
   makeContext,
-  makeFolder,
+  scratch,
   openModel,
   randomSequences,
   runtime,
@@ -32,12 +32,7 @@ import {
   type OpenModel,
 } from "./support";
 
-let folder = "";
-let remove: () => Promise<void>;
-beforeAll(async () => ({ folder, remove } = await makeFolder("merging")));
-afterAll(() => remove());
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+const { folder, fresh } = scratch();
 
 /** A plan that merges `pairs` in every layer and leaves the rest alone. */
 function planOf(model: OpenModel, sets: number[][], more: Partial<MergingPlan> = {}): MergingPlan {

@@ -1,16 +1,11 @@
 import { readFile, readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CompressOptions } from "../../../src/protocol/recipe";
-import { compress, goldens, makeContext, makeFolder, openModel } from "./support";
+import { compress, goldens, makeContext, scratch, openModel } from "./support";
 
-let folder = "";
-let remove: () => Promise<void>;
-beforeAll(async () => ({ folder, remove } = await makeFolder("resume")));
-afterAll(() => remove());
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+const { fresh } = scratch();
 
 const rows: [CompressOptions["method"], CompressOptions["options"]][] = [
   ["hc-smoe", {}],

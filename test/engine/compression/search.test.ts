@@ -1,5 +1,5 @@
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { LayerEngine } from "../../../src/engine/compression/layer/layerEngine";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
@@ -16,18 +16,13 @@ import {
   goldens,
   logitsOf,
   makeContext,
-  makeFolder,
+  scratch,
   openModel,
   runtime,
   withExperts,
 } from "./support";
 
-let folder = "";
-let remove: () => Promise<void>;
-beforeAll(async () => ({ folder, remove } = await makeFolder("search")));
-afterAll(() => remove());
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+const { folder, fresh } = scratch();
 const golden = (family: string) => openModel(path.join(goldens, family, "checkpoint"));
 
 /** Errors of kept sets in each layer, as the methods see them. */

@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
@@ -19,14 +17,16 @@ import { createRandom } from "../../../src/engine/tensor/random";
 import { encodeFloats, type WritableFloat } from "../../../src/engine/tensor/floatCodec";
 import type { CompressionPlan } from "../../../src/protocol/plan";
 import { compressOptions, type CompressOptions } from "../../../src/protocol/recipe";
+import { temporaryFolder } from "../../support/temporaryFolder";
 
 export const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 2e9 } as const;
 export const goldens = path.join(__dirname, "../../fixtures/goldens");
 
-/** A folder for one test file's checkpoints. */
-export async function makeFolder(name: string): Promise<{ folder: string; remove: () => Promise<void> }> {
-  const folder = await mkdtemp(path.join(tmpdir(), `reroute-${name}-`));
-  return { folder, remove: () => rm(folder, { recursive: true }) };
+/** A folder for one test file, removed after it, and names of new folders inside it. */
+export function scratch(): { folder: string; fresh: () => string } {
+  const folder = temporaryFolder();
+  let next = 0;
+  return { folder, fresh: () => path.join(folder, `out-${next++}`) };
 }
 
 export async function openModel(directory: string) {

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { makePlan } from "../../../src/engine/compression/methods";
 import { layoutNeedsOf, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { isPruningCriterion } from "../../../src/engine/compression/pruning/criteria";
@@ -7,14 +7,9 @@ import { makePruningPlan } from "../../../src/engine/compression/pruning/pruning
 import { countParameters, flopsPerToken } from "../../../src/engine/model/parameters";
 import { checkpointSize, compressedSize, plannedSize } from "../../../src/engine/run/sizes";
 import { compressOptions, type CompressOptions } from "../../../src/protocol/recipe";
-import { compress, goldens, makeContext, makeFolder, openModel } from "../compression/support";
+import { compress, goldens, makeContext, scratch, openModel } from "../compression/support";
 
-let folder = "";
-let remove: () => Promise<void>;
-beforeAll(async () => ({ folder, remove } = await makeFolder("sizes")));
-afterAll(() => remove());
-let next = 0;
-const fresh = () => path.join(folder, `out-${next++}`);
+const { fresh } = scratch();
 
 type Method = CompressOptions["method"];
 const rows: [family: string, method: Method, options: CompressOptions["options"], keep: number, exact?: false][] = [
