@@ -123,6 +123,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     throw error;
   } finally {
     watch.stop();
+    state.signal = state.cancel;
   }
 }
 

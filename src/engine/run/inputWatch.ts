@@ -53,8 +53,10 @@ export class InputWatch {
 
   async #look(): Promise<void> {
     // Twice: a stage may just have forgotten a checkpoint that it is about to write anew.
-    if ((await this.#problem()) !== null && (await this.#problem()) !== null) this.#changed.abort();
-    else if (!this.#isStopped) this.#wait();
+    const isChanged = (await this.#problem()) !== null && (await this.#problem()) !== null;
+    if (this.#isStopped) return;
+    if (isChanged) this.#changed.abort();
+    else this.#wait();
   }
 
   async #problem(): Promise<unknown> {
