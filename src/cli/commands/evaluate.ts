@@ -7,7 +7,8 @@ import { buildSequences } from "../../engine/data/buildSequences";
 import { loadTokenizer } from "../../engine/data/tokenizer";
 import { comparisonTable } from "../../engine/report/comparisonTable";
 import { runtimeOptions } from "../../engine/run/machine";
-import { openModel } from "../../engine/run/modelCache";
+import { whileUnchanged } from "../../engine/run/inputWatch";
+import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
 import { readProvenance } from "../../engine/run/stages/calibrate";
 import type { ModelEvaluation } from "../../protocol/evaluation";
@@ -45,8 +46,9 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
     calibration: path.resolve(io.cwd, options.data),
     output: directory,
   });
-  const model = await openModel(directory);
-  const teacher = options.teacher === undefined ? null : await openModel(path.resolve(io.cwd, options.teacher));
+  const models = new ModelCache();
+  const model = await models.model(directory);
+  const teacher = options.teacher === undefined ? null : await models.model(path.resolve(io.cwd, options.teacher));
   const { calibration, sequenceLength, packing } = recipe.data;
   const sequences = await buildSequences({
     path: calibration,
@@ -62,16 +64,18 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
   const progress = progressPrinter(io);
   const scratch = await mkdtemp(path.join(tmpdir(), "reroute-evaluate-"));
   try {
-    return await machinery.work.evaluate({
-      runtime: runtimeOptions(recipe),
-      signal: io.signal,
-      report: progressMeter(progress.report),
-      model,
-      teacher,
-      sequences,
-      expertMapping: teacher && expertMapping(teacher.description, plan),
-      stateDirectory: scratch,
-    });
+    return await whileUnchanged(models, io.signal, (signal) =>
+      machinery.work.evaluate({
+        runtime: runtimeOptions(recipe),
+        signal,
+        report: progressMeter(progress.report),
+        model,
+        teacher,
+        sequences,
+        expertMapping: teacher && expertMapping(teacher.description, plan),
+        stateDirectory: scratch,
+      }),
+    );
   } finally {
     progress.end();
     await rm(scratch, { recursive: true, force: true });

@@ -3,7 +3,7 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
 import { runtimeOf } from "./machine";
-import { watchInputs } from "./inputWatch";
+import { whileUnchanged } from "./inputWatch";
 import { appendMetrics, rewindMetrics } from "./metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
@@ -101,13 +101,11 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     (line) => void context.onMetrics(line),
     () => state.tokensPerSecond,
   );
-  const watch = watchInputs(context.models, state.cancel);
-  state.signal = watch.signal;
   try {
-    await stage.run(context).catch(async (error: unknown) => {
-      throw await watch.explain(error, state.cancel);
+    await whileUnchanged(context.models, state.cancel, (signal) => {
+      state.signal = signal;
+      return stage.run(context);
     });
-    await context.models.checkUnchanged();
     const peakMemoryBytes = peak(sampler.stop());
     await state.update(stage.id, {
       state: "done",
@@ -122,7 +120,6 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     await state.fail(stage.id, error, { seconds: seconds(), peakMemoryBytes }).catch(() => undefined);
     throw error;
   } finally {
-    watch.stop();
     state.signal = state.cancel;
   }
 }

@@ -5,16 +5,32 @@ import type { ModelCache } from "./modelCache";
 const secondsBetween = 1;
 
 /**
- * Looks at the weight files while a stage works on them. Graphs read them through mappings, which notice nothing when a
- * file is written to or replaced: without this, a stage of hours would find out at its end. It also ends a stage before it
- * meets what is no longer there: mapped bytes beyond the end of a file that was cut short end the whole process.
+ * Works on checkpoints as long as their weight files stay as they were opened. Graphs read them through mappings, which
+ * notice nothing when a file is written to or replaced: without looking, a stage of hours would find out at its end, if at
+ * all. It also ends work before it meets what is no longer there: mapped bytes beyond the end of a file that was cut short
+ * end the whole process.
  *
- * @param everySeconds for tests
+ * @param work gets a signal that is aborted by `outer`, or when a file changed
+ * @throws RerouteError checkpoint/changed, /not-found; what the work throws
  */
-export function watchInputs(models: ModelCache, outer: AbortSignal, everySeconds = secondsBetween): InputWatch {
-  return new InputWatch(models, outer, everySeconds);
+export async function whileUnchanged<T>(
+  models: ModelCache,
+  outer: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const watch = new InputWatch(models, outer, secondsBetween);
+  try {
+    const result = await work(watch.signal);
+    await models.checkUnchanged();
+    return result;
+  } catch (error) {
+    throw await watch.explain(error, outer);
+  } finally {
+    watch.stop();
+  }
 }
 
+/** Looks at weight files now and then. */
 export class InputWatch {
   /** Aborted when the work is cancelled, or when a file changed. */
   readonly signal: AbortSignal;
