@@ -71,6 +71,26 @@ export async function finishedRun(workspace: string, id: string, method: string,
   return runDirectory;
 }
 
+/** Compares two methods at one ratio, without calibration, with the command line; returns the comparison's folder. */
+export async function finishedComparison(workspace: string, name: string): Promise<string> {
+  const directory = path.join(workspace, ".reroute", "runs", name);
+  const file = path.join(workspace, `${name}.compare.reroute.json`);
+  const { sequences, sequenceLength, evaluationSequences } = small;
+  const content = {
+    schemaVersion: 1,
+    name: "fine compared",
+    teacher: "fine",
+    data: {
+      ...{ calibration: "texts/calibration.jsonl", evaluation: "texts/evaluation.jsonl" },
+      ...{ sequences, evaluationSequences, sequenceLength },
+    },
+    grid: { methods: ["reap", "frequency"], keep: [0.625] },
+  };
+  writeFileSync(file, `${JSON.stringify(content, null, 2)}\n`);
+  await promisify(execFile)(process.execPath, ["dist/cli.js", "compare", file, "--dir", directory]);
+  return directory;
+}
+
 /** A second run for charts over runs: a copy with another name and other, made-up results. */
 export function copyOfRun(run: string, id: string, name: string, scale: number): string {
   const copy = path.join(path.dirname(run), id);

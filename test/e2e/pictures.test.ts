@@ -4,7 +4,7 @@ import path from "node:path";
 import type { Frame, Locator } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
-import { finishedRun, sampleWorkspace, whole, writeRecipe } from "./finishedRun";
+import { finishedComparison, finishedRun, sampleWorkspace, whole, writeRecipe } from "./finishedRun";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
@@ -49,6 +49,7 @@ describe.runIf(wanted)("pictures", () => {
     sampleWorkspace(workspace);
     // Opened before the runs are made: a server without a window would end itself meanwhile.
     await openFolder(page, server.url, workspace, "fine");
+    await finishedComparison(workspace, "grid");
     await finishedRun(workspace, "2026-01-01_00-00-00_fine-reap", "reap", whole);
     await finishedRun(workspace, "2026-01-02_00-00-00_fine-frequency", "frequency", { ...whole, epochs: 1 });
     writeRecipe(workspace, "weighted", "weighted-frequency", whole);

@@ -13,9 +13,12 @@ export function checkpointFolderOf(fsPath: string, isDirectory: boolean): string
   return belongs ? path.dirname(fsPath) : null;
 }
 
-/** What a checkpoint is called in lists. Those that runs keep are all called the same: the run's folder tells them apart. */
+/** What a checkpoint is called in lists. Those that runs keep are all called the same: the run's name tells them apart. */
 export function checkpointLabel(folder: string): string {
   const name = path.basename(folder);
   const parent = path.dirname(folder);
-  return existsSync(path.join(parent, runFiles.run)) ? `${path.basename(parent)}/${name}` : name;
+  if (!existsSync(path.join(parent, runFiles.run))) return name;
+  // Without the time in front, which alone would fill a narrow side bar.
+  const run = path.basename(parent).replace(/^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)/, "");
+  return `${run}/${name}`;
 }

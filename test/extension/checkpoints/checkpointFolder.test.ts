@@ -16,10 +16,15 @@ describe("the checkpoint that a right-click means", () => {
   ])("%s", (file, isDirectory, expected) => expect(checkpointFolderOf(file, isDirectory)).toBe(expected));
 });
 
-it("those that runs keep are told apart by their run", () => {
-  const run = path.join(folder, "grid", "cells", "reap-0.5");
+it.each([
+  ["grid/cells/reap-0.5", "reap-0.5/compressed"],
+  ["2026-01-02_03-04-05_fine-reap", "fine-reap/compressed"],
+  ["2026-01-02_03-04-05", "2026-01-02_03-04-05/compressed"],
+])("a checkpoint that the run %s keeps is called %s", (id, label) => {
+  const run = path.join(folder, id);
   mkdirSync(run, { recursive: true });
   writeFileSync(path.join(run, "run.json"), "{}");
-  expect(checkpointLabel(path.join(run, "compressed"))).toBe("reap-0.5/compressed");
-  expect(checkpointLabel(path.join(folder, "qwen"))).toBe("qwen");
+  expect(checkpointLabel(path.join(run, "compressed"))).toBe(label);
 });
+
+it("others are called as their folder", () => expect(checkpointLabel(path.join(folder, "qwen"))).toBe("qwen"));
