@@ -22,6 +22,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
   private ready = false;
   private loading = false;
   private reloadWanted = false;
+  /** Whether the page was last told that there is nothing to show. */
+  private empty = false;
   /** Lines that came while the page's data was being read. */
   private waitingLines: MetricsLine[] = [];
   private readonly handlers: PageRequestHandlers;
@@ -51,6 +53,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
   addMetrics(line: MetricsLine): void {
     if (this.page !== "calibration" || !this.ready) return;
     if (this.loading) this.waitingLines.push(line);
+    // A page that has been told that there is nothing yet has nothing to add lines to.
+    else if (this.empty) this.reload();
     else this.post({ type: "update", page: "calibration", lines: [line] });
   }
 
@@ -113,6 +117,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
       const message = await loadPage(this.page, this.source, this.services);
       if (message.page === "tensors" && message.data)
         this.tensorNames = new Set(message.data.tensors.map(({ name }) => name));
+      this.empty = message.data === null;
+      if (this.empty && this.waitingLines.length > 0) this.reloadWanted = true;
       this.post(message);
       this.postWaitingLines(message);
       const selection = this.runDirectory === null ? null : this.services.pages.selectionOf(this.runDirectory);
