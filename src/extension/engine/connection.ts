@@ -18,6 +18,7 @@ import {
 import { RerouteError } from "../../protocol/errors";
 import { fromWireError } from "../../protocol/rpc";
 import { endReason } from "./endReason";
+import { engineEnvironment } from "./engineEnvironment";
 import { StderrTail } from "./stderrTail";
 
 /** Every event, by the compiler. */
@@ -80,8 +81,7 @@ export class EngineConnection {
    */
   static async start(options: EngineStart): Promise<{ engine: EngineConnection; info: EngineInfo }> {
     const child = fork(options.script, [], {
-      // A desktop's extension host runs under Electron: without this its binary would open an editor.
-      env: { ...process.env, ELECTRON_RUN_AS_NODE: "1" },
+      env: engineEnvironment(process.env),
       // Never inherit --inspect flags of the extension host.
       execArgv: [],
       serialization: "advanced",
