@@ -3,6 +3,14 @@ import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
 import { moeLayers, numLogits } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
+import {
+  attentionBytes,
+  feedForwardBytes,
+  headBytes,
+  headFixedBytes,
+  workingSetBytes,
+  type TrainedSizes,
+} from "./workingSet";
 
 /** How a batch is cut up so that the working set stays inside the budget. Depends on nothing but its arguments. */
 export interface ExecutionPlan {
@@ -18,25 +26,14 @@ export interface ExecutionPlan {
   sessionBytes: number;
   /** Bytes that hidden states may take before they spill to disk. */
   hiddenStateBytes: number;
-  /** Estimated peak of one run, forward or backward, without hidden states and sessions. */
-  workingSetBytes: number;
   /** What is there whatever is cut: the process, routers with their moments, routing statistics, finished results. */
   overheadBytes: number;
-}
-
-/** Numbers that train, where more than routers do. */
-export interface TrainedSizes {
-  total: number;
-  /** Of the half of a layer that trains most: its gradients leave one run together. */
-  largestBlock: number;
-  /** Of final norm and vocabulary head. */
-  head: number;
 }
 
 /** Tokens beyond which more rows a run no longer make the products faster (measured flat from 4096 on). */
 const maxChunkTokens = 8192;
 
-/** Numbers in the logits of one run of the head: of 1 MB, a Router KD loss was measured to take half of what 16 MB take. */
+/** Numbers in the logits of one run of the head: with 1 MB a Router KD loss was measured to take 0.6 of what 16 MB take. */
 const cachedLogits = 2 ** 18;
 
 export function planExecution(
@@ -49,22 +46,16 @@ export function planExecution(
   const overheadBytes = overheadOf(description, budgetBytes, direction, trained);
   const usable = Math.max(0, budgetBytes - overheadBytes);
   const working = usable * workingShare;
-  const factor = direction === "backward" ? 2.2 : 1;
-  const attentionBytes = (sequences: number) =>
-    factor * sequences * attentionBytesPerSequence(description, sequenceLength);
-  const feedForwardBytes = (sequences: number) =>
-    factor * sequences * sequenceLength * feedForwardBytesPerToken(description);
-  const weightBytes = largestWeightBytes(description) + gradientBytes(trained?.largestBlock);
-  const headFixed = headWeightBytes(description) + trainedHeadBytes(description, trained);
-  const headBytes = (positions: number) => headFixed + positions * description.vocabSize * 4 * 7;
+  const work = { description, sequenceLength, direction, trained };
   const limit = Math.max(1, Math.floor(maxChunkTokens / sequenceLength));
-  const attentionSequences = largest(limit, (n) => attentionBytes(n) <= Math.min(working, 1.5e9));
-  const chunkSequences = largest(limit, (n) => feedForwardBytes(n) + weightBytes <= working);
+  const attentionSequences = largest(limit, (n) => attentionBytes(work, n) <= Math.min(working, 1.5e9));
+  const chunkSequences = largest(limit, (n) => feedForwardBytes(work, n) <= working);
   // Each of four sessions a layer may hold a copy.
   const keepFloat32Weights = totalElements(description) * 16 <= usable * 0.2;
   // Widening the head costs the same whatever the positions; without it, logits that stay in a core's cache win.
   const mostPositions = keepFloat32Weights ? clamp(Math.floor(cachedLogits / description.vocabSize), 64, 2048) : 2048;
-  const headPositions = largest(mostPositions, (n) => headBytes(n) <= Math.min(working, headFixed + 1e9));
+  const mostHeadBytes = Math.min(working, headFixedBytes(description, trained) + 1e9);
+  const headPositions = largest(mostPositions, (n) => headBytes(work, n) <= mostHeadBytes);
   return {
     attentionSequences: Math.min(attentionSequences, chunkSequences),
     chunkSequences,
@@ -72,11 +63,6 @@ export function planExecution(
     keepFloat32Weights,
     sessionBytes: usable * 0.25,
     hiddenStateBytes: usable * 0.25,
-    workingSetBytes: Math.max(
-      attentionBytes(Math.min(attentionSequences, chunkSequences)) + gradientBytes(trained?.largestBlock),
-      feedForwardBytes(chunkSequences) + weightBytes,
-      headBytes(headPositions),
-    ),
     overheadBytes,
   };
 }
@@ -91,13 +77,8 @@ export function smallestBudget(
   direction: "forward" | "backward",
   trained?: TrainedSizes,
 ): number {
-  const factor = direction === "backward" ? 2.2 : 1;
-  const gradients = gradientBytes(trained?.largestBlock);
-  const one = Math.max(
-    factor * attentionBytesPerSequence(description, sequenceLength) + gradients,
-    factor * sequenceLength * feedForwardBytesPerToken(description) + largestWeightBytes(description) + gradients,
-    headWeightBytes(description) + trainedHeadBytes(description, trained) + 64 * description.vocabSize * 4 * 7,
-  );
+  const portions = { attentionSequences: 1, chunkSequences: 1, headPositions: 64 };
+  const one = workingSetBytes({ description, sequenceLength, direction, trained }, portions);
   // The overhead grows with the budget, by less than a tenth: a few rounds settle it.
   let budget = 0;
   for (let round = 0; round < 12; round++)
@@ -144,51 +125,6 @@ function overheadOf(
   const held =
     direction === "backward" ? trainingBytesPerNumber * (trained?.total ?? routers) : 4 * routers + statistics;
   return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;
-}
-
-function attentionBytesPerSequence(description: ModelDescription, s: number): number {
-  return Math.max(
-    ...description.layers.map(({ attention }) => {
-      const headDims =
-        attention.kind === "grouped-query"
-          ? (attention.numHeads + 2 * attention.numKeyValueHeads) * attention.headDim
-          : attention.numHeads * (2 * (attention.qkNopeHeadDim + attention.qkRopeHeadDim) + attention.vHeadDim);
-      // Scores, masked scores and probabilities; projections before and after rotation; a few hidden-sized rows.
-      return 4 * (3 * attention.numHeads * s * s + s * (3 * headDims + 8 * description.hiddenSize));
-    }),
-  );
-}
-
-function feedForwardBytesPerToken(description: ModelDescription): number {
-  const h = description.hiddenSize;
-  return Math.max(
-    ...description.layers.map(({ feedForward }) =>
-      feedForward.kind === "moe"
-        ? // Experts' output rows, the gathered slots, and inputs and outputs of the block.
-          4 * (feedForward.numExpertsPerToken * 1.3 * h + 8 * h + 4 * (feedForward.shared?.mlp.intermediateSize ?? 0))
-        : 4 * (6 * h + 4 * feedForward.intermediateSize),
-    ),
-  );
-}
-
-/** f32 copies of one expert's (or one projection's) weights, which a run makes and drops one after another. */
-function largestWeightBytes(description: ModelDescription): number {
-  const sizes = description.layers.flatMap(decodedSizes);
-  return 4 * 4 * sizes.reduce((largestSoFar, size) => Math.max(largestSoFar, size), 0);
-}
-
-/** Gradients of a block leave a run as its results, beside the buffers that they are added to. */
-function gradientBytes(numbers = 0): number {
-  return 2 * 4 * numbers;
-}
-
-/** A head that trains is no longer the teacher's: both are there, and the gradient. */
-function trainedHeadBytes({ vocabSize, hiddenSize }: ModelDescription, trained: TrainedSizes | undefined): number {
-  return trained === undefined || trained.head === 0 ? 0 : vocabSize * hiddenSize * 4 + gradientBytes(trained.head);
-}
-
-function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): number {
-  return head.weight.dtype === "F32" ? 0 : vocabSize * hiddenSize * 4;
 }
 
 function totalElements(description: ModelDescription): number {
