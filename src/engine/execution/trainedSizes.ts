@@ -1,7 +1,7 @@
 import { weightKey } from "../graph/blocks/weights";
 import type { ModelDescription, WeightView } from "../model/description";
 import { elementCount } from "../tensor/dtype";
-import type { TrainedSizes } from "./memoryPlan";
+import type { TrainedSizes } from "./workingSet";
 import { moeLayers } from "./moeLayers";
 import { attentionViews, feedForwardViews, headViews, viewsByKey } from "./weightViews";
 

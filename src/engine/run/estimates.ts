@@ -1,6 +1,7 @@
 import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
 import { baseProcessBytes, planExecution, smallestBudget, tapedBytesPerToken } from "../execution/memoryPlan";
+import { workingSetBytes } from "../execution/workingSet";
 import { countParameters } from "../model/parameters";
 import { garbageAllowance } from "../runtime/garbage";
 import { profileShardTokens } from "../execution/profile";
@@ -214,7 +215,13 @@ function streamingMemory(
   const hidden = (stored <= plan.hiddenStateBytes ? stored : 0) + (direction === "backward" ? tokens * row : 0);
   const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
   const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
-  const workingSet = plan.workingSetBytes * Math.min(1, tokens / (plan.chunkSequences * sequenceLength));
+  const sequences = Math.max(1, Math.ceil(tokens / sequenceLength));
+  const portions = {
+    attentionSequences: Math.min(plan.attentionSequences, sequences),
+    chunkSequences: Math.min(plan.chunkSequences, sequences),
+    headPositions: Math.min(plan.headPositions, tokens),
+  };
+  const workingSet = workingSetBytes({ description: teacher, sequenceLength, direction, trained: sizes }, portions);
   const allowance = garbageAllowance(memoryBudgetBytes);
   const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
   return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions;

@@ -5,7 +5,7 @@ import { withoutGroupLimits } from "../compression/plan/groupLimits";
 import { keptCount } from "../compression/plan/keptCount";
 import { trainableWeights } from "../distillation/scope";
 import { trainedNames } from "../distillation/trainedNames";
-import type { TrainedSizes } from "../execution/memoryPlan";
+import type { TrainedSizes } from "../execution/workingSet";
 import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription, MoeDescription } from "../model/description";
 import { elementCount } from "../tensor/dtype";

@@ -1,0 +1,106 @@
+import type { ModelDescription } from "../model/description";
+import { decodedSizes } from "./weightViews";
+
+/** What runs, as far as its memory goes. */
+export interface Work {
+  description: ModelDescription;
+  sequenceLength: number;
+  direction: "forward" | "backward";
+  trained: TrainedSizes | undefined;
+}
+
+/** Numbers that train, where more than routers do. */
+export interface TrainedSizes {
+  total: number;
+  /** Of the half of a layer that trains most: its gradients leave one run together. */
+  largestBlock: number;
+  /** Of final norm and vocabulary head. */
+  head: number;
+}
+
+/** How much goes through one run of each kind of graph. */
+export interface Portions {
+  attentionSequences: number;
+  /** Sequences whose tokens one feed-forward run takes. */
+  chunkSequences: number;
+  headPositions: number;
+}
+
+/** Peak bytes of the largest run, without hidden states and sessions. */
+export function workingSetBytes(work: Work, portions: Portions): number {
+  return Math.max(
+    attentionBytes(work, portions.attentionSequences) + gradientBytes(work.trained?.largestBlock),
+    feedForwardBytes(work, portions.chunkSequences),
+    headBytes(work, portions.headPositions),
+  );
+}
+
+/** Without gradients of weights, which the pre-flight of wider scopes adds. */
+export function attentionBytes(work: Work, sequences: number): number {
+  return directionFactor(work) * sequences * attentionBytesPerSequence(work.description, work.sequenceLength);
+}
+
+export function feedForwardBytes(work: Work, sequences: number): number {
+  const { description, sequenceLength, trained } = work;
+  const rows = directionFactor(work) * sequences * sequenceLength * feedForwardBytesPerToken(description);
+  return rows + largestWeightBytes(description) + gradientBytes(trained?.largestBlock);
+}
+
+export function headBytes({ description, trained }: Work, positions: number): number {
+  return headFixedBytes(description, trained) + positions * description.vocabSize * 4 * 7;
+}
+
+/** Of the vocabulary head, whatever the positions: its widened weights, and what training it takes. */
+export function headFixedBytes(description: ModelDescription, trained: TrainedSizes | undefined): number {
+  return headWeightBytes(description) + trainedHeadBytes(description, trained);
+}
+
+/** A backward run makes the forward run again and holds gradients beside its values (measured). */
+function directionFactor({ direction }: Work): number {
+  return direction === "backward" ? 2.2 : 1;
+}
+
+function attentionBytesPerSequence(description: ModelDescription, s: number): number {
+  return Math.max(
+    ...description.layers.map(({ attention }) => {
+      const headDims =
+        attention.kind === "grouped-query"
+          ? (attention.numHeads + 2 * attention.numKeyValueHeads) * attention.headDim
+          : attention.numHeads * (2 * (attention.qkNopeHeadDim + attention.qkRopeHeadDim) + attention.vHeadDim);
+      // Scores, masked scores and probabilities; projections before and after rotation; a few hidden-sized rows.
+      return 4 * (3 * attention.numHeads * s * s + s * (3 * headDims + 8 * description.hiddenSize));
+    }),
+  );
+}
+
+function feedForwardBytesPerToken(description: ModelDescription): number {
+  const h = description.hiddenSize;
+  return Math.max(
+    ...description.layers.map(({ feedForward }) =>
+      feedForward.kind === "moe"
+        ? // Experts' output rows, the gathered slots, and inputs and outputs of the block.
+          4 * (feedForward.numExpertsPerToken * 1.3 * h + 8 * h + 4 * (feedForward.shared?.mlp.intermediateSize ?? 0))
+        : 4 * (6 * h + 4 * feedForward.intermediateSize),
+    ),
+  );
+}
+
+/** f32 copies of one expert's (or one projection's) weights, which a run makes and drops one after another. */
+function largestWeightBytes(description: ModelDescription): number {
+  const sizes = description.layers.flatMap(decodedSizes);
+  return 4 * 4 * sizes.reduce((largestSoFar, size) => Math.max(largestSoFar, size), 0);
+}
+
+/** Gradients of a block leave a run as its results, beside the buffers that they are added to. */
+function gradientBytes(numbers = 0): number {
+  return 2 * 4 * numbers;
+}
+
+/** A head that trains is no longer the teacher's: both are there, and the gradient. */
+function trainedHeadBytes({ vocabSize, hiddenSize }: ModelDescription, trained: TrainedSizes | undefined): number {
+  return trained === undefined || trained.head === 0 ? 0 : vocabSize * hiddenSize * 4 + gradientBytes(trained.head);
+}
+
+function headWeightBytes({ head, vocabSize, hiddenSize }: ModelDescription): number {
+  return head.weight.dtype === "F32" ? 0 : vocabSize * hiddenSize * 4;
+}
