@@ -1,12 +1,12 @@
 // `npm test`: builds, checks types and style, runs every test, and closes with one line over all of it.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 
 const results = "out/test-results";
 rmSync(results, { recursive: true, force: true });
 mkdirSync(results, { recursive: true });
 
-/** Checks that pass or fail as a whole, then test suites that count their own tests. */
+/** Checks that pass or fail as a whole, side by side, then test suites that count their own tests, one after another. */
 const checks = [
   ["build", "node", ["esbuild.mjs"]],
   ["types", "npx", ["tsc", "--noEmit"]],
@@ -28,8 +28,8 @@ let passed = 0;
 let failed = 0;
 const only = process.argv[2];
 
-for (const [name, command, args] of only === undefined ? checks : []) {
-  const ok = run(name, command, args);
+const checked = await Promise.all(only === undefined ? checks.map((check) => runBeside(...check)) : []);
+for (const ok of checked) {
   if (ok) passed++;
   else failed++;
 }
@@ -48,8 +48,28 @@ function run(name, command, args) {
   const started = Date.now();
   console.log(`\n== ${name}`);
   const { status } = spawnSync(command, args, { stdio: "inherit" });
-  console.log(`== ${name}: ${status === 0 ? "ok" : "FAILED"} in ${((Date.now() - started) / 1e3).toFixed(0)} s`);
+  console.log(ended(name, status === 0, started));
   return status === 0;
+}
+
+/** Its output comes as a whole when it ends, so that checks do not write into each other's lines. */
+function runBeside(name, command, args) {
+  const started = Date.now();
+  const child = spawn(command, args);
+  const output = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => output.push(chunk));
+  return new Promise((resolve) => {
+    child.on("close", (status) => {
+      console.log(`\n== ${name}`);
+      for (const chunk of output) process.stdout.write(chunk);
+      console.log(ended(name, status === 0, started));
+      resolve(status === 0);
+    });
+  });
+}
+
+function ended(name, ok, started) {
+  return `== ${name}: ${ok ? "ok" : "FAILED"} in ${((Date.now() - started) / 1e3).toFixed(0)} s`;
 }
 
 function countTests(file) {

@@ -4,7 +4,7 @@ import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli, isNightly, TinyRun } from "./tinyRun";
 
-const kills = isNightly ? 100 : 15;
+const kills = isNightly ? 100 : 10;
 let run: TinyRun;
 let expected: Record<string, string>;
 let undisturbedMs = 0;
