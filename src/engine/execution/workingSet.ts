@@ -1,3 +1,4 @@
+import { queryBlockCount } from "../graph/blocks/attention";
 import type { ModelDescription } from "../model/description";
 import { decodedSizes } from "./weightViews";
 
@@ -37,7 +38,7 @@ export function workingSetBytes(work: Work, portions: Portions): number {
 
 /** Without gradients of weights, which the pre-flight of wider scopes adds. */
 export function attentionBytes(work: Work, sequences: number): number {
-  return directionFactor(work) * sequences * attentionBytesPerSequence(work.description, work.sequenceLength);
+  return directionFactor(work) * sequences * attentionBytesPerSequence(work);
 }
 
 export function feedForwardBytes(work: Work, sequences: number): number {
@@ -60,7 +61,9 @@ function directionFactor({ direction }: Work): number {
   return direction === "backward" ? 2.2 : 1;
 }
 
-function attentionBytesPerSequence(description: ModelDescription, s: number): number {
+function attentionBytesPerSequence({ description, sequenceLength: s, direction }: Work): number {
+  // A backward pass needs the probabilities of all blocks again.
+  const scoredQueries = direction === "forward" ? s / queryBlockCount(s) : s;
   return Math.max(
     ...description.layers.map(({ attention }) => {
       const headDims =
@@ -68,7 +71,7 @@ function attentionBytesPerSequence(description: ModelDescription, s: number): nu
           ? (attention.numHeads + 2 * attention.numKeyValueHeads) * attention.headDim
           : attention.numHeads * (2 * (attention.qkNopeHeadDim + attention.qkRopeHeadDim) + attention.vHeadDim);
       // Scores, masked scores and probabilities; projections before and after rotation; a few hidden-sized rows.
-      return 4 * (3 * attention.numHeads * s * s + s * (3 * headDims + 8 * description.hiddenSize));
+      return 4 * (3 * attention.numHeads * scoredQueries * s + s * (3 * headDims + 8 * description.hiddenSize));
     }),
   );
 }

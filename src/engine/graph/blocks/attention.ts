@@ -45,12 +45,17 @@ interface QueryBlock {
  * are never computed: 10/16 of the full square is left.
  */
 function queryBlocks(s: number, slidingWindow: number | null): QueryBlock[] {
-  const count = Math.max(1, Math.min(4, Math.floor(s / 64)));
+  const count = queryBlockCount(s);
   return Array.from({ length: count }, (_, i) => {
     const from = Math.floor((i * s) / count);
     const to = Math.floor(((i + 1) * s) / count);
     return { from, to, firstKey: slidingWindow === null ? 0 : Math.max(0, from - slidingWindow + 1) };
   });
+}
+
+/** Blocks that queries of a sequence of `s` tokens are cut into: a forward pass holds the scores of one at a time. */
+export function queryBlockCount(s: number): number {
+  return Math.max(1, Math.min(4, Math.floor(s / 64)));
 }
 
 /** Queries of one block against the keys it sees: [B, groups, heads a group, to - from, V]. */
