@@ -36,17 +36,19 @@ export function workingSetBytes(work: Work, portions: Portions): number {
   );
 }
 
-/** Without gradients of weights, which the pre-flight of wider scopes adds. */
+/** Bytes of one attention run over `sequences`, without the gradients of its weights. */
 export function attentionBytes(work: Work, sequences: number): number {
   return directionFactor(work) * sequences * attentionBytesPerSequence(work);
 }
 
+/** Bytes of one feed-forward run over the tokens of `sequences`, with its largest widened weight and the gradients that train. */
 export function feedForwardBytes(work: Work, sequences: number): number {
   const { description, sequenceLength, trained } = work;
   const rows = directionFactor(work) * sequences * sequenceLength * feedForwardBytesPerToken(description);
   return rows + largestWeightBytes(description) + gradientBytes(trained?.largestBlock);
 }
 
+/** Bytes of one run of the vocabulary head: seven arrays of [positions, vocabulary], f32, beside what is fixed. */
 export function headBytes({ description, trained }: Work, positions: number): number {
   return headFixedBytes(description, trained) + positions * description.vocabSize * 4 * 7;
 }

@@ -73,6 +73,18 @@ describe("times", () => {
     expect(cold! - warm!).toBeCloseTo(3 * 4, 6);
   });
 
+  it("compile again in each update what does not stay compiled", () => {
+    const memoryBudgetBytes = smallestBudget(teacher, sequenceLength, "backward");
+    // Six layers of eight experts, at 6 kB a node.
+    const compiled = 6 * (430 + 34 * 8) * 6000;
+    const { sessionBytes, chunkSequences } = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
+    expect(sessionBytes).toBeLessThan(compiled);
+    const [one, two] = [1, 2].map((count) => stageTimes(input({ memoryBudgetBytes })).updates(count, count * 32));
+    const work = Math.ceil(1 / chunkSequences) * 3 * 0.25 + 32 * 0.01 + 32 / 50;
+    expect(one).toBeCloseTo(30 + work, 9);
+    expect(two! - one!).toBeCloseTo(30 * (1 - sessionBytes / compiled) + work, 9);
+  });
+
   it("are 0 with the reason where nothing was measured", () => {
     const stages = estimateStages(input({ probe: null }));
     expect(stages.find(({ stage }) => stage === "profile")).toMatchObject({ seconds: 0 });
