@@ -1,10 +1,12 @@
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { isEvaluationState } from "../../src/engine/evaluation/evaluationState";
+import type { ModelEvaluation } from "../../src/protocol/evaluation";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, isNightly, TinyRun } from "./tinyRun";
+import { bundleCli, filesBelow, isNightly, TinyRun } from "./tinyRun";
 
 /** Evaluations that are killed between their layers. */
 const kills = isNightly ? 60 : 6;
@@ -17,16 +19,18 @@ beforeAll(async () => {
   run = new TinyRun(await bundleCli(), parent);
   expect(await run.start()).toMatchObject({ code: 0 });
   expected = run.results();
+  cpSync(run.output, path.join(parent, "student"), { recursive: true });
 }, 120_000);
 afterAll(() => rmSync(run.cli, { force: true }));
 
 /**
  * A clock on which an hour passes whenever it is read while the evaluation runs: the state is then saved behind every few
  * layers, as it is in an evaluation of hours. At a number of readings the process kills itself, at once.
+ *
+ * @param isEvaluating JavaScript that says so
  */
-function clockThatKills(atReading: number): string {
+function clockThatKills(isEvaluating: string, atReading: number): string {
   const file = path.join(temporaryFolder(), "clock.cjs");
-  const evaluates = JSON.stringify(path.join(run.runDirectory, "run.json"));
   writeFileSync(
     file,
     `const fs = require("node:fs");
@@ -34,8 +38,7 @@ function clockThatKills(atReading: number): string {
      let calls = 0, readings = 0;
      const isEvaluating = () => {
        try {
-         const { stages } = JSON.parse(fs.readFileSync(${evaluates}, "utf8"));
-         return stages.some(({ id, state }) => id === "evaluate" && state === "running");
+         return ${isEvaluating};
        } catch {
          return false;
        }
@@ -49,15 +52,20 @@ function clockThatKills(atReading: number): string {
   return file;
 }
 
+const isState = (name: string) => isEvaluationState(name, "teacher") || isEvaluationState(name, "student");
+
 it(`killed at ${kills} moments of an evaluation, a run ends with the bytes of an undisturbed one`, async () => {
   const random = createRandom(7);
-  const isState = (name: string) => isEvaluationState(name, "teacher") || isEvaluationState(name, "student");
+  const record = JSON.stringify(path.join(run.runDirectory, "run.json"));
+  const evaluates =
+    `JSON.parse(fs.readFileSync(${record}, "utf8"))` +
+    `.stages.some(({ id, state }) => id === "evaluate" && state === "running")`;
   let [killed, withState] = [0, 0];
   while (killed < kills) {
     run.reset();
     // Twice, the second time on the state that the first one left; then to the end.
     for (let attempt = 0; attempt < 2; attempt++) {
-      const { signal } = await run.start({ preload: clockThatKills(5 + random.below(60)) });
+      const { signal } = await run.start({ preload: clockThatKills(evaluates, 5 + random.below(60)) });
       if (signal === null) break;
       expect(signal).toBe("SIGKILL");
       killed += 1;
@@ -65,6 +73,60 @@ it(`killed at ${kills} moments of an evaluation, a run ends with the bytes of an
     }
     expect((await run.start()).code).toBe(0);
     expect(run.results()).toEqual(expected);
+  }
+  console.log(`${withState} of ${killed} attempts left a state`);
+  expect(withState).toBeGreaterThan(kills / 4);
+}, 600_000);
+
+/** `reroute evaluate` of the run's student against its teacher, in a working folder; what it prints, without measured cost. */
+async function evaluateAlone(folder: string, preload: string | null = null, more: string[] = []) {
+  const paths = [path.join(run.parent, "student"), "--teacher", path.join(run.parent, "teacher")];
+  const text = ["--data", path.join(run.parent, "evaluation.jsonl"), "--sequences", "6", "--sequence-length", "24"];
+  const child = spawn(
+    process.execPath,
+    [...(preload === null ? [] : ["--require", preload]), run.cli, "evaluate", ...paths, ...text, "--json", ...more],
+    { cwd: folder, stdio: ["ignore", "pipe", "pipe"] },
+  );
+  let [stdout, stderr] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (part: string) => (stdout += part));
+  child.stderr.setEncoding("utf8").on("data", (part: string) => (stderr += part));
+  const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => resolve({ code, signal }));
+  });
+  const result = code === 0 ? (JSON.parse(stdout) as ModelEvaluation) : null;
+  if (result) Object.assign(result.cost, { tokensPerSecond: 0, peakMemoryBytes: 0 });
+  return { code, signal, stderr, result: JSON.stringify(result) };
+}
+
+it(`reroute evaluate killed at ${kills} moments goes on to the same bytes, and leaves nothing behind`, async () => {
+  const folder = temporaryFolder();
+  const whole = await evaluateAlone(folder);
+  expect([whole.code, readdirSync(folder)]).toEqual([0, []]);
+  const evaluates = `fs.readdirSync(".reroute/runs").some((run) => fs.existsSync(".reroute/runs/" + run + "/evaluation-inputs.json"))`;
+  const random = createRandom(11);
+  let [killed, withState] = [0, 0];
+  for (let round = 0; killed < kills; round++) {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const { signal } = await evaluateAlone(folder, clockThatKills(evaluates, 3 + random.below(50)));
+      if (signal === null) break;
+      expect(signal).toBe("SIGKILL");
+      killed += 1;
+      withState += Number(filesBelow(folder).some((name) => isState(path.basename(name))));
+    }
+    // Other machine options would give other last bits: a changed input is told of, and nothing of the state is used.
+    const isChanged = round % 2 === 1 && filesBelow(folder).some((name) => name.endsWith("-state.json"));
+    if (isChanged) {
+      const [name] = readdirSync(path.join(folder, ".reroute/runs"));
+      const more = ["--threads", "1", "--run", path.join(folder, ".reroute/runs", name!)];
+      const other = await evaluateAlone(folder, null, more);
+      expect(other.stderr).toContain("begins anew: changed since it was interrupted: memory, threads or provider");
+      expect(other.code).toBe(0);
+    } else {
+      const again = await evaluateAlone(folder);
+      expect([again.stderr, again.result]).toEqual([expect.not.stringContaining("anew"), whole.result]);
+    }
+    expect(readdirSync(folder)).toEqual([]);
   }
   console.log(`${withState} of ${killed} attempts left a state`);
   expect(withState).toBeGreaterThan(kills / 4);

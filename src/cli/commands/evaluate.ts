@@ -1,25 +1,25 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Command } from "commander";
 import { expertMapping } from "../../engine/compression/plan/expertMapping";
 import { buildSequences } from "../../engine/data/buildSequences";
 import { loadTokenizer } from "../../engine/data/tokenizer";
 import { comparisonTable } from "../../engine/report/comparisonTable";
-import { runtimeOptions } from "../../engine/run/machine";
+import { passKey } from "../../engine/execution/passState";
+import { inEvaluationFolder } from "../../engine/run/evaluationFolder";
 import { whileUnchanged } from "../../engine/run/inputWatch";
 import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
 import { readProvenance } from "../../engine/run/stages/calibrate";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { CliIo } from "../io";
-import { addDataOptions, addMachineOptions, recipeFrom, type SharedOptions } from "../options";
+import { addDataOptions, addMachineOptions, defaultRunDirectory, recipeFrom, type SharedOptions } from "../options";
 import { progressPrinter } from "../progress";
 import { textTable } from "../table";
 
 interface EvaluateCommandOptions extends SharedOptions {
   data: string;
   teacher?: string;
+  run?: string;
 }
 
 const defaultSequences = 96;
@@ -31,7 +31,11 @@ export function addEvaluate(program: Command, io: CliIo): void {
     .description("measure a checkpoint on held-out text, against its teacher if given")
     .argument("<checkpoint>", "checkpoint folder")
     .requiredOption("--data <file>", "text: .txt or .jsonl")
-    .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity");
+    .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity")
+    .option(
+      "--run <dir>",
+      "folder that an interrupted evaluation goes on from (default: one below .reroute/runs, found again by the same command); gone when it is done",
+    );
   addMachineOptions(addDataOptions(command, defaultSequences)).action(
     async (checkpoint: string, options: EvaluateCommandOptions) => {
       const evaluation = await evaluate(io, path.resolve(io.cwd, checkpoint), options);
@@ -41,44 +45,65 @@ export function addEvaluate(program: Command, io: CliIo): void {
 }
 
 async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOptions): Promise<ModelEvaluation> {
-  const recipe = recipeFrom(options, {
-    teacher: directory,
-    calibration: path.resolve(io.cwd, options.data),
-    output: directory,
-  });
+  const resolve = (p: string): string => path.resolve(io.cwd, p);
+  const recipe = recipeFrom(
+    { ...options, sequences: options.sequences ?? defaultSequences },
+    {
+      ...(options.teacher === undefined
+        ? { teacher: directory }
+        : { teacher: resolve(options.teacher), student: directory }),
+      calibration: resolve(options.data),
+      output: directory,
+    },
+  );
+  const { calibration, sequences: count, sequenceLength, packing } = recipe.data;
   const models = new ModelCache();
   const model = await models.model(directory);
-  const teacher = options.teacher === undefined ? null : await models.model(path.resolve(io.cwd, options.teacher));
-  const { calibration, sequenceLength, packing } = recipe.data;
+  const teacher = options.teacher === undefined ? null : await models.model(recipe.teacher);
   const sequences = await buildSequences({
     path: calibration,
     tokenizer: await loadTokenizer(model.checkpoint.directory),
     vocabSize: model.description.vocabSize,
-    sequences: options.sequences ?? defaultSequences,
+    sequences: count,
     sequenceLength,
     packing,
     signal: io.signal,
   });
-  const plan = (await readProvenance(directory))?.plan ?? null;
+  const mapping = teacher && expertMapping(teacher.description, (await readProvenance(directory))?.plan ?? null);
   const { machinery } = await import("../../engine/pipeline");
   const progress = progressPrinter(io);
-  const scratch = await mkdtemp(path.join(tmpdir(), "reroute-evaluate-"));
+  const folder =
+    options.run === undefined ? defaultRunDirectory(io.cwd, "evaluate", recipe) : path.resolve(io.cwd, options.run);
   try {
-    return await whileUnchanged(models, io.signal, (signal) =>
-      machinery.work.evaluate({
-        runtime: runtimeOptions(recipe),
-        signal,
-        report: progressMeter(progress.report),
-        model,
-        teacher,
-        sequences,
-        expertMapping: teacher && expertMapping(teacher.description, plan),
-        stateDirectory: scratch,
-      }),
+    return await inEvaluationFolder(
+      {
+        directory: folder,
+        inputs: {
+          "the checkpoint": model.fingerprint,
+          "the teacher": teacher?.fingerprint,
+          "the plan in the checkpoint's reroute.json": mapping,
+          "the text or the tokens taken from it": passKey("", [sequences.ids, sequences.lengths], [sequenceLength]),
+        },
+        machine: recipe,
+        onWarning: (message) => progress.note(`warning: ${message}`),
+      },
+      (runtime) =>
+        whileUnchanged(models, io.signal, (signal) =>
+          machinery.work.evaluate({
+            runtime,
+            signal,
+            report: progressMeter(progress.report),
+            model,
+            teacher,
+            sequences,
+            expertMapping: mapping,
+            stateDirectory: folder,
+            keepsState: true,
+          }),
+        ),
     );
   } finally {
     progress.end();
-    await rm(scratch, { recursive: true, force: true });
   }
 }
 
