@@ -1,7 +1,7 @@
 /** The Router KD panel. */
 import { expect, it } from "vitest";
 import * as samples from "./samples";
-import { tableOf, usePages } from "./usePages";
+import { hydrate, tableOf, usePages } from "./usePages";
 
 const { openReady } = usePages();
 
@@ -27,5 +27,13 @@ it("streamed lines are added, repeated steps replaced", async () => {
   const facts = (await opened.tab.textContent(".facts"))!;
   expect(facts).toContain("11 of 400");
   expect(facts).toContain("0.0987 nats a token (update 11)");
+  await opened.close();
+});
+
+it("the verdict is said once", async () => {
+  const opened = await openReady("calibration");
+  expect(await opened.tab.textContent("[data-verdict]")).toMatch(/^Verdict: recovered\. KL to the teacher went from /);
+  await opened.send(hydrate("calibration", { ...samples.calibration(3), verdict: { verdict: "worse", text: "Odd" } }));
+  expect(await opened.tab.textContent("[data-verdict]")).toBe("Verdict: worse. Odd");
   await opened.close();
 });

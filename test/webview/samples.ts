@@ -167,7 +167,7 @@ export function calibration(updates = 375): CalibrationPanelData {
     bestStep: 250,
     verdict: {
       verdict: "recovered",
-      text: "KL to the teacher fell from 0.6000 to 0.1077 nats a token; the 95 % interval of the gain is [0.47, 0.51]",
+      text: "Recovered: KL to the teacher went from 0.6000 to 0.1077 nats a token, a gain of 0.4923 (95 % interval 0.4711 to 0.5102), 82.0 % of what compression cost.",
     },
   };
 }

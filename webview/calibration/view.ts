@@ -146,6 +146,9 @@ export class CalibrationView implements View<"calibration"> {
     if (!data.verdict) return;
     const { verdict, text } = data.verdict;
     this.verdict.className = `notice ${verdict === "recovered" ? "good" : "warning"}`;
-    this.verdict.replaceChildren(element("strong", {}, `Verdict: ${verdict}. `), untrusted(text, 400));
+    // The sentence names the verdict itself, for where it stands alone.
+    const named = text.toLowerCase().startsWith(`${verdict}: `);
+    const said = named ? text.slice(verdict.length + 2) : text;
+    this.verdict.replaceChildren(element("strong", {}, `Verdict: ${verdict}. `), untrusted(said, 400));
   }
 }

@@ -87,7 +87,7 @@ function dense(base: ReturnType<typeof axis>): object {
 function setHeight(frame: HTMLElement, spec: HeatmapSpec): void {
   const rows = spec.rows.labels.length;
   if (spec.square === true) {
-    frame.style.maxWidth = `${maxHeight + 40}px`;
+    frame.classList.add("compact");
     frame.style.height = `${Math.min(maxHeight, Math.max(260, frame.clientWidth - 60))}px`;
     return;
   }

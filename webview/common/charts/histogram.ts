@@ -16,9 +16,8 @@ export interface HistogramSpec {
 /** Bars of equal width, one a bin. */
 export const histogram: ChartKind<HistogramSpec> = (host, spec, theme, announce) => {
   const canvas = element("canvas", { role: "img", "aria-hidden": "true" });
-  const frame = element("div", { class: "plot-frame" }, canvas);
+  const frame = element("div", { class: "plot-frame compact" }, canvas);
   frame.style.height = "200px";
-  frame.style.maxWidth = "640px";
   host.append(frame);
   let shown = spec;
   const chart = new Chart<"bar">(canvas, { type: "bar", data: dataOf(spec, theme), options: optionsOf(spec, theme) });
