@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from "node:fs";
 import path from "node:path";
-import { build } from "esbuild";
 import { formatSafetensorsHeader } from "../../src/engine/checkpoint/headerFormat";
 import { byteLengthOf } from "../../src/engine/tensor/dtype";
+import { bundleChild } from "../engine/checkpoint/bundleChild";
 import { defaultShape } from "./makeCheckpoint";
 import { syntheticFamilies } from "./syntheticFamilies";
 
@@ -52,14 +52,7 @@ export interface Inspection {
 
 /** Opens and inspects a checkpoint in processes of their own, one after the other. `scratch`: where the code is bundled to. */
 export async function inspectInProcesses(folder: string, scratch: string, times: number): Promise<Inspection[]> {
-  const child = path.join(scratch, "child.cjs");
-  await build({
-    entryPoints: ["test/engine/checkpoint/child.ts"],
-    bundle: true,
-    platform: "node",
-    outfile: child,
-    logLevel: "error",
-  });
+  const child = await bundleChild(scratch);
   return Array.from({ length: times }, () => {
     const { stdout } = spawnSync(process.execPath, [child, "inspect", folder], { encoding: "utf8" });
     return JSON.parse(stdout) as Inspection;

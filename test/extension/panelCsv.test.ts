@@ -1,5 +1,4 @@
 import { expect, it } from "vitest";
-import { checkpointFolderOf } from "../../src/extension/checkpoints/checkpointFolder";
 import {
   calibrationCsv,
   divergenceCsv,
@@ -78,16 +77,6 @@ it("similarity, Router KD and trade-off keep their axes and order", () => {
   expect(calibration.split("\r\n").slice(1, 3)).toEqual(["held-out,0,,,,0.6,3,true", "update,1,0.5,0.00001,2,,,"]);
   expect(tradeOffCsv({ points: [] }).split("\r\n")[0]!.split(",")).toHaveLength(12);
 });
-
-it.each<[string, boolean, string | null]>([
-  ["/m/qwen", true, "/m/qwen"],
-  ["/m/qwen/config.json", false, "/m/qwen"],
-  ["/m/qwen/model-00001-of-00002.safetensors", false, "/m/qwen"],
-  ["/m/qwen/model.safetensors.index.json", false, "/m/qwen"],
-  ["/m/qwen/tokenizer.json", false, null],
-])("%s means the checkpoint %s", (file, isDirectory, folder) =>
-  expect(checkpointFolderOf(file, isDirectory)).toBe(folder),
-);
 
 it("quantities are written with their units", () => {
   expect([0, 1023, 8317392, 60 * 2 ** 30, 5 * 2 ** 50].map(formatBytes)).toEqual([

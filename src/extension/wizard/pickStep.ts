@@ -37,15 +37,10 @@ export function pickStep<T>(
     const active = loaded.find((item) => frame.isActive?.(item) ?? false);
     if (active) pick.activeItems = [active];
   });
-  const answer = new Promise<StepResult<T>>((resolve) => {
-    pick.onDidAccept(() => {
-      const value = pick.selectedItems[0]?.value;
-      if (value !== undefined) resolve(value);
-    });
-    pick.onDidTriggerButton(() => resolve(back));
-    pick.onDidHide(() => resolve(closed));
+  const answer = answerOf<T>(pick, (resolve) => {
+    const value = pick.selectedItems[0]?.value;
+    if (value !== undefined) resolve(value);
   });
-  pick.show();
   return Promise.race([answer, ready.then(() => answer)]).finally(() => {
     shown = false;
     pick.dispose();
@@ -66,16 +61,11 @@ export function pickManyStep<T>(
   pick.matchOnDetail = true;
   pick.items = items;
   pick.selectedItems = items.filter(({ value }) => value !== undefined && isTicked(value));
-  return new Promise<StepResult<T[]>>((resolve) => {
-    pick.onDidAccept(() => {
-      const ticked = pick.selectedItems.flatMap(({ value }) => (value === undefined ? [] : [value]));
-      const problem = problemOf(ticked);
-      if (problem === null) resolve(ticked);
-      else pick.placeholder = problem;
-    });
-    pick.onDidTriggerButton(() => resolve(back));
-    pick.onDidHide(() => resolve(closed));
-    pick.show();
+  return answerOf<T[]>(pick, (resolve) => {
+    const ticked = pick.selectedItems.flatMap(({ value }) => (value === undefined ? [] : [value]));
+    const problem = problemOf(ticked);
+    if (problem === null) resolve(ticked);
+    else pick.placeholder = problem;
   }).finally(() => pick.dispose());
 }
 
@@ -94,18 +84,25 @@ export function inputStep(
     else input.validationMessage = problem;
     return problem === null;
   };
-  return new Promise<StepResult<string>>((resolve) => {
-    input.onDidChangeValue(check);
-    input.onDidAccept(() => {
-      if (check()) resolve(input.value);
-    });
-    input.onDidTriggerButton(() => resolve(back));
-    input.onDidHide(() => resolve(closed));
-    input.show();
+  input.onDidChangeValue(check);
+  return answerOf<string>(input, (resolve) => {
+    if (check()) resolve(input.value);
   }).finally(() => input.dispose());
 }
 
-function setFrame(input: vscode.QuickPick<vscode.QuickPickItem> | vscode.InputBox, frame: StepFrame): void {
+type Input = vscode.QuickPick<vscode.QuickPickItem> | vscode.InputBox;
+
+/** Shows it until it is answered, gone back from or closed; `accept` may leave it open. */
+function answerOf<T>(input: Input, accept: (resolve: (answer: T) => void) => void): Promise<StepResult<T>> {
+  return new Promise((resolve) => {
+    input.onDidAccept(() => accept(resolve));
+    input.onDidTriggerButton(() => resolve(back));
+    input.onDidHide(() => resolve(closed));
+    input.show();
+  });
+}
+
+function setFrame(input: Input, frame: StepFrame): void {
   input.title = frame.title;
   input.step = frame.step;
   input.totalSteps = frame.totalSteps;

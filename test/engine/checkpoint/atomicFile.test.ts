@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { appendLine, writeFileAtomically } from "../../../src/engine/checkpoint/atomicFile";
 import { freeDiskBytes } from "../../../src/engine/checkpoint/diskSpace";
 import { hashFile } from "../../../src/engine/checkpoint/fingerprint";
-import { expectError, temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { expectError } from "./fixtures";
 
 describe("writeFileAtomically", () => {
   it("writes text, bytes and parts, replacing the old file", async () => {

@@ -1,29 +1,22 @@
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { build } from "esbuild";
 import { beforeAll, describe, expect, it } from "vitest";
 import { writeError } from "../../../src/engine/checkpoint/atomicFile";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { errorCodeOf } from "../../../src/protocol/errors";
 import { makeCheckpoint } from "../../bench/makeCheckpoint";
-import { temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { bundleChild } from "./bundleChild";
 
 let child = "";
 let source = "";
 
 beforeAll(async () => {
   const folder = temporaryFolder();
-  child = path.join(folder, "child.cjs");
+  child = await bundleChild(folder);
   source = path.join(folder, "source");
-  await build({
-    entryPoints: ["test/engine/checkpoint/child.ts"],
-    bundle: true,
-    platform: "node",
-    outfile: child,
-    logLevel: "error",
-  });
   const shape = {
     hiddenSize: 256,
     numLayers: 2,

@@ -8,7 +8,8 @@ import { readTensorBytes } from "../../../src/engine/checkpoint/read";
 import { copyTensor, tensorFromBytes, type TensorSource } from "../../../src/engine/checkpoint/tensorSource";
 import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { makeCheckpoint } from "../../bench/makeCheckpoint";
-import { expectError, temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { expectError } from "./fixtures";
 
 const teacherPath = "test/fixtures/goldens/mixtral/checkpoint";
 const routerName = "model.layers.1.block_sparse_moe.gate.weight";

@@ -1,21 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, expect } from "vitest";
+import { expect } from "vitest";
 import { RerouteError, type ErrorCode } from "../../../src/protocol/errors";
-
-const folders: string[] = [];
-
-/** A new empty folder, removed after the test file. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(tmpdir(), "reroute-test-"));
-  folders.push(folder);
-  return folder;
-}
-
-afterAll(() => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-});
+import { temporaryFolder } from "../../support/temporaryFolder";
 
 /** A safetensors file with any header, right or wrong, and `dataBytes` bytes counting up. */
 export function rawSafetensors(header: string | object, dataBytes = 0, claimedLength?: bigint): Buffer {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { inspectInProcesses, manyTensors } from "../../bench/manyTensors";
-import { temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
 
 it("opens and inspects 100,000 tensors in 40 shards in less than 200 MB, and a second where nothing else runs", async () => {
   const folder = temporaryFolder();

@@ -6,7 +6,8 @@ import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { readFloat32, readTensorBytes } from "../../../src/engine/checkpoint/read";
 import { elementCount } from "../../../src/engine/tensor/dtype";
 import type { ErrorCode } from "../../../src/protocol/errors";
-import { expectError, folderWith, rawSafetensors, temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { expectError, folderWith, rawSafetensors } from "./fixtures";
 
 const goldens = "test/fixtures/goldens";
 const families = readdirSync(goldens, { withFileTypes: true })

@@ -7,7 +7,8 @@ import {
   type MemoryTensor,
 } from "../../../src/engine/checkpoint/safetensorsFile";
 import { bytesOf } from "../../../src/engine/tensor/floatCodec";
-import { expectError, rawSafetensors, temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { expectError, rawSafetensors } from "./fixtures";
 
 const tensors = new Map<string, MemoryTensor>([
   ["flags", { dtype: "BOOL", shape: [3], data: Uint8Array.of(1, 0, 1) }],

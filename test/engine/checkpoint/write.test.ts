@@ -9,7 +9,8 @@ import { readFloat32, readTensorBytes } from "../../../src/engine/checkpoint/rea
 import { copyRows, copyTensor, tensorFromBytes, type TensorSource } from "../../../src/engine/checkpoint/tensorSource";
 import { writeCheckpoint, type WriteCheckpointOptions } from "../../../src/engine/checkpoint/write";
 import type { ErrorCode } from "../../../src/protocol/errors";
-import { expectError, temporaryFolder } from "./fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
+import { expectError } from "./fixtures";
 
 const teacherPath = "test/fixtures/goldens/qwen3_moe/checkpoint";
 const coarsePath = "test/fixtures/coarse";

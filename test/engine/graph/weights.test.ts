@@ -11,7 +11,7 @@ import { decodeMxfp4 } from "../../../src/engine/tensor/float4";
 import { decodeFloat8Blocks } from "../../../src/engine/tensor/float8";
 import { decodeFloats, encodeFloats } from "../../../src/engine/tensor/floatCodec";
 import { createRandom } from "../../../src/engine/tensor/random";
-import { temporaryFolder } from "../checkpoint/fixtures";
+import { temporaryFolder } from "../../support/temporaryFolder";
 
 const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 1e9 } as const;
 

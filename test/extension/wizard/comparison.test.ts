@@ -6,6 +6,7 @@ import type { Answers } from "../../../src/extension/wizard/questions";
 import { comparisonRecipeSchema, type CellForecast } from "../../../src/protocol/compare";
 import type { Preflight } from "../../../src/protocol/run";
 import { checkpoint } from "./checkpoints";
+import { gib, preflight } from "./preflights";
 
 const answers: Answers = {
   methods: ["reap", "hc-smoe"],
@@ -54,22 +55,6 @@ describe("the comparison made of answers", () => {
   });
 });
 
-const gib = 2 ** 30;
-const preflight = (changes: Partial<Preflight> = {}): Preflight => ({
-  parametersBefore: 30e9,
-  parametersAfter: 19e9,
-  bytesBefore: 60 * gib,
-  bytesAfter: 38 * gib,
-  diskNeededBytes: 40 * gib,
-  diskFreeBytes: 100 * gib,
-  peakMemoryBytes: 6 * gib,
-  memoryBudgetBytes: 8 * gib,
-  stages: [],
-  seconds: 4200,
-  refusals: [],
-  warnings: [],
-  ...changes,
-});
 const cell = (id: string, changes: Partial<Preflight> = {}): CellForecast => ({
   id,
   method: "reap",

@@ -4,8 +4,8 @@ import { preflightLines } from "../../../src/extension/wizard/preflightLines";
 import type { Answers, Purpose } from "../../../src/extension/wizard/questions";
 import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
 import { recipeSchema } from "../../../src/protocol/recipe";
-import type { Preflight } from "../../../src/protocol/run";
 import { checkpoint, student } from "./checkpoints";
+import { gib, preflight } from "./preflights";
 
 const around: RecipeSurroundings = {
   output: "/models/qwen-out",
@@ -78,23 +78,15 @@ describe("recipes made of answers", () => {
 });
 
 it("the pre-flight says size, time, memory, disk, warnings and refusals", () => {
-  const preflight: Preflight = {
-    parametersBefore: 30e9,
-    parametersAfter: 19e9,
-    bytesBefore: 60 * 2 ** 30,
-    bytesAfter: 38 * 2 ** 30,
-    diskNeededBytes: 40 * 2 ** 30,
-    diskFreeBytes: 2 ** 30,
-    peakMemoryBytes: 6 * 2 ** 30,
-    memoryBudgetBytes: 8 * 2 ** 30,
+  const said = preflight({
+    diskFreeBytes: gib,
     stages: [{ stage: "profile", seconds: 3600, peakMemoryBytes: 0, assumption: "" }],
-    seconds: 4200,
     trained: { scope: "router", parameters: 7.9e6, tensors: ["model.layers.{0-47}.mlp.gate.weight"] },
     refusals: [{ code: "preflight/disk", message: "39 GiB are missing" }],
     warnings: ["the texts are short"],
-  };
+  });
   const recipe = make("calibrate", { method: "reap", keep: 0.625 });
-  const lines = preflightLines(preflight, recipe, english).map(
+  const lines = preflightLines(said, recipe, english).map(
     ({ kind, label, description }) => `${kind} ${label}: ${description}`,
   );
   expect(lines).toEqual([
@@ -109,7 +101,7 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
   ]);
   const { evaluation: _, ...data } = recipe.data;
   expect(
-    preflightLines(preflight, { ...recipe, data }, english)
+    preflightLines(said, { ...recipe, data }, english)
       .map(({ description }) => description)
       .join(),
   ).toContain("No held-out text");
