@@ -9,7 +9,8 @@ import { elementCount } from "../../src/engine/tensor/dtype";
 import type { RuntimeOptions } from "../../src/engine/runtime/session";
 import { gemmRate } from "./gemmRate";
 import { makeCheckpoint } from "./makeCheckpoint";
-import { syntheticFamilies, type SyntheticFamily, type SyntheticShape } from "./syntheticFamilies";
+import { syntheticFamilies, type SyntheticFamily } from "./syntheticFamilies";
+import type { SyntheticShape } from "./syntheticTensors";
 
 /** A quarter of Qwen3-30B-A3B's experts at half its width: every family fits on a small disk, one after another. */
 const shape: Partial<SyntheticShape> = {

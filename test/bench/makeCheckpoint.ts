@@ -4,13 +4,8 @@ import { elementCount } from "../../src/engine/tensor/dtype";
 import { bytesOf } from "../../src/engine/tensor/floatCodec";
 import { float32ToBfloat16 } from "../../src/engine/tensor/halfPrecision";
 import { createRandom } from "../../src/engine/tensor/random";
-import {
-  syntheticFamilies,
-  type SyntheticFamily,
-  type SyntheticModel,
-  type SyntheticShape,
-  type SyntheticTensor,
-} from "./syntheticFamilies";
+import { syntheticFamilies, type SyntheticFamily, type SyntheticModel } from "./syntheticFamilies";
+import type { SyntheticShape, SyntheticTensor } from "./syntheticTensors";
 
 export interface SyntheticOptions extends Pick<WriteCheckpointOptions, "signal" | "onProgress"> {
   directory: string;

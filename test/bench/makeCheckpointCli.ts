@@ -5,7 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { defaultShape, makeCheckpoint } from "./makeCheckpoint";
-import { syntheticFamilies, type SyntheticFamily, type SyntheticShape } from "./syntheticFamilies";
+import { syntheticFamilies, type SyntheticFamily } from "./syntheticFamilies";
+import type { SyntheticShape } from "./syntheticTensors";
 
 async function main(): Promise<void> {
   const shapeNames = Object.keys(defaultShape) as (keyof SyntheticShape)[];

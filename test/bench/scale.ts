@@ -7,7 +7,7 @@ import type { StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "./makeCheckpoint";
 import { inspectInProcesses, manyTensors } from "./manyTensors";
 import { dropFromCache, measuredRun, type MeasuredRun, type RunSizes } from "./measuredRun";
-import type { SyntheticShape } from "./syntheticFamilies";
+import type { SyntheticShape } from "./syntheticTensors";
 
 type Print = (line: string) => void;
 

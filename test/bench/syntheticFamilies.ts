@@ -1,30 +1,21 @@
 /** config.json and tensor shapes of synthetic checkpoints, one function per family. */
-
-export interface SyntheticShape {
-  hiddenSize: number;
-  numLayers: number;
-  numExperts: number;
-  numExpertsPerToken: number;
-  /** Width of one routed expert. */
-  moeIntermediateSize: number;
-  vocabSize: number;
-  numHeads: number;
-  numKeyValueHeads: number;
-  headDim: number;
-  /** Width of the shared expert (qwen2_moe). */
-  sharedIntermediateSize: number;
-  tieWordEmbeddings: boolean;
-  maxPositionEmbeddings: number;
-}
+import {
+  attention,
+  decoder,
+  deepseekExperts,
+  experts,
+  gatedMlp,
+  latentAttention,
+  latentSizes,
+  llamaProjections,
+  mixtralProjections,
+  ones,
+  weight,
+  type SyntheticShape,
+  type SyntheticTensor,
+} from "./syntheticTensors";
 
 export type SyntheticFamily = keyof typeof syntheticFamilies;
-
-/** A tensor and how to fill it: norms are ones. */
-export interface SyntheticTensor {
-  name: string;
-  shape: number[];
-  fill: "ones" | "weights";
-}
 
 export interface SyntheticModel {
   config: { [key: string]: unknown };
@@ -49,7 +40,7 @@ export const syntheticFamilies = {
     },
     tensors: decoder(shape, (layer) => [
       ...attention(layer, shape, { headNorms: true }),
-      ...experts(`${layer}.mlp`, shape, ["gate_proj", "up_proj", "down_proj"]),
+      ...experts(`${layer}.mlp`, shape, llamaProjections),
     ]),
   }),
 
@@ -64,7 +55,7 @@ export const syntheticFamilies = {
     },
     tensors: decoder(shape, (layer) => [
       ...attention(layer, shape, {}),
-      ...experts(`${layer}.block_sparse_moe`, shape, ["w1", "w3", "w2"]),
+      ...experts(`${layer}.block_sparse_moe`, shape, mixtralProjections),
     ]),
   }),
 
@@ -80,7 +71,7 @@ export const syntheticFamilies = {
     },
     tensors: decoder(shape, (layer) => [
       ...attention(layer, shape, { projectionNorms: true }),
-      ...experts(`${layer}.mlp`, shape, ["gate_proj", "up_proj", "down_proj"]),
+      ...experts(`${layer}.mlp`, shape, llamaProjections),
     ]),
   }),
 
@@ -101,12 +92,8 @@ export const syntheticFamilies = {
     },
     tensors: decoder(shape, (layer) => [
       ...attention(layer, shape, { biases: true }),
-      ...experts(`${layer}.mlp`, shape, ["gate_proj", "up_proj", "down_proj"]),
-      ...gatedMlp(`${layer}.mlp.shared_expert`, shape.hiddenSize, shape.sharedIntermediateSize, [
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-      ]),
+      ...experts(`${layer}.mlp`, shape, llamaProjections),
+      ...gatedMlp(`${layer}.mlp.shared_expert`, shape.hiddenSize, shape.sharedIntermediateSize, llamaProjections),
       weight(`${layer}.mlp.shared_expert_gate.weight`, 1, shape.hiddenSize),
     ]),
   }),
@@ -226,7 +213,7 @@ export const syntheticFamilies = {
     tensors: [
       ...decoder(shape, (layer) => [
         ...attention(layer, shape, {}),
-        ...experts(`${layer}.block_sparse_moe`, shape, ["w1", "w3", "w2"]),
+        ...experts(`${layer}.block_sparse_moe`, shape, mixtralProjections),
         weight(`${layer}.input_layernorm.bias`, shape.hiddenSize),
         weight(`${layer}.post_attention_layernorm.bias`, shape.hiddenSize),
       ]),
@@ -285,62 +272,11 @@ export const syntheticFamilies = {
     },
     tensors: decoder(shape, (layer) => [
       ...attention(layer, shape, { projectionNorms: true }),
-      ...experts(`${layer}.block_sparse_moe`, shape, ["w1", "w3", "w2"]),
+      ...experts(`${layer}.block_sparse_moe`, shape, mixtralProjections),
       weight(`${layer}.block_sparse_moe.e_score_correction_bias`, shape.numExperts),
     ]),
   }),
 };
-
-/** Latent attention with the sizes of DeepSeek-V3 in proportion: compressed queries and keys, half as many rotated dimensions. */
-function latentSizes({ hiddenSize, headDim }: SyntheticShape) {
-  return {
-    q_lora_rank: Math.round(hiddenSize * 0.375),
-    kv_lora_rank: hiddenSize / 4,
-    qk_nope_head_dim: headDim,
-    qk_rope_head_dim: headDim / 2,
-    v_head_dim: headDim,
-  };
-}
-
-function deepseekConfig(shape: SyntheticShape): { [key: string]: unknown } {
-  return {
-    ...latentSizes(shape),
-    num_key_value_heads: shape.numHeads,
-    attention_bias: false,
-    first_k_dense_replace: 0,
-    moe_layer_freq: 1,
-    intermediate_size: shape.moeIntermediateSize,
-    moe_intermediate_size: shape.moeIntermediateSize,
-    n_routed_experts: shape.numExperts,
-    n_shared_experts: 1,
-    rms_norm_eps: 1e-6,
-  };
-}
-
-function latentAttention(layer: string, shape: SyntheticShape): SyntheticTensor[] {
-  const { hiddenSize, numHeads } = shape;
-  const { q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim } = latentSizes(shape);
-  const prefix = `${layer}.self_attn`;
-  return [
-    weight(`${prefix}.q_a_proj.weight`, q_lora_rank, hiddenSize),
-    ones(`${prefix}.q_a_layernorm.weight`, q_lora_rank),
-    weight(`${prefix}.q_b_proj.weight`, numHeads * (qk_nope_head_dim + qk_rope_head_dim), q_lora_rank),
-    weight(`${prefix}.kv_a_proj_with_mqa.weight`, kv_lora_rank + qk_rope_head_dim, hiddenSize),
-    ones(`${prefix}.kv_a_layernorm.weight`, kv_lora_rank),
-    weight(`${prefix}.kv_b_proj.weight`, numHeads * (qk_nope_head_dim + v_head_dim), kv_lora_rank),
-    weight(`${prefix}.o_proj.weight`, hiddenSize, numHeads * v_head_dim),
-  ];
-}
-
-const llamaProjections: ProjectionNames = ["gate_proj", "up_proj", "down_proj"];
-
-/** Routed experts and one shared one under `mlp`, as DeepSeek, GLM and ERNIE name them. */
-function deepseekExperts(layer: string, shape: SyntheticShape): SyntheticTensor[] {
-  return [
-    ...experts(`${layer}.mlp`, shape, llamaProjections),
-    ...gatedMlp(`${layer}.mlp.shared_experts`, shape.hiddenSize, shape.moeIntermediateSize, llamaProjections),
-  ];
-}
 
 function commonConfig(shape: SyntheticShape, modelType: string, architecture: string): { [key: string]: unknown } {
   return {
@@ -368,77 +304,17 @@ function commonConfig(shape: SyntheticShape, modelType: string, architecture: st
   };
 }
 
-function decoder(shape: SyntheticShape, block: (layer: string) => SyntheticTensor[]): SyntheticTensor[] {
-  const { hiddenSize, vocabSize, numLayers, tieWordEmbeddings } = shape;
-  return [
-    weight("model.embed_tokens.weight", vocabSize, hiddenSize),
-    ...Array.from({ length: numLayers }, (_, i) => {
-      const layer = `model.layers.${i}`;
-      return [
-        ones(`${layer}.input_layernorm.weight`, hiddenSize),
-        ...block(layer),
-        ones(`${layer}.post_attention_layernorm.weight`, hiddenSize),
-      ];
-    }).flat(),
-    ones("model.norm.weight", hiddenSize),
-    ...(tieWordEmbeddings ? [] : [weight("lm_head.weight", vocabSize, hiddenSize)]),
-  ];
-}
-
-function attention(
-  layer: string,
-  shape: SyntheticShape,
-  options: { headNorms?: boolean; projectionNorms?: boolean; biases?: boolean },
-): SyntheticTensor[] {
-  const { hiddenSize, numHeads, numKeyValueHeads, headDim } = shape;
-  const prefix = `${layer}.self_attn`;
-  const queries = numHeads * headDim;
-  const keys = numKeyValueHeads * headDim;
-  const projections = [
-    ["q_proj", queries],
-    ["k_proj", keys],
-    ["v_proj", keys],
-  ] as const;
-  return [
-    ...projections.map(([name, out]) => weight(`${prefix}.${name}.weight`, out, hiddenSize)),
-    ...(options.biases ? projections.map(([name, out]) => weight(`${prefix}.${name}.bias`, out)) : []),
-    weight(`${prefix}.o_proj.weight`, hiddenSize, queries),
-    ...(options.headNorms ? [ones(`${prefix}.q_norm.weight`, headDim), ones(`${prefix}.k_norm.weight`, headDim)] : []),
-    ...(options.projectionNorms
-      ? [ones(`${prefix}.q_norm.weight`, queries), ones(`${prefix}.k_norm.weight`, keys)]
-      : []),
-  ];
-}
-
-type ProjectionNames = [gateProj: string, upProj: string, downProj: string];
-
-function experts(
-  prefix: string,
-  shape: SyntheticShape,
-  names: ProjectionNames,
-  router = "gate.weight",
-): SyntheticTensor[] {
-  return [
-    weight(`${prefix}.${router}`, shape.numExperts, shape.hiddenSize),
-    ...Array.from({ length: shape.numExperts }, (_, e) =>
-      gatedMlp(`${prefix}.experts.${e}`, shape.hiddenSize, shape.moeIntermediateSize, names),
-    ).flat(),
-  ];
-}
-
-function gatedMlp(prefix: string, hidden: number, width: number, names: ProjectionNames): SyntheticTensor[] {
-  const [gateProj, upProj, downProj] = names;
-  return [
-    weight(`${prefix}.${gateProj}.weight`, width, hidden),
-    weight(`${prefix}.${upProj}.weight`, width, hidden),
-    weight(`${prefix}.${downProj}.weight`, hidden, width),
-  ];
-}
-
-function weight(name: string, ...shape: number[]): SyntheticTensor {
-  return { name, shape, fill: "weights" };
-}
-
-function ones(name: string, size: number): SyntheticTensor {
-  return { name, shape: [size], fill: "ones" };
+function deepseekConfig(shape: SyntheticShape): { [key: string]: unknown } {
+  return {
+    ...latentSizes(shape),
+    num_key_value_heads: shape.numHeads,
+    attention_bias: false,
+    first_k_dense_replace: 0,
+    moe_layer_freq: 1,
+    intermediate_size: shape.moeIntermediateSize,
+    moe_intermediate_size: shape.moeIntermediateSize,
+    n_routed_experts: shape.numExperts,
+    n_shared_experts: 1,
+    rms_norm_eps: 1e-6,
+  };
 }

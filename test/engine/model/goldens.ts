@@ -19,6 +19,14 @@ export function editable(checkpoint: Checkpoint): EditableCheckpoint {
   return { ...checkpoint, config, tensors: new Map(checkpoint.tensors) };
 }
 
+/** Sets keys of config.json; undefined takes one away. */
+export function changeConfig({ config }: EditableCheckpoint, changes: Record<string, unknown>): void {
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === undefined) Reflect.deleteProperty(config, key);
+    else config[key] = value;
+  }
+}
+
 /** Adds a tensor that exists only as a header entry. */
 export function addTensor(checkpoint: EditableCheckpoint, name: string, shape: number[], dtype: DType = "BF16"): void {
   const byteLength = (elementCount(shape) * dtypeBits[dtype]) / 8;
