@@ -103,7 +103,7 @@ export type CellForecast = { id: string; method: CompressionMethod; keep: number
   { preflight: Preflight; error: null } | { preflight: null; error: { code: string; message: string } }
 );
 
-/** Pre-flight of a comparison. `seconds`: all cells that can be worked, with one profile for all of them. */
+/** Pre-flight of a comparison. `seconds`: all cells that can be worked, with one profile and one teacher for all of them. */
 export interface ComparisonForecast {
   seconds: number;
   cells: CellForecast[];

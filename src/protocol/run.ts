@@ -25,7 +25,14 @@ export const preflight = z.object({
   peakMemoryBytes: z.number(),
   memoryBudgetBytes: z.number(),
   stages: z.array(
-    z.object({ stage: z.enum(stageIds), seconds: z.number(), peakMemoryBytes: z.number(), assumption: z.string() }),
+    z.object({
+      stage: z.enum(stageIds),
+      seconds: z.number(),
+      /** Of these, what is the teacher's alone: cells of a comparison do it once for all. */
+      teacherSeconds: z.number().optional(),
+      peakMemoryBytes: z.number(),
+      assumption: z.string(),
+    }),
   ),
   seconds: z.number(),
   /** What calibration may change: the scope, its numbers, and the names of the tensors; null without a calibration. */

@@ -134,7 +134,8 @@ function studentPass() {
   const ids = new Int32Array(8);
   const sequences = { ids, lengths, sequenceLength: 8, numSequences: 1 } as TokenSequences;
   const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 1 } as const;
-  const pass = { sequences, runtime, chunkSequences: 1, description: model.description, expertMapping: null };
+  const plan = planExecution(model.description, 8, 1e9, "forward");
+  const pass = { sequences, runtime, plan, description: model.description, expertMapping: null };
   const resume = { directory: at("mutated"), model: "a", teacher: "b", saveEverySeconds: 0 };
   return { compared, moes, state: studentState(resume, pass, compared, new PassMeter(() => 1)) };
 }

@@ -115,6 +115,6 @@ function describeForecast({ cells, seconds }: ComparisonForecast): string {
     (error ? [error] : (p?.refusals ?? [])).map(({ code, message }) => `${id}: ${code}: ${message}`),
   );
   const head = ["Cell", "Parameters", "Size", "Disk needed", "Peak memory", "Time alone", ""];
-  const total = `Time of the whole comparison, with one profile for all: about ${formatDuration(seconds)}`;
+  const total = `Time of the whole comparison, with one profile and one teacher for all: about ${formatDuration(seconds)}`;
   return `${textTable([head, ...rows])}\n${[...refusals, total].join("\n")}\n`;
 }

@@ -4,6 +4,7 @@ import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { readSmallFile } from "../checkpoint/smallFile";
 import type { TokenSequences } from "../data/sequences";
 import { hiddenNames, passKey, PassState, type PassSums } from "../execution/passState";
+import type { ExecutionPlan } from "../execution/memoryPlan";
 import type { ModelDescription } from "../model/description";
 import { fidelitySums } from "../routing/fidelity";
 import type { RuntimeOptions } from "../runtime/session";
@@ -18,6 +19,20 @@ export interface EvaluationResume {
   teacher: string | null;
   /** Seconds between saves, at least: a save costs a flush to disk. 0: every layer is saved. */
   saveEverySeconds?: number;
+  /**
+   * Where the teacher's pass is kept instead, to its end, for evaluations against the same teacher on the same sequences
+   * from other folders, one at a time.
+   */
+  teacherDirectory?: string;
+}
+
+/** What a pass over the sequences is, as far as its last bits go. */
+interface Pass {
+  sequences: TokenSequences;
+  runtime: RuntimeOptions;
+  /** The executor's plan: other chunks give other last bits. */
+  plan: ExecutionPlan;
+  description: ModelDescription;
 }
 
 type Role = "teacher" | "student";
@@ -41,12 +56,11 @@ const maxStateBytes = 64 * 2 ** 20;
 
 /**
  * The state of a teacher's pass over the sequences. Its routing is written once a layer, its hidden states at every save.
- * @param chunkSequences of the executor's plan: other chunks give other last bits
  */
 export function teacherState(
-  { directory, saveEverySeconds }: EvaluationResume,
+  { directory: own, teacherDirectory: directory = own, saveEverySeconds }: EvaluationResume,
   fingerprint: string,
-  pass: { sequences: TokenSequences; runtime: RuntimeOptions; chunkSequences: number; description: ModelDescription },
+  pass: Pass,
   trace: RouterTrace | null,
   meter: PassMeter,
 ): PassState {
@@ -71,13 +85,7 @@ export function teacherState(
 /** The state of a student's pass, compared with its teacher's while it runs. */
 export function studentState(
   { directory, saveEverySeconds, model, teacher }: EvaluationResume,
-  pass: {
-    sequences: TokenSequences;
-    runtime: RuntimeOptions;
-    chunkSequences: number;
-    description: ModelDescription;
-    expertMapping: Record<string, number[][]> | null;
-  },
+  pass: Pass & { expertMapping: Record<string, number[][]> | null },
   comparison: RoutingComparisonObserver,
   meter: PassMeter,
 ): PassState {
@@ -112,17 +120,17 @@ function stateFile(role: Role): string {
   return `evaluation-${role}-state.json`;
 }
 
-/** Everything that decides what the sums are behind a layer, to the last bit. */
+/**
+ * Everything that decides what the sums are behind a layer, to the last bit. The memory budget only does so by how the plan
+ * cuts work up: two runs whose budgets differ by what happened to be free have the same key.
+ */
 function keyOf(
   identity: unknown[],
-  {
-    sequences: { ids, lengths, sequenceLength },
-    runtime: { threads, provider, memoryBudgetBytes },
-    chunkSequences,
-  }: { sequences: TokenSequences; runtime: RuntimeOptions; chunkSequences: number },
+  { sequences: { ids, lengths, sequenceLength }, runtime: { threads, provider }, plan }: Pass,
 ): string {
-  const name = JSON.stringify([1, ...identity, provider]);
-  return passKey(name, [ids, lengths], [sequenceLength, chunkSequences, threads, memoryBudgetBytes]);
+  const cuts = Object.entries(plan).filter(([name]) => !name.endsWith("Bytes"));
+  const name = JSON.stringify([2, ...identity, provider, cuts]);
+  return passKey(name, [ids, lengths], [sequenceLength, threads]);
 }
 
 interface SumsParts {

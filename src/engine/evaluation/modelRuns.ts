@@ -86,13 +86,16 @@ async function runTeacher(
   let hidden: HiddenStates | null = null;
   try {
     const fingerprint = options.teacher === null ? resume?.model : resume?.teacher;
-    const pass = { sequences, runtime, chunkSequences: executor.plan.chunkSequences, description: teacher.description };
-    const state =
-      resume === undefined || fingerprint == null
+    const pass = { sequences, runtime, plan: executor.plan, description: teacher.description };
+    const stateOf = (how: EvaluationResume | undefined) =>
+      how === undefined || fingerprint == null
         ? null
-        : teacherState(resume, fingerprint, pass, isWanted ? trace : null, meter);
+        : teacherState(how, fingerprint, pass, isWanted ? trace : null, meter);
+    const state = stateOf(resume);
+    // For others, the end of the pass is kept whenever the last save was.
+    const end = resume?.teacherDirectory === undefined ? state : stateOf({ ...resume, saveEverySeconds: 0 });
     const onChunk = progress(options, teacher, meter, measure ? "Evaluating" : "Running the teacher");
-    hidden = await forward(executor, options, state, { ...(isWanted ? { observer: trace } : {}), onChunk });
+    hidden = await forward(executor, options, { state, end }, { ...(isWanted ? { observer: trace } : {}), onChunk });
     await measure?.(executor, hidden);
     await headOf(teacher, executor).normalise(hidden, signal);
     const fits = hidden.numTokens * hidden.width * 4 <= allowance;
@@ -113,11 +116,10 @@ async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels:
   try {
     const fidelity = teacher.trace.compareWith(mappings(options), tokenBatch(sequences).valid);
     const meter = new PassMeter(options.residentBytes);
-    const { chunkSequences } = executor.plan;
-    const pass = { sequences, runtime, chunkSequences, description: model.description, expertMapping };
+    const pass = { sequences, runtime, plan: executor.plan, description: model.description, expertMapping };
     const state = resume === undefined ? null : studentState(resume, pass, fidelity, meter);
     const onChunk = progress(options, model, meter, "Evaluating");
-    hidden = await forward(executor, options, state, { observer: fidelity, onChunk });
+    hidden = await forward(executor, options, { state, end: state }, { observer: fidelity, onChunk });
     const sharedHead = await headsAreEqual(model, teacher.source);
     const head = headOf(model, executor, { source: teacher.source, sharedHead });
     const rows = await head.compare(hidden, teacher.hidden, labels, signal);
@@ -128,11 +130,11 @@ async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels:
   }
 }
 
-/** All layers over all sequences, from where the state says that an earlier attempt was. */
+/** All layers over all sequences, from where the state says that an earlier attempt was; `end` keeps what is behind the last. */
 async function forward(
   executor: ModelExecutor,
   { sequences, signal }: EvaluateOptions,
-  state: PassState | null,
+  { state, end }: Record<"state" | "end", PassState | null>,
   hooks: Pick<ForwardOptions, "observer"> & { onChunk: (tokens: number) => void },
 ): Promise<HiddenStates> {
   const { hiddenSize, layers } = executor.options.description;
@@ -145,7 +147,7 @@ async function forward(
     signal,
     ...(found?.hidden ? { start: { layers: found.position.layers, hidden: found.hidden } } : {}),
     onLayer: async (done, states) => {
-      await state?.save({ shard: 0, layers: done }, states);
+      await (done === layers.length ? end : state)?.save({ shard: 0, layers: done }, states);
     },
   });
 }

@@ -16,6 +16,8 @@ import type { TrainedPrediction } from "./trainedPrediction";
 export interface StageEstimate {
   stage: StageId;
   seconds: number;
+  /** Of these, what is the teacher's alone: cells of a comparison do it once for all. */
+  teacherSeconds: number;
   peakMemoryBytes: number;
   assumption: string;
 }
@@ -36,16 +38,21 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const time = stageTimes(input);
   const known = `${probe?.assumption ?? "time unknown: not measured"}${time.coldReads}`;
   const taught = isTaught(recipe) ? tokens.calibration : 0;
-  const estimates: Record<StageId, Omit<StageEstimate, "stage">> = {
+  const alone: Partial<Record<StageId, number>> = {
+    profile: time.pass(tokens.calibration, "observed"),
+    calibrate: time.targets(taught + tokens.heldOut),
+    evaluate: time.comparison(tokens.evaluation, "teacher"),
+  };
+  const estimates: Record<StageId, Omit<StageEstimate, "stage" | "teacherSeconds">> = {
     profile: {
-      seconds: time.pass(tokens.calibration, "observed"),
+      seconds: alone.profile!,
       peakMemoryBytes: streamingMemory(input, { tokens: tokens.calibration, allTokens: tokens.calibration }),
       assumption: `${tokens.calibration} tokens forward; ${known}`,
     },
     compress: compressEstimate(input, time),
     calibrate: {
       seconds:
-        time.targets(taught + tokens.heldOut) +
+        alone.calibrate! +
         time.updates(updates, tokens.calibration * (recipe.calibrate?.epochs ?? 0)) +
         time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
         (looks + 1) * time.comparison(tokens.heldOut, "student") +
@@ -62,8 +69,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
       assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${input.trained?.parameters ?? 0} trained numbers, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
     },
     evaluate: {
-      seconds:
-        time.comparison(tokens.evaluation, "teacher") + (models - 1) * time.comparison(tokens.evaluation, "student"),
+      seconds: alone.evaluate! + (models - 1) * time.comparison(tokens.evaluation, "student"),
       peakMemoryBytes: streamingMemory(input, { tokens: tokens.evaluation, allTokens: models * tokens.evaluation }),
       assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
     },
@@ -76,7 +82,9 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
     .map((stage) => {
       const { seconds, peakMemoryBytes, assumption } = estimates[stage];
       largest = Math.max(largest, peakMemoryBytes);
-      return { stage, seconds: Number.isFinite(seconds) ? seconds : 0, peakMemoryBytes: largest, assumption };
+      const known = (value: number) => (Number.isFinite(value) ? value : 0);
+      const times = { seconds: known(seconds), teacherSeconds: known(alone[stage] ?? 0) };
+      return { stage, ...times, peakMemoryBytes: largest, assumption };
     });
 }
 
@@ -84,7 +92,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
  * A method's own work at the rates of products and plain code measured here, its passes of text, and the bytes it writes:
  * merging and editing stage each layer before. A plan from a file is taken for copying.
  */
-function compressEstimate(input: EstimateInput, time: StageTimes): Omit<StageEstimate, "stage"> {
+function compressEstimate(input: EstimateInput, time: StageTimes): Omit<StageEstimate, "stage" | "teacherSeconds"> {
   const { recipe, probe, bytesAfter, teacher } = input;
   const { compress } = recipe;
   const copying = {

@@ -56,9 +56,12 @@ export const liveWork: HeavyWork = {
     return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names };
   },
 
-  evaluate: ({ stateDirectory: directory, keepsState = false, ...evaluation }) => {
+  evaluate: ({ stateDirectory: directory, keepsState = false, teacherDirectory, ...evaluation }) => {
     const { model, teacher } = evaluation;
-    const resume = { directory, model: model.fingerprint, teacher: teacher?.fingerprint ?? null };
+    const resume = {
+      ...{ directory, model: model.fingerprint, teacher: teacher?.fingerprint ?? null },
+      ...(teacherDirectory === undefined ? {} : { teacherDirectory }),
+    };
     const state = keepsState ? { resume } : {};
     return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
   },

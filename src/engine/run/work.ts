@@ -91,6 +91,8 @@ export interface HeavyWork {
       stateDirectory: string;
       /** Also keeps there what an interrupted evaluation goes on with; the caller takes it away (removeEvaluationState). */
       keepsState?: boolean;
+      /** With keepsState: where the teacher's pass is kept instead, for evaluations from other folders, one at a time. */
+      teacherDirectory?: string;
       /** Keeps the teacher's run between calls against the same teacher. */
       teacherRuns?: TeacherRuns;
     },

@@ -10,8 +10,8 @@ import { sharedMachinery } from "./sharedMachinery";
 import type { ComparisonRequest } from "./startComparison";
 
 /**
- * Each cell's pre-flight as if it were alone; the machine is measured once. The profile is made once too, so it counts
- * once in `seconds`. Nothing is written.
+ * Each cell's pre-flight as if it were alone; the machine is measured once. What the teacher does is done once too (profile,
+ * targets, evaluation), so it counts once in `seconds`. Nothing is written.
  *
  * @throws RerouteError `cancelled` only; every other failure is the cell's
  */
@@ -49,7 +49,7 @@ async function forecastCell(
 
 function totalSeconds(cells: readonly CellForecast[]): number {
   const possible = cells.flatMap(({ preflight: p }) => (p && p.refusals.length === 0 ? [p] : []));
-  const profileOf = (p: Preflight): number => p.stages.find(({ stage }) => stage === "profile")?.seconds ?? 0;
-  const own = possible.reduce((sum, p) => sum + p.seconds - profileOf(p), 0);
-  return own + (possible[0] ? profileOf(possible[0]) : 0);
+  const teacherOf = (p: Preflight): number => p.stages.reduce((sum, stage) => sum + (stage.teacherSeconds ?? 0), 0);
+  const own = possible.reduce((sum, p) => sum + p.seconds - teacherOf(p), 0);
+  return own + (possible[0] ? teacherOf(possible[0]) : 0);
 }

@@ -10,8 +10,8 @@ import type { RunMachinery } from "../startRun";
 import type { HeavyWork, MachineProbe } from "../work";
 
 /**
- * A run's machinery that keeps what cells of one comparison have in common in a folder: the profile, the teacher's targets
- * and the teacher's own evaluation. Each file is named by a hash of what it was made from, so a cell with other inputs
+ * A run's machinery that keeps what cells of one comparison have in common in a folder: the profile, the teacher's targets,
+ * the teacher's own evaluation and its pass over the held-out text. Each file is named by a hash of what it was made from, so a cell with other inputs
  * never gets it. The machine is measured once.
  */
 export function sharedMachinery({ stages, work }: RunMachinery, directory: string): RunMachinery {
@@ -64,7 +64,9 @@ async function linkTargets(from: string, to: string): Promise<void> {
   }
 }
 
-function sharedTeacherEvaluation(evaluate: HeavyWork["evaluate"], directory: string): HeavyWork["evaluate"] {
+/** The teacher's numbers, and its pass over the text, which every student is compared with. */
+function sharedTeacherEvaluation(work: HeavyWork["evaluate"], directory: string): HeavyWork["evaluate"] {
+  const evaluate: HeavyWork["evaluate"] = (p) => work({ ...p, teacherDirectory: directory });
   return async (p) => {
     if (p.teacher !== null) return evaluate(p);
     const { ids, lengths, sequenceLength } = p.sequences;

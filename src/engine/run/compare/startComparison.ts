@@ -9,7 +9,7 @@ import {
 import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { ReportProgress } from "../../../protocol/progress";
 import { engineVersion } from "../../version";
-import { removeLeftovers, removeTeacherTargets } from "../leftovers";
+import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../leftovers";
 import { lockRunFolder } from "../lock";
 import { createRunFolder } from "../runFolder";
 import { startRun, type RunMachinery } from "../startRun";
@@ -59,6 +59,7 @@ export async function startComparison(
     await removeLeftovers(shared);
     const { comparison, firstError } = await workCells(sharedMachinery(machinery, shared), request, hooks);
     await removeTeacherTargets(shared);
+    await removeEvaluationState(shared, "all");
     await writeReport(request.directory);
     if (firstError !== null && comparison.cells.every(({ state }) => state === "failed")) throw firstError;
     return comparison;

@@ -184,7 +184,7 @@ describe("looked at from outside", () => {
     });
   });
 
-  it("is forecast cell by cell, with one profile in the total, and nothing is written", async () => {
+  it("is forecast cell by cell, with one teacher in the total, and nothing is written", async () => {
     const stages = stageTable(() => Promise.resolve());
     const grid = recipe({ grid: { methods: ["reap", "random", "mobe"], keep: [4] }, ...impossible });
     const request = { directory: directory(), recipe: grid, baseFolder: folder, name: "grid" };
@@ -196,8 +196,13 @@ describe("looked at from outside", () => {
       ["mobe-4", "arguments/invalid"],
     ]);
     const [first, second] = cells.map(({ preflight }) => preflight!);
-    const profile = first!.stages.find(({ stage }) => stage === "profile")!.seconds;
-    expect(seconds).toBeCloseTo(first!.seconds + second!.seconds - profile, 9);
+    const stage = (id: string) => first!.stages.find((one) => one.stage === id)!;
+    const [profile, targets, evaluation] = ["profile", "calibrate", "evaluate"].map((id) => stage(id).teacherSeconds!);
+    expect(profile).toBe(stage("profile").seconds);
+    // Five training and held-out sequences of 32 tokens; seven compared over the vocabulary.
+    expect(targets).toBeCloseTo(0.1 + 0.01 + 5 * 32 * 0.001, 9);
+    expect(evaluation).toBeCloseTo(0.1 + 0.01 + 7 * 32 * (0.001 + 1 / 5000), 9);
+    expect(seconds).toBeCloseTo(first!.seconds + second!.seconds - profile! - targets! - evaluation!, 9);
     expect(probes).toBe(1);
     expect(await stat(directory()).catch(() => null)).toBeNull();
   });
