@@ -147,7 +147,6 @@ export const recipeSchema = z
   .describe("Reroute recipe: profile, compress, calibrate and evaluate one checkpoint");
 
 export type Recipe = z.infer<typeof recipeSchema>;
-export type DataOptions = z.infer<typeof dataOptions>;
 export type CompressOptions = z.infer<typeof compressOptions>;
 export type CalibrateOptions = z.infer<typeof calibrateOptions>;
 export type ExecutionProvider = (typeof executionProviders)[number];

@@ -7,8 +7,8 @@ import {
 } from "../../src/engine/checkpoint/safetensorsFile";
 import { moeLayers } from "../../src/engine/compression/plan/moeLayers";
 import type { OpenModel } from "../../src/engine/run/work";
-import { decodeMxfp4 } from "../../src/engine/tensor/float4";
-import { decodeFloat8Blocks, float8E4M3Values } from "../../src/engine/tensor/float8";
+import { float8E4M3Values } from "../../src/engine/tensor/float8";
+import { decodeFloat8Blocks, decodeMxfp4 } from "./quantisedBlocks";
 import { bytesOf, decodeFloats } from "../../src/engine/tensor/floatCodec";
 import { createRandom } from "../../src/engine/tensor/random";
 import { goldenCheckpoint } from "./goldens";

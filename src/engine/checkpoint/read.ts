@@ -55,32 +55,6 @@ export async function readFloat32(entry: TensorEntry, range?: ElementRange): Pro
   return values;
 }
 
-/**
- * An I64 tensor as numbers, for ids and counts.
- *
- * @throws RerouteError as readFloat32; checkpoint/unsupported-dtype for other dtypes; checkpoint/malformed for a value
- *   beyond 2^53 - 1
- */
-export async function readInt64AsNumbers(entry: TensorEntry, range?: ElementRange): Promise<Float64Array> {
-  if (entry.dtype !== "I64") {
-    throw new RerouteError(
-      "checkpoint/unsupported-dtype",
-      `tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is ${entry.dtype}, expected I64`,
-    );
-  }
-  const { byteOffset, count } = bytesOfRange(entry, range);
-  const bytes = await readTensorBytes(entry, { byteOffset, byteLength: count * 8 });
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  return Float64Array.from({ length: count }, (_, i) => {
-    const value = Number(view.getBigInt64(i * 8, true));
-    if (Number.isSafeInteger(value)) return value;
-    throw new RerouteError(
-      "checkpoint/malformed",
-      `element ${i} of tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is ${value}, beyond 2^53 - 1`,
-    );
-  });
-}
-
 function bytesOfRange(entry: TensorEntry, range: ElementRange | undefined) {
   const elements = elementCount(entry.shape);
   const offset = range?.offset ?? 0;

@@ -50,25 +50,6 @@ export async function scanForNonFinite(
   return found;
 }
 
-/**
- * As `scanForNonFinite`, for use before work that such weights would spoil.
- *
- * @throws RerouteError checkpoint/not-finite naming the first tensor, and the errors of scanForNonFinite
- */
-export async function refuseNonFinite(
-  checkpoint: Checkpoint,
-  names: Iterable<string>,
-  signal?: AbortSignal,
-): Promise<void> {
-  const [first, ...others] = await scanForNonFinite(checkpoint, names, signal);
-  if (!first) return;
-  const more = others.length > 0 ? `, and ${others.length} more tensors are affected` : "";
-  throw new RerouteError(
-    "checkpoint/not-finite",
-    `tensor ${quote(first.name)} has ${first.count} elements that are NaN or infinite, the first at ${first.firstElement}${more}; expected finite weights, download the checkpoint again`,
-  );
-}
-
 /** All exponent bits set mean NaN or infinity; reading bits is several times faster than making numbers of them. */
 function countNonFinite(bytes: Uint8Array, dtype: DType): { count: number; first: number } {
   switch (dtype) {

@@ -1,4 +1,4 @@
-import { broadcastShapes, dimProduct, sameDim } from "./shape";
+import { broadcastShapes, sameDim } from "./shape";
 import type {
   Dim,
   ElementType,
@@ -374,9 +374,4 @@ function sumOfDims(parts: readonly Value[], axis: number): Dim {
 
 function shapeError(op: string, a: Value, b: Value): Error {
   return new Error(`${op}: shapes [${a.shape.join(", ")}] and [${b.shape.join(", ")}] do not fit`);
-}
-
-/** Number of elements where every dim is fixed. */
-export function fixedElementCount(shape: Shape): number {
-  return dimProduct(shape);
 }

@@ -109,15 +109,3 @@ export interface Graph {
   readonly nodes: readonly Node[];
   readonly outputs: readonly { name: string; value: Value }[];
 }
-
-export const elementBytes: Record<ElementType, number> = {
-  float32: 4,
-  float64: 8,
-  float16: 2,
-  bfloat16: 2,
-  float8e4m3fn: 1,
-  int64: 8,
-  int32: 4,
-  uint8: 1,
-  bool: 1,
-};

@@ -22,11 +22,3 @@ export function broadcastAxes(from: Shape, to: Shape): { added: number; stretche
   const stretched = to.flatMap((dim, i) => (dim === 1 && from[i + added] !== 1 ? [i + added] : []));
   return { added, stretched };
 }
-
-/** Elements of a shape without named dims. */
-export function dimProduct(shape: Shape): number {
-  return shape.reduce<number>((product, dim) => {
-    if (typeof dim === "string") throw new Error(`shape [${shape.join(", ")}] is not fixed`);
-    return product * dim;
-  }, 1);
-}

@@ -50,36 +50,6 @@ export function routingWeights(
   return out;
 }
 
-/**
- * The whole routing distribution over the experts, [numTokens, numExperts], each row summing to 1: what routing KL
- * compares. Softmax of the logits; for sigmoid routers the scores divided by their sum. Correction bias, groups and top-k
- * decide who is selected, not how much the router likes an expert, and are left out.
- */
-export function routingProbabilities(
-  routing: RoutingDescription,
-  logits: Float32Array,
-  numTokens: number,
-  numExperts: number,
-): Float32Array {
-  const out = new Float32Array(numTokens * numExperts);
-  for (let token = 0; token < numTokens; token++) {
-    const from = token * numExperts;
-    const row = out.subarray(from, from + numExperts);
-    if (routing.kind !== "sigmoid") {
-      softmaxRow(logits, from, row);
-      continue;
-    }
-    let sum = 0;
-    for (let e = 0; e < numExperts; e++) {
-      row[e] = sigmoid(logits[from + e]!);
-      sum += row[e]!;
-    }
-    // All scores can underflow to zero; then no expert is preferred.
-    for (let e = 0; e < numExperts; e++) row[e] = sum > 0 ? row[e]! / sum : 1 / numExperts;
-  }
-  return out;
-}
-
 function scale(
   weights: Float32Array,
   rule: { renormalise: boolean; epsilon: number; epsilonMode: "add" | "clamp"; scalingFactor: number },

@@ -32,31 +32,6 @@ export function decodeFloat8(
   return out;
 }
 
-/**
- * A matrix [rows, columns] of E4M3 codes with one scale per block (DeepSeek-V3's `weight_scale_inv`):
- * value = code * scale[floor(row / blockRows), floor(column / blockColumns)]. Blocks at the edges may be cut.
- *
- * `scales` is [ceil(rows / blockRows), ceil(columns / blockColumns)], row-major.
- */
-export function decodeFloat8Blocks(
-  codes: Uint8Array,
-  matrix: { rows: number; columns: number },
-  scales: Float32Array,
-  block: { rows: number; columns: number },
-  out: Float32Array = new Float32Array(codes.length),
-): Float32Array {
-  const scaleColumns = Math.ceil(matrix.columns / block.columns);
-  for (let row = 0; row < matrix.rows; row++) {
-    const scaleRow = Math.floor(row / block.rows) * scaleColumns;
-    for (let start = 0, b = 0; start < matrix.columns; start += block.columns, b++) {
-      const scale = scales[scaleRow + b]!;
-      const end = row * matrix.columns + Math.min(start + block.columns, matrix.columns);
-      for (let i = row * matrix.columns + start; i < end; i++) out[i] = float8E4M3Values[codes[i]!]! * scale;
-    }
-  }
-  return out;
-}
-
 function tableOf(value: (code: number) => number): Float32Array {
   return Float32Array.from({ length: 256 }, (_, code) => value(code));
 }

@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
-import { readFloat32, readInt64AsNumbers, readTensorBytes } from "../../../src/engine/checkpoint/read";
+import { readFloat32, readTensorBytes } from "../../../src/engine/checkpoint/read";
 import { writeSafetensorsFile, type MemoryTensor } from "../../../src/engine/checkpoint/safetensorsFile";
 import { expectError, folderWith } from "./fixtures";
 
@@ -84,25 +84,6 @@ it("reads from an address that is no multiple of the element size", async () => 
   const file = Buffer.concat([length, json, Buffer.of(1), Buffer.from(Float32Array.of(3.5, -1).buffer)]);
   const { tensors } = await openCheckpoint(folderWith({ "config.json": {}, "model.safetensors": file }));
   expect([...(await readFloat32(tensors.get("b")!))]).toEqual([3.5, -1]);
-});
-
-describe("readInt64AsNumbers", () => {
-  it("reads ids, and refuses other dtypes and values that a number cannot hold", async () => {
-    const { tensors } = await checkpointOf({
-      ids: { dtype: "I64", shape: [3], data: BigInt64Array.of(1n, -2n, 2n ** 53n - 1n) },
-      big: { dtype: "I64", shape: [1], data: BigInt64Array.of(2n ** 53n) },
-      other: { dtype: "I32", shape: [1], data: Int32Array.of(1) },
-    });
-    expect([...(await readInt64AsNumbers(tensors.get("ids")!))]).toEqual([1, -2, 2 ** 53 - 1]);
-    expect([...(await readInt64AsNumbers(tensors.get("ids")!, { offset: 1, count: 1 }))]).toEqual([-2]);
-    await expectError(() => readInt64AsNumbers(tensors.get("big")!), "checkpoint/malformed", '"big"', "2^53");
-    await expectError(
-      () => readInt64AsNumbers(tensors.get("other")!),
-      "checkpoint/unsupported-dtype",
-      "I32",
-      "expected I64",
-    );
-  });
 });
 
 describe("a file that changes after it was opened", () => {

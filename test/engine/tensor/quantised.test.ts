@@ -1,12 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { decodeFloat4, decodeMxfp4, float4Values } from "../../../src/engine/tensor/float4";
-import {
-  decodeFloat8,
-  decodeFloat8Blocks,
-  float8E4M3Values,
-  float8E5M2Values,
-  float8E8M0Values,
-} from "../../../src/engine/tensor/float8";
+import { decodeFloat4, float4Values } from "../../../src/engine/tensor/float4";
+import { decodeFloat8, float8E4M3Values, float8E5M2Values, float8E8M0Values } from "../../../src/engine/tensor/float8";
+import { decodeFloat8Blocks, decodeMxfp4 } from "../../support/quantisedBlocks";
 
 /** A small float by its definition: sign, exponent with a bias, fraction; nothing special at the top. */
 function plain(code: number, exponentBits: number, fractionBits: number, bias: number): number {

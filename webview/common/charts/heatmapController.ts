@@ -1,10 +1,4 @@
-import {
-  Chart,
-  DatasetController,
-  type CartesianScaleTypeRegistry,
-  type ChartDataset,
-  type ScriptableAndArrayOptions,
-} from "chart.js";
+import { Chart, DatasetController, type CartesianScaleTypeRegistry } from "chart.js";
 import type { Theme } from "../theme";
 import { paintCells, type ColourDomain } from "./colourDomain";
 import type { HeatmapSpec } from "./heatmapSpec";
@@ -179,5 +173,3 @@ function markPositions(ctx: CanvasRenderingContext2D, spec: HeatmapSpec, area: A
 
 /** Height of the bars beside the cells, pixels; the layout leaves room for them. */
 export const markThickness = 5;
-
-export type HeatmapChartDataset = ChartDataset<"heatmap"> & ScriptableAndArrayOptions<object, never>;
