@@ -1,9 +1,10 @@
 import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
 import { familiesBench } from "./familiesBench";
 import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
-import { largeBench, seriesBench, seriesNames, tensorsBench } from "./scale";
+import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from "./scale";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -32,19 +33,29 @@ async function main(): Promise<void> {
     print("Every compression method on one Qwen3-30B-shaped layer, keep 62.5 %");
     await methodsBench(runtime, process.argv[3], print);
   }
-  if (only === "scale") {
-    const what = process.argv[3];
-    const names = seriesNames.filter((name) => what === undefined || what === name);
-    if (names.length > 0) {
-      print("Peak memory and time against layers, experts and tokens");
-      await seriesBench(names, print);
-    } else if (what === "large") {
-      print("A checkpoint larger than the budget");
-      await largeBench(print);
-    } else if (what === "tensors") {
-      await tensorsBench(print);
-    } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
-  }
+  if (only === "scale") await scale(process.argv[3], print);
+}
+
+/** `scale [layers|experts|tokens] [--repeats 3]`, `scale large [--layers 10]`, `scale tensors`. */
+async function scale(what: string | undefined, print: (line: string) => void): Promise<void> {
+  const { values } = parseArgs({
+    args: process.argv.slice(3),
+    allowPositionals: true,
+    options: { repeats: { type: "string", default: "3" }, layers: { type: "string", default: `${largeLayers}` } },
+  });
+  const [repeats, layers] = [values.repeats, values.layers].map(Number) as [number, number];
+  if (!(repeats >= 1 && layers >= 1)) throw new Error("--repeats and --layers take a number of at least 1");
+  const isAll = what === undefined || what.startsWith("--");
+  const names = seriesNames.filter((name) => isAll || what === name);
+  if (names.length > 0) {
+    print("Peak memory and time against layers, experts and tokens");
+    await seriesBench(names, repeats, print);
+  } else if (what === "large") {
+    print("A checkpoint larger than the budget");
+    await largeBench(layers, print);
+  } else if (what === "tensors") {
+    await tensorsBench(print);
+  } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
 }
 
 await main();

@@ -7,6 +7,7 @@ import type { StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "./makeCheckpoint";
 import { inspectInProcesses, manyTensors } from "./manyTensors";
 import { dropFromCache, measuredRun, type MeasuredRun, type RunSizes } from "./measuredRun";
+import { describeSeries, mebibytes, percent, spreadOf, type SeriesPoint } from "./series";
 import type { SyntheticShape } from "./syntheticTensors";
 
 type Print = (line: string) => void;
@@ -48,10 +49,11 @@ const seriesCases: Record<string, (ScaleCase & { size: number })[]> = {
 export type SeriesName = "layers" | "experts" | "tokens";
 export const seriesNames = Object.keys(seriesCases) as SeriesName[];
 
-/** 12 GB of Qwen3-30B-A3B's shape in ten layers, under 4 GiB; 4096 tokens, two updates. */
-const largeCase: ScaleCase = {
-  label: "12 GB, Qwen3-MoE-shaped",
-  shape: { numLayers: 10 },
+/** 12 GB of Qwen3-30B-A3B's shape. */
+export const largeLayers = 10;
+
+/** Layers of Qwen3-30B-A3B's shape, under 4 GiB; 4096 tokens, two updates. */
+const largeCase = {
   sequences: 8,
   sequenceLength: 512,
   batch: 4,
@@ -63,31 +65,39 @@ const largeCase: ScaleCase = {
  * A checkpoint three times as large as the budget: its files are out of the page cache at the start, and where the system
  * allows it, a control group of exactly the budget, page cache included, holds the run to it.
  */
-export async function largeBench(print: Print): Promise<void> {
+export async function largeBench(layers: number, print: Print): Promise<void> {
   buildCommandLine();
-  await withRun(largeCase, { isCold: true, isLimited: true }, (measured, bytes) => {
-    printRun(largeCase, measured, bytes, print);
+  const one = { ...largeCase, label: `${layers} layers, Qwen3-MoE-shaped`, shape: { numLayers: layers } };
+  await withRuns(one, { repeats: 1, isCold: true, isLimited: true }, (measured, bytes) => {
+    printRun(one, measured, bytes, print);
   });
 }
 
 /**
- * Peak memory and time against layers, experts and tokens, with their ratios. Time is the processor's in all stages, without
- * start and probe: on one thread it is what the run takes where nothing else runs.
+ * Peak memory and time against layers, experts and tokens: medians of repeated runs with their ranges, and what is claimed
+ * of them. Time is the processor's in all stages, without start and probe: on one thread it is what the run takes where
+ * nothing else runs. One run's peak scatters by some 6 %, because it hangs on when garbage is collected.
  */
-export async function seriesBench(names: readonly SeriesName[], print: Print): Promise<void> {
+export async function seriesBench(names: readonly SeriesName[], repeats: number, print: Print): Promise<void> {
   buildCommandLine();
   for (const name of names) {
-    const points: { size: number; peak: number; seconds: number }[] = [];
+    const points: SeriesPoint[] = [];
     for (const one of seriesCases[name]!) {
-      await withRun(one, { isCold: false, isLimited: false }, (measured, bytes) => {
+      const runs: { peak: number; seconds: number }[] = [];
+      await withRuns(one, { repeats, isCold: false, isLimited: false }, (measured, bytes) => {
         printRun(one, measured, bytes, print);
         const seconds = [...measured.own]
           .filter(([stage]) => stage !== "between stages")
           .reduce((sum, [, own]) => sum + own, 0);
-        points.push({ size: one.size, peak: Math.max(...measured.peaks.values()), seconds });
+        runs.push({ peak: Math.max(...measured.peaks.values()), seconds });
+      });
+      points.push({
+        size: one.size,
+        peak: spreadOf(runs.map(({ peak }) => peak)),
+        seconds: spreadOf(runs.map(({ seconds }) => seconds)),
       });
     }
-    printSeries(name, points, print);
+    for (const line of describeSeries(name, points)) print(line);
   }
 }
 
@@ -109,42 +119,10 @@ export async function tensorsBench(print: Print): Promise<void> {
   }
 }
 
-function printSeries(name: string, points: { size: number; peak: number; seconds: number }[], print: Print): void {
-  const lowest = Math.min(...points.map(({ peak }) => peak));
-  const fit = leastSquares(points.map(({ size, seconds }) => [size, seconds]));
-  print(`against ${name}:`);
-  for (const { size, peak, seconds } of points) {
-    const line = fit(size);
-    print(
-      `  ${String(size).padStart(6)}  peak ${mebibytes(peak).padStart(8)} (${(peak / lowest).toFixed(2)} x the lowest)` +
-        `  ${seconds.toFixed(1).padStart(7)} s of processor time (${percent(seconds / line - 1)} off the line)`,
-    );
-  }
-  const of = (size: number) => points.find((point) => point.size === size);
-  const [six, twentyFour] = [of(6), of(24)];
-  if (name === "layers" && six && twentyFour)
-    print(`  24 layers take ${(twentyFour.peak / six.peak).toFixed(2)} x the memory of 6`);
-}
-
-/** The line through points that is closest in relative terms: long runs must not hide what short ones do. */
-function leastSquares(points: readonly (readonly [number, number])[]): (x: number) => number {
-  let [w, wx, wxx, wy, wxy] = [0, 0, 0, 0, 0];
-  for (const [x, y] of points) {
-    const weight = 1 / y ** 2;
-    w += weight;
-    wx += weight * x;
-    wxx += weight * x * x;
-    wy += weight * y;
-    wxy += weight * x * y;
-  }
-  const slope = (w * wxy - wx * wy) / (w * wxx - wx * wx);
-  const offset = (wy - slope * wx) / w;
-  return (x) => offset + slope * x;
-}
-
-async function withRun(
+/** Runs on one checkpoint, each in a folder of its own. */
+async function withRuns(
   one: ScaleCase,
-  { isCold, isLimited }: { isCold: boolean; isLimited: boolean },
+  { repeats, isCold, isLimited }: { repeats: number; isCold: boolean; isLimited: boolean },
   use: (measured: MeasuredRun, bytes: number) => void,
 ): Promise<void> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "reroute-scale-"));
@@ -157,8 +135,11 @@ async function withRun(
       shape: one.shape,
       tokenizerFrom,
     });
-    if (isCold) dropFromCache(teacher);
-    use(await measuredRun(folder, one, isLimited ? { limitBytes: parseMemorySize(one.memory) } : {}), bytes);
+    for (let repeat = 0; repeat < repeats; repeat++) {
+      if (isCold) dropFromCache(teacher);
+      use(await measuredRun(folder, one, isLimited ? { limitBytes: parseMemorySize(one.memory) } : {}), bytes);
+      await rm(path.join(folder, "work"), { recursive: true, force: true });
+    }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -188,14 +169,6 @@ function printRun(one: ScaleCase, measured: MeasuredRun, bytes: number, print: P
 function buildCommandLine(): void {
   if (spawnSync(process.execPath, ["esbuild.mjs"], { stdio: "inherit" }).status !== 0)
     throw new Error("the build failed");
-}
-
-function percent(share: number): string {
-  return `${share < 0 ? "" : "+"}${(share * 100).toFixed(0)} %`;
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
 function gigabytes(bytes: number): string {
