@@ -6,6 +6,8 @@ import { statisticsFields } from "../../src/engine/routing/layerStatistics";
 import { errorCodes } from "../../src/protocol/errors";
 import { runFiles } from "../../src/protocol/run";
 import { runCli } from "../../src/cli/program";
+import { cellMeasures, layerMeasures } from "../../webview/routing/measures";
+import { costs, qualities } from "../../webview/tradeOff/measures";
 
 /** Documents and code say the same. */
 const read = (name: string): Promise<string> => readFile(path.join(__dirname, "../../docs", name), "utf8");
@@ -34,6 +36,18 @@ describe("documents in step with the code", () => {
       expect(text).toContain(meaning.replaceAll("|", "\\|"));
       expect(text).toContain(source);
     }
+  });
+
+  it("numbers.md defines what the panels show, by the same name", () => {
+    const plain = (text: string): string => text.toLowerCase().replaceAll("-", " ");
+    const names = numberDefinitions.map(({ name }) => plain(name));
+    const shown = [
+      ...Object.values(cellMeasures).map(({ label }) => label),
+      ...layerMeasures.flatMap(({ series }) => series.map(({ label }) => label)),
+      ...Object.values(costs).map(({ label }) => label),
+      ...Object.values(qualities).map(({ label }) => label),
+    ];
+    for (const label of shown) expect(names.filter((name) => plain(label).includes(name))).not.toEqual([]);
   });
 
   it("run-folder.md names every file and every tensor", async () => {

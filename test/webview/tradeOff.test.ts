@@ -13,14 +13,14 @@ it("every point in the table, choices change the axes", async () => {
   const drawn = shown.points.filter(({ klToTeacher, stage }) => klToTeacher !== null || stage === "teacher");
   expect(rows.map((row) => row[0])).toEqual(drawn.map(({ label }) => label));
   expect(rows.map((row) => parseNumber(row[3]!))).toEqual(drawn.map(({ klToTeacher }) => klToTeacher ?? 0));
-  await choose(opened, "Quality", "Negative log-likelihood");
+  await choose(opened, "Quality", "Loss");
   await choose(opened, "Cost", "Parameters");
-  expect(await opened.tab.textContent("[data-figure=tradeOff] h2")).toBe("Negative log-likelihood against parameters");
+  expect(await opened.tab.textContent("[data-figure=tradeOff] h2")).toBe("Loss against parameters");
   expect(await opened.cells("[data-figure=tradeOff]")).toHaveLength(shown.points.length);
   await opened.tab.focus("[data-figure=tradeOff] .plot-frame");
   await opened.tab.keyboard.press("ArrowDown");
   expect(await opened.tab.textContent("[data-announcer]")).toContain(
-    "compressed, before calibration, reap-0.625 before, parameters: 4.3B, negative log-likelihood, nats a token: 2.8 ± 0.03",
+    "compressed, before calibration, reap-0.625 before, parameters: 4.3B, loss, nats a token: 2.8 ± 0.03",
   );
   await opened.screenshot("tradeOff-nll");
   await opened.close();

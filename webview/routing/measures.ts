@@ -4,7 +4,7 @@ import { count, number, percent } from "../common/format";
 /** What the heatmap can show of every layer and expert. */
 export const cellMeasures = {
   utilisation: { label: "Utilisation share", quantity: "share of the layer's routed slots", format: percent },
-  frequency: { label: "Tokens", quantity: "tokens routed to the expert", format: count },
+  frequency: { label: "Tokens routed", quantity: "tokens routed to the expert", format: count },
   meanRoutingWeight: { label: "Mean routing weight", quantity: "mean routing weight", format: format4 },
 } as const;
 export type CellMeasure = keyof typeof cellMeasures;

@@ -36,8 +36,8 @@ export const qualities = {
     format: (v) => number(v, 4),
   },
   nll: {
-    label: "Negative log-likelihood",
-    title: "negative log-likelihood, nats a token",
+    label: "Loss",
+    title: "loss, nats a token",
     value: (p) => p.nllPerToken,
     halfWidth: (p) => p.nllHalfWidth,
     format: (v) => number(v, 4),

@@ -78,6 +78,12 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     source: "evaluation.json cost.peakMemoryBytes, run.json stages[].peakMemoryBytes",
   },
   {
+    name: "Tokens routed",
+    unit: "tokens",
+    meaning: "Profiled tokens that were routed to the expert",
+    source: "routing-statistics.safetensors layers.*.frequency",
+  },
+  {
     name: "Utilisation",
     unit: "share",
     meaning: "Tokens routed to the expert over all routed slots of the layer; an even load is 1 / experts",
@@ -137,6 +143,13 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     meaning:
       "KL(teacher || student) of softmax(router logits) over the experts both have, the teacher's mass renormalised over them",
     source: "evaluation.json routing[].routingKl",
+  },
+  {
+    name: "KL contribution",
+    unit: "nats a token",
+    meaning:
+      "The expert's term of routing KL, mean over tokens; below 0 where the student likes it more than the teacher. Terms of a merged group are shared by its members in proportion to p_T",
+    source: "evaluation.json routing[].klByExpert",
   },
   {
     name: "Routing L1",
