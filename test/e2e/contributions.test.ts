@@ -2,19 +2,17 @@ import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
+import { closeMenu, contextMenu, openFromExplorer, treeRows } from "./explorer";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
-  closeMenu,
   closeQuickInput,
-  contextMenu,
-  explorerItem,
   openFolder,
   pageInState,
   quickInput,
   runCommand,
   searchPalette,
-  treeRows,
+  showContainer,
 } from "./workbench";
 
 let session: Session;
@@ -72,7 +70,7 @@ describe("what the extension adds", () => {
 
   it("shows checkpoints, runs and the overview in the side panel, still without an engine for the runs", async () => {
     const { page } = session;
-    await activityBarItem(page, "Reroute").click();
+    await showContainer(page, "Reroute");
     await treeRows(page, "Checkpoints").filter({ hasText: "checkpoint" }).first().waitFor();
     await page.getByText("No run yet. A run profiles", { exact: false }).waitFor();
     const overview = await pageInState(page, "overview");
@@ -83,8 +81,7 @@ describe("what the extension adds", () => {
   it("marks what is wrong in a recipe", async () => {
     const { page } = session;
     await runCommand(page, "View: Show Explorer");
-    await explorerItem(page, "broken.reroute.json").dblclick();
-    await page.getByRole("tab", { name: "broken.reroute.json" }).waitFor();
+    await openFromExplorer(page, "broken.reroute.json");
     await runCommand(page, "View: Toggle Problems");
     for (const problem of [/Missing property "data"/, /Missing property "output"/, /Expected "string".*Ln 3/])
       await page.locator(".markers-panel .monaco-list-row", { hasText: problem }).waitFor();
@@ -101,7 +98,7 @@ describe("what the extension adds", () => {
     await steps.filter({ hasText: "Open the sample checkpoint" }).first().waitFor();
     expect(await steps.count()).toBe(5);
     const drawn = `[...document.querySelectorAll(".getting-started-media img")].some(({ naturalWidth }) => naturalWidth > 100)`;
-    await until(async () => (await page.evaluate(drawn)) === true, 60_000);
+    await until(async () => (await page.evaluate(drawn)) === true);
     await session.screenshot("walkthrough");
   });
 

@@ -1,10 +1,11 @@
 /** Numbers of the pages' figures, as a reader sees them. */
 import type { Frame } from "playwright-core";
+import { click } from "./pointer";
 
 /** The text of a figure's table, row by row; opens the table where it is not shown yet. */
 export async function tableOf(frame: Frame, figure: string): Promise<string[][]> {
   const table = frame.locator(`[data-figure=${figure}] tbody tr:not(.spacer)`);
-  if ((await table.count()) === 0) await frame.locator(`[data-figure=${figure}] button:text-is("Table")`).click();
+  if ((await table.count()) === 0) await click(frame.locator(`[data-figure=${figure}] button:text-is("Table")`));
   await table.first().waitFor();
   // As text: the tests are typed for Node, which has no document.
   return frame.evaluate(

@@ -7,23 +7,23 @@ import type { EvaluationFile } from "../../src/protocol/evaluation";
 import type { MetricsLine } from "../../src/protocol/metrics";
 import { seriousFindings } from "../support/axe";
 import { until } from "./codeServer";
+import { chooseFromMenu, closeMenu, contextMenu, explorerItem } from "./explorer";
 import { agrees, cellsOf, headerOf, numberOf, parseCsv, tableOf } from "./figures";
 import { copyOfRun, finishedRun, sampleWorkspace, small } from "./finishedRun";
+import { click } from "./pointer";
 import { openSession, type Session } from "./session";
 import { readTensors, type Tensor } from "./tensorFile";
 import {
   acceptSave,
   activityBarItem,
   changeTheme,
-  chooseFromMenu,
-  contextMenu,
-  closeMenu,
   closeQuickInput,
-  explorerItem,
   openFolder,
   pageInState,
   quickInput,
   runCommand,
+  showContainer,
+  showEditor,
 } from "./workbench";
 
 let session: Session;
@@ -61,17 +61,17 @@ async function open(title: string, view: string): Promise<Frame> {
   await runCommand(page, `Reroute: Open ${title}`);
   if (view !== "tradeOff") {
     const picker = quickInput(page);
-    await until(async () => (await picker.input.getAttribute("placeholder")) === "Which run?", 30_000);
+    await picker.asksFor("Which run?");
     await picker.choose("fine reap 12 of 32");
   }
   return pageInState(page, view);
 }
 
 async function exported(frame: Frame, figure: string, kind: "CSV" | "PNG"): Promise<Buffer> {
-  await frame.locator(`[data-figure=${figure}] button:text-is("${kind}")`).click();
+  await click(frame.locator(`[data-figure=${figure}] button:text-is("${kind}")`));
   const file = await acceptSave(session.page, kind.toLowerCase());
   expect(path.dirname(file)).toBe(session.workspace);
-  await until(() => existsSync(file) && readFileSync(file).length > 0, 30_000);
+  await until(() => existsSync(file) && readFileSync(file).length > 0);
   return readFileSync(file);
 }
 
@@ -225,7 +225,7 @@ describe("exports", () => {
     await picker.choose("fine reap 12 of 32");
     await picker.choose("Router KD");
     const file = await acceptSave(page, "csv");
-    await until(() => existsSync(file), 30_000);
+    await until(() => existsSync(file));
     const { rows } = parseCsv(readFileSync(file, "utf8"));
     const losses = rows.filter(([kind]) => kind === "update").map(([, , loss]) => Number(loss));
     expect(losses).toEqual(metrics.filter((line) => line.kind === "update").map(({ loss }) => loss));
@@ -240,14 +240,14 @@ describe("panels work together", () => {
     await open("Routing", "routing");
     const routing = await pageInState(page, "routing");
     const divergence = await pageInState(page, "divergence");
-    await routing.locator("[data-figure=utilisation] .plot-frame").focus();
-    for (const key of ["ArrowRight", "ArrowDown", "ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
-    const selected = await routing.getAttribute("[data-figure=utilisation] .plot-frame", "data-selected");
+    const plot = routing.locator("[data-figure=utilisation] .plot-frame");
+    // Each key goes to the plot: the other page may take the focus while it is drawn.
+    for (const key of ["ArrowRight", "ArrowDown", "ArrowDown", "ArrowRight", "Enter"]) await plot.press(key);
+    const selected = await plot.getAttribute("data-selected");
     expect(selected).toMatch(/^[1-9]\d*,[1-9]\d*$/);
     await until(
       async () =>
         (await divergence.getAttribute("[data-figure=kl] .plot-frame", "data-selected").catch(() => null)) === selected,
-      30_000,
     );
     await session.screenshot("selection");
     const similarity = await open("Similarity", "similarity");
@@ -274,7 +274,7 @@ describe("themes and accessibility in the real webviews", () => {
   it("every panel is redrawn when the theme changes, without serious axe findings", async () => {
     const { page } = session;
     await runCommand(page, "View: Close All Editors");
-    await activityBarItem(page, "Reroute").click();
+    await showContainer(page, "Reroute");
     await pageInState(page, "overview");
     for (const [title, view] of panels) await open(title, view);
     for (const [name, label, bodyClass] of themes) {
@@ -282,9 +282,9 @@ describe("themes and accessibility in the real webviews", () => {
       await changeTheme(page, label);
       const shown = await pageInState(page, "tradeOff");
       await shown.locator(`body.${bodyClass}`).waitFor();
-      await until(async () => (await canvasOf(shown)) !== before, 30_000);
+      await until(async () => (await canvasOf(shown)) !== before);
       for (const [title, view] of panels) {
-        await page.getByRole("tab", { name: new RegExp(title) }).click();
+        await showEditor(page, title);
         const frame = await pageInState(page, view);
         await frame.locator(`body.${bodyClass}`).waitFor();
         await until(async () => (await frame.locator(".plot-frame canvas").count()) > 0);
@@ -299,7 +299,7 @@ describe("themes and accessibility in the real webviews", () => {
     const { page } = session;
     await page.setViewportSize({ width: 760, height: 900 });
     for (const [title, view] of panels) {
-      await page.getByRole("tab", { name: new RegExp(title) }).click();
+      await showEditor(page, title);
       const frame = await pageInState(page, view);
       await until(async () => (await frame.locator(".plot-frame canvas").count()) > 0);
       await session.screenshot(`${view}-narrow`);

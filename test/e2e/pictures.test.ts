@@ -4,18 +4,10 @@ import path from "node:path";
 import type { Frame, Locator } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
+import { expand, treeRows } from "./explorer";
 import { finishedComparison, finishedRun, sampleWorkspace, whole, writeRecipe } from "./finishedRun";
 import { openSession, type Session } from "./session";
-import {
-  activityBarItem,
-  changeTheme,
-  expand,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  treeRows,
-} from "./workbench";
+import { changeTheme, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
 
 const wanted = process.env["REROUTE_SCREENSHOTS"] === "1";
 const minutes = 60_000;
@@ -29,7 +21,7 @@ const step = (name: string, theme: string, element: Locator) =>
 
 async function choose(placeholder: string, label: string): Promise<void> {
   const picker = quickInput(session.page);
-  await until(async () => (await picker.input.getAttribute("placeholder")) === placeholder, minutes);
+  await picker.asksFor(placeholder);
   await picker.choose(label);
 }
 
@@ -53,7 +45,7 @@ describe.runIf(wanted)("pictures", () => {
     await finishedRun(workspace, "2026-01-01_00-00-00_fine-reap", "reap", whole);
     await finishedRun(workspace, "2026-01-02_00-00-00_fine-frequency", "frequency", { ...whole, epochs: 1 });
     writeRecipe(workspace, "weighted", "weighted-frequency", whole);
-    await activityBarItem(page, "Reroute").click();
+    await showContainer(page, "Reroute");
     const rows = treeRows(page, "Checkpoints");
     await expand(rows.filter({ has: page.getByText("fine", { exact: true }) }).first());
     await expand(rows.filter({ hasText: "Layer 0" }).first());

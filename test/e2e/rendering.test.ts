@@ -8,9 +8,10 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { hoverTimes } from "../hoverTimes";
 import { slowdown } from "../machineSpeed";
 import { until } from "./codeServer";
+import { treeRows } from "./explorer";
 import { openSession, type Session } from "./session";
 import { syntheticRun } from "./syntheticRun";
-import { activityBarItem, openFolder, pageInState, quickInput, runCommand, treeRows } from "./workbench";
+import { activityBarItem, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
 
 let session: Session;
 const runs = [
@@ -37,12 +38,12 @@ afterAll(() => {
 it("activates in under 100 ms, the bundle's loading included", async () => {
   const { page, server, workspace } = session;
   // Its view is what activates the extension; it is open again in the windows that follow.
-  await activityBarItem(page, "Reroute").click();
+  await showContainer(page, "Reroute");
   // Other work on the machine only adds time: the best of some windows is what activation itself needs.
   let activations: number[] = [];
   for (let window = 1; window <= 5 && !(Math.min(...activations) < 50); window++) {
     if (window > 1) await openFolder(page, server.url, workspace, null);
-    await until(() => (activations = activationTimes()).length >= window, 60_000);
+    await until(() => (activations = activationTimes()).length >= window);
   }
   const load = promisify(execFile);
   const loading: number[] = [];
@@ -97,13 +98,16 @@ it.each([
     const { page } = session;
     const paints: number[] = [];
     const hovers: number[] = [];
-    // Other work on the machine only adds time: the best of some tries is what rendering itself needs.
-    const slower = slowdown();
-    const fits = () => paints.length >= 2 && Math.min(...paints) < limit * slower && Math.min(...hovers) < 16 * slower;
+    const slower: number[] = [];
+    // Other work on the machine only adds time: the best of some tries, each against the machine as it was then, is what
+    // rendering itself needs.
+    const best = (times: number[]): number => Math.min(...times.map((time, i) => time / slower[i]!));
+    const fits = () => paints.length >= 2 && best(paints) < limit && best(hovers) < 16;
     for (let attempt = 0; attempt < 6 && !fits(); attempt++) {
       await runCommand(page, `Reroute: Open ${title}`);
       const picker = quickInput(page);
-      await until(async () => (await picker.input.getAttribute("placeholder")) === "Which run?", 60_000);
+      await picker.asksFor("Which run?");
+      slower.push(slowdown());
       await picker.choose(`synthetic ${layers} x ${experts}`);
       const frame = await pageInState(page, view);
       paints.push(await paintOf(frame, view));
@@ -117,11 +121,11 @@ it.each([
     const size = view === "similarity" ? `${experts} x ${experts}` : `${layers} x ${experts}`;
     figures.push(
       `${view} ${size}: first paint [${list(paints)}] ms, hover with raster, 95th percentile [${list(hovers)}] ms, ` +
-        `machine ${slower.toFixed(2)} times slower than idle`,
+        `machine [${slower.map((times) => times.toFixed(2)).join(", ")}] times slower than idle`,
     );
     console.log(figures.at(-1));
-    expect(Math.min(...paints)).toBeLessThan(limit * slower);
-    expect(Math.min(...hovers)).toBeLessThan(16 * slower);
+    expect(best(paints)).toBeLessThan(limit);
+    expect(best(hovers)).toBeLessThan(16);
   },
 );
 
@@ -131,6 +135,6 @@ async function paintOf(frame: Frame, view: string): Promise<number> {
   await until(async () => {
     times = await frame.evaluate(`performance.getEntriesByName("paint:${view}").map((entry) => entry.duration)`);
     return times.length > 0;
-  }, 30_000);
+  });
   return times[0]!;
 }

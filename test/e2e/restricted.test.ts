@@ -3,20 +3,19 @@ import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { until } from "./codeServer";
+import { closeMenu, contextMenu, expand, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
+import { click } from "./pointer";
 import { openSession, type Session } from "./session";
 import { syntheticRun } from "./syntheticRun";
 import {
   activityBarItem,
-  closeMenu,
   closeQuickInput,
-  contextMenu,
-  expand,
   openFolder,
   pageInState,
   runCommand,
   searchPalette,
-  treeRows,
+  showContainer,
 } from "./workbench";
 
 let session: Session;
@@ -85,7 +84,7 @@ it("offers neither in the palette nor by right-click what runs or writes", async
 
 it("says in the side panel why, and offers no button that would run something", async () => {
   const { page } = session;
-  await activityBarItem(page, "Reroute").click();
+  await showContainer(page, "Reroute");
   await page.getByText("Restricted Mode: checkpoints can be inspected", { exact: false }).first().waitFor();
   const overview = await pageInState(page, "overview");
   expect(await overview.textContent("main")).toContain("Restricted Mode");
@@ -104,7 +103,7 @@ it("inspects a checkpoint and shows a run's panel", async () => {
   await rows.filter({ hasText: "MoE block" }).first().waitFor();
   await runCommand(page, "Reroute: Open Trade-off");
   const tradeOff = await pageInState(page, "tradeOff");
-  await tradeOff.locator('[data-figure=tradeOff] button:text-is("CSV")').click();
+  await click(tradeOff.locator('[data-figure=tradeOff] button:text-is("CSV")'));
   await tradeOff.locator(".notice.warning", { hasText: "Nothing is written in Restricted Mode" }).waitFor();
   await session.screenshot("panel");
 });
@@ -115,7 +114,7 @@ it("refuses, with the reason, what a page or a key binding asks for all the same
   await until(async () => {
     await page.keyboard.press("Control+Alt+9");
     return toast.first().isVisible();
-  }, 60_000);
+  });
   await toast.first().getByText("Manage Workspace Trust").waitFor();
   await session.screenshot("refused");
 });

@@ -4,10 +4,12 @@ import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { seriousFindings } from "../support/axe";
 import { agrees } from "./figures";
+import { collapse, expand, explorerItem, openFromExplorer, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
+import { click } from "./pointer";
 import { openSession, type Session } from "./session";
 import { readTensors, writeTensors } from "./tensorFile";
-import { activityBarItem, expand, explorerItem, openFolder, pageInState, runCommand, treeRows } from "./workbench";
+import { activityBarItem, openFolder, pageInState, runCommand, showContainer } from "./workbench";
 
 let session: Session;
 const hostileNames = [
@@ -56,16 +58,16 @@ it("lists tensors, filters them, and computes statistics on demand", async () =>
   const tensors = readTensors("media/sample/checkpoint/model.safetensors");
   expect(await frame.textContent("[data-total]")).toContain(`${tensors.size} tensors`);
   const router = [...tensors.keys()].find((name) => name.includes("layers.3") && /gate\.weight|router/.test(name))!;
-  await frame.locator("vscode-text-field").click();
-  await page.keyboard.type(router);
+  const filter = frame.locator("vscode-text-field");
+  await click(filter);
+  await filter.pressSequentially(router);
   await frame.locator("[data-total]", { hasText: `1 of ${tensors.size}` }).waitFor();
   const row = frame.locator("[data-table] tbody tr:not(.spacer)");
   expect(await row.allTextContents()).toHaveLength(1);
   const { shape, dtype, values } = tensors.get(router)!;
   const cells = await row.locator("td").allTextContents();
   expect(cells.slice(0, 3)).toEqual([router, `[${shape.join(", ")}]`, dtype]);
-  await row.focus();
-  await page.keyboard.press("Enter");
+  await row.press("Enter");
   const list = frame.locator("[data-statistics]");
   await list.locator("dt", { hasText: "Mean" }).waitFor();
   const facts = new Map<string, string>(
@@ -99,7 +101,7 @@ it("shows hostile names as text", async () => {
   expect(names.join("\n")).toContain("abc⟨U+202E⟩gnp.exe");
   expect(Math.max(...names.map((name) => name.length))).toBeLessThan(200);
   expect(await frame.evaluate(`[document.images.length, "pwned" in window]`)).toEqual([0, false]);
-  await frame.locator("[data-table] tbody tr:not(.spacer)").first().click();
+  await click(frame.locator("[data-table] tbody tr:not(.spacer)").first());
   await frame.locator("[data-statistics] dt", { hasText: "Mean" }).waitFor();
   await session.screenshot("hostile");
 });
@@ -113,12 +115,12 @@ it("says what is wrong with a truncated shard, in the editor and in the tree, wh
   expect(told).toMatch(/model\.safetensors/);
   expect(told).toMatch(/1,?000,?000|ends|truncated|beyond/);
   await session.screenshot("broken-editor");
-  await activityBarItem(page, "Reroute").click();
+  await showContainer(page, "Reroute");
   const broken = treeRows(page, "Checkpoints").filter({ hasText: "broken" }).first();
   await expand(broken);
   await treeRows(page, "Checkpoints").filter({ hasText: "model.safetensors" }).first().waitFor();
   await session.screenshot("broken-tree");
-  await broken.locator(".monaco-tl-twistie").click();
+  await collapse(broken);
   const fine = treeRows(page, "Checkpoints")
     .filter({ has: page.getByText("fine", { exact: true }) })
     .first();
@@ -135,10 +137,9 @@ async function openFile(name: string, folder: string): Promise<void> {
   const { page } = session;
   await runCommand(page, "View: Show Explorer");
   await expand(explorerItem(page, folder));
-  await explorerItem(page, name).dblclick();
-  await page.getByRole("tab", { name }).waitFor();
+  await openFromExplorer(page, name);
   // Files of other folders have the same name: only one folder is open at a time.
-  await explorerItem(page, folder).locator(".monaco-tl-twistie").click();
+  await collapse(explorerItem(page, folder));
   await explorerItem(page, name).waitFor({ state: "hidden" });
 }
 

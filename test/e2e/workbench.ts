@@ -1,6 +1,8 @@
 /** What a person does in VS Code, in Playwright's words. Every step waits for what it leads to, never for a while. */
 import { chromium, type Browser, type Frame, type Locator, type Page } from "playwright-core";
 import { until } from "./codeServer";
+import { explorerItem } from "./explorer";
+import { clearTheWay, click, tryClick } from "./pointer";
 
 export function launchBrowser(): Promise<Browser> {
   return chromium.launch({
@@ -18,28 +20,26 @@ export async function openFolder(page: Page, url: string, folder: string, file: 
   if (file !== null) await explorerItem(page, file).waitFor();
 }
 
-export function explorerItem(page: Page, name: string): Locator {
-  return page.locator(".explorer-folders-view .monaco-list-row", { has: page.getByText(name, { exact: true }) });
-}
-
 export function activityBarItem(page: Page, name: string): Locator {
   return page.locator(".activitybar .action-item").filter({ has: page.locator(`[aria-label="${name}"]`) });
 }
 
-/** Rows of the tree with this heading in the side bar. */
-export function treeRows(page: Page, view: string): Locator {
-  return page
-    .locator(".pane", { has: page.locator(`.pane-header[aria-label^="${view}"]`) })
-    .locator(".monaco-list-row");
+/** Shows a view container of the activity bar in the side bar, unless it is shown: another click would hide it. */
+export async function showContainer(page: Page, name: string): Promise<void> {
+  const item = activityBarItem(page, name);
+  const isShown = async () => /\bchecked\b/.test((await item.getAttribute("class")) ?? "");
+  await until(async () => {
+    if (await isShown()) return true;
+    const clicked = await tryClick(item);
+    if (clicked) await until(isShown, 10_000).catch(() => undefined);
+    else await clearTheWay(page);
+    return isShown();
+  });
 }
 
-/** Opens a row of a tree, unless it is open. */
-export async function expand(row: Locator): Promise<void> {
-  await until(async () => {
-    if ((await row.getAttribute("aria-expanded")) === "true") return true;
-    await row.locator(".monaco-tl-twistie").click();
-    return false;
-  }, 60_000);
+/** Shows an editor that is open already. */
+export async function showEditor(page: Page, title: string): Promise<void> {
+  await click(page.getByRole("tab", { name: new RegExp(title) }));
 }
 
 /** Labels of the palette's rows for what was typed; the palette stays open. */
@@ -53,7 +53,7 @@ export async function searchPalette(page: Page, text: string): Promise<string[]>
     return (
       labels.length > 0 && labels.every((label) => label.startsWith(text.trim()) || label === "No matching results")
     );
-  }, 30_000);
+  });
   return labels;
 }
 
@@ -74,7 +74,7 @@ export async function runCommand(page: Page, title: string): Promise<void> {
     return found;
   }, 90_000);
   await input.press("Enter");
-  await until(async () => !(await input.isVisible()) || !(await input.inputValue()).startsWith(">"), 30_000);
+  await until(async () => !(await input.isVisible()) || !(await input.inputValue()).startsWith(">"));
 }
 
 /** Moves the palette's cursor one row towards this one; true once Enter would take it. */
@@ -103,7 +103,7 @@ async function openPalette(page: Page, text: string): Promise<void> {
         () => true,
         () => false,
       );
-  }, 60_000);
+  });
 }
 
 /** Changes the colour theme as a person does, without a reload. */
@@ -112,7 +112,7 @@ export async function changeTheme(page: Page, label: string): Promise<void> {
   const picker = quickInput(page);
   await picker.rows.first().waitFor();
   await picker.input.fill(label);
-  await until(async () => (await chosenRow(page)) === label, 30_000);
+  await until(async () => (await chosenRow(page)) === label);
   await picker.input.press("Enter");
   await picker.input.waitFor({ state: "hidden" });
 }
@@ -124,48 +124,7 @@ export async function closeQuickInput(page: Page): Promise<void> {
     if (!(await input.isVisible())) return true;
     await input.press("Escape", { timeout: 2000 }).catch(() => undefined);
     return false;
-  }, 30_000);
-}
-
-/** Opens an explorer entry's context menu and returns its labels; the menu stays open. */
-export async function contextMenu(page: Page, name: string): Promise<string[]> {
-  const items = menuItems(page);
-  await explorerItem(page, name).click({ button: "right" });
-  await items.first().waitFor();
-  return (await items.allTextContents()).map((label) => label.trim());
-}
-
-/** Closes whatever menu is open. */
-export async function closeMenu(page: Page): Promise<void> {
-  await until(async () => {
-    if ((await menuItems(page).count()) === 0) return true;
-    await page.keyboard.press("Escape");
-    return false;
   });
-}
-
-/**
- * Chooses an entry of an explorer item's context menu, until what it leads to is there. A menu ignores the mouse for its
- * first 100 ms, and closes without having done anything when the explorer draws itself again beneath it.
- */
-export async function chooseFromMenu(page: Page, name: string, label: string, leadsTo: Locator): Promise<void> {
-  const item = menuItems(page).filter({ hasText: label });
-  await until(async () => {
-    if (await leadsTo.isVisible()) return true;
-    if (!(await item.isVisible())) {
-      await closeMenu(page);
-      await contextMenu(page, name);
-    }
-    await item.click({ timeout: 2000 }).catch(() => undefined);
-    return leadsTo.waitFor({ timeout: 20_000 }).then(
-      () => true,
-      () => false,
-    );
-  }, 120_000);
-}
-
-export function menuItems(page: Page): Locator {
-  return page.locator(".monaco-menu .action-item:not(.disabled) .action-label:not(.separator)");
 }
 
 /** The quick pick or input box that a command asks with. One widget serves all questions: wait for the right one. */
@@ -185,20 +144,25 @@ export function quickInput(page: Page) {
       if (words === "") return;
       await until(async () => {
         const placeholder = (await input.getAttribute("placeholder")) ?? "";
-        return placeholder.includes(words) || ((await message.textContent({ timeout: 1000 })) ?? "").includes(words);
-      }, 60_000);
+        if (placeholder.includes(words)) return true;
+        return ((await message.textContent({ timeout: 1000 }).catch(() => null)) ?? "").includes(words);
+      });
     },
+    /** Waits for a question by its placeholder. */
+    asksFor: (placeholder: string) =>
+      until(async () => ((await input.getAttribute("placeholder")) ?? "").startsWith(placeholder)),
+    /** Enter, whatever has the focus. */
+    accept: () => input.press("Enter"),
     /** Clicks the row whose label begins so. */
     choose: async (label: string) => {
       const beginning = new RegExp(`^\\s*${label.replaceAll(".", "\\.")}`);
       const name = page.locator(".label-name", { hasText: beginning });
-      await widget.locator(".quick-input-list .monaco-list-row").filter({ has: name }).first().click();
+      await click(widget.locator(".quick-input-list .monaco-list-row").filter({ has: name }).first());
     },
     goBack: () =>
-      widget
-        .locator(".quick-input-titlebar .codicon-quick-input-back, .quick-input-titlebar .action-label")
-        .first()
-        .click(),
+      click(
+        widget.locator(".quick-input-titlebar .codicon-quick-input-back, .quick-input-titlebar .action-label").first(),
+      ),
     /** Types into an input box that is there already. */
     type: async (text: string) => {
       await until(async () => {
@@ -216,10 +180,15 @@ export function quickInput(page: Page) {
 export async function acceptSave(page: Page, extension: string): Promise<string> {
   const { title, input } = quickInput(page);
   await title.filter({ hasText: "Save" }).waitFor();
-  await until(async () => (await input.inputValue()).endsWith(`.${extension}`), 30_000);
+  await until(async () => (await input.inputValue()).endsWith(`.${extension}`));
   const file = await input.inputValue();
-  await input.press("Enter");
-  await input.waitFor({ state: "hidden" });
+  await until(async () => {
+    await input.press("Enter", { timeout: 2000 }).catch(() => undefined);
+    return input.waitFor({ state: "hidden", timeout: 10_000 }).then(
+      () => true,
+      () => false,
+    );
+  });
   return file;
 }
 
@@ -276,5 +245,5 @@ export async function layoutSaved(page: Page, viewTypes: string[]): Promise<void
       return found;
     })()`);
     return stored.some((layout) => viewTypes.every((type) => layout.includes(type)));
-  }, 60_000);
+  });
 }

@@ -106,7 +106,7 @@ export class PageUnderTest {
 
   /** Polls from outside: waiting inside the page would need eval, which the policy refuses after a while. */
   async until(condition: string): Promise<void> {
-    const end = Date.now() + 10_000;
+    const end = Date.now() + 60_000;
     while (!(await this.tab.evaluate(`!!(${condition})()`))) {
       if (Date.now() > end) throw new Error(`never became true: ${condition}`);
       await new Promise((done) => setTimeout(done, 20));

@@ -19,12 +19,14 @@ describe("rendering", () => {
     const paints: number[] = [];
     const draws: number[] = [];
     const hovers: number[] = [];
-    // Other work on the machine only adds time: the best of some tries is what rendering itself needs.
-    const slower = slowdown();
-    const fits = (): boolean =>
-      paints.length >= 2 && Math.min(...paints) < limit * slower && Math.min(...hovers) < 16 * slower;
+    const slower: number[] = [];
+    // Other work on the machine only adds time: the best of some tries, each against the machine as it was then, is what
+    // rendering itself needs.
+    const best = (times: number[]): number => Math.min(...times.map((time, i) => time / slower[i]!));
+    const fits = (): boolean => paints.length >= 2 && best(paints) < limit && best(hovers) < 16;
     for (let attempt = 0; attempt < 8 && !fits(); attempt++) {
       const opened = await open(page);
+      slower.push(slowdown());
       paints.push(await opened.tab.evaluate(firstPaint(hydrate(page, value))));
       draws.push((await opened.measures(`draw:${figure}`))[0]!);
       const times: number[] = await opened.tab.evaluate(hoverTimes(figure));
@@ -35,10 +37,10 @@ describe("rendering", () => {
     const list = (values: number[]): string => values.map((ms) => ms.toFixed(1)).join(", ");
     console.log(
       `${page} ${size}: first paint of the page [${list(paints)}] ms, drawing the heatmap [${list(draws)}] ms, ` +
-        `hover with raster, 95th percentile [${list(hovers)}] ms, machine ${slower.toFixed(2)} times slower than idle`,
+        `hover with raster, 95th percentile [${list(hovers)}] ms, machine [${slower.map((times) => times.toFixed(2)).join(", ")}] times slower than idle`,
     );
-    expect(Math.min(...paints)).toBeLessThan(limit * slower);
-    expect(Math.min(...hovers)).toBeLessThan(16 * slower);
+    expect(best(paints)).toBeLessThan(limit);
+    expect(best(hovers)).toBeLessThan(16);
   });
 });
 
