@@ -41,7 +41,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const alone: Partial<Record<StageId, number>> = {
     profile: time.pass(tokens.calibration, "observed"),
     calibrate: time.targets(taught + tokens.heldOut),
-    evaluate: time.comparison(tokens.evaluation, "teacher"),
+    evaluate: time.evaluation(tokens.evaluation, "teacher"),
   };
   const estimates: Record<StageId, Omit<StageEstimate, "stage" | "teacherSeconds">> = {
     profile: {
@@ -55,7 +55,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
         alone.calibrate! +
         time.updates(updates, tokens.calibration * (recipe.calibrate?.epochs ?? 0)) +
         time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
-        (looks + 1) * time.comparison(tokens.heldOut, "student") +
+        (looks + 1) * time.evaluation(tokens.heldOut, "student") +
         time.copy(bytesAfter),
       peakMemoryBytes:
         streamingMemory(
@@ -69,7 +69,7 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
       assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${input.trained?.parameters ?? 0} trained numbers, ${looks + 1} looks at ${tokens.heldOut} held-out tokens; ${known}`,
     },
     evaluate: {
-      seconds: alone.evaluate! + (models - 1) * time.comparison(tokens.evaluation, "student"),
+      seconds: alone.evaluate! + (models - 1) * time.evaluation(tokens.evaluation, "student"),
       peakMemoryBytes: streamingMemory(input, { tokens: tokens.evaluation, allTokens: models * tokens.evaluation }),
       assumption: `${models} checkpoints over ${tokens.evaluation} tokens; ${known}`,
     },

@@ -10,6 +10,7 @@ import { weightKey } from "../graph/blocks/weights";
 import { RoutingStatistics } from "../routing/collect";
 import type { Provenance } from "../../protocol/provenance";
 import { residentBytes } from "./machine";
+import { warmLayer } from "./warmLayer";
 import type { CalibrationResult, HeavyWork } from "./work";
 
 /** The work that onnxruntime does, as stages know it. */
@@ -66,10 +67,14 @@ export const liveWork: HeavyWork = {
     return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
   },
 
-  probe: async ({ model, sequenceLength, ...rest }) => ({
-    ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
-    compute: await measureComputeRates(rest.runtime),
-  }),
+  probe: async ({ model, sequenceLength, ...rest }) => {
+    // The layer that measureMachine times; reading from disk is measured and counted by itself.
+    warmLayer(model.checkpoint, moeLayers(model.description)[0]![0], rest.signal);
+    return {
+      ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
+      compute: await measureComputeRates(rest.runtime),
+    };
+  },
 };
 
 /** Statistics that nobody reads, for the time that making them takes. */

@@ -1,6 +1,6 @@
 import { planExecution } from "../execution/memoryPlan";
 import type { PassCost } from "../execution/measure";
-import { fallbackDiskBytesPerSecond } from "../execution/measureDisk";
+import { fallbackBufferBytesPerSecond, fallbackDiskBytesPerSecond } from "../execution/measureDisk";
 import { profileShardTokens } from "../execution/profile";
 import { countParameters } from "../model/parameters";
 import type { ModelDescription } from "../model/description";
@@ -24,12 +24,18 @@ export interface EstimateInput {
 
 type Role = "teacher" | "student";
 
+/**
+ * Products with the vocabulary's weights: the teacher alone has one set of logits, a comparison the teacher's and the
+ * student's, and it is a comparison that was measured. All else of the head grows with the logits, too.
+ */
+const headProducts: Record<Role, number> = { teacher: 1, student: 2 };
+
 /** Times of what stages consist of. */
 export interface StageTimes {
   /** One pass of the teacher over tokens. */
   pass: (tokens: number, kind: "forward" | "observed") => number;
-  /** One pass of a model with the comparison over the vocabulary. */
-  comparison: (tokens: number, role: Role) => number;
+  /** One pass of a model with its loss over the vocabulary; a student is compared with its teacher there, too. */
+  evaluation: (tokens: number, role: Role) => number;
   /** The teacher's pass, in groups whose hidden states fit. */
   targets: (tokens: number) => number;
   /** Passes over the first sequences before the first update: experts counted, routers fitted. */
@@ -43,7 +49,7 @@ export interface StageTimes {
 
 /**
  * Seconds from what was measured: each chunk costs its share, because weights are widened and gathered once a chunk, and
- * each token its own. A student of fewer experts pays less a chunk, and as much a token. Where the page cache cannot keep a
+ * each token its own. A student of fewer experts pays less a chunk and to compile, and as much a token. Where the page cache cannot keep a
  * checkpoint, each pass reads it from disk. NaN where nothing was measured.
  */
 export function stageTimes(input: EstimateInput): StageTimes {
@@ -55,8 +61,12 @@ export function stageTimes(input: EstimateInput): StageTimes {
   // Share of all layers' sessions that each pass compiles again, because they do not stay.
   const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward"));
   const compile = probe?.compileForwardSeconds ?? NaN;
-  const { readBytesPerSecond = fallbackDiskBytesPerSecond, writeBytesPerSecond = fallbackDiskBytesPerSecond } =
-    probe?.disk ?? {};
+  const headRate = probe?.headTokensPerSecond ?? NaN;
+  const {
+    readBytesPerSecond = fallbackDiskBytesPerSecond,
+    writeBytesPerSecond = fallbackDiskBytesPerSecond,
+    bufferBytesPerSecond = fallbackBufferBytesPerSecond,
+  } = probe?.disk ?? {};
   const bytesOf = (role: Role) => (role === "teacher" ? bytesBefore : bytesAfter);
   const share = (role: Role) => (bytesBefore > 0 ? Math.min(1, bytesOf(role) / bytesBefore) : 1);
   const reading = (role: Role) => (bytesOf(role) > cacheBytes ? bytesOf(role) / readBytesPerSecond : 0);
@@ -64,14 +74,15 @@ export function stageTimes(input: EstimateInput): StageTimes {
     cost === undefined ? NaN : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken;
   const chunksOf = (tokens: number) => Math.ceil(tokens / (forward.chunkSequences * sequenceLength));
   const once = (tokens: number, kind: "forward" | "observed", role: Role) =>
-    tokens === 0 ? 0 : compile + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
+    tokens === 0 ? 0 : compile * share(role) + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
   const pass: StageTimes["pass"] = (tokens, kind) => {
     const shards = kind === "observed" ? Math.ceil(tokens / profileShardTokens) : 1;
     return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile + reading("teacher"));
   };
   return {
     pass,
-    comparison: (tokens, role) => once(tokens, "forward", role) + tokens / (probe?.headTokensPerSecond ?? NaN),
+    evaluation: (tokens, role) =>
+      once(tokens, "forward", role) + (headProducts[role] * tokens) / (headProducts.student * headRate),
     targets: (tokens) => {
       const bytes = 2 * tokens * teacher.hiddenSize * 4;
       const groups = Math.max(1, Math.ceil(bytes / Math.max(1, forward.hiddenStateBytes)));
@@ -84,14 +95,18 @@ export function stageTimes(input: EstimateInput): StageTimes {
       if (count === 0) return 0;
       const chunks = count * Math.ceil(tokens / count / (backward.chunkSequences * sequenceLength));
       return (
-        (1 + again * (count - 1)) * (probe?.compileUpdateSeconds ?? NaN) +
+        (1 + again * (count - 1)) * (probe?.compileUpdateSeconds ?? NaN) * share("student") +
         work(probe?.update, tokens, chunks, "student") * weightGradientFactor(teacher, trained) +
         // Forward and backward read all weights once each.
         count * (2 * reading("student") + updateSeconds(trained, writeBytesPerSecond)) +
         tokens / (probe?.headUpdateTokensPerSecond ?? NaN)
       );
     },
-    copy: (bytes) => bytes / writeBytesPerSecond + (bytes > cacheBytes ? bytes / readBytesPerSecond : 0),
+    // The disk takes what was handed to the page cache while the next bytes are read.
+    copy: (bytes) => {
+      const reading = bytes / (bytes > cacheBytes ? readBytesPerSecond : bufferBytesPerSecond);
+      return Math.max(reading + bytes / bufferBytesPerSecond, bytes / writeBytesPerSecond);
+    },
     writeBytesPerSecond,
     coldReads:
       bytesBefore > cacheBytes

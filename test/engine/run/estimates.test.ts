@@ -23,9 +23,10 @@ const probe: Measurement = {
   headUpdateTokensPerSecond: 50,
   compileForwardSeconds: 10,
   compileUpdateSeconds: 30,
-  disk: { readBytesPerSecond: 1000, writeBytesPerSecond: 500 },
+  disk: { readBytesPerSecond: 1000, writeBytesPerSecond: 500, bufferBytesPerSecond: 2000 },
   assumption: "made up",
 };
+const fastDisk = { ...probe, disk: { ...probe.disk, writeBytesPerSecond: 1e6 } };
 const sequenceLength = 32;
 const recipe = (change: object = {}) =>
   recipeSchema.parse({
@@ -54,13 +55,15 @@ describe("times", () => {
       { cacheBytes: 3999 },
       15.128,
     ],
-    ["the teacher beside the vocabulary", (t) => t.comparison(100, "teacher"), {}, 10 + 1 + 0.1 + 1],
-    ["a student of a quarter of the bytes", (t) => t.comparison(100, "student"), {}, 10 + 0.25 + 0.1 + 1],
-    ["updates: compiled once, a chunk each", (t) => t.updates(2, 128), {}, 30 + 2 * 3 * 0.25 + 1.28 + 128 / 50],
-    ["updates that read twice", (t) => t.updates(2, 128), { cacheBytes: 0 }, 30 + 1.5 + 1.28 + 2.56 + 2 * 2 * 1],
+    ["the teacher with its own logits alone", (t) => t.evaluation(100, "teacher"), {}, 10 + 1 + 0.1 + 0.5],
+    ["a student of a quarter, with both", (t) => t.evaluation(100, "student"), {}, 2.5 + 0.25 + 0.1 + 1],
+    ["updates: compiled once, a chunk each", (t) => t.updates(2, 128), {}, 7.5 + 2 * 3 * 0.25 + 1.28 + 128 / 50],
+    ["updates that read twice", (t) => t.updates(2, 128), { cacheBytes: 0 }, 7.5 + 1.5 + 1.28 + 2.56 + 2 * 2 * 1],
     ["no updates", (t) => t.updates(0, 0), {}, 0],
-    ["copying", (t) => t.copy(5000), {}, 10],
-    ["copying what is not cached: read and written", (t) => t.copy(5000), { cacheBytes: 100 }, 10 + 5],
+    ["copying, no faster than the disk writes", (t) => t.copy(5000), {}, 10],
+    ["copying what is read while the disk writes", (t) => t.copy(5000), { cacheBytes: 100 }, 10],
+    ["copying to a fast disk: through memory twice", (t) => t.copy(5000), { probe: fastDisk }, 2.5 + 2.5],
+    ["read from a slow one", (t) => t.copy(5000), { probe: fastDisk, cacheBytes: 100 }, 5 + 2.5],
   ])("%s", (_name, time, change, expected) => {
     expect(time(stageTimes(input(change)))).toBeCloseTo(expected, 9);
   });
@@ -81,8 +84,8 @@ describe("times", () => {
     expect(sessionBytes).toBeLessThan(compiled);
     const [one, two] = [1, 2].map((count) => stageTimes(input({ memoryBudgetBytes })).updates(count, count * 32));
     const work = Math.ceil(1 / chunkSequences) * 3 * 0.25 + 32 * 0.01 + 32 / 50;
-    expect(one).toBeCloseTo(30 + work, 9);
-    expect(two! - one!).toBeCloseTo(30 * (1 - sessionBytes / compiled) + work, 9);
+    expect(one).toBeCloseTo(7.5 + work, 9);
+    expect(two! - one!).toBeCloseTo(7.5 * (1 - sessionBytes / compiled) + work, 9);
   });
 
   it("are 0 with the reason where nothing was measured", () => {

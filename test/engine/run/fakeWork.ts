@@ -98,7 +98,7 @@ export function fakeWork(): FakeWork {
       ...{
         compileForwardSeconds: 0.1,
         compileUpdateSeconds: 0.3,
-        disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9 },
+        disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9, bufferBytesPerSecond: 1e9 },
       },
       assumption: "made up",
     }),

@@ -201,7 +201,7 @@ describe("looked at from outside", () => {
     expect(profile).toBe(stage("profile").seconds);
     // Five training and held-out sequences of 32 tokens; seven compared over the vocabulary.
     expect(targets).toBeCloseTo(0.1 + 0.01 + 5 * 32 * 0.001, 9);
-    expect(evaluation).toBeCloseTo(0.1 + 0.01 + 7 * 32 * (0.001 + 1 / 5000), 9);
+    expect(evaluation).toBeCloseTo(0.1 + 0.01 + 7 * 32 * (0.001 + 0.5 / 5000), 9);
     expect(seconds).toBeCloseTo(first!.seconds + second!.seconds - profile! - targets! - evaluation!, 9);
     expect(probes).toBe(1);
     expect(await stat(directory()).catch(() => null)).toBeNull();
