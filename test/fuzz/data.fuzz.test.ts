@@ -24,18 +24,24 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** Runs all cases; each must end within the limit, and leave Object.prototype as it was. */
+/**
+ * Runs all cases; each must end within the limit, and leave Object.prototype as it was. A busy machine may let one case
+ * wait: one that takes too long has two more tries.
+ */
 async function everyCase(stream: number, run: (random: Random) => Promise<string>): Promise<Record<string, number>> {
   const outcomes: Record<string, number> = {};
   for (let seed = 0; seed < numCases; seed++) {
-    const started = performance.now();
-    let outcome: string;
-    try {
-      outcome = await run(createRandom(seed, stream));
-    } catch (cause) {
-      throw new Error(`case ${seed} of stream ${stream}: ${String(cause)}`, { cause });
+    let outcome = "";
+    let elapsed = Infinity;
+    for (let tries = 0; tries < 3 && elapsed > limitMs; tries++) {
+      const started = performance.now();
+      try {
+        outcome = await run(createRandom(seed, stream));
+      } catch (cause) {
+        throw new Error(`case ${seed} of stream ${stream}: ${String(cause)}`, { cause });
+      }
+      elapsed = performance.now() - started;
     }
-    const elapsed = performance.now() - started;
     if (elapsed > limitMs) throw new Error(`case ${seed} of stream ${stream} took ${Math.round(elapsed)} ms`);
     if (Object.keys(Object.prototype).length > 0)
       throw new Error(`case ${seed} of stream ${stream} polluted Object.prototype`);

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ModelDescription } from "../../../src/engine/model/description";
 import { describeModel, families } from "../../../src/engine/model/families/index";
 import { isWeightView } from "../../../src/engine/model/parameters";
+import { processorMs } from "../../support/processorTime";
 import { addTensor, openGolden, type EditableCheckpoint } from "./goldens";
 import { caught, errorOf } from "./refused";
 
@@ -132,7 +133,7 @@ describe.each(names)("%s", (name) => {
     const checkpoint = await openGolden(name);
     const original = checkpoint.config;
     const hostile = [-1, 0, 1.5, 1e300, 2 ** 53, 2 ** 26, "8", "", true, [], [1], {}, { a: 1 }, NaN, "\u202e\n", null];
-    const start = performance.now();
+    const start = processorMs();
     for (const key of [
       ...Object.keys(original),
       "rope_scaling",
@@ -148,7 +149,7 @@ describe.each(names)("%s", (name) => {
       }
     }
     // A config that claims 2^26 layers ends at the first one that has no tensors.
-    expect(performance.now() - start).toBeLessThan(20_000);
+    expect(processorMs() - start).toBeLessThan(20_000);
   });
 });
 

@@ -15,6 +15,7 @@ import { MatrixProducts } from "../../../../src/engine/compression/linalg/produc
 import { symmetricEigen } from "../../../../src/engine/compression/linalg/symmetricEigen";
 import { truncatedSvd } from "../../../../src/engine/compression/linalg/truncatedSvd";
 import { createRandom } from "../../../../src/engine/tensor/random";
+import { processorMs } from "../../../support/processorTime";
 
 const products = new MatrixProducts({ threads: 1, provider: "cpu", memoryBudgetBytes: 1e9 });
 afterAll(() => products.close());
@@ -217,9 +218,9 @@ describe("assignment", () => {
     const n = 768;
     const random = createRandom(5);
     const cost = Float64Array.from({ length: n * n }, () => random.uniform());
-    const started = performance.now();
+    const started = processorMs();
     const chosen = assignRows(cost, n);
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(processorMs() - started).toBeLessThan(1000);
     expect(new Set(chosen).size).toBe(n);
     expect([...assignRows(new Float64Array(n * n), n)]).toEqual(Array.from({ length: n }, (_, i) => i));
   });
