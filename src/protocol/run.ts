@@ -7,13 +7,6 @@ export const stageIds = ["profile", "compress", "calibrate", "evaluate", "report
 export type StageId = (typeof stageIds)[number];
 export const stageStates = ["pending", "running", "done", "failed", "cancelled", "skipped"] as const;
 
-export const preflightItem = z.object({
-  label: z.string(),
-  /** Value with its unit spelled out in `unit`. */
-  value: z.number(),
-  unit: z.enum(["bytes", "seconds", "parameters", "tokens", "updates"]),
-  assumption: z.string(),
-});
 export const preflight = z.object({
   parametersBefore: z.number(),
   parametersAfter: z.number(),
