@@ -3,9 +3,9 @@ import { closeSync, cpSync, mkdirSync, openSync, readFileSync, rmSync, statSync,
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
-import type { StageId } from "../../src/protocol/run";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, filesBelow, isNightly, TinyRun } from "./tinyRun";
+import { filesBelow, isNightly, TinyRun } from "./tinyRun";
+import { undisturbedRun, whenIn } from "./undisturbedRun";
 
 let run: TinyRun;
 let expected: Record<string, string>;
@@ -13,33 +13,16 @@ let expected: Record<string, string>;
 let others: string;
 
 beforeAll(async () => {
-  const parent = temporaryFolder();
-  await TinyRun.makeParent(parent);
-  run = new TinyRun(await bundleCli(), parent);
-  others = otherFiles();
-  expect(await run.start()).toMatchObject({ code: 0 });
-  expected = run.results();
+  ({ run, expected } = await undisturbedRun((prepared) => (others = otherFiles(prepared))));
 }, 120_000);
 afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
 
-function otherFiles(): string {
+function otherFiles(run: TinyRun): string {
   return filesBelow(run.parent)
     .filter((name) => !name.startsWith("work"))
     .map((name) => [name, statSync(path.join(run.parent, name)).size, readFileSync(path.join(run.parent, name))])
     .join();
-}
-
-/** Does `act` once, as soon as a stage is under way. */
-function whenIn(stage: StageId, act: (pid: number) => void, afterMs = 0) {
-  return (pid: number) => {
-    const timer = setInterval(() => {
-      if (!run.isIn(stage)) return;
-      clearInterval(timer);
-      setTimeout(() => act(pid), afterMs);
-    }, 5);
-    timer.unref();
-  };
 }
 
 describe.skipIf(process.platform === "win32")("a disk that is full", () => {
@@ -52,13 +35,13 @@ describe.skipIf(process.platform === "win32")("a disk that is full", () => {
     for (let i = 0; i < limits; i++) {
       run.reset();
       const stage = (["calibrate", "compress", "evaluate", "profile"] as const)[i % 4]!;
-      await run.start({ onStart: whenIn(stage, (pid) => process.kill(pid, "SIGKILL")) });
+      await run.start({ onStart: whenIn(run, stage, (pid) => process.kill(pid, "SIGKILL")) });
       const { code, stderr } = await run.start({ limits: `ulimit -f ${Math.floor(5 * 80 ** random.uniform())}` });
       if (code !== 0) {
         expect([code, stderr]).toEqual([2, expect.stringMatching(/error output\/write-failed: .*ulimit -f/)]);
         failed.add(/write "?([^"\s:]+)/.exec(stderr)?.[1] ?? "?");
       }
-      expect(otherFiles()).toBe(others);
+      expect(otherFiles(run)).toBe(others);
       expect((await run.start()).code).toBe(0);
       expect(run.results()).toEqual(expected);
     }
@@ -118,7 +101,7 @@ describe("a teacher that changes", () => {
       const { size } = statSync(weights());
       const before = readFileSync(weights()).at(size - 1)!;
       const { atime, mtime } = statSync(weights());
-      const { code, stderr } = await run.start({ onStart: whenIn(stage, () => change(before ^ 1)) });
+      const { code, stderr } = await run.start({ onStart: whenIn(run, stage, () => change(before ^ 1)) });
       change(before);
       utimesSync(weights(), atime, mtime);
       expect([code, stderr]).toEqual([2, expect.stringContaining("error checkpoint/changed: ")]);
@@ -128,7 +111,7 @@ describe("a teacher that changes", () => {
   );
 
   it("between two attempts, by one weight, has what depends on it done again, and says so", async () => {
-    await run.start({ onStart: whenIn("calibrate", (pid) => process.kill(pid, "SIGKILL")) });
+    await run.start({ onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGKILL")) });
     const before = readFileSync(weights()).at(-1)!;
     change(before ^ 1);
     const again = await run.start();
@@ -143,7 +126,7 @@ describe("a teacher that changes", () => {
   it("to one that cannot be read is an error that names its folder", async () => {
     const hidden = `${weights()}.away`;
     cpSync(weights(), hidden, { preserveTimestamps: true });
-    const { code, stderr } = await run.start({ onStart: whenIn("profile", () => rmSync(weights())) });
+    const { code, stderr } = await run.start({ onStart: whenIn(run, "profile", () => rmSync(weights())) });
     cpSync(hidden, weights(), { preserveTimestamps: true });
     rmSync(hidden);
     expect([code, stderr]).toEqual([2, expect.stringMatching(/error checkpoint\/not-found: .*teacher/)]);
@@ -160,7 +143,7 @@ describe.skipIf(process.platform === "win32")("an interrupt", () => {
     const interrupt = (pid: number) => {
       for (let i = 0; i < times; i++) setTimeout(() => process.kill(pid, "SIGINT"), i * 15);
     };
-    const { code, signal, stderr } = await run.start({ onStart: whenIn("calibrate", interrupt) });
+    const { code, signal, stderr } = await run.start({ onStart: whenIn(run, "calibrate", interrupt) });
     // A second signal that comes while the process ends by the first ends it the system's way, which shells call 130, too.
     expect(signal === "SIGINT" ? 130 : code).toBe(130);
     expect(stderr).not.toMatch(/ at .*\.[cj]s:\d+/);
@@ -175,7 +158,7 @@ describe.skipIf(process.platform === "win32")("an interrupt", () => {
 
 it("a second process on the same run is refused, and does not disturb the first", async () => {
   let second: ReturnType<TinyRun["start"]> | undefined;
-  const first = await run.start({ onStart: whenIn("profile", () => void (second = run.start())) });
+  const first = await run.start({ onStart: whenIn(run, "profile", () => void (second = run.start())) });
   expect(first.code).toBe(0);
   expect(await second).toMatchObject({ code: 2, stderr: expect.stringContaining("error run/locked: ") as string });
   expect(run.results()).toEqual(expected);

@@ -1,20 +1,16 @@
 import { copyFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import type { StageId } from "../../src/protocol/run";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, TinyRun } from "./tinyRun";
+import type { TinyRun } from "./tinyRun";
+import { undisturbedRun, whenIn } from "./undisturbedRun";
 
 /** A system that misbehaves: clocks, disks, and files that lose their end. */
 let run: TinyRun;
 let expected: Record<string, string>;
 
 beforeAll(async () => {
-  const parent = temporaryFolder();
-  await TinyRun.makeParent(parent);
-  run = new TinyRun(await bundleCli(), parent);
-  expect(await run.start()).toMatchObject({ code: 0 });
-  expected = run.results();
+  ({ run, expected } = await undisturbedRun());
 }, 120_000);
 afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
@@ -24,18 +20,6 @@ function preload(code: string): string {
   const file = path.join(temporaryFolder(), "preload.cjs");
   writeFileSync(file, code);
   return file;
-}
-
-/** Does `act` once, as soon as a stage is under way. */
-function whenIn(stage: StageId, act: (pid: number) => void) {
-  return (pid: number) => {
-    const timer = setInterval(() => {
-      if (!run.isIn(stage)) return;
-      clearInterval(timer);
-      act(pid);
-    }, 5);
-    timer.unref();
-  };
 }
 
 it.each([
@@ -51,7 +35,7 @@ it.each([
       constructor(...args) { if (args.length === 0) super(now()); else super(...args); }
       static now() { return now(); }
     };`);
-  await run.start({ preload: clock, onStart: whenIn("calibrate", (pid) => process.kill(pid, "SIGKILL")) });
+  await run.start({ preload: clock, onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGKILL")) });
   expect(await run.start({ preload: clock })).toMatchObject({ code: 0 });
   expect(run.results()).toEqual(expected);
 });
@@ -90,7 +74,9 @@ it.skipIf(process.platform !== "linux").each(["profile", "calibrate"] as const)(
     const copy = path.join(temporaryFolder(), "copy");
     const { size, atime, mtime } = statSync(weights);
     copyFileSync(weights, copy);
-    const { code, signal, stderr } = await run.start({ onStart: whenIn(stage, () => truncateSync(weights, size / 2)) });
+    const { code, signal, stderr } = await run.start({
+      onStart: whenIn(run, stage, () => truncateSync(weights, size / 2)),
+    });
     // Mapped bytes beyond a file's end cannot be read: where the runtime touches them, the system ends the process.
     if (signal === null)
       expect([code, stderr]).toEqual([2, expect.stringMatching(/error checkpoint\/(changed|truncated): /)]);
