@@ -1,8 +1,8 @@
 import type { ChartOptions } from "chart.js";
-import { element } from "../dom";
 import { count, number } from "../format";
 import type { Theme } from "../theme";
-import { axis, baseOptions, Chart, tooltipStyle, type ChartKind } from "./chartjs";
+import { axis, baseOptions, tooltipStyle, type ChartKind } from "./chartjs";
+import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 
 export interface HistogramSpec {
@@ -15,28 +15,15 @@ export interface HistogramSpec {
 
 /** Bars of equal width, one a bin. */
 export const histogram: ChartKind<HistogramSpec> = (host, spec, theme, announce) => {
-  const canvas = element("canvas", { role: "img", "aria-hidden": "true" });
-  const frame = element("div", { class: "plot-frame compact" }, canvas);
-  frame.style.height = "200px";
-  host.append(frame);
-  let shown = spec;
-  const chart = new Chart<"bar">(canvas, { type: "bar", data: dataOf(spec, theme), options: optionsOf(spec, theme) });
-  pointCursor(frame, chart, "histogram", announce, {
-    describe: (_, index) => describeBin(shown, index),
+  const { frame, chart, shown, drawn } = mountChart<HistogramSpec, "bar">(host, spec, theme, {
+    frameClass: "compact",
+    height: 200,
+    type: "bar",
+    data: dataOf,
+    options: optionsOf,
   });
-  return {
-    canvas,
-    update: (next, nextTheme) => {
-      shown = next;
-      chart.data = dataOf(next, nextTheme);
-      chart.options = optionsOf(next, nextTheme);
-      chart.update("none");
-    },
-    destroy: () => {
-      chart.destroy();
-      frame.remove();
-    },
-  };
+  pointCursor(frame, chart, "histogram", announce, { describe: (_, index) => describeBin(shown(), index) });
+  return drawn;
 };
 
 function describeBin({ edges, counts }: HistogramSpec, index: number): string {

@@ -1,7 +1,7 @@
-import type { ChartOptions, Plugin } from "chart.js";
-import { element } from "../dom";
+import type { ChartOptions } from "chart.js";
 import type { Theme } from "../theme";
-import { axis, baseOptions, Chart, font, tooltipStyle, type ChartKind } from "./chartjs";
+import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
+import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 
 export interface LineSpec {
@@ -32,49 +32,30 @@ const markers = ["circle", "rectRot", "triangle", "rect"] as const;
 
 /** Lines (or bars) over one axis of numbers, with cursor, tooltip and legend. Series differ by colour, dash and marker. */
 export const lineChart: ChartKind<LineSpec> = (host, spec, theme, announce) => {
-  const canvas = element("canvas", { role: "img", "aria-hidden": "true" });
-  const frame = element("div", { class: "plot-frame" }, canvas);
-  host.append(frame);
-  let shown = spec;
-  let colours = theme;
-  frame.style.height = `${spec.height ?? 240}px`;
-  const verticals: Plugin<"line"> = {
-    id: "verticals",
-    afterDatasetsDraw: (chart) => {
-      drawVerticals(chart, shown, colours);
-    },
-  };
-  const chart = new Chart<"line">(canvas, {
+  const { frame, chart, shown, drawn } = mountChart<LineSpec, "line">(host, spec, theme, {
+    height: spec.height ?? 240,
     type: (spec.bars === true ? "bar" : "line") as "line",
-    data: dataOf(spec, theme),
-    options: optionsOf(spec, theme),
-    plugins: [verticals],
+    data: dataOf,
+    options: optionsOf,
+    plugin: (now) => ({
+      id: "verticals",
+      afterDatasetsDraw: (chart) => {
+        drawVerticals(chart, now().spec, now().theme);
+      },
+    }),
   });
   pointCursor(frame, chart, "chart", announce, {
     describe: (series, index) => {
-      const point = shown.series[series]?.points[index];
-      if (!point) return null;
-      return `${shown.x.title} ${point.x}, ${shown.series[series]!.label}: ${shown.format(point.y)}`;
+      const { label, points } = shown().series[series] ?? { label: "", points: [] };
+      const point = points[index];
+      return point ? `${shown().x.title} ${point.x}, ${label}: ${shown().format(point.y)}` : null;
     },
     select: (series, index) => {
-      const point = shown.series[series]?.points[index];
-      if (point) shown.onSelect?.(point.x);
+      const point = shown().series[series]?.points[index];
+      if (point) shown().onSelect?.(point.x);
     },
   });
-  return {
-    canvas,
-    update: (next, nextTheme) => {
-      shown = next;
-      colours = nextTheme;
-      chart.data = dataOf(next, nextTheme);
-      chart.options = optionsOf(next, nextTheme);
-      chart.update("none");
-    },
-    destroy: () => {
-      chart.destroy();
-      frame.remove();
-    },
-  };
+  return drawn;
 };
 
 function dataOf(spec: LineSpec, theme: Theme): { labels?: number[]; datasets: never[] } {

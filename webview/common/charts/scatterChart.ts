@@ -1,7 +1,7 @@
-import type { ChartOptions, Plugin } from "chart.js";
-import { element } from "../dom";
+import type { ChartOptions } from "chart.js";
 import type { Theme } from "../theme";
-import { axis, baseOptions, Chart, font, tooltipStyle, type ChartKind } from "./chartjs";
+import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
+import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 
 export interface ScatterSpec {
@@ -27,45 +27,27 @@ const markers = ["star", "rectRot", "circle"] as const;
 
 /** Points with error bars, and arrows between some of them. */
 export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce) => {
-  const canvas = element("canvas", { role: "img", "aria-hidden": "true" });
-  const frame = element("div", { class: "plot-frame" }, canvas);
-  frame.style.height = "420px";
-  host.append(frame);
-  let shown = spec;
-  let colours = theme;
-  const marks: Plugin<"scatter"> = {
-    id: "errorBarsAndArrows",
-    beforeDatasetsDraw: (chart) => {
-      drawErrorBars(chart, shown, colours);
-      drawArrows(chart, shown, colours);
-    },
-  };
-  const chart = new Chart<"scatter">(canvas, {
+  const { frame, chart, shown, drawn } = mountChart<ScatterSpec, "scatter">(host, spec, theme, {
+    height: 420,
     type: "scatter",
-    data: dataOf(spec, theme),
-    options: optionsOf(spec, theme),
-    plugins: [marks],
+    data: dataOf,
+    options: optionsOf,
+    plugin: (now) => ({
+      id: "errorBarsAndArrows",
+      beforeDatasetsDraw: (chart) => {
+        drawErrorBars(chart, now().spec, now().theme);
+        drawArrows(chart, now().spec, now().theme);
+      },
+    }),
   });
   pointCursor(frame, chart, "scatter chart", announce, {
     describe: (series, index) => {
-      const point = shown.series[series]?.points[index];
-      return point ? [shown.series[series]!.label, ...linesOf(shown, point)].join(", ") : null;
+      const { label, points } = shown().series[series] ?? { label: "", points: [] };
+      const point = points[index];
+      return point ? [label, ...linesOf(shown(), point)].join(", ") : null;
     },
   });
-  return {
-    canvas,
-    update: (next, nextTheme) => {
-      shown = next;
-      colours = nextTheme;
-      chart.data = dataOf(next, nextTheme);
-      chart.options = optionsOf(next, nextTheme);
-      chart.update("none");
-    },
-    destroy: () => {
-      chart.destroy();
-      frame.remove();
-    },
-  };
+  return drawn;
 };
 
 function linesOf(spec: ScatterSpec, point: ScatterPoint): string[] {
