@@ -164,18 +164,6 @@ const operations: Operations = {
     return result;
   },
   PermuteRows: (_, [x, order]) => gather(x!, order!, 0),
-  Dispatch: (_, [tokens, tokenOfRow, splitSizes]) => split(gather(tokens!, tokenOfRow!, 0), splitSizes!, 0),
-  Combine: (_, [tokenOfRow, , rowOfSlot, ...rows]) => {
-    const width = rows[0]!.shape[1]!;
-    const all = rows.flatMap(({ data }) => Array.from(data));
-    const slots = rowOfSlot!.data.length;
-    const tokens = slots === 0 ? 0 : Math.max(...tokenOfRow!.data) + 1;
-    const result = ndArray([tokens, width], new Float64Array(tokens * width));
-    tokenOfRow!.data.forEach((token, row) => {
-      for (let i = 0; i < width; i++) result.data[token * width + i]! += all[row * width + i]!;
-    });
-    return result;
-  },
 };
 
 /** Fixed dims must be what inference said; a named dim may be any size, the same one everywhere. */

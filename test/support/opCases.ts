@@ -1,5 +1,4 @@
-import { assignExperts } from "../../src/engine/execution/assignment";
-import { GraphBuilder, type ExpertAssignment } from "../../src/engine/graph/builder";
+import { GraphBuilder } from "../../src/engine/graph/builder";
 import type { Dim, ElementType, OpName, Value } from "../../src/engine/graph/graph";
 import { createRandom, type Random } from "../../src/engine/tensor/random";
 import { ndArray, sizeOf, type NdArray } from "./ndArray";
@@ -95,38 +94,16 @@ class Draw {
     return [[...a], [...b]];
   }
 
-  /** What routing feeds: random experts for every token, some without any. */
-  assignment(): { assignment: ExpertAssignment; numTokens: number; rowCounts: number[] } {
-    const numExperts = this.integer(2, 6);
-    const k = this.integer(1, Math.min(3, numExperts));
-    const numTokens = this.integer(1, 7);
-    // Few of the experts are candidates, so that others get no token.
-    const candidates = this.#permutation(numExperts).slice(0, this.integer(k, numExperts));
-    const selected = Array.from({ length: numTokens }, () =>
-      this.#permutation(candidates.length)
-        .slice(0, k)
-        .map((i) => candidates[i]!)
-        .sort((a, b) => a - b),
-    ).flat();
-    const feeds = assignExperts(Int32Array.from(selected), numTokens, k, numExperts);
-    const input = (name: "tokenOfRow" | "splitSizes" | "rowOfSlot" | "slotOfRow") => {
-      const { type, shape, data } = feeds[name];
-      const dims = name === "splitSizes" ? shape : ["R"];
-      const value = this.builder.input(name, dims, type);
-      this.feeds.set(name, ndArray(shape, Array.from(data, Number)));
+  /** A random order of `count` rows and its inverse, both as inputs. */
+  order(count: number): { order: Value; inverse: Value } {
+    const order = this.#permutation(count);
+    const inverse = order.map((_, row) => order.indexOf(row));
+    const [first, second] = [order, inverse].map((values) => {
+      const value = this.builder.input(`x${this.feeds.size}`, ["R"], "int32");
+      this.feeds.set(value.name, ndArray([count], values));
       return value;
-    };
-    const assignment: ExpertAssignment = {
-      tokenOfRow: input("tokenOfRow"),
-      splitSizes: input("splitSizes"),
-      rowOfSlot: input("rowOfSlot"),
-      slotOfRow: input("slotOfRow"),
-      numSlots: k,
-      tokensDim: "T",
-      rowsDim: "R",
-      rowDims: Array.from({ length: numExperts }, (_, e) => `rows${e}`),
-    };
-    return { assignment, numTokens, rowCounts: Array.from(feeds.splitSizes.data, Number) };
+    });
+    return { order: first!, inverse: second! };
   }
 
   /** An input whose first axis is a named dim. */
@@ -368,19 +345,9 @@ export const opRows: { [O in OpName]: OpRow } = {
     return draw.builder.scatterAdd(like, draw.indices(given, shape[axis]!), draw.float(given), axis);
   }),
   PermuteRows: smooth((draw) => {
-    const { assignment } = draw.assignment();
-    const rows = sizeOf(draw.feeds.get("slotOfRow")!.shape);
-    return draw.builder.permuteRows(draw.floatRows(rows, draw.size(), "R"), assignment.slotOfRow, assignment.rowOfSlot);
-  }),
-  Dispatch: smooth((draw) => {
-    const { assignment, numTokens } = draw.assignment();
-    return usedSome(draw, draw.builder.dispatch(draw.floatRows(numTokens, draw.size(), "T"), assignment));
-  }),
-  Combine: smooth((draw) => {
-    const { assignment, rowCounts } = draw.assignment();
-    const width = draw.size();
-    const rows = rowCounts.map((count, e) => draw.floatRows(count, width, `rows${e}`));
-    return draw.builder.combine(rows, assignment);
+    const rows = draw.integer(1, 9);
+    const { order, inverse } = draw.order(rows);
+    return draw.builder.permuteRows(draw.floatRows(rows, draw.size(), "R"), order, inverse);
   }),
   BitShift: discrete((draw) => {
     const codes = draw.indices(draw.shape(2), 256, "uint8");

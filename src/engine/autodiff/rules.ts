@@ -1,4 +1,4 @@
-import type { ExpertAssignment, GraphBuilder } from "../graph/builder";
+import type { GraphBuilder } from "../graph/builder";
 import type { Node, OpName, Value } from "../graph/graph";
 import { broadcastAxes } from "../graph/shape";
 
@@ -288,42 +288,7 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     null,
     null,
   ],
-
-  // rows_e = tokens routed to e: d tokens = the rows' gradients summed over each token's slots
-  Dispatch: ({ builder, node, gradients }) => {
-    const [tokens, tokenOfRow, splitSizes, rowOfSlot] = node.inputs;
-    const rows = node.outputs.map((output, e) => gradients[e] ?? zerosLike(builder, output));
-    const assignment = assignmentOf(node, tokenOfRow!, splitSizes!, rowOfSlot!, tokens!.shape[0]!);
-    return [builder.combine(rows, assignment), null, null, null];
-  },
-
-  // token = sum of its rows: d rows_e = the token gradients of the tokens routed to e
-  Combine: ({ builder, node, gradients: [dy] }) => {
-    const [tokenOfRow, splitSizes, rowOfSlot, ...rows] = node.inputs;
-    const assignment = assignmentOf(node, tokenOfRow!, splitSizes!, rowOfSlot!, node.attributes.tokensDim);
-    const rowDims = rows.map(({ shape }) => String(shape[0]));
-    return [null, null, null, ...builder.dispatch(dy!, { ...assignment, rowDims })];
-  },
 };
-
-function assignmentOf(
-  node: Node<"Dispatch"> | Node<"Combine">,
-  tokenOfRow: Value,
-  splitSizes: Value,
-  rowOfSlot: Value,
-  tokensDim: ExpertAssignment["tokensDim"],
-): ExpertAssignment {
-  return {
-    tokenOfRow,
-    splitSizes,
-    rowOfSlot,
-    slotOfRow: rowOfSlot,
-    numSlots: node.attributes.numSlots,
-    tokensDim,
-    rowsDim: tokenOfRow.shape[0]!,
-    rowDims: node.outputs.map(({ shape }) => String(shape[0])),
-  };
-}
 
 /** Undoes broadcasting: sums the gradient over the axes that `target` was stretched along. */
 function sumTo(builder: GraphBuilder, gradient: Value, target: Value): Value {

@@ -1,6 +1,7 @@
 import type { LayerDescription } from "../model/description";
 import type { Tensor } from "../runtime/session";
-import { attentionBackwardGraph, attentionGraph, type LayerContext } from "./layerGraphs";
+import type { LayerContext } from "./block";
+import { attentionBackwardGraph, attentionGraph } from "./layerGraphs";
 import { numLogits } from "./moeLayers";
 import { addGradients, type Parameters } from "./parameters";
 import { positionFeeds } from "./positions";

@@ -1,12 +1,14 @@
-import type { LayerDescription, MoeDescription } from "../model/description";
+import type { LayerDescription, MlpDescription, MoeDescription } from "../model/description";
 import { selectExperts } from "../model/selection";
 import type { Tensor } from "../runtime/session";
-import { assignExperts } from "./assignment";
+import { assignExperts, type Assignment } from "./assignment";
 import type { AttentionOutput } from "./attentionRunner";
-import { feedForwardBackwardGraph, feedForwardGraph, observedExpertsGraph, type LayerContext } from "./layerGraphs";
+import type { LayerContext } from "./block";
+import { denseBackwardGraph, denseGraph } from "./layerGraphs";
 import { numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
 import { addGradients, type Parameters } from "./parameters";
+import { RoutedExperts, type RoutedChunk } from "./routedExperts";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import { feedForwardViews } from "./weightViews";
@@ -22,18 +24,26 @@ export interface ExpertChunk {
 
 /** Runs the feed-forward half of a layer: routing decides in TypeScript, each expert runs once on its own tokens. */
 export class FeedForwardRunner {
+  readonly #experts: RoutedExperts;
+
   constructor(
     readonly context: LayerContext,
     readonly sessions: SessionCache,
     readonly parameters: Parameters,
     /** [numExperts] by layer, for families whose selection adds one. */
     readonly correctionBiases: ReadonlyMap<number, Float32Array>,
-  ) {}
+  ) {
+    this.#experts = new RoutedExperts(context, sessions);
+  }
 
   /** Hidden states after a dense layer. */
-  async forwardDense(layer: LayerDescription, { residual, feedForwardInput }: AttentionOutput): Promise<Float32Array> {
-    const session = await this.sessions.get(`mlp ${layer.index}`, () => feedForwardGraph(this.context, layer));
-    const feeds = { residual: this.#rows(residual), feedForwardInput: this.#rows(feedForwardInput) };
+  async forwardDense(
+    layer: LayerDescription,
+    mlp: MlpDescription,
+    { residual, feedForwardInput }: AttentionOutput,
+  ): Promise<Float32Array> {
+    const session = await this.sessions.get(`mlp ${layer.index}`, () => denseGraph(this.context, layer, mlp));
+    const feeds = { residual: this.#states(residual), feedForwardInput: this.#states(feedForwardInput) };
     return floats((await session.run({ ...feeds, ...this.#weights(layer) }))["hidden"]!);
   }
 
@@ -50,47 +60,34 @@ export class FeedForwardRunner {
   async forwardExperts(
     layer: LayerDescription,
     moe: MoeDescription,
-    { input: { residual, feedForwardInput, routerLogits }, firstToken, valid }: ExpertChunk,
-    ids: Int32Array,
+    { input, firstToken, valid }: ExpertChunk,
+    selectedIds: Int32Array,
     observer: RoutingObserver | undefined,
     collectOutputs: boolean,
   ): Promise<Float32Array> {
-    const k = moe.numExpertsPerToken;
-    const numTokens = ids.length / k;
-    const observed = observer !== undefined && collectOutputs;
-    const session = observed
-      ? await this.sessions.get(`observed ${layer.index}`, () => observedExpertsGraph(this.context, layer, moe))
-      : await this.sessions.get(`experts ${layer.index}`, () => feedForwardGraph(this.context, layer));
-    const outputs = await session.run({
-      residual: this.#rows(residual),
-      feedForwardInput: this.#rows(feedForwardInput),
-      routerLogits: float32(routerLogits!, [numTokens, numLogits(moe)]),
-      ...assignExperts(ids, numTokens, k, moe.numExperts, moe.logicalToPhysical),
-      ...(observed ? { validSlots: float32(validSlots(valid, firstToken, numTokens, k), [numTokens, k]) } : {}),
-      ...this.#weights(layer),
-    });
+    const { residual, feedForwardInput } = input;
+    const routerLogits = input.routerLogits!;
+    const chunk = this.#chunk(layer, moe, feedForwardInput, routerLogits, selectedIds);
+    const validRows =
+      observer !== undefined && collectOutputs ? validOfRows(valid, firstToken, chunk.assignment) : null;
+    const { hidden, routingWeights, observed } = await this.#experts.forward(layer, moe, chunk, residual, validRows);
+    const bySlot = (column: Float32Array) => slotsOf(column, chunk.assignment);
     observer?.observe({
-      layer: layer.index,
-      numTokens,
-      numExperts: numLogits(moe),
-      numExpertsPerToken: k,
-      hiddenSize: this.context.description.hiddenSize,
-      firstToken,
-      routerLogits: routerLogits!,
-      selectedIds: ids,
-      routingWeights: floats(outputs["routingWeights"]!),
-      feedForwardInput,
-      outputs: observed
-        ? {
-            norms: floats(outputs["norms"]!),
-            maxima: floats(outputs["maxima"]!),
-            absoluteMaxima: floats(outputs["absoluteMaxima"]!),
-            sums: floats(outputs["sums"]!),
-            inputOutputCosine: floats(outputs["inputOutputCosine"]!),
-          }
-        : null,
+      ...{ layer: layer.index, numTokens: selectedIds.length / moe.numExpertsPerToken, numExperts: numLogits(moe) },
+      ...{ numExpertsPerToken: moe.numExpertsPerToken, hiddenSize: this.context.hiddenSize, firstToken },
+      ...{ routerLogits, selectedIds, routingWeights, feedForwardInput },
+      outputs:
+        observed === null
+          ? null
+          : {
+              norms: bySlot(observed.norms),
+              maxima: bySlot(observed.maxima),
+              absoluteMaxima: bySlot(observed.absoluteMaxima),
+              sums: observed.sums,
+              inputOutputCosine: observed.inputOutputCosine,
+            },
     });
-    return floats(outputs["hidden"]!);
+    return hidden;
   }
 
   /**
@@ -106,27 +103,35 @@ export class FeedForwardRunner {
     gradients: ReadonlyMap<string, Float32Array>,
   ): Promise<{ dFeedForwardInput: Float32Array | null; dRouterLogits: Float32Array | null }> {
     const { feedForward, index } = layer;
-    const session = await this.sessions.get(`${feedForward.kind} backward ${index} ${needsInputGradient}`, () =>
-      feedForwardBackwardGraph(this.context, layer, needsInputGradient),
-    );
-    const feeds: Record<string, Tensor> = {
-      feedForwardInput: this.#rows(taped.feedForwardInput),
-      dHidden: this.#rows(dHidden),
-      ...this.#weights(layer),
-    };
+    const { feedForwardInput, routerLogits, selectedIds } = taped;
     if (feedForward.kind === "moe") {
-      const { numExpertsPerToken: k, numExperts, logicalToPhysical } = feedForward;
-      const numTokens = taped.selectedIds.length / k;
-      feeds["routerLogits"] = float32(taped.routerLogits, [numTokens, numLogits(feedForward)]);
-      Object.assign(feeds, assignExperts(taped.selectedIds, numTokens, k, numExperts, logicalToPhysical));
+      const chunk = this.#chunk(layer, feedForward, feedForwardInput, routerLogits, selectedIds);
+      return this.#experts.backward(layer, feedForward, chunk, dHidden, needsInputGradient, gradients);
     }
-    const outputs = await session.run(feeds);
+    const session = await this.sessions.get(`mlp backward ${index} ${needsInputGradient}`, () =>
+      denseBackwardGraph(this.context, layer, feedForward, needsInputGradient),
+    );
+    const outputs = await session.run({
+      ...{ feedForwardInput: this.#states(feedForwardInput), dHidden: this.#states(dHidden) },
+      ...this.#weights(layer),
+    });
     addGradients(outputs, gradients);
-    const { dFeedForwardInput, dRouterLogits } = outputs;
+    const { dFeedForwardInput } = outputs;
     return {
       dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
-      dRouterLogits: dRouterLogits === undefined ? null : floats(dRouterLogits),
+      dRouterLogits: null,
     };
+  }
+
+  #chunk(
+    layer: LayerDescription,
+    { numExpertsPerToken: k, numExperts, logicalToPhysical }: MoeDescription,
+    feedForwardInput: Float32Array,
+    routerLogits: Float32Array,
+    selectedIds: Int32Array,
+  ): RoutedChunk {
+    const assignment = assignExperts(selectedIds, selectedIds.length / k, k, numExperts, logicalToPhysical);
+    return { feedForwardInput, routerLogits, selectedIds, assignment, weights: this.#weights(layer) };
   }
 
   /** The trained weights that this half of a layer takes. */
@@ -134,16 +139,23 @@ export class FeedForwardRunner {
     return this.parameters.feeds(`feed-forward ${layer.index}`, () => feedForwardViews(layer));
   }
 
-  #rows(data: Float32Array): Tensor {
-    const width = this.context.description.hiddenSize;
+  #states(data: Float32Array): Tensor {
+    const width = this.context.hiddenSize;
     return float32(data, [data.length / width, width]);
   }
 }
 
-/** 1 for the slots of tokens that count, [rows, k]. */
-function validSlots(valid: Uint8Array | undefined, firstToken: number, rows: number, k: number): Float32Array {
-  const slots = new Float32Array(rows * k).fill(1);
-  if (valid === undefined) return slots;
-  for (let slot = 0; slot < slots.length; slot++) slots[slot] = valid[firstToken + Math.floor(slot / k)]!;
+/** 1 for the rows of tokens that count, [R]. */
+function validOfRows(valid: Uint8Array | undefined, firstToken: number, { tokenOfRow }: Assignment): Float32Array {
+  const rows = new Float32Array(tokenOfRow.length).fill(1);
+  if (valid === undefined) return rows;
+  for (let row = 0; row < rows.length; row++) rows[row] = valid[firstToken + tokenOfRow[row]!]!;
+  return rows;
+}
+
+/** A number of each row, [R], in the order of (token, slot). */
+function slotsOf(column: Float32Array, { slotOfRow }: Assignment): Float32Array {
+  const slots = new Float32Array(column.length);
+  for (let row = 0; row < slots.length; row++) slots[slotOfRow[row]!] = column[row]!;
   return slots;
 }

@@ -5,6 +5,7 @@ import { moeLayers, numLogits } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
 import {
   attentionBytes,
+  expertRowsBytes,
   feedForwardBytes,
   headBytes,
   headFixedBytes,
@@ -48,13 +49,19 @@ export function planExecution(
   const working = usable * workingShare;
   const work = { description, sequenceLength, direction, trained };
   const limit = Math.max(1, Math.floor(maxChunkTokens / sequenceLength));
-  const attentionSequences = largest(limit, (n) => attentionBytes(work, n) <= Math.min(working, 1.5e9));
-  const chunkSequences = largest(limit, (n) => feedForwardBytes(work, n) <= working);
+  // A chunk's rows at its experts stay while attention and head run.
+  const beside = (n: number) => working - expertRowsBytes(work, n);
+  const least = Math.max(attentionBytes(work, 1), headBytes(work, leastHeadPositions));
+  const chunkSequences = largest(limit, (n) => Math.max(feedForwardBytes(work, n), least) <= beside(n));
+  const left = beside(chunkSequences);
+  const attentionSequences = largest(limit, (n) => attentionBytes(work, n) <= Math.min(left, 1.5e9));
   // Each of four sessions a layer may hold a copy.
   const keepFloat32Weights = totalElements(description) * 16 <= usable * 0.2;
   // Widening the head costs the same whatever the positions; without it, logits that stay in a core's cache win.
-  const mostPositions = keepFloat32Weights ? clamp(Math.floor(cachedLogits / description.vocabSize), 64, 2048) : 2048;
-  const mostHeadBytes = Math.min(working, headFixedBytes(description, trained) + 1e9);
+  const mostPositions = keepFloat32Weights
+    ? clamp(Math.floor(cachedLogits / description.vocabSize), leastHeadPositions, 2048)
+    : 2048;
+  const mostHeadBytes = Math.min(left, headFixedBytes(description, trained) + 1e9);
   const headPositions = largest(mostPositions, (n) => headBytes(work, n) <= mostHeadBytes);
   return {
     attentionSequences: Math.min(attentionSequences, chunkSequences),
@@ -67,6 +74,9 @@ export function planExecution(
   };
 }
 
+/** Below this, the head's products are no longer worth calling for. */
+const leastHeadPositions = 64;
+
 /** Share of what is left beside the overhead that one graph run may take; sessions and hidden states share the rest. */
 const workingShare = 0.5;
 
@@ -77,7 +87,7 @@ export function smallestBudget(
   direction: "forward" | "backward",
   trained?: TrainedSizes,
 ): number {
-  const portions = { attentionSequences: 1, chunkSequences: 1, headPositions: 64 };
+  const portions = { attentionSequences: 1, chunkSequences: 1, headPositions: leastHeadPositions };
   const one = workingSetBytes({ description, sequenceLength, direction, trained }, portions);
   // The overhead grows with the budget, by less than a tenth: a few rounds settle it.
   let budget = 0;

@@ -5,6 +5,7 @@ import type { RuntimeOptions } from "../runtime/session";
 import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import { FeedForwardRunner } from "./feedForwardRunner";
+import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
@@ -90,10 +91,11 @@ export class ModelExecutor {
     const { description, sequenceLength, runtime, direction, checkpoint } = options;
     const trained = trainedSizes(description, options.trainable ?? new Set());
     this.plan = planExecution(description, sequenceLength, runtime.memoryBudgetBytes, direction, trained);
-    this.sessions = new SessionCache(runtime, this.plan.keepFloat32Weights, this.plan.sessionBytes);
+    this.sessions = new SessionCache(runtime, this.plan, sessionsInTurn(description));
     this.#parameters = parameters;
     this.#trainableKeys = new Set(parameters.values.keys());
-    const context = { checkpoint, description, sequenceLength, trainable: this.#trainableKeys };
+    const { hiddenSize } = description;
+    const context = { checkpoint, description, hiddenSize, sequenceLength, trainable: this.#trainableKeys };
     this.#attention = new AttentionRunner(context, this.sessions, parameters, this.plan.attentionSequences);
     this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases);
   }
@@ -214,7 +216,7 @@ export class ModelExecutor {
       taped?.feedForwardInput.write(from, input.feedForwardInput);
       let output: Float32Array;
       if (feedForward.kind === "mlp") {
-        output = await this.#feedForward.forwardDense(layer, input);
+        output = await this.#feedForward.forwardDense(layer, feedForward, input);
       } else {
         const ids = this.#feedForward.select(index, feedForward, input.routerLogits!);
         taped?.routerLogits?.write(from, input.routerLogits!);

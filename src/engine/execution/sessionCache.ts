@@ -1,39 +1,55 @@
 import type { Graph } from "../graph/graph";
 import { BlockSession, type RuntimeOptions } from "../runtime/session";
 
-/** Sessions of one layer that take turns, chunk by chunk: two blocks, a router's fit, and one to spare. */
-const inTurn = 4;
+/** What compiled sessions take, together or each. */
+interface Cost {
+  bytes: number;
+  /** Tensors of files, each of which onnxruntime maps on its own. */
+  mapped: number;
+  /** Threads that wait for work. */
+  threads: number;
+}
+
+export interface SessionLimits {
+  keepFloat32Weights: boolean;
+  /** Estimated bytes that sessions may take. */
+  sessionBytes: number;
+}
+
+/** Linux gives a process 65,530 maps; a teacher and a student run in one, beside what else they map. */
+const mostMapped = 24_000;
+/** Every session has threads of its own, and so have those of another model in the same process. */
+const mostThreads = 2048;
 
 /**
- * Compiled sessions whose estimated bytes stay within the budget. Passes go through all layers in the same order again and
- * again, so releasing the oldest session would release each one just before it is needed: the ones that came first stay,
- * and what does not fit makes room for its successor.
+ * Compiled sessions that stay within limits. Passes go through all layers in the same order again and again, so releasing
+ * the oldest session would release each one just before it is needed: the ones that came first stay, and what does not fit
+ * makes room for its successor.
  */
 export class SessionCache {
   /** In the order they were made. */
-  readonly #sessions = new Map<string, { session: BlockSession; bytes: number }>();
-  #bytes = 0;
+  readonly #sessions = new Map<string, { session: BlockSession; cost: Cost }>();
+  readonly #used: Cost = { bytes: 0, mapped: 0, threads: 0 };
 
+  /** @param inTurn sessions of one layer that take turns, chunk by chunk, so that none of them may make room for another */
   constructor(
     readonly runtime: RuntimeOptions,
-    readonly keepFloat32Weights: boolean,
-    readonly budgetBytes: number,
+    readonly limits: SessionLimits,
+    readonly inTurn: number,
   ) {}
 
   async get(key: string, graph: () => Graph): Promise<BlockSession> {
     const known = this.#sessions.get(key);
     if (known !== undefined) return known.session;
     const built = graph();
-    const bytes = sessionBytes(built, this.keepFloat32Weights);
-    while (this.#bytes + bytes > this.budgetBytes && this.#sessions.size > 0) {
-      await this.#evict([...this.#sessions.keys()].at(-inTurn) ?? this.#sessions.keys().next().value!);
+    const { keepFloat32Weights } = this.limits;
+    const cost = costOf(built, keepFloat32Weights, this.runtime.threads);
+    while (!this.#fits(cost) && this.#sessions.size > 0) {
+      await this.#evict([...this.#sessions.keys()].at(-this.inTurn) ?? this.#sessions.keys().next().value!);
     }
-    const session = await BlockSession.create(built, {
-      runtime: this.runtime,
-      keepFloat32Weights: this.keepFloat32Weights,
-    });
-    this.#sessions.set(key, { session, bytes });
-    this.#bytes += bytes;
+    const session = await BlockSession.create(built, { runtime: this.runtime, keepFloat32Weights });
+    this.#sessions.set(key, { session, cost });
+    this.#count(cost, 1);
     return session;
   }
 
@@ -41,19 +57,36 @@ export class SessionCache {
     for (const key of [...this.#sessions.keys()]) await this.#evict(key);
   }
 
+  #fits({ bytes, mapped, threads }: Cost): boolean {
+    const used = this.#used;
+    return (
+      used.bytes + bytes <= this.limits.sessionBytes &&
+      used.mapped + mapped <= mostMapped &&
+      used.threads + threads <= mostThreads
+    );
+  }
+
   async #evict(key: string): Promise<void> {
     const entry = this.#sessions.get(key)!;
     this.#sessions.delete(key);
-    this.#bytes -= entry.bytes;
+    this.#count(entry.cost, -1);
     await entry.session.release();
+  }
+
+  #count(cost: Cost, sign: 1 | -1): void {
+    for (const what of ["bytes", "mapped", "threads"] as const) this.#used[what] += sign * cost[what];
   }
 }
 
-/** Measured: about 6 kB of kernels and bookkeeping a node; mapped weights are page cache and cost nothing here. */
-function sessionBytes(graph: Graph, keepFloat32Weights: boolean): number {
-  const weights = graph.initialisers.reduce(
-    (sum, { value, kind }) => sum + (kind === "file" ? value.shape.reduce<number>((n, dim) => n * Number(dim), 4) : 0),
-    0,
-  );
-  return graph.nodes.length * 6000 + (keepFloat32Weights ? weights : 0);
+/** Kernels and bookkeeping of a node (measured); mapped weights are page cache and cost nothing here. */
+export const bytesPerNode = 6000;
+
+function costOf(graph: Graph, keepFloat32Weights: boolean, threads: number): Cost {
+  const files = graph.initialisers.filter(({ kind }) => kind === "file");
+  const weights = files.reduce((sum, { value }) => sum + value.shape.reduce<number>((n, dim) => n * Number(dim), 4), 0);
+  return {
+    bytes: graph.nodes.length * bytesPerNode + (keepFloat32Weights ? weights : 0),
+    mapped: files.length,
+    threads: threads - 1,
+  };
 }

@@ -1,5 +1,11 @@
 import { weightKey } from "../graph/blocks/weights";
-import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
+import type {
+  ExpertWeights,
+  LayerDescription,
+  ModelDescription,
+  MoeDescription,
+  WeightView,
+} from "../model/description";
 import { elementCount } from "../tensor/dtype";
 
 /** Every weight view of the attention half of a layer, the router included. */
@@ -15,7 +21,17 @@ export function attentionViews({
 
 /** Every weight view of the feed-forward half: experts, shared experts or the dense MLP. */
 export function feedForwardViews({ feedForward }: LayerDescription): WeightView[] {
-  return feedForward.kind === "mlp" ? viewsIn(feedForward.weights) : viewsIn([feedForward.experts, feedForward.shared]);
+  return feedForward.kind === "mlp"
+    ? viewsIn(feedForward.weights)
+    : [...expertViews(feedForward.experts), ...sharedExpertViews(feedForward)];
+}
+
+export function expertViews(experts: readonly ExpertWeights[]): WeightView[] {
+  return viewsIn(experts);
+}
+
+export function sharedExpertViews({ shared }: Pick<MoeDescription, "shared">): WeightView[] {
+  return viewsIn(shared);
 }
 
 /** Whether anything of the attention half but the router is among the given keys. */

@@ -1,5 +1,7 @@
 import { queryBlockCount } from "../graph/blocks/attention";
 import type { ModelDescription } from "../model/description";
+import { expertGroups } from "./expertGroups";
+import { moeLayers } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
 
 /** What runs, as far as its memory goes. */
@@ -27,13 +29,20 @@ export interface Portions {
   headPositions: number;
 }
 
-/** Peak bytes of the largest run, without hidden states and sessions. */
+/** Peak bytes of the largest run and of the experts' rows, which outlive a run, without hidden states and sessions. */
 export function workingSetBytes(work: Work, portions: Portions): number {
-  return Math.max(
+  const largestRun = Math.max(
     attentionBytes(work, portions.attentionSequences) + gradientBytes(work.trained?.largestBlock),
     feedForwardBytes(work, portions.chunkSequences),
     headBytes(work, portions.headPositions),
   );
+  return largestRun + expertRowsBytes(work, portions.chunkSequences);
+}
+
+/** Bytes of the rows that the tokens of `sequences` have at their experts, f32. */
+export function expertRowsBytes({ description, sequenceLength }: Work, sequences: number): number {
+  const mostExperts = Math.max(0, ...moeLayers(description).map(([, moe]) => moe.numExpertsPerToken));
+  return sequences * sequenceLength * mostExperts * description.hiddenSize * 4;
 }
 
 /** Bytes of one attention run over `sequences`, without the gradients of its weights. */
@@ -41,7 +50,10 @@ export function attentionBytes(work: Work, sequences: number): number {
   return directionFactor(work) * sequences * attentionBytesPerSequence(work);
 }
 
-/** Bytes of one feed-forward run over the tokens of `sequences`, with its largest widened weight and the gradients that train. */
+/**
+ * Bytes of one feed-forward run over the tokens of `sequences`, with its largest widened weight and the gradients that
+ * train, without the experts' rows.
+ */
 export function feedForwardBytes(work: Work, sequences: number): number {
   const { description, sequenceLength, trained } = work;
   const rows = directionFactor(work) * sequences * sequenceLength * feedForwardBytesPerToken(description);
@@ -83,11 +95,19 @@ function feedForwardBytesPerToken(description: ModelDescription): number {
   return Math.max(
     ...description.layers.map(({ feedForward }) =>
       feedForward.kind === "moe"
-        ? // Experts' output rows, the gathered slots, and inputs and outputs of the block.
-          4 * (feedForward.numExpertsPerToken * 1.3 * h + 8 * h + 4 * (feedForward.shared?.mlp.intermediateSize ?? 0))
+        ? // A group's output rows before they come together, the gathered slots, and inputs and outputs of the block.
+          4 *
+          (feedForward.numExpertsPerToken * shareOfGroup(feedForward.numExperts) * h +
+            8 * h +
+            4 * (feedForward.shared?.mlp.intermediateSize ?? 0))
         : 4 * (6 * h + 4 * feedForward.intermediateSize),
     ),
   );
+}
+
+/** Of all rows, those at the experts of one group: twice their part, since routing favours some experts. */
+function shareOfGroup(numExperts: number): number {
+  return Math.min(1, 2 / expertGroups(numExperts).length);
 }
 
 /** f32 copies of one expert's (or one projection's) weights, which a run makes and drops one after another. */

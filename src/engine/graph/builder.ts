@@ -237,21 +237,6 @@ export class GraphBuilder {
     return this.#node("PermuteRows", [data, order, inverse], {}, data.type, [order.shape[0]!, ...data.shape.slice(1)]);
   }
 
-  /** Rows of `tokens` for every expert, in the experts' order. */
-  dispatch(tokens: Value, assignment: ExpertAssignment): Value[] {
-    const shapes = assignment.rowDims.map((rows) => [rows, tokens.shape[1]!]);
-    const { tokenOfRow, splitSizes, rowOfSlot, numSlots } = assignment;
-    return this.#nodes("Dispatch", [tokens, tokenOfRow, splitSizes, rowOfSlot], { numSlots }, tokens.type, shapes);
-  }
-
-  /** Sums the rows that belong to each token; the transpose of dispatch. */
-  combine(rows: readonly Value[], assignment: ExpertAssignment): Value {
-    const { tokenOfRow, splitSizes, rowOfSlot, numSlots, tokensDim } = assignment;
-    const first = rows[0]!;
-    const inputs = [tokenOfRow, splitSizes, rowOfSlot, ...rows];
-    return this.#node("Combine", inputs, { numSlots, tokensDim }, first.type, [tokensDim, first.shape[1]!]);
-  }
-
   /** Adds a node of any op with its result's type and shape given: what gradient rules use. */
   append<O extends OpName>(
     op: O,
@@ -336,23 +321,6 @@ export class GraphBuilder {
     for (const output of outputs) this.#producers.set(output, node);
     return outputs;
   }
-}
-
-/** Which rows of which expert each token becomes: the index inputs that routing decides (execution/assignment.ts). */
-export interface ExpertAssignment {
-  /** [R] token of each row; rows are grouped by expert, tokens ascending inside an expert. */
-  tokenOfRow: Value;
-  /** [E] rows of each expert. */
-  splitSizes: Value;
-  /** [T * k] row of each (token, slot). */
-  rowOfSlot: Value;
-  /** [R] slot (token * k + j) of each row: the inverse of rowOfSlot. */
-  slotOfRow: Value;
-  numSlots: number;
-  tokensDim: Dim;
-  rowsDim: Dim;
-  /** Name of each expert's number of rows. */
-  rowDims: readonly string[];
 }
 
 function normaliseAxis(axis: number, a: Value): number {

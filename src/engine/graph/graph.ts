@@ -1,7 +1,7 @@
 /**
  * The graph representation that blocks are written in, gradients are taken of, and ONNX is encoded from. It is ONNX's
- * own vocabulary (op names, attribute meanings) with static element types and shapes, plus two ops that move tokens to
- * experts and back (`Dispatch`, `Combine`), which the encoder lowers to ONNX nodes.
+ * own vocabulary (op names, attribute meanings) with static element types and shapes, plus a few ops whose gradient has
+ * a closed form (`RmsNorm`, `SoftmaxKl`, `PermuteRows`, ...), which the encoder lowers to ONNX nodes.
  */
 
 export type ElementType =
@@ -74,10 +74,6 @@ export interface OpAttributes {
   ScatterAdd: { axis: number };
   /** Rows of a matrix in another order; inputs: data, order, inverse order. */
   PermuteRows: NoAttributes;
-  /** Token rows to experts; inputs: tokens [T, H], tokenOfRow [R], splitSizes [E], rowOfSlot [T * k]; E outputs. */
-  Dispatch: { numSlots: number };
-  /** Expert rows back to tokens, summed; inputs: tokenOfRow, splitSizes, rowOfSlot, rows of each expert; [T, H]. */
-  Combine: { numSlots: number; tokensDim: Dim };
   BitShift: { direction: "LEFT" | "RIGHT" };
   BitwiseAnd: NoAttributes;
 }

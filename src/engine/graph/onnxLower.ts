@@ -12,10 +12,8 @@ export interface OnnxNode {
 }
 
 /**
- * Turns one of our nodes into ONNX nodes. Most are one to one; the rest:
- * - Dispatch: the row index is split by expert, each expert gathers its own rows (no full copy of all rows exists);
- * - Combine: the experts' rows are concatenated and each of the k slots is gathered and added;
- * - ScatterAdd: ScatterElements with reduction "add" on zeros; PermuteRows: Gather; Expand: to the Shape of a value.
+ * Turns one of our nodes into ONNX nodes. Most are one to one; of the rest, ScatterAdd is ScatterElements with reduction
+ * "add" on zeros, PermuteRows a Gather, Expand one to the Shape of a value.
  */
 export function lowerNode(node: Node): OnnxNode[] {
   const lower = lowerings[node.op] as ((node: Node) => OnnxNode[]) | undefined;
@@ -142,79 +140,6 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
     ];
   },
   PermuteRows: (node) => [{ ...plain(node), op: "Gather", inputs: node.inputs.slice(0, 2).map(({ name }) => name) }],
-  Dispatch: (node) => {
-    const [tokens, tokenOfRow, splitSizes] = node.inputs;
-    const parts = node.outputs.map(({ name }) => `${name}/rows`);
-    return [
-      {
-        op: "Split",
-        inputs: [tokenOfRow!.name, splitSizes!.name],
-        outputs: parts,
-        attributes: [["axis", 0]],
-        constants: [],
-      },
-      ...node.outputs.map(({ name }, e) => ({
-        op: "Gather",
-        inputs: [tokens!.name, parts[e]!],
-        outputs: [name],
-        attributes: [["axis", 0]] as Attributes,
-        constants: [],
-      })),
-    ];
-  },
-  Combine: (node) => {
-    const rowOfSlot = node.inputs[2]!.name;
-    const rows = node.inputs.slice(3).map(({ name }) => name);
-    const name = node.outputs[0]!.name;
-    const { numSlots } = node.attributes;
-    const slots = Array.from({ length: numSlots }, (_, j) => `${name}/slot${j}`);
-    const twoAxes = int64([-1, numSlots]);
-    const ones = int64(new Array<number>(numSlots).fill(1));
-    const flat = int64([-1]);
-    return [
-      { op: "Concat", inputs: rows, outputs: [`${name}/all`], attributes: [["axis", 0]], constants: [] },
-      {
-        op: "Reshape",
-        inputs: [rowOfSlot, twoAxes.name],
-        outputs: [`${name}/index`],
-        attributes: [],
-        constants: [twoAxes],
-      },
-      {
-        op: "Split",
-        inputs: [`${name}/index`, ones.name],
-        outputs: slots.map((slot) => `${slot}/column`),
-        attributes: [["axis", 1]],
-        constants: [ones],
-      },
-      ...slots.flatMap((slot): OnnxNode[] => [
-        {
-          op: "Reshape",
-          inputs: [`${slot}/column`, flat.name],
-          outputs: [`${slot}/index`],
-          attributes: [],
-          constants: [flat],
-        },
-        {
-          op: "Gather",
-          inputs: [`${name}/all`, `${slot}/index`],
-          outputs: [slot],
-          attributes: [["axis", 0]],
-          constants: [],
-        },
-      ]),
-      ...slots.slice(1).map((slot, j): OnnxNode => ({
-        op: "Add",
-        inputs: [j === 0 ? slots[0]! : `${name}/sum${j}`, slot],
-        outputs: [j === numSlots - 2 ? name : `${name}/sum${j + 1}`],
-        attributes: [],
-        constants: [],
-      })),
-      ...(numSlots === 1
-        ? [{ op: "Identity", inputs: [slots[0]!], outputs: [name], attributes: [], constants: [] } satisfies OnnxNode]
-        : []),
-    ];
-  },
 };
 
 function plain(node: Node, attributes: Attributes = []): OnnxNode {

@@ -2,6 +2,7 @@ import { planExecution } from "../execution/memoryPlan";
 import type { PassCost } from "../execution/measure";
 import { fallbackBufferBytesPerSecond, fallbackDiskBytesPerSecond } from "../execution/measureDisk";
 import { profileShardTokens } from "../execution/profile";
+import { bytesPerNode } from "../execution/sessionCache";
 import { countParameters } from "../model/parameters";
 import type { ModelDescription } from "../model/description";
 import type { Recipe } from "../../protocol/recipe";
@@ -137,7 +138,7 @@ function updateSeconds(trained: TrainedPrediction | null | undefined, writeBytes
 export function compiledBytes({ layers }: ModelDescription, direction: "forward" | "backward"): number {
   const nodes = layers.reduce((sum, { feedForward }) => {
     const experts = feedForward.kind === "moe" ? feedForward.numExperts : 1;
-    return sum + (direction === "backward" ? 430 + 34 * experts : 130 + 19 * experts);
+    return sum + (direction === "backward" ? 430 + 36 * experts : 140 + 19 * experts);
   }, 0);
-  return nodes * 6000;
+  return nodes * bytesPerNode;
 }

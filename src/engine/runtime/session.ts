@@ -86,19 +86,29 @@ export class BlockSession {
     }
   }
 
-  /** Runs the graph. Blocks this thread while it computes. */
-  async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
+  /**
+   * Runs the graph. Blocks this thread while it computes.
+   *
+   * @param into tensors that outputs of these names are written to; the other outputs are new
+   */
+  async run(
+    feeds: Readonly<Record<string, Tensor>>,
+    into: Readonly<Record<string, Tensor>> = {},
+  ): Promise<Record<string, Tensor>> {
     if (this.#released) throw new Error("the session was released");
     const tensors: Record<string, Ort.Tensor> = {};
     for (const name of this.#session.inputNames) {
       const feed = feeds[name];
       if (feed === undefined) throw new Error(`the graph needs an input ${name}`);
-      tensors[name] = new this.#ort.Tensor(feed.type as "float32", feed.data as Float32Array, feed.shape);
+      tensors[name] = this.#tensor(feed);
     }
+    const outputs = this.#session.outputNames.map((name) => [name, into[name] ?? null] as const);
     try {
-      const results = await this.#session.run(tensors);
+      const fetches = outputs.map(([name, tensor]) => [name, tensor === null ? null : this.#tensor(tensor)] as const);
+      const results = await this.#session.run(tensors, Object.fromEntries(fetches));
+      const made = outputs.map(([name, given]) => (given === null ? (results[name]!.data as Float32Array) : null));
       noteAllocation(
-        Object.values(results).reduce((sum, { data }) => sum + (data as Float32Array).byteLength, 0),
+        made.reduce((sum, data) => sum + (data?.byteLength ?? 0), 0),
         this.#garbageAllowance,
       );
       return Object.fromEntries(
@@ -110,6 +120,10 @@ export class BlockSession {
     } catch (error) {
       throw runtimeError(error, "run", "runtime/failed");
     }
+  }
+
+  #tensor({ type, data, shape }: Tensor): Ort.Tensor {
+    return new this.#ort.Tensor(type as "float32", data as Float32Array, shape);
   }
 
   async release(): Promise<void> {

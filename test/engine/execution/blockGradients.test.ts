@@ -4,16 +4,16 @@ import { lossGraph } from "../../../src/engine/execution/headGraphs";
 import {
   attentionBackwardGraph,
   attentionGraph,
-  feedForwardBackwardGraph,
-  feedForwardGraph,
+  denseBackwardGraph,
+  denseGraph,
 } from "../../../src/engine/execution/layerGraphs";
 import { numLogits } from "../../../src/engine/execution/moeLayers";
 import { readView } from "../../../src/engine/execution/parameters";
 import { positionFeeds } from "../../../src/engine/execution/positions";
 import { viewsByKey } from "../../../src/engine/execution/weightViews";
 import type { Graph } from "../../../src/engine/graph/graph";
-import type { Tensor } from "../../../src/engine/runtime/session";
 import { createRandom, type Random } from "../../../src/engine/tensor/random";
+import { InterpretedExperts, toNdArray } from "../../support/interpretedExperts";
 import { goldenCase } from "../../support/goldens";
 import { interpret } from "../../support/interpreter";
 import { ndArray, sizeOf, type NdArray } from "../../support/ndArray";
@@ -37,8 +37,8 @@ describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1
       for (const [key, view] of viewsByKey(description))
         weights.set(`weight:${key}`, ndArray(view.shape, await readView(checkpoint, view)));
       const trainable = new Set(viewsByKey(description).keys());
-      const context = { checkpoint, description, sequenceLength, trainable };
       const { hiddenSize } = description;
+      const context = { checkpoint, description, hiddenSize, sequenceLength, trainable };
       const rows = (columns: number) => normal(random, [tokens, columns]);
       const covered = new Set<string>();
       const kinds = new Set<string>();
@@ -47,34 +47,50 @@ describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1
         // One layer of each kind: they differ in nothing else.
         if (kinds.has(feedForward.kind)) continue;
         kinds.add(feedForward.kind);
-        const moe = feedForward.kind === "moe" ? feedForward : null;
         const feeds = new Map([...weights, ["x", rows(hiddenSize)] as const]);
         const positions = positionFeeds(description.rotary, sequenceLength, attention.slidingWindow);
         for (const [input, tensor] of Object.entries(positions)) feeds.set(input, toNdArray(tensor));
-        checkGradients(attentionGraph(context, layer), attentionBackwardGraph(context, layer, false), feeds, covered, {
-          ...{ residual: "dResidual", feedForwardInput: "dFeedForwardInput" },
-          ...(moe ? { routerLogits: "dRouterLogits" } : {}),
-        });
+        checkGradients(
+          runGraph(attentionGraph(context, layer)),
+          runGraph(attentionBackwardGraph(context, layer, true)),
+          feeds,
+          covered,
+          {
+            ...{ residual: "dResidual", feedForwardInput: "dFeedForwardInput" },
+            ...(feedForward.kind === "moe" ? { routerLogits: "dRouterLogits" } : {}),
+          },
+          { x: "dx" },
+        );
         const inputs = new Map([
           ...weights,
           ["residual", rows(hiddenSize)],
           ["feedForwardInput", rows(hiddenSize)],
         ] as const);
-        if (moe) {
-          const { numExpertsPerToken: k, numExperts } = moe;
-          const ids = Int32Array.from({ length: tokens * k }, (_, i) => (Math.floor(i / k) + (i % k)) % numExperts);
-          inputs.set("routerLogits", rows(numLogits(moe)));
-          for (const [input, tensor] of Object.entries(assignExperts(ids, tokens, k, numExperts)))
-            inputs.set(input, toNdArray(tensor));
+        if (feedForward.kind === "mlp") {
+          checkGradients(
+            runGraph(denseGraph(context, layer, feedForward)),
+            runGraph(denseBackwardGraph(context, layer, feedForward, true)),
+            ...([inputs, covered, { hidden: "dHidden" }, { feedForwardInput: "dFeedForwardInput" }] as const),
+          );
+          continue;
         }
+        const { numExpertsPerToken: k, numExperts } = feedForward;
+        // The first expert gets no token of its own group in one family: experts without rows have gradients too.
+        const ids = Int32Array.from({ length: tokens * k }, (_, i) => (Math.floor(i / k) + (i % k)) % numExperts);
+        inputs.set("routerLogits", rows(numLogits(feedForward)));
+        inputs.set("selectedIds", ndArray([tokens, k], ids));
+        const experts = new InterpretedExperts(
+          context,
+          layer,
+          feedForward,
+          assignExperts(ids, tokens, k, numExperts),
+          3,
+        );
         checkGradients(
-          feedForwardGraph(context, layer),
-          feedForwardBackwardGraph(context, layer, false),
-          inputs,
-          covered,
-          {
-            hidden: "dHidden",
-          },
+          (given) => experts.forward(given),
+          (given) => experts.backward(given),
+          ...([inputs, covered, { hidden: "dHidden" }] as const),
+          { feedForwardInput: "dFeedForwardInput", routerLogits: "dRouterLogits" },
         );
       }
 
@@ -87,54 +103,59 @@ describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1
       const feeds = new Map([...weights, ["x", rows(hiddenSize)], ["teacherHidden", rows(hiddenSize)]] as const);
       feeds.set("labels", ndArray([tokens, 1], labels)).set("rowWeights", rowWeights);
       const loss = lossGraph(source, source, false, { loss: "kd+lm", temperature: 1.5, lmShare: 0.4 });
-      checkGradients(loss, loss, feeds, covered, { rowLoss: "rowWeights" }, files);
+      checkGradients(runGraph(loss, files), runGraph(loss, files), feeds, covered, { rowLoss: "rowWeights" });
       expect(covered.size).toBeGreaterThan(15);
     });
   },
 );
 
+type Run = (feeds: ReadonlyMap<string, NdArray>) => Map<string, NdArray>;
+
+function runGraph(graph: Graph, files: ReadonlyMap<string, NdArray> = new Map()): Run {
+  return (feeds) => interpret(graph, feeds, files);
+}
+
 /**
+ * @param covered keys of weights that were compared are added
  * @param cotangents inputs of `backward` by the outputs of `forward` that they are gradients of
- * @param covered keys that were compared are added
+ * @param inputGradients outputs of `backward` by the inputs that they are gradients in; those of weights are by their key
  */
 function checkGradients(
-  forward: Graph,
-  backward: Graph,
+  forward: Run,
+  backward: Run,
   feeds: ReadonlyMap<string, NdArray>,
   covered: Set<string>,
   cotangents: Readonly<Record<string, string>>,
-  files: ReadonlyMap<string, NdArray> = new Map(),
+  inputGradients: Readonly<Record<string, string>> = {},
 ): void {
   const random = createRandom(11);
   const given = new Map(feeds);
-  const first = interpret(forward, feeds, files);
+  const first = forward(feeds);
   for (const [output, input] of Object.entries(cotangents))
     if (!given.has(input)) given.set(input, normal(random, first.get(output)!.shape));
   const valueOf = (changed: ReadonlyMap<string, NdArray>) => {
-    const outputs = interpret(forward, changed, files);
+    const outputs = forward(changed);
     return Object.entries(cotangents).reduce(
       (sum, [output, input]) => sum + dot(outputs.get(output)!, given.get(input)!),
       0,
     );
   };
-  const gradients = interpret(backward, given, files);
-  for (const { name } of backward.outputs) {
-    if (!name.startsWith("gradient:")) continue;
-    const key = name.slice("gradient:".length);
-    const weight = feeds.get(`weight:${key}`)!;
-    const direction = normal(random, weight.shape);
+  const gradients = backward(given);
+  const weights = [...gradients.keys()].filter((name) => name.startsWith("gradient:"));
+  const compared = [
+    ...Object.entries(inputGradients),
+    ...weights.map((name) => [name.replace("gradient:", "weight:"), name] as const),
+  ];
+  for (const [input, name] of compared) {
+    const value = feeds.get(input)!;
+    const direction = normal(random, value.shape);
     const moved = (by: number) =>
-      valueOf(
-        new Map(given).set(`weight:${key}`, {
-          ...weight,
-          data: weight.data.map((w, i) => w + by * direction.data[i]!),
-        }),
-      );
+      valueOf(new Map(given).set(input, { ...value, data: value.data.map((w, i) => w + by * direction.data[i]!) }));
     const step = 1e-5;
     const difference = (moved(step) - moved(-step)) / (2 * step);
     const expected = dot(gradients.get(name)!, direction);
-    expect(Math.abs(difference - expected), key).toBeLessThan(1e-6 * Math.max(1, Math.abs(expected)));
-    covered.add(key);
+    expect(Math.abs(difference - expected), input).toBeLessThan(1e-6 * Math.max(1, Math.abs(expected)));
+    if (input.startsWith("weight:")) covered.add(input);
   }
 }
 
@@ -147,8 +168,4 @@ function normal(random: Random, shape: readonly number[]): NdArray {
     shape,
     Float64Array.from({ length: sizeOf(shape) }, () => random.normal()),
   );
-}
-
-function toNdArray({ shape, data }: Tensor): NdArray {
-  return ndArray(shape, Array.from<number | bigint, number>(data as ArrayLike<number>, Number));
 }

@@ -15,7 +15,7 @@ function graphOf() {
 
 /** Sessions compiled in each of `passes` passes through `layers` layers of two sessions, each asked for in two chunks. */
 async function compiled(layers: number, room: number, passes: number): Promise<number[]> {
-  const cache = new SessionCache(runtime, false, room * bytesEach);
+  const cache = new SessionCache(runtime, { keepFloat32Weights: false, sessionBytes: room * bytesEach }, 4);
   const counts = Array.from({ length: passes }, () => 0);
   try {
     for (let pass = 0; pass < passes; pass++) {

@@ -36,15 +36,15 @@ it.each<[string, () => number, number]>([
     2.2 * 4 * (3 * 4 * 512 * 512 + 512 * rowsOfToken),
   ],
   [
-    "experts: rows of each token, and one widened weight",
+    "experts: output rows of the one group, and one widened weight",
     () => feedForwardBytes(work(512), 1),
-    512 * 4 * (2 * 1.3 * 128 + 8 * 128) + largestWeight,
+    512 * 4 * (2 * 128 + 8 * 128) + largestWeight,
   ],
   ["the head: widened weights, and logits", () => headBytes(work(512), 10), 2048 * 128 * 4 + 10 * 2048 * 4 * 7],
   [
-    "the largest run counts",
+    "the largest run counts, and the rows of two experts a token",
     () => workingSetBytes(work(512), { attentionSequences: 1, chunkSequences: 1, headPositions: 1000 }),
-    2048 * 128 * 4 + 1000 * 2048 * 4 * 7,
+    2048 * 128 * 4 + 1000 * 2048 * 4 * 7 + 512 * 2 * 128 * 4,
   ],
 ])("%s", (_what, bytes, expected) => {
   expect(bytes()).toBeCloseTo(expected, 3);

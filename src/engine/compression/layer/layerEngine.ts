@@ -1,5 +1,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { assignExperts } from "../../execution/assignment";
+import { expertGroups, type ExpertGroup } from "../../execution/expertGroups";
+import { RoutedExperts } from "../../execution/routedExperts";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import type { HiddenStates } from "../../execution/hiddenStates";
 import { float32, floats } from "../../execution/tensors";
@@ -8,12 +10,11 @@ import type { MoeDescription } from "../../model/description";
 import { BlockSession, type RuntimeOptions, type Tensor } from "../../runtime/session";
 import type { ExpertMatrices } from "./expertMatrices";
 import {
-  allExpertsGraph,
   crossGraph,
+  everyTokenGraph,
   expertOutputGraph,
   gramGraph,
   intermediateGraph,
-  routedGraph,
   timesTransposedGraph,
 } from "./layerGraphs";
 
@@ -30,7 +31,7 @@ export class LayerEngine {
     readonly hiddenSize: number,
   ) {}
 
-  /** See allExpertsGraph. `weightsOf` fills the two [rows, E] matrices of the tokens from `from` on. */
+  /** See everyTokenGraph. `weightsOf` fills the two [rows, E] matrices of the tokens from `from` on. */
   async allExperts(
     { layer, moe, inputs, numTokens }: CollectedLayer,
     weightsOf: (from: number, rows: number) => { columns: Float32Array; norms: Float32Array },
@@ -40,17 +41,16 @@ export class LayerEngine {
     const norms = new Float64Array(E);
     for (const [from, to] of chunks(numTokens)) {
       const { columns, norms: normWeights } = weightsOf(from, to - from);
-      const outputs = await this.#run(
-        `all ${layer.index}`,
-        () => allExpertsGraph(this.checkpoint, moe, this.hiddenSize),
-        {
-          x: float32(inputs.read(from, to), [to - from, this.hiddenSize]),
-          columnWeights: float32(columns, [to - from, E]),
-          normWeights: float32(normWeights, [to - from, E]),
-        },
-      );
-      accumulate(sums, outputs["sums"]!);
-      accumulate(norms, outputs["norms"]!);
+      const x = float32(inputs.read(from, to), [to - from, this.hiddenSize]);
+      for (const group of expertGroups(E)) {
+        const outputs = await this.#run(
+          `every token ${layer.index} ${group.from}`,
+          () => everyTokenGraph(this.checkpoint, moe, group, this.hiddenSize),
+          { x, columnWeights: columnsOf(columns, E, group), normWeights: columnsOf(normWeights, E, group) },
+        );
+        accumulate(sums.subarray(group.from * this.hiddenSize), outputs["sums"]!);
+        accumulate(norms.subarray(group.from), outputs["norms"]!);
+      }
     }
     return { sums, norms };
   }
@@ -127,14 +127,15 @@ export class LayerEngine {
     logits: Float32Array,
     selectedIds: Int32Array,
   ): Promise<Float32Array> {
-    const rows = x.length / this.hiddenSize;
-    const k = moe.numExpertsPerToken;
-    const outputs = await this.#run(`routed ${key}`, () => routedGraph(checkpoint, moe, this.hiddenSize), {
-      x: float32(x, [rows, this.hiddenSize]),
-      routerLogits: float32(logits, [rows, logits.length / rows]),
-      ...assignExperts(selectedIds, rows, k, moe.numExperts, moe.logicalToPhysical),
-    });
-    return floats(outputs["routed"]!);
+    const { hiddenSize } = this;
+    const { numExpertsPerToken, numExperts, logicalToPhysical } = moe;
+    const tokens = x.length / hiddenSize;
+    const assignment = assignExperts(selectedIds, tokens, numExpertsPerToken, numExperts, logicalToPhysical);
+    const chunk = { feedForwardInput: x, routerLogits: logits, selectedIds, assignment, weights: {} };
+    const experts = new RoutedExperts({ checkpoint, hiddenSize, trainable: new Set() }, this);
+    const layer = { index: key, residualMultiplier: 1 };
+    const nothing = new Float32Array(x.length);
+    return (await experts.forward(layer, { ...moe, shared: null }, chunk, nothing, null)).hidden;
   }
 
   async close(): Promise<void> {
@@ -142,13 +143,18 @@ export class LayerEngine {
     this.#sessions.clear();
   }
 
-  async #run(key: string, graph: () => Graph, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+  /** The compiled graph of this name. */
+  get(key: string, graph: () => Graph): Promise<BlockSession> {
     let session = this.#sessions.get(key);
     if (session === undefined) {
       session = BlockSession.create(graph(), { runtime: this.runtime, keepFloat32Weights: false });
       this.#sessions.set(key, session);
     }
-    return (await session).run(feeds);
+    return session;
+  }
+
+  async #run(key: string, graph: () => Graph, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    return (await this.get(key, graph)).run(feeds);
   }
 }
 
@@ -176,6 +182,15 @@ export function tokensOfExperts({ moe, numTokens, selectedIds }: CollectedLayer)
 export function tokensOfAny(byExpert: readonly Int32Array[], experts: readonly number[]): Int32Array {
   const tokens = new Set(experts.flatMap((expert) => [...byExpert[expert]!]));
   return Int32Array.from(tokens).sort();
+}
+
+/** Some columns of a matrix [rows, width]. */
+function columnsOf(values: Float32Array, width: number, { from, to }: ExpertGroup): Tensor {
+  const rows = values.length / width;
+  const part = new Float32Array(rows * (to - from));
+  for (let row = 0; row < rows; row++)
+    part.set(values.subarray(row * width + from, row * width + to), row * (to - from));
+  return float32(part, [rows, to - from]);
 }
 
 function accumulate(sum: Float64Array, part: Tensor): void {

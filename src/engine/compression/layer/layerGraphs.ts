@@ -1,29 +1,35 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
-import { expertOutput, routedExperts } from "../../graph/blocks/experts";
+import type { ExpertGroup } from "../../execution/expertGroups";
+import { expertOutput } from "../../graph/blocks/experts";
 import { intermediate } from "../../graph/blocks/mlp";
-import { routingWeights } from "../../graph/blocks/routing";
 import { BlockWeights } from "../../graph/blocks/weights";
-import { GraphBuilder, type ExpertAssignment } from "../../graph/builder";
+import { GraphBuilder } from "../../graph/builder";
 import type { Graph, Value } from "../../graph/graph";
 import type { ExpertWeights, LinearDescription, MoeDescription } from "../../model/description";
 
 /**
- * Every expert on every token. Inputs x [T, H], columnWeights [T, E], normWeights [T, E]; outputs
- * sums [E, H] = sum_t columnWeights_te f_e(x_t) and norms [E, 1] = sum_t normWeights_te ||f_e(x_t)||_2.
+ * The g experts of a group on every token. Inputs x [T, H], columnWeights [T, g], normWeights [T, g]; outputs
+ * sums [g, H] = sum_t columnWeights_te f_e(x_t) and norms [g, 1] = sum_t normWeights_te ||f_e(x_t)||_2.
  */
-export function allExpertsGraph(checkpoint: Checkpoint, moe: MoeDescription, hiddenSize: number): Graph {
+export function everyTokenGraph(
+  checkpoint: Checkpoint,
+  moe: MoeDescription,
+  { from, to }: ExpertGroup,
+  hiddenSize: number,
+): Graph {
   const builder = new GraphBuilder();
   const weights = new BlockWeights(builder, checkpoint);
   const x = builder.input("x", ["T", hiddenSize]);
+  const experts = moe.experts.slice(from, to);
   const perExpert = (name: string) =>
     builder.split(
-      builder.input(name, ["T", moe.numExperts]),
-      moe.experts.map(() => 1),
+      builder.input(name, ["T", experts.length]),
+      experts.map(() => 1),
       1,
     );
   const columns = perExpert("columnWeights");
   const normColumns = perExpert("normWeights");
-  const outputs = moe.experts.map((expert) => expertOutput(weights, x, expert, moe));
+  const outputs = experts.map((expert) => expertOutput(weights, x, expert, moe));
   const norm = (y: Value) => builder.sqrt(builder.reduceSum(builder.mul(y, y), [1], true));
   return builder.build({
     sums: builder.concat(
@@ -51,30 +57,6 @@ export function expertOutputGraph(
   return builder.build({
     y: projectedSize === null ? y : builder.matMul(y, builder.input("projection", [hiddenSize, projectedSize])),
   });
-}
-
-/**
- * The routed experts' output without residual and shared experts. Inputs x [T, H], routerLogits [T, logits] and the
- * assignment of execution/assignment.ts; output routed [T, H].
- */
-export function routedGraph(checkpoint: Checkpoint, moe: MoeDescription, hiddenSize: number): Graph {
-  const builder = new GraphBuilder();
-  const k = moe.numExpertsPerToken;
-  const assignment: ExpertAssignment = {
-    tokenOfRow: builder.input("tokenOfRow", ["R"], "int32"),
-    splitSizes: builder.input("splitSizes", [moe.numExperts], "int64"),
-    rowOfSlot: builder.input("rowOfSlot", ["R"], "int32"),
-    slotOfRow: builder.input("slotOfRow", ["R"], "int32"),
-    numSlots: k,
-    tokensDim: "T",
-    rowsDim: "R",
-    rowDims: moe.experts.map((_, e) => `rows${e}`),
-  };
-  const x = builder.input("x", ["T", hiddenSize]);
-  const logits = builder.input("routerLogits", ["T", moe.logicalToPhysical?.length ?? moe.numExperts]);
-  const ids = builder.input("selectedIds", ["T", k], "int32");
-  const perSlot = routingWeights(builder, logits, ids, moe.routing);
-  return builder.build({ routed: routedExperts(new BlockWeights(builder, checkpoint), x, perSlot, moe, assignment) });
 }
 
 /**

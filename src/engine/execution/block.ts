@@ -1,0 +1,71 @@
+import { appendBackward, type Cotangent } from "../autodiff/backward";
+import type { Checkpoint } from "../checkpoint/checkpoint";
+import { BlockWeights, weightKey } from "../graph/blocks/weights";
+import { GraphBuilder } from "../graph/builder";
+import type { Dim, Graph, Value } from "../graph/graph";
+import type { ModelDescription, WeightView } from "../model/description";
+
+export interface BlockContext {
+  checkpoint: Checkpoint;
+  hiddenSize: number;
+  /** Weights given as graph inputs `weight:<key>`, with gradients as outputs `gradient:<key>`: routers, and what else trains. */
+  trainable: ReadonlySet<string>;
+}
+
+export interface LayerContext extends BlockContext {
+  description: ModelDescription;
+  sequenceLength: number;
+}
+
+/** Where every graph of a layer starts: its builder and weights, with the trainable ones as inputs. */
+export class Block {
+  readonly builder = new GraphBuilder();
+  readonly weights: BlockWeights;
+  readonly hidden: number;
+  readonly #trainableInputs = new Map<string, Value>();
+
+  constructor(readonly context: BlockContext) {
+    this.hidden = context.hiddenSize;
+    this.weights = new BlockWeights(this.builder, context.checkpoint, this.#trainableInputs);
+  }
+
+  /** Declares the trainable weights among those that this block uses. */
+  declareTrainable(views: readonly WeightView[]): void {
+    for (const view of views) {
+      const key = weightKey(view);
+      if (this.context.trainable.has(key))
+        this.#trainableInputs.set(key, this.builder.input(`weight:${key}`, view.shape));
+    }
+  }
+
+  cotangent(name: string, output: Value): Cotangent {
+    return { output, gradient: this.builder.input(name, output.shape) };
+  }
+
+  /** Gradients with respect to each of `wrt`, zeros where nothing depends on it, and those of the trainable weights. */
+  gradients(cotangents: readonly Cotangent[], wrt: readonly Value[]) {
+    const trainable = [...this.#trainableInputs];
+    const all = [...wrt, ...trainable.map(([, value]) => value)];
+    const gradients = appendBackward(this.builder, cotangents, all).map(
+      (gradient, i) => gradient ?? this.#zeros(all[i]!),
+    );
+    const named = trainable.map(([key], i) => [`gradient:${key}`, gradients[wrt.length + i]!] as const);
+    return { of: gradients.slice(0, wrt.length), trainable: Object.fromEntries(named) };
+  }
+
+  /** The graph of gradients with respect to named values and to the trainable weights. */
+  buildGradients(cotangents: readonly Cotangent[], wrt: Readonly<Record<string, Value>>): Graph {
+    const { of, trainable } = this.gradients(cotangents, Object.values(wrt));
+    const named = Object.keys(wrt).map((name, i) => [name, of[i]!] as const);
+    return this.builder.build({ ...Object.fromEntries(named), ...trainable });
+  }
+
+  /** Rows of several parts, one below another. */
+  stack(parts: readonly Value[], rows: Dim): Value {
+    return this.builder.concat(parts, 0, rows);
+  }
+
+  #zeros(value: Value): Value {
+    return this.builder.expandLike(this.builder.constant([0]), value);
+  }
+}

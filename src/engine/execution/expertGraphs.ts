@@ -1,0 +1,191 @@
+import { combineRows, dispatchRows, expertOutput, sharedExperts, weightedExpertOutput } from "../graph/blocks/experts";
+import { routingWeights } from "../graph/blocks/routing";
+import { GraphBuilder } from "../graph/builder";
+import type { Graph, Value } from "../graph/graph";
+import type { MoeDescription } from "../model/description";
+import { Block, type BlockContext } from "./block";
+import type { ExpertGroup } from "./expertGroups";
+import { numLogits } from "./moeLayers";
+import { expertViews, sharedExpertViews } from "./weightViews";
+
+/*
+ * The MoE half of a decoder layer in three steps, so that no graph holds more experts than compile quickly:
+ * - routing: routerLogits, selectedIds -> routingWeights [T, k], rowWeights [R, 1]
+ * - rows, for each group of experts: feedForwardInput, its rows' tokens and weights -> rows [R, H]
+ * - combine: residual, feedForwardInput, rows -> hidden
+ * A row is one token at one expert; T tokens make R = T k rows, those of expert 0 first.
+ */
+
+/** What of a layer its experts need beside themselves. */
+export interface ExpertLayer {
+  /** Names the layer among those of a cache of sessions. */
+  index: number | string;
+  residualMultiplier: number;
+}
+
+/** Inputs routerLogits, selectedIds, rowOfSlot, slotOfRow; outputs routingWeights, rowWeights. It has no weights of a layer. */
+export function routingGraph(moe: MoeDescription): Graph {
+  const builder = new GraphBuilder();
+  const { perSlot, rowWeights } = routing(builder, moe);
+  return builder.build({ routingWeights: perSlot, rowWeights });
+}
+
+/** Inputs feedForwardInput, tokenOfRow, splitSizes, rowWeights; output rows: the outputs of a group's experts, weighted. */
+export function expertRowsGraph(context: BlockContext, moe: MoeDescription, group: ExpertGroup): Graph {
+  const block = new Block(context);
+  return block.builder.build({ rows: block.stack(expertRows(block, moe, group).outputs, "R") });
+}
+
+/** Inputs of expertRowsGraph plus dHidden; outputs dRows [R, H] (unless nothing needs it), dRowWeights and `gradient:<key>`. */
+export function expertRowsBackwardGraph(
+  context: BlockContext,
+  layer: ExpertLayer,
+  moe: MoeDescription,
+  group: ExpertGroup,
+  needsInputGradient: boolean,
+): Graph {
+  const block = new Block(context);
+  const { builder } = block;
+  const { outputs, tokens, inputRows, rowWeights } = expertRows(block, moe, group);
+  const dHidden = builder.input("dHidden", ["T", block.hidden]);
+  const dRouted = builder.scale(dHidden, layer.residualMultiplier);
+  const cotangents = dispatchRows(builder, dRouted, tokens).map((gradient, e) => ({
+    output: outputs[e]!,
+    gradient,
+  }));
+  const wrt = [...rowWeights, ...(needsInputGradient ? inputRows : [])];
+  const { of, trainable } = block.gradients(cotangents, wrt);
+  return builder.build({
+    dRowWeights: block.stack(of.slice(0, rowWeights.length), "R"),
+    ...(needsInputGradient ? { dRows: block.stack(of.slice(rowWeights.length), "R") } : {}),
+    ...trainable,
+  });
+}
+
+/**
+ * expertRowsGraph with what profiling looks at: inputs also validRows [R, 1], outputs also norms, maxima and absoluteMaxima
+ * [R, 1] of each row's expert output and sums [experts, H] over the rows that are valid.
+ */
+export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescription, group: ExpertGroup): Graph {
+  const block = new Block(context);
+  const { builder, weights } = block;
+  const { tokens, rowWeights, column: splitColumn } = groupInputs(block, group);
+  const inputRows = dispatchRows(builder, builder.input("feedForwardInput", ["T", block.hidden]), tokens);
+  const outputs = inputRows.map((rows, i) => expertOutput(weights, rows, moe.experts[group.from + i]!, moe));
+  const valid = splitColumn("validRows");
+  const squared = (value: Value) => builder.mul(value, value);
+  const column = (of: (output: Value) => Value) => block.stack(outputs.map(of), "R");
+  return builder.build({
+    rows: block.stack(
+      outputs.map((output, e) => builder.mul(output, rowWeights[e]!)),
+      "R",
+    ),
+    norms: column((output) => builder.sqrt(builder.reduceSum(squared(output), [1], true))),
+    maxima: column((output) => builder.reduceMax(output, [1], true)),
+    absoluteMaxima: column((output) => builder.reduceMax(builder.abs(output), [1], true)),
+    sums: builder.concat(
+      outputs.map((output, e) => builder.reduceSum(builder.mul(output, valid[e]!), [0], true)),
+      0,
+    ),
+  });
+}
+
+/**
+ * Inputs rows, rowOfSlot, residual, feedForwardInput; output hidden = residual + multiplier * (routed + shared experts).
+ * Where profiling looks, also inputOutputCosine [T, 1]: cos(residual, residual + routed).
+ */
+export function combineGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription, observed: boolean): Graph {
+  const block = new Block(context);
+  const { builder } = block;
+  const residual = builder.input("residual", ["T", block.hidden]);
+  const routed = combineRows(builder, builder.input("rows", ["R", block.hidden]), rowOfSlotInput(builder), moe);
+  const shared = sharedOutput(block, moe)?.output ?? null;
+  const output = shared === null ? routed : builder.add(routed, shared);
+  return builder.build({
+    hidden: builder.add(residual, builder.scale(output, layer.residualMultiplier)),
+    ...(observed ? { inputOutputCosine: cosine(builder, residual, builder.add(residual, routed)) } : {}),
+  });
+}
+
+/**
+ * Gradients of routing and combine: inputs of routingGraph plus dRowWeights and, as far as they are needed, dRows,
+ * feedForwardInput and dHidden; outputs dRouterLogits, dFeedForwardInput (unless nothing below needs it) and `gradient:<key>`.
+ */
+export function combineBackwardGraph(
+  context: BlockContext,
+  layer: ExpertLayer,
+  moe: MoeDescription,
+  needsInputGradient: boolean,
+): Graph {
+  const block = new Block(context);
+  const { builder } = block;
+  const { rowWeights, routerLogits, rowOfSlot } = routing(builder, moe);
+  const shared = sharedOutput(block, moe);
+  const cotangents = [block.cotangent("dRowWeights", rowWeights)];
+  if (shared !== null) {
+    const dHidden = builder.input("dHidden", ["T", block.hidden]);
+    cotangents.push({ output: shared.output, gradient: builder.scale(dHidden, layer.residualMultiplier) });
+  }
+  const wrt = shared !== null && needsInputGradient ? [routerLogits, shared.feedForwardInput] : [routerLogits];
+  const { of, trainable } = block.gradients(cotangents, wrt);
+  const outputs: Record<string, Value> = { dRouterLogits: of[0]!, ...trainable };
+  if (needsInputGradient) {
+    const dRouted = combineRows(builder, builder.input("dRows", ["R", block.hidden]), rowOfSlot, moe);
+    outputs["dFeedForwardInput"] = of[1] === undefined ? dRouted : builder.add(of[1], dRouted);
+  }
+  return builder.build(outputs);
+}
+
+function routing(builder: GraphBuilder, moe: MoeDescription) {
+  const routerLogits = builder.input("routerLogits", ["T", numLogits(moe)]);
+  const ids = builder.input("selectedIds", ["T", moe.numExpertsPerToken], "int32");
+  const rowOfSlot = rowOfSlotInput(builder);
+  const perSlot = routingWeights(builder, routerLogits, ids, moe.routing);
+  const column = builder.reshape(perSlot, ["R", 1]);
+  const rowWeights = builder.permuteRows(column, builder.input("slotOfRow", ["R"], "int32"), rowOfSlot);
+  return { routerLogits, rowOfSlot, perSlot, rowWeights };
+}
+
+function rowOfSlotInput(builder: GraphBuilder): Value {
+  return builder.input("rowOfSlot", ["R"], "int32");
+}
+
+/** Weighted outputs of a group's experts, one value each. */
+function expertRows(block: Block, moe: MoeDescription, group: ExpertGroup) {
+  const experts = moe.experts.slice(group.from, group.to);
+  block.declareTrainable(expertViews(experts));
+  const { tokens, rowWeights } = groupInputs(block, group);
+  const x = block.builder.input("feedForwardInput", ["T", block.hidden]);
+  const inputRows = dispatchRows(block.builder, x, tokens);
+  const outputs = experts.map((expert, i) =>
+    weightedExpertOutput(block.weights, inputRows[i]!, rowWeights[i]!, expert, moe),
+  );
+  return { tokens, inputRows, rowWeights, outputs };
+}
+
+/** What routing decided, one value for each expert: its rows' tokens [rows] and weights [rows, 1]. */
+function groupInputs({ builder }: Block, { from, to }: ExpertGroup) {
+  const sizes = builder.input("splitSizes", [to - from], "int64");
+  const names = Array.from({ length: to - from }, (_, i) => `rows${from + i}`);
+  const column = (name: string) => builder.splitRows(builder.input(name, ["R", 1]), sizes, names);
+  return {
+    tokens: builder.splitRows(builder.input("tokenOfRow", ["R"], "int32"), sizes, names),
+    rowWeights: column("rowWeights"),
+    column,
+  };
+}
+
+/** The shared experts' output, null without them. */
+function sharedOutput(block: Block, moe: MoeDescription): { output: Value; feedForwardInput: Value } | null {
+  if (moe.shared === null) return null;
+  block.declareTrainable(sharedExpertViews(moe));
+  const feedForwardInput = block.builder.input("feedForwardInput", ["T", block.hidden]);
+  return { output: sharedExperts(block.weights, feedForwardInput, moe.shared), feedForwardInput };
+}
+
+/** cos(a, b) of each row, [T, 1]; rows of zeros give 0. */
+function cosine(builder: GraphBuilder, a: Value, b: Value): Value {
+  const dot = (x: Value, y: Value) => builder.reduceSum(builder.mul(x, y), [1], true);
+  const lengths = builder.sqrt(builder.mul(dot(a, a), dot(b, b)));
+  return builder.div(dot(a, b), builder.add(lengths, builder.constant([1e-30])));
+}

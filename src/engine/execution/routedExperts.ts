@@ -1,0 +1,224 @@
+import type { MoeDescription } from "../model/description";
+import type { Tensor } from "../runtime/session";
+import { groupFeeds, slotFeeds, type Assignment } from "./assignment";
+import type { BlockContext } from "./block";
+import {
+  combineBackwardGraph,
+  combineGraph,
+  expertRowsBackwardGraph,
+  expertRowsGraph,
+  observedExpertRowsGraph,
+  routingGraph,
+  type ExpertLayer,
+} from "./expertGraphs";
+import { expertGroups, type ExpertGroup } from "./expertGroups";
+import { numLogits } from "./moeLayers";
+import { addGradients } from "./parameters";
+import type { SessionCache } from "./sessionCache";
+import { float32, floats } from "./tensors";
+
+/** What a chunk of T tokens brings to a layer's experts. Keys of `weights` are those of the trained weights' graph inputs. */
+export interface RoutedChunk {
+  feedForwardInput: Float32Array;
+  /** [T, logits] */
+  routerLogits: Float32Array;
+  /** [T, k] */
+  selectedIds: Int32Array;
+  assignment: Assignment;
+  weights: Readonly<Record<string, Tensor>>;
+}
+
+/** What profiling looks at of the experts' rows, without their weights: [R] each, [E, H] the sums over valid rows. */
+export interface ObservedRows {
+  norms: Float32Array;
+  maxima: Float32Array;
+  absoluteMaxima: Float32Array;
+  sums: Float32Array;
+}
+
+export interface RoutedOutput {
+  /** [T, H] */
+  hidden: Float32Array;
+  /** [T, k] */
+  routingWeights: Float32Array;
+  /** With the cosine of expertGraphs.ts, [T]; null unless it was asked for. */
+  observed: (ObservedRows & { inputOutputCosine: Float32Array }) | null;
+}
+
+/** Runs the three steps of expertGraphs.ts, group of experts by group. */
+export class RoutedExperts {
+  /** Rows [R, H] of the chunk at hand, or their gradients: as large as the largest chunk so far, and kept. */
+  #rows = new Float32Array(0);
+
+  constructor(
+    readonly context: BlockContext,
+    readonly sessions: Pick<SessionCache, "get">,
+  ) {}
+
+  /**
+   * Hidden states behind the layer, residual + multiplier * (routed + shared experts).
+   *
+   * @param residual [T, H]
+   * @param validRows [R], 1 for the rows that count: with it, the experts' outputs are looked at
+   */
+  async forward(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    chunk: RoutedChunk,
+    residual: Float32Array,
+    validRows: Float32Array | null,
+  ): Promise<RoutedOutput> {
+    const { routingWeights, rowWeights } = await this.#route(moe, chunk);
+    const rows = this.#rowsOf(chunk.assignment);
+    const observed = validRows === null ? null : emptyObservation(chunk, moe, this.context.hiddenSize);
+    for (const group of expertGroups(moe.numExperts)) {
+      const looksAt = observed === null ? null : { ...observed, validRows: validRows! };
+      await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, looksAt);
+    }
+    const session = await this.sessions.get(`combine ${layer.index} ${observed !== null}`, () =>
+      combineGraph(this.context, layer, moe, observed !== null),
+    );
+    const { hidden, inputOutputCosine } = await session.run({
+      ...slotFeeds(chunk.assignment),
+      ...chunk.weights,
+      ...{ feedForwardInput: this.#states(chunk.feedForwardInput), residual: this.#states(residual) },
+      rows: this.#states(rows),
+    });
+    return {
+      hidden: floats(hidden!),
+      routingWeights,
+      observed: observed === null ? null : { ...observed, inputOutputCosine: floats(inputOutputCosine!) },
+    };
+  }
+
+  /** Writes the rows of a group's experts, and what is observed of them. Without a token, the group does not run. */
+  async #forwardGroup(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    { assignment, weights, feedForwardInput }: RoutedChunk,
+    group: ExpertGroup,
+    rowWeights: Float32Array,
+    rows: Float32Array,
+    observed: (ObservedRows & { validRows: Float32Array }) | null,
+  ): Promise<void> {
+    const [first, end] = [assignment.firstRow[group.from]!, assignment.firstRow[group.to]!];
+    if (first === end) return;
+    const width = this.context.hiddenSize;
+    const part = (values: Float32Array) => float32(values.subarray(first, end), [end - first, 1]);
+    const feeds = {
+      ...groupFeeds(assignment, group),
+      ...weights,
+      feedForwardInput: this.#states(feedForwardInput),
+      rowWeights: part(rowWeights),
+    };
+    const into = { rows: this.#states(rows.subarray(first * width, end * width)) };
+    const key = `${layer.index} ${group.from}`;
+    if (observed === null) {
+      const session = await this.sessions.get(`rows ${key}`, () => expertRowsGraph(this.context, moe, group));
+      await session.run(feeds, into);
+      return;
+    }
+    const { validRows, norms, maxima, absoluteMaxima, sums } = observed;
+    const session = await this.sessions.get(`observed rows ${key}`, () =>
+      observedExpertRowsGraph(this.context, moe, group),
+    );
+    await session.run(
+      { ...feeds, validRows: part(validRows) },
+      {
+        ...{ ...into, norms: part(norms), maxima: part(maxima), absoluteMaxima: part(absoluteMaxima) },
+        sums: this.#states(sums.subarray(group.from * width, group.to * width)),
+      },
+    );
+  }
+
+  /**
+   * @param dHidden [T, H]
+   * @param gradients of the trained weights, which this adds to
+   */
+  async backward(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    chunk: RoutedChunk,
+    dHidden: Float32Array,
+    needsInputGradient: boolean,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<{ dFeedForwardInput: Float32Array | null; dRouterLogits: Float32Array }> {
+    const { assignment, weights } = chunk;
+    const width = this.context.hiddenSize;
+    const { rowWeights } = await this.#route(moe, chunk);
+    const dRowWeights = new Float32Array(assignment.tokenOfRow.length);
+    const dRows = needsInputGradient ? this.#rowsOf(assignment) : null;
+    const states = { feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) };
+    for (const group of expertGroups(moe.numExperts)) {
+      const [first, end] = [assignment.firstRow[group.from]!, assignment.firstRow[group.to]!];
+      if (first === end) continue;
+      const part = (values: Float32Array) => float32(values.subarray(first, end), [end - first, 1]);
+      const session = await this.sessions.get(`rows backward ${layer.index} ${group.from} ${needsInputGradient}`, () =>
+        expertRowsBackwardGraph(this.context, layer, moe, group, needsInputGradient),
+      );
+      const outputs = await session.run(
+        { ...groupFeeds(assignment, group), ...weights, ...states, rowWeights: part(rowWeights) },
+        {
+          dRowWeights: part(dRowWeights),
+          ...(dRows === null ? {} : { dRows: this.#states(dRows.subarray(first * width, end * width)) }),
+        },
+      );
+      addGradients(outputs, gradients);
+    }
+    const session = await this.sessions.get(`combine backward ${layer.index} ${needsInputGradient}`, () =>
+      combineBackwardGraph(this.context, layer, moe, needsInputGradient),
+    );
+    const outputs = await session.run({
+      ...this.#routingFeeds(moe, chunk),
+      ...weights,
+      ...states,
+      dRowWeights: float32(dRowWeights, [dRowWeights.length, 1]),
+      ...(dRows === null ? {} : { dRows: this.#states(dRows) }),
+    });
+    addGradients(outputs, gradients);
+    const { dFeedForwardInput, dRouterLogits } = outputs;
+    return {
+      dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
+      dRouterLogits: floats(dRouterLogits!),
+    };
+  }
+
+  /** The graph has no weights of its own, so that all layers with the same rule share it. */
+  async #route(moe: MoeDescription, chunk: RoutedChunk) {
+    const { routing, numExpertsPerToken } = moe;
+    const key = `routing ${JSON.stringify([routing, numExpertsPerToken, numLogits(moe)])}`;
+    const session = await this.sessions.get(key, () => routingGraph(moe));
+    const { routingWeights, rowWeights } = await session.run(this.#routingFeeds(moe, chunk));
+    return { routingWeights: floats(routingWeights!), rowWeights: floats(rowWeights!) };
+  }
+
+  #routingFeeds(moe: MoeDescription, { routerLogits, selectedIds, assignment }: RoutedChunk): Record<string, Tensor> {
+    const k = moe.numExpertsPerToken;
+    const numTokens = selectedIds.length / k;
+    return {
+      routerLogits: float32(routerLogits, [numTokens, numLogits(moe)]),
+      selectedIds: { type: "int32", shape: [numTokens, k], data: selectedIds },
+      ...slotFeeds(assignment),
+    };
+  }
+
+  #rowsOf({ tokenOfRow }: Assignment): Float32Array {
+    const length = tokenOfRow.length * this.context.hiddenSize;
+    if (this.#rows.length < length) this.#rows = new Float32Array(length);
+    return this.#rows.subarray(0, length);
+  }
+
+  #states(data: Float32Array): Tensor {
+    const width = this.context.hiddenSize;
+    return float32(data, [data.length / width, width]);
+  }
+}
+
+function emptyObservation(
+  { assignment: { tokenOfRow } }: RoutedChunk,
+  { numExperts }: MoeDescription,
+  width: number,
+): ObservedRows {
+  const column = () => new Float32Array(tokenOfRow.length);
+  return { norms: column(), maxima: column(), absoluteMaxima: column(), sums: new Float32Array(numExperts * width) };
+}
