@@ -3,7 +3,7 @@ import { isPruningCriterion, pruningCriteria } from "../../src/engine/compressio
 import { makePruningPlan } from "../../src/engine/compression/pruning/pruningPlan";
 import { applyPlan, makePlan, methods, type MethodContext } from "../../src/engine/compression/methods";
 import { measureComputeRates } from "../../src/engine/compression/cost/computeRates";
-import { methodCost, secondsOf } from "../../src/engine/compression/cost/methodCost";
+import { iteratesSubspaces, methodCost, secondsOf } from "../../src/engine/compression/cost/methodCost";
 import { collectLayers } from "../../src/engine/execution/collectLayers";
 import { profileCheckpoint } from "../../src/engine/execution/profile";
 import { RoutingStatistics } from "../../src/engine/routing/collect";
@@ -42,7 +42,7 @@ export async function methodWork(job: MethodJob): Promise<MethodTime> {
   const model = await new ModelCache().model(job.checkpoint);
   const sequences = someSequences(job, model.description.vocabSize);
   const options = compressOptions.parse({ method, keep: 0.625, options: job.options });
-  const rates = await measureComputeRates(runtime);
+  const rates = await measureComputeRates(runtime, iteratesSubspaces(method));
   const before = await gemmRate(runtime, 2);
   const started = performance.now();
   const usesStatistics = isPruningCriterion(method)

@@ -110,12 +110,16 @@ function compressEstimate(input: EstimateInput, time: StageTimes): Omit<StageEst
       ? streamingMemory(input, { tokens: cost.passTokens, allTokens: cost.passTokens })
       : copying.peakMemoryBytes;
   const rate = (flops: number | undefined) => `${((flops ?? 0) / 1e9).toFixed(1)} G/s`;
+  const subspace =
+    cost.subspace === 0
+      ? ""
+      : `${(cost.subspace / 1e12).toFixed(1)} T in subspace iterations (${rate(probe?.compute?.subspace)} measured), `;
   return {
     seconds: copies * copying.seconds + own + (cost.passTokens > 0 ? time.pass(cost.passTokens, "forward") : 0),
     peakMemoryBytes: streaming + cost.workingBytes,
     assumption:
       `${compress.method}: ${((cost.float32 + cost.float64) / 1e12).toFixed(1)} T operations in products (float32 ${rate(probe?.compute?.float32)}, ` +
-      `float64 ${rate(probe?.compute?.float64)} measured), ${(cost.plain / 1e9).toFixed(1)} G in plain code (${rate(probe?.compute?.plain)} measured), ` +
+      `float64 ${rate(probe?.compute?.float64)} measured), ${subspace}${(cost.plain / 1e9).toFixed(1)} G in plain code (${rate(probe?.compute?.plain)} measured), ` +
       `${cost.passTokens} tokens forward; ${copies === 2 ? "staged, then " : ""}${copying.assumption}`,
   };
 }

@@ -1,5 +1,6 @@
 import { writeCheckpoint } from "../checkpoint/write";
 import { measureComputeRates } from "../compression/cost/computeRates";
+import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
@@ -67,12 +68,12 @@ export const liveWork: HeavyWork = {
     return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
   },
 
-  probe: async ({ model, sequenceLength, ...rest }) => {
+  probe: async ({ model, sequenceLength, method, ...rest }) => {
     // The layer that measureMachine times; reading from disk is measured and counted by itself.
     warmLayer(model.checkpoint, moeLayers(model.description)[0]![0], rest.signal);
     return {
       ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
-      compute: await measureComputeRates(rest.runtime),
+      compute: await measureComputeRates(rest.runtime, method !== undefined && iteratesSubspaces(method)),
     };
   },
 };

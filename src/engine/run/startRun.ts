@@ -103,6 +103,7 @@ export function probeWith(
       model,
       sequenceLength,
       ...(scratchDirectory === undefined ? {} : { scratchDirectory }),
+      ...(run.recipe.compress === undefined ? {} : { method: run.recipe.compress.method }),
     });
 }
 

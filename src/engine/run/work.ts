@@ -12,7 +12,7 @@ import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Provenance } from "../../protocol/provenance";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions, CompressionMethod } from "../../protocol/recipe";
 
 /** What every piece of heavy work gets. */
 export interface WorkContext {
@@ -99,7 +99,13 @@ export interface HeavyWork {
   ) => Promise<ModelEvaluation>;
   /** Measures this machine on the model's own shapes, for a few seconds. */
   probe: (
-    p: WorkContext & { model: OpenModel; sequenceLength: number; scratchDirectory?: string },
+    p: WorkContext & {
+      model: OpenModel;
+      sequenceLength: number;
+      scratchDirectory?: string;
+      /** What compresses the model; some methods need rates that others do not. */
+      method?: CompressionMethod;
+    },
   ) => Promise<MachineProbe>;
 }
 

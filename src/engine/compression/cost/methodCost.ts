@@ -6,13 +6,15 @@ import { projectionShape, projections } from "../layer/expertMatrices";
 import { keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { isPruningCriterion } from "../pruning/criteria";
-import { eigenOperations, type ComputeRates } from "./computeRates";
+import { eigenOperations, subspaceRound, type ComputeRates } from "./computeRates";
 
 /** What a method does beyond profiling and writing: operations of each kind, and the largest it holds at once. */
 export interface MethodCost {
   float32: number;
   float64: number;
   plain: number;
+  /** Rounds of subspace iterations on weighted matrices, by operations in their products. */
+  subspace: number;
   /** Passes of calibration text through the whole model, in tokens. */
   passTokens: number;
   /** Beyond a streaming pass: bytes of matrices and tables of one layer. */
@@ -44,6 +46,13 @@ const callOperations = 5e5;
 /** Rounds of a subspace iteration by energy, and products in each (linalg/leadingEigen): as seen on random weights. */
 const subspaceRounds = 9;
 const productsARound = 4;
+/**
+ * Rounds on weights times their inputs, whose spectrum falls: the filter is of degree 1, and gains less a round (15.6 counted
+ * on an expert of 768 x 2048 that 256 of 4096 random tokens were routed to). The start takes about as long as a round.
+ */
+const weightedRounds = 16;
+/** Directions iterated beyond those asked for (linalg/leadingEigen). */
+const surplus = 16;
 
 /**
  * Counts what a method does on a model, to leading order, from the shapes alone. Constants were set on one layer shaped
@@ -55,7 +64,7 @@ export function methodCost(
   description: ModelDescription,
   tokens: { sequences: number; sequenceLength: number },
 ): MethodCost {
-  const cost: MethodCost = { float32: 0, float64: 0, plain: 0, passTokens: 0, workingBytes: 0 };
+  const cost: MethodCost = { float32: 0, float64: 0, plain: 0, subspace: 0, passTokens: 0, workingBytes: 0 };
   const { method, options } = compress;
   const usesText = passes(compress);
   const sequences = Math.min(tokens.sequences, numberOf(options, "sequences", defaultSequences(method)));
@@ -71,14 +80,25 @@ export function methodCost(
     cost.float32 += of.float32;
     cost.float64 += of.float64;
     cost.plain += of.plain;
+    cost.subspace += of.subspace;
     cost.workingBytes = Math.max(cost.workingBytes, of.workingBytes);
   }
   return cost;
 }
 
+/** Whether a method's cost has rounds of subspace iterations, whose rate is measured only then. */
+export function iteratesSubspaces(method: CompressOptions["method"]): boolean {
+  return method === "svd-llm" || method === "d2-moe";
+}
+
 /** Seconds of a method's own work at measured rates. */
-export function secondsOf({ float32, float64, plain }: MethodCost, rates: ComputeRates): number {
-  return float32 / rates.float32 + float64 / rates.float64 + plain / rates.plain;
+export function secondsOf({ float32, float64, plain, subspace }: MethodCost, rates: ComputeRates): number {
+  return (
+    float32 / rates.float32 +
+    float64 / rates.float64 +
+    plain / rates.plain +
+    subspace / (rates.subspace ?? rates.float64)
+  );
 }
 
 type LayerCost = Omit<MethodCost, "passTokens">;
@@ -104,7 +124,7 @@ function layerCost(compress: CompressOptions, s: LayerShape, ranks: Readonly<Rec
   return paradigmOf(method) === "merging" ? mergeCost(compress, s) : editCost(compress, s, ranks);
 }
 
-const nothing: LayerCost = { float32: 0, float64: 0, plain: 0, workingBytes: 0 };
+const nothing: LayerCost = { float32: 0, float64: 0, plain: 0, subspace: 0, workingBytes: 0 };
 
 /** Every expert on the sampled tokens, then one selection and one weighted sum for each set that is looked at. */
 function searchCost({ method, options }: CompressOptions, { K, H, k, kept, T, weights }: LayerShape): LayerCost {
@@ -116,6 +136,7 @@ function searchCost({ method, options }: CompressOptions, { K, H, k, kept, T, we
   return {
     float32: K * tokens * (2 * weights + 2 * H * columns),
     float64: 0,
+    subspace: 0,
     plain: K * weights * touch + evaluations * tokens * (12 * K + (k + 4) * 2 * columns),
     workingBytes: K * tokens * columns * 4,
   };
@@ -187,14 +208,20 @@ function editCost(
       cost.float64 += K * 2 * m * n * (n + rank) + bases * subspace(n, rank + 16);
       cost.workingBytes = Math.max(cost.workingBytes, 4 * (7 * numbers + K * m * n) + 8 * n * n * 4);
     } else if (rank > 0) {
-      const weighted = method !== "svd" && small === m;
-      cost.float64 += K * (2 * small * small * large + subspace(small, rank + 16) + 4 * rank * m * n);
+      const block = rank + surplus;
+      cost.float64 += K * (2 * small * small * large + 4 * rank * m * n);
       cost.plain += K * 12 * callOperations;
-      // Cholesky's panels; wider than tall and weighted, the end is an eigenproblem.
-      cost.plain += K * subspaceRounds * 3 * 48 * (rank + 16) ** 2;
-      if (method !== "svd" && small !== m) cost.plain += K * eigenOperations(rank + 16);
-      if (method !== "svd") {
-        cost.float64 += K * (weighted ? 2 * m * n * n : n ** 3 + 2 * m * n * n) + K * gramProducts(s, projection, n);
+      if (method === "svd") {
+        cost.float64 += K * subspace(small, block);
+        // Cholesky's panels.
+        cost.plain += K * subspaceRounds * 3 * 48 * block ** 2;
+      } else {
+        const isDirect = small <= 256 || block > 0.8 * small;
+        if (isDirect) cost.plain += K * eigenOperations(small);
+        else cost.subspace += K * (1 + weightedRounds) * subspaceRound(small, block);
+        // Wider than tall, the end is an eigenproblem.
+        if (!isDirect && small !== m) cost.plain += K * eigenOperations(block);
+        cost.float64 += K * (small === m ? 2 * m * n * n : n ** 3 + 2 * m * n * n) + K * gramProducts(s, projection, n);
       }
       cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * n * n + 6 * m * n));
     }
@@ -210,6 +237,7 @@ function tuckerCost(K: number, m: number, n: number, r2: number, r3: number): La
   const rounds = 2 * K * 2 * (3 * r2 * r3 * r3 + 2 * r2 * r2 * r3);
   return {
     float32: 0,
+    subspace: 0,
     float64: 2 * spectra + cores + rounds + K * 2 * (m * r2 * r3 + m * r3 * n),
     plain:
       K * 40 * callOperations +
@@ -243,6 +271,7 @@ function add(sum: LayerCost, part: LayerCost): void {
   sum.float32 += part.float32;
   sum.float64 += part.float64;
   sum.plain += part.plain;
+  sum.subspace += part.subspace;
   sum.workingBytes = Math.max(sum.workingBytes, part.workingBytes);
 }
 

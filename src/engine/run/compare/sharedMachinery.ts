@@ -4,6 +4,7 @@ import { copyFile, link, mkdir, readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
 import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { iteratesSubspaces } from "../../compression/cost/methodCost";
 import { hashInputs } from "../runFolder";
 import type { Stage } from "../stage";
 import type { RunMachinery } from "../startRun";
@@ -93,7 +94,8 @@ async function readModelEvaluation(file: string): Promise<ModelEvaluation | null
 function onceEach(probe: HeavyWork["probe"]): HeavyWork["probe"] {
   const known = new Map<string, MachineProbe>();
   return async (p) => {
-    const key = JSON.stringify([p.model.fingerprint, p.sequenceLength, p.runtime.threads, p.runtime.provider]);
+    const rates = p.method !== undefined && iteratesSubspaces(p.method);
+    const key = JSON.stringify([p.model.fingerprint, p.sequenceLength, p.runtime.threads, p.runtime.provider, rates]);
     const measured = known.get(key) ?? (await probe(p));
     known.set(key, measured);
     return measured;

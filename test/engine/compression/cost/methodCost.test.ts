@@ -1,7 +1,7 @@
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { measureComputeRates } from "../../../../src/engine/compression/cost/computeRates";
-import { methodCost, secondsOf } from "../../../../src/engine/compression/cost/methodCost";
+import { iteratesSubspaces, methodCost, secondsOf } from "../../../../src/engine/compression/cost/methodCost";
 import type { ModelDescription } from "../../../../src/engine/model/description";
 import { families } from "../../../../src/engine/model/families/index";
 import { estimateStages } from "../../../../src/engine/run/estimates";
@@ -9,7 +9,7 @@ import { compressionMethods, compressOptions, recipeSchema } from "../../../../s
 import { goldens, openModel, runtime } from "../support";
 
 const text = { sequences: 32, sequenceLength: 512 };
-const rates = { float32: 1e11, float64: 5e10, plain: 1e9 };
+const rates = { float32: 1e11, float64: 5e10, plain: 1e9, subspace: 1e10 };
 let model: ModelDescription;
 /** One layer shaped like Qwen3-30B-A3B's; only shapes are looked at. */
 let large: ModelDescription;
@@ -55,8 +55,24 @@ it("options count: optimiser steps, alignment, factored output alone does not", 
   expect(seconds({ method: "svd", keep: 1 })).toBeLessThan(seconds({ method: "svd", keep: 0.5 }));
 });
 
+it("iterations on weighted matrices are counted by their rounds", () => {
+  for (const method of compressionMethods) {
+    const { subspace } = methodCost(compressOptions.parse({ method }), large, text);
+    expect(subspace > 0, method).toBe(iteratesSubspaces(method));
+  }
+  const subspaceOf = (method: "svd" | "svd-llm" | "d2-moe", keep = 0.625) =>
+    methodCost(compressOptions.parse({ method, keep }), large, text).subspace;
+  expect(subspaceOf("svd")).toBe(0);
+  // 128 experts, three projections, a start and 16 rounds of block 349 + 16 on 768 x 768: the image, its projection, two times two.
+  const round = 2 * 365 * 768 ** 2 + (2 + 2 * 4) * 365 ** 2 * 768;
+  expect(subspaceOf("svd-llm") / (128 * 3 * 17 * round)).toBeCloseTo(1, 2);
+  // A base for all leaves a little less for each expert.
+  expect(subspaceOf("d2-moe") / subspaceOf("svd-llm")).toBeGreaterThan(0.9);
+  expect(subspaceOf("d2-moe")).toBeLessThan(subspaceOf("svd-llm"));
+});
+
 it("rates are measured, and the pre-flight says them with what they stand for", async () => {
-  const compute = await measureComputeRates(runtime);
+  const compute = await measureComputeRates(runtime, true);
   for (const rate of Object.values(compute)) expect(rate).toBeGreaterThan(1e7);
   const recipe = recipeSchema.parse({
     ...{ schemaVersion: 1, teacher: "t", data: { calibration: "c", ...text }, output: "o" },
