@@ -13,6 +13,8 @@ const checks = [
   ["types of the pages", "npx", ["tsc", "--noEmit", "-p", "webview"]],
   ["lint", "npx", ["eslint", ".", "--max-warnings", "0"]],
   ["format", "npx", ["prettier", "--check", "--log-level", "warn", "."]],
+  // Mostly downloads, on a machine that has neither yet.
+  ["browser and editor", "bash", ["-c", "bash test/e2e/setup-browser.sh && bash test/e2e/setup.sh"]],
 ];
 const suites = [
   ["unit", "npx", ["vitest", "run", "--project", "unit"]],
@@ -22,18 +24,21 @@ const suites = [
     "bash",
     ["-c", "bash test/e2e/setup.sh && npm run --silent package && npx vitest run --project e2e $0 $1 $2"],
   ],
+  // Needs what the two before it set up.
+  ["rendering", "npx", ["vitest", "run", "--project", "rendering"]],
 ];
 
 let passed = 0;
 let failed = 0;
-const only = process.argv[2];
+/** `npm test` has none and runs everything. */
+const only = process.argv.slice(2);
 
-const checked = await Promise.all(only === undefined ? checks.map((check) => runBeside(...check)) : []);
+const checked = await Promise.all(only.length === 0 ? checks.map((check) => runBeside(...check)) : []);
 for (const ok of checked) {
   if (ok) passed++;
   else failed++;
 }
-for (const [name, command, args] of suites.filter(([name]) => only === undefined || name === only)) {
+for (const [name, command, args] of suites.filter(([name]) => only.length === 0 || only.includes(name))) {
   const file = `${results}/${name}.json`;
   const ok = run(name, command, [...args, "--reporter=default", "--reporter=json", `--outputFile.json=${file}`]);
   const counts = countTests(file);

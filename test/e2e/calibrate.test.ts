@@ -8,7 +8,7 @@ import { until } from "./codeServer";
 import { chooseFromMenu, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
-import { click } from "./pointer";
+import { appears, click } from "./pointer";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
@@ -111,8 +111,7 @@ describe("a full model, from right-click to verdict", () => {
     "shows progress in one notification, the status bar, the Runs tree and the live Router KD panel",
     async () => {
       const { page } = session;
-      const notification = page.locator(".notification-toast", { hasText: "fine reap-0.375" });
-      await notification.waitFor();
+      await page.locator(".notification-toast", { hasText: "fine reap-0.375" }).waitFor();
       await page.locator(".statusbar-item", { hasText: /profile|compress|calibrate/ }).waitFor();
       await showContainer(page, "Reroute");
       await treeRows(page, "Runs").filter({ hasText: "fine reap-0.375" }).waitFor();
@@ -169,10 +168,15 @@ describe("a run that is stopped", () => {
   it("is started by keyboard alone, and goes on while its panel is closed and opened again", async () => {
     const { page } = session;
     const { keyboard } = page;
-    await page.keyboard.press("F1");
     const wizard = quickInput(page);
-    await wizard.input.waitFor();
-    await keyboard.type("Reroute: Calibrate Router");
+    // A page that is being drawn may take a key or the focus: then again.
+    await until(async () => {
+      await keyboard.press("F1");
+      if (!(await appears(wizard.input, 3000))) return false;
+      await keyboard.press("Control+a");
+      await keyboard.type(">Reroute: Calibrate Router");
+      return (await wizard.input.inputValue()) === ">Reroute: Calibrate Router";
+    });
     await firstRow("Reroute: Calibrate Router");
     await keyboard.press("Enter");
     const asks = async (part: string, words: string, typed: string, row: string) => {
@@ -217,6 +221,8 @@ describe("a run that is stopped", () => {
     await runCommand(page, "Reroute: Cancel Run");
     await until(() => readRun(newestRun()).stages.some(({ state }) => state === "cancelled"));
     await work().waitFor({ state: "hidden" });
+    // The reloaded window may not have known that it was shown.
+    await showContainer(page, "Reroute");
     await rowAction(treeRows(page, "Runs").filter({ hasText: "cancelled" }).first(), "Resume Run", work());
   });
 

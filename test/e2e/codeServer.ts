@@ -125,9 +125,10 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
   }, 120_000);
 
   const processes = () => allProcesses().filter(({ pgid, command }) => pgid === group || command.includes(profile));
-  const signal = (name: NodeJS.Signals) => {
+  /** @param target a process, or a group as a negative number */
+  const signal = (target: number, name: NodeJS.Signals) => {
     try {
-      process.kill(-group, name);
+      process.kill(target, name);
     } catch {
       // already gone
     }
@@ -138,8 +139,11 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
     log: () => log,
     processes,
     stop: async () => {
-      signal("SIGTERM");
-      await until(() => processes().every(({ state }) => state === "Z"), 5000).catch(() => signal("SIGKILL"));
+      signal(-group, "SIGTERM");
+      await until(() => processes().every(({ state }) => state === "Z"), 10_000).catch(() => {
+        // Engines are groups of their own.
+        for (const { pid } of processes()) signal(pid, "SIGKILL");
+      });
       await exited;
     },
   };

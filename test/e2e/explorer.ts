@@ -1,7 +1,7 @@
 /** The side bar's trees and their menus. */
 import type { Locator, Page } from "playwright-core";
 import { until } from "./codeServer";
-import { clearTheWay, click, tryClick } from "./pointer";
+import { appears, clearTheWay, click, tryClick } from "./pointer";
 
 export function explorerItem(page: Page, name: string): Locator {
   return page.locator(".explorer-folders-view .monaco-list-row", { has: page.getByText(name, { exact: true }) });
@@ -65,10 +65,7 @@ export async function contextMenu(page: Page, name: string): Promise<string[]> {
   await until(async () => {
     await closeMenu(page);
     await click(explorerItem(page, name), "rightClick");
-    await items
-      .first()
-      .waitFor({ timeout: 5000 })
-      .catch(() => undefined);
+    await appears(items.first(), 5000);
     labels = (await items.allTextContents()).map((label) => label.trim());
     return labels.length > 0;
   });
@@ -94,16 +91,11 @@ export async function chooseFromMenu(page: Page, name: string, label: string, le
     if (await leadsTo.isVisible()) return true;
     if (!(await item.isVisible())) await contextMenu(page, name);
     await tryClick(item, "click", 2000);
-    return appears(leadsTo);
+    await item.waitFor({ state: "hidden", timeout: 1000 }).catch(() => undefined);
+    return !(await item.isVisible()) && (await appears(leadsTo, 10_000));
   }, 120_000);
 }
 
 function menuItems(page: Page): Locator {
   return page.locator(".monaco-menu .action-item:not(.disabled) .action-label:not(.separator)");
 }
-
-const appears = (locator: Locator): Promise<boolean> =>
-  locator.waitFor({ timeout: 20_000 }).then(
-    () => true,
-    () => false,
-  );

@@ -1,7 +1,7 @@
 /** Notifications, wherever VS Code shows them. */
 import type { Locator, Page } from "playwright-core";
 import { until } from "./codeServer";
-import { tryClick } from "./pointer";
+import { appears, tryClick } from "./pointer";
 import { runCommand } from "./workbench";
 
 /**
@@ -12,10 +12,7 @@ export async function notification(page: Page, words: string | RegExp): Promise<
   const found = page.locator(".notification-list-item", { hasText: words }).filter({ visible: true }).first();
   const centre = page.locator(".notifications-center").filter({ visible: true });
   await until(async () => {
-    const isThere = await found.waitFor({ timeout: 8000 }).then(
-      () => true,
-      () => false,
-    );
+    const isThere = await appears(found, 8000);
     if (!isThere && (await centre.count()) === 0) await runCommand(page, "Notifications: Show Notifications");
     return isThere;
   }, 90_000);

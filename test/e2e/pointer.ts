@@ -44,6 +44,14 @@ async function perform(target: Locator, step: Step, timeout: number): Promise<Er
   }
 }
 
+/** Whether it becomes visible within `timeout` ms. */
+export function appears(locator: Locator, timeout = 20_000): Promise<boolean> {
+  return locator.waitFor({ timeout }).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Moves the mouse where nothing is, and closes a menu that a step has left open. */
 export async function clearTheWay(page: Page): Promise<void> {
   await page.mouse.move(0, 0);

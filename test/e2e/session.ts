@@ -65,7 +65,8 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
       writeFileSync(path.join(out, "code-server.log"), server.log());
       const logs = path.join(server.userData, "logs");
       if (existsSync(logs)) cpSync(logs, path.join(out, "logs"), { recursive: true });
-      rmSync(folder, { recursive: true, force: true });
+      // A process that was just ended may still have left a file in the meantime.
+      rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     },
   };
 }
