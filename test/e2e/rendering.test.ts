@@ -39,26 +39,34 @@ it("activates in under 100 ms, the bundle's loading included", async () => {
   const { page, server, workspace } = session;
   // Its view is what activates the extension; in the windows that follow, the workspace's runs do.
   await showContainer(page, "Reroute");
-  // Other work on the machine only adds time: the best of some windows is what activation itself needs.
+  // Other work on the machine only adds time: the best of some windows, each against the machine as it was then, is what
+  // activation itself needs.
   let activations: number[] = [];
+  const duringWindows: number[] = [];
   for (let window = 1; window <= 5 && !(Math.min(...activations) < 50); window++) {
     if (window > 1) await openFolder(page, server.url, workspace, null);
     await until(() => (activations = activationTimes()).length >= window);
+    duringWindows.push(slowdown());
   }
   const load = promisify(execFile);
   const loading: number[] = [];
+  const duringLoads: number[] = [];
   // Likewise the best of some loads.
   for (let i = 0; i < 7; i++) {
     const { stdout } = await load(process.execPath, ["test/e2e/loadExtension.mjs", path.resolve("dist/extension.js")]);
     loading.push(Number(stdout));
+    duringLoads.push(slowdown());
   }
-  const limit = 100 * slowdown();
+  const needed = best(loading, duringLoads) + best(activations, duringWindows);
   note(
-    `loading the bundle [${loading.join(", ")}] ms, activate() [${activations.join(", ")}] ms, limit on this machine now ` +
-      `${limit.toFixed(0)} ms; VS Code, which activates many extensions at once, says ${await activationTime()} ms`,
+    `loading the bundle [${loading.join(", ")}] ms, activate() [${activations.join(", ")}] ms, together on an idle machine ` +
+      `${needed.toFixed(0)} ms; VS Code, which activates many extensions at once, says ${await activationTime()} ms`,
   );
-  expect(Math.min(...loading) + Math.min(...activations)).toBeLessThan(limit);
+  expect(needed).toBeLessThan(100);
 });
+
+/** The shortest of some times, each divided by how much slower than idle the machine was then. */
+const best = (times: number[], slower: number[]): number => Math.min(...slower.map((ratio, i) => times[i]! / ratio));
 
 /** Milliseconds that activate() took in each extension host so far, by the extension's own log. */
 const activationTimes = (): number[] =>
@@ -103,8 +111,7 @@ it.each([
     const slower: number[] = [];
     // Other work on the machine only adds time: the best of some tries, each against the machine as it was then, is what
     // rendering itself needs.
-    const best = (times: number[]): number => Math.min(...times.map((time, i) => time / slower[i]!));
-    const fits = () => paints.length >= 2 && best(paints) < limit && best(hovers) < 16;
+    const fits = () => paints.length >= 2 && best(paints, slower) < limit && best(hovers, slower) < 16;
     for (let attempt = 0; attempt < 6 && !fits(); attempt++) {
       await runCommand(page, `Reroute: Open ${title}`);
       const picker = quickInput(page);
@@ -126,8 +133,8 @@ it.each([
         `machine [${slower.map((times) => times.toFixed(2)).join(", ")}] times slower than idle`,
     );
     console.log(figures.at(-1));
-    expect(best(paints)).toBeLessThan(limit);
-    expect(best(hovers)).toBeLessThan(16);
+    expect(best(paints, slower)).toBeLessThan(limit);
+    expect(best(hovers, slower)).toBeLessThan(16);
   },
 );
 
