@@ -7,6 +7,7 @@ import { measureDisk, type DiskSpeeds } from "./measureDisk";
 import { ModelExecutor } from "./modelExecutor";
 import { moeLayers } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
+import type { SessionCache } from "./sessionCache";
 import { Tape } from "./tape";
 import { VocabularyHead } from "./vocabularyHead";
 
@@ -45,8 +46,9 @@ export interface Measurement {
   /** Comparison with a teacher over the vocabulary, and loss with gradient. */
   headTokensPerSecond: number;
   headUpdateTokensPerSecond: number;
-  /** Seconds to compile all layers once. */
+  /** Seconds to compile all layers once, for each kind of pass. */
   compileForwardSeconds: number;
+  compileObservedSeconds: number;
   compileUpdateSeconds: number;
   disk: DiskSpeeds;
   assumption: string;
@@ -83,23 +85,30 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
     const sequences = Math.max(1, Math.round(timedTokens / sequenceLength));
     const idsOf = (count: number) =>
       Int32Array.from({ length: count * sequenceLength }, (_, i) => (i * 7919) % description.vocabSize);
+    const { sessions } = executor;
     const observe = async (count: number) => {
-      const started = performance.now();
+      const started = runClock(sessions);
       (await executor.forward({ ids: idsOf(count) }, { observer, collectOutputs: true, signal })).close();
-      return secondsSince(started);
+      return runClock(sessions) - started;
     };
 
     // First, because the first graph of a process loads the runtime, which is no part of compiling layers.
-    const head = new VocabularyHead(source, executor.sessions, executor.plan.headPositions, {
+    const head = new VocabularyHead(source, sessions, executor.plan.headPositions, {
       source,
       sharedHead: true,
     });
     const headTimes = await timeHead(head, description.hiddenSize, signal);
 
-    const first = await timeUpdate(executor, idsOf(1), signal);
+    let compiled = sessions.compileSeconds;
+    const compilePair = (await timeUpdate(executor, idsOf(1), signal)).compileForward;
+    const compileUpdatePair = sessions.compileSeconds - compiled;
     const one = await best(() => timeUpdate(executor, idsOf(1), signal), total);
     const all = await best(() => timeUpdate(executor, idsOf(sequences), signal), total);
+    // So that a profile's graphs are all compiled anew, attention's too.
+    await sessions.close();
+    compiled = sessions.compileSeconds;
     await observe(1);
+    const compileObservedPair = sessions.compileSeconds - compiled;
     const observed = await best(() => observe(sequences), Number);
 
     // Of all layers only the lowest gets away without input gradients.
@@ -122,8 +131,9 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
       },
       headTokensPerSecond: headTimes.positions / headTimes.compare,
       headUpdateTokensPerSecond: headTimes.positions / headTimes.update,
-      compileForwardSeconds: Math.max(0, (first.forward - one.forward) / 2) * numLayers,
-      compileUpdateSeconds: Math.max(0, (total(first) - total(one)) / 2) * numLayers,
+      compileForwardSeconds: (compilePair / 2) * numLayers,
+      compileObservedSeconds: (compileObservedPair / 2) * numLayers,
+      compileUpdateSeconds: (compileUpdatePair / 2) * numLayers,
       disk,
       assumption: `layer ${layer.index} measured with ${size.one} and ${size.all} tokens, times ${numLayers} layers`,
     };
@@ -160,6 +170,13 @@ interface UpdateTimes {
   forward: number;
   upper: number;
   lower: number;
+  /** What the forward pass compiled on the way, which the other times leave out. */
+  compileForward: number;
+}
+
+/** Seconds that go by, those of compiling left out: a short pass may have to compile what does not stay compiled. */
+function runClock({ compileSeconds }: SessionCache): number {
+  return performance.now() / 1e3 - compileSeconds;
 }
 
 async function timeUpdate(
@@ -168,17 +185,20 @@ async function timeUpdate(
   signal: AbortSignal | undefined,
 ): Promise<UpdateTimes> {
   const tape = new Tape();
+  const { sessions } = executor;
   try {
-    const started = performance.now();
+    const compiled = sessions.compileSeconds;
+    const started = runClock(sessions);
     const hidden = await executor.forward({ ids }, { tape, signal });
     hidden.close();
-    const forward = secondsSince(started);
-    const startedBackward = performance.now();
+    const forward = runClock(sessions) - started;
+    const compileForward = sessions.compileSeconds - compiled;
+    const startedBackward = runClock(sessions);
     let left = ids.length;
     let upper = 0;
     const onChunk = (tokens: number) => {
       left -= tokens;
-      if (left === 0) upper = secondsSince(startedBackward);
+      if (left === 0) upper = runClock(sessions) - startedBackward;
     };
     const gradient = new MemoryHiddenStates(ids.length, executor.options.description.hiddenSize);
     // Numbers of the size of real gradients: all zeros would be faster than they are.
@@ -187,7 +207,7 @@ async function timeUpdate(
       Float32Array.from({ length: ids.length * gradient.width }, (_, i) => 1e-3 * Math.sin(i)),
     );
     await executor.backward(tape, gradient, { signal, onChunk });
-    return { forward, upper, lower: secondsSince(startedBackward) - upper };
+    return { forward, upper, lower: runClock(sessions) - startedBackward - upper, compileForward };
   } finally {
     tape.close();
   }

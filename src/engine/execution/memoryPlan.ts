@@ -1,6 +1,7 @@
 import type { ModelDescription } from "../model/description";
 import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
+import { compiledLayerBytes } from "./compiledBytes";
 import { moeLayers, numLogits } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
 import {
@@ -63,13 +64,16 @@ export function planExecution(
     : 2048;
   const mostHeadBytes = Math.min(left, headFixedBytes(description, trained) + 1e9);
   const headPositions = largest(mostPositions, (n) => headBytes(work, n) <= mostHeadBytes);
+  // One layer's graphs must stay while its chunks go through, even where hidden states then spill earlier.
+  const largestLayer = Math.max(...description.layers.map((layer) => compiledLayerBytes(layer, direction)));
+  const sessionBytes = Math.max(usable * 0.25, Math.min(largestLayer, usable * 0.4));
   return {
     attentionSequences: Math.min(attentionSequences, chunkSequences),
     chunkSequences,
     headPositions,
     keepFloat32Weights,
-    sessionBytes: usable * 0.25,
-    hiddenStateBytes: usable * 0.25,
+    sessionBytes,
+    hiddenStateBytes: usable * (1 - workingShare) - sessionBytes,
     overheadBytes,
   };
 }

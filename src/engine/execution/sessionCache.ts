@@ -1,4 +1,5 @@
 import type { Graph } from "../graph/graph";
+import { bytesPerNode } from "./compiledBytes";
 import { BlockSession, type RuntimeOptions } from "../runtime/session";
 
 /** What compiled sessions take, together or each. */
@@ -30,6 +31,8 @@ export class SessionCache {
   /** In the order they were made. */
   readonly #sessions = new Map<string, { session: BlockSession; cost: Cost }>();
   readonly #used: Cost = { bytes: 0, mapped: 0, threads: 0 };
+  /** What compiling has taken so far. */
+  compileSeconds = 0;
 
   /** @param inTurn sessions of one layer that take turns, chunk by chunk, so that none of them may make room for another */
   constructor(
@@ -41,6 +44,7 @@ export class SessionCache {
   async get(key: string, graph: () => Graph): Promise<BlockSession> {
     const known = this.#sessions.get(key);
     if (known !== undefined) return known.session;
+    const started = performance.now();
     const built = graph();
     const { keepFloat32Weights } = this.limits;
     const cost = costOf(built, keepFloat32Weights, this.runtime.threads);
@@ -50,6 +54,7 @@ export class SessionCache {
     const session = await BlockSession.create(built, { runtime: this.runtime, keepFloat32Weights });
     this.#sessions.set(key, { session, cost });
     this.#count(cost, 1);
+    this.compileSeconds += (performance.now() - started) / 1e3;
     return session;
   }
 
@@ -78,9 +83,7 @@ export class SessionCache {
   }
 }
 
-/** Kernels and bookkeeping of a node (measured); mapped weights are page cache and cost nothing here. */
-export const bytesPerNode = 6000;
-
+/** Mapped weights are page cache and cost nothing here. */
 function costOf(graph: Graph, keepFloat32Weights: boolean, threads: number): Cost {
   const files = graph.initialisers.filter(({ kind }) => kind === "file");
   const weights = files.reduce((sum, { value }) => sum + value.shape.reduce<number>((n, dim) => n * Number(dim), 4), 0);

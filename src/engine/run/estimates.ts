@@ -1,3 +1,4 @@
+import { compiledBytes } from "../execution/compiledBytes";
 import { paradigmOf, type Recipe } from "../../protocol/recipe";
 import type { StageId } from "../../protocol/run";
 import { baseProcessBytes, planExecution, smallestBudget, tapedBytesPerToken } from "../execution/memoryPlan";
@@ -10,7 +11,7 @@ import type { ModelDescription } from "../model/description";
 import { heldOutCount } from "../data/heldOutSplit";
 import { matchesRouterLogits } from "../distillation/calibration";
 import { stagesOf } from "./runFolder";
-import { compiledBytes, stageTimes, type EstimateInput, type StageTimes } from "./stageTimes";
+import { stageTimes, type EstimateInput, type StageTimes } from "./stageTimes";
 import type { TrainedPrediction } from "./trainedPrediction";
 
 export interface StageEstimate {

@@ -2,7 +2,7 @@ import { planExecution } from "../execution/memoryPlan";
 import type { PassCost } from "../execution/measure";
 import { fallbackBufferBytesPerSecond, fallbackDiskBytesPerSecond } from "../execution/measureDisk";
 import { profileShardTokens } from "../execution/profile";
-import { bytesPerNode } from "../execution/sessionCache";
+import { compiledBytes } from "../execution/compiledBytes";
 import { countParameters } from "../model/parameters";
 import type { ModelDescription } from "../model/description";
 import type { Recipe } from "../../protocol/recipe";
@@ -61,7 +61,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
   ) as [ReturnType<typeof planExecution>, ReturnType<typeof planExecution>];
   // Share of all layers' sessions that each pass compiles again, because they do not stay.
   const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward"));
-  const compile = probe?.compileForwardSeconds ?? NaN;
+  const compile = { forward: probe?.compileForwardSeconds ?? NaN, observed: probe?.compileObservedSeconds ?? NaN };
   const headRate = probe?.headTokensPerSecond ?? NaN;
   const {
     readBytesPerSecond = fallbackDiskBytesPerSecond,
@@ -75,10 +75,12 @@ export function stageTimes(input: EstimateInput): StageTimes {
     cost === undefined ? NaN : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken;
   const chunksOf = (tokens: number) => Math.ceil(tokens / (forward.chunkSequences * sequenceLength));
   const once = (tokens: number, kind: "forward" | "observed", role: Role) =>
-    tokens === 0 ? 0 : compile * share(role) + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
+    tokens === 0
+      ? 0
+      : compile[kind] * share(role) + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
   const pass: StageTimes["pass"] = (tokens, kind) => {
     const shards = kind === "observed" ? Math.ceil(tokens / profileShardTokens) : 1;
-    return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile + reading("teacher"));
+    return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile[kind] + reading("teacher"));
   };
   return {
     pass,
@@ -87,7 +89,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
     targets: (tokens) => {
       const bytes = 2 * tokens * teacher.hiddenSize * 4;
       const groups = Math.max(1, Math.ceil(bytes / Math.max(1, forward.hiddenStateBytes)));
-      return pass(tokens, "forward") + (groups - 1) * (again * compile + reading("teacher"));
+      return pass(tokens, "forward") + (groups - 1) * (again * compile.forward + reading("teacher"));
     },
     beforeTraining: (tokens) =>
       (recipe.calibrate?.scope === "router+top-experts" ? once(tokens, "forward", "student") : 0) +
@@ -132,13 +134,4 @@ const numbersPerSecond = 40e6;
 function updateSeconds(trained: TrainedPrediction | null | undefined, writeBytesPerSecond: number): number {
   if (!trained?.sizes) return 0;
   return trained.parameters / numbersPerSecond + Math.min(256e6, trained.parameters * 16) / writeBytesPerSecond;
-}
-
-/** Compiled graphs of all layers, at 6 kB a node; nodes a layer as counted on graphs of 8 to 128 experts. */
-export function compiledBytes({ layers }: ModelDescription, direction: "forward" | "backward"): number {
-  const nodes = layers.reduce((sum, { feedForward }) => {
-    const experts = feedForward.kind === "moe" ? feedForward.numExperts : 1;
-    return sum + (direction === "backward" ? 430 + 36 * experts : 140 + 19 * experts);
-  }, 0);
-  return nodes * bytesPerNode;
 }

@@ -22,6 +22,7 @@ const probe: Measurement = {
   headTokensPerSecond: 100,
   headUpdateTokensPerSecond: 50,
   compileForwardSeconds: 10,
+  compileObservedSeconds: 10,
   compileUpdateSeconds: 30,
   disk: { readBytesPerSecond: 1000, writeBytesPerSecond: 500, bufferBytesPerSecond: 2000 },
   assumption: "made up",

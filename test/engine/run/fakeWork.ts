@@ -97,6 +97,7 @@ export function fakeWork(): FakeWork {
       ...{ headTokensPerSecond: 5000, headUpdateTokensPerSecond: 2000 },
       ...{
         compileForwardSeconds: 0.1,
+        compileObservedSeconds: 0.1,
         compileUpdateSeconds: 0.3,
         disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9, bufferBytesPerSecond: 1e9 },
       },

@@ -84,6 +84,7 @@ it("rates are measured, and the pre-flight says them with what they stand for", 
     ...{
       headUpdateTokensPerSecond: 1e3,
       compileForwardSeconds: 0,
+      compileObservedSeconds: 0,
       compileUpdateSeconds: 0,
       disk: { readBytesPerSecond: 1e9, writeBytesPerSecond: 1e9, bufferBytesPerSecond: 1e15 },
     },
