@@ -195,4 +195,10 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     meaning: "Cosine and Euclidean distance of two experts' mean outputs over their routed tokens",
     source: "routing-statistics.safetensors layers.*.outputSum",
   },
+  {
+    name: "Weight cosine",
+    unit: "-1 to 1",
+    meaning: "Cosine of two experts' gate, up and down projections, all numbers of an expert as one vector",
+    source: "routing-statistics.safetensors layers.*.weightCosine",
+  },
 ];

@@ -7,6 +7,7 @@ import { countParameters } from "../model/parameters";
 import { garbageAllowance } from "../runtime/garbage";
 import { profileShardTokens } from "../execution/profile";
 import { methodCost, secondsOf } from "../compression/cost/methodCost";
+import { weightCosineCost } from "../compression/cost/weightCosineCost";
 import type { ModelDescription } from "../model/description";
 import { heldOutCount } from "../data/heldOutSplit";
 import { matchesRouterLogits } from "../distillation/calibration";
@@ -39,8 +40,9 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
   const time = stageTimes(input);
   const known = `${probe?.assumption ?? "time unknown: not measured"}${time.coldReads}`;
   const taught = isTaught(recipe) ? tokens.calibration : 0;
+  const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
   const alone: Partial<Record<StageId, number>> = {
-    profile: time.pass(tokens.calibration, "observed"),
+    profile: time.pass(tokens.calibration, "observed") + compared,
     calibrate: time.targets(taught + tokens.heldOut),
     evaluate: time.evaluation(tokens.evaluation, "teacher"),
   };

@@ -1,4 +1,5 @@
 import { writeCheckpoint } from "../checkpoint/write";
+import { WeightCosine } from "../compression/layer/weightCosine";
 import { measureComputeRates } from "../compression/cost/computeRates";
 import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { calibrate } from "../distillation/calibrate";
@@ -18,6 +19,24 @@ import type { CalibrationResult, HeavyWork } from "./work";
 export const liveWork: HeavyWork = {
   profile: ({ model, stateDirectory, ...rest }) =>
     profileCheckpoint({ ...model, ...rest, collectOutputs: true, scratchDirectory: stateDirectory }),
+
+  weightCosines: async ({ model, runtime, signal, report }) => {
+    const cosine = new WeightCosine(model.checkpoint, runtime);
+    const layers = moeLayers(model.description);
+    const found = new Map<number, Float64Array>();
+    try {
+      for (const [done, [{ index }, { experts, logicalToPhysical }]] of layers.entries()) {
+        const message = "Comparing the experts' weights";
+        report({ stage: "profile", message, done, total: layers.length, unit: "steps" });
+        const routed = logicalToPhysical?.map((expert) => experts[expert]!) ?? experts;
+        const matrix = await cosine.ofLayer(routed, signal);
+        if (matrix) found.set(index, matrix);
+      }
+    } finally {
+      await cosine.close();
+    }
+    return found;
+  },
 
   calibrate: async ({ output, ...calibration }): Promise<CalibrationResult> => {
     const { student, teacher, options, signal, report } = calibration;

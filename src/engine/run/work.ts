@@ -57,6 +57,8 @@ export interface HeavyWork {
       resume: PassSums;
     },
   ) => Promise<void>;
+  /** [E, E] cosine of the experts' weights by layer; layers whose weights are not plain numbers are left out. */
+  weightCosines: (p: WorkContext & { model: OpenModel }) => Promise<Map<number, Float64Array>>;
   /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */
   calibrate: (
     p: WorkContext & {

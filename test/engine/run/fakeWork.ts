@@ -55,6 +55,7 @@ export function fakeWork(): FakeWork {
         });
       }
     },
+    weightCosines: () => Promise.resolve(new Map()),
     calibrate: async ({ student, output, stateDirectory, onMetrics, options }) => {
       const state = path.join(stateDirectory, "train-state.safetensors");
       let done = (await exists(state)) ? Number(await readFile(state, "utf8")) : 0;

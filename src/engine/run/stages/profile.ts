@@ -52,7 +52,10 @@ export const profileStage: Stage = {
         ...profileSums(paths.file("profileState"), statistics, model.description),
       },
     });
-    await saveRoutingStatistics(paths.file("statistics"), statistics.result());
+    const result = statistics.result();
+    const cosines = await work.weightCosines({ runtime, signal, report, model });
+    for (const layer of result.layers) layer.weightCosine = cosines.get(layer.layer) ?? null;
+    await saveRoutingStatistics(paths.file("statistics"), result);
   },
   complete: async ({ paths }) => {
     await removeProfileState(paths.runDirectory);
