@@ -1,6 +1,6 @@
 import { RerouteError } from "../../protocol/errors";
 import { dtypeBits, elementCount } from "../tensor/dtype";
-import { decodeFloats } from "../tensor/floatCodec";
+import { decodeFloats, decodeFloatsInto } from "../tensor/floatCodec";
 import type { TensorEntry } from "./checkpoint";
 import { quote } from "./quote";
 import { withShardFile } from "./shardFile";
@@ -53,6 +53,32 @@ export async function readFloat32(entry: TensorEntry, range?: ElementRange): Pro
     }
   });
   return values;
+}
+
+/** `count` elements of a tensor from `offset` on. */
+export interface RowOfTensor {
+  entry: TensorEntry;
+  offset: number;
+}
+
+/**
+ * As many elements of several tensors, as float32, one tensor a row of `out` [rows, count]. Each shard is opened once.
+ *
+ * @throws RerouteError as readFloat32
+ */
+export async function readFloat32Rows(rows: readonly RowOfTensor[], count: number, out: Float32Array): Promise<void> {
+  for (const shard of new Set(rows.map(({ entry }) => entry.shard))) {
+    await withShardFile(shard, async (_, file) => {
+      let bytes = new Uint8Array(0);
+      for (const [row, { entry, offset }] of rows.entries()) {
+        if (entry.shard !== shard) continue;
+        const { byteOffset, bits } = bytesOfRange(entry, { offset, count });
+        if (bytes.byteLength !== (count * bits) / 8) bytes = new Uint8Array((count * bits) / 8);
+        await readInto(file, shard.realPath, entry.byteOffset + byteOffset, bytes);
+        decodeFloatsInto(bytes, entry.dtype, out.subarray(row * count, (row + 1) * count));
+      }
+    });
+  }
 }
 
 function bytesOfRange(entry: TensorEntry, range: ElementRange | undefined) {

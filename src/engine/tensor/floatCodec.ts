@@ -6,6 +6,13 @@ import type { DType } from "./dtype";
 /** dtypes that weights can be written in. */
 export type WritableFloat = "F32" | "F16" | "BF16" | "F64";
 
+/** Like decodeFloats, into numbers that are there; without a copy for the dtype that weights mostly have. */
+export function decodeFloatsInto(bytes: Uint8Array, dtype: DType, out: Float32Array): void {
+  if (dtype === "BF16" && bytes.byteOffset % 2 === 0) {
+    bfloat16ToFloat32(new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out);
+  } else out.set(decodeFloats(bytes, dtype));
+}
+
 /**
  * Stored bytes as float32. Quantised codes are the numbers they stand for without any scale; 64-bit floats and integers
  * are rounded to float32. Bytes are little-endian, as safetensors stores them and as every machine that runs Node does.

@@ -71,7 +71,7 @@ describe("cosine of experts' weights", () => {
     const layers = moeLayers(description).length;
     expect(weightCosineCost(description)).toMatchObject({
       float32: layers * 2 * moe.numExperts * numbers,
-      plain: layers * 8 * numbers,
+      plain: layers * 3 * numbers,
     });
   });
 

@@ -4,7 +4,7 @@ import { elementCount } from "../../tensor/dtype";
 import type { MethodCost } from "./methodCost";
 
 /** Plain-code operations to decode one stored number and put it beside those of the other experts. */
-const decode = 8;
+const decode = 3;
 
 /** What comparing the weights of every layer's experts takes (layer/weightCosine); nothing where they are codes or factors. */
 export function weightCosineCost({ layers }: ModelDescription): MethodCost {

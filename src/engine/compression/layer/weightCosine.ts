@@ -1,16 +1,17 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
-import { readFloat32 } from "../../checkpoint/read";
+import { readFloat32Rows } from "../../checkpoint/read";
 import { GraphBuilder } from "../../graph/builder";
 import type { ExpertWeights, WeightView } from "../../model/description";
 import { BlockSession, type RuntimeOptions } from "../../runtime/session";
 import { elementCount } from "../../tensor/dtype";
 
-/** Numbers of all experts together that are in memory at a time. */
-const chunkNumbers = 8 << 20;
+/** Numbers of all experts together that are in memory at a time, as far as that is a small part of the budget. */
+const mostNumbers = 16 << 20;
 
 /** Cosines of experts' weights, a layer at a time: one compiled product, weights read in pieces. */
 export class WeightCosine {
   #gram: Promise<BlockSession> | undefined;
+  #rows = new Float32Array(0);
 
   constructor(
     readonly checkpoint: Checkpoint,
@@ -30,7 +31,9 @@ export class WeightCosine {
     const isPlain = parts.every((views, e) => experts[e]!.constant === undefined && views.every(hasSize(sizes)));
     if (experts.length === 0 || !isPlain) return null;
     const E = experts.length;
-    const length = Math.max(1, Math.floor(chunkNumbers / E));
+    const numbers = Math.min(mostNumbers, this.runtime.memoryBudgetBytes / 64);
+    // Even, so that no row begins inside a byte.
+    const length = 2 * Math.max(1, Math.floor(numbers / E / 2));
     const gram = new Float64Array(E * E);
     for (const [part, size] of sizes.entries()) {
       for (let from = 0; from < size; from += length) {
@@ -53,9 +56,13 @@ export class WeightCosine {
 
   /** [E, E] products of `count` numbers of each view from `from` on. */
   async #gramOf(views: readonly WeightView[], from: number, count: number): Promise<Float32Array> {
-    const rows = new Float32Array(views.length * count);
-    for (const [e, { tensor, offset }] of views.entries())
-      rows.set(await readFloat32(this.checkpoint.tensors.get(tensor)!, { offset: offset + from, count }), e * count);
+    if (this.#rows.length < views.length * count) this.#rows = new Float32Array(views.length * count);
+    const rows = this.#rows.subarray(0, views.length * count);
+    const parts = views.map(({ tensor, offset }) => ({
+      entry: this.checkpoint.tensors.get(tensor)!,
+      offset: offset + from,
+    }));
+    await readFloat32Rows(parts, count, rows);
     this.#gram ??= gramSession(this.runtime);
     const { c } = await (await this.#gram).run({ a: { type: "float32", shape: [views.length, count], data: rows } });
     return c!.data as Float32Array;
