@@ -7,7 +7,7 @@ import { smallestBudget } from "../execution/memoryPlan";
 import { GraphBuilder } from "../graph/builder";
 import { describeModel } from "../model/families";
 import { summariseCheckpoint } from "../model/inspect";
-import { errorCodeOf, isCancelled, type ErrorCode } from "../../protocol/errors";
+import { errorCodeOf, isCancelled, throwIfCancelled, type ErrorCode } from "../../protocol/errors";
 import { BlockSession, probeRuntime } from "../runtime/session";
 import { engineVersion } from "../version";
 import { availableMemoryBytes, defaultMemoryBudget } from "./machine";
@@ -94,7 +94,7 @@ async function runtime(): Promise<Finding> {
 
 /** The smallest graph that goes all the way. */
 async function computation(signal: AbortSignal): Promise<Finding> {
-  signal.throwIfAborted();
+  throwIfCancelled(signal);
   const builder = new GraphBuilder();
   const graph = builder.build({ y: builder.scale(builder.input("x", ["T"], "float32"), 2) });
   const options = { threads: 1, provider: "cpu", memoryBudgetBytes: 1e9 } as const;

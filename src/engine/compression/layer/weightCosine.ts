@@ -1,3 +1,4 @@
+import { throwIfCancelled } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { readFloat32Rows } from "../../checkpoint/read";
 import { GraphBuilder } from "../../graph/builder";
@@ -37,7 +38,7 @@ export class WeightCosine {
     const gram = new Float64Array(E * E);
     for (const [part, size] of sizes.entries()) {
       for (let from = 0; from < size; from += length) {
-        signal.throwIfAborted();
+        throwIfCancelled(signal);
         const count = Math.min(length, size - from);
         const views = parts.map((views) => views[part]!);
         add(gram, await this.#gramOf(views, from, count));
