@@ -57,7 +57,8 @@ export function planExecution(
   const left = beside(chunkSequences);
   const attentionSequences = largest(limit, (n) => attentionBytes(work, n) <= Math.min(left, 1.5e9));
   // Each of four sessions a layer may hold a copy.
-  const keepFloat32Weights = totalElements(description) * 16 <= usable * 0.2;
+  const copies = totalElements(description) * 16;
+  const keepFloat32Weights = copies <= usable * 0.2;
   // Widening the head costs the same whatever the positions; without it, logits that stay in a core's cache win.
   const mostPositions = keepFloat32Weights
     ? clamp(Math.floor(cachedLogits / description.vocabSize), leastHeadPositions, 2048)
@@ -66,7 +67,9 @@ export function planExecution(
   const headPositions = largest(mostPositions, (n) => headBytes(work, n) <= mostHeadBytes);
   // One layer's graphs must stay while its chunks go through, even where hidden states then spill earlier.
   const largestLayer = Math.max(...description.layers.map((layer) => compiledLayerBytes(layer, direction)));
-  const sessionBytes = Math.max(usable * sessionShare, Math.min(largestLayer, usable * 0.4));
+  const graphs = Math.max(usable * sessionShare, Math.min(largestLayer, usable * 0.4));
+  // Copies that did not stay would be made anew in each pass.
+  const sessionBytes = Math.min(usable * 0.4, graphs + (keepFloat32Weights ? copies : 0));
   return {
     attentionSequences: Math.min(attentionSequences, chunkSequences),
     chunkSequences,
@@ -79,7 +82,7 @@ export function planExecution(
 }
 
 /**
- * Share that compiled sessions may keep. Compiling again costs a few percent of a pass, while with a quarter peak memory
+ * Share that compiled graphs may keep beside copies of weights. Compiling again costs a few percent of a pass, while with a quarter peak memory
  * went up with the layers until it was full (measured: 24 layers took 1.2 times the memory of 4).
  */
 const sessionShare = 0.1;
