@@ -15,6 +15,10 @@ export interface SessionLimits {
   keepFloat32Weights: boolean;
   /** Estimated bytes that sessions may take. */
   sessionBytes: number;
+  /** Tensors of files that they may map; below what the system gives a process by default. */
+  mappedTensors?: number;
+  /** Threads that they may have waiting. */
+  waitingThreads?: number;
 }
 
 /** Linux gives a process 65,530 maps; a teacher and a student run in one, beside what else they map. */
@@ -66,8 +70,8 @@ export class SessionCache {
     const used = this.#used;
     return (
       used.bytes + bytes <= this.limits.sessionBytes &&
-      used.mapped + mapped <= mostMapped &&
-      used.threads + threads <= mostThreads
+      used.mapped + mapped <= (this.limits.mappedTensors ?? mostMapped) &&
+      used.threads + threads <= (this.limits.waitingThreads ?? mostThreads)
     );
   }
 

@@ -1,21 +1,31 @@
-import { describe, expect, it } from "vitest";
-import { SessionCache } from "../../../src/engine/execution/sessionCache";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { SessionCache, type SessionLimits } from "../../../src/engine/execution/sessionCache";
 import { GraphBuilder } from "../../../src/engine/graph/builder";
+import { temporaryFolder } from "../../support/temporaryFolder";
 
-const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 1e9 } as const;
+const factors = path.join(temporaryFolder(), "factors");
+beforeAll(() => writeFileSync(factors, Float32Array.of(4)));
+
+const runtime = { threads: 2, provider: "cpu", memoryBudgetBytes: 1e9 } as const;
 const nodesEach = 3;
 const bytesEach = nodesEach * 6000;
 
+type Limits = Omit<SessionLimits, "keepFloat32Weights">;
+
+/** 24 times x: the last factor lies in a file. */
 function graphOf() {
   const builder = new GraphBuilder();
   let x = builder.input("x", ["T"]);
-  for (let node = 0; node < nodesEach; node++) x = builder.scale(x, 2 + node);
-  return builder.build({ y: x });
+  for (let node = 1; node < nodesEach; node++) x = builder.scale(x, 1 + node);
+  const four = builder.fileInitialiser("four", "float32", [1], { file: factors, offset: 0, length: 4 });
+  return builder.build({ y: builder.mul(x, four) });
 }
 
 /** Sessions compiled in each of `passes` passes through `layers` layers of two sessions, each asked for in two chunks. */
-async function compiled(layers: number, room: number, passes: number): Promise<number[]> {
-  const cache = new SessionCache(runtime, { keepFloat32Weights: false, sessionBytes: room * bytesEach }, 4);
+async function compiled(layers: number, limits: Limits, passes: number): Promise<number[]> {
+  const cache = new SessionCache(runtime, { keepFloat32Weights: false, ...limits }, 4);
   const counts = Array.from({ length: passes }, () => 0);
   try {
     for (let pass = 0; pass < passes; pass++) {
@@ -37,13 +47,17 @@ async function compiled(layers: number, room: number, passes: number): Promise<n
 }
 
 describe("compiled sessions of passes through all layers", () => {
-  it.each<[string, number, number, number[]]>([
-    ["all fit: compiled once", 4, 8, [8, 0, 0]],
+  const roomFor = (sessions: number): Limits => ({ sessionBytes: sessions * bytesEach });
+  it.each<[string, number, Limits, number[]]>([
+    ["all fit: compiled once", 4, roomFor(8), [8, 0, 0]],
     // Of 20 sessions in room for 12, eight stay for good; of the last four, those of the lowest layers go first.
-    ["what came first stays", 10, 12, [20, 12, 12]],
-    ["room for one layer: each session once a layer, whatever the chunks", 5, 2, [10, 10, 10]],
-    ["room for nothing still runs", 2, 0, [8, 8, 8]],
-  ])("%s", async (_what, layers, room, expected) => {
-    expect(await compiled(layers, room, expected.length)).toEqual(expected);
+    ["what came first stays", 10, roomFor(12), [20, 12, 12]],
+    ["room for one layer: each session once a layer, whatever the chunks", 5, roomFor(2), [10, 10, 10]],
+    ["room for nothing still runs", 2, roomFor(0), [8, 8, 8]],
+    // Of two threads a session, one is the caller's; each session maps one tensor of a file.
+    ["no more threads than may wait", 10, { sessionBytes: 1e9, waitingThreads: 12 }, [20, 12, 12]],
+    ["no more maps than may be made", 10, { sessionBytes: 1e9, mappedTensors: 12 }, [20, 12, 12]],
+  ])("%s", async (_what, layers, limits, expected) => {
+    expect(await compiled(layers, limits, expected.length)).toEqual(expected);
   });
 });
