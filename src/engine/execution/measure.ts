@@ -99,6 +99,7 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
     });
     const headTimes = await timeHead(head, description.hiddenSize, signal);
 
+    // Also brings the layer's weights into the page cache: reading them from disk is measured and counted by itself.
     let compiled = sessions.compileSeconds;
     const compilePair = (await timeUpdate(executor, idsOf(1), signal)).compileForward;
     const compileUpdatePair = sessions.compileSeconds - compiled;

@@ -12,7 +12,6 @@ import { weightKey } from "../graph/blocks/weights";
 import { RoutingStatistics } from "../routing/collect";
 import type { Provenance } from "../../protocol/provenance";
 import { residentBytes } from "./machine";
-import { warmLayer } from "./warmLayer";
 import type { CalibrationResult, HeavyWork } from "./work";
 
 /** The work that onnxruntime does, as stages know it. */
@@ -87,14 +86,10 @@ export const liveWork: HeavyWork = {
     return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
   },
 
-  probe: async ({ model, sequenceLength, method, ...rest }) => {
-    // The layer that measureMachine times; reading from disk is measured and counted by itself.
-    warmLayer(model.checkpoint, moeLayers(model.description)[0]![0], rest.signal);
-    return {
-      ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
-      compute: await measureComputeRates(rest.runtime, method !== undefined && iteratesSubspaces(method)),
-    };
-  },
+  probe: async ({ model, sequenceLength, method, ...rest }) => ({
+    ...(await measureMachine({ ...model, ...rest, sequenceLength, observer: someStatistics(sequenceLength) })),
+    compute: await measureComputeRates(rest.runtime, method !== undefined && iteratesSubspaces(method)),
+  }),
 };
 
 /** Statistics that nobody reads, for the time that making them takes. */
