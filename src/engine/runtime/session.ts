@@ -139,11 +139,16 @@ export class BlockSession {
  */
 const wrongOptimizers = "TransposeOptimizer";
 
-/** Version and providers of the installed onnxruntime, or why it cannot be used. */
+/**
+ * Version and providers of the installed onnxruntime, or why it cannot be used. A provider whose libraries npm's package
+ * leaves out is said to be so: it works only where they were installed beside it.
+ */
 export async function probeRuntime(): Promise<{ version: string | null; providers: string[]; reason: string | null }> {
   try {
     const ort = await loadRuntime();
-    const providers = ort.listSupportedBackends().map(({ name }) => (name === "dml" ? "directml" : name));
+    const providers = ort
+      .listSupportedBackends()
+      .map(({ name, bundled }) => (name === "dml" ? "directml" : name) + (bundled ? "" : " (libraries not included)"));
     return { version: ort.env.versions.node ?? ort.env.versions.common, providers, reason: null };
   } catch (error) {
     return { version: null, providers: [], reason: error instanceof Error ? error.message : String(error) };
