@@ -2,7 +2,7 @@ import { appendBackward, type Cotangent } from "../autodiff/backward";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { BlockWeights, weightKey } from "../graph/blocks/weights";
 import { GraphBuilder } from "../graph/builder";
-import type { Dim, Graph, Value } from "../graph/graph";
+import type { Graph, Value } from "../graph/graph";
 import type { ModelDescription, WeightView } from "../model/description";
 
 export interface BlockContext {
@@ -58,11 +58,6 @@ export class Block {
     const { of, trainable } = this.gradients(cotangents, Object.values(wrt));
     const named = Object.keys(wrt).map((name, i) => [name, of[i]!] as const);
     return this.builder.build({ ...Object.fromEntries(named), ...trainable });
-  }
-
-  /** Rows of several parts, one below another. */
-  stack(parts: readonly Value[], rows: Dim): Value {
-    return this.builder.concat(parts, 0, rows);
   }
 
   #zeros(value: Value): Value {

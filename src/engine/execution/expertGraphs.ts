@@ -33,7 +33,7 @@ export function routingGraph(moe: MoeDescription): Graph {
 /** Inputs feedForwardInput, tokenOfRow, splitSizes, rowWeights; output rows: the outputs of a group's experts, weighted. */
 export function expertRowsGraph(context: BlockContext, moe: MoeDescription, group: ExpertGroup): Graph {
   const block = new Block(context);
-  return block.builder.build({ rows: block.stack(expertRows(block, moe, group).outputs, "R") });
+  return block.builder.build({ rows: block.builder.concat(expertRows(block, moe, group).outputs, 0, "R") });
 }
 
 /** Inputs of expertRowsGraph plus dHidden; outputs dRows [R, H] (unless nothing needs it), dRowWeights and `gradient:<key>`. */
@@ -56,8 +56,8 @@ export function expertRowsBackwardGraph(
   const wrt = [...rowWeights, ...(needsInputGradient ? inputRows : [])];
   const { of, trainable } = block.gradients(cotangents, wrt);
   return builder.build({
-    dRowWeights: block.stack(of.slice(0, rowWeights.length), "R"),
-    ...(needsInputGradient ? { dRows: block.stack(of.slice(rowWeights.length), "R") } : {}),
+    dRowWeights: builder.concat(of.slice(0, rowWeights.length), 0, "R"),
+    ...(needsInputGradient ? { dRows: builder.concat(of.slice(rowWeights.length), 0, "R") } : {}),
     ...trainable,
   });
 }
@@ -74,10 +74,11 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
   const outputs = inputRows.map((rows, i) => expertOutput(weights, rows, moe.experts[group.from + i]!, moe));
   const valid = splitColumn("validRows");
   const squared = (value: Value) => builder.mul(value, value);
-  const column = (of: (output: Value) => Value) => block.stack(outputs.map(of), "R");
+  const column = (of: (output: Value) => Value) => builder.concat(outputs.map(of), 0, "R");
   return builder.build({
-    rows: block.stack(
+    rows: builder.concat(
       outputs.map((output, e) => builder.mul(output, rowWeights[e]!)),
+      0,
       "R",
     ),
     norms: column((output) => builder.sqrt(builder.reduceSum(squared(output), [1], true))),

@@ -134,6 +134,7 @@ export class LayerEngine {
     const chunk = { feedForwardInput: x, routerLogits: logits, selectedIds, assignment, weights: {} };
     const experts = new RoutedExperts({ checkpoint, hiddenSize, trainable: new Set() }, this);
     const layer = { index: key, residualMultiplier: 1 };
+    // The executor's own steps, on nothing to add to: what comes out is the routed sum alone.
     const nothing = new Float32Array(x.length);
     return (await experts.forward(layer, { ...moe, shared: null }, chunk, nothing, null)).hidden;
   }
