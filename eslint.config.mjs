@@ -6,10 +6,12 @@ import ts from "typescript-eslint";
 const engineFolders = [
   "tensor",
   "checkpoint",
+  "gguf",
   "model",
   "graph",
   "autodiff",
   "runtime",
+  "linalg",
   "data",
   "execution",
   "routing",

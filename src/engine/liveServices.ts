@@ -5,8 +5,8 @@ import { errorCodeOf, RerouteError } from "../protocol/errors";
 import type { EmitEvent } from "../protocol/rpc";
 import { runFiles, type RunFile } from "../protocol/run";
 import type { TensorEntry } from "./checkpoint/checkpoint";
-import { isGgufPath } from "./checkpoint/ggufHeader";
-import { openGgufModel } from "./checkpoint/ggufOpen";
+import { isGgufPath } from "./gguf/header";
+import { openGgufModel } from "./gguf/open";
 import { openCheckpoint } from "./checkpoint/open";
 import { quote } from "./checkpoint/quote";
 import { openShard } from "./checkpoint/shardFile";
@@ -49,7 +49,7 @@ export function liveServices(): EngineServices {
     },
 
     "recipe/preflight": async ({ recipe, baseFolder, runsFolder }, { signal }) => {
-      const { preflight } = await import("./run/preflight");
+      const { preflight } = await import("./run/preflight/preflight");
       const { probeWith } = await import("./run/startRun");
       const probe = probeWith(await machinery(), { recipe }, { signal });
       return preflight(recipe, baseFolder, { runDirectory: path.join(runsFolder, "next"), signal, probe });

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { parseMemorySize } from "../../src/engine/run/machine";
+import { parseMemorySize } from "../../src/engine/run/machine/machine";
 import type { StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "./makeCheckpoint";
 import { inspectInProcesses, manyTensors } from "./manyTensors";

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
-import type { DoctorCheck } from "../../src/engine/run/doctor";
+import type { DoctorCheck } from "../../src/engine/run/machine/doctor";
 import { goldenCheckpoint } from "../support/goldens";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { copyWithChange } from "../support/tinyModels";

@@ -3,7 +3,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeCheckpoint } from "../bench/makeCheckpoint";
 import { measuredRun } from "../bench/measuredRun";
-import { parseMemorySize } from "../../src/engine/run/machine";
+import { parseMemorySize } from "../../src/engine/run/machine/machine";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli } from "./tinyRun";
 

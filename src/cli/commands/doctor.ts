@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { RerouteError } from "../../protocol/errors";
-import type { DoctorCheck } from "../../engine/run/doctor";
+import type { DoctorCheck } from "../../engine/run/machine/doctor";
 import type { CliIo } from "../io";
 import { safeText } from "../table";
 
@@ -14,7 +14,7 @@ export function addDoctor(program: Command, io: CliIo): void {
     .option("--read-all", "read every weight and look for NaN and infinity")
     .option("--json", "print the checks as JSON")
     .action(async (checkpoint: string | undefined, { readAll, json }: { readAll?: boolean; json?: boolean }) => {
-      const { examine } = await import("../../engine/run/doctor");
+      const { examine } = await import("../../engine/run/machine/doctor");
       const checks = await examine({
         workFolder: io.cwd,
         ...(checkpoint === undefined ? {} : { checkpoint: path.resolve(io.cwd, checkpoint) }),

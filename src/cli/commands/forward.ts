@@ -4,7 +4,7 @@ import path from "node:path";
 import type { Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile } from "../../engine/checkpoint/safetensorsFile";
-import { runtimeOptions } from "../../engine/run/machine";
+import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { RerouteError } from "../../protocol/errors";
 import type { CliIo } from "../io";

@@ -1,9 +1,9 @@
 import type { TokenSequences } from "../data/sequences";
 import type { ReportProgress } from "../../protocol/progress";
 import { chunks, LayerEngine } from "../compression/layer/layerEngine";
-import { solveSymmetric } from "../compression/linalg/cholesky";
-import { matrix } from "../compression/linalg/matrix";
-import { MatrixProducts } from "../compression/linalg/products";
+import { solveSymmetric } from "../linalg/cholesky";
+import { matrix } from "../linalg/matrix";
+import { MatrixProducts } from "../linalg/products";
 import { tokenBatch } from "../execution/batches";
 import type { ModelExecutor, RouterFit } from "../execution/modelExecutor";
 import { moeLayers } from "../execution/moeLayers";

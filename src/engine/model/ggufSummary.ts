@@ -1,6 +1,6 @@
 import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
-import type { GgufTensor } from "../checkpoint/ggufHeader";
-import type { GgufModel } from "../checkpoint/ggufOpen";
+import type { GgufTensor } from "../gguf/header";
+import type { GgufModel } from "../gguf/open";
 import { elementCount } from "../tensor/dtype";
 
 /** What a tensor of a GGUF model is for. */

@@ -1,5 +1,5 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import { findGguf, openGgufModel } from "../checkpoint/ggufOpen";
+import { findGguf, openGgufModel } from "../gguf/open";
 import { openCheckpoint } from "../checkpoint/open";
 import { summariseGguf } from "./ggufSummary";
 import { summariseCheckpoint } from "./inspect";

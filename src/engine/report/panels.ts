@@ -15,8 +15,8 @@ import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { similarityPanelData } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
-import { isRunFolder, readRun, runPaths } from "../run/runFolder";
-import { isHeld } from "../run/lock";
+import { isRunFolder, readRun, runPaths } from "../run/folder/runFolder";
+import { isHeld } from "../run/folder/lock";
 import { readReportData, type ReportData } from "./reportData";
 
 /** Routing panel of a run; null before its profile is done. */

@@ -2,15 +2,15 @@ import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
-import { runtimeOf } from "./machine";
-import { whileUnchanged } from "./inputWatch";
-import { appendMetrics, rewindMetrics } from "./metricsFile";
+import { runtimeOf } from "./machine/machine";
+import { whileUnchanged } from "./folder/inputWatch";
+import { appendMetrics, rewindMetrics } from "./folder/metricsFile";
 import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
-import { sampleResources } from "./resources";
-import { writtenSince, weightStamp } from "./weightStamp";
-import { appendLog, hashInputs, pendingStage, runPaths, writeRun } from "./runFolder";
-import type { Stage, StageContext } from "./stage";
+import { sampleResources } from "./machine/resources";
+import { writtenSince, weightStamp } from "./folder/weightStamp";
+import { appendLog, hashInputs, pendingStage, runPaths, writeRun } from "./folder/runFolder";
+import type { Stage, StageContext } from "./stages/stage";
 import type { HeavyWork } from "./work";
 
 export interface ExecuteOptions {

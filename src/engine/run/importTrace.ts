@@ -8,8 +8,8 @@ import { saveRoutingStatistics } from "../routing/statisticsFile";
 import { readTrace, type TraceFormat } from "../routing/trace/readTrace";
 import { traceStatistics } from "../routing/trace/traceStatistics";
 import { openModel } from "./modelCache";
-import { lockRunFolder } from "./lock";
-import { appendLog, createRunFolder, newRun, writeRun } from "./runFolder";
+import { lockRunFolder } from "./folder/lock";
+import { appendLog, createRunFolder, newRun, writeRun } from "./folder/runFolder";
 
 export interface ImportTraceRequest {
   /** The trace, or a folder with SGLang's .csv files. */

@@ -11,7 +11,7 @@ import { profileCheckpoint } from "../execution/profile";
 import { weightKey } from "../graph/blocks/weights";
 import { RoutingStatistics } from "../routing/collect";
 import type { Provenance } from "../../protocol/provenance";
-import { residentBytes } from "./machine";
+import { residentBytes } from "./machine/machine";
 import type { CalibrationResult, HeavyWork } from "./work";
 
 /** The work that onnxruntime does, as stages know it. */

@@ -4,10 +4,10 @@ import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
 import { stageIds, type RunFile, type StageId } from "../../protocol/run";
 import { executeRun } from "./executeRun";
-import { removeLeftovers } from "./leftovers";
-import { lockRunFolder } from "./lock";
-import { runtimeOf, runtimeOptions } from "./machine";
-import { preflight, throwRefusal } from "./preflight";
+import { removeLeftovers } from "./folder/leftovers";
+import { lockRunFolder } from "./folder/lock";
+import { runtimeOf, runtimeOptions } from "./machine/machine";
+import { preflight, throwRefusal } from "./preflight/preflight";
 import {
   appendLog,
   createRunFolder,
@@ -17,8 +17,8 @@ import {
   readRun,
   stagesOf,
   writeRun,
-} from "./runFolder";
-import type { Stage } from "./stage";
+} from "./folder/runFolder";
+import type { Stage } from "./stages/stage";
 import type { HeavyWork } from "./work";
 
 export interface RunHooks {

@@ -9,14 +9,8 @@ import {
   tuckerInputRank,
   tuckerParameters,
 } from "../../../src/engine/compression/editing/ranks";
-import {
-  matrix,
-  randomMatrix,
-  squaredNorm,
-  subtract,
-  type Matrix,
-} from "../../../src/engine/compression/linalg/matrix";
-import { MatrixProducts } from "../../../src/engine/compression/linalg/products";
+import { matrix, randomMatrix, squaredNorm, subtract, type Matrix } from "../../../src/engine/linalg/matrix";
+import { MatrixProducts } from "../../../src/engine/linalg/products";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import type { EditingPlan } from "../../../src/protocol/plan";

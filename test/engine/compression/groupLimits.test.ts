@@ -7,8 +7,8 @@ import { makePruningPlan } from "../../../src/engine/compression/pruning/pruning
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
-import { compressedSize, checkpointSize } from "../../../src/engine/run/sizes";
-import { routingWarnings } from "../../../src/engine/run/routingWarnings";
+import { compressedSize, checkpointSize } from "../../../src/engine/run/preflight/sizes";
+import { routingWarnings } from "../../../src/engine/run/preflight/routingWarnings";
 import { compressOptions, recipeSchema } from "../../../src/protocol/recipe";
 import { goldenCases, goldenCheckpoint } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";

@@ -8,7 +8,7 @@ import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
 import { expertMapping } from "../../../src/engine/compression/plan/expertMapping";
 import { readProvenance } from "../../../src/engine/run/stages/calibrate";
 import { liveWork } from "../../../src/engine/run/liveWork";
-import { appendMetrics, rewindMetrics } from "../../../src/engine/run/metricsFile";
+import { appendMetrics, rewindMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { calibrateOptions } from "../../../src/protocol/recipe";
 import { openModel, randomSequences } from "../../support/tinyModels";
 

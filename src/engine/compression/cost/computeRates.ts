@@ -1,7 +1,7 @@
-import { leadingSubspace } from "../linalg/leadingEigen";
-import { matrix, randomMatrix, type Matrix } from "../linalg/matrix";
-import { MatrixProducts } from "../linalg/products";
-import { symmetricEigen } from "../linalg/symmetricEigen";
+import { leadingSubspace } from "../../linalg/leadingEigen";
+import { matrix, randomMatrix, type Matrix } from "../../linalg/matrix";
+import { MatrixProducts } from "../../linalg/products";
+import { symmetricEigen } from "../../linalg/symmetricEigen";
 import { GraphBuilder } from "../../graph/builder";
 import { BlockSession, type RuntimeOptions } from "../../runtime/session";
 

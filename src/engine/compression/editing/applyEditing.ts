@@ -15,7 +15,7 @@ import { LayerEngine } from "../layer/layerEngine";
 import { relativeOutputError } from "../layer/outputError";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
-import { MatrixProducts } from "../linalg/products";
+import { MatrixProducts } from "../../linalg/products";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
 import { moeLayers } from "../plan/moeLayers";
 import { editByBaseDelta } from "./baseDelta";

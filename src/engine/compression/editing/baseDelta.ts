@@ -1,5 +1,5 @@
 import type { Projection } from "../layer/expertMatrices";
-import { matrix, subtract, toFloat32 } from "../linalg/matrix";
+import { matrix, subtract, toFloat32 } from "../../linalg/matrix";
 import { gramOf, shapeOf, weightOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { denseOf, lowRank } from "./lowRank";
 

@@ -2,8 +2,8 @@ import type { CollectedLayer } from "../../execution/collectLayers";
 import type { FactoredForm, MoeDescription } from "../../model/description";
 import { projectionShape, readProjection, type Projection } from "../layer/expertMatrices";
 import type { LayerEngine } from "../layer/layerEngine";
-import { matrix, type Matrix } from "../linalg/matrix";
-import type { MatrixProducts } from "../linalg/products";
+import { matrix, type Matrix } from "../../linalg/matrix";
+import type { MatrixProducts } from "../../linalg/products";
 import type { MethodContext } from "../methodContext";
 import type { LayerGrams } from "./grams";
 

@@ -5,7 +5,7 @@ import type { CompressionMethod, CompressOptions } from "../../../protocol/recip
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { projections, projectionShape, type Projection } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";
-import { MatrixProducts } from "../linalg/products";
+import { MatrixProducts } from "../../linalg/products";
 import { collect, type MethodContext } from "../methodContext";
 import { moeLayers } from "../plan/moeLayers";
 import { LayerGrams } from "./grams";

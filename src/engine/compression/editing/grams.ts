@@ -1,7 +1,7 @@
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { readExpert } from "../layer/expertMatrices";
 import { chunks, chunkTokens, gatherRows, tokensOfExperts, type LayerEngine } from "../layer/layerEngine";
-import { matrix, type Matrix } from "../linalg/matrix";
+import { matrix, type Matrix } from "../../linalg/matrix";
 
 /** Tokens of the whole layer that stand in for those of an expert that few were routed to. */
 const sharedTokens = 2048;

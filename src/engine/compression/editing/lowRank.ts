@@ -1,9 +1,9 @@
-import { cholesky } from "../linalg/cholesky";
-import { leadingSubspace } from "../linalg/leadingEigen";
-import { matrix, trace, transpose, type Matrix } from "../linalg/matrix";
-import { orthonormalRows } from "../linalg/orthonormalRows";
-import type { MatrixProducts } from "../linalg/products";
-import { truncatedSvd } from "../linalg/truncatedSvd";
+import { cholesky } from "../../linalg/cholesky";
+import { leadingSubspace } from "../../linalg/leadingEigen";
+import { matrix, trace, transpose, type Matrix } from "../../linalg/matrix";
+import { orthonormalRows } from "../../linalg/orthonormalRows";
+import type { MatrixProducts } from "../../linalg/products";
+import { truncatedSvd } from "../../linalg/truncatedSvd";
 
 /** W close to left right, [m, r] and [r, n]. */
 export interface LowRank {

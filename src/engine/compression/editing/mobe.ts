@@ -10,8 +10,8 @@ import type { Graph, Value } from "../../graph/graph";
 import type { ExpertWeights } from "../../model/description";
 import { BlockSession } from "../../runtime/session";
 import type { Projection } from "../layer/expertMatrices";
-import { leadingEigen } from "../linalg/leadingEigen";
-import { matrix, toFloat32 } from "../linalg/matrix";
+import { leadingEigen } from "../../linalg/leadingEigen";
+import { matrix, toFloat32 } from "../../linalg/matrix";
 import { shapeOf, weightOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 
 export interface MobeOptions {

@@ -1,5 +1,5 @@
 import type { Projection } from "../layer/expertMatrices";
-import { matrix, toFloat32 } from "../linalg/matrix";
+import { matrix, toFloat32 } from "../../linalg/matrix";
 import { gramOf, shapeOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { denseOf, lowRank } from "./lowRank";
 

@@ -1,9 +1,9 @@
 import { throwIfCancelled } from "../../../protocol/errors";
 import type { Projection } from "../layer/expertMatrices";
-import { cholesky, invertLower } from "../linalg/cholesky";
-import { leadingEigen } from "../linalg/leadingEigen";
-import { identity, matrix, rowsOf, squaredNorm, toFloat32, trace, transpose, type Matrix } from "../linalg/matrix";
-import type { MatrixProducts } from "../linalg/products";
+import { cholesky, invertLower } from "../../linalg/cholesky";
+import { leadingEigen } from "../../linalg/leadingEigen";
+import { identity, matrix, rowsOf, squaredNorm, toFloat32, trace, transpose, type Matrix } from "../../linalg/matrix";
+import type { MatrixProducts } from "../../linalg/products";
 import { shapeOf, weightOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { tuckerRankChoices, type TuckerRanks } from "./ranks";
 

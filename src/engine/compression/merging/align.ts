@@ -1,4 +1,4 @@
-import { assignRows } from "../linalg/hungarian";
+import { assignRows } from "../../linalg/hungarian";
 import type { ExpertMatrices } from "../layer/expertMatrices";
 import type { LayerEngine } from "../layer/layerEngine";
 

@@ -3,7 +3,7 @@ import type { TensorSource } from "../../checkpoint/tensorSource";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import type { MoeDescription } from "../../model/description";
 import { throwIfCancelled } from "../../../protocol/errors";
-import { MatrixProducts } from "../linalg/products";
+import { MatrixProducts } from "../../linalg/products";
 import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { LayerEngine, tokensOfExperts } from "../layer/layerEngine";
 import { compareOutputs, relativeOutputError, type RunnableLayer } from "../layer/outputError";

@@ -1,9 +1,9 @@
 import type { z } from "zod";
 import type { mergeGroup as mergeGroupSchema } from "../../../protocol/plan";
 import type { CollectedLayer } from "../../execution/collectLayers";
-import { matrix, toFloat32, transpose, type Matrix } from "../linalg/matrix";
-import { solveSymmetric } from "../linalg/cholesky";
-import type { MatrixProducts } from "../linalg/products";
+import { matrix, toFloat32, transpose, type Matrix } from "../../linalg/matrix";
+import { solveSymmetric } from "../../linalg/cholesky";
+import type { MatrixProducts } from "../../linalg/products";
 import { readExpert, type ExpertMatrices } from "../layer/expertMatrices";
 import { chunks, chunkTokens, gatherRows, tokensOfAny, type LayerEngine } from "../layer/layerEngine";
 import { matchByWeights, permuteUnits } from "./align";

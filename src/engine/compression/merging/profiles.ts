@@ -1,6 +1,6 @@
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { createRandom } from "../../tensor/random";
-import { assignRows } from "../linalg/hungarian";
+import { assignRows } from "../../linalg/hungarian";
 import type { ExpertMatrices } from "../layer/expertMatrices";
 import { gatherRows, type LayerEngine } from "../layer/layerEngine";
 

@@ -1,6 +1,6 @@
 import { RerouteError } from "../../../protocol/errors";
-import type { GgufTensor } from "../../checkpoint/ggufHeader";
-import { openGguf } from "../../checkpoint/ggufHeader";
+import type { GgufTensor } from "../../gguf/header";
+import { openGguf } from "../../gguf/header";
 import { quote } from "../../checkpoint/quote";
 import { withShardFile } from "../../checkpoint/shardFile";
 import { invalidTrace, maxTraceExperts, type TraceCounts, type TraceLayer } from "./traceCounts";

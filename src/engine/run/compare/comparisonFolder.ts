@@ -14,7 +14,7 @@ import type { EvaluationFile, ModelEvaluation } from "../../../protocol/evaluati
 import { runFiles } from "../../../protocol/run";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { quote } from "../../checkpoint/quote";
-import { isRunFolder, readRun } from "../runFolder";
+import { isRunFolder, readRun } from "../folder/runFolder";
 import { readEvaluation } from "../stages/evaluate";
 import type { Cell } from "./cells";
 

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import type { ComparisonSummary } from "../../../protocol/compare";
-import { isHeld } from "../lock";
+import { isHeld } from "../folder/lock";
 import { readComparison } from "./comparisonFolder";
 
 /** Comparisons directly below a folder, and the folder itself if it is one. Those that cannot be read are left out. */

@@ -5,8 +5,8 @@ import path from "node:path";
 import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
 import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
 import { iteratesSubspaces } from "../../compression/cost/methodCost";
-import { hashInputs } from "../runFolder";
-import type { Stage } from "../stage";
+import { hashInputs } from "../folder/runFolder";
+import type { Stage } from "../stages/stage";
 import type { RunMachinery } from "../startRun";
 import type { HeavyWork, MachineProbe } from "../work";
 

@@ -9,9 +9,9 @@ import {
 import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { ReportProgress } from "../../../protocol/progress";
 import { engineVersion } from "../../version";
-import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../leftovers";
-import { lockRunFolder } from "../lock";
-import { createRunFolder } from "../runFolder";
+import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../folder/leftovers";
+import { lockRunFolder } from "../folder/lock";
+import { createRunFolder } from "../folder/runFolder";
 import { startRun, type RunMachinery } from "../startRun";
 import { cellsOf, type Cell } from "./cells";
 import { describeCell, lastOutcome, writeComparison } from "./comparisonFolder";

@@ -14,7 +14,7 @@ import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
 import type { CompressionPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
-import type { Stage, StageContext } from "../stage";
+import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
 import { dataInputs, readSequences } from "./data";
 import { provenanceOf } from "./provenance";

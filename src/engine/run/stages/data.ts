@@ -1,7 +1,7 @@
 import { buildSequences } from "../../data/buildSequences";
 import type { TokenSequences } from "../../data/sequences";
 import { hashTextFiles } from "../../data/hashTextFiles";
-import type { StageContext } from "../stage";
+import type { StageContext } from "./stage";
 
 /** What of the data options decides which tokens are read; part of a stage's inputs. */
 export async function dataInputs(context: StageContext, path: string, sequences: number): Promise<unknown> {

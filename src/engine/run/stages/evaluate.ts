@@ -13,9 +13,9 @@ import {
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
-import { removeEvaluationState } from "../leftovers";
-import { hashInputs } from "../runFolder";
-import type { Stage, StageContext } from "../stage";
+import { removeEvaluationState } from "../folder/leftovers";
+import { hashInputs } from "../folder/runFolder";
+import type { Stage, StageContext } from "./stage";
 import { readProvenance } from "./calibrate";
 import { dataInputs, readSequences } from "./data";
 import { fileExists } from "./profile";

@@ -1,5 +1,5 @@
 import type { StageId } from "../../../protocol/run";
-import type { Stage, WriteReport } from "../stage";
+import type { Stage, WriteReport } from "./stage";
 import { calibrateStage } from "./calibrate";
 import { compressStage } from "./compress";
 import { evaluateStage } from "./evaluate";

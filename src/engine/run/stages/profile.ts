@@ -2,8 +2,8 @@ import { rm, stat } from "node:fs/promises";
 import { RoutingStatistics, renormalisesSelected } from "../../routing/collect";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import { profileSums } from "../../routing/profileSums";
-import { removeProfileState } from "../leftovers";
-import type { Stage } from "../stage";
+import { removeProfileState } from "../folder/leftovers";
+import type { Stage } from "./stage";
 import { dataInputs, readSequences } from "./data";
 
 /** Runs the teacher over the calibration text and keeps what its routers and experts did: routing-statistics.safetensors. */

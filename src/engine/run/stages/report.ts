@@ -1,5 +1,5 @@
 import { stageIds } from "../../../protocol/run";
-import type { Stage, WriteReport } from "../stage";
+import type { Stage, WriteReport } from "./stage";
 import { fileExists } from "./profile";
 
 /** Writes report.html and report.md from the files of the run folder. `write` comes from the report folder. */

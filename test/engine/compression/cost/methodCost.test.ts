@@ -4,7 +4,7 @@ import { measureComputeRates } from "../../../../src/engine/compression/cost/com
 import { iteratesSubspaces, methodCost, secondsOf } from "../../../../src/engine/compression/cost/methodCost";
 import type { ModelDescription } from "../../../../src/engine/model/description";
 import { families } from "../../../../src/engine/model/families/index";
-import { estimateStages } from "../../../../src/engine/run/estimates";
+import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
 import { compressionMethods, compressOptions, recipeSchema } from "../../../../src/protocol/recipe";
 import { goldens, openModel, runtime } from "../support";
 

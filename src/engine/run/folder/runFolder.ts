@@ -1,0 +1,158 @@
+import { createHash } from "node:crypto";
+import { mkdir, readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { RerouteError } from "../../../protocol/errors";
+import type { Recipe } from "../../../protocol/recipe";
+import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageRecord } from "../../../protocol/run";
+import { appendLine, writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { quote } from "../../checkpoint/quote";
+import { engineVersion } from "../../version";
+import { runtimeOptions } from "../machine/machine";
+
+/** run.json is small; a larger one is not ours. */
+const maxRunFileBytes = 16 * 2 ** 20;
+
+/** Where a run's files are. Paths of the recipe are relative to its base folder. */
+export interface RunPaths {
+  runDirectory: string;
+  teacher: string;
+  /** The checkpoint to calibrate: the recipe's student, or what compression wrote. */
+  student: string;
+  calibrationData: string;
+  evaluationData: string | null;
+  plan: string | null;
+  output: string;
+  file: (name: keyof typeof runFiles) => string;
+}
+
+export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: string): RunPaths {
+  const resolve = (p: string): string => path.resolve(baseFolder, p);
+  const file = (name: keyof typeof runFiles): string => path.join(runDirectory, runFiles[name]);
+  const output = resolve(recipe.output);
+  const compressed = recipe.calibrate ? file("compressed") : output;
+  return {
+    runDirectory,
+    teacher: resolve(recipe.teacher),
+    student: recipe.student !== undefined ? resolve(recipe.student) : compressed,
+    calibrationData: resolve(recipe.data.calibration),
+    evaluationData: recipe.data.evaluation === undefined ? null : resolve(recipe.data.evaluation),
+    plan: recipe.compress?.plan === undefined ? null : resolve(recipe.compress.plan),
+    output,
+    file,
+  };
+}
+
+/** Stages that a recipe asks for; the others are recorded as skipped. */
+export function stagesOf(recipe: Recipe): Set<StageId> {
+  const compresses = recipe.compress !== undefined && recipe.student === undefined;
+  const wanted: Record<StageId, boolean> = {
+    profile: recipe.student === undefined,
+    compress: compresses,
+    calibrate: recipe.calibrate !== undefined,
+    evaluate: recipe.data.evaluation !== undefined,
+    report: true,
+  };
+  return new Set(stageIds.filter((id) => wanted[id]));
+}
+
+/** The record of a run that has not begun. */
+export function newRun(id: string, recipe: Recipe, baseFolder: string): RunFile {
+  const wanted = stagesOf(recipe);
+  return {
+    schemaVersion: 1,
+    id,
+    name: recipe.name ?? id,
+    createdAt: new Date().toISOString(),
+    reroute: engineVersion,
+    recipe,
+    baseFolder: path.resolve(baseFolder),
+    versions: { reroute: engineVersion, node: process.version, platform: `${process.platform}-${process.arch}` },
+    runtime: runtimeOptions(recipe),
+    stages: stageIds.map((stage) => pendingStage(stage, wanted.has(stage))),
+    preflight: null,
+  };
+}
+
+export function pendingStage(id: StageId, wanted = true): StageRecord {
+  return {
+    id,
+    state: wanted ? "pending" : "skipped",
+    startedAt: null,
+    finishedAt: null,
+    seconds: 0,
+    peakMemoryBytes: null,
+    inputHash: null,
+    error: null,
+  };
+}
+
+/** Whether a folder holds a run. */
+export async function isRunFolder(runDirectory: string): Promise<boolean> {
+  try {
+    return (await stat(path.join(runDirectory, runFiles.run))).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** @throws RerouteError `run/invalid` */
+export async function readRun(runDirectory: string): Promise<RunFile> {
+  const file = path.join(runDirectory, runFiles.run);
+  const invalid = (problem: string, cause?: unknown): RerouteError =>
+    new RerouteError("run/invalid", `The run ${quote(runDirectory)} cannot be read: ${problem}`, { cause });
+  let value: unknown;
+  try {
+    const { size } = await stat(file);
+    if (size > maxRunFileBytes) throw invalid(`${runFiles.run} has ${size} bytes, the limit is ${maxRunFileBytes}`);
+    value = JSON.parse(await readFile(file, "utf8"));
+  } catch (error) {
+    if (error instanceof RerouteError) throw error;
+    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw invalid(
+      missing ? `it has no ${runFiles.run}; is this a run folder?` : `${runFiles.run}: ${String(error)}`,
+      error,
+    );
+  }
+  const parsed = runFile.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw invalid(`${runFiles.run} does not follow its schema at ${issue.path.join(".")}: ${issue.message}`);
+}
+
+export async function writeRun(runDirectory: string, run: RunFile): Promise<void> {
+  await writeFileAtomically(path.join(runDirectory, runFiles.run), `${JSON.stringify(run, null, 2)}\n`);
+}
+
+/** @throws RerouteError output/write-failed */
+export async function createRunFolder(runDirectory: string): Promise<void> {
+  try {
+    await mkdir(runDirectory, { recursive: true });
+  } catch (error) {
+    throw writeError(error, runDirectory);
+  }
+}
+
+/** One line of log.jsonl: what happened in a run, for people who look for trouble. */
+export async function appendLog(
+  runDirectory: string,
+  entry: { level: "info" | "warning" | "error"; event: string } & Record<string, unknown>,
+): Promise<void> {
+  await appendLine(path.join(runDirectory, runFiles.log), JSON.stringify({ at: new Date().toISOString(), ...entry }));
+}
+
+/**
+ * SHA-256 of a JSON value whose object keys are sorted: equal inputs give equal hashes, whatever their order.
+ * Undefined members do not count.
+ */
+export function hashInputs(value: unknown): string {
+  return createHash("sha256").update(canonicalJson(value)).digest("hex");
+}
+
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  const entries = Object.entries(value as Record<string, unknown>)
+    .filter(([, member]) => member !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(",")}}`;
+}

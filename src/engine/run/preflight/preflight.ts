@@ -1,0 +1,289 @@
+import { readdir } from "node:fs/promises";
+import { freeDiskBytes } from "../../checkpoint/diskSpace";
+import { isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
+import { quote } from "../../checkpoint/quote";
+import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compression/plan/validateLayout";
+import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
+import { checkMethodOptions } from "../../compression/methods";
+import { expertMapping } from "../../compression/plan/expertMapping";
+import { matchesRouterLogits } from "../../distillation/calibration";
+import { logitMapping } from "../../distillation/routerLogits";
+import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { listTextFiles } from "../../data/documents";
+import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import { paradigmOf, type Recipe } from "../../../protocol/recipe";
+import type { Preflight, RunFile } from "../../../protocol/run";
+import { calibrationBytes, estimateStages, smallestMemory, spillBytes } from "./estimates";
+import { availableMemoryBytes, runtimeOf } from "../machine/machine";
+import { ModelCache } from "../modelCache";
+import { routingWarnings } from "./routingWarnings";
+import { runPaths, type RunPaths } from "../folder/runFolder";
+import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
+import { readPlanText } from "../stages/compress";
+import { readProvenance } from "../stages/calibrate";
+import { predictTrained, type TrainedPrediction } from "./trainedPrediction";
+import type { MachineProbe, OpenModel } from "../work";
+
+export interface PreflightOptions {
+  /** Folder of the run; where temporary files and the compressed student go. */
+  runDirectory: string;
+  /** A run that is being continued: its own outputs do not count as in the way. */
+  run?: RunFile;
+  /** Measures this machine; left out, times are 0 and their assumption says so. */
+  probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
+  force?: boolean;
+  signal?: AbortSignal;
+}
+
+/**
+ * What a run would need and do, without doing it: sizes from headers, disk, memory, time from a short measurement, and
+ * everything that would be refused, each with its code. Throws only on cancellation and defects.
+ */
+export async function preflight(recipe: Recipe, baseFolder: string, options: PreflightOptions): Promise<Preflight> {
+  const check = new Preflighter(recipe, runPaths(options.runDirectory, recipe, baseFolder), options);
+  return check.result();
+}
+
+/** Throws the first refusal of a pre-flight. */
+export function throwRefusal({ refusals }: Preflight): void {
+  const first = refusals[0];
+  if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
+}
+
+class Preflighter {
+  readonly #refusals: Preflight["refusals"] = [];
+  readonly #warnings: string[] = [];
+  readonly #models = new ModelCache();
+
+  constructor(
+    readonly recipe: Recipe,
+    readonly paths: RunPaths,
+    readonly options: PreflightOptions,
+  ) {}
+
+  async result(): Promise<Preflight> {
+    const { recipe, paths } = this;
+    const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
+    const teacher = await this.#try(() => this.#models.model(paths.teacher));
+    await this.#checkRecipe();
+    await this.#checkTexts();
+    await this.#checkOutput();
+    if (teacher) this.#checkRouting(teacher);
+    const none: CheckpointSize = { parameters: 0, bytes: 0 };
+    const before = teacher ? checkpointSize(teacher.checkpoint) : none;
+    const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
+    const trained = teacher ? await this.#try(() => this.#trained(teacher)) : null;
+    const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
+    // An impossible recipe has been refused by then; it has no times.
+    const stages = teacher
+      ? ((await this.#try(async () =>
+          estimateStages({
+            recipe,
+            teacher: teacher.description,
+            probe,
+            memoryBudgetBytes,
+            bytesBefore: before.bytes,
+            bytesAfter: after.bytes,
+            cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
+            trained,
+          }),
+        )) ?? [])
+      : [];
+    const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
+    if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description, trained), memoryBudgetBytes, trained);
+    this.#warnOfLessMemory(memoryBudgetBytes);
+    throwIfCancelled(this.options.signal);
+    return {
+      parametersBefore: before.parameters,
+      parametersAfter: after.parameters,
+      bytesBefore: before.bytes,
+      bytesAfter: after.bytes,
+      ...disk,
+      peakMemoryBytes: stages.reduce((most, stage) => Math.max(most, stage.peakMemoryBytes), 0),
+      memoryBudgetBytes,
+      stages,
+      seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
+      trained: trained && { scope: trained.scope, parameters: trained.parameters, tensors: trained.tensors },
+      refusals: this.#refusals,
+      warnings: this.#warnings,
+    };
+  }
+
+  async #checkRecipe(): Promise<void> {
+    const { compress, calibrate, student } = this.recipe;
+    if (calibrate && !compress && student === undefined) {
+      this.#refuse(
+        "recipe/invalid",
+        "The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both",
+      );
+    }
+    if (compress && compress.plan === undefined && student === undefined) {
+      await this.#try(async () => checkMethodOptions(compress));
+    }
+  }
+
+  #checkRouting({ description }: OpenModel): void {
+    const { compress } = this.recipe;
+    this.#warnings.push(...routingWarnings(this.recipe, description));
+    if (compress?.groupLimits === "drop" && compress.plan === undefined && !isPruningCriterion(compress.method)) {
+      this.#refuse(
+        "arguments/invalid",
+        `The method ${compress.method} does not drop group limits; use ${Object.keys(pruningCriteria).join(", ")}, or keep the limits`,
+      );
+    }
+  }
+
+  async #checkTexts(): Promise<void> {
+    const { calibrationData, evaluationData } = this.paths;
+    for (const file of [calibrationData, ...(evaluationData === null ? [] : [evaluationData])]) {
+      await this.#try(() => listTextFiles(file));
+    }
+  }
+
+  async #checkOutput(): Promise<void> {
+    const { run } = this.options;
+    const { calibrate, compress, student } = this.recipe;
+    if (!calibrate && !(compress && student === undefined)) return;
+    const writer = run?.stages.find(({ id }) => id === (calibrate ? "calibrate" : "compress"));
+    if (writer?.state === "done") return;
+    if (run && (await isUnfinishedOutputOf(this.paths.output, `${run.id} ${run.createdAt}`))) return;
+    const names = await readdir(this.paths.output).catch((error: unknown) => {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code !== "ENOENT")
+        this.#refuse(
+          "output/write-failed",
+          `The output folder ${quote(this.paths.output)} cannot be used: ${code ?? String(error)}`,
+        );
+      return [];
+    });
+    if (names.length > 0) {
+      this.#refuse(
+        "output/not-empty",
+        `The output folder ${quote(this.paths.output)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
+      );
+    }
+  }
+
+  async #sizeAfter(teacher: OpenModel): Promise<CheckpointSize> {
+    const { recipe, paths } = this;
+    if (recipe.student !== undefined) return this.#studentSize(teacher);
+    if (!recipe.compress) return checkpointSize(teacher.checkpoint);
+    if (paths.plan === null) {
+      validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
+      return compressedSize(teacher, recipe.compress);
+    }
+    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan));
+    validatePlan(plan, teacher.description, teacher.fingerprint);
+    validateLayout(layoutNeedsOfPlan(plan), teacher.description);
+    return plannedSize(teacher, plan);
+  }
+
+  async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
+    const student = await this.#models.model(this.paths.student);
+    if (student.description.vocabSize !== teacher.description.vocabSize) {
+      this.#refuse(
+        "teacher/mismatch",
+        `The student's vocabulary has ${student.description.vocabSize} entries, the teacher's ${teacher.description.vocabSize}; choose the model that the student was made from`,
+      );
+    }
+    const origin = (await readProvenance(student.checkpoint.directory))?.teacher;
+    if (origin && origin.fingerprint !== teacher.fingerprint) {
+      const message = `The student says it was made from ${quote(origin.path)}, which is not this teacher`;
+      if (this.options.force) this.#warnings.push(message);
+      else this.#refuse("teacher/mismatch", `${message}; choose that teacher, or use --force to go on`);
+    }
+    return checkpointSize(student.checkpoint);
+  }
+
+  async #trained(teacher: OpenModel): Promise<TrainedPrediction | null> {
+    const { recipe, paths } = this;
+    const student = recipe.student === undefined ? null : await this.#models.model(paths.student);
+    const plan =
+      student === null && paths.plan !== null ? parsePlan(await readPlanText(paths.plan), quote(paths.plan)) : null;
+    const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
+    if (student && recipe.calibrate && matchesRouterLogits(recipe.calibrate)) {
+      const studentPlan = (await readProvenance(student.checkpoint.directory))?.plan ?? null;
+      logitMapping(student.description, teacher.description, expertMapping(teacher.description, studentPlan));
+    }
+    return predicted;
+  }
+
+  async #checkDisk(
+    teacher: OpenModel | null,
+    bytesAfter: number,
+    trained: TrainedPrediction | null,
+    memoryBudgetBytes: number,
+  ): Promise<{ diskNeededBytes: number; diskFreeBytes: number }> {
+    const { recipe, paths } = this;
+    const compresses = recipe.compress !== undefined && recipe.student === undefined;
+    // The compressed student lies in the run folder while it is calibrated; the result goes to the output folder.
+    const isDone = (id: string): boolean => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
+    // Merging and editing stage their layers beside it.
+    const compressed = paradigmOf(recipe.compress?.method ?? "reap") === "pruning" ? 1 : 2;
+    const copies =
+      (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
+    const scratch = teacher
+      ? calibrationBytes(recipe, teacher.description, trained) +
+        spillBytes(recipe, teacher.description, memoryBudgetBytes)
+      : 0;
+    const diskNeededBytes = copies * bytesAfter + scratch;
+    const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
+    const diskFreeBytes = Math.min(...free);
+    if (diskNeededBytes > diskFreeBytes) {
+      this.#refuse(
+        "preflight/disk",
+        `The run writes ${formatGiB(diskNeededBytes)}, but only ${formatGiB(diskFreeBytes)} are free where it would write; free some space or choose another disk`,
+      );
+    }
+    return { diskNeededBytes, diskFreeBytes };
+  }
+
+  #checkMemory(smallest: number, budget: number, trained: TrainedPrediction | null): void {
+    if (smallest <= budget) return;
+    const what = trained?.sizes
+      ? `training ${trained.parameters} numbers (scope ${trained.scope}: weights, gradients, moments and best step, f32)`
+      : "one layer of this model";
+    this.#refuse(
+      "preflight/memory",
+      `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
+    );
+  }
+
+  /** A run keeps the budget it began with, which this machine may no longer have. */
+  #warnOfLessMemory(budget: number): void {
+    const available = availableMemoryBytes();
+    if (budget <= available) return;
+    this.#warnings.push(
+      `The memory budget is ${formatGiB(budget)}, but only ${formatGiB(available)} are available now; the system may swap or end the run. "memory" in the recipe sets another budget`,
+    );
+  }
+
+  async #probe(teacher: OpenModel): Promise<MachineProbe | null> {
+    try {
+      return (await this.options.probe?.(teacher, this.recipe.data.sequenceLength)) ?? null;
+    } catch (error) {
+      if (!(error instanceof RerouteError) || error.code === "cancelled") throw error;
+      this.#refuse(error.code, error.message);
+      return null;
+    }
+  }
+
+  async #try<T>(work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof RerouteError) || error.code === "cancelled") throw error;
+      this.#refuse(error.code, error.message);
+      return null;
+    }
+  }
+
+  #refuse(code: RerouteError["code"], message: string): void {
+    if (this.#refusals.some((known) => known.message === message)) return;
+    this.#refusals.push({ code, message });
+  }
+}
+
+function formatGiB(bytes: number): string {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}

@@ -1,0 +1,138 @@
+import path from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { planExecution, smallestBudget } from "../../../../src/engine/execution/memoryPlan";
+import type { Measurement } from "../../../../src/engine/execution/measure";
+import { profileShardTokens } from "../../../../src/engine/execution/profile";
+import type { ModelDescription } from "../../../../src/engine/model/description";
+import { estimateStages, spillBytes } from "../../../../src/engine/run/preflight/estimates";
+import { stageTimes, type EstimateInput } from "../../../../src/engine/run/preflight/stageTimes";
+import { recipeSchema } from "../../../../src/protocol/recipe";
+import { openModel } from "../../../support/tinyModels";
+
+let teacher: ModelDescription;
+beforeAll(async () => {
+  teacher = (await openModel(path.join(__dirname, "../../fixtures/coarse"))).description;
+});
+
+/** Round numbers, so that sums can be done by hand. */
+const probe: Measurement = {
+  forward: { secondsPerChunk: 1, secondsPerToken: 0.001 },
+  observed: { secondsPerChunk: 2, secondsPerToken: 0.002 },
+  update: { secondsPerChunk: 3, secondsPerToken: 0.01 },
+  headTokensPerSecond: 100,
+  headUpdateTokensPerSecond: 50,
+  compileForwardSeconds: 10,
+  compileObservedSeconds: 10,
+  compileUpdateSeconds: 30,
+  disk: { readBytesPerSecond: 1000, writeBytesPerSecond: 500, bufferBytesPerSecond: 2000 },
+  assumption: "made up",
+};
+const fastDisk = { ...probe, disk: { ...probe.disk, writeBytesPerSecond: 1e6 } };
+const sequenceLength = 32;
+const recipe = (change: object = {}) =>
+  recipeSchema.parse({
+    schemaVersion: 1,
+    teacher: "t",
+    output: "o",
+    data: { calibration: "c", evaluation: "e", sequences: 4, evaluationSequences: 2, sequenceLength },
+    compress: { keep: 0.5 },
+    calibrate: { batch: 2, heldOut: 0 },
+    ...change,
+  });
+const input = (change: Partial<EstimateInput> = {}): EstimateInput => ({
+  ...{ recipe: recipe(), teacher, probe, memoryBudgetBytes: 8e9, bytesBefore: 4000, bytesAfter: 1000 },
+  cacheBytes: 1e9,
+  ...change,
+});
+
+describe("times", () => {
+  it.each<[string, (times: ReturnType<typeof stageTimes>) => number, Partial<EstimateInput>, number]>([
+    ["a pass: compiled, one chunk, its tokens", (t) => t.pass(128, "forward"), {}, 10 + 1 + 0.128],
+    ["an observed pass", (t) => t.pass(128, "observed"), {}, 10 + 2 + 0.256],
+    ["no tokens, no pass", (t) => t.pass(0, "forward"), {}, 0],
+    [
+      "a pass that reads a checkpoint beyond the page cache",
+      (t) => t.pass(128, "forward"),
+      { cacheBytes: 3999 },
+      15.128,
+    ],
+    ["the teacher with its own logits alone", (t) => t.evaluation(100, "teacher"), {}, 10 + 1 + 0.1 + 0.5],
+    ["a student of a quarter, with both", (t) => t.evaluation(100, "student"), {}, 2.5 + 0.25 + 0.1 + 1],
+    ["updates: compiled once, a chunk each", (t) => t.updates(2, 128), {}, 7.5 + 2 * 3 * 0.25 + 1.28 + 128 / 50],
+    ["updates that read twice", (t) => t.updates(2, 128), { cacheBytes: 0 }, 7.5 + 1.5 + 1.28 + 2.56 + 2 * 2 * 1],
+    ["no updates", (t) => t.updates(0, 0), {}, 0],
+    ["copying, no faster than the disk writes", (t) => t.copy(5000), {}, 10],
+    ["copying what is read while the disk writes", (t) => t.copy(5000), { cacheBytes: 100 }, 10],
+    ["copying to a fast disk: through memory twice", (t) => t.copy(5000), { probe: fastDisk }, 2.5 + 2.5],
+    ["read from a slow one", (t) => t.copy(5000), { probe: fastDisk, cacheBytes: 100 }, 5 + 2.5],
+  ])("%s", (_name, time, change, expected) => {
+    expect(time(stageTimes(input(change)))).toBeCloseTo(expected, 9);
+  });
+
+  it("of a profile of many shards read the checkpoint once a shard", () => {
+    const tokens = 3 * profileShardTokens;
+    const [warm, cold] = [0, 1].map((i) =>
+      stageTimes(input({ cacheBytes: i === 0 ? 1e9 : 0 })).pass(tokens, "observed"),
+    );
+    expect(cold! - warm!).toBeCloseTo(3 * 4, 6);
+  });
+
+  it("compile again in each update what does not stay compiled", () => {
+    const memoryBudgetBytes = smallestBudget(teacher, sequenceLength, "backward");
+    // Six layers of eight experts, at 6 kB a node.
+    const compiled = 6 * (430 + 36 * 8) * 6000;
+    const { sessionBytes, chunkSequences } = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
+    expect(sessionBytes).toBeLessThan(compiled);
+    const [one, two] = [1, 2].map((count) => stageTimes(input({ memoryBudgetBytes })).updates(count, count * 32));
+    const work = Math.ceil(1 / chunkSequences) * 3 * 0.25 + 32 * 0.01 + 32 / 50;
+    expect(one).toBeCloseTo(7.5 + work, 9);
+    expect(two! - one!).toBeCloseTo(7.5 * (1 - sessionBytes / compiled) + work, 9);
+  });
+
+  it("are 0 with the reason where nothing was measured", () => {
+    const stages = estimateStages(input({ probe: null }));
+    expect(stages.find(({ stage }) => stage === "profile")).toMatchObject({ seconds: 0 });
+    expect(stages[0]!.assumption).toContain("not measured");
+  });
+
+  it("say whether weights are read from disk", () => {
+    const said = (cacheBytes: number) => estimateStages(input({ cacheBytes }))[0]!.assumption;
+    expect(said(0)).toMatch(/read from disk each pass/);
+    expect(said(1e9)).toMatch(/stay in the page cache/);
+  });
+});
+
+it("memory of a stage is at least that of the stages before it, within the budget", () => {
+  const memoryBudgetBytes = 2e9;
+  const stages = estimateStages(input({ memoryBudgetBytes }));
+  expect(stages.map(({ stage }) => stage)).toEqual(["profile", "compress", "calibrate", "evaluate", "report"]);
+  const peaks = stages.map(({ peakMemoryBytes }) => peakMemoryBytes);
+  expect([...peaks].sort((a, b) => a - b)).toEqual(peaks);
+  expect(peaks.at(-1)).toBeLessThanOrEqual(memoryBudgetBytes);
+});
+
+describe("disk for what does not fit", () => {
+  const rows = (tokens: number) => tokens * teacher.hiddenSize * 4;
+
+  it("is only the state of a profile or an evaluation where the budget is wide", () => {
+    const { sequences, evaluationSequences } = recipe().data;
+    const profile = 2 * rows(sequences * sequenceLength);
+    // Two passes' hidden states, old and new, and eight router logits a layer of the teacher.
+    const tokens = evaluationSequences * sequenceLength;
+    const evaluation = 4 * rows(tokens) + 4 * 8 * tokens * teacher.layers.length;
+    expect(spillBytes(recipe(), teacher, 8e9)).toBe(Math.max(profile, evaluation));
+    expect(spillBytes(recipe({ student: "s" }), teacher, 8e9)).toBe(evaluation);
+  });
+
+  it("is the widest stage's hidden states where it is narrow", () => {
+    const budget = smallestBudget(teacher, sequenceLength, "backward");
+    const { hiddenStateBytes } = planExecution(teacher, sequenceLength, budget, "backward");
+    const { length: numLayers } = teacher.layers;
+    const batch = Math.ceil(hiddenStateBytes / rows(sequenceLength * 2 * numLayers)) + 1;
+    const tokens = batch * sequenceLength;
+    // Both blocks' inputs and eight router logits of each layer, and the hidden states themselves.
+    const update = rows(tokens * (2 * numLayers + 1)) + 4 * 8 * tokens * numLayers;
+    expect(update).toBeGreaterThan(hiddenStateBytes);
+    expect(spillBytes(recipe({ student: "s", calibrate: { batch, heldOut: 0 } }), teacher, budget)).toBe(update);
+  });
+});
