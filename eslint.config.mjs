@@ -1,72 +1,9 @@
-// Types-aware lint, and the import rules of ARCHITECTURE.md ("Who may import whom").
+// Types-aware lint. Who may import whom is in .dependency-cruiser.mjs.
 import js from "@eslint/js";
+import { defineConfig } from "eslint/config";
 import ts from "typescript-eslint";
 
-/** Engine folders in the order data flows: a folder may import only those before it. */
-const engineFolders = [
-  "tensor",
-  "checkpoint",
-  "gguf",
-  "model",
-  "graph",
-  "autodiff",
-  "runtime",
-  "linalg",
-  "data",
-  "execution",
-  "routing",
-  "compression",
-  "distillation",
-  "evaluation",
-  "run",
-  "report",
-];
-
-/** Heavy libraries and the one place each may be imported from. */
-const soleImporters = [
-  { library: "vscode", from: ["src/extension/**"], typesOk: false },
-  { library: "onnxruntime-node", from: ["src/engine/runtime/session.ts"] },
-  { library: "chart.js", from: ["webview/common/charts/**"] },
-  { library: "@vscode/webview-ui-toolkit", from: ["webview/common/toolkit.ts"] },
-  { library: "@huggingface/tokenizers", from: ["src/engine/data/tokenizer.ts"] },
-  { library: "commander", from: ["src/cli/**"] },
-  { library: "protobufjs", from: ["src/engine/graph/onnx*.ts"] },
-];
-
-const restricted = (patterns, paths = []) => ["error", { paths, patterns }];
-
-/** The libraries a file may not import, given the glob it is matched by. */
-const forbidden = (glob) =>
-  soleImporters
-    .filter(({ from }) => !from.includes(glob))
-    .map(({ library, from }) => ({
-      regex: `^${library.replace("/", "\\/")}(\\/.*)?$`,
-      message: `only ${from.join(", ")} may import ${library}`,
-    }));
-
-const engineRules = engineFolders.map((folder, i) => {
-  const later = engineFolders.slice(i + 1);
-  return {
-    files: [`src/engine/${folder}/**/*.ts`],
-    ignores: soleImporters.flatMap(({ from }) => from),
-    rules: {
-      "no-restricted-imports": restricted([
-        ...forbidden(""),
-        { regex: "(^|/)(extension|cli|webview)/", message: "the engine knows neither its hosts nor its pages" },
-        ...(later.length > 0
-          ? [
-              {
-                regex: `^\\.\\./(\\.\\./)*(${later.join("|")})/`,
-                message: `${folder}/ may import only the folders before it`,
-              },
-            ]
-          : []),
-      ]),
-    },
-  };
-});
-
-export default ts.config(
+export default defineConfig(
   {
     ignores: [
       "dist/",
@@ -100,32 +37,7 @@ export default ts.config(
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
     },
   },
-  { files: ["src/**/*.ts", "webview/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("")) } },
-  ...engineRules,
-  { files: ["src/engine/runtime/session.ts"], rules: { "no-restricted-imports": "off" } },
-  { files: ["src/engine/graph/onnx*.ts", "src/engine/data/tokenizer.ts"], rules: { "no-restricted-imports": "off" } },
-  {
-    files: ["src/protocol/**/*.ts"],
-    rules: {
-      "no-restricted-imports": restricted([
-        ...forbidden(""),
-        { regex: "^\\.\\./", message: "the protocol imports nothing of ours" },
-      ]),
-    },
-  },
-  { files: ["src/extension/**/*.ts"], rules: { "no-restricted-imports": restricted(forbidden("src/extension/**")) } },
-  {
-    files: ["src/cli/**/*.ts"],
-    rules: { "no-restricted-imports": restricted(forbidden("src/cli/**")), "no-console": "off" },
-  },
-  {
-    files: ["webview/common/charts/**/*.ts"],
-    rules: { "no-restricted-imports": restricted(forbidden("webview/common/charts/**")) },
-  },
-  {
-    files: ["webview/common/toolkit.ts"],
-    rules: { "no-restricted-imports": restricted(forbidden("webview/common/toolkit.ts")) },
-  },
+  { files: ["src/cli/**/*.ts"], rules: { "no-console": "off" } },
   {
     files: ["test/**/*.ts", "*.mjs", "scripts/*.mjs", "*.config.mts", "test/**/*.mjs"],
     rules: { "no-console": "off", "@typescript-eslint/no-empty-function": "off" },

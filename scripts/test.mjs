@@ -12,6 +12,7 @@ const checks = [
   ["types", "npx", ["tsc", "--noEmit"]],
   ["types of the pages", "npx", ["tsc", "--noEmit", "-p", "webview"]],
   ["lint", "npx", ["eslint", ".", "--max-warnings", "0"]],
+  ["imports", "npx", ["depcruise", "--config", ".dependency-cruiser.mjs", "src", "webview"]],
   ["format", "npx", ["prettier", "--check", "--log-level", "warn", "."]],
   // Mostly downloads, on a machine that has neither yet.
   ["browser and editor", "bash", ["-c", "bash test/e2e/setup-browser.sh && bash test/e2e/setup.sh"]],

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { errorCodeOf, isCancelled, RerouteError, type ErrorCode } from "../protocol/errors";
-import { engineVersion } from "../engine/version";
+import { engineVersion } from "../protocol/version";
 import { addCalibrate } from "./commands/calibrate";
 import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";

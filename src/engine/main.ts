@@ -6,7 +6,7 @@ import { createMessageConnection, IPCMessageReader, IPCMessageWriter } from "vsc
 import { connectHandlers, type DisconnectPolicy } from "./handlers";
 import { liveServices } from "./liveServices";
 import { EngineRpc } from "./rpc";
-import { engineVersion } from "./version";
+import { engineVersion } from "../protocol/version";
 
 const connection = createMessageConnection(new IPCMessageReader(process), new IPCMessageWriter(process));
 const policy: DisconnectPolicy = { behaviour: "exit" };

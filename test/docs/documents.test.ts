@@ -1,5 +1,6 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { numberDefinitions } from "../../src/engine/report/definitions";
 import { statisticsFields } from "../../src/engine/routing/layerStatistics";
@@ -81,5 +82,18 @@ describe("documents in step with the code", () => {
         if (option !== "--help") expect(text, `${command} ${option}`).toContain(option);
       }
     }
+  });
+
+  it("ARCHITECTURE.md lists the engine's folders in the order that the import rules hold", async () => {
+    const root = path.join(__dirname, "../..");
+    const config = pathToFileURL(path.join(root, ".dependency-cruiser.mjs")).href;
+    const { engineFolders } = (await import(config)) as { engineFolders: string[] };
+    const listed = firstCells(await readFile(path.join(root, "ARCHITECTURE.md"), "utf8"))
+      .filter((cell) => cell.endsWith("/`"))
+      .map((cell) => cell.slice(1, -2));
+    expect(listed).toEqual(engineFolders);
+    const entries = await readdir(path.join(root, "src/engine"), { withFileTypes: true });
+    const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+    expect([...engineFolders].sort()).toEqual(folders.sort());
   });
 });

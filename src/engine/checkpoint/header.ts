@@ -1,28 +1,8 @@
 import { RerouteError } from "../../protocol/errors";
-import type { DType } from "../tensor/dtype";
+import { lengthFieldBytes, type HeaderTensor, type SafetensorsHeader } from "./headerFormat";
 import { malformed, readHeaderJson } from "./headerReader";
 import { maxHeaderBytes } from "./limits";
 import { quote } from "./quote";
-
-/** What a safetensors file says about itself. */
-export interface SafetensorsHeader {
-  metadata: Record<string, string>;
-  /** By offset; a tensor without elements comes before the one that starts at the same byte. */
-  tensors: HeaderTensor[];
-}
-
-export interface HeaderTensor {
-  name: string;
-  dtype: DType;
-  /** Tensors of one shape share one array. */
-  shape: readonly number[];
-  /** First byte, counted from the file's start. */
-  byteOffset: number;
-  byteLength: number;
-}
-
-/** Bytes of the length field that a file begins with. */
-export const lengthFieldBytes = 8;
 
 /**
  * Parses the beginning of a safetensors file: the length field and the whole JSON header, checked against the file's

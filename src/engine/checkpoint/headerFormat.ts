@@ -1,5 +1,24 @@
 import { byteLengthOf, type DType } from "../tensor/dtype";
-import { lengthFieldBytes } from "./header";
+
+/** What a safetensors file says about itself. */
+export interface SafetensorsHeader {
+  metadata: Record<string, string>;
+  /** By offset; a tensor without elements comes before the one that starts at the same byte. */
+  tensors: HeaderTensor[];
+}
+
+export interface HeaderTensor {
+  name: string;
+  dtype: DType;
+  /** Tensors of one shape share one array. */
+  shape: readonly number[];
+  /** First byte, counted from the file's start. */
+  byteOffset: number;
+  byteLength: number;
+}
+
+/** Bytes of the length field that a file begins with. */
+export const lengthFieldBytes = 8;
 
 /** A tensor to be written; its name must be unique in the file. */
 export interface TensorLayout {

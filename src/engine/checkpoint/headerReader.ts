@@ -1,6 +1,6 @@
 import { RerouteError } from "../../protocol/errors";
 import { byteLengthOf, isDType, type DType } from "../tensor/dtype";
-import type { HeaderTensor, SafetensorsHeader } from "./header";
+import type { HeaderTensor, SafetensorsHeader } from "./headerFormat";
 import { JsonReader } from "./jsonReader";
 import { maxDims, maxMetadataEntries, maxTensors } from "./limits";
 import { quote } from "./quote";

@@ -3,7 +3,8 @@ import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
 import type { Shard, TensorEntry } from "./checkpoint";
 import { readError } from "./fileErrors";
-import { lengthFieldBytes, parseSafetensorsHeader, readHeaderLength, type HeaderTensor } from "./header";
+import { parseSafetensorsHeader, readHeaderLength } from "./header";
+import { lengthFieldBytes, type HeaderTensor } from "./headerFormat";
 import { quote } from "./quote";
 import { openRegularFile, readRange } from "./smallFile";
 

@@ -1,6 +1,12 @@
 import { readObject, type Config } from "./config";
 import type { FactoredForm, WeightView } from "./description";
-import type { Weights } from "./weights";
+
+/** What reading factors needs of a checkpoint's weights. */
+type TensorViews = {
+  has(name: string): boolean;
+  shapeOf(name: string): readonly number[] | null;
+  view(name: string, shape: readonly number[], because: string): WeightView;
+};
 
 /** Key of config.json that marks a checkpoint in Reroute's factored layout. */
 export const factoredConfigKey = "reroute_factored";
@@ -16,7 +22,7 @@ export function sharedPrefix(prefix: string): string {
  * @throws RerouteError checkpoint/missing-tensor, checkpoint/shape-mismatch where factors do not fit together
  */
 export function readFactored(
-  weights: Weights,
+  weights: TensorViews,
   config: Config,
   prefix: string,
   [outputs, inputs]: [number, number],
@@ -36,7 +42,7 @@ export function readFactored(
 }
 
 function readForm(
-  weights: Weights,
+  weights: TensorViews,
   config: Config,
   prefix: string,
   outputs: number,

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import * as vscode from "vscode";
 import type { EngineResult } from "../../protocol/engine";
 import type { RunSummary } from "../../protocol/panels";
-import type { Services } from "../services";
+import type { EngineClient } from "../engine/client";
 import { runsFolder } from "../settings";
 
 type Listed = EngineResult<"run/list">;
@@ -17,7 +17,9 @@ export class RunList implements vscode.Disposable {
   private watcher: vscode.FileSystemWatcher | null = null;
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly services: Pick<Services, "context" | "engine" | "log">) {
+  constructor(
+    private readonly services: { context: vscode.ExtensionContext; engine: EngineClient; log: vscode.LogOutputChannel },
+  ) {
     this.watch();
   }
 

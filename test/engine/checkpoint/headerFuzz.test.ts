@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { lengthFieldBytes, parseSafetensorsHeader } from "../../../src/engine/checkpoint/header";
+import { parseSafetensorsHeader } from "../../../src/engine/checkpoint/header";
+import { lengthFieldBytes } from "../../../src/engine/checkpoint/headerFormat";
 import { parseIndex } from "../../../src/engine/checkpoint/indexFile";
 import { parseConfig } from "../../../src/engine/checkpoint/configFile";
 import { byteLengthOf } from "../../../src/engine/tensor/dtype";

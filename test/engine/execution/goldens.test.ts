@@ -10,7 +10,7 @@ import { profileCheckpoint } from "../../../src/engine/execution/profile";
 import { describeModel, families } from "../../../src/engine/model/families/index";
 import { RoutingStatistics } from "../../../src/engine/routing/collect";
 import { overDomains } from "../../../src/engine/routing/layerStatistics";
-import { engineVersion } from "../../../src/engine/version";
+import { engineVersion } from "../../../src/protocol/version";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import {
   copyInReleasedStyle,

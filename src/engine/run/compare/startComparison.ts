@@ -8,7 +8,7 @@ import {
 } from "../../../protocol/compare";
 import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { ReportProgress } from "../../../protocol/progress";
-import { engineVersion } from "../../version";
+import { engineVersion } from "../../../protocol/version";
 import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../folder/leftovers";
 import { lockRunFolder } from "../folder/lock";
 import { createRunFolder } from "../folder/runFolder";

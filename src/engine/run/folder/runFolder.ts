@@ -6,7 +6,7 @@ import type { Recipe } from "../../../protocol/recipe";
 import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageRecord } from "../../../protocol/run";
 import { appendLine, writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
 import { quote } from "../../checkpoint/quote";
-import { engineVersion } from "../../version";
+import { engineVersion } from "../../../protocol/version";
 import { runtimeOptions } from "../machine/machine";
 
 /** run.json is small; a larger one is not ours. */

@@ -9,7 +9,7 @@ import { describeModel } from "../../model/families/index";
 import { summariseCheckpoint } from "../../model/inspect";
 import { errorCodeOf, isCancelled, throwIfCancelled, type ErrorCode } from "../../../protocol/errors";
 import { BlockSession, probeRuntime } from "../../runtime/session";
-import { engineVersion } from "../../version";
+import { engineVersion } from "../../../protocol/version";
 import { availableMemoryBytes, defaultMemoryBudget } from "./machine";
 
 /** One thing that was looked at. */
