@@ -1,4 +1,4 @@
-// `npm run test:nightly`: the long forms: 20,000 hostile files, 100 kills of a whole run, more full disks.
+// `npm run nightly`: the long forms: 20,000 hostile files, 100 kills of a whole run, more full disks.
 import { spawnSync } from "node:child_process";
 
 const tests = ["test/fuzz", "test/faults", "test/engine/checkpoint/headerFuzz.test.ts"];
