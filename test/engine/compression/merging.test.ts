@@ -18,6 +18,7 @@ import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
+import authorsGroups from "../../fixtures/authors/globalGroups.json";
 import {
   compress,
   difference,
@@ -316,17 +317,22 @@ describe("grouping", () => {
     const small = pseudoPruningGroups([0, 1, 2, 3, 4, 5], 1, [6, 1, 1, 5, 1, 4], distance, 6, 3);
     expect(small.map(({ members }) => members)).toEqual([[0, 1, 2, 3, 4, 5]]);
   });
-  it("the global budget is kept, with one group a layer at least", () => {
-    const counts = globalGroupCounts(
-      [
-        [10, 9, 8, 7],
-        [10, 0, 0, 0],
-        [4, 4, 1, 1],
-      ],
-      7,
-      1,
-    );
-    expect(counts).toEqual([4, 1, 2]);
+  const budgets: [string, number[][], number, number[]][] = [
+    // Shares .30 .28 .22 .20 and .52 .38 .06 .04, the first of each counted as 1: above .22 lie two and two.
+    ["the peaked layer keeps what its shares say", [[30, 28, 22, 20], [52, 38, 6, 4]], 4, [2, 2]], // prettier-ignore
+    ["shares do not depend on a layer's tokens", [[300, 280, 220, 200], [52, 38, 6, 4]], 4, [2, 2]], // prettier-ignore
+    ["ties at the threshold stay below it", [[4, 2, 2, 2], [6, 2, 1, 1]], 4, [1, 1]], // prettier-ignore
+    ["a layer that no token reached has one group", [[0, 0, 0, 0], [5, 3, 1, 1]], 3, [1, 2]], // prettier-ignore
+    ["as many groups as experts", [[1, 2], [3, 0]], 4, [2, 2]], // prettier-ignore
+    ...authorsGroups.groups.map(({ model, average, counts }): (typeof budgets)[number] => [
+      `the authors' code on ${model}, ${average} a layer`,
+      authorsGroups.frequencies[model as "fine"],
+      average * 6,
+      counts,
+    ]),
+  ];
+  it.each(budgets)("M-SMoE's global budget: %s", (_name, frequencies, total, counts) => {
+    expect(globalGroupCounts(frequencies, total)).toEqual(counts);
   });
   it("ZipIt joins the most correlated units, ties to the lower", () => {
     const similarity = Float32Array.from([1, 0, 0.9, 0, 0, 1, 0, 0.5, 0.9, 0, 1, 0, 0, 0.5, 0, 1]);

@@ -101,29 +101,24 @@ export function dominantGroups(
 }
 
 /**
- * M-SMoE's global budget: in every layer the most used expert counts as 1, all others in proportion; the experts above
- * the threshold that gives `total` groups over all layers are dominant. At least one, and at least `least`, a layer.
+ * M-SMoE's global budget, as its authors' code has it (UNITES-Lab/MC-SMoE, `_assign_num_groups_per_layer`): frequencies are
+ * shares of their layer's total, the most used expert of a layer counts as 1, and the groups of a layer are the shares
+ * strictly above the (`total` + 1)-th largest of the model. At least one a layer; ties at the threshold give fewer than
+ * `total`.
  *
  * @param frequencies [E] of each layer
+ * @param total groups over all layers, at least one a layer
  * @returns number of groups of each layer
  */
-export function globalGroupCounts(frequencies: readonly ArrayLike<number>[], total: number, least: number): number[] {
-  const shares = frequencies.flatMap((frequency, layer) => {
+export function globalGroupCounts(frequencies: readonly ArrayLike<number>[], total: number): number[] {
+  const shares = frequencies.map((frequency) => {
     const values = Array.from(frequency);
-    const top = Math.max(...values, Number.MIN_VALUE);
-    return values.map((value, expert) => ({ layer, expert, share: value / top }));
+    const sum = values.reduce((all, value) => all + value, 0);
+    const top = largest([...values.keys()], values);
+    return values.map((value, expert) => (expert === top ? 1 : sum > 0 ? value / sum : 0));
   });
-  shares.sort((a, b) => b.share - a.share || a.layer - b.layer || a.expert - b.expert);
-  const counts = frequencies.map((frequency) => Math.min(least, frequency.length));
-  const taken = frequencies.map(() => 0);
-  let left = total - counts.reduce((sum, count) => sum + count, 0);
-  for (const { layer } of shares) {
-    taken[layer]!++;
-    if (taken[layer]! <= counts[layer]! || left <= 0) continue;
-    counts[layer]!++;
-    left--;
-  }
-  return counts;
+  const threshold = shares.flat().sort((a, b) => b - a)[total] ?? -1;
+  return shares.map((layer) => layer.filter((share) => share > threshold).length);
 }
 
 /**

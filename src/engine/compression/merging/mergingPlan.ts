@@ -36,9 +36,9 @@ export function planMSmoe(context: MethodContext, options: z.infer<typeof mSmoeO
     perLayer = globalGroupCounts(
       frequencies,
       counts.reduce((sum, count) => sum + count, 0),
-      1,
     );
-    notes.push(`global budget: ${perLayer.join(", ")} experts a layer; Reroute loads the result, stock servers do not`);
+    const loads = options.router === "map" ? "; Reroute loads the result, stock servers do not" : "";
+    notes.push(`global budget: ${perLayer.join(", ")} experts a layer${loads}`);
   }
   return mergingPlan(
     context,
