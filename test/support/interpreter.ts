@@ -49,6 +49,7 @@ const operations: Operations = {
   Abs: elementwise(Math.abs),
   Sigmoid: elementwise((a) => 1 / (1 + Math.exp(-a))),
   Tanh: elementwise(Math.tanh),
+  Softplus: elementwise((a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)))),
   Erf: elementwise(erf),
   Clip: elementwise((a, low, high) => Math.min(Math.max(a, low), high)),
   Where: elementwise((condition, a, b) => (condition === 0 ? b : a)),
@@ -85,6 +86,24 @@ const operations: Operations = {
     const [logTarget, logOwn] = [logSoftmax(target!, axis), logSoftmax(own!, axis)];
     const terms = fromIndices(own!.shape, (i) => Math.exp(at(logTarget, i)) * (at(logTarget, i) - at(logOwn, i)));
     return [reduce({ axes: [axis], keepDims: true }, terms, (a, b) => a + b, 0), map(logTarget, Math.exp), logOwn];
+  },
+  UnitLowerInverse: (_, [lower]) => {
+    const n = lower!.shape.at(-1)!;
+    const result = ndArray(lower!.shape, new Float64Array(lower!.data.length));
+    for (let from = 0; from < result.data.length; from += n * n) {
+      const at = (row: number, column: number) => from + row * n + column;
+      // Forward substitution, column by column of the identity.
+      for (let column = 0; column < n; column++) {
+        for (let row = column; row < n; row++) {
+          const before = sum(
+            row - column,
+            (i) => lower!.data[at(row, column + i)]! * result.data[at(column + i, column)]!,
+          );
+          result.data[at(row, column)] = (row === column ? 1 : 0) - before;
+        }
+      }
+    }
+    return result;
   },
   Gemm: ({ attributes: { transA, transB } }, [a, b]) => {
     const left = (row: number, i: number) => at(a!, transA ? [i, row] : [row, i]);

@@ -1,5 +1,6 @@
 import { GraphBuilder } from "../../src/engine/graph/builder";
 import type { Dim, ElementType, OpName, Value } from "../../src/engine/graph/graph";
+import { unitLowerInverse } from "../../src/engine/graph/unitLowerInverse";
 import { createRandom, type Random } from "../../src/engine/tensor/random";
 import { ndArray, sizeOf, type NdArray } from "./ndArray";
 
@@ -356,6 +357,11 @@ export const opRows: { [O in OpName]: OpRow } = {
   BitwiseAnd: discrete((draw) => {
     const codes = draw.indices(draw.shape(2), 256, "uint8");
     return draw.builder.cast(draw.builder.bitwiseAnd(codes, draw.builder.uint8Constant([15], [])), "int32");
+  }),
+  Softplus: unary(({ builder }, x) => builder.append("Softplus", [x], {}, x.type, x.shape)),
+  UnitLowerInverse: smooth((draw) => {
+    const n = draw.integer(2, 5);
+    return unitLowerInverse(draw.builder, draw.float([...draw.shape(draw.integer(0, 2)), n, n], { fixed: true }));
   }),
 };
 

@@ -1,6 +1,6 @@
 import type { GraphBuilder } from "../graph/builder";
 import type { Node, OpName, Value } from "../graph/graph";
-import { broadcastAxes } from "../graph/shape";
+import { interleaveZeros, restoreAxes, sumTo, zerosLike } from "./gradientShapes";
 
 /** What a rule sees: its node, the gradient of each output (null: zero), and which inputs need one. */
 export interface VjpContext<O extends OpName> {
@@ -75,6 +75,9 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     const y = outputs[0]!;
     return [builder.mul(dy!, builder.sub(builder.constant([1]), builder.mul(y, y)))];
   },
+
+  // y = log(1 + e^x): dx = dy sigmoid(x)
+  Softplus: ({ builder, node: { inputs }, gradients: [dy] }) => [builder.mul(dy!, builder.sigmoid(inputs[0]!))],
 
   // y = erf(x): dx = dy 2/sqrt(pi) exp(-x^2)
   Erf: ({ builder, node: { inputs }, gradients: [dy] }) => {
@@ -180,6 +183,15 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     const [, target, logOwn] = outputs;
     if (wanted[0]) throw new Error("SoftmaxKl: the target has no gradient");
     return [null, builder.mul(builder.sub(builder.exp(logOwn!), target!), dy!)];
+  },
+
+  // Y = (I + L)^-1: dL = -Y^T dY Y^T, below the diagonal
+  UnitLowerInverse: ({ builder, node: { inputs, outputs }, gradients: [dy] }) => {
+    const [, , ...masks] = inputs;
+    const y = outputs[0]!;
+    const below = masks.reduce((sum, mask) => builder.add(sum, mask));
+    const full = builder.matMul(builder.matMul(y, dy!, true, false), y, false, true);
+    return [builder.neg(builder.mul(full, below))];
   },
 
   // y = sum of x over axes: dx = dy broadcast back
@@ -290,27 +302,6 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   ],
 };
 
-/** Undoes broadcasting: sums the gradient over the axes that `target` was stretched along. */
-function sumTo(builder: GraphBuilder, gradient: Value, target: Value): Value {
-  const { added, stretched } = broadcastAxes(gradient.shape, target.shape);
-  const kept = builder.reduceSum(gradient, stretched, true);
-  return builder.reduceSum(
-    kept,
-    Array.from({ length: added }, (_, i) => i),
-  );
-}
-
-/** Gives a reduced value its reduced axes back, with size 1. */
-function restoreAxes(
-  builder: GraphBuilder,
-  reduced: Value,
-  node: Node<"ReduceSum" | "ReduceMean" | "ReduceMax">,
-): Value {
-  const { axes, keepDims } = node.attributes;
-  if (keepDims) return reduced;
-  return builder.unsqueeze(reduced, axes);
-}
-
 /** dB of Y = op(A) op(B). Where B is one matrix for a whole batch, the batch is flattened into rows first. */
 function matMulRightGradient(builder: GraphBuilder, { inputs, attributes }: Node<"MatMul">, dy: Value): Value {
   const [a, b] = inputs as [Value, Value];
@@ -324,16 +315,4 @@ function matMulRightGradient(builder: GraphBuilder, { inputs, attributes }: Node
   const flatA = builder.reshape(a, [rows, a.shape.at(-1)!]);
   const flatDy = builder.reshape(dy, [rows, dy.shape.at(-1)!]);
   return builder.gemm(flatA, flatDy, true, false);
-}
-
-function zerosLike(builder: GraphBuilder, value: Value): Value {
-  return builder.expandLike(builder.constant([0]), value);
-}
-
-/** dy with step - 1 zeros after each element along the axis, the last ones cut. */
-function interleaveZeros(builder: GraphBuilder, dy: Value, axis: number, step: number): Value {
-  const length = dy.shape[axis] as number;
-  const padded = builder.pad(builder.unsqueeze(dy, [axis + 1]), axis + 1, 0, step - 1);
-  const merged = dy.shape.map((dim, i) => (i === axis ? length * step : dim));
-  return builder.slice(builder.reshape(padded, merged), axis, 0, (length - 1) * step + 1);
 }

@@ -31,6 +31,8 @@ export interface OpAttributes {
   Abs: NoAttributes;
   Sigmoid: NoAttributes;
   Tanh: NoAttributes;
+  /** log(1 + e^x) */
+  Softplus: NoAttributes;
   Erf: NoAttributes;
   Clip: NoAttributes;
   Where: NoAttributes;
@@ -52,6 +54,11 @@ export interface OpAttributes {
   RmsNorm: { epsilon: number };
   /** KL(softmax(a) || softmax(b)) over the last axis. Outputs: [..., 1], and softmax(a) and log softmax(b) for its gradient. */
   SoftmaxKl: NoAttributes;
+  /**
+   * (I + L)^-1 for L the strictly lower triangle of the last two axes (the rest is not looked at). Further inputs: the
+   * identity, and the masks of unitLowerInverse.ts.
+   */
+  UnitLowerInverse: NoAttributes;
   ReduceSum: { axes: readonly number[]; keepDims: boolean };
   ReduceMean: { axes: readonly number[]; keepDims: boolean };
   ReduceMax: { axes: readonly number[]; keepDims: boolean };

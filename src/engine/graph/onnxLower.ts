@@ -90,6 +90,34 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
       { ...step("ReduceSum", [terms!, axis.name], kl!, [["keepdims", 1]]), constants: [axis] },
     ];
   },
+  // Block by block: the inverse of [[A, 0], [B, D]] has -D^-1 B A^-1 below its diagonal blocks. With X the inverse of the
+  // diagonal blocks of one size, that is X - X (L * mask) X for those of twice the size. Powers of L would need fewer
+  // products, and lose every digit where keys repeat.
+  UnitLowerInverse: (node): OnnxNode[] => {
+    const [lower, identity, ...masks] = node.inputs.map(({ name }) => name);
+    const result = node.outputs[0]!.name;
+    const step = (op: string, inputs: string[], output: string): OnnxNode => ({
+      ...{ op, inputs, outputs: [output], attributes: [], constants: [] },
+    });
+    let inverse = identity!;
+    return masks.flatMap((mask, level) => {
+      const name = (part: string) => `${result}/${part}${level}`;
+      const last = level === masks.length - 1;
+      const next = last ? result : name("inverse");
+      const below = step("Mul", [lower!, mask], name("below"));
+      const nodes =
+        level === 0
+          ? [below, step("Sub", [inverse, name("below")], next)]
+          : [
+              below,
+              step("MatMul", [inverse, name("below")], name("left")),
+              step("MatMul", [name("left"), inverse], name("product")),
+              step("Sub", [inverse, name("product")], next),
+            ];
+      inverse = next;
+      return nodes;
+    });
+  },
   ReduceSum: (node) => [reduce(node, node.attributes)],
   ReduceMean: (node) => [reduce(node, node.attributes)],
   ReduceMax: (node) => [reduce(node, node.attributes)],

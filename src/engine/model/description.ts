@@ -129,6 +129,45 @@ export interface LatentAttention extends AttentionCommon {
   kvLoraRank: number;
 }
 
+/** Linear attention by the gated delta rule (arXiv 2412.06464; Qwen3-Next). Each key head serves the value heads of its group. */
+export interface GatedDelta {
+  kind: "gated-delta";
+  numKeyHeads: number;
+  numValueHeads: number;
+  keyHeadDim: number;
+  valueHeadDim: number;
+  input:
+    | {
+        kind: "separate";
+        queryKeyValue: LinearDescription;
+        /** Of the output, which its swish multiplies. */
+        gate: LinearDescription;
+        beta: LinearDescription;
+        time: LinearDescription;
+      }
+    /** Two projections that hold the same, key head by key head. */
+    | { kind: "by-key-head"; queryKeyValueGate: LinearDescription; betaTime: LinearDescription };
+  /** Over queries, keys and values, followed by a swish; [channels, 1, kernel]. */
+  conv: WeightView;
+  /** log(-rate) of each value head's decay, and what is added to its time before the softplus. */
+  logRate: WeightView;
+  timeBias: WeightView;
+  /** Over each value head. */
+  outputNorm: NormDescription;
+  output: LinearDescription;
+}
+
+/** Gated short convolution (LFM2): output(C * conv(B * x)); `input` gives B, C and x one beside the other. */
+export interface ShortConv {
+  kind: "short-conv";
+  channels: number;
+  input: LinearDescription;
+  /** [channels, 1, kernel] */
+  weight: WeightView;
+  bias: WeightView | null;
+  output: LinearDescription;
+}
+
 export interface RotaryDescription {
   /** Rotated dimensions of a head; the rest passes through. */
   dims: number;
