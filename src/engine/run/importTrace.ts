@@ -7,6 +7,7 @@ import { quote } from "../checkpoint/quote";
 import { saveRoutingStatistics } from "../routing/statisticsFile";
 import { readTrace, type TraceFormat } from "../routing/trace/readTrace";
 import { traceStatistics } from "../routing/trace/traceStatistics";
+import type { ModelDescription } from "../model/description";
 import { openModel } from "./modelCache";
 import { lockRunFolder } from "./folder/lock";
 import { appendLog, createRunFolder, newRun, writeRun } from "./folder/runFolder";
@@ -41,8 +42,11 @@ export interface ImportedTrace {
 export async function importTrace(request: ImportTraceRequest): Promise<ImportedTrace> {
   const { file, format, runDirectory } = request;
   await refuseUsedFolder(runDirectory);
-  const trace = await readTrace(file, format);
   const model = request.checkpoint === undefined ? null : await openModel(request.checkpoint);
+  const trace = await readTrace(file, format, {
+    layers: model?.description.layers.length ?? null,
+    expertsPerToken: model ? expertsPerTokenOf(model.description) : (request.numExpertsPerToken ?? null),
+  });
   const { statistics, notes } = traceStatistics(trace, {
     checkpoint: model?.checkpoint.directory ?? file,
     fingerprint: model?.fingerprint ?? "",
@@ -77,6 +81,14 @@ export async function importTrace(request: ImportTraceRequest): Promise<Imported
     await release();
   }
   return { runDirectory, format: trace.format, notes };
+}
+
+/** As many as each token uses in every sparse layer. */
+function expertsPerTokenOf({ layers }: ModelDescription): number | null {
+  const [first] = layers.flatMap(({ feedForward }) =>
+    feedForward.kind === "moe" ? [feedForward.numExpertsPerToken] : [],
+  );
+  return first ?? null;
 }
 
 async function refuseUsedFolder(runDirectory: string): Promise<void> {

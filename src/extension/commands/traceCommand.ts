@@ -44,7 +44,7 @@ export async function importTrace(argument: unknown, services: Services): Promis
 
 /** Files that look like traces, or one that is browsed for; SGLang writes a folder of them. Null: nothing. */
 async function pickTrace(): Promise<string | null> {
-  const pattern = "**/{*.npy,*.npz,*imatrix*.gguf,expert_distribution*.csv}";
+  const pattern = "**/{*.npy,*.npz,*imatrix*.gguf,expert_distribution*.{csv,pt}}";
   const found = await vscode.workspace.findFiles(pattern, "**/{node_modules,.git,.reroute}/**", 200);
   const browse = (label: string, detail: string, folder: boolean) => ({
     ...{ label, detail, description: "", iconPath: new vscode.ThemeIcon("folder-opened") },
@@ -62,7 +62,9 @@ async function pickTrace(): Promise<string | null> {
     })),
     browse(
       vscode.l10n.t("Browse for a file..."),
-      vscode.l10n.t("vLLM: .npy, .npz, .json, .safetensors · SGLang: .csv, .npy · llama.cpp: importance matrix, .gguf"),
+      vscode.l10n.t(
+        "vLLM: .npy, .npz, .json, .safetensors · SGLang: .pt, .csv, .npy, .json · llama.cpp: importance matrix, .gguf",
+      ),
       false,
     ),
     browse(vscode.l10n.t("Browse for a folder..."), vscode.l10n.t("SGLang: one .csv a rank"), true),

@@ -6,9 +6,10 @@ import { openRegularFile, readRange, readSmallFile } from "../../checkpoint/smal
 import { countImatrix, isLegacyImatrix, legacyImatrixError } from "./imatrix";
 import { parseNpy, type IntegerArray } from "./npy";
 import { parseNpz } from "./npz";
-import { countCsv, countLogical, csvHeader } from "./sglang";
+import { countCsv, countLogical, csvHeader, recordedCounts } from "./sglang";
+import { parseTorchFile } from "./torchFile";
 import { invalidTrace, type TraceCounts } from "./traceCounts";
-import { countRoutedExperts, findRoutedExperts, readSafetensorsIds } from "./vllm";
+import { countRoutedExperts, findRoutedExperts, readSafetensorsIds, type KnownAxes } from "./vllm";
 
 export const traceFormats = ["vllm", "sglang", "imatrix"] as const;
 export type TraceFormat = (typeof traceFormats)[number];
@@ -28,9 +29,14 @@ export interface Trace {
  * Reads a trace that another program recorded; the format is told from the content unless it is given. A folder stands
  * for all .csv files in it (SGLang writes one a rank).
  *
+ * @param axes what is known of the model: plain arrays of ids do not say their shape
  * @throws RerouteError trace/invalid, checkpoint/not-found, checkpoint/limit
  */
-export async function readTrace(file: string, format: TraceFormat | "auto"): Promise<Trace> {
+export async function readTrace(
+  file: string,
+  format: TraceFormat | "auto",
+  axes: KnownAxes = { layers: null, expertsPerToken: null },
+): Promise<Trace> {
   const found = await tellFormat(file);
   if (format !== "auto" && found !== format && !(found === "arrays" && format !== "imatrix")) {
     throw invalidTrace(`${quote(file)} is ${describe(found)}, which is no trace of the format ${format}`);
@@ -42,7 +48,7 @@ export async function readTrace(file: string, format: TraceFormat | "auto"): Pro
       return { format: "sglang", ...countCsv(await readCsvFiles(file)) };
     case "vllm":
     case "arrays":
-      return countArrays(await readArrays(file), file, format);
+      return countArrays(await readArrays(file, axes), file, format);
   }
 }
 
@@ -58,15 +64,15 @@ async function tellFormat(file: string): Promise<Found> {
   if (text.startsWith("\x93NUMPY") || text.startsWith("PK")) return "arrays";
   if (/^\s*[[{]/.test(text)) return "arrays";
   if (file.endsWith(".safetensors")) return "vllm";
-  if (file.endsWith(".pt")) {
+  if (/\.(?:pt|pth|pkl)$/.test(file)) {
     throw invalidTrace(
-      `${quote(file)} is a file of torch.save, which can run code when it is loaded; save its logical_count as .npy: ` +
+      `${quote(file)} is a bare pickle of an old torch.save, which can run code when it is loaded; save its logical_count as .npy: ` +
         `numpy.save("counts.npy", torch.load(...)["logical_count"].numpy())`,
     );
   }
   throw invalidTrace(
     `${quote(file)} is none of the traces that Reroute reads: vLLM's routed experts (.npy, .npz, .json, .safetensors), SGLang's ` +
-      `expert distribution (.csv, logical_count as .npy), llama.cpp's importance matrix (.gguf)`,
+      `expert distribution (.pt, .csv, logical_count as .npy), llama.cpp's importance matrix (.gguf)`,
   );
 }
 
@@ -74,21 +80,31 @@ async function tellFormat(file: string): Promise<Found> {
 function countArrays(arrays: ReadonlyMap<string, IntegerArray>, file: string, format: TraceFormat | "auto"): Trace {
   const [logical] = [...arrays].filter(([name]) => /(?:^|[^a-z])logical_count$/.test(name));
   const [first] = arrays;
-  const counts = logical ?? (format === "sglang" ? first : undefined);
+  const named = [...arrays.keys()].filter((name) => name.endsWith("routed_experts"));
+  const counts = logical ?? (format === "sglang" && named.length === 0 ? first : undefined);
   if (counts && format !== "vllm") return { format: "sglang", counts: countLogical(counts[1], counts[0]), notes: [] };
-  return { format: "vllm", counts: countRoutedExperts(arrays, file), notes: [] };
+  // SGLang's responses keep them in `meta_info`, vLLM's beside the text.
+  const isSglang = format === "sglang" || named.some((name) => name.endsWith("meta_info.routed_experts"));
+  return { format: isSglang ? "sglang" : "vllm", counts: countRoutedExperts(arrays, file), notes: [] };
 }
 
-async function readArrays(file: string): Promise<Map<string, IntegerArray>> {
+async function readArrays(file: string, axes: KnownAxes): Promise<Map<string, IntegerArray>> {
   const name = path.basename(file);
   if (file.endsWith(".safetensors")) return readSafetensorsIds(file);
   const bytes = await readSmallFile(file, maxTraceBytes);
   if (bytes[0] === 0x93) return new Map([[path.basename(file, ".npy"), parseNpy(bytes, name)]]);
-  if (bytes[0] === 0x50) return parseNpz(bytes, name);
-  return readJson(bytes, name);
+  if (bytes[0] === 0x50)
+    return isTorchFile(bytes, file) ? recordedCounts(parseTorchFile(bytes, name), name) : parseNpz(bytes, name);
+  return readJson(bytes, name, axes);
 }
 
-function readJson(bytes: Uint8Array, name: string): Map<string, IntegerArray> {
+/** Both NumPy and PyTorch write ZIP archives; PyTorch's begins with its pickle. */
+function isTorchFile(bytes: Uint8Array, file: string): boolean {
+  const beginning = Buffer.from(bytes.subarray(0, 512)).toString("latin1");
+  return /\.(?:pt|pth|pkl)$/.test(file) || beginning.includes("/data.pkl");
+}
+
+function readJson(bytes: Uint8Array, name: string, axes: KnownAxes): Map<string, IntegerArray> {
   if (bytes.length > maxTextBytes) {
     throw invalidTrace(
       `${quote(name)} has ${bytes.length} bytes, JSON of up to ${maxTextBytes} is read; save it as .npy`,
@@ -99,14 +115,14 @@ function readJson(bytes: Uint8Array, name: string): Map<string, IntegerArray> {
   if (whole !== undefined) {
     const counts = isObject(whole) ? whole["logical_count"] : undefined;
     if (Array.isArray(counts)) return new Map([["logical_count", rectangular(counts, name)]]);
-    return findRoutedExperts(whole, name);
+    return findRoutedExperts(whole, name, axes);
   }
   const arrays = new Map<string, IntegerArray>();
   for (const [i, line] of text.split("\n").entries()) {
     if (line.trim() === "") continue;
     const value = parsed(line);
     if (value === undefined) throw invalidTrace(`${quote(name)} is neither JSON nor JSON Lines: line ${i + 1}`);
-    for (const [key, array] of findRoutedExperts(value, name)) arrays.set(`line ${i + 1}: ${key}`, array);
+    for (const [key, array] of findRoutedExperts(value, name, axes)) arrays.set(`line ${i + 1}: ${key}`, array);
   }
   return arrays;
 }

@@ -59,8 +59,8 @@ function parseCsv(text: string, name: string): [layer: number, expert: number, c
 
 /**
  * `logical_count` of SGLang's recorder in its later form: token counts [steps, layers, experts], or [layers, experts]
- * once summed (`_StatAccumulator.dump` in python/sglang/srt/eplb/expert_distribution.py). The recorder saves it with
- * torch.save, which can run code when it is loaded; so it is taken from a .npy or .json file. Dense layers count nothing.
+ * once summed (`_StatAccumulator.dump` in python/sglang/srt/eplb/expert_distribution.py), from the recorder's .pt or a .npy
+ * or .json file. Dense layers count nothing.
  *
  * @throws RerouteError trace/invalid
  */
@@ -89,4 +89,49 @@ export function countLogical({ shape, values }: IntegerArray, name: string): Tra
     numbering: "decoder",
     hasAllExperts: true,
   };
+}
+
+/**
+ * Counts in the .pt file of the recorder: `logical_count` of the modes stat and stat_approx; in the modes per_pass and
+ * per_token `records` of passes, each with `global_physical_count` [layers, physical experts], which
+ * `last_physical_to_logical_map` [layers, physical experts] turns into those of logical experts (`_DetailAccumulator.dump`).
+ *
+ * @throws RerouteError trace/invalid
+ */
+export function recordedCounts(value: unknown, name: string): Map<string, IntegerArray> {
+  const fail = (problem: string): never => {
+    throw invalidTrace(`${quote(name)} ${problem}; SGLang's recorder writes logical_count, or records of passes`);
+  };
+  if (isIntegerArray(value)) return new Map([["logical_count", value]]);
+  if (!(value instanceof Map)) return fail("holds no dictionary");
+  const counts: unknown = value.get("logical_count");
+  if (isIntegerArray(counts)) return new Map([["logical_count", counts]]);
+  const records: unknown = value.get("records");
+  const map: unknown = value.get("last_physical_to_logical_map");
+  if (!Array.isArray(records) || !isIntegerArray(map) || map.shape.length !== 2) {
+    return fail(
+      `holds ${[...value.keys()]
+        .map((key) => quote(String(key)))
+        .slice(0, 8)
+        .join(", ")}`,
+    );
+  }
+  const [layers = 0, physical = 0] = map.shape;
+  const experts = Array.from(map.values).reduce((most, id) => Math.max(most, id + 1), 0);
+  if (layers > maxTraceLayers || experts > maxTraceExperts) return fail(`maps to ${experts} experts`);
+  const values = new Float64Array(layers * experts);
+  for (const record of records as unknown[]) {
+    const pass: unknown = record instanceof Map ? record.get("global_physical_count") : null;
+    if (!isIntegerArray(pass) || pass.values.length !== layers * physical)
+      return fail("has a record without its counts");
+    for (let i = 0; i < pass.values.length; i++) {
+      const logical = map.values[i]!;
+      if (logical >= 0) values[Math.floor(i / physical) * experts + logical]! += pass.values[i]!;
+    }
+  }
+  return new Map([["logical_count", { shape: [layers, experts], values }]]);
+}
+
+function isIntegerArray(value: unknown): value is IntegerArray {
+  return typeof value === "object" && value !== null && "shape" in value && "values" in value;
 }

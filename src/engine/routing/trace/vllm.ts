@@ -1,6 +1,6 @@
 import { quote } from "../../checkpoint/quote";
 import { readSafetensorsFile } from "../../checkpoint/safetensorsFile";
-import type { IntegerArray } from "./npy";
+import { parseNpy, type IntegerArray } from "./npy";
 import { ExpertCounter, invalidTrace, maxTraceLayers, type TraceCounts } from "./traceCounts";
 
 /** Nesting of a response around its routed experts: list of responses, choices, output. */
@@ -9,7 +9,7 @@ const maxDepth = 8;
 /**
  * Routed experts that vLLM returns with `--enable-return-routed-experts`: expert ids [tokens, layers, experts a token]
  * for each request (`routed_experts` of generated tokens, `prompt_routed_experts` of the prompt), as NumPy arrays from
- * Python and as nested lists in the JSON of /v1/completions. Positions that came from the prefix cache hold -1 and are not
+ * Python; in the JSON of /v1/completions as nested lists, or as the base64 of a .npy file. Positions that came from the prefix cache hold -1 and are not
  * counted; layers that never write (dense ones, where a version has all layers) hold zeros and count no token. A token's
  * experts differ, which tells ids from counts. Source: docs/training/routed_experts_replay.md of vllm-project/vllm (v0.21); pull request 28284.
  *
@@ -91,12 +91,20 @@ const integerArrays: Record<string, ((data: ArrayBuffer) => ArrayLike<number>) |
   I64: (data) => Float64Array.from(new BigInt64Array(data), Number),
 };
 
+/** What a checkpoint or the user says of a trace whose arrays do not say it; null where it is not known. */
+export interface KnownAxes {
+  layers: number | null;
+  expertsPerToken: number | null;
+}
+
 /**
  * Routed experts in the JSON of one response, a list of responses, or one nested list of ids. Both fields are looked for
- * wherever a response keeps them.
+ * wherever a response keeps them. A string is base64: of a .npy file (vLLM), or of int32 ids [tokens, layers, experts a token]
+ * alone (`meta_info.routed_experts` of SGLang's --enable-return-routed-experts), whose tokens are one fewer than
+ * `prompt_tokens` and `completion_tokens` beside it say.
  * @throws RerouteError trace/invalid
  */
-export function findRoutedExperts(json: unknown, source: string): Map<string, IntegerArray> {
+export function findRoutedExperts(json: unknown, source: string, axes: KnownAxes): Map<string, IntegerArray> {
   const arrays = new Map<string, IntegerArray>();
   const visit = (value: unknown, path: string, depth: number): void => {
     if (typeof value !== "object" || value === null || depth > maxDepth) return;
@@ -107,13 +115,54 @@ export function findRoutedExperts(json: unknown, source: string): Map<string, In
     for (const [key, member] of Object.entries(value)) {
       const at = path === "" ? key : `${path}.${key}`;
       if (key === "routed_experts" || key === "prompt_routed_experts") {
-        if (member !== null) arrays.set(at, nestedList(member, at, source));
+        if (typeof member === "string")
+          arrays.set(at, decodeArray(member, at, source, { ...axes, ...tokensOf(value) }));
+        else if (member !== null) arrays.set(at, nestedList(member, at, source));
       } else visit(member, at, depth + 1);
     }
   };
   if (isNestedList(json)) arrays.set("ids", nestedList(json, "ids", source));
   else visit(json, "", 0);
   return arrays;
+}
+
+/** The tokens that went through the model: the last one of a response has only been sampled. */
+function tokensOf(metaInfo: object): { tokens: number | null } {
+  const { prompt_tokens: prompt, completion_tokens: completion } = metaInfo as Record<string, unknown>;
+  const known = typeof prompt === "number" && typeof completion === "number";
+  return { tokens: known ? prompt + completion - 1 : null };
+}
+
+function decodeArray(
+  text: string,
+  name: string,
+  source: string,
+  { layers, expertsPerToken, tokens }: KnownAxes & { tokens: number | null },
+): IntegerArray {
+  const fail = (problem: string): never => {
+    throw invalidTrace(`${quote(name)} in ${quote(source)} ${problem}`);
+  };
+  if (!/^[\w+/-]*={0,2}$/.test(text)) return fail("is a string, but not base64 of an array");
+  const bytes = Buffer.from(text, "base64");
+  if (bytes[0] === 0x93) return parseNpy(bytes, `${source}: ${name}`);
+  if (bytes.length % 4 !== 0) return fail(`is base64 of ${bytes.length} bytes, neither a .npy file nor int32 ids`);
+  const values = new Int32Array(Uint8Array.from(bytes).buffer);
+  const known = [tokens, layers, expertsPerToken].filter((size) => size !== null);
+  if (known.length < 2) {
+    return fail(
+      "is base64 of ids without a shape; give the checkpoint it was recorded with, or the experts a token uses " +
+        "(--checkpoint DIR, --experts-per-token N)",
+    );
+  }
+  const rest = values.length / known.slice(-2).reduce((product, size) => product * size, 1);
+  const shape =
+    layers !== null && expertsPerToken !== null
+      ? [rest, layers, expertsPerToken]
+      : [tokens!, layers ?? rest, expertsPerToken ?? rest];
+  if (shape.every((size) => Number.isInteger(size))) return { shape, values };
+  return fail(
+    `holds ${values.length} ids, which do not divide into ${known.join(" x ")}; does it belong to another model?`,
+  );
 }
 
 function isNestedList(json: unknown): boolean {

@@ -164,6 +164,87 @@ describe("SGLang's expert distribution", () => {
   });
 });
 
+describe("the recorder's .pt files", () => {
+  test("stat: logical_count of a real file", async () => {
+    const { panel, rows, format, notes } = await run("expert_distribution_recorder_0.pt", { numExpertsPerToken: 4 });
+    expect(format).toBe("sglang");
+    expect(notes).toEqual([]);
+    expect(panel).toMatchObject({ numExperts: 32, layers: [0, 1, 2, 3, 4, 5] });
+    // Its only storage lies uncompressed behind the name data/0, padded to 64 bytes: int64 [3 steps, 6 layers, 32 experts].
+    const bytes = readFileSync(path.join(traces, "expert_distribution_recorder_0.pt"));
+    const from = 64 * Math.ceil((bytes.indexOf("data/0") + "data/0".length) / 64);
+    const count = (step: number, layer: number, expert: number): number =>
+      Number(bytes.readBigInt64LE(from + 8 * ((step * 6 + layer) * 32 + expert)));
+    const layers = Array.from({ length: 6 }, (_, layer) =>
+      Array.from({ length: 32 }, (_unused, e) => count(0, layer, e) + count(1, layer, e) + count(2, layer, e)),
+    );
+    expect(rows).toEqual(layers);
+  });
+
+  test("per_pass: records of physical experts, mapped to logical ones", async () => {
+    const { rows, format } = await run("sglang-records.pt", { numExpertsPerToken: 1 });
+    expect(format).toBe("sglang");
+    expect(rows).toEqual([
+      [11, 22, 33],
+      [44 + 66, 55, 0],
+    ]);
+  });
+});
+
+describe("arrays in base64", () => {
+  /** SGLang: int32 alone, 4 prompt tokens and 2 answered ones, of which the last was only sampled. */
+  const ids = Int32Array.from({ length: 5 * 3 * 2 }, (_, i) => (Math.floor(i / 2) % 3 === 0 ? 0 : (i * 7) % 4));
+  const sglang = (more: object) =>
+    JSON.stringify({ text: "x", meta_info: { routed_experts: Buffer.from(ids.buffer).toString("base64"), ...more } });
+  const counted = [1, 2].map((layer) => {
+    const row = [0, 0, 0, 0];
+    ids.forEach((id, i) => (row[id]! += Number(Math.floor(i / 2) % 3 === layer)));
+    return row;
+  });
+
+  test("vLLM: a .npy file, the same as the file itself", async () => {
+    const { format, rows, panel } = await run("vllm-response-base64.json");
+    const json = readFileSync(path.join(traces, "vllm-response-base64.json"), "utf8");
+    const { choices } = JSON.parse(json) as { choices: { routed_experts: string }[] };
+    const plain = await run(write("plain.npy", Buffer.from(choices[0]!.routed_experts, "base64")));
+    expect(format).toBe("vllm");
+    expect(panel).toMatchObject({ tokens: 20, numExperts: 8, numExpertsPerToken: 2 });
+    expect(rows).toEqual(plain.rows);
+    expect((await run(write("lines.jsonl", `${json.trim()}\n${json}`))).panel.tokens).toBe(40);
+  });
+
+  test.each<[string, object, Partial<ImportTraceRequest>]>([
+    ["its checkpoint gives the shape", {}, { checkpoint: goldenCheckpoint("deepseek_v3") }],
+    [
+      "its tokens and the experts a token give it",
+      { prompt_tokens: 4, completion_tokens: 2 },
+      { numExpertsPerToken: 2 },
+    ],
+  ])("SGLang: %s", async (_, more, request) => {
+    const { format, rows, panel } = await run(write("sglang.json", sglang(more)), request);
+    expect(format).toBe("sglang");
+    expect(panel).toMatchObject({ tokens: 5, layers: [1, 2] });
+    expect(rows.map((row) => row.slice(0, 4))).toEqual(counted);
+  });
+
+  test.each<[string, string, Partial<ImportTraceRequest>, RegExp]>([
+    ["no base64", '{"routed_experts": "a b"}', {}, /is a string, but not base64/],
+    ["neither .npy nor int32", '{"routed_experts": "AAAA"}', {}, /base64 of 3 bytes/],
+    ["no shape", sglang({}), {}, /without a shape; give the checkpoint/],
+    [
+      "another shape",
+      sglang({ prompt_tokens: 3, completion_tokens: 5 }),
+      { numExpertsPerToken: 2 },
+      /do not divide into 7 x 2/,
+    ],
+  ])("refused: %s", async (_, json, request, message) => {
+    await expect(run(write("refused.json", json), request)).rejects.toMatchObject({
+      code: "trace/invalid",
+      message: expect.stringMatching(message) as unknown,
+    });
+  });
+});
+
 describe("llama.cpp's importance matrix", () => {
   test("counts of experts, tokens from the router's own count", async () => {
     const file = write("imatrix.gguf", imatrix());
@@ -230,6 +311,14 @@ describe("what is refused", () => {
       /cannot be unpacked|lies outside|cannot be read/,
     ],
     ["a pickle", () => write("counts.pt", "\x80\x02}q\x00."), {}, /torch\.save/],
+    ["a .pt that would run code", () => "hostile.pt", {}, /asks for "posix system".*numpy\.save/],
+    ["a .pt whose tensor lies outside its storage", () => "outside.pt", {}, /\[2, 2\] lies outside its storage/],
+    [
+      "a cut .pt",
+      () => write("cut.pt", readFileSync(path.join(traces, "expert_distribution_recorder_0.pt")).subarray(0, 3000)),
+      {},
+      /file of torch\.save: it has no end record/,
+    ],
     ["anything else", () => write("a.txt", "hello"), {}, /none of the traces/],
     ["an empty file", () => write("empty.csv", ""), {}, /none of the traces/],
     ["another format than said", () => "vllm-response.json", { format: "imatrix" }, /no trace of the format imatrix/],
@@ -284,9 +373,9 @@ describe("what is refused", () => {
   });
 
   test("mutated files end in a typed error or a result", async () => {
-    const sources = ["vllm-requests.npz", "vllm-routed-experts.npy", "vllm-response.json"];
+    const sources = ["vllm-requests.npz", "vllm-routed-experts.npy", "vllm-response.json", "sglang-records.pt"];
     let seed = 7;
-    for (let i = 0; i < 150; i++) {
+    for (let i = 0; i < 200; i++) {
       const name = sources[i % sources.length]!;
       const bytes = Buffer.from(readFileSync(path.join(traces, name)));
       for (let n = 0; n < 3; n++) {
