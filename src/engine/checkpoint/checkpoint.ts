@@ -9,6 +9,8 @@ export interface Checkpoint {
   shards: Shard[];
   /** In file order. */
   tensors: ReadonlyMap<string, TensorEntry>;
+  /** What a user should know about how it was read, such as stale entries of its index. */
+  notes?: readonly string[];
 }
 
 export interface Shard {

@@ -1,34 +1,85 @@
-import { RerouteError } from "../../protocol/errors";
 import type { TensorEntry } from "./checkpoint";
 import { malformedIndex, type ShardIndex } from "./indexFile";
 import { quote } from "./quote";
 
+/** Tensors of a checkpoint by name, and what about its index a user should know. */
+export interface IndexedTensors {
+  /** In file order. */
+  tensors: Map<string, TensorEntry>;
+  notes: string[];
+}
+
 /**
- * Makes sure that every tensor is named once by the index, and is in the shard that the index says.
+ * Puts the tensors of all shards together. The index decides where a tensor is in several shards (an overlay over older
+ * weights); an entry without a tensor is passed over, and a tensor that the index forgot or puts into another shard is
+ * taken, as transformers does, which reads every tensor of every file that the index names. Where the index names no file
+ * for a tensor of several shards, the last one by name counts, as there.
  *
- * @param shards tensors of each opened shard, in file order; no name is in two of them
- * @param tensors all of them by name
- * @throws RerouteError checkpoint/malformed
+ * @param shards tensors of each opened shard, in the order of the files' names
+ * @throws RerouteError checkpoint/malformed where the index names a tensor twice
  */
-export function checkIndex(
+export function placeTensors(
   index: ShardIndex,
   shards: readonly (readonly TensorEntry[])[],
-  tensors: ReadonlyMap<string, TensorEntry>,
   indexName: string,
-): void {
-  if (isInFileOrder(index, shards)) return;
-  const { names, shardOf, shardNames } = index;
+): IndexedTensors {
+  const tensors = new Map<string, TensorEntry>();
+  const doubles = new Map<string, TensorEntry[]>();
+  let count = 0;
+  for (const entry of shards.flat()) {
+    const earlier = tensors.get(entry.name);
+    if (tensors.set(entry.name, entry).size === ++count) continue;
+    count--;
+    const known = doubles.get(entry.name);
+    if (known) known.push(entry);
+    else doubles.set(entry.name, [earlier!, entry]);
+  }
+  if (doubles.size === 0 && isInFileOrder(index, shards)) return { tensors, notes: [] };
+  return { tensors, notes: followIndex(index, tensors, doubles, indexName) };
+}
+
+/** Takes of each tensor in several shards the one that the index names; says what index and shards disagree about. */
+function followIndex(
+  { names, shardOf, shardNames }: ShardIndex,
+  tensors: Map<string, TensorEntry>,
+  doubles: ReadonlyMap<string, readonly TensorEntry[]>,
+  indexName: string,
+): string[] {
   const seen = new Set<string>();
+  const [stale, moved, overlaid]: string[][] = [[], [], []];
   names.forEach((name, i) => {
     if (seen.size === seen.add(name).size) malformedIndex(indexName, `tensor ${quote(name)} occurs twice`);
     const shardName = shardNames[shardOf[i]!]!;
-    const found = tensors.get(name)?.shard.name;
-    if (found === shardName) return;
-    throw new RerouteError(
-      "checkpoint/malformed",
-      `${quote(indexName)} says that tensor ${quote(name)} is in ${quote(shardName)}, ${found === undefined ? "no file has it" : `found it in ${quote(found)}`}; download the checkpoint again`,
-    );
+    const entry = tensors.get(name);
+    if (entry === undefined) return stale!.push(name);
+    const named = doubles.get(name)?.find(({ shard }) => shard.name === shardName);
+    if (named === undefined) return entry.shard.name === shardName ? 0 : moved!.push(name);
+    tensors.set(name, named);
+    return named === entry ? 0 : overlaid!.push(name);
   });
+  const list = (some: readonly string[]) =>
+    `${some.slice(0, 3).map(quote).join(", ")}${some.length > 3 ? ", ..." : ""}`;
+  const tensorsIn = (some: readonly unknown[]) => `${some.length} tensor${some.length === 1 ? "" : "s"}`;
+  const notes: string[] = [];
+  if (stale!.length > 0) {
+    notes.push(`${quote(indexName)} names ${tensorsIn(stale!)} that no file has, passed over: ${list(stale!)}`);
+  }
+  if (moved!.length > 0) {
+    notes.push(
+      `${quote(indexName)} names another file than the one that has them for ${tensorsIn(moved!)}: ${list(moved!)}`,
+    );
+  }
+  if (doubles.size > 0) {
+    notes.push(
+      `${tensorsIn([...doubles])} in more than one file, read from the one that ${quote(indexName)} names: ${list([...doubles.keys()])}`,
+    );
+  }
+  if (overlaid!.length > 0) {
+    notes.push(
+      `transformers reads ${tensorsIn(overlaid!)} from the last file by name, not from the one that ${quote(indexName)} names: ${list(overlaid!)}`,
+    );
+  }
+  return notes;
 }
 
 /** Tensors of one dtype that follow each other in a file; those before `next` were named. */

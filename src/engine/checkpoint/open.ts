@@ -4,9 +4,10 @@ import { RerouteError } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "./checkpoint";
 import { readConfigFile } from "./configFile";
 import { readError } from "./fileErrors";
-import { checkIndex } from "./indexCheck";
+import { placeTensors } from "./indexCheck";
 import { readIndexFile } from "./indexFile";
 import { maxShards, maxTensors } from "./limits";
+import { explainFolder } from "./noCheckpoint";
 import { incompleteMarker } from "./outputNames";
 import { quote } from "./quote";
 import { openShard } from "./shardFile";
@@ -19,7 +20,8 @@ const indexSuffix = ".safetensors.index.json";
  * Which files belong to it: those of the index when the path is an index; else `model.safetensors` where it exists, as
  * transformers prefers it; else those of `model.safetensors.index.json`; else every .safetensors file of the folder.
  *
- * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /unsafe-path, /unsupported-dtype
+ * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /unsafe-path, /unsupported-dtype,
+ *   /lfs-pointer, /adapter
  */
 export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint> {
   const { directory, file } = await locate(checkpointPath);
@@ -30,14 +32,13 @@ export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint
       `${quote(directory)} is an unfinished output of Reroute (it holds ${incompleteMarker}); resume the run that writes it, or delete the folder`,
     );
   }
+  if (!names.includes("config.json")) throw await explainFolder(directory, names);
   const config = await readConfigFile(path.join(directory, "config.json"));
-  const indexName = file?.endsWith(indexSuffix)
-    ? file
-    : names.includes("model.safetensors")
-      ? undefined
-      : names.find((name) => name === `model${indexSuffix}`);
+  const notes: string[] = [];
+  const indexName = chooseIndex(names, file, notes);
   const index = indexName === undefined ? undefined : await readIndexFile(path.join(directory, indexName));
-  const shardNames = index ? [...index.shardNames].sort() : unindexedShards(names, directory);
+  const shardNames = index ? [...index.shardNames].sort() : await unindexedShards(names, directory);
+  if (index) checkShardsExist(shardNames, names, indexName!);
   if (file?.endsWith(".safetensors") && !shardNames.includes(file)) {
     throw new RerouteError(
       "checkpoint/not-found",
@@ -46,9 +47,34 @@ export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint
   }
   const opened = await mapLimited(shardNames, 8, (name) => openShard(path.join(directory, name)));
   const byShard = opened.map((shard) => shard.tensors);
-  const tensors = unite(byShard);
-  if (index) checkIndex(index, byShard, tensors, indexName!);
-  return { directory, config, shards: opened.map(({ shard }) => shard), tensors };
+  checkCount(byShard);
+  const placed = index ? placeTensors(index, byShard, indexName!) : { tensors: unite(byShard), notes: [] };
+  const { tensors, isPrefixed } = asCausalModel(placed.tensors);
+  if (isPrefixed) {
+    notes.push('saved from the base model: names are read with "model." in front, as transformers does');
+  }
+  const shards = opened.map(({ shard }) => shard);
+  return { directory, config, shards, tensors, notes: [...placed.notes, ...notes] };
+}
+
+function chooseIndex(names: readonly string[], file: string | undefined, notes: string[]): string | undefined {
+  if (file?.endsWith(indexSuffix)) return file;
+  const index = names.find((name) => name === `model${indexSuffix}`);
+  if (!names.includes("model.safetensors")) return index;
+  if (index !== undefined) {
+    notes.push(`model.safetensors is read and ${index} is not, as in transformers; name the index to read its files`);
+  }
+  return undefined;
+}
+
+function checkShardsExist(shardNames: readonly string[], names: readonly string[], indexName: string): void {
+  const there = new Set(names);
+  const missing = shardNames.filter((name) => !there.has(name));
+  if (missing.length === 0) return;
+  throw new RerouteError(
+    "checkpoint/not-found",
+    `${quote(indexName)} names ${shardNames.length} files, of which ${missing.length} ${missing.length === 1 ? "is" : "are"} not there: ${missing.slice(0, 3).map(quote).join(", ")}${missing.length > 3 ? ", ..." : ""}; download ${missing.length === 1 ? "it" : "them"}`,
+  );
 }
 
 async function locate(checkpointPath: string): Promise<{ directory: string; file?: string }> {
@@ -76,7 +102,7 @@ async function listFolder(directory: string): Promise<string[]> {
   }
 }
 
-function unindexedShards(names: string[], directory: string): string[] {
+async function unindexedShards(names: string[], directory: string): Promise<string[]> {
   if (names.includes("model.safetensors")) return ["model.safetensors"];
   const shards = names.filter((name) => name.endsWith(".safetensors") && !name.startsWith(".")).sort();
   if (shards.length > maxShards) {
@@ -85,13 +111,14 @@ function unindexedShards(names: string[], directory: string): string[] {
       `${quote(directory)} holds ${shards.length} .safetensors files, the limit is ${maxShards}`,
     );
   }
-  if (shards.length > 0) return shards;
-  const others = names.filter((name) => /\.(bin|pt|pth|gguf)$/.test(name)).slice(0, 3);
-  const advice =
-    others.length > 0
-      ? `it holds ${others.map(quote).join(", ")}; convert the weights to safetensors first`
-      : "check the path, or download the weights";
-  throw new RerouteError("checkpoint/not-found", `${quote(directory)} holds no .safetensors file: ${advice}`);
+  const onlyAdapter = shards.length > 0 && shards.every((name) => name.startsWith("adapter_model"));
+  if (shards.length === 0 || onlyAdapter) throw await explainFolder(directory, names);
+  return shards;
+}
+
+function checkCount(shards: readonly (readonly unknown[])[]): void {
+  if (shards.reduce((sum, { length }) => sum + length, 0) <= maxTensors) return;
+  throw new RerouteError("checkpoint/limit", `the checkpoint has more than ${maxTensors} tensors, which is the limit`);
 }
 
 function unite(shards: TensorEntry[][]): Map<string, TensorEntry> {
@@ -99,14 +126,23 @@ function unite(shards: TensorEntry[][]): Map<string, TensorEntry> {
   let count = 0;
   for (const entries of shards) {
     for (const entry of entries) if (tensors.set(entry.name, entry).size !== ++count) refuseTwice(entry.name, shards);
-    if (tensors.size > maxTensors) {
-      throw new RerouteError(
-        "checkpoint/limit",
-        `the checkpoint has more than ${maxTensors} tensors, which is the limit`,
-      );
-    }
   }
   return tensors;
+}
+
+/**
+ * A saved base model (`AutoModel`) lacks the prefix that the causal model has its parts under; transformers adds it when
+ * it loads one as the other. Entries of other parts, such as a head stored along, keep their names.
+ */
+function asCausalModel(tensors: Map<string, TensorEntry>): { tensors: Map<string, TensorEntry>; isPrefixed: boolean } {
+  const isBase = ["embed_tokens.weight", "norm.weight"].every((name) => tensors.has(name));
+  if (!isBase || tensors.has("model.embed_tokens.weight")) return { tensors, isPrefixed: false };
+  const ofBase = /^(?:embed_tokens|norm|layers|rotary_emb)\./;
+  const renamed = [...tensors.values()].map((entry): [string, TensorEntry] => {
+    const name = ofBase.test(entry.name) ? `model.${entry.name}` : entry.name;
+    return [name, { ...entry, name }];
+  });
+  return { tensors: new Map(renamed), isPrefixed: true };
 }
 
 function refuseTwice(name: string, shards: TensorEntry[][]): never {

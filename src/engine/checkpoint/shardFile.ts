@@ -6,12 +6,12 @@ import { readError } from "./fileErrors";
 import { parseSafetensorsHeader, readHeaderLength } from "./header";
 import { lengthFieldBytes, type HeaderTensor } from "./headerFormat";
 import { quote } from "./quote";
-import { openRegularFile, readRange } from "./smallFile";
+import { openRegularFile, readRange, refusePointerFile } from "./smallFile";
 
 /**
  * Opens one safetensors file: reads its header, nothing else.
  *
- * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /unsupported-dtype
+ * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /unsupported-dtype, /lfs-pointer
  */
 export async function openShard(filePath: string): Promise<{ shard: Shard; tensors: TensorEntry[] }> {
   const name = path.basename(filePath);
@@ -19,6 +19,7 @@ export async function openShard(filePath: string): Promise<{ shard: Shard; tenso
   try {
     const realPath = await realpath(filePath);
     const { size, mtimeMs } = await file.stat();
+    if (size < 2 ** 20) await refusePointerFile(file, filePath);
     const start = await readRange(file, filePath, 0, Math.min(lengthFieldBytes, size));
     const headerEnd = lengthFieldBytes + readHeaderLength(start, size, name);
     const { metadata, tensors } = parseSafetensorsHeader(await readRange(file, filePath, 0, headerEnd), size, name);

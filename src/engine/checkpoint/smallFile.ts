@@ -6,7 +6,7 @@ import { quote } from "./quote";
 /**
  * A whole file of at most `limit` bytes. What is not a regular file (a pipe would wait for ever) is refused.
  *
- * @throws RerouteError checkpoint/not-found, /limit, /truncated
+ * @throws RerouteError checkpoint/not-found, /limit, /truncated, /lfs-pointer
  */
 export async function readSmallFile(path: string, limit: number): Promise<Uint8Array> {
   const file = await openRegularFile(path);
@@ -15,12 +15,42 @@ export async function readSmallFile(path: string, limit: number): Promise<Uint8A
     if (size > limit) {
       throw new RerouteError("checkpoint/limit", `${quote(path)} has ${size} bytes, the limit is ${limit}`);
     }
-    return await readRange(file, path, 0, size);
+    const bytes = await readRange(file, path, 0, size);
+    refuseLfsPointer(bytes, path);
+    return bytes;
   } catch (error) {
     throw readError(error, path);
   } finally {
     await file.close();
   }
+}
+
+/** Pointers have about 130 bytes; the specification allows 1024. */
+const maxPointerBytes = 1024;
+const pointerStart = "version https://git-lfs.github.com/spec/";
+
+/**
+ * Refuses what `git clone` leaves in the place of a large file where Git LFS is not installed
+ * (docs/spec.md of git-lfs/git-lfs).
+ *
+ * @param start the file's first bytes
+ * @throws RerouteError checkpoint/lfs-pointer
+ */
+export function refuseLfsPointer(start: Uint8Array, path: string): void {
+  const text = Buffer.from(start.subarray(0, maxPointerBytes)).toString("latin1");
+  if (!text.startsWith(pointerStart)) return;
+  const size = /\nsize (\d{1,16})(?:\n|$)/.exec(text)?.[1];
+  throw new RerouteError(
+    "checkpoint/lfs-pointer",
+    `${quote(path)} is a Git LFS pointer: the file${size === undefined ? "" : ` of ${size} bytes`} that it stands for was not downloaded; run "git lfs pull" in its folder, or download the file again`,
+  );
+}
+
+/** As refuseLfsPointer, of an open file. */
+export async function refusePointerFile(file: FileHandle, path: string): Promise<void> {
+  const start = Buffer.alloc(maxPointerBytes);
+  const { bytesRead } = await file.read(start, 0, maxPointerBytes, 0);
+  refuseLfsPointer(start.subarray(0, bytesRead), path);
 }
 
 /** Opens a regular file for reading; the caller closes it. */

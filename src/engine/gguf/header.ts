@@ -9,7 +9,7 @@ import { GgufReader } from "./reader";
 import { ggufType } from "./types";
 import { maxTensors } from "../checkpoint/limits";
 import { quote } from "../checkpoint/quote";
-import { openRegularFile } from "../checkpoint/smallFile";
+import { openRegularFile, refusePointerFile } from "../checkpoint/smallFile";
 
 /** One GGUF file, opened by reading its header only. */
 export interface GgufFile {
@@ -43,7 +43,7 @@ const magic = 0x46554747;
  * Reads the header of a GGUF file of version 2 or 3 (docs/gguf.md of ggml-org/ggml): magic, counts, metadata, tensor
  * descriptions. Tensors must lie inside the file, aligned and apart from each other, and have the size their type implies.
  *
- * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit
+ * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /lfs-pointer
  */
 export async function openGguf(filePath: string): Promise<GgufFile> {
   const name = path.basename(filePath);
@@ -57,6 +57,7 @@ export async function openGguf(filePath: string): Promise<GgufFile> {
       modifiedMs: mtimeMs,
       metadata: Object.create(null) as Record<string, string>,
     };
+    if (size < 2 ** 20) await refusePointerFile(file, filePath);
     const reader = new GgufReader(file, name, size);
     const version = await readVersion(reader, name);
     const numTensors = await reader.size("the number of tensors");

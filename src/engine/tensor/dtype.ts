@@ -1,5 +1,9 @@
-/** dtypes of safetensors files that Reroute knows, with their size in bits. F4 packs two values in a byte. */
+/**
+ * dtypes of safetensors files, with their size in bits: `Dtype` of safetensors/src/tensor.rs. F4 packs two values in a
+ * byte, F6 four in three; C64 is a complex number of two float32.
+ */
 export const dtypeBits = {
+  C64: 64,
   F64: 64,
   F32: 32,
   F16: 16,
@@ -7,6 +11,10 @@ export const dtypeBits = {
   F8_E4M3: 8,
   F8_E5M2: 8,
   F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
   F4: 4,
   I64: 64,
   I32: 32,

@@ -1,3 +1,4 @@
+import { RerouteError } from "../../protocol/errors";
 import { decodeFloat4 } from "./float4";
 import { decodeFloat8, float8E4M3Values, float8E5M2Values, float8E8M0Values } from "./float8";
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./halfPrecision";
@@ -52,6 +53,12 @@ export function decodeFloats(bytes: Uint8Array, dtype: DType): Float32Array {
     case "U8":
     case "BOOL":
       return Float32Array.from(bytes);
+    case "C64":
+    case "F8_E4M3FNUZ":
+    case "F8_E5M2FNUZ":
+    case "F6_E2M3":
+    case "F6_E3M2":
+      throw new RerouteError("checkpoint/unsupported-dtype", `values stored as ${dtype} cannot be read, only copied`);
   }
 }
 

@@ -4,6 +4,8 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { readFloat32, readTensorBytes } from "../../../src/engine/checkpoint/read";
+import { copyTensor } from "../../../src/engine/checkpoint/tensorSource";
+import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { elementCount } from "../../../src/engine/tensor/dtype";
 import type { ErrorCode } from "../../../src/protocol/errors";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -29,6 +31,8 @@ const config = { model_type: "mixtral" };
 const bytes = (name: string, dataBytes = 2) =>
   rawSafetensors({ [name]: { dtype: "U8", shape: [dataBytes], data_offsets: [0, dataBytes] } }, dataBytes);
 const index = (weightMap: unknown) => ({ metadata: { total_size: 4 }, weight_map: weightMap });
+const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+const wholeMap = { a: "model-1.safetensors", b: "model-2.safetensors" };
 const sharded = {
   "config.json": config,
   "model-1.safetensors": bytes("a"),
@@ -114,6 +118,149 @@ describe("openCheckpoint finds the files", () => {
     expect(Object.keys(config)).toEqual(["limit", "__proto__", "constructor"]);
     expect(config["polluted"]).toBeUndefined();
     expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+  });
+});
+
+const notes: [string, Record<string, string | Uint8Array | object>, string[], RegExp[]][] = [
+  [
+    "a stale entry of the index",
+    { ...sharded, "model.safetensors.index.json": index({ ...wholeMap, z: "model-2.safetensors" }) },
+    ["a in model-1", "b in model-2"],
+    [/names 1 tensor that no file has, passed over: "z"/],
+  ],
+  [
+    "entries that name the wrong file",
+    { ...sharded, "model.safetensors.index.json": index({ a: "model-2.safetensors", b: "model-1.safetensors" }) },
+    ["a in model-1", "b in model-2"],
+    [/another file than the one that has them for 2 tensors: "a", "b"/],
+  ],
+  [
+    "an overlay over older weights",
+    {
+      ...sharded,
+      "overlay.safetensors": bytes("b"),
+      "model.safetensors.index.json": index({
+        ...wholeMap,
+        a: "model-1.safetensors",
+        b: "overlay.safetensors",
+        c: "model-2.safetensors",
+      }),
+    },
+    ["a in model-1", "b in overlay"],
+    [/names 1 tensor that no file has.*"c"/, /1 tensor in more than one file, read from the one that .* names: "b"/],
+  ],
+  [
+    "an overlay that transformers would not take",
+    {
+      ...sharded,
+      "model-0.safetensors": bytes("b"),
+      "model.safetensors.index.json": index({
+        a: "model-1.safetensors",
+        b: "model-0.safetensors",
+        c: "model-2.safetensors",
+      }),
+    },
+    ["b in model-0", "a in model-1"],
+    [
+      /names 1 tensor that no file has/,
+      /in more than one file/,
+      /transformers reads 1 tensor from the last file by name/,
+    ],
+  ],
+  [
+    "a single file beside an index",
+    { ...sharded, "model.safetensors": bytes("single") },
+    ["single in model"],
+    [/model.safetensors is read and model.safetensors.index.json is not/],
+  ],
+  [
+    "a saved base model",
+    {
+      "config.json": config,
+      "model.safetensors": rawSafetensors(
+        {
+          "embed_tokens.weight": { dtype: "U8", shape: [1], data_offsets: [0, 1] },
+          "layers.0.mlp.gate.weight": { dtype: "U8", shape: [1], data_offsets: [1, 2] },
+          "lm_head.weight": { dtype: "U8", shape: [1], data_offsets: [2, 3] },
+          "norm.weight": { dtype: "U8", shape: [1], data_offsets: [3, 4] },
+        },
+        4,
+      ),
+    },
+    ["embed_tokens", "layers.0.mlp.gate"]
+      .map((name) => `model.${name}.weight in model`)
+      .concat(["lm_head.weight in model", "model.norm.weight in model"]),
+    [/saved from the base model/],
+  ],
+  ["nothing about a checkpoint as libraries write it", sharded, ["a in model-1", "b in model-2"], []],
+];
+
+describe("openCheckpoint notes", () => {
+  it.each(notes)("%s", async (_what, files, places, expected) => {
+    const opened = await openCheckpoint(folderWith(files));
+    const found = [...opened.tensors.values()].map(
+      ({ name, shard }) => `${name} in ${shard.name.slice(0, -".safetensors".length)}`,
+    );
+    expect(found.sort()).toEqual([...places].sort());
+    expect(opened.notes).toHaveLength(expected.length);
+    for (const [i, pattern] of expected.entries()) expect(opened.notes![i]).toMatch(pattern);
+  });
+
+  it("nothing of an unused tensor of a dtype that no weight has, and copies its bytes", async () => {
+    const dtypes = ["C64", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E5M2", "F6_E2M3", "F6_E3M2"];
+    const bytesOf = (dtype: string) => (dtype === "C64" ? 32 : dtype.startsWith("F6") ? 3 : 4);
+    let at = 0;
+    const header = Object.fromEntries(
+      dtypes.map((dtype) => [dtype, { dtype, shape: [4], data_offsets: [at, (at += bytesOf(dtype))] }]),
+    );
+    const source = await openCheckpoint(
+      folderWith({ "config.json": config, "model.safetensors": rawSafetensors(header, at) }),
+    );
+    expect(source.notes).toEqual([]);
+    const output = path.join(temporaryFolder(), "copy");
+    const { tensors } = source;
+    await writeCheckpoint({
+      directory: output,
+      tensors: [...tensors.values()].map((one) => copyTensor(one)),
+      config: {},
+    });
+    const copy = await openCheckpoint(output);
+    for (const dtype of dtypes) {
+      expect(copy.tensors.get(dtype)).toMatchObject({ dtype, shape: [4] });
+      expect(await readTensorBytes(copy.tensors.get(dtype)!)).toEqual(await readTensorBytes(tensors.get(dtype)!));
+    }
+    expect([...copy.tensors.keys()]).toEqual(["C64", "F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E5M2", "F6_E3M2", "F6_E2M3"]);
+    await expectError(() => readFloat32(copy.tensors.get("C64")!), "checkpoint/unsupported-dtype", "C64");
+  });
+});
+
+describe("openCheckpoint names what a folder is instead", () => {
+  it("a model's folder in a Hugging Face cache, its parts, and the cache", async () => {
+    const cache = temporaryFolder();
+    const revision = "0123456789abcdef0123456789abcdef01234567";
+    const snapshot = path.join(cache, "models--acme--tiny/snapshots", revision);
+    mkdirSync(snapshot, { recursive: true });
+    mkdirSync(path.join(cache, "models--acme--tiny/blobs"));
+    const files = folderWith(sharded);
+    for (const name of readdirSync(files)) renameSync(path.join(files, name), path.join(snapshot, name));
+    for (const part of ["", "snapshots", "blobs"]) {
+      const folder = path.join(cache, "models--acme--tiny", part);
+      await expectError(
+        () => openCheckpoint(folder),
+        "checkpoint/not-found",
+        "Hugging Face cache",
+        `snapshots/${revision}`,
+      );
+    }
+    await expectError(() => openCheckpoint(cache), "checkpoint/not-found", "name one of its models", '"acme/tiny"');
+    const outer = path.join(cache, "models--acme--tiny/snapshots", revision, "..", "..");
+    renameSync(path.join(outer, "snapshots"), path.join(cache, "plain"));
+    await expectError(
+      () => openCheckpoint(path.join(cache, "plain")),
+      "checkpoint/not-found",
+      "folders in it",
+      revision,
+    );
   });
 });
 
@@ -219,28 +366,16 @@ describe("openCheckpoint refuses", () => {
       ["weight_map occurs twice"],
     ],
     [
-      "a tensor that its shard lacks",
-      withIndex({ a: "model-1.safetensors", z: "model-2.safetensors" }),
+      "a tensor in two shards that no index tells apart",
+      { "config.json": config, "x.safetensors": bytes("a"), "y.safetensors": bytes("a") },
       "checkpoint/malformed",
-      ['"z"', "model-2.safetensors", "no file has it"],
-    ],
-    [
-      "a tensor that another shard has",
-      withIndex({ a: "model-2.safetensors", b: "model-1.safetensors" }),
-      "checkpoint/malformed",
-      ['"a"', "found it in"],
-    ],
-    [
-      "a tensor in two shards",
-      { ...sharded, "model-2.safetensors": bytes("a") },
-      "checkpoint/malformed",
-      ['"a"', "two files", "model-1.safetensors", "model-2.safetensors"],
+      ['"a"', "two files", "x.safetensors", "y.safetensors"],
     ],
     [
       "a missing shard",
       withIndex({ a: "model-1.safetensors", b: "model-9.safetensors" }),
       "checkpoint/not-found",
-      ["model-9.safetensors"],
+      ["model-9.safetensors", "2 files", "1 is not there", "download it"],
     ],
     [
       "a shard cut short",
@@ -256,9 +391,46 @@ describe("openCheckpoint refuses", () => {
     ],
     [
       "a Git LFS pointer",
-      { ...single, "model.safetensors": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n" },
-      "checkpoint/limit",
-      ["model.safetensors"],
+      { ...single, "model.safetensors": pointer },
+      "checkpoint/lfs-pointer",
+      ["model.safetensors", "of 5 bytes", "git lfs pull"],
+    ],
+    ["a Git LFS pointer as config", { ...single, "config.json": pointer }, "checkpoint/lfs-pointer", ["config.json"]],
+    [
+      "a Git LFS pointer as index",
+      { ...sharded, "model.safetensors.index.json": pointer },
+      "checkpoint/lfs-pointer",
+      ["index.json", "git lfs pull"],
+    ],
+    [
+      "an adapter",
+      { "adapter_config.json": { base_model_name_or_path: "acme/base" }, "adapter_model.safetensors": bytes("a") },
+      "checkpoint/adapter",
+      ['base is "acme/base"', "merge"],
+    ],
+    [
+      "an adapter beside its base's config",
+      { "config.json": config, "adapter_config.json": {}, "adapter_model.safetensors": bytes("a") },
+      "checkpoint/adapter",
+      ["does not name its base"],
+    ],
+    [
+      "PyTorch files without a config",
+      { "model.pt": "", "training_args.bin": "" },
+      "checkpoint/not-found",
+      ['holds "model.pt", which', "can run code", "save_pretrained"],
+    ],
+    [
+      "GGUF files",
+      { "config.json": config, "m-Q4.gguf": "" },
+      "checkpoint/not-found",
+      ["GGUF files only", "m-Q4.gguf"],
+    ],
+    [
+      "the makers' own layout",
+      { "params.json": {}, "consolidated.safetensors": bytes("a") },
+      "checkpoint/not-found",
+      ["params.json", "transformers"],
     ],
     [
       "too many shards",
