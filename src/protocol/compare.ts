@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { estimate, verdicts } from "./evaluation";
+import { estimate } from "./evaluation";
+import { verdicts } from "./verdict";
 import {
   calibrateOptions,
   compressionMethods,

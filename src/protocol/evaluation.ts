@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { verdicts } from "./verdict";
 
 /** evaluation.json: the same held-out sequences through teacher, student before and student after calibration. */
 
@@ -61,10 +62,7 @@ export type ModelEvaluation = z.infer<typeof modelEvaluation>;
 export type RoutingFidelityLayer = z.infer<typeof routingFidelityLayer>;
 export type CheckpointCost = z.infer<typeof checkpointCost>;
 
-export const verdicts = ["recovered", "no gain", "worse"] as const;
-export type Verdict = (typeof verdicts)[number];
-
-/** Paired bootstrap over held-out sequences of KL before minus KL after. */
+/** Paired studentised bootstrap over held-out text of KL before minus KL after. */
 export const comparison = z.object({
   metric: z.enum(["klToTeacher", "nllPerToken"]),
   before: z.number(),
@@ -75,6 +73,10 @@ export const comparison = z.object({
   /** gain / before for KL. */
   recoveredShare: z.number(),
   verdict: z.enum(verdicts),
+  units: z
+    .int()
+    .optional()
+    .describe("Units resampled: sequences, or documents where one spans several; absent in files of earlier versions"),
   resamples: z.int(),
 });
 export type Comparison = z.infer<typeof comparison>;

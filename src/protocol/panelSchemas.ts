@@ -12,6 +12,7 @@ import type {
 import { similarityMetrics } from "./panels";
 import type { MetricsLine } from "./metrics";
 import type { Progress } from "./progress";
+import { verdicts } from "./verdict";
 
 /**
  * Schemas of what crosses into a page, one for each interface of panels.ts. They are written with zod/mini, because
@@ -99,7 +100,7 @@ export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.objec
   heldOut: z.array(z.object({ step: int, kl: number, nll: number, best: z.boolean() })),
   totalUpdates: nullableNumber,
   bestStep: nullableNumber,
-  verdict: z.nullable(z.object({ verdict: z.enum(["recovered", "no gain", "worse"]), text: z.string() })),
+  verdict: z.nullable(z.object({ verdict: z.enum(verdicts), text: z.string() })),
 });
 
 export const metricsLineOfPage: z.ZodMiniType<MetricsLine> = z.discriminatedUnion("kind", [

@@ -1,4 +1,5 @@
 import type { CalibrateOptions } from "./recipe";
+import type { Verdict } from "./verdict";
 
 /**
  * What each panel shows. The engine derives these from files of the run folder; pages only draw them.
@@ -99,7 +100,7 @@ export interface CalibrationPanelData {
   heldOut: { step: number; kl: number; nll: number; best: boolean }[];
   totalUpdates: number | null;
   bestStep: number | null;
-  verdict: { verdict: "recovered" | "no gain" | "worse"; text: string } | null;
+  verdict: { verdict: Verdict; text: string } | null;
 }
 
 /** Trade-off panel: one point a checkpoint of any run. */

@@ -50,8 +50,8 @@ export async function buildSequences(options: BuildSequencesOptions): Promise<To
     );
   }
   const sourceSha256 = await hashTextFiles(options.path, options.signal);
-  const { ids, lengths, domainIds, domainNames } = collected;
-  return { ids, numSequences, sequenceLength: options.sequenceLength, lengths, domainIds, domainNames, sourceSha256 };
+  const { tokensFound: _, ...sequences } = collected;
+  return { ...sequences, sequenceLength: options.sequenceLength, sourceSha256 };
 }
 
 type Collected = Omit<TokenSequences, "sourceSha256" | "sequenceLength"> & { tokensFound: number };
@@ -90,15 +90,18 @@ async function collectPacked({
   const numSequences = Math.min(sequences, Math.floor(tokensFound / sequenceLength));
   const ids = new Int32Array(numSequences * sequenceLength);
   const domainIds = new Uint8Array(ids.length);
+  const documentIds = new Int32Array(ids.length);
   let filled = 0;
-  for (const { ids: piece, domain } of pieces) {
+  for (const [document, { ids: piece, domain }] of pieces.entries()) {
     const used = Math.min(piece.length, ids.length - filled);
     ids.set(piece.subarray(0, used), filled);
     domainIds.fill(domain, filled, filled + used);
+    documentIds.fill(document, filled, filled + used);
     filled += used;
   }
   const lengths = new Int32Array(numSequences).fill(sequenceLength);
-  return { ids, numSequences, lengths, domainIds, domainNames: domains.namesUpTo(domainIds), tokensFound };
+  const domainNames = domains.namesUpTo(domainIds);
+  return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
 }
 
 async function collectTruncated({
@@ -127,12 +130,14 @@ async function collectTruncated({
   const padding = tokenizer.endOfTextId !== null && tokenizer.endOfTextId < vocabSize ? tokenizer.endOfTextId : 0;
   const ids = new Int32Array(numSequences * sequenceLength).fill(padding);
   const domainIds = new Uint8Array(ids.length);
+  const documentIds = Int32Array.from(ids, (_, i) => Math.floor(i / sequenceLength));
   pieces.forEach((piece, s) => {
     ids.set(piece.ids, s * sequenceLength);
     domainIds.fill(piece.domain, s * sequenceLength, (s + 1) * sequenceLength);
   });
   const lengths = Int32Array.from(pieces, (piece) => piece.ids.length);
-  return { ids, numSequences, lengths, domainIds, domainNames: domains.namesUpTo(domainIds), tokensFound };
+  const domainNames = domains.namesUpTo(domainIds);
+  return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
 }
 
 function checkIds(ids: Int32Array, vocabSize: number, path: string, position: number): void {

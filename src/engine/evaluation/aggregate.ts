@@ -1,4 +1,4 @@
-import type { TokenSequences } from "../data/sequences";
+import { textUnits, type TokenSequences } from "../data/sequences";
 
 /** A value of every position, and which positions count. */
 export interface RowValues {
@@ -6,8 +6,9 @@ export interface RowValues {
   isTarget: Uint8Array;
 }
 
-/** Sums over each sequence's target positions, and their number. */
-export function perSequence({ rows, isTarget }: RowValues, { numSequences, sequenceLength }: TokenSequences) {
+/** Sums over each sequence's target positions, their number, and the units of text that uncertainty is over. */
+export function perSequence({ rows, isTarget }: RowValues, sequences: TokenSequences) {
+  const { numSequences, sequenceLength } = sequences;
   const sums = new Array<number>(numSequences).fill(0);
   const tokens = new Array<number>(numSequences).fill(0);
   for (let i = 0; i < rows.length; i++) {
@@ -16,7 +17,7 @@ export function perSequence({ rows, isTarget }: RowValues, { numSequences, seque
     sums[sequence]! += rows[i]!;
     tokens[sequence]!++;
   }
-  return { sums, tokens };
+  return { sums, tokens, units: textUnits(sequences) };
 }
 
 /** Means by the domain of the position that predicts. */

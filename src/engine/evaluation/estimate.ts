@@ -6,7 +6,7 @@ import { bootstrapMean, type BootstrapOptions, type SequenceSums } from "./boots
 export type Estimate = z.infer<typeof estimate>;
 
 /**
- * The mean a token of a quantity with its uncertainty over sequences. The bootstrap interval need not be symmetric; half its
+ * The mean a token of a quantity with its uncertainty over units of text. The bootstrap interval need not be symmetric; half its
  * width is what "mean +/- x" in a table can show.
  *
  * @throws `internal` as {@link bootstrapMean}

@@ -11,7 +11,8 @@ export type { EvaluateOptions } from "./modelRuns";
 
 /**
  * Loss, perplexity and, against a teacher, KL over the vocabulary, top-1 agreement and routing fidelity of a checkpoint
- * on held-out sequences. Every mean is over target positions; uncertainty is over sequences.
+ * on held-out sequences. Every mean is over target positions; uncertainty is over sequences, or over documents where one spans
+ * several.
  *
  * @throws RerouteError `checkpoint/not-finite` where weights make NaN or infinity, naming the layer
  */

@@ -1,4 +1,4 @@
-import type { Comparison, Verdict } from "../../protocol/evaluation";
+import type { Comparison } from "../../protocol/evaluation";
 import { bootstrapDifference, type BootstrapOptions, defaultResamples } from "./bootstrap";
 
 /** One quantity of the student before and after calibration, on the same positions of the same held-out sequences. */
@@ -10,27 +10,31 @@ export interface BeforeAfter {
   after: ArrayLike<number>;
   /** [numSequences], counted positions. */
   tokens: ArrayLike<number>;
+  /** [numSequences], which sequences are resampled together (textUnits); absent: each by itself. */
+  units?: ArrayLike<number>;
 }
 
 /**
- * With fewer sequences nothing can be told: if calibration did nothing at all, five sequences would still all come out better
- * by chance once in 32 times, more often than the 2.5 % a one-sided error may have; six do so once in 64 times.
+ * With fewer sequences (documents, where one spans several) no interval keeps its promise: a few sequences that lose much are
+ * then likely not to be among those measured, and a calibration without any effect looks like a gain.
  */
-export const minSequencesForVerdict = 6;
+export const minUnitsForVerdict = 20;
 
 /**
  * Is the difference between before and after beyond noise? `recovered` when the whole 95 % interval of the gain lies above 0,
- * `worse` when it lies below, `no gain` otherwise and for fewer than {@link minSequencesForVerdict} sequences.
+ * `worse` when it lies below, `no gain` otherwise; `too little text` for fewer than {@link minUnitsForVerdict} units.
  *
  * `recoveredShare` is gain / before (0 where before is 0): for the KL to the teacher, the share of the damage undone.
  *
  * @throws `internal` when the sequences of both sides do not match or a value is not finite
  */
 export function compareBeforeAfter(
-  { metric, before, after, tokens }: BeforeAfter,
+  { metric, before, after, tokens, units }: BeforeAfter,
   options: BootstrapOptions = {},
 ): Comparison {
-  const { mean: gain, interval95 } = bootstrapDifference(before, after, tokens, options);
+  const sums = { sums: after, tokens, ...(units ? { units } : {}) };
+  const { mean: gain, interval95 } = bootstrapDifference(before, sums, options);
+  const numUnits = units ? new Set(Array.from(units)).size : before.length;
   const meanBefore = meanPerToken(before, tokens);
   return {
     metric,
@@ -39,14 +43,15 @@ export function compareBeforeAfter(
     gain,
     gainInterval95: interval95,
     recoveredShare: meanBefore === 0 ? 0 : gain / meanBefore,
-    verdict: before.length < minSequencesForVerdict ? "no gain" : verdictOf(interval95),
+    verdict: numUnits < minUnitsForVerdict ? "too little text" : verdictOf(interval95),
+    units: numUnits,
     resamples: options.resamples ?? defaultResamples,
   };
 }
 
 /** The verdict as a sentence for people, with numbers and units. Made from what evaluation.json holds. */
 export function describeComparison(comparison: Comparison): string {
-  const { metric, before, after, gain, gainInterval95, recoveredShare, verdict } = comparison;
+  const { metric, before, after, gain, gainInterval95, recoveredShare, verdict, units } = comparison;
   const name = metric === "klToTeacher" ? "KL to the teacher" : "Loss";
   const numbers = `${name} went from ${nats(before)} to ${nats(after)} nats a token`;
   const interval = `95 % interval ${nats(gainInterval95[0])} to ${nats(gainInterval95[1])}`;
@@ -57,17 +62,14 @@ export function describeComparison(comparison: Comparison): string {
     }
     case "worse":
       return `Worse: ${numbers}, a loss of ${nats(-gain)} (gain ${nats(gain)}, ${interval}).`;
-    case "no gain": {
-      const reason =
-        verdictOf(gainInterval95) === "no gain"
-          ? "the interval includes 0, so the difference is within noise"
-          : `fewer than ${minSequencesForVerdict} held-out sequences are too few to tell`;
-      return `No gain: ${numbers}, a difference of ${nats(gain)} (${interval}); ${reason}.`;
-    }
+    case "no gain":
+      return `No gain: ${numbers}, a difference of ${nats(gain)} (${interval}); the interval includes 0, so the difference is within noise.`;
+    case "too little text":
+      return `Too little text: ${numbers}, a difference of ${nats(gain)} (${interval}); a verdict needs at least ${minUnitsForVerdict} held-out sequences, and whole documents where one spans several${units === undefined ? "" : `: there are ${units}`}.`;
   }
 }
 
-function verdictOf([lower, upper]: [number, number]): Verdict {
+function verdictOf([lower, upper]: [number, number]): "recovered" | "worse" | "no gain" {
   if (lower > 0) return "recovered";
   return upper < 0 ? "worse" : "no gain";
 }

@@ -30,12 +30,15 @@ export function pickSequences(all: TokenSequences, numbers: ArrayLike<number>): 
   const picked = sliceSequences(all, 0, 0);
   const ids = new Int32Array(numbers.length * sequenceLength);
   const domainIds = new Uint8Array(ids.length);
+  const documentIds = new Int32Array(all.documentIds ? ids.length : 0);
   const lengths = new Int32Array(numbers.length);
   for (let i = 0; i < numbers.length; i++) {
     const from = numbers[i]! * sequenceLength;
     ids.set(all.ids.subarray(from, from + sequenceLength), i * sequenceLength);
     domainIds.set(all.domainIds.subarray(from, from + sequenceLength), i * sequenceLength);
+    if (all.documentIds) documentIds.set(all.documentIds.subarray(from, from + sequenceLength), i * sequenceLength);
     lengths[i] = all.lengths[numbers[i]!]!;
   }
-  return { ...picked, ids, domainIds, lengths, numSequences: numbers.length };
+  const documents = all.documentIds ? { documentIds } : {};
+  return { ...picked, ids, domainIds, ...documents, lengths, numSequences: numbers.length };
 }

@@ -70,7 +70,7 @@ function optional(value: number | null | undefined, format: (value: number) => s
 }
 
 const explanation =
-  "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences. Recovered is the share of the KL that calibration took back; the verdict is a paired bootstrap of the KL before and after.";
+  "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several. Recovered is the share of the KL that calibration took back; the verdict is a paired studentised bootstrap of the KL before and after, on at least 20 of them.";
 
 function comparisonMarkdown(comparison: ComparisonFile): string {
   const [head, ...rows] = comparisonRows(comparison);

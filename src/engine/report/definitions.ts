@@ -49,20 +49,22 @@ export const numberDefinitions: readonly NumberDefinition[] = [
   {
     name: "± of a mean",
     unit: "as the mean",
-    meaning: "Half the width of the 95 % bootstrap interval, whole sequences drawn with replacement",
+    meaning:
+      "Half the width of the 95 % bootstrap interval; whole sequences, or documents where one spans several, are drawn with replacement",
     source: "evaluation.json uncertainty",
   },
   {
     name: "Gain",
     unit: "nats a token",
-    meaning: "Before minus after calibration on the same sequences, with the 95 % interval of a paired bootstrap",
+    meaning:
+      "Before minus after calibration on the same sequences, with the 95 % interval of a paired studentised bootstrap",
     source: "evaluation.json comparison",
   },
   {
     name: "Verdict",
-    unit: "words",
+    unit: "category",
     meaning:
-      "recovered: the interval of the gain lies above 0; worse: below 0; no gain: it includes 0, or there are fewer than 6 sequences",
+      "recovered: the interval of the gain lies above 0; worse: below 0; no gain: it includes 0; too little text: fewer than 20 sequences, or documents where one spans several",
     source: "evaluation.json comparison.verdict",
   },
   {

@@ -40,9 +40,9 @@ ${sections.filter((section) => section !== "").join("\n")}
 type LayerRow = DivergenceData["byLayer"][number];
 
 function summary({ evaluation, table, verdict }: ReportData): string {
-  const kind = evaluation?.comparison?.verdict.replace(" ", "-") ?? "none";
+  const kind = evaluation?.comparison?.verdict.replaceAll(" ", "-") ?? "none";
   const scope = evaluation
-    ? `<p class="muted">${escapeHtml(`Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens from ${evaluation.data.path} (SHA-256 ${evaluation.data.sha256.slice(0, 12)}). ± is half of the 95 % bootstrap interval over sequences.`)}</p>`
+    ? `<p class="muted">${escapeHtml(`Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens from ${evaluation.data.path} (SHA-256 ${evaluation.data.sha256.slice(0, 12)}). ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several.`)}</p>`
     : "";
   return `<section><p class="verdict ${kind}">${escapeHtml(verdict)}</p>${table ? comparisonHtml(table) : ""}${scope}</section>`;
 }

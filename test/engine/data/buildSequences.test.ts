@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import fixture from "../../fixtures/tokenizer.json";
 import { buildSequences, type BuildSequencesOptions } from "../../../src/engine/data/buildSequences";
+import { textUnits } from "../../../src/engine/data/sequences";
 import { encodePrefix, wholeTextCharacters } from "../../../src/engine/data/encodePrefix";
 import { loadTokenizer, type Tokenizer } from "../../../src/engine/data/tokenizer";
 
@@ -67,6 +68,7 @@ describe("packed", () => {
     );
     expect(Array.from(built.ids)).toEqual([1, 2, 0, 3, 4, 5, 0, 6]);
     expect(Array.from(built.domainIds)).toEqual([0, 0, 0, 1, 1, 1, 1, 2]);
+    expect(Array.from(built.documentIds!)).toEqual([0, 0, 0, 1, 1, 1, 1, 2]);
     expect(built.domainNames).toEqual(["x", "y", "z"]);
     expect(Array.from(built.lengths)).toEqual([4, 4]);
   });
@@ -74,6 +76,20 @@ describe("packed", () => {
   test("a document longer than a sequence goes on in the next", async () => {
     const built = await build([["abcdefghij"]], { sequences: 2 });
     expect(Array.from(built.ids)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  // Sequences of 4 tokens, documents of these many letters and an end each.
+  test.each<[string, number[], number[]]>([
+    ["short documents: every sequence by itself", [1, 1, 1, 1, 1, 1], [0, 1, 2]],
+    ["one document is one unit", [30], [0, 0, 0, 0, 0, 0, 0]],
+    ["by most of the tokens: 3 + 1 | 4 | 1 + 3 | 4", [2, 5, 6], [0, 1, 2, 2]],
+    ["the first of two halves", [1, 9], [0, 1, 1]],
+  ])("units of text: %s", async (_, letterCounts, units) => {
+    const built = await build(
+      letterCounts.map((count): [string] => ["a".repeat(count)]),
+      {},
+    );
+    expect(Array.from(textUnits(built))).toEqual(units);
   });
 
   test("a domain that only the dropped remainder has is not listed", async () => {
@@ -113,6 +129,7 @@ describe("truncated", () => {
     expect(Array.from(built.lengths)).toEqual([4, 2]);
     expect(built.domainNames).toEqual(["x", "z"]);
     expect(Array.from(built.domainIds)).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+    expect(Array.from(built.documentIds!)).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
   });
 
   test("needs no end-of-text token; padding stays inside the vocabulary", async () => {

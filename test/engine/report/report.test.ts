@@ -31,15 +31,18 @@ beforeAll(async () => {
     JSON.stringify({ text: t, domain: i % 2 === 0 ? "law" : hostile }),
   );
   await writeFile(path.join(folder, "text.jsonl"), lines.join("\n"));
+  // A verdict needs 20 documents or sequences.
+  const short = Array.from({ length: 40 }, (_, i) => JSON.stringify({ text: text.slice(i, i + 25).toUpperCase() }));
+  await writeFile(path.join(folder, "evaluation.jsonl"), short.join("\n"));
   const recipe = recipeSchema.parse({
     schemaVersion: 1,
     name: hostile,
     teacher: path.join(__dirname, "../../fixtures/coarse"),
     data: {
       calibration: "text.jsonl",
-      evaluation: "text.jsonl",
+      evaluation: "evaluation.jsonl",
       sequences: 8,
-      evaluationSequences: 8,
+      evaluationSequences: 24,
       sequenceLength: 32,
     },
     compress: { keep: 0.625 },

@@ -19,7 +19,9 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "run-"));
   const words = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
   await writeFile(path.join(folder, "calibration.txt"), words);
-  await writeFile(path.join(folder, "evaluation.txt"), words.toUpperCase());
+  // A verdict needs 20 documents or sequences.
+  const documents = Array.from({ length: 40 }, (_, i) => words.slice(i, i + 25).toUpperCase());
+  await writeFile(path.join(folder, "evaluation.txt"), documents.join("\n\n"));
   await writeFile(path.join(folder, "other.txt"), words.replaceAll("fox", "wolf"));
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -36,7 +38,7 @@ function recipe(change: object = {}): Recipe {
       calibration: "calibration.txt",
       evaluation: "evaluation.txt",
       sequences: 4,
-      evaluationSequences: 7,
+      evaluationSequences: 24,
       sequenceLength: 32,
     },
     compress: { method: "reap", keep: 0.625 },

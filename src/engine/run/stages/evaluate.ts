@@ -3,7 +3,7 @@ import path from "node:path";
 import { z } from "zod";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { expertMapping } from "../../compression/plan/expertMapping";
-import type { TokenSequences } from "../../data/sequences";
+import { textUnits, type TokenSequences } from "../../data/sequences";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
@@ -101,12 +101,22 @@ export function comparePair(
   seed: number,
 ): Comparison {
   const tokens = Array.from(sequences.lengths, (length) => length - 1);
+  const units = textUnits(sequences);
   const sums = (means: readonly number[]): number[] => means.map((mean, s) => mean * tokens[s]!);
   const [klBefore, klAfter] = [before.perSequence.kl, after.perSequence.kl];
   return klBefore && klAfter
-    ? compareBeforeAfter({ metric: "klToTeacher", before: sums(klBefore), after: sums(klAfter), tokens }, { seed })
+    ? compareBeforeAfter(
+        { metric: "klToTeacher", before: sums(klBefore), after: sums(klAfter), tokens, units },
+        { seed },
+      )
     : compareBeforeAfter(
-        { metric: "nllPerToken", before: sums(before.perSequence.nll), after: sums(after.perSequence.nll), tokens },
+        {
+          metric: "nllPerToken",
+          before: sums(before.perSequence.nll),
+          after: sums(after.perSequence.nll),
+          tokens,
+          units,
+        },
         { seed },
       );
 }

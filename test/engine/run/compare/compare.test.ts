@@ -22,7 +22,9 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "compare-"));
   const words = "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(60);
   await writeFile(path.join(folder, "calibration.txt"), words);
-  await writeFile(path.join(folder, "evaluation.txt"), words.toUpperCase());
+  // A verdict needs 20 documents or sequences.
+  const documents = Array.from({ length: 40 }, (_, i) => words.slice(i, i + 25).toUpperCase());
+  await writeFile(path.join(folder, "evaluation.txt"), documents.join("\n\n"));
 });
 afterAll(() => rm(folder, { recursive: true }));
 beforeEach(() => {
@@ -55,7 +57,7 @@ function recipe(change: object = {}) {
       calibration: "calibration.txt",
       evaluation: "evaluation.txt",
       sequences: 4,
-      evaluationSequences: 7,
+      evaluationSequences: 24,
       sequenceLength: 32,
     },
     grid: { methods: ["reap", "random"], keep: [0.625, 4] },
@@ -199,9 +201,9 @@ describe("looked at from outside", () => {
     const stage = (id: string) => first!.stages.find((one) => one.stage === id)!;
     const [profile, targets, evaluation] = ["profile", "calibrate", "evaluate"].map((id) => stage(id).teacherSeconds!);
     expect(profile).toBe(stage("profile").seconds);
-    // Five training and held-out sequences of 32 tokens; seven compared over the vocabulary.
+    // Five training and held-out sequences of 32 tokens; 24 compared over the vocabulary.
     expect(targets).toBeCloseTo(0.1 + 0.01 + 5 * 32 * 0.001, 9);
-    expect(evaluation).toBeCloseTo(0.1 + 0.01 + 7 * 32 * (0.001 + 0.5 / 5000), 9);
+    expect(evaluation).toBeCloseTo(0.1 + 0.01 + 24 * 32 * (0.001 + 0.5 / 5000), 9);
     expect(seconds).toBeCloseTo(first!.seconds + second!.seconds - profile! - targets! - evaluation!, 9);
     expect(probes).toBe(1);
     expect(await stat(directory()).catch(() => null)).toBeNull();
