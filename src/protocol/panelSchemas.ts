@@ -129,9 +129,12 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
   points: z.array(
     z.object({
       run: z.string(),
+      runDirectory: z.string(),
       label: z.string(),
+      group: z.object({ id: z.string(), label: z.string() }),
       stage: z.enum(["teacher", "before", "after"]),
       method: z.nullable(z.string()),
+      keep: z.nullable(z.string()),
       parametersTotal: number,
       bytes: number,
       klToTeacher: nullableNumber,

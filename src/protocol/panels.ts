@@ -110,9 +110,15 @@ export interface TradeOffPanelData {
 
 export interface TradeOffPoint {
   run: string;
+  /** What a page names when it asks for the run's report. */
+  runDirectory: string;
   label: string;
+  /** What was measured: only points of one group may be compared. */
+  group: { id: string; label: string };
   stage: "teacher" | "before" | "after";
   method: string | null;
+  /** What stays, as the recipe says it ("62.5 %", "12 experts"); null for a teacher. */
+  keep: string | null;
   parametersTotal: number;
   bytes: number;
   klToTeacher: number | null;

@@ -75,7 +75,7 @@ it("similarity, Router KD and trade-off keep their axes and order", () => {
     verdict: null,
   });
   expect(calibration.split("\r\n").slice(1, 3)).toEqual(["held-out,0,,,,0.6,3,true", "update,1,0.5,0.00001,2,,,"]);
-  expect(tradeOffCsv({ points: [] }).split("\r\n")[0]!.split(",")).toHaveLength(12);
+  expect(tradeOffCsv({ points: [] }).split("\r\n")[0]!.split(",")).toHaveLength(14);
 });
 
 it("quantities are written with their units", () => {

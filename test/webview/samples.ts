@@ -175,9 +175,12 @@ export function calibration(updates = 375): CalibrationPanelData {
 export function tradeOff(): TradeOffPanelData {
   const point = (run: string, stage: "teacher" | "before" | "after", gib: number, kl: number | null, nll: number) => ({
     run,
+    runDirectory: `/w/.reroute/runs/${run}`,
     label: stage === "teacher" ? "OLMoE-1B-7B" : `${run} ${stage}`,
+    group: { id: "olmoe-wiki", label: "OLMoE-1B-7B on wiki.jsonl, 96 x 512 tokens" },
+    keep: stage === "teacher" ? null : "62.5 %",
     stage,
-    method: stage === "teacher" ? null : run,
+    method: stage === "teacher" ? null : run.split("-")[0]!,
     parametersTotal: gib * 0.5e9,
     bytes: gib * 1024 ** 3,
     klToTeacher: kl,
@@ -197,6 +200,10 @@ export function tradeOff(): TradeOffPanelData {
       point("merge-0.75", "before", 10.1, 0.33, 2.7),
       point("merge-0.75", "after", 10.1, 0.3, 2.68),
       point("unfinished", "before", 9.5, null, 2.9),
+      {
+        ...point("aimer-0.5", "after", 7.1, 0.01, 1.2),
+        group: { id: "olmoe-code", label: "OLMoE-1B-7B on code.jsonl, 96 x 512 tokens" },
+      },
     ],
   };
 }

@@ -48,6 +48,7 @@ export function readTheme(): Theme {
       readable(read(["charts-orange"], ""), background, light ? "#a85800" : "#e0922f"),
       readable(read(["charts-purple"], ""), background, light ? "#652d90" : "#b180d7"),
       foreground,
+      ...(light ? ["#00735c", "#a8327d", "#7a6a00", "#4a4a8f"] : ["#3fc1a5", "#e583c0", "#d6c84b", "#a6a6e8"]),
     ],
     fontFamily: read(["font-family"], "sans-serif"),
     fontSize: Math.max(11, Math.min(16, Number.parseFloat(read(["font-size"], "13")) - 1)) || 12,

@@ -9,6 +9,8 @@ interface Measure {
   format: (value: number | null) => string;
   /** Steps of the axis in binary units. */
   binary?: boolean;
+  /** A rate rather than a cost. */
+  higherIsBetter?: boolean;
 }
 
 export const costs = {
@@ -19,6 +21,7 @@ export const costs = {
     title: "tokens a second",
     value: (p) => p.tokensPerSecond,
     format: (v) => number(v, 4),
+    higherIsBetter: true,
   },
   memory: { label: "Peak memory", title: "peak memory", value: (p) => p.peakMemoryBytes, format: bytes, binary: true },
 } as const satisfies Record<string, Measure>;
@@ -47,3 +50,17 @@ export type Quality = keyof typeof qualities;
 
 export const costNames = Object.keys(costs) as Cost[];
 export const qualityNames = Object.keys(qualities) as Quality[];
+
+/**
+ * The points that no other beats in both directions (Pareto front): lower y is better, and lower x, or higher x for a
+ * rate. Along x, best cost first.
+ */
+export function paretoFront<P extends { x: number; y: number }>(points: readonly P[], higherIsBetter: boolean): P[] {
+  const byCost = [...points].sort((a, b) => (higherIsBetter ? b.x - a.x : a.x - b.x) || a.y - b.y);
+  let best = Infinity;
+  return byCost.filter(({ y }) => {
+    const better = y < best;
+    best = Math.min(best, y);
+    return better;
+  });
+}

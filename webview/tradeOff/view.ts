@@ -1,55 +1,76 @@
 import type { TradeOffPanelData, TradeOffPoint } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
-import { scatterChart, type ScatterPoint, type ScatterSpec } from "../common/charts/scatterChart";
+import { scatterChart, type ScatterPoint, type ScatterSeries, type ScatterSpec } from "../common/charts/scatterChart";
 import { element } from "../common/dom";
 import { bytes, number, parameters } from "../common/format";
 import type { Services, View } from "../common/page";
 import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { plainLabel } from "../common/text";
-import { Select } from "../common/toolkit";
-import { costNames, costs, qualities, qualityNames, type Cost, type Quality } from "./measures";
+import { Select, Toggle } from "../common/toolkit";
+import { costNames, costs, paretoFront, qualities, qualityNames, type Cost, type Quality } from "./measures";
 
 const stages = ["teacher", "before", "after"] as const;
-const stageLabels = {
-  teacher: "teacher",
-  before: "compressed, before calibration",
-  after: "after calibration",
-} as const;
+const markers = { teacher: "star", before: "rectRot", after: "circle" } as const;
+const stageLabels = { teacher: "teacher", before: "before calibration", after: "after calibration" } as const;
 
-/** Cost against quality over all runs, with intervals and an arrow for what calibration did. */
+/** Cost against quality over the runs that may be compared, with intervals and what calibration did to each. */
 export class TradeOffView implements View<"tradeOff"> {
   readonly element: HTMLElement;
   private data: TradeOffPanelData | undefined;
+  private readonly group: Select<string>;
   private readonly cost: Select<Cost>;
   private readonly quality: Select<Quality>;
+  private readonly filters = element("div", { class: "toolbar", role: "group", "aria-label": "Methods shown" });
   private readonly figure: Figure<ScatterSpec>;
   private readonly missing = element("p", { class: "muted" });
-  private readonly tableHost = element("section", {}, element("h2", {}, "All checkpoints"));
+  private readonly tableHost = element(
+    "section",
+    { "data-table": "checkpoints" },
+    element("h2", {}, "Checkpoints measured alike"),
+  );
   private table: TableView | undefined;
+  private sorted = { column: -1, descending: false };
 
   constructor(private readonly services: Services) {
-    this.cost = new Select("Cost", (value) => {
-      services.persisted.set("cost", value);
-      this.draw();
-    });
-    this.quality = new Select("Quality", (value) => {
-      services.persisted.set("quality", value);
-      this.draw();
-    });
+    const { persisted } = services;
+    const keep =
+      (key: string) =>
+      (value: string | boolean): void => {
+        persisted.set(key, value);
+        this.draw();
+      };
+    this.group = new Select<string>("Measured on", keep("group"));
+    this.cost = new Select<Cost>("Cost", keep("cost"));
+    this.quality = new Select<Quality>("Quality", keep("quality"));
     this.figure = new Figure(
       "tradeOff",
       scatterChart,
       services,
-      "Left and right move between points, up and down between kinds of checkpoints; the table holds the same numbers.",
+      "Left and right move between points, up and down between kinds of checkpoints, Enter opens the run's report; the table holds the same numbers.",
     );
-    const toolbar = element("div", { class: "toolbar" }, this.cost.element, this.quality.element);
-    this.element = element("div", {}, toolbar, this.figure.element, this.missing, this.tableHost);
+    const logarithmic = (["cost", "quality"] as const).map(
+      (name) => new Toggle(`Log ${name} axis`, persisted.flag(`log-${name}`), keep(`log-${name}`)).element,
+    );
+    const toolbar = element(
+      "div",
+      { class: "toolbar" },
+      this.group.element,
+      this.cost.element,
+      this.quality.element,
+      ...logarithmic,
+    );
+    this.element = element("div", {}, toolbar, this.filters, this.figure.element, this.missing, this.tableHost);
   }
 
   show(data: TradeOffPanelData): void {
     this.data = data;
     const { persisted } = this.services;
+    const groups = [...new Map(data.points.map(({ group }) => [group.id, group.label]))];
+    this.group.set(
+      groups.map(([value, label]) => ({ value, label: plainLabel(label, 80) })),
+      this.chosenGroup(),
+    );
     this.cost.set(
       costNames.map((value) => ({ value, label: costs[value].label })),
       persisted.choice("cost", costNames),
@@ -58,13 +79,22 @@ export class TradeOffView implements View<"tradeOff"> {
       qualityNames.map((value) => ({ value, label: qualities[value].label })),
       persisted.choice("quality", qualityNames),
     );
+    this.filters.replaceChildren(
+      ...methodsOf(data.points).map((method) => {
+        const shown = !persisted.flag(`hide-${method}`);
+        const toggle = new Toggle(plainLabel(method, 40), shown, (on) => {
+          persisted.set(`hide-${method}`, !on);
+          this.draw();
+        });
+        return toggle.element;
+      }),
+    );
     this.draw();
-    const model = allPoints(data.points);
-    if (this.table) this.table.show(model);
-    else {
-      this.table = new TableView(model);
-      this.tableHost.append(this.table.element);
-    }
+  }
+
+  private chosenGroup(): string {
+    const ids = this.data?.points.map(({ group }) => group.id) ?? [];
+    return this.services.persisted.choice("group", ids) ?? "";
   }
 
   private draw(): void {
@@ -73,15 +103,22 @@ export class TradeOffView implements View<"tradeOff"> {
     const { persisted } = this.services;
     const cost = costs[persisted.choice("cost", costNames) ?? "bytes"];
     const quality = qualities[persisted.choice("quality", qualityNames) ?? "kl"];
+    const comparable = data.points.filter(({ group }) => group.id === this.chosenGroup());
+    const methods = methodsOf(data.points);
+    const visible = comparable.filter(({ method }) => !persisted.flag(`hide-${method ?? ""}`));
+    this.showTable(visible);
     const title = `${quality.label} against ${cost.label.toLowerCase()}`;
+    const log = { x: persisted.flag("log-cost"), y: persisted.flag("log-quality") };
     const place = (point: TradeOffPoint): ScatterPoint | null => {
       const x = cost.value(point);
       const y = quality.value(point);
-      if (x === null || y === null) return null;
-      return { x, y, halfWidth: quality.halfWidth(point), label: plainLabel(point.label, 60) };
+      if (x === null || y === null || (log.x && x <= 0) || (log.y && y <= 0)) return null;
+      const short = point.stage === "teacher" ? "teacher" : [point.method, point.keep].filter(Boolean).join(" ");
+      const label = plainLabel(point.label, 60);
+      return { x, y, halfWidth: quality.halfWidth(point), label, short: plainLabel(short, 30) };
     };
     const placed = new Map(
-      data.points.flatMap((point) => {
+      visible.flatMap((point) => {
         const at = place(point);
         return at ? [[point, at] as const] : [];
       }),
@@ -91,27 +128,99 @@ export class TradeOffView implements View<"tradeOff"> {
       this.missing.textContent = "";
       return;
     }
+    const drawn: { series: ScatterSeries; from: TradeOffPoint[] }[] = [null, ...methods].flatMap((method, i) =>
+      stages.flatMap((stage) => {
+        const from = [...placed.keys()].filter((p) => p.method === method && p.stage === stage);
+        if (from.length === 0) return [];
+        const label = method === null ? "teacher" : `${plainLabel(method, 40)}, ${stageLabels[stage]}`;
+        // The teacher has the text's colour, which is the fourth; methods take the others in turn.
+        const colour = i === 0 ? 3 : i - 1 + (i > 3 ? 1 : 0);
+        return [{ series: { label, colour, marker: markers[stage], points: from.map((p) => placed.get(p)!) }, from }];
+      }),
+    );
     const spec: ScatterSpec = {
-      x: { title: cost.title, format: cost.format, binary: "binary" in cost },
-      y: { title: quality.title, format: quality.format, ...("min" in quality ? { min: quality.min } : {}) },
-      series: stages.map((stage) => ({
-        label: stageLabels[stage],
-        points: [...placed].filter(([point]) => point.stage === stage).map(([, at]) => at),
-      })),
-      arrows: arrowsBetween(data.points, placed),
+      x: { title: cost.title, format: cost.format, binary: "binary" in cost, log: log.x },
+      y: {
+        title: quality.title,
+        format: quality.format,
+        log: log.y,
+        ...("min" in quality ? { min: quality.min } : {}),
+      },
+      series: drawn.map(({ series }) => series),
+      arrows: arrowsBetween(visible, placed),
+      front: paretoFront([...placed.values()], "higherIsBetter" in cost),
+      open: (series, index) => {
+        this.openRun(drawn[series]?.from[index]);
+      },
     };
-    const left = data.points.length - placed.size;
-    this.missing.textContent =
-      left === 0
-        ? ""
-        : `Not drawn, since one of the two numbers is missing: ${left} of ${data.points.length} checkpoints.`;
+    this.missing.textContent = notDrawn(
+      visible.length - placed.size,
+      comparable.length - visible.length,
+      data,
+      comparable,
+    );
     this.figure.show({
       title,
-      note: "Bars are 95 % intervals; an arrow leads from before to after calibration of a run.",
+      note: "Bars are 95 % intervals, arrows lead from before to after calibration, the dashed line joins checkpoints that no other beats in both directions. Measured on the same teacher and text.",
       spec,
       table: drawnPoints(title, cost, quality, [...placed.keys()]),
     });
   }
+
+  private showTable(points: readonly TradeOffPoint[]): void {
+    const { column, descending } = this.sorted;
+    const unsorted = allPoints(points);
+    const order = points.map((_, row) => row);
+    // Sorted as they came until a header is pressed; checkpoints without the number go last either way.
+    if (column >= 0) order.sort((a, b) => compareCells(unsorted.cell(a, column), unsorted.cell(b, column), descending));
+    const model = { ...unsorted, cell: (row: number, at: number) => unsorted.cell(order[row]!, at) };
+    const options = {
+      open: (row: number) => {
+        this.openRun(points[order[row]!]);
+      },
+      sort: (pressed: number) => {
+        this.sorted = { column: pressed, descending: this.sorted.column === pressed && !this.sorted.descending };
+        this.draw();
+      },
+      sorted: this.sorted,
+    };
+    if (this.table) this.table.show(model, options);
+    else {
+      this.table = new TableView(model, options);
+      this.tableHost.append(this.table.element);
+    }
+  }
+
+  private openRun(point: TradeOffPoint | undefined): void {
+    if (point) this.services.run("openReport", point.runDirectory);
+  }
+}
+
+function methodsOf(points: readonly TradeOffPoint[]): string[] {
+  return [...new Set(points.flatMap(({ method }) => method ?? []))].sort();
+}
+
+function notDrawn(
+  withoutNumber: number,
+  hidden: number,
+  data: TradeOffPanelData,
+  comparable: readonly TradeOffPoint[],
+): string {
+  const elsewhere = data.points.length - comparable.length;
+  const parts = [
+    withoutNumber > 0 ? `${withoutNumber} without one of the two numbers, or 0 on a log axis` : "",
+    hidden > 0 ? `${hidden} of methods switched off` : "",
+    elsewhere > 0 ? `${elsewhere} measured with another teacher or text, which no chart may mix` : "",
+  ].filter(Boolean);
+  return parts.length === 0 ? "" : `Checkpoints not drawn: ${parts.join("; ")}.`;
+}
+
+type Cell = string | number | null;
+
+function compareCells(a: Cell, b: Cell, descending: boolean): number {
+  if (a === null || b === null) return (a === null ? 1 : 0) - (b === null ? 1 : 0);
+  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+  return descending ? -order : order;
 }
 
 function arrowsBetween(
@@ -146,12 +255,13 @@ function drawnPoints(
 function allPoints(points: readonly TradeOffPoint[]): TableModel {
   const precise = (value: number | null): string => number(value, 5);
   return tableOf(
-    "Every checkpoint that was evaluated",
+    "Every checkpoint evaluated with this teacher and text",
     [
       ["Checkpoint", (p) => p.label],
       ["Run", (p) => p.run],
       ["Stage", (p) => p.stage],
       ["Method", (p) => p.method],
+      ["Keep", (p) => p.keep],
       ["Parameters", (p) => p.parametersTotal, parameters],
       ["Size", (p) => p.bytes, bytes],
       ["KL to teacher, nats a token", (p) => p.klToTeacher, precise],

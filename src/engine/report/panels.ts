@@ -57,7 +57,7 @@ export async function tradeOffPanel(runsFolder: string): Promise<TradeOffPanelDa
 /** The cells of a comparison share one measurement of their teacher: it is one point. */
 function withoutRepeatedTeachers(points: TradeOffPoint[]): TradeOffPoint[] {
   const seen = new Set<string>();
-  return points.filter(({ run: _run, label: _label, ...point }) => {
+  return points.filter(({ run: _run, runDirectory: _directory, label: _label, ...point }) => {
     const key = JSON.stringify(point);
     if (point.stage !== "teacher" || !seen.has(key)) {
       seen.add(key);
@@ -90,20 +90,30 @@ function plannedFate(
   return { groups: [], dropped: [] };
 }
 
-function tradeOffPoints({ run, evaluation }: ReportData): TradeOffPoint[] {
+function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): TradeOffPoint[] {
+  if (!evaluation) return [];
+  const { teacher } = runPaths(runDirectory, run.recipe, run.baseFolder);
+  const { path: text, sha256, sequences, sequenceLength } = evaluation.data;
+  const group = {
+    id: JSON.stringify([teacher, sha256, sequences, sequenceLength]),
+    label: `${path.basename(teacher)} on ${path.basename(text)}, ${sequences} x ${sequenceLength} tokens`,
+  };
   const stages = ["teacher", "before", "after"] as const;
   return stages.flatMap((stage): TradeOffPoint[] => {
-    const model = evaluation?.[stage];
+    const model = evaluation[stage];
     if (!model) return [];
     const { uncertainty, cost } = model;
     return [
       {
         run: run.id,
+        runDirectory,
+        group,
         // Runs share their teacher's point.
         label:
           stage === "teacher" ? `${path.basename(run.recipe.teacher)}: teacher` : `${run.name}: ${stage} calibration`,
         stage,
         method: stage === "teacher" ? null : (run.recipe.compress?.method ?? null),
+        keep: stage === "teacher" || !run.recipe.compress ? null : keptOf(run.recipe.compress.keep),
         parametersTotal: cost.parametersTotal,
         bytes: cost.bytes,
         klToTeacher: model.klToTeacher,
@@ -115,6 +125,11 @@ function tradeOffPoints({ run, evaluation }: ReportData): TradeOffPoint[] {
       },
     ];
   });
+}
+
+/** A recipe's `keep` in words: a share up to 1, a count of experts above. */
+function keptOf(keep: number): string {
+  return keep > 1 ? `${keep} experts` : `${Number((100 * keep).toFixed(1))} %`;
 }
 
 async function summarise(directory: string): Promise<RunSummary> {

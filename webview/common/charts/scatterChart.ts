@@ -1,17 +1,28 @@
-import type { ChartOptions } from "chart.js";
+import type { ChartOptions, LegendItem } from "chart.js";
 import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 
 export interface ScatterSpec {
-  /** `binary`: steps of the axis are round numbers of KiB, MiB or GiB. */
-  x: { title: string; format: (value: number | null) => string; binary?: boolean };
-  y: { title: string; format: (value: number | null) => string; min?: number };
-  /** One series a kind of point, with its own colour and marker. */
-  series: readonly { label: string; points: readonly ScatterPoint[] }[];
-  /** From and to, as [series, index]. */
+  /** `binary`: steps of the axis are round numbers of KiB, MiB or GiB. `log`: for values above 0 only. */
+  x: { title: string; format: (value: number | null) => string; binary?: boolean; log?: boolean };
+  y: { title: string; format: (value: number | null) => string; min?: number; log?: boolean };
+  /** One series a kind of point: the colour says which method, the marker which stage. */
+  series: readonly ScatterSeries[];
   arrows: readonly { from: ScatterPoint; to: ScatterPoint }[];
+  /** Points that no other beats in both directions, joined by a dashed line. */
+  front: readonly ScatterPoint[];
+  /** Enter or a click on a point. */
+  open?: (series: number, index: number) => void;
+}
+
+export interface ScatterSeries {
+  label: string;
+  /** Index into the theme's colours. */
+  colour: number;
+  marker: "star" | "rectRot" | "circle";
+  points: readonly ScatterPoint[];
 }
 
 export interface ScatterPoint {
@@ -21,11 +32,11 @@ export interface ScatterPoint {
   halfWidth: number | null;
   /** Safe to draw: already made visible and cut. */
   label: string;
+  /** Drawn beside the marker where nothing lies in the way. */
+  short: string;
 }
 
-const markers = ["star", "rectRot", "circle"] as const;
-
-/** Points with error bars, and arrows between some of them. */
+/** Points with error bars and labels, arrows between some of them, and the front. */
 export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce) => {
   const { frame, chart, shown, drawn } = mountChart<ScatterSpec, "scatter">(host, spec, theme, {
     height: 420,
@@ -35,8 +46,12 @@ export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce
     plugin: (now) => ({
       id: "errorBarsAndArrows",
       beforeDatasetsDraw: (chart) => {
+        drawFront(chart, now().spec, now().theme);
         drawErrorBars(chart, now().spec, now().theme);
         drawArrows(chart, now().spec, now().theme);
+      },
+      afterDatasetsDraw: (chart) => {
+        drawLabels(chart, now().spec, now().theme);
       },
     }),
   });
@@ -46,6 +61,7 @@ export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce
       const point = points[index];
       return point ? [label, ...linesOf(shown(), point)].join(", ") : null;
     },
+    select: (series, index) => shown().open?.(series, index),
   });
   return drawn;
 };
@@ -59,14 +75,17 @@ function linesOf(spec: ScatterSpec, point: ScatterPoint): string[] {
   ];
 }
 
+const colourOf = (theme: Theme, { colour }: ScatterSeries): string => theme.series[colour % theme.series.length]!;
+
 function dataOf(spec: ScatterSpec, theme: Theme): { datasets: never[] } {
-  const datasets = spec.series.map(({ label, points }, i) => ({
-    label,
-    data: points,
-    borderColor: theme.series[i % theme.series.length]!,
-    backgroundColor: theme.series[i % theme.series.length]!,
-    pointStyle: markers[i % markers.length],
-    radius: i === 0 ? 7 : 5,
+  const datasets = spec.series.map((series) => ({
+    label: series.label,
+    data: series.points,
+    borderColor: colourOf(theme, series),
+    // Open before, filled after: the two differ without colour too.
+    backgroundColor: series.marker === "rectRot" ? theme.background : colourOf(theme, series),
+    pointStyle: series.marker,
+    radius: series.marker === "star" ? 7 : 5,
     borderWidth: 2,
     hoverRadius: 8,
     clip: 12,
@@ -78,15 +97,24 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
   const xAxis = axis(theme, spec.x.title);
   const yAxis = axis(theme, spec.y.title);
   const points = spec.series.flatMap((series) => series.points);
-  const range = spec.x.binary === true ? binaryRange(points.map(({ x }) => x)) : null;
+  const range = spec.x.binary === true && spec.x.log !== true ? binaryRange(points.map(({ x }) => x)) : null;
   const options = {
     ...baseOptions<"scatter">(theme),
     // Points come in no order of x, which `parsing: false` would promise too.
     normalized: false,
+    onClick: (_event: unknown, hit: { datasetIndex: number; index: number }[]) => {
+      if (hit[0]) spec.open?.(hit[0].datasetIndex, hit[0].index);
+    },
     plugins: {
       legend: {
         align: "start",
-        labels: { color: theme.foreground, font: font(theme), usePointStyle: true, boxHeight: 8 },
+        labels: {
+          color: theme.foreground,
+          font: font(theme),
+          usePointStyle: true,
+          boxHeight: 8,
+          filter: (item: LegendItem) => (spec.series[item.datasetIndex!]?.points.length ?? 0) > 0,
+        },
         onClick: () => undefined,
       },
       tooltip: {
@@ -97,7 +125,7 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
     scales: {
       x: {
         ...xAxis,
-        type: "linear",
+        type: spec.x.log === true ? "logarithmic" : "linear",
         ...(range ? { min: range.min, max: range.max } : { grace: "8%" }),
         ticks: {
           ...xAxis.ticks,
@@ -107,10 +135,10 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
       },
       y: {
         ...yAxis,
-        type: "linear",
-        ...(spec.y.min === undefined ? {} : { min: spec.y.min }),
+        type: spec.y.log === true ? "logarithmic" : "linear",
+        ...(spec.y.min === undefined || spec.y.log === true ? {} : { min: spec.y.min }),
         // chart.js does not know of the error bars: the axis must reach their ends.
-        suggestedMin: Math.min(...points.map(({ y, halfWidth }) => y - (halfWidth ?? 0))),
+        suggestedMin: Math.min(...points.map((point) => lowEnd(spec, point))),
         suggestedMax: Math.max(...points.map(({ y, halfWidth }) => y + (halfWidth ?? 0))),
         grace: "5%",
         ticks: { ...yAxis.ticks, callback: (value: number) => spec.y.format(value) },
@@ -118,6 +146,12 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
     },
   };
   return options as unknown as ChartOptions<"scatter">;
+}
+
+/** Where a point's error bar ends below; a logarithmic axis has no place for 0 and less. */
+function lowEnd(spec: ScatterSpec, { y, halfWidth }: ScatterPoint): number {
+  const low = y - (halfWidth ?? 0);
+  return spec.y.log === true ? Math.max(low, y / 2) : low;
 }
 
 /** Ends and steps of 1, 2 or 5 times a power of ten in the binary unit that fits, about six steps over the values. */
@@ -136,60 +170,96 @@ function binaryRange(values: readonly number[]): { min: number; max: number; ste
   };
 }
 
-function drawErrorBars(chart: Chart, spec: ScatterSpec, theme: Theme): void {
+/** Runs `draw` with the pen and the way from values to pixels; the pen is left as it was. */
+function onPlot(
+  chart: Chart,
+  draw: (pen: CanvasRenderingContext2D, place: (x: number, y: number) => [number, number]) => void,
+): void {
   const { x, y } = chart.scales;
   if (!x || !y) return;
-  const { ctx } = chart;
-  ctx.save();
-  ctx.lineWidth = 1.25;
-  spec.series.forEach(({ points }, i) => {
-    ctx.strokeStyle = theme.series[i % theme.series.length]!;
-    ctx.beginPath();
-    for (const point of points) {
-      if (point.halfWidth === null) continue;
-      const at = x.getPixelForValue(point.x);
-      const low = y.getPixelForValue(point.y - point.halfWidth);
-      const high = y.getPixelForValue(point.y + point.halfWidth);
-      ctx.moveTo(at, low);
-      ctx.lineTo(at, high);
-      for (const end of [low, high]) {
-        ctx.moveTo(at - 5, end);
-        ctx.lineTo(at + 5, end);
-      }
-    }
-    ctx.stroke();
-  });
-  ctx.restore();
+  chart.ctx.save();
+  draw(chart.ctx, (atX, atY) => [x.getPixelForValue(atX), y.getPixelForValue(atY)]);
+  chart.ctx.restore();
 }
 
-function drawArrows(chart: Chart, spec: ScatterSpec, theme: Theme): void {
-  const { x, y } = chart.scales;
-  if (!x || !y) return;
-  const { ctx } = chart;
-  ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = theme.muted;
-  ctx.lineWidth = 1.25;
-  for (const { from, to } of spec.arrows) {
-    const [x0, y0, x1, y1] = [
-      x.getPixelForValue(from.x),
-      y.getPixelForValue(from.y),
-      x.getPixelForValue(to.x),
-      y.getPixelForValue(to.y),
-    ];
-    const length = Math.hypot(x1 - x0, y1 - y0);
-    if (length < 14) continue;
-    const [ux, uy] = [(x1 - x0) / length, (y1 - y0) / length];
-    // Stops short of the marker, which would hide the head.
-    const [tipX, tipY] = [x1 - ux * 8, y1 - uy * 8];
-    ctx.beginPath();
-    ctx.moveTo(x0 + ux * 8, y0 + uy * 8);
-    ctx.lineTo(tipX, tipY);
-    ctx.stroke();
-    ctx.beginPath();
-    ctx.moveTo(tipX, tipY);
-    ctx.lineTo(tipX - ux * 8 - uy * 4, tipY - uy * 8 + ux * 4);
-    ctx.lineTo(tipX - ux * 8 + uy * 4, tipY - uy * 8 - ux * 4);
-    ctx.fill();
-  }
-  ctx.restore();
+function drawFront(chart: Chart, { front }: ScatterSpec, theme: Theme): void {
+  onPlot(chart, (pen, place) => {
+    pen.strokeStyle = theme.muted;
+    pen.setLineDash([3, 4]);
+    pen.beginPath();
+    for (const point of front) pen.lineTo(...place(point.x, point.y));
+    pen.stroke();
+  });
+}
+
+function drawErrorBars(chart: Chart, spec: ScatterSpec, theme: Theme): void {
+  onPlot(chart, (pen, place) => {
+    pen.lineWidth = 1.25;
+    for (const series of spec.series) {
+      pen.strokeStyle = colourOf(theme, series);
+      pen.beginPath();
+      for (const point of series.points) {
+        const { x, y, halfWidth } = point;
+        if (halfWidth === null) continue;
+        const [at, low] = place(x, lowEnd(spec, point));
+        const [, high] = place(x, y + halfWidth);
+        pen.moveTo(at, low);
+        pen.lineTo(at, high);
+        for (const end of [low, high]) {
+          pen.moveTo(at - 5, end);
+          pen.lineTo(at + 5, end);
+        }
+      }
+      pen.stroke();
+    }
+  });
+}
+
+function drawArrows(chart: Chart, { arrows }: ScatterSpec, theme: Theme): void {
+  onPlot(chart, (pen, place) => {
+    pen.strokeStyle = pen.fillStyle = theme.muted;
+    pen.lineWidth = 1.25;
+    for (const { from, to } of arrows) {
+      const [[x0, y0], [x1, y1]] = [place(from.x, from.y), place(to.x, to.y)];
+      const length = Math.hypot(x1 - x0, y1 - y0);
+      if (length < 14) continue;
+      const [ux, uy] = [(x1 - x0) / length, (y1 - y0) / length];
+      // Stops short of the marker, which would hide the head.
+      const [tipX, tipY] = [x1 - ux * 8, y1 - uy * 8];
+      pen.beginPath();
+      pen.moveTo(x0 + ux * 8, y0 + uy * 8);
+      pen.lineTo(tipX, tipY);
+      pen.stroke();
+      pen.beginPath();
+      pen.moveTo(tipX, tipY);
+      pen.lineTo(tipX - ux * 8 - uy * 4, tipY - uy * 8 + ux * 4);
+      pen.lineTo(tipX - ux * 8 + uy * 4, tipY - uy * 8 - ux * 4);
+      pen.fill();
+    }
+  });
+}
+
+/** Each label right of its marker, or left of it, where no other label lies; else it is left to the tooltip. */
+function drawLabels(chart: Chart, spec: ScatterSpec, theme: Theme): void {
+  const { left, right } = chart.chartArea;
+  const taken: { x: number; y: number; width: number }[] = [];
+  onPlot(chart, (pen, place) => {
+    pen.fillStyle = theme.foreground;
+    pen.font = `${theme.fontSize - 1}px ${theme.fontFamily}`;
+    pen.textBaseline = "middle";
+    const height = theme.fontSize + 2;
+    for (const { x: atX, y: atY, short } of spec.series.flatMap(({ points }) => points)) {
+      const [x, y] = place(atX, atY);
+      const { width } = pen.measureText(short);
+      const free = [x + 9, x - 9 - width].find(
+        (start) =>
+          start >= left &&
+          start + width <= right &&
+          taken.every((t) => Math.abs(t.y - y) >= height || start >= t.x + t.width || start + width <= t.x),
+      );
+      if (short === "" || free === undefined) continue;
+      taken.push({ x: free, y, width });
+      pen.fillText(short, free, y);
+    }
+  });
 }
