@@ -1,6 +1,6 @@
 import path from "node:path";
 import type * as Ort from "onnxruntime-node";
-import { RerouteError, type ErrorCode } from "../../protocol/errors";
+import { RerouteError } from "../../protocol/errors";
 import type { ExecutionProvider } from "../../protocol/recipe";
 import type { Graph } from "../graph/graph";
 import { encodeOnnx } from "../graph/onnxEncode";
@@ -82,7 +82,7 @@ export class BlockSession {
       const compiled = await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/"), options);
       return new BlockSession(ort, compiled, runtime.memoryBudgetBytes);
     } catch (error) {
-      throw runtimeError(error, "compile", runtime.provider === "cpu" ? "runtime/failed" : "runtime/provider");
+      throw runtime.provider === "cpu" ? runtimeError(error, "compile") : providerError(error, runtime.provider);
     }
   }
 
@@ -118,7 +118,7 @@ export class BlockSession {
         ]),
       );
     } catch (error) {
-      throw runtimeError(error, "run", "runtime/failed");
+      throw runtimeError(error, "run");
     }
   }
 
@@ -158,7 +158,10 @@ export async function probeRuntime(): Promise<{ version: string | null; provider
 /** Loaded on first use, so that inspection works on machines where it cannot load. */
 async function loadRuntime(): Promise<typeof Ort> {
   try {
-    return await import("onnxruntime-node");
+    const ort = await import("onnxruntime-node");
+    // What fails is thrown; onnxruntime would write it to stderr a second time, with places in its source.
+    ort.env.logLevel = "fatal";
+    return ort;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new RerouteError(
@@ -169,9 +172,38 @@ async function loadRuntime(): Promise<typeof Ort> {
   }
 }
 
-function runtimeError(error: unknown, action: "compile" | "run", code: ErrorCode): RerouteError {
+function runtimeError(error: unknown, action: "compile" | "run"): RerouteError {
   const reason = error instanceof Error ? error.message : String(error);
-  return new RerouteError(code, `onnxruntime could not ${action} a graph: ${reason}`, { cause: error });
+  return new RerouteError("runtime/failed", `onnxruntime could not ${action} a graph: ${reason}`, { cause: error });
+}
+
+/** What makes a provider work that does not. */
+const wayToProvider: Record<Exclude<ExecutionProvider, "cpu">, string> = {
+  cuda: "On Linux with CUDA 12 and cuDNN 9, install its libraries with `ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js`",
+  directml: "It is part of the package on Windows only",
+  coreml: "It is part of the package on macOS only",
+  webgpu: "It needs a graphics driver with Vulkan, Metal or Direct3D 12",
+};
+
+function providerError(error: unknown, provider: Exclude<ExecutionProvider, "cpu">): RerouteError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new RerouteError(
+    "runtime/provider",
+    `The execution provider ${provider} cannot be used on this machine: ${withoutSourceLines(reason)}. ${wayToProvider[provider]}. ` +
+      'Or choose cpu: "provider" in the recipe, --provider, or the setting reroute.provider',
+    { cause: error },
+  );
+}
+
+/** The sentence of an onnxruntime error that says what is wrong, without the place in its source and the failed check. */
+function withoutSourceLines(reason: string): string {
+  const [line] = reason.trim().split("\n");
+  return line!
+    .replace(/^.*\bERR: /, "")
+    .replace(/^.*\bwas false\. /, "")
+    .replace(/^OrtSessionOptions\w+: /, "")
+    .replace(/\.$/, "")
+    .slice(0, 300);
 }
 
 /** The deepest folder that holds all files; null without files. onnxruntime resolves weight files against one folder. */
