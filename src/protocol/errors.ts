@@ -31,7 +31,7 @@ export const errorCodes = {
   "output/not-empty": "the output folder exists and is not empty",
   "output/write-failed": "the output could not be written",
   "preflight/disk": "there is not enough disk space for what would be written",
-  "preflight/memory": "the memory budget is smaller than the smallest that works",
+  "preflight/memory": "the memory budget is smaller than what a stage needs",
   "teacher/mismatch": "teacher and student do not belong together",
   "training/not-finite": "loss or gradient became NaN or infinite",
   "run/locked": "another process is working in this run folder",

@@ -147,7 +147,7 @@ describe("refused with exit code 2 and a code on stderr", () => {
   });
 
   it("and nothing is written", async () => {
-    expect((await readdir(cwd)).filter((name) => ["o", "p", "x"].includes(name) && name !== "p")).toEqual([]);
+    expect((await readdir(cwd)).filter((name) => ["o", "p", "x", ".reroute"].includes(name))).toEqual([]);
     expect(await readdir(path.join(cwd, "full"))).toEqual(["file"]);
   });
 });
@@ -209,6 +209,22 @@ describe("commands without onnxruntime", () => {
     expect(code).toBe(2);
     expect(out).toMatch(/would be refused: plan\/invalid.*would be refused: preflight\/memory/s);
     expect(err).toMatch(/^error plan\/invalid/);
+  });
+
+  it("a dry run refuses a provider that cannot load, with the way out and without onnxruntime's own lines", async () => {
+    const provider = process.platform === "win32" ? "coreml" : "directml";
+    const recipe = {
+      ...{ schemaVersion: 1, teacher: coarse, output: "o", provider },
+      data: { calibration: text, sequences: 2, sequenceLength: 32 },
+    };
+    await writeFile(path.join(cwd, "provider.reroute.json"), JSON.stringify(recipe));
+    const { code, out, err } = await run("run", "provider.reroute.json", "--dry-run");
+    expect(code).toBe(2);
+    expect(err).toMatch(
+      /^error runtime\/provider: The execution provider \w+ cannot be used on this machine: .*--provider/,
+    );
+    expect(out).toMatch(/would be refused: runtime\/provider: .*choose cpu/);
+    expect(out + err).not.toMatch(/onnxruntime_src|\.cc:|ERR:/);
   });
 
   it("cancellation has its own exit code", async () => {

@@ -64,13 +64,7 @@ async function collectPacked({
   sequenceLength,
   signal,
 }: BuildSequencesOptions): Promise<Collected> {
-  const { endOfTextId } = tokenizer;
-  if (endOfTextId === null) {
-    throw new RerouteError(
-      "data/tokenizer",
-      `packing ${path} needs an end-of-text token, but neither tokenizer_config.json nor config.json names one. Set eos_token_id in config.json, or use truncated sequences`,
-    );
-  }
+  const endOfTextId = endOfTextIdOf(tokenizer, path);
   const wanted = sequences * sequenceLength;
   const pieces: { ids: Int32Array; domain: number }[] = [];
   const domains = new DomainNames();
@@ -140,7 +134,17 @@ async function collectTruncated({
   return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
 }
 
-function checkIds(ids: Int32Array, vocabSize: number, path: string, position: number): void {
+/** @throws `data/tokenizer` where packed sequences have nothing to separate documents with */
+export function endOfTextIdOf({ endOfTextId }: Tokenizer, path: string): number {
+  if (endOfTextId !== null) return endOfTextId;
+  throw new RerouteError(
+    "data/tokenizer",
+    `packing ${path} needs an end-of-text token, but neither tokenizer_config.json nor config.json names one. Set eos_token_id in config.json, or use truncated sequences`,
+  );
+}
+
+/** @throws `data/token-out-of-range` */
+export function checkIds(ids: Int32Array, vocabSize: number, path: string, position: number): void {
   const wrong = ids.findIndex((id) => id >= vocabSize);
   if (wrong < 0) return;
   throw new RerouteError(

@@ -15,6 +15,7 @@ import {
   newRun,
   pendingStage,
   readRun,
+  removeEmptyFolders,
   stagesOf,
   writeRun,
 } from "./folder/runFolder";
@@ -47,7 +48,20 @@ export async function startRun(
   request: { runDirectory: string; recipe: Recipe; baseFolder: string },
   hooks: RunHooks,
 ): Promise<RunFile> {
-  await createRunFolder(request.runDirectory);
+  const made = await createRunFolder(request.runDirectory);
+  try {
+    return await startInFolder(machinery, request, hooks);
+  } finally {
+    // What was refused leaves nothing behind.
+    await removeEmptyFolders(request.runDirectory, made);
+  }
+}
+
+function startInFolder(
+  machinery: RunMachinery,
+  request: { runDirectory: string; recipe: Recipe; baseFolder: string },
+  hooks: RunHooks,
+): Promise<RunFile> {
   return withLock(request.runDirectory, async () => {
     const isNew = !(await isRunFolder(request.runDirectory));
     const id = path.basename(request.runDirectory);

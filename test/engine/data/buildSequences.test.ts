@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import fixture from "../../fixtures/tokenizer.json";
 import { buildSequences, type BuildSequencesOptions } from "../../../src/engine/data/buildSequences";
-import { textUnits } from "../../../src/engine/data/sequences";
+import { countSequences } from "../../../src/engine/data/countSequences";
 import { encodePrefix, wholeTextCharacters } from "../../../src/engine/data/encodePrefix";
+import { textUnits } from "../../../src/engine/data/sequences";
 import { loadTokenizer, type Tokenizer } from "../../../src/engine/data/tokenizer";
 
 const sample = join(__dirname, "../../../media/sample");
@@ -28,16 +29,24 @@ let files = 0;
 async function build(documents: [string, string?][], options: Partial<BuildSequencesOptions>) {
   const path = join(folder, `${files++}.jsonl`);
   await writeFile(path, documents.map(([text, domain]) => JSON.stringify({ text, domain })).join("\n"));
-  return buildSequences({
-    path,
-    tokenizer: letters,
-    vocabSize: 27,
-    sequences: 100,
-    sequenceLength: 4,
-    packing: "packed",
+  const all = {
+    ...{ path, tokenizer: letters, vocabSize: 27, sequences: 100, sequenceLength: 4, packing: "packed" as const },
     ...options,
-  });
+  };
+  const built = await buildSequences(all);
+  // What the pre-flight counts is what is built.
+  expect(await countSequences(all)).toMatchObject({ sequences: built.numSequences, isExact: true });
+  return built;
 }
+
+test("behind the first tokens a text is counted by its length", async () => {
+  const path = join(folder, "long.jsonl");
+  await writeFile(path, `${JSON.stringify({ text: "abc".repeat(50) })}\n`.repeat(2000));
+  const text = { path, tokenizer: letters, vocabSize: 27, sequenceLength: 4, packing: "packed" as const };
+  const amount = await countSequences({ ...text, sequences: 1e6 });
+  expect(amount.isExact).toBe(false);
+  expect(Math.abs(amount.sequences / ((2000 * 151) / 4) - 1)).toBeLessThan(0.01);
+});
 
 test.each(fixture.packed)("packed like the PyTorch reference: $file $sequences x $sequenceLength", async (row) => {
   const built = await buildSequences({

@@ -224,6 +224,7 @@ describe("refused before work", () => {
     ["keep below top-k", { compress: { keep: 0.01 } }, "plan/invalid"],
     ["no student", { compress: undefined }, "recipe/invalid"],
     ["a missing text", { data: { calibration: "nothing.txt" } }, "data/not-found"],
+    ["too little text", { data: { calibration: "calibration.txt", sequenceLength: 4096 } }, "data/too-few-tokens"],
     ["a missing teacher", { teacher: "nowhere" }, "checkpoint/not-found"],
     ["an option of no method", { compress: { method: "mobe", options: { magic: 1 } } }, "arguments/invalid"],
     ["a tiny budget", { memory: "1MiB" }, "preflight/memory"],
@@ -232,5 +233,7 @@ describe("refused before work", () => {
   it.each(rows)("%s", async (_name, change, code) => {
     await expect(start(recipe(change))).rejects.toMatchObject({ code });
     expect(work.calls).toEqual([]);
+    expect(await readdir(folder)).not.toContain(`run-${count}`);
+    expect(await readdir(folder)).not.toContain(`out-${count}`);
   });
 });

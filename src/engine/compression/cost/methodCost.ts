@@ -3,7 +3,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { defaultBases } from "../editing/ranks";
 import { plannedRanks } from "../editing/editingPlan";
 import { projectionShape, projections } from "../layer/expertMatrices";
-import { keptCount } from "../plan/keptCount";
+import { groupsOf, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { isPruningCriterion } from "../pruning/criteria";
 import { eigenOperations, subspaceRound, type ComputeRates } from "./computeRates";
@@ -86,6 +86,17 @@ export function methodCost(
   return cost;
 }
 
+/**
+ * Options under which a method holds less at once, the mildest change first: what a refusal for memory names. Methods that
+ * are not listed have none.
+ */
+export const lighterOptions: Partial<Record<CompressOptions["method"], readonly CompressOptions["options"][]>> = {
+  "hc-smoe": [{ zipLimit: 8 }, { zipLimit: 4 }, { merge: "fix-dominant" }, { merge: "average" }],
+  "m-smoe": [{ merge: "average" }],
+  cfes: [{ maxTokens: 1024 }, { maxTokens: 256 }],
+  naee: [{ maxTokens: 1024 }, { maxTokens: 256 }],
+};
+
 /** Whether a method's cost has rounds of subspace iterations, whose rate is measured only then. */
 export function iteratesSubspaces(method: CompressOptions["method"]): boolean {
   return method === "svd-llm" || method === "d2-moe";
@@ -143,8 +154,10 @@ function searchCost({ method, options }: CompressOptions, { K, H, k, kept, T, we
 }
 
 function mergeCost({ method, options }: CompressOptions, s: LayerShape): LayerCost {
-  const { K, H, I, k, kept, T, weights } = s;
+  const { moe, K, H, I, k, kept, T, weights } = s;
   const merged = K - kept;
+  // Of one routing group, everything else being groups of one.
+  const mostMembers = merged / groupsOf(moe) + 1;
   const rule = String(options["merge"] ?? (method === "hc-smoe" ? "zipit" : "average"));
   const alignment = method === "ream" ? "activations" : String(options["alignment"] ?? "none");
   // Members and their groups' first are read, added up and written.
@@ -170,7 +183,10 @@ function mergeCost({ method, options }: CompressOptions, s: LayerShape): LayerCo
       rule === "zipit" ? Math.min(numberOf(options, "zipLimit", 16), 1 + merged / Math.max(1, kept / 4)) * I : 2 * I;
     cost.float32 += 2 * merged * perGroup * (width * width + 2 * weights);
     cost.plain += merged * width * width * (rule === "zipit" ? 60 : 10);
-    cost.workingBytes = Math.max(cost.workingBytes, (2 * I * 16) ** 2 * 3);
+    const correlated = rule === "zipit" ? Math.min(numberOf(options, "zipLimit", 16), mostMembers) : 2;
+    // A group's members and the expert made of them, f32; the Gram matrix of their units, f64, and its correlation, f32.
+    const held = (mostMembers + 2) * weights * 4 + 12 * (Math.max(2, correlated) * I) ** 2;
+    if (merged > 0) cost.workingBytes = Math.max(cost.workingBytes, held);
   }
   return cost;
 }

@@ -1,16 +1,16 @@
-import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import { executionProviders, type Recipe } from "../../../protocol/recipe";
-import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { quote } from "../../checkpoint/quote";
 import { readSmallFile } from "../../checkpoint/smallFile";
 import type { RuntimeOptions } from "../../runtime/session";
 import { removeEvaluationState, removeLeftovers } from "./leftovers";
 import { lockRunFolder } from "./lock";
 import { runtimeOptions } from "../machine/machine";
-import { hashInputs, isRunFolder } from "./runFolder";
+import { createRunFolder, hashInputs, isRunFolder, removeEmptyFolders } from "./runFolder";
 
 /** Everything that decides an evaluation's result, by what the user knows it as. */
 export type EvaluationInputs = Record<string, unknown>;
@@ -55,7 +55,7 @@ export async function inEvaluationFolder<T>(
       `The folder ${quote(directory)} holds a run, whose state this evaluation would mix with; choose another folder`,
     );
   }
-  const made = await makeFolder(directory);
+  const made = await createRunFolder(directory);
   const release = await lockRunFolder(directory);
   let state: FolderState | null = null;
   let isDone = false;
@@ -68,7 +68,7 @@ export async function inEvaluationFolder<T>(
   } finally {
     if (isDone || !(await hasProgress(directory))) await removeState(directory);
     await release();
-    await removeEmpty(directory, state?.made ?? made);
+    await removeEmptyFolders(directory, state?.made ?? made);
   }
 }
 
@@ -127,26 +127,4 @@ async function hasProgress(directory: string): Promise<boolean> {
 async function removeState(directory: string): Promise<void> {
   await removeEvaluationState(directory, "all");
   await rm(path.join(directory, stateFile), { force: true });
-}
-
-/** @returns the outermost folder that was not there */
-async function makeFolder(directory: string): Promise<string | null> {
-  try {
-    return (await mkdir(directory, { recursive: true })) ?? null;
-  } catch (error) {
-    throw writeError(error, directory);
-  }
-}
-
-/** Takes away folders that were made for the evaluation, from the inside out, as far as nothing lies in them. */
-async function removeEmpty(directory: string, outermost: string | null): Promise<void> {
-  if (outermost === null) return;
-  const last = path.dirname(outermost);
-  for (let folder = directory; folder !== last && folder !== path.dirname(folder); folder = path.dirname(folder)) {
-    try {
-      await rmdir(folder);
-    } catch {
-      return;
-    }
-  }
 }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir, readFile, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
@@ -123,12 +123,28 @@ export async function writeRun(runDirectory: string, run: RunFile): Promise<void
   await writeFileAtomically(path.join(runDirectory, runFiles.run), `${JSON.stringify(run, null, 2)}\n`);
 }
 
-/** @throws RerouteError output/write-failed */
-export async function createRunFolder(runDirectory: string): Promise<void> {
+/**
+ * @returns the outermost folder that was not there, for {@link removeEmptyFolders}; null where all were
+ * @throws RerouteError output/write-failed
+ */
+export async function createRunFolder(runDirectory: string): Promise<string | null> {
   try {
-    await mkdir(runDirectory, { recursive: true });
+    return (await mkdir(runDirectory, { recursive: true })) ?? null;
   } catch (error) {
     throw writeError(error, runDirectory);
+  }
+}
+
+/** Removes folders that were made for a run, innermost first, up to the first that is not empty. */
+export async function removeEmptyFolders(directory: string, outermost: string | null): Promise<void> {
+  if (outermost === null) return;
+  const last = path.dirname(outermost);
+  for (let folder = directory; folder !== last && folder !== path.dirname(folder); folder = path.dirname(folder)) {
+    try {
+      await rmdir(folder);
+    } catch {
+      return;
+    }
   }
 }
 

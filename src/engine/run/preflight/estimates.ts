@@ -6,7 +6,7 @@ import { workingSetBytes } from "../../execution/workingSet";
 import { countParameters } from "../../model/parameters";
 import { garbageAllowance } from "../../runtime/garbage";
 import { profileShardTokens } from "../../execution/profile";
-import { methodCost, secondsOf } from "../../compression/cost/methodCost";
+import { lighterOptions, methodCost, secondsOf } from "../../compression/cost/methodCost";
 import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import type { ModelDescription } from "../../model/description";
 import { heldOutCount } from "../../data/heldOutSplit";
@@ -31,6 +31,49 @@ export function totalUpdates({ data, calibrate }: Recipe): number {
 
 /** Time and memory of each stage that the recipe asks for, with the assumption behind it in words. */
 export function estimateStages(input: EstimateInput): StageEstimate[] {
+  // Allocators keep most of what a stage gave back, so that a small stage after a large one holds as much (measured: 95 %).
+  let largest = 0;
+  return estimateAlone(input).map((estimate) => {
+    largest = Math.max(largest, estimate.peakMemoryBytes);
+    return { ...estimate, peakMemoryBytes: largest };
+  });
+}
+
+/** A stage whose predicted peak is beyond the budget, with the budget that would do and the option that needs less. */
+export interface BeyondBudget {
+  stage: StageId;
+  peakMemoryBytes: number;
+  fittingBudgetBytes: number;
+  /** An option of the compression method with which the stage fits; null where none does. */
+  option: string | null;
+}
+
+/** The first of the stages in `open` that would need more memory than it may. */
+export function stageBeyondBudget(input: EstimateInput, open: ReadonlySet<StageId>): BeyondBudget | null {
+  const peakOf = (change: Partial<EstimateInput>, stage: StageId) =>
+    estimateAlone({ ...input, ...change }).find((estimate) => estimate.stage === stage)!.peakMemoryBytes;
+  const { memoryBudgetBytes, recipe } = input;
+  const beyond = estimateAlone(input).find(
+    ({ stage, peakMemoryBytes }) => open.has(stage) && peakMemoryBytes > memoryBudgetBytes,
+  );
+  if (!beyond) return null;
+  const { stage, peakMemoryBytes } = beyond;
+  // A larger budget is used, too: a few rounds settle it.
+  let fitting = peakMemoryBytes;
+  for (let round = 0; round < 30 && peakOf({ memoryBudgetBytes: fitting }, stage) > fitting; round++)
+    fitting = Math.ceil(1.02 * peakOf({ memoryBudgetBytes: fitting }, stage));
+  const { compress } = recipe;
+  const lighter = stage === "compress" && compress ? (lighterOptions[compress.method] ?? []) : [];
+  const option = lighter.find((change) => {
+    const changed = { ...recipe, compress: { ...compress!, options: { ...compress!.options, ...change } } };
+    return peakOf({ recipe: changed }, stage) <= memoryBudgetBytes;
+  });
+  const named = option ? Object.entries(option).map(([name, value]) => `${name}=${value}`) : null;
+  return { stage, peakMemoryBytes, fittingBudgetBytes: fitting, option: named && named.join(" ") };
+}
+
+/** Each stage as if it were alone in its process. */
+function estimateAlone(input: EstimateInput): StageEstimate[] {
   const { recipe, probe, bytesAfter, teacher } = input;
   const wanted = stagesOf(recipe);
   const tokens = tokensOf(recipe);
@@ -78,16 +121,17 @@ export function estimateStages(input: EstimateInput): StageEstimate[] {
     },
     report: { seconds: 1, peakMemoryBytes: baseProcessBytes, assumption: "reads the run folder" },
   };
-  // Allocators keep most of what a stage gave back, so that a small stage after a large one holds as much (measured: 95 %).
-  let largest = 0;
+  const finiteOrZero = (value: number) => (Number.isFinite(value) ? value : 0);
   return (Object.keys(estimates) as StageId[])
     .filter((stage) => wanted.has(stage))
     .map((stage) => {
-      const { seconds, peakMemoryBytes, assumption } = estimates[stage];
-      largest = Math.max(largest, peakMemoryBytes);
-      const known = (value: number) => (Number.isFinite(value) ? value : 0);
-      const times = { seconds: known(seconds), teacherSeconds: known(alone[stage] ?? 0) };
-      return { stage, ...times, peakMemoryBytes: largest, assumption };
+      const { seconds, ...rest } = estimates[stage];
+      return {
+        stage,
+        seconds: finiteOrZero(seconds),
+        teacherSeconds: finiteOrZero(alone[stage] ?? 0),
+        ...rest,
+      };
     });
 }
 

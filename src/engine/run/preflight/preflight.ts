@@ -9,15 +9,16 @@ import { expertMapping } from "../../compression/plan/expertMapping";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
-import { listTextFiles } from "../../data/documents";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
-import type { Preflight, RunFile } from "../../../protocol/run";
-import { calibrationBytes, estimateStages, smallestMemory, spillBytes } from "./estimates";
+import type { Preflight, RunFile, StageId } from "../../../protocol/run";
+import { calibrationBytes, estimateStages, smallestMemory, spillBytes, stageBeyondBudget } from "./estimates";
+import type { EstimateInput } from "./stageTimes";
+import { checkTexts } from "./texts";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { routingWarnings } from "./routingWarnings";
-import { runPaths, type RunPaths } from "../folder/runFolder";
+import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "../stages/compress";
 import { readProvenance } from "../stages/calibrate";
@@ -66,7 +67,7 @@ class Preflighter {
     const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
     const teacher = await this.#try(() => this.#models.model(paths.teacher));
     await this.#checkRecipe();
-    await this.#checkTexts();
+    await this.#checkTexts(teacher);
     await this.#checkOutput();
     if (teacher) this.#checkRouting(teacher);
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
@@ -74,23 +75,20 @@ class Preflighter {
     const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
     const trained = teacher ? await this.#try(() => this.#trained(teacher)) : null;
     const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
+    const input = teacher && {
+      recipe,
+      teacher: teacher.description,
+      probe,
+      memoryBudgetBytes,
+      bytesBefore: before.bytes,
+      bytesAfter: after.bytes,
+      cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
+      trained,
+    };
     // An impossible recipe has been refused by then; it has no times.
-    const stages = teacher
-      ? ((await this.#try(async () =>
-          estimateStages({
-            recipe,
-            teacher: teacher.description,
-            probe,
-            memoryBudgetBytes,
-            bytesBefore: before.bytes,
-            bytesAfter: after.bytes,
-            cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
-            trained,
-          }),
-        )) ?? [])
-      : [];
+    const stages = input ? ((await this.#try(async () => estimateStages(input))) ?? []) : [];
     const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
-    if (teacher) this.#checkMemory(smallestMemory(recipe, teacher.description, trained), memoryBudgetBytes, trained);
+    if (input) this.#checkMemory(input, stages.length > 0);
     this.#warnOfLessMemory(memoryBudgetBytes);
     throwIfCancelled(this.options.signal);
     return {
@@ -133,11 +131,20 @@ class Preflighter {
     }
   }
 
-  async #checkTexts(): Promise<void> {
-    const { calibrationData, evaluationData } = this.paths;
-    for (const file of [calibrationData, ...(evaluationData === null ? [] : [evaluationData])]) {
-      await this.#try(() => listTextFiles(file));
-    }
+  /** Stages that are wanted and, of a run that goes on, not done. */
+  #openStages(): Set<StageId> {
+    const isDone = (id: StageId) => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
+    return new Set([...stagesOf(this.recipe)].filter((id) => !isDone(id)));
+  }
+
+  async #checkTexts(teacher: OpenModel | null): Promise<void> {
+    const warnings = checkTexts(this.recipe, this.paths, teacher, {
+      open: this.#openStages(),
+      models: this.#models,
+      signal: this.options.signal,
+      attempt: (work) => this.#try(work),
+    });
+    this.#warnings.push(...(await warnings));
   }
 
   async #checkOutput(): Promise<void> {
@@ -238,14 +245,28 @@ class Preflighter {
     return { diskNeededBytes, diskFreeBytes };
   }
 
-  #checkMemory(smallest: number, budget: number, trained: TrainedPrediction | null): void {
-    if (smallest <= budget) return;
-    const what = trained?.sizes
-      ? `training ${trained.parameters} numbers (scope ${trained.scope}: weights, gradients, moments and best step, f32)`
-      : "one layer of this model";
+  #checkMemory(input: EstimateInput, hasEstimates: boolean): void {
+    const { recipe, teacher, trained, memoryBudgetBytes: budget } = input;
+    const smallest = smallestMemory(recipe, teacher, trained);
+    const atLeast = (bytes: number) => `set at least --memory ${Math.ceil(bytes / 2 ** 20)}MiB`;
+    if (smallest > budget) {
+      const what = trained?.sizes
+        ? `training ${trained.parameters} numbers (scope ${trained.scope}: weights, gradients, moments and best step, f32)`
+        : "one layer of this model";
+      this.#refuse(
+        "preflight/memory",
+        `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(smallest)}; ${atLeast(smallest)}`,
+      );
+      return;
+    }
+    const beyond = hasEstimates ? stageBeyondBudget(input, this.#openStages()) : null;
+    if (!beyond) return;
+    const { stage, peakMemoryBytes, fittingBudgetBytes, option } = beyond;
+    const what = stage === "compress" ? `compressing by ${recipe.compress!.method}` : `stage ${stage}`;
+    const lighter = option === null ? "" : `use the option ${option} (--set ${option}), with which it fits, or `;
     this.#refuse(
       "preflight/memory",
-      `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(smallest)}; set at least --memory ${Math.ceil(smallest / 2 ** 20)}MiB`,
+      `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(peakMemoryBytes)} at its peak; ${lighter}${atLeast(fittingBudgetBytes)}`,
     );
   }
 

@@ -11,7 +11,7 @@ import { openModel } from "../../../support/tinyModels";
 
 let teacher: ModelDescription;
 beforeAll(async () => {
-  teacher = (await openModel(path.join(__dirname, "../../fixtures/coarse"))).description;
+  teacher = (await openModel(path.join(__dirname, "../../../fixtures/coarse"))).description;
 });
 
 /** Round numbers, so that sums can be done by hand. */

@@ -1,0 +1,84 @@
+import { countSequences } from "../../data/countSequences";
+import { listTextFiles } from "../../data/documents";
+import { heldOutCount } from "../../data/heldOutSplit";
+import { RerouteError } from "../../../protocol/errors";
+import type { Recipe } from "../../../protocol/recipe";
+import type { StageId } from "../../../protocol/run";
+import type { RunPaths } from "../folder/runFolder";
+import type { ModelCache } from "../modelCache";
+import type { OpenModel } from "../work";
+
+interface TextCheck {
+  /** Stages that are still to be worked on. */
+  open: ReadonlySet<StageId>;
+  models: ModelCache;
+  signal: AbortSignal | undefined;
+  /** Records what `work` raises as a refusal. */
+  attempt: <T>(work: () => Promise<T>) => Promise<T | null>;
+}
+
+/** One text that a recipe names, and how many of its sequences stages want and need. */
+interface WantedText {
+  path: string;
+  wanted: number;
+  least: number;
+}
+
+/**
+ * Reads as much of a recipe's texts as its stages will: files, lines, tokenizer and the number of sequences there are.
+ * @returns a warning for each text that has fewer sequences than are asked for
+ */
+export async function checkTexts(
+  recipe: Recipe,
+  paths: RunPaths,
+  teacher: OpenModel | null,
+  { open, models, signal, attempt }: TextCheck,
+): Promise<string[]> {
+  const { sequenceLength, packing } = recipe.data;
+  const named = [paths.calibrationData, ...(paths.evaluationData === null ? [] : [paths.evaluationData])];
+  const exists = new Set<string>();
+  for (const path of named) if (await attempt(() => listTextFiles(path))) exists.add(path);
+  const read = textsOf(recipe, paths, open).filter(({ path }) => exists.has(path));
+  const tokenizer = teacher && read.length > 0 ? await attempt(() => models.tokenizer(paths.teacher)) : null;
+  if (!teacher || !tokenizer) return [];
+  const warnings: string[] = [];
+  for (const { path, wanted, least } of read) {
+    await attempt(async () => {
+      const { vocabSize } = teacher.description;
+      const text = { path, tokenizer, vocabSize, sequences: wanted, sequenceLength, packing, signal };
+      const { sequences, tokens, isExact } = await countSequences(text);
+      if (sequences < least) throw tooLittle(path, { sequences, tokens, least }, recipe.data);
+      if (sequences < wanted)
+        warnings.push(
+          `${path} has text for ${isExact ? "" : "about "}${sequences} of the ${wanted} sequences of ${sequenceLength} tokens asked for`,
+        );
+    });
+  }
+  return warnings;
+}
+
+function textsOf({ data, calibrate }: Recipe, paths: RunPaths, open: ReadonlySet<StageId>): WantedText[] {
+  const heldOut = calibrate && open.has("calibrate") ? heldOutCount(data.sequences, calibrate.heldOut) : 0;
+  const calibration = { path: paths.calibrationData, wanted: data.sequences + heldOut, least: heldOut > 0 ? 2 : 1 };
+  const evaluation = { path: paths.evaluationData ?? "", wanted: data.evaluationSequences, least: 1 };
+  return [
+    ...((["profile", "compress", "calibrate"] as const).some((id) => open.has(id)) ? [calibration] : []),
+    ...(open.has("evaluate") ? [evaluation] : []),
+  ];
+}
+
+/** Says how much text there is, and the length of sequences that it is enough for. */
+function tooLittle(
+  path: string,
+  { sequences, tokens, least }: { sequences: number; tokens: number; least: number },
+  { sequenceLength, packing }: Recipe["data"],
+): RerouteError {
+  const needed = least === 1 ? "a sequence" : "one sequence to train on and one that is held out";
+  const shorter = Math.floor(tokens / least);
+  const way =
+    packing === "packed" && shorter >= 2 ? `sequences of up to ${shorter} tokens (--sequence-length), or ` : "";
+  return new RerouteError(
+    "data/too-few-tokens",
+    `${path} gives ${tokens} tokens, which is ${sequences} sequences of ${sequenceLength}, but ${needed} is needed; use ${way}more text`,
+  );
+}

@@ -1,0 +1,117 @@
+import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { preflight } from "../../../../src/engine/run/preflight/preflight";
+import { recipeSchema } from "../../../../src/protocol/recipe";
+import { writeSparseCheckpoint } from "../../../support/sparseCheckpoint";
+import { temporaryFolder } from "../../../support/temporaryFolder";
+
+const coarse = path.join(__dirname, "../../../fixtures/coarse");
+const folder = temporaryFolder();
+const words = "the quick brown fox jumps over the lazy dog and runs far away from here ";
+const line = (text: string) => `${JSON.stringify({ text })}\n`;
+
+beforeAll(async () => {
+  const bare = path.join(folder, "no-tokenizer");
+  await mkdir(bare);
+  for (const name of ["config.json", "model.safetensors"]) await cp(path.join(coarse, name), path.join(bare, name));
+  // One layer of Mixtral 8x7B.
+  writeSparseCheckpoint(
+    path.join(folder, "mixtral"),
+    "mixtral",
+    {
+      ...{ hiddenSize: 4096, numLayers: 1, numExperts: 8, numExpertsPerToken: 2, moeIntermediateSize: 14336 },
+      ...{ numHeads: 32, numKeyValueHeads: 8, headDim: 128, vocabSize: 2048 },
+    },
+    coarse,
+  );
+  await writeFile(path.join(folder, "long.jsonl"), line(words.repeat(40)).repeat(4));
+  await writeFile(path.join(folder, "broken.jsonl"), `${line(words).repeat(6)}{"text": "no end\n${line(words)}`);
+  await writeFile(path.join(folder, "short.txt"), words.repeat(3));
+  await writeFile(path.join(folder, "two.txt"), words.repeat(6));
+});
+
+const of = (change: { data?: object; [key: string]: unknown }) =>
+  preflight(
+    recipeSchema.parse({
+      schemaVersion: 1,
+      teacher: coarse,
+      compress: { method: "reap", keep: 0.625 },
+      output: "out",
+      ...change,
+      data: { calibration: "long.jsonl", sequences: 4, sequenceLength: 32, ...change.data },
+    }),
+    folder,
+    { runDirectory: path.join(folder, "run") },
+  );
+
+const hcSmoe = (options: object) => ({
+  teacher: "mixtral",
+  memory: "32GiB",
+  compress: { method: "hc-smoe", keep: 0.5, options },
+});
+
+describe("refused before anything starts", () => {
+  const rows: [string, Parameters<typeof of>[0], string, RegExp][] = [
+    ["no tokenizer", { teacher: "no-tokenizer" }, "data/tokenizer", /copy tokenizer\.json beside config\.json/],
+    [
+      "a broken line",
+      { data: { calibration: "broken.jsonl", sequences: 8 } },
+      "data/malformed",
+      /line 7 of .*broken\.jsonl/,
+    ],
+    ["a broken line of the held-out text", { data: { evaluation: "broken.jsonl" } }, "data/malformed", /line 7 of/],
+    [
+      "too little text, with what would fit",
+      { data: { calibration: "short.txt", sequenceLength: 512 } },
+      "data/too-few-tokens",
+      /short\.txt gives \d\d tokens, which is 0 sequences of 512.*sequences of up to \d\d tokens/,
+    ],
+    [
+      "nothing to hold out",
+      { calibrate: {}, data: { calibration: "two.txt", sequenceLength: 128 } },
+      "data/too-few-tokens",
+      /which is 1 sequences of 128, but one sequence to train on and one that is held out is needed/,
+    ],
+    [
+      "too little held-out text",
+      { data: { evaluation: "short.txt", sequenceLength: 256 } },
+      "data/too-few-tokens",
+      /short\.txt/,
+    ],
+  ];
+  it.each(rows)("%s", async (_name, change, code, message) => {
+    const { refusals } = await of(change);
+    expect(refusals.map((refusal) => refusal.code)).toEqual([code]);
+    expect(refusals[0]!.message).toMatch(message);
+    expect(await readdir(folder)).not.toContain("run");
+  });
+
+  it("a method that needs more than the budget, with the option and the budget that are enough", async () => {
+    const { refusals } = await of(hcSmoe({}));
+    expect(refusals.map(({ code }) => code)).toEqual(["preflight/memory"]);
+    const said = refusals[0]!.message;
+    expect(said).toMatch(/compressing by hc-smoe needs \d+\.\d+ GiB at its peak/);
+    const [, option, value] = /use the option (\w+)=(\S+)/.exec(said)!;
+    const [, memory] = /--memory (\d+MiB)/.exec(said)!;
+    expect((await of(hcSmoe({ [option!]: Number(value) || value }))).refusals).toEqual([]);
+    expect((await of({ ...hcSmoe({}), memory })).refusals).toEqual([]);
+  });
+});
+
+describe("text", () => {
+  it("that is shorter than asked for is a warning with the number there is", async () => {
+    const { warnings, refusals } = await of({ data: { sequences: 4000 } });
+    expect(refusals).toEqual([]);
+    expect(warnings).toEqual([expect.stringMatching(/has text for 125 of the 4000 sequences of 32 tokens/)]);
+  });
+
+  it("that no open stage reads is not looked at", async () => {
+    const data = { calibration: "broken.jsonl", evaluation: "long.jsonl" };
+    const student = path.join(folder, "student");
+    await cp(coarse, student, { recursive: true });
+    const { refusals } = await of({ compress: undefined, student, data });
+    await rm(student, { recursive: true });
+    expect(refusals).toEqual([]);
+  });
+});
