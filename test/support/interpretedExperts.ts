@@ -5,6 +5,7 @@ import {
   combineGraph,
   expertRowsBackwardGraph,
   expertRowsGraph,
+  outputNormBackwardGraph,
   routingGraph,
   type ExpertLayer,
 } from "../../src/engine/execution/expertGraphs";
@@ -51,12 +52,22 @@ export class InterpretedExperts {
   /** Inputs of forward and dHidden; outputs dFeedForwardInput, dRouterLogits and the weights' gradients. */
   backward(inputs: ReadonlyMap<string, NdArray>): Values {
     const given = this.#routed(inputs);
+    const { context, moe } = this;
+    let { layer } = this;
+    let ofNorm: Values = new Map();
+    if (layer.feedForwardOutputNorm !== null) {
+      const withRows = new Map(given).set("rows", this.rows(inputs).rows);
+      ofNorm = interpret(outputNormBackwardGraph(context, layer, moe), withRows);
+      given.set("dHidden", ofNorm.get("dBranch")!);
+      ofNorm.delete("dBranch");
+      layer = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
+    }
     const outputs = this.#groups.map((group) =>
-      interpret(expertRowsBackwardGraph(this.context, this.layer, this.moe, group, true), this.#ofGroup(given, group)),
+      interpret(expertRowsBackwardGraph(context, layer, moe, group, true), this.#ofGroup(given, group)),
     );
     for (const name of ["dRows", "dRowWeights"]) given.set(name, stacked(outputs.map((part) => part.get(name)!)));
-    const last = interpret(combineBackwardGraph(this.context, this.layer, this.moe, true), given);
-    const sums: Values = new Map(last);
+    const last = interpret(combineBackwardGraph(context, layer, moe, true), given);
+    const sums: Values = new Map([...last, ...ofNorm]);
     for (const [name, part] of outputs.flatMap((values) => [...values])) {
       if (!name.startsWith("gradient:")) continue;
       const known = sums.get(name);

@@ -48,8 +48,10 @@ export function trainableWeights(
   for (const layer of layers) addExperts(layer, scope === "router+top-experts" ? (chosen ?? new Map()) : null, add);
   if (scope !== "all") return [...found.values()];
   add(embedding.weight);
-  for (const { index, inputNorm, attention, postAttentionNorm, feedForward } of layers) {
-    add([inputNorm, attention, postAttentionNorm], index);
+  for (const layer of layers) {
+    const { index, feedForward } = layer;
+    add([layer.inputNorm, layer.attention, layer.attentionOutputNorm, layer.postAttentionNorm], index);
+    add(layer.feedForwardOutputNorm, index);
     add(feedForward.kind === "mlp" ? feedForward.weights : [feedForward.router.bias, feedForward.shared], index);
   }
   add([finalNorm, head.weight, head.bias]);

@@ -27,7 +27,7 @@ export interface AttentionCotangents {
 
 /** Runs the attention half of a layer a few sequences at a time: scores grow with the square of the length. */
 export class AttentionRunner {
-  readonly #positions = new Map<number | null, Record<string, Tensor>>();
+  readonly #positions = new Map<string, Record<string, Tensor>>();
 
   constructor(
     readonly context: LayerContext,
@@ -87,12 +87,12 @@ export class AttentionRunner {
   }
 
   #feeds(layer: LayerDescription): Record<string, Tensor> {
-    const { slidingWindow } = layer.attention;
-    let positions = this.#positions.get(slidingWindow);
+    const { rotary, slidingWindow } = layer.attention;
+    const key = JSON.stringify([rotary, slidingWindow]);
+    let positions = this.#positions.get(key);
     if (positions === undefined) {
-      const { description, sequenceLength } = this.context;
-      positions = positionFeeds(description.rotary, sequenceLength, slidingWindow);
-      this.#positions.set(slidingWindow, positions);
+      positions = positionFeeds(rotary, this.context.sequenceLength, slidingWindow);
+      this.#positions.set(key, positions);
     }
     return { ...positions, ...this.parameters.feeds(`attention ${layer.index}`, () => attentionViews(layer)) };
   }

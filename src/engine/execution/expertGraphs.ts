@@ -2,11 +2,12 @@ import { combineRows, dispatchRows, expertOutput, sharedExperts, weightedExpertO
 import { routingWeights } from "../graph/blocks/routing";
 import { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
-import type { MoeDescription } from "../model/description";
+import type { LayerDescription, MoeDescription } from "../model/description";
 import { Block, type BlockContext } from "./block";
 import type { ExpertGroup } from "./expertGroups";
 import { numLogits } from "./moeLayers";
-import { expertViews, sharedExpertViews } from "./weightViews";
+import { expertViews, sharedExpertViews, viewsIn } from "./weightViews";
+import { weightKey } from "../graph/blocks/weights";
 
 /*
  * The MoE half of a decoder layer in three steps, so that no graph holds more experts than compile quickly:
@@ -17,10 +18,9 @@ import { expertViews, sharedExpertViews } from "./weightViews";
  */
 
 /** What of a layer its experts need beside themselves. */
-export interface ExpertLayer {
+export interface ExpertLayer extends Pick<LayerDescription, "feedForwardMultiplier" | "feedForwardOutputNorm"> {
   /** Names the layer among those of a cache of sessions. */
   index: number | string;
-  residualMultiplier: number;
 }
 
 /** Inputs routerLogits, selectedIds, rowOfSlot, slotOfRow; outputs routingWeights, rowWeights. It has no weights of a layer. */
@@ -48,7 +48,7 @@ export function expertRowsBackwardGraph(
   const { builder } = block;
   const { outputs, tokens, inputRows, rowWeights } = expertRows(block, moe, group);
   const dHidden = builder.input("dHidden", ["T", block.hidden]);
-  const dRouted = builder.scale(dHidden, layer.residualMultiplier);
+  const dRouted = builder.scale(dHidden, layer.feedForwardMultiplier);
   const cotangents = dispatchRows(builder, dRouted, tokens).map((gradient, e) => ({
     output: outputs[e]!,
     gradient,
@@ -92,20 +92,35 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
 }
 
 /**
- * Inputs rows, rowOfSlot, residual, feedForwardInput; output hidden = residual + multiplier * (routed + shared experts).
- * Where profiling looks, also inputOutputCosine [T, 1]: cos(residual, residual + routed).
+ * Inputs rows, rowOfSlot, residual, feedForwardInput; output hidden = residual + multiplier * (routed + shared experts),
+ * normalised before it is added in layers that do so. Where profiling looks, also inputOutputCosine [T, 1]:
+ * cos(residual, residual + routed).
  */
 export function combineGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription, observed: boolean): Graph {
   const block = new Block(context);
   const { builder } = block;
   const residual = builder.input("residual", ["T", block.hidden]);
-  const routed = combineRows(builder, builder.input("rows", ["R", block.hidden]), rowOfSlotInput(builder), moe);
-  const shared = sharedOutput(block, moe)?.output ?? null;
-  const output = shared === null ? routed : builder.add(routed, shared);
+  const { routed, output } = branchOutput(block, layer, moe);
   return builder.build({
-    hidden: builder.add(residual, builder.scale(output, layer.residualMultiplier)),
+    hidden: builder.add(residual, builder.scale(output, layer.feedForwardMultiplier)),
     ...(observed ? { inputOutputCosine: cosine(builder, residual, builder.add(residual, routed)) } : {}),
   });
+}
+
+/**
+ * The gradient in routed + shared experts of a layer that normalises them: inputs of combineGraph but residual, and dHidden;
+ * outputs dBranch [T, H] and `gradient:<key>` of the norm. The others' gradients follow from dBranch.
+ */
+export function outputNormBackwardGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription): Graph {
+  const block = new Block(context);
+  const { builder } = block;
+  const { sum, output } = branchOutput(block, layer, moe);
+  const dHidden = builder.input("dHidden", ["T", block.hidden]);
+  const gradient = builder.scale(dHidden, layer.feedForwardMultiplier);
+  const { of, trainable } = block.gradients([{ output, gradient }], [sum]);
+  const norms = viewsIn(layer.feedForwardOutputNorm).map((view) => `gradient:${weightKey(view)}`);
+  const ofNorm = Object.entries(trainable).filter(([name]) => norms.includes(name));
+  return builder.build({ dBranch: of[0]!, ...Object.fromEntries(ofNorm) });
 }
 
 /**
@@ -125,7 +140,7 @@ export function combineBackwardGraph(
   const cotangents = [block.cotangent("dRowWeights", rowWeights)];
   if (shared !== null) {
     const dHidden = builder.input("dHidden", ["T", block.hidden]);
-    cotangents.push({ output: shared.output, gradient: builder.scale(dHidden, layer.residualMultiplier) });
+    cotangents.push({ output: shared.output, gradient: builder.scale(dHidden, layer.feedForwardMultiplier) });
   }
   const wrt = shared !== null && needsInputGradient ? [routerLogits, shared.feedForwardInput] : [routerLogits];
   const { of, trainable } = block.gradients(cotangents, wrt);
@@ -174,6 +189,16 @@ function groupInputs({ builder }: Block, { from, to }: ExpertGroup) {
     rowWeights: column("rowWeights"),
     column,
   };
+}
+
+/** The sum of routed and shared experts, and what of it joins the residual stream. */
+function branchOutput(block: Block, layer: ExpertLayer, moe: MoeDescription) {
+  const { builder, weights } = block;
+  block.declareTrainable(viewsIn(layer.feedForwardOutputNorm));
+  const routed = combineRows(builder, builder.input("rows", ["R", block.hidden]), rowOfSlotInput(builder), moe);
+  const shared = sharedOutput(block, moe)?.output ?? null;
+  const sum = shared === null ? routed : builder.add(routed, shared);
+  return { routed, sum, output: weights.norm(sum, layer.feedForwardOutputNorm) };
 }
 
 /** The shared experts' output, null without them. */

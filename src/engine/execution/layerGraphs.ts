@@ -54,19 +54,20 @@ export function denseBackwardGraph(
   return block.buildGradients([block.cotangent("dHidden", hidden)], wrt);
 }
 
-function attentionBlock(block: Block, layer: LayerDescription, { sequenceLength: s, description }: LayerContext) {
+function attentionBlock(block: Block, layer: LayerDescription, { sequenceLength: s }: LayerContext) {
   const { builder, weights, hidden } = block;
   block.declareTrainable(attentionViews(layer));
   const x = builder.input("x", ["T", hidden]);
-  const rotary = description.rotary === null ? null : rotaryInputs(builder, s, description.rotary);
-  const mask = builder.input("mask", [s, s]);
-  const mixed = attention(weights, weights.norm(x, layer.inputNorm), layer.attention, {
+  const { rotary } = layer.attention;
+  const input = weights.norm(x, layer.inputNorm);
+  const mixed = attention(weights, input, layer.attention, {
     sequenceLength: s,
-    rotary,
-    mask,
+    rotary: rotary === null ? null : rotaryInputs(builder, s, rotary),
+    mask: builder.input("mask", [s, s]),
   });
-  const residual = builder.add(x, builder.scale(mixed, layer.residualMultiplier));
-  const feedForwardInput = weights.norm(residual, layer.postAttentionNorm);
+  const branch = weights.norm(mixed, layer.attentionOutputNorm);
+  const residual = builder.add(x, builder.scale(branch, layer.residualMultiplier));
+  const feedForwardInput = layer.parallel ? input : weights.norm(residual, layer.postAttentionNorm);
   const { feedForward } = layer;
   const routerLogits =
     feedForward.kind === "moe"
@@ -89,6 +90,6 @@ function denseBlock(block: Block, layer: LayerDescription, mlp: MlpDescription) 
   block.declareTrainable(feedForwardViews(layer));
   const residual = builder.input("residual", ["T", block.hidden]);
   const feedForwardInput = builder.input("feedForwardInput", ["T", block.hidden]);
-  const output = denseMlp(weights, feedForwardInput, mlp);
-  return { hidden: builder.add(residual, builder.scale(output, layer.residualMultiplier)), feedForwardInput };
+  const output = weights.norm(denseMlp(weights, feedForwardInput, mlp), layer.feedForwardOutputNorm);
+  return { hidden: builder.add(residual, builder.scale(output, layer.feedForwardMultiplier)), feedForwardInput };
 }

@@ -8,6 +8,7 @@ import {
   expertRowsBackwardGraph,
   expertRowsGraph,
   observedExpertRowsGraph,
+  outputNormBackwardGraph,
   routingGraph,
   type ExpertLayer,
 } from "./expertGraphs";
@@ -146,6 +147,11 @@ export class RoutedExperts {
     const { assignment, weights } = chunk;
     const width = this.context.hiddenSize;
     const { rowWeights } = await this.#route(moe, chunk);
+    if (layer.feedForwardOutputNorm !== null) {
+      const dBranch = await this.#throughOutputNorm(layer, moe, chunk, rowWeights, dHidden, gradients);
+      const behind = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
+      return this.backward(behind, moe, chunk, dBranch, needsInputGradient, gradients);
+    }
     const dRowWeights = new Float32Array(assignment.tokenOfRow.length);
     const dRows = needsInputGradient ? this.#rowsOf(assignment) : null;
     const states = { feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) };
@@ -181,6 +187,32 @@ export class RoutedExperts {
       dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
       dRouterLogits: floats(dRouterLogits!),
     };
+  }
+
+  /** The gradient in the sum of the experts' outputs, from that in its norm: the sum itself is computed again. */
+  async #throughOutputNorm(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    chunk: RoutedChunk,
+    rowWeights: Float32Array,
+    dHidden: Float32Array,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<Float32Array> {
+    const rows = this.#rowsOf(chunk.assignment);
+    for (const group of expertGroups(moe.numExperts)) {
+      await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, null);
+    }
+    const session = await this.sessions.get(`output norm backward ${layer.index}`, () =>
+      outputNormBackwardGraph(this.context, layer, moe),
+    );
+    const { dBranch, ...ofNorm } = await session.run({
+      ...slotFeeds(chunk.assignment),
+      ...chunk.weights,
+      ...{ feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) },
+      rows: this.#states(rows),
+    });
+    addGradients(ofNorm, gradients);
+    return floats(dBranch!);
   }
 
   /** The graph has no weights of its own, so that all layers with the same rule share it. */

@@ -9,21 +9,22 @@ import type {
 import { elementCount } from "../tensor/dtype";
 
 /** Every weight view of the attention half of a layer, the router included. */
-export function attentionViews({
-  inputNorm,
-  attention,
-  postAttentionNorm,
-  feedForward,
-}: LayerDescription): WeightView[] {
+export function attentionViews(layer: LayerDescription): WeightView[] {
+  const { inputNorm, attention, attentionOutputNorm, postAttentionNorm, feedForward } = layer;
   const router = feedForward.kind === "moe" ? [feedForward.router.weight, feedForward.router.bias] : [];
-  return [...viewsIn([inputNorm, attention, postAttentionNorm]), ...router.filter((view) => view !== null)];
+  return [
+    ...viewsIn([inputNorm, attention, attentionOutputNorm, postAttentionNorm]),
+    ...router.filter((view) => view !== null),
+  ];
 }
 
-/** Every weight view of the feed-forward half: experts, shared experts or the dense MLP. */
-export function feedForwardViews({ feedForward }: LayerDescription): WeightView[] {
-  return feedForward.kind === "mlp"
-    ? viewsIn(feedForward.weights)
-    : [...expertViews(feedForward.experts), ...sharedExpertViews(feedForward)];
+/** Every weight view of the feed-forward half: experts, shared experts or the dense MLP, and the norm of its output. */
+export function feedForwardViews({ feedForward, feedForwardOutputNorm }: LayerDescription): WeightView[] {
+  const views =
+    feedForward.kind === "mlp"
+      ? viewsIn(feedForward.weights)
+      : [...expertViews(feedForward.experts), ...sharedExpertViews(feedForward)];
+  return [...views, ...viewsIn(feedForwardOutputNorm)];
 }
 
 export function expertViews(experts: readonly ExpertWeights[]): WeightView[] {
@@ -57,14 +58,14 @@ export function headViews({ finalNorm, head }: Pick<ModelDescription, "finalNorm
 }
 
 /** Numbers in each weight of a layer once it is decoded, quantised ones included: what memory plans count. */
-export function decodedSizes({ inputNorm, attention, postAttentionNorm, feedForward }: LayerDescription): number[] {
-  return allViewsIn([inputNorm, attention, postAttentionNorm, feedForward]).map(
+export function decodedSizes(layer: LayerDescription): number[] {
+  return allViewsIn(layer).map(
     ({ shape, quantisation }) => elementCount(shape) * (quantisation?.kind === "mxfp4" ? 2 : 1),
   );
 }
 
 /** The weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
-function viewsIn(part: unknown): WeightView[] {
+export function viewsIn(part: unknown): WeightView[] {
   return allViewsIn(part).filter(({ quantisation }) => quantisation === undefined);
 }
 

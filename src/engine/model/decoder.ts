@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import { malformed, readBoolean, readInt, readNumber, type Config } from "./config";
+import { malformed, readBoolean, readInt, readNumber, type Config, type Key } from "./config";
 import type {
   AttentionDescription,
   LayerDescription,
@@ -7,7 +7,6 @@ import type {
   ModelDescription,
   MoeDescription,
   NormDescription,
-  RotaryDescription,
 } from "./description";
 import type { Weights } from "./weights";
 
@@ -25,61 +24,82 @@ export interface DecoderSizes {
 
 /** What transformers' config class says where config.json is silent. */
 export interface DecoderDefaults {
-  vocab_size: number;
-  hidden_size: number;
-  num_hidden_layers: number;
-  num_attention_heads: number;
+  vocab: number;
+  hidden: number;
+  layers: number;
+  heads: number;
   /** null: as many as attention heads. */
-  num_key_value_heads: number | null;
-  /** Absent: hidden_size / num_attention_heads. */
-  head_dim?: number;
-  max_position_embeddings: number;
-  rms_norm_eps: number;
+  keyValueHeads: number | null;
+  /** Absent: hidden / heads. */
+  headDim?: number;
+  positions: number;
+  epsilon: number;
+  /** What the norms' epsilon is called; default: rms_norm_eps. */
+  epsilonKey?: Key;
 }
 
 /** @throws RerouteError `checkpoint/malformed`. */
-export function readSizes(config: Config, defaults: DecoderDefaults): DecoderSizes {
-  const size = (key: Exclude<keyof DecoderDefaults, "rms_norm_eps">, fallback: number) =>
-    readInt(config, key, { min: 1, default: fallback });
-  const hiddenSize = size("hidden_size", defaults.hidden_size);
-  const numHeads = size("num_attention_heads", defaults.num_attention_heads);
+export function readSizes(config: Config, absent: DecoderDefaults): DecoderSizes {
+  const size = (key: string, fallback: number) => readInt(config, key, { min: 1, default: fallback });
+  const hiddenSize = size("hidden_size", absent.hidden);
+  const numHeads = size("num_attention_heads", absent.heads);
   // An explicit null means one key-value head for each head, whatever the class default is.
-  const absentKeyValueHeads = config["num_key_value_heads"] === null ? null : defaults.num_key_value_heads;
+  const absentKeyValueHeads = config["num_key_value_heads"] === null ? null : absent.keyValueHeads;
   const numKeyValueHeads = size("num_key_value_heads", absentKeyValueHeads ?? numHeads);
   if (numHeads % numKeyValueHeads !== 0) {
     throw malformed("num_key_value_heads", numKeyValueHeads, `a divisor of num_attention_heads = ${numHeads}`);
   }
-  const absentHeadDim = config["head_dim"] === null ? undefined : defaults.head_dim;
+  const absentHeadDim = config["head_dim"] === null ? undefined : absent.headDim;
   const headDim = size("head_dim", absentHeadDim ?? Math.floor(hiddenSize / numHeads));
   if (headDim < 1) throw malformed("num_attention_heads", numHeads, `at most hidden_size = ${hiddenSize}`);
   return {
-    vocabSize: size("vocab_size", defaults.vocab_size),
+    vocabSize: size("vocab_size", absent.vocab),
     hiddenSize,
-    numLayers: size("num_hidden_layers", defaults.num_hidden_layers),
+    numLayers: size("num_hidden_layers", absent.layers),
     numHeads,
     numKeyValueHeads,
     headDim,
-    maxPositions: size("max_position_embeddings", defaults.max_position_embeddings),
-    normEpsilon: readNumber(config, "rms_norm_eps", { min: 0, default: defaults.rms_norm_eps }),
+    maxPositions: size("max_position_embeddings", absent.positions),
+    normEpsilon: readNumber(config, absent.epsilonKey ?? "rms_norm_eps", { min: 0, default: absent.epsilon }),
   };
 }
+
+/** Where a layer's norms are, by name; null: none there. */
+export interface LayerNorms {
+  beforeAttention: string | null;
+  afterAttention: string | null;
+  beforeFeedForward: string | null;
+  afterFeedForward: string | null;
+  /** The feed-forward part reads what attention reads. */
+  parallel?: true;
+}
+
+/** Before each half of a layer. */
+export const preNorms: LayerNorms = {
+  beforeAttention: "input_layernorm",
+  afterAttention: null,
+  beforeFeedForward: "post_attention_layernorm",
+  afterFeedForward: null,
+};
 
 export interface DecoderOptions {
   family: string;
   config: Config;
   weights: Weights;
   sizes: DecoderSizes;
-  rotary: RotaryDescription;
   norm: (name: string) => NormDescription;
+  /** Default: preNorms. */
+  norms?: LayerNorms | undefined;
   /** `tie_word_embeddings` where config.json names none. */
   tieDefault: boolean;
-  embeddingMultiplier?: number;
-  headScale?: number;
-  headBias?: boolean;
+  embeddingMultiplier: number;
+  headScale: number;
+  headBias: boolean;
   attention: (index: number, prefix: string) => AttentionDescription;
   /** `prefix` is the layer's own, e.g. "model.layers.3": families name the block inside it differently. */
   feedForward: (index: number, prefix: string) => MlpDescription | MoeDescription;
-  residualMultiplier?: number;
+  residualMultiplier: number;
+  feedForwardMultiplier: number;
 }
 
 /**
@@ -98,16 +118,22 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
   // Tied checkpoints may store either tensor, or both; transformers ties only what is absent or equal.
   const embedding = weights.view(tie ? weights.firstOf(embeddingName, headName) : embeddingName, table, because);
   const head = weights.view(tie ? weights.firstOf(headName, embeddingName) : headName, table, because);
+  const { beforeAttention, afterAttention, beforeFeedForward, afterFeedForward, parallel } = options.norms ?? preNorms;
   const layers: LayerDescription[] = [];
   for (let index = 0; index < sizes.numLayers; index++) {
     const prefix = `model.layers.${index}`;
+    const norm = (name: string | null) => (name === null ? null : options.norm(`${prefix}.${name}`));
     layers.push({
       index,
-      inputNorm: options.norm(`${prefix}.input_layernorm`),
+      inputNorm: norm(beforeAttention),
       attention: options.attention(index, `${prefix}.self_attn`),
-      postAttentionNorm: options.norm(`${prefix}.post_attention_layernorm`),
+      attentionOutputNorm: norm(afterAttention),
+      postAttentionNorm: norm(beforeFeedForward),
       feedForward: options.feedForward(index, prefix),
-      residualMultiplier: options.residualMultiplier ?? 1,
+      feedForwardOutputNorm: norm(afterFeedForward),
+      parallel: parallel ?? false,
+      residualMultiplier: options.residualMultiplier,
+      feedForwardMultiplier: options.feedForwardMultiplier,
     });
   }
   if (!layers.some((layer) => layer.feedForward.kind === "moe")) {
@@ -123,11 +149,10 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
     vocabSize,
     hiddenSize,
     maxPositionEmbeddings: sizes.maxPositions,
-    embedding: { weight: embedding, multiplier: options.embeddingMultiplier ?? 1 },
-    rotary: options.rotary,
+    embedding: { weight: embedding, multiplier: options.embeddingMultiplier },
     layers,
     finalNorm,
-    head: { weight: head, bias, scale: options.headScale ?? 1, tied: head.tensor === embedding.tensor },
+    head: { weight: head, bias, scale: options.headScale, tied: head.tensor === embedding.tensor },
     unusedTensors: weights.unused(),
   };
 }

@@ -10,8 +10,6 @@ export interface ModelDescription {
   hiddenSize: number;
   maxPositionEmbeddings: number;
   embedding: { weight: WeightView; /** Granite multiplies embeddings. */ multiplier: number };
-  /** cos and sin tables for every layer; null for a model without rotary positions. */
-  rotary: RotaryDescription | null;
   layers: LayerDescription[];
   finalNorm: NormDescription;
   head: {
@@ -69,18 +67,30 @@ export interface LinearDescription {
 export interface NormDescription {
   kind: "rms" | "layer";
   weight: WeightView;
+  /** Multiplied by 1 + weight instead (Gemma, Qwen3-Next, MiniMax-M3). */
+  plusOne?: true;
   bias: WeightView | null;
   epsilon: number;
 }
 
 export interface LayerDescription {
   index: number;
-  inputNorm: NormDescription;
+  /** Before attention; null where attention reads the hidden states as they are. */
+  inputNorm: NormDescription | null;
   attention: AttentionDescription;
-  postAttentionNorm: NormDescription;
+  /** On attention's output, before it joins the residual stream; null in most families. */
+  attentionOutputNorm: NormDescription | null;
+  /** Before the feed-forward part; null where that reads the hidden states as they are. */
+  postAttentionNorm: NormDescription | null;
   feedForward: MlpDescription | MoeDescription;
-  /** Both residual branches are multiplied by this before being added (Granite); 1 elsewhere. */
+  /** On the feed-forward part's output, before it joins the residual stream; null in most families. */
+  feedForwardOutputNorm: NormDescription | null;
+  /** True where the feed-forward part reads what attention reads, beside it and not behind it (Cohere). */
+  parallel: boolean;
+  /** Attention's output is multiplied by this before it joins the residual stream (Granite); 1 elsewhere. */
   residualMultiplier: number;
+  /** The same of the feed-forward part's output. */
+  feedForwardMultiplier: number;
 }
 
 export type AttentionDescription = GroupedQueryAttention | LatentAttention;
@@ -89,15 +99,28 @@ interface AttentionCommon {
   numHeads: number;
   /** Scores are multiplied by this before the softmax. */
   scale: number;
+  /** Positions of queries and keys; null for a layer without rotary positions. */
+  rotary: RotaryDescription | null;
+  /** Queries of later positions are stretched (Llama 4, Mistral 4); null elsewhere. */
+  positionScale: PositionScale | null;
   /** A position sees itself and the `slidingWindow - 1` positions before it; null: all before it. */
   slidingWindow: number | null;
   output: LinearDescription;
 }
 
+/** Queries at position p are multiplied by 1 + coefficient * ln(1 + floor((p + offset) / period)). */
+export interface PositionScale {
+  coefficient: number;
+  period: number;
+  offset: number;
+}
+
 export interface GroupedQueryAttention extends AttentionCommon {
   kind: "grouped-query";
   numKeyValueHeads: number;
+  /** Of queries and keys. */
   headDim: number;
+  valueHeadDim: number;
   query: LinearDescription;
   key: LinearDescription;
   value: LinearDescription;
@@ -111,6 +134,10 @@ export interface GroupedQueryAttention extends AttentionCommon {
   clip: number | null;
   /** One extra score per head that takes probability away (gpt-oss); [numHeads]. */
   sinks: WeightView | null;
+  /** Values are multiplied by this (MiMo-V2); 1 elsewhere. */
+  valueScale: number;
+  /** What attention gives, before the output projection, is multiplied by sigmoid(gate x) (AFMoE); null elsewhere. */
+  outputGate: LinearDescription | null;
 }
 
 /** Multi-head latent attention (DeepSeek). */
@@ -127,6 +154,11 @@ export interface LatentAttention extends AttentionCommon {
   qkRopeHeadDim: number;
   vHeadDim: number;
   kvLoraRank: number;
+  /**
+   * DeepSeek-V3.2's index branch, which chooses `topK` positions for each query. A sequence of at most so many tokens is
+   * attended to whole, and its weights have no say; longer ones are refused.
+   */
+  indexer: { topK: number; weights: WeightView[] } | null;
 }
 
 /** Linear attention by the gated delta rule (arXiv 2412.06464; Qwen3-Next). Each key head serves the value heads of its group. */
@@ -235,8 +267,8 @@ export interface ExpertWeights {
 
 export type GateUpWeights =
   | { kind: "separate"; gateProj: LinearDescription; upProj: LinearDescription }
-  /** One projection whose output alternates gate and up (gpt-oss). */
-  | { kind: "interleaved"; projection: LinearDescription };
+  /** One projection whose output alternates gate and up (gpt-oss), or has all of the gate first (Qwen3-VL as released). */
+  | { kind: "joined"; order: "interleaved" | "halves"; projection: LinearDescription };
 
 export interface MoeDescription {
   kind: "moe";

@@ -15,33 +15,33 @@ export interface ExpertCount {
   because: string;
 }
 
+const perTokenKey = "num_experts_per_tok";
+
 export interface ExpertCountKeys {
-  /** All spellings, the family's own first. */
-  numExperts: readonly [string, ...string[]];
-  numExpertsPerToken: Key;
-  /** Where config.json is silent; null: it must say. */
-  defaults: { numExperts: number; numExpertsPerToken: number | null };
+  /** All spellings of the number of experts, the family's own first. */
+  keys: readonly [string, ...string[]];
+  /** Experts, and those a token uses, where config.json is silent; null: it must say. */
+  absent: number;
+  perToken: number | null;
+  /** Default: num_experts_per_tok. */
+  perTokenKey?: Key;
+  /** Spellings that loaders need to be there; default: the family's own. */
+  written?: readonly string[];
+  /** Both numbers may be lists with one for each layer (Hunyuan). */
+  byLayer?: true;
 }
 
 /** @throws RerouteError `checkpoint/malformed`, `model/unsupported-option`. */
 export function readExpertCount(config: Config, layer: number, numLayers: number, keys: ExpertCountKeys): ExpertCount {
-  const numExpertsPerToken = readInt(config, keys.numExpertsPerToken, {
+  const numbers = keys.byLayer ? ofLayer(config, layer, numLayers, keys) : config;
+  const numExpertsPerToken = readInt(numbers, keys.perTokenKey ?? perTokenKey, {
     min: 1,
     max: maxExperts,
-    ...(keys.defaults.numExpertsPerToken === null ? {} : { default: keys.defaults.numExpertsPerToken }),
+    ...(keys.perToken === null ? {} : { default: keys.perToken }),
   });
-  const configured = readInt(config, keys.numExperts, { min: 0, max: maxExperts, default: keys.defaults.numExperts });
-  return expertCount(config, layer, numLayers, { configured, numExpertsPerToken, key: keys.numExperts[0] });
-}
-
-/** As readExpertCount, for numbers already read (Hunyuan reads them by layer). */
-export function expertCount(
-  config: Config,
-  layer: number,
-  numLayers: number,
-  numbers: { configured: number; numExpertsPerToken: number; key: string },
-): ExpertCount {
-  const { configured, numExpertsPerToken, key } = numbers;
+  const min = keys.byLayer ? 1 : 0;
+  const configured = readInt(numbers, keys.keys, { min, max: maxExperts, default: keys.absent });
+  const key = keys.keys[0];
   const map = readLogicalMap(config, layer, numLayers);
   const numLogicalExperts = map?.length ?? configured;
   if (numExpertsPerToken > numLogicalExperts) {
@@ -57,6 +57,19 @@ export function expertCount(
   }
   const because = `logical_num_experts = ${numLogicalExperts}, physical_num_experts = ${physical}`;
   return { numExperts: physical, numLogicalExperts, numExpertsPerToken, logicalToPhysical: map, because };
+}
+
+/** The config with one layer's number in place of every list of them. */
+function ofLayer(config: Config, layer: number, numLayers: number, keys: ExpertCountKeys): Config {
+  const perToken = keys.perTokenKey ?? perTokenKey;
+  const names = [...keys.keys, ...(typeof perToken === "string" ? [perToken] : perToken)];
+  const lists = names.filter((name) => Array.isArray(config[name]));
+  const numbers = lists.map((name) => {
+    const list = readIntList(config, name, { min: 1, max: maxExperts }) ?? [];
+    if (list.length < numLayers) throw malformed(name, list, `one number for each of the ${numLayers} layers`);
+    return [name, list[layer]] as const;
+  });
+  return { ...config, ...Object.fromEntries(numbers) };
 }
 
 /**
@@ -99,8 +112,10 @@ export const expertCountSpellings = [
 /** Writes the number of experts under the family's own spellings, and under any other that the config already has. */
 export function writeNumExperts(config: JsonObject, numExperts: number, own: readonly string[]): JsonObject {
   const written = { ...config };
-  for (const key of own) written[key] = numExperts;
-  for (const key of expertCountSpellings)
-    if (Object.hasOwn(config, key) && config[key] !== null) written[key] = numExperts;
+  const present = expertCountSpellings.filter((key) => Object.hasOwn(config, key) && config[key] !== null);
+  for (const key of [...own, ...present]) {
+    const found = config[key];
+    written[key] = Array.isArray(found) ? found.map(() => numExperts) : numExperts;
+  }
   return written;
 }

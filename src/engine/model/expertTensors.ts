@@ -12,6 +12,23 @@ export interface ProjectionNames {
 export const llamaNames: ProjectionNames = { gateProj: "gate_proj", upProj: "up_proj", downProj: "down_proj" };
 export const mixtralNames: ProjectionNames = { gateProj: "w1", upProj: "w3", downProj: "w2" };
 
+/** How a family stores its experts, by names relative to the MoE block; several names are of several releases. */
+export type ExpertLayout =
+  /**
+   * One by one under `experts.<id>`, or fused as transformers 5 holds them in memory; `axes` says how fused matrices lie,
+   * which is outputs first where it says nothing.
+   */
+  | { projections: ProjectionNames; axes?: FusedAxes }
+  /** Fused tensors of these names. */
+  | { gateUp: readonly [string, ...string[]]; down: readonly [string, ...string[]] }
+  /** Any other layout under `experts.`. */
+  | ((weights: Weights, prefix: string, shape: ExpertShape) => StoredExperts);
+
+export interface StoredExperts {
+  experts: ExpertWeights[];
+  storage: ExpertStorage;
+}
+
 export interface ExpertShape {
   numExperts: number;
   hiddenSize: number;
@@ -20,46 +37,58 @@ export interface ExpertShape {
   because: string;
 }
 
-/**
- * The routed experts under `<prefix>.`, stored one by one (`<prefix>.<id>.gate_proj.weight`) or as transformers 5 holds
- * them in memory: `<prefix>.gate_up_proj` [experts, 2 * intermediate, hidden], gate rows first, and `<prefix>.down_proj`
- * [experts, hidden, intermediate].
- */
-export function readExperts(
-  weights: Weights,
-  prefix: string,
-  names: ProjectionNames,
-  shape: ExpertShape,
-): { experts: ExpertWeights[]; storage: ExpertStorage } {
-  return weights.has(`${prefix}.gate_up_proj`)
-    ? readFusedExperts(weights, { gateUp: `${prefix}.gate_up_proj`, down: `${prefix}.down_proj` }, shape)
-    : readSeparateExperts(weights, prefix, names, shape);
+/** The routed experts of the block at `<block>.` in the layout that the checkpoint has. */
+export function readExperts(weights: Weights, block: string, layout: ExpertLayout, shape: ExpertShape): StoredExperts {
+  const prefix = `${block}.experts`;
+  if (typeof layout === "function") return layout(weights, prefix, shape);
+  if ("projections" in layout) {
+    if (!weights.has(`${prefix}.gate_up_proj`)) return readSeparateExperts(weights, prefix, layout.projections, shape);
+    const tensors = { gateUp: `${prefix}.gate_up_proj`, down: `${prefix}.down_proj` };
+    return readFusedExperts(weights, tensors, shape, layout.axes);
+  }
+  const first = ([name, ...others]: readonly [string, ...string[]]) =>
+    weights.firstOf(`${block}.${name}`, ...others.map((other) => `${block}.${other}`));
+  return readFusedExperts(weights, { gateUp: first(layout.gateUp), down: first(layout.down) }, shape);
 }
 
-/** Gate and up rows in one tensor [experts, 2 * intermediate, hidden], down in another [experts, hidden, intermediate]. */
-export function readFusedExperts(
+/** Each expert's matrix is [out, in], [in, out], or whichever its shape says, [out, in] where that cannot tell. */
+export type FusedAxes = "out-in" | "in-out" | "either";
+
+/** Gate and up in one tensor, gate first, [experts, 2 * intermediate, hidden]; down in another [experts, hidden, intermediate]. */
+function readFusedExperts(
   weights: Weights,
   tensors: { gateUp: string; down: string },
   shape: ExpertShape,
-): { experts: ExpertWeights[]; storage: ExpertStorage } {
+  axes: FusedAxes = "out-in",
+): StoredExperts {
   const { numExperts, hiddenSize, intermediateSize, because } = shape;
-  const gateUp = weights.entry(tensors.gateUp, [numExperts, 2 * intermediateSize, hiddenSize], because);
-  const down = weights.entry(tensors.down, [numExperts, hiddenSize, intermediateSize], because);
+  const matrix = (name: string, outputs: number, inputs: number) => {
+    const stored = weights.shapeOf(name);
+    const isTurned = stored?.[1] === inputs && stored[2] === outputs && inputs !== outputs;
+    const layout = axes === "either" ? (isTurned ? "in-out" : "out-in") : axes;
+    const sides: [number, number] = layout === "in-out" ? [inputs, outputs] : [outputs, inputs];
+    return { layout, sides, entry: weights.entry(name, [numExperts, ...sides], because) } as const;
+  };
+  const gateUp = matrix(tensors.gateUp, 2 * intermediateSize, hiddenSize);
+  const down = matrix(tensors.down, hiddenSize, intermediateSize);
   const projection = elementCount([intermediateSize, hiddenSize]);
-  const linear = (entry: typeof gateUp, offset: number, [outputs, inputs]: [number, number]): LinearDescription => ({
-    weight: weights.slice(entry, offset, [outputs, inputs]),
+  const linear = (of: typeof gateUp, offset: number, sides = of.sides): LinearDescription => ({
+    weight: weights.slice(of.entry, offset, sides),
     bias: null,
-    layout: "out-in",
+    layout: of.layout,
   });
   const experts = Array.from({ length: numExperts }, (_, expert): ExpertWeights => {
-    const gateRow = 2 * expert * projection;
+    const from = 2 * expert * projection;
     return {
-      gateUp: {
-        kind: "separate",
-        gateProj: linear(gateUp, gateRow, [intermediateSize, hiddenSize]),
-        upProj: linear(gateUp, gateRow + projection, [intermediateSize, hiddenSize]),
-      },
-      downProj: linear(down, expert * projection, [hiddenSize, intermediateSize]),
+      gateUp:
+        gateUp.layout === "in-out"
+          ? { kind: "joined", order: "halves", projection: linear(gateUp, from) }
+          : {
+              kind: "separate",
+              gateProj: linear(gateUp, from, [intermediateSize, hiddenSize]),
+              upProj: linear(gateUp, from + projection, [intermediateSize, hiddenSize]),
+            },
+      downProj: linear(down, expert * projection),
     };
   });
   return { experts, storage: { kind: "fused", tensors: [tensors.gateUp, tensors.down] } };
@@ -70,7 +99,7 @@ function readSeparateExperts(
   prefix: string,
   names: ProjectionNames,
   shape: ExpertShape,
-): { experts: ExpertWeights[]; storage: ExpertStorage } {
+): StoredExperts {
   const experts: ExpertWeights[] = [];
   const options = { ...shape, bias: false };
   const mayBeConstant = weights.hasEnding(".constant");
@@ -86,21 +115,45 @@ function readSeparateExperts(
   return { experts, storage: { kind: "per-expert", prefix: `${prefix}.`, suffixes } };
 }
 
-/** A feed-forward part that every token takes: a dense layer's, or a shared expert. */
+export interface MlpSize {
+  hiddenSize: number;
+  intermediateSize: number;
+  because: string;
+  bias: boolean;
+}
+
+/**
+ * A feed-forward part that every token takes: a dense layer's, or a shared expert. Gate and up may be one tensor, gate rows
+ * first (`gate_up_proj`; `input_linear` in Granite).
+ */
 export function readMlp(
   weights: Weights,
   prefix: string,
-  options: {
-    hiddenSize: number;
-    intermediateSize: number;
-    because: string;
-    activation: GatedActivation;
-    bias?: boolean;
-  },
+  options: MlpSize & { activation: GatedActivation },
 ): MlpDescription {
-  const { activation, intermediateSize, bias = false } = options;
-  const mlp = readGatedMlp(weights, prefix, llamaNames, { ...options, bias });
+  const { activation, intermediateSize } = options;
+  const names = [
+    ["gate_up_proj", "down_proj"],
+    ["input_linear", "output_linear"],
+  ].find(([joined]) => weights.has(`${prefix}.${joined}.weight`));
+  const mlp = names
+    ? readJoinedMlp(weights, `${prefix}.${names[0]}.weight`, `${prefix}.${names[1]}`, options)
+    : readGatedMlp(weights, prefix, llamaNames, options);
   return { kind: "mlp", weights: mlp, activation, intermediateSize };
+}
+
+function readJoinedMlp(weights: Weights, joined: string, down: string, options: MlpSize): ExpertWeights {
+  const { hiddenSize, intermediateSize, because } = options;
+  const entry = weights.entry(joined, [2 * intermediateSize, hiddenSize], because);
+  const half = (which: number): LinearDescription => ({
+    weight: weights.slice(entry, which * elementCount([intermediateSize, hiddenSize]), [intermediateSize, hiddenSize]),
+    bias: null,
+    layout: "out-in",
+  });
+  return {
+    gateUp: { kind: "separate", gateProj: half(0), upProj: half(1) },
+    downProj: weights.linear(down, intermediateSize, hiddenSize, { bias: false, because }),
+  };
 }
 
 /** Reroute's own layout for experts that became constant: one vector, `<prefix>.<id>.constant` [hidden]. */
@@ -115,12 +168,7 @@ function readConstantExpert(weights: Weights, name: string, { hiddenSize, becaus
   return { constant, gateUp: { kind: "separate", gateProj: nothing, upProj: nothing }, downProj: nothing };
 }
 
-function readGatedMlp(
-  weights: Weights,
-  prefix: string,
-  names: ProjectionNames,
-  shape: { hiddenSize: number; intermediateSize: number; because: string; bias: boolean },
-): ExpertWeights {
+function readGatedMlp(weights: Weights, prefix: string, names: ProjectionNames, shape: MlpSize): ExpertWeights {
   const { hiddenSize, intermediateSize } = shape;
   return {
     gateUp: {

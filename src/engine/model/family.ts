@@ -1,12 +1,22 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "./description";
 
+/** What people who look for their model want to know of a family. */
+export interface FamilyAbout {
+  /** `architectures` of config.json: resolves a checkpoint whose model_type has no row (Kimi-K2 is a DeepSeek-V3). */
+  architectures: readonly string[];
+  /** Checkpoints of this family, as they are called. */
+  examples: string;
+  attention: string;
+}
+
 /**
  * One model family: everything that is particular to it. Adding a family is one file and one row in families/index.ts.
  */
 export interface ModelFamily {
   /** config.json `model_type`. */
   modelType: string;
+  about: FamilyAbout;
   /**
    * Reads config.json and checks it against the tensors' names and shapes.
    * @throws RerouteError `model/unsupported-option` naming the option, `checkpoint/missing-tensor`,

@@ -1,52 +1,136 @@
-import type { GroupedQueryAttention } from "./description";
-import type { DecoderSizes } from "./decoder";
-import type { Weights } from "./weights";
+import type { Config } from "./config";
+import { settleRotary, type AttentionReader, type FamilyContext, type RotarySetting } from "./decoderFamily";
+import type { GroupedQueryAttention, PositionScale, RotaryDescription } from "./description";
+import type { WindowRule } from "./layerTypes";
+import { settle, type Setting } from "./settings";
+import type { NormKind } from "./weights";
 
-export interface GroupedQueryOptions {
-  sizes: DecoderSizes;
-  /** Biases of the query, key and value projections, and of the output projection. */
-  inputBias: boolean;
-  outputBias: boolean;
-  slidingWindow: number | null;
-  /** Default: headDim^-1/2. */
-  scale?: number;
-  norms?: { query: string; key: string; scope: "head" | "projection"; afterRotary: boolean } | null;
-  clip?: number | null;
-  sinks?: boolean;
+/** Norms of queries and keys: over each head, or over the whole projection. */
+export interface HeadNorms {
+  query: string;
+  key: string;
+  scope: "head" | "projection";
+  /** Default: before it. */
+  afterRotary?: boolean;
+  kind?: NormKind;
 }
 
+/** Grouped-query attention of a family; what is not said is not there. */
+export interface GroupedQueryTable {
+  /** null: no layer has rotary positions. */
+  rotary: RotarySetting | null;
+  /** Which layers are rotated; default: all. */
+  rotates?: (context: FamilyContext, windows: (layer: number) => number | null) => (layer: number) => boolean;
+  /** Default: no layer slides, and nothing is asked of config.json. */
+  windows?: WindowRule;
+  /** Biases of the query, key and value projections. */
+  bias?: Setting<boolean>;
+  /** Of the output projection; default: as the others. */
+  outputBias?: Setting<boolean>;
+  norms?: HeadNorms | ((config: Config, has: (name: string) => boolean) => HeadNorms | null);
+  /** Scores are multiplied by this; default: headDim^-1/2. */
+  scale?: Setting<number>;
+  clip?: Setting<number | null>;
+  /** Scores that take probability away, under one of these names, in the layers that have them. */
+  sinks?: { names: readonly [string, ...string[]]; in: (window: number | null) => boolean };
+  /** Default: as many as config.json's num_key_value_heads. */
+  numKeyValueHeads?: (context: FamilyContext, window: number | null) => number;
+  /** Default: headDim. */
+  valueHeadDim?: Setting<number>;
+  valueScale?: Setting<number>;
+  positionScale?: (config: Config, layerIsRotated: boolean) => PositionScale | null;
+  /** A projection whose sigmoid multiplies what attention gives. */
+  outputGate?: string;
+}
+
+export const perHead: HeadNorms = { query: "q_norm", key: "k_norm", scope: "head" };
+export const perProjection: HeadNorms = { query: "q_norm", key: "k_norm", scope: "projection" };
+
 /** Grouped-query attention (Ainslie et al., arXiv 2305.13245) under `<prefix>.{q,k,v,o}_proj`. */
-export function readGroupedQuery(
-  weights: Weights,
+export function groupedQuery(table: GroupedQueryTable): AttentionReader {
+  return (context) => {
+    const { config, sizes } = context;
+    const { headDim } = sizes;
+    const rotary = table.rotary === null ? null : settleRotary(table.rotary, context, headDim);
+    const windows = table.windows?.(config, sizes) ?? (() => null);
+    const rotates = table.rotates?.(context, windows) ?? (() => true);
+    const bias = settle(table.bias, config, false);
+    const settled = {
+      inputBias: bias,
+      outputBias: settle(table.outputBias, config, bias),
+      scale: settle(table.scale, config, headDim ** -0.5),
+      clip: settle(table.clip, config, null),
+      valueHeadDim: settle(table.valueHeadDim, config, headDim),
+      valueScale: settle(table.valueScale, config, 1),
+    };
+    return (layer, prefix) =>
+      readLayer(context, table, settled, prefix, windows(layer), rotates(layer) ? rotary : null);
+  };
+}
+
+interface Settled {
+  inputBias: boolean;
+  outputBias: boolean;
+  scale: number;
+  clip: number | null;
+  valueHeadDim: number;
+  valueScale: number;
+}
+
+function readLayer(
+  context: FamilyContext,
+  table: GroupedQueryTable,
+  settled: Settled,
   prefix: string,
-  options: GroupedQueryOptions,
+  slidingWindow: number | null,
+  rotary: RotaryDescription | null,
 ): GroupedQueryAttention {
-  const { sizes, norms } = options;
-  const { hiddenSize, numHeads, numKeyValueHeads, headDim, normEpsilon } = sizes;
-  const queries = numHeads * headDim;
-  const keys = numKeyValueHeads * headDim;
+  const { config, weights, sizes } = context;
+  const { hiddenSize, numHeads, headDim, normEpsilon } = sizes;
+  const { scale, clip, valueHeadDim, valueScale, inputBias, outputBias } = settled;
+  const numKeyValueHeads = table.numKeyValueHeads?.(context, slidingWindow) ?? sizes.numKeyValueHeads;
+  const [queries, keys, values] = [numHeads * headDim, numKeyValueHeads * headDim, numKeyValueHeads * valueHeadDim];
   const because =
     `hidden_size = ${hiddenSize}, num_attention_heads = ${numHeads}, num_key_value_heads = ${numKeyValueHeads}, ` +
     `head_dim = ${headDim}`;
-  const input = { bias: options.inputBias, because };
+  const has = (name: string) => weights.has(`${prefix}.${name}`);
+  const norms = typeof table.norms === "function" ? table.norms(config, has) : (table.norms ?? null);
+  const linear = (name: string, inputs: number, outputs: number, bias: boolean) =>
+    weights.linear(`${prefix}.${name}`, inputs, outputs, { bias, because });
   const norm = (name: string, projection: number) =>
-    weights.rmsNorm(`${prefix}.${name}`, norms?.scope === "projection" ? projection : headDim, normEpsilon, because);
+    weights.norm(
+      norms?.kind ?? "rms",
+      `${prefix}.${name}`,
+      norms?.scope === "projection" ? projection : headDim,
+      normEpsilon,
+      because,
+    );
   return {
     kind: "grouped-query",
     numHeads,
     numKeyValueHeads,
     headDim,
-    scale: options.scale ?? headDim ** -0.5,
-    slidingWindow: options.slidingWindow,
-    query: weights.linear(`${prefix}.q_proj`, hiddenSize, queries, input),
-    key: weights.linear(`${prefix}.k_proj`, hiddenSize, keys, input),
-    value: weights.linear(`${prefix}.v_proj`, hiddenSize, keys, input),
-    output: weights.linear(`${prefix}.o_proj`, queries, hiddenSize, { bias: options.outputBias, because }),
+    valueHeadDim,
+    scale,
+    rotary,
+    positionScale: table.positionScale?.(config, rotary !== null) ?? null,
+    slidingWindow,
+    query: linear("q_proj", hiddenSize, queries, inputBias),
+    key: linear("k_proj", hiddenSize, keys, inputBias),
+    value: linear("v_proj", hiddenSize, values, inputBias),
+    output: linear("o_proj", numHeads * valueHeadDim, hiddenSize, outputBias),
     queryNorm: norms ? norm(norms.query, queries) : null,
     keyNorm: norms ? norm(norms.key, keys) : null,
     normScope: norms?.scope ?? "head",
     normAfterRotary: norms?.afterRotary ?? false,
-    clip: options.clip ?? null,
-    sinks: options.sinks ? weights.view(`${prefix}.sinks`, [numHeads], because) : null,
+    clip,
+    sinks: table.sinks?.in(slidingWindow) ? weights.view(sinkName(table.sinks.names), [numHeads], because) : null,
+    valueScale,
+    outputGate:
+      table.outputGate === undefined ? null : linear(table.outputGate, hiddenSize, numHeads * valueHeadDim, false),
   };
+
+  function sinkName([first, ...others]: readonly [string, ...string[]]): string {
+    return weights.firstOf(`${prefix}.${first}`, ...others.map((name) => `${prefix}.${name}`));
+  }
 }

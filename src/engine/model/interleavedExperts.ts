@@ -1,6 +1,6 @@
 import { unsupported } from "./config";
-import type { ExpertStorage, ExpertWeights, LinearDescription, WeightView } from "./description";
-import type { ExpertShape } from "./expertTensors";
+import type { ExpertWeights, LinearDescription, WeightView } from "./description";
+import type { ExpertShape, StoredExperts } from "./expertTensors";
 import type { Weights } from "./weights";
 
 /** Values that share one exponent in MXFP4, and the bytes that hold them. */
@@ -12,16 +12,12 @@ const groupBytes = 16;
  * projections have biases. Stored in floating point as [experts, in, out], or as released in MXFP4, where rows are
  * outputs: `_blocks` [experts, out, in / 32, 16] and `_scales` [experts, out, in / 32].
  */
-export function readInterleavedExperts(
-  weights: Weights,
-  prefix: string,
-  shape: ExpertShape,
-): { experts: ExpertWeights[]; storage: ExpertStorage } {
+export function readInterleavedExperts(weights: Weights, prefix: string, shape: ExpertShape): StoredExperts {
   const { numExperts, hiddenSize, intermediateSize } = shape;
   const gateUp = projection(weights, `${prefix}.gate_up_proj`, hiddenSize, 2 * intermediateSize, shape);
   const down = projection(weights, `${prefix}.down_proj`, intermediateSize, hiddenSize, shape);
   const experts = Array.from({ length: numExperts }, (_, expert): ExpertWeights => ({
-    gateUp: { kind: "interleaved", projection: gateUp.ofExpert(expert) },
+    gateUp: { kind: "joined", order: "interleaved", projection: gateUp.ofExpert(expert) },
     downProj: down.ofExpert(expert),
   }));
   return { experts, storage: { kind: "fused", tensors: [...gateUp.tensors, ...down.tensors] } };

@@ -1,40 +1,51 @@
 import { readBoolean, readInt, readNullableInt, readOptionalNumber, unsupported, type Config } from "./config";
-import type { DecoderSizes } from "./decoder";
-import type { LatentAttention } from "./description";
+import { settleRotary, type AttentionReader, type FamilyContext, type RotaryTable } from "./decoderFamily";
+import type { LatentAttention, PositionScale, RotaryDescription } from "./description";
 import { readRotaryParameters, yarnMagnitude } from "./rotaryConfig";
-import type { Weights } from "./weights";
 
-/** Head sizes of multi-head latent attention; defaults are those of DeepSeek-V2 and V3 alike. */
-export interface LatentSizes {
-  queryRank: number | null;
-  keyValueRank: number;
-  nopeHeadDim: number;
-  ropeHeadDim: number;
-  valueHeadDim: number;
+/** Multi-head latent attention of a family. */
+export interface LatentTable {
+  /** Head sizes where config.json is silent; those of DeepSeek-V2 and V3 alike. */
+  sizes?: Partial<Record<keyof typeof deepseekSizes, number>>;
+  rotary: Omit<RotaryTable, "pairing" | "partialFactor">;
+  /** Default: interleaved. */
+  pairing?: (config: Config) => RotaryDescription["pairing"];
+  /** From the rotary parameters. */
+  positionScale?: (parameters: Config) => PositionScale | null;
+  /** Tensors of the attention that choose what it sees, and choose everything as long as the sequence is short enough. */
+  indexer?: (context: FamilyContext, prefix: string) => LatentAttention["indexer"];
 }
 
-export function readLatentSizes(config: Config): LatentSizes {
-  return {
-    queryRank: readNullableInt(config, "q_lora_rank", { min: 1, absent: 1536 }),
-    keyValueRank: readInt(config, "kv_lora_rank", { min: 1, default: 512 }),
-    nopeHeadDim: readInt(config, "qk_nope_head_dim", { min: 1, default: 128 }),
-    ropeHeadDim: readInt(config, "qk_rope_head_dim", { min: 2, default: 64 }),
-    valueHeadDim: readInt(config, "v_head_dim", { min: 1, default: 128 }),
-  };
-}
+const deepseekSizes = {
+  q_lora_rank: 1536,
+  kv_lora_rank: 512,
+  qk_nope_head_dim: 128,
+  qk_rope_head_dim: 64,
+  v_head_dim: 128,
+};
 
 /**
  * Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values share one compressed projection, queries
  * may have another.
  */
-export function readLatentAttention(
-  config: Config,
-  weights: Weights,
-  sizes: DecoderSizes,
-  latent: LatentSizes,
-): (layer: number, prefix: string) => LatentAttention {
+export function latentAttention(table: LatentTable): AttentionReader {
+  return (context) => readLatent(context, table);
+}
+
+function readLatent(context: FamilyContext, table: LatentTable): (layer: number, prefix: string) => LatentAttention {
+  const { config, weights, sizes } = context;
   const { hiddenSize, numHeads, numKeyValueHeads } = sizes;
-  const { queryRank, keyValueRank, nopeHeadDim, ropeHeadDim, valueHeadDim } = latent;
+  const absent = { ...deepseekSizes, ...table.sizes };
+  const dims = (key: Exclude<keyof typeof absent, "q_lora_rank">, min = 1) =>
+    readInt(config, key, { min, default: absent[key] });
+  const queryRank = readNullableInt(config, "q_lora_rank", { min: 1, absent: absent.q_lora_rank });
+  const [keyValueRank, nopeHeadDim] = [dims("kv_lora_rank"), dims("qk_nope_head_dim")];
+  const [ropeHeadDim, valueHeadDim] = [dims("qk_rope_head_dim", 2), dims("v_head_dim")];
+  const rotary = settleRotary(
+    { ...table.rotary, pairing: table.pairing?.(config) ?? "interleaved" },
+    context,
+    ropeHeadDim,
+  );
   if (numKeyValueHeads !== numHeads) {
     throw unsupported(
       "num_key_value_heads",
@@ -45,34 +56,38 @@ export function readLatentAttention(
   // Biases sit on the projections that read or write the residual stream, except on an uncompressed query projection.
   const bias = readBoolean(config, "attention_bias", false);
   const queryHeadDim = nopeHeadDim + ropeHeadDim;
-  const scale = queryHeadDim ** -0.5 * scaleCorrection(config);
+  const scale = queryHeadDim ** -0.5 * scaleCorrection(config, table.rotary.defaultParameters);
   const because =
     `num_attention_heads = ${numHeads}, q_lora_rank = ${queryRank ?? "null"}, kv_lora_rank = ${keyValueRank}, ` +
     `qk_nope_head_dim = ${nopeHeadDim}, qk_rope_head_dim = ${ropeHeadDim}, v_head_dim = ${valueHeadDim}`;
   const linear = (name: string, inputs: number, outputs: number, withBias = false) =>
     weights.linear(name, inputs, outputs, { bias: withBias, because });
   const queries = numHeads * queryHeadDim;
+  const positionScale = table.positionScale?.(readRotaryParameters(config, table.rotary.defaultParameters).parameters);
   return (_, prefix) => ({
     kind: "latent",
     numHeads,
     scale,
+    rotary,
+    positionScale: positionScale ?? null,
     slidingWindow: null,
     query:
       queryRank === null
         ? linear(`${prefix}.q_proj`, hiddenSize, queries)
         : {
             down: linear(`${prefix}.q_a_proj`, hiddenSize, queryRank, bias),
-            norm: weights.rmsNorm(`${prefix}.q_a_layernorm`, queryRank, latentNormEpsilon, because),
+            norm: weights.norm("rms", `${prefix}.q_a_layernorm`, queryRank, latentNormEpsilon, because),
             up: linear(`${prefix}.q_b_proj`, queryRank, queries),
           },
     keyValueDown: linear(`${prefix}.kv_a_proj_with_mqa`, hiddenSize, keyValueRank + ropeHeadDim, bias),
-    keyValueNorm: weights.rmsNorm(`${prefix}.kv_a_layernorm`, keyValueRank, latentNormEpsilon, because),
+    keyValueNorm: weights.norm("rms", `${prefix}.kv_a_layernorm`, keyValueRank, latentNormEpsilon, because),
     keyValueUp: linear(`${prefix}.kv_b_proj`, keyValueRank, numHeads * (nopeHeadDim + valueHeadDim)),
     output: linear(`${prefix}.o_proj`, numHeads * valueHeadDim, hiddenSize, bias),
     qkNopeHeadDim: nopeHeadDim,
     qkRopeHeadDim: ropeHeadDim,
     vHeadDim: valueHeadDim,
     kvLoraRank: keyValueRank,
+    indexer: table.indexer?.(context, prefix) ?? null,
   });
 }
 
@@ -80,8 +95,8 @@ export function readLatentAttention(
 const latentNormEpsilon = 1e-6;
 
 /** DeepSeek corrects the score scale by the square of YaRN's magnitude for mscale_all_dim. */
-function scaleCorrection(config: Config): number {
-  const { type, parameters } = readRotaryParameters(config);
+function scaleCorrection(config: Config, fallback: Config | undefined): number {
+  const { type, parameters } = readRotaryParameters(config, fallback);
   const mscaleAllDim = readOptionalNumber(parameters, "mscale_all_dim") ?? 0;
   const factor = readOptionalNumber(parameters, "factor") ?? 1;
   return type === "default" || mscaleAllDim === 0 ? 1 : yarnMagnitude(factor, mscaleAllDim) ** 2;

@@ -34,8 +34,8 @@ export function countParameters(description: ModelDescription): ParameterCount {
 
 /** As countParameters, of one layer. */
 export function countLayerParameters(layer: LayerDescription): ParameterCount {
-  const { inputNorm, attention, postAttentionNorm, feedForward } = layer;
-  const common = parametersIn([inputNorm, attention, postAttentionNorm]);
+  const { feedForward, ...rest } = layer;
+  const common = parametersIn(rest);
   if (feedForward.kind === "mlp") {
     const total = common + parametersIn(feedForward.weights);
     return { total, active: total };
@@ -79,7 +79,7 @@ export function flopsPerToken(description: ModelDescription, sequenceLength: num
 function attentionFlops(attention: AttentionDescription, sequenceLength: number): number {
   const queryKeyDim =
     attention.kind === "latent" ? attention.qkNopeHeadDim + attention.qkRopeHeadDim : attention.headDim;
-  const valueDim = attention.kind === "latent" ? attention.vHeadDim : attention.headDim;
+  const valueDim = attention.kind === "latent" ? attention.vHeadDim : attention.valueHeadDim;
   const visible = meanVisiblePositions(sequenceLength, attention.slidingWindow);
   return 2 * attention.numHeads * (queryKeyDim + valueDim) * visible;
 }

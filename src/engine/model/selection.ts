@@ -57,8 +57,8 @@ type ScoreRow = (logits: Float32Array, from: number, scores: Float32Array) => vo
  */
 function selectionScores(routing: RoutingDescription, correctionBias: Float32Array | null): ScoreRow | null {
   const bias = routing.kind !== "sparse-mixer" && routing.useCorrectionBias ? correctionBias : null;
-  const sigmoidGroups = routing.kind === "sigmoid" && routing.groups?.score === "sum-of-two";
-  if (bias === null && !sigmoidGroups) return null;
+  // A sum of two scores has another order than one of two logits.
+  if (bias === null && groupLimitOf(routing)?.score !== "sum-of-two") return null;
   const addBias = (scores: Float32Array) => {
     if (bias !== null) for (let e = 0; e < scores.length; e++) scores[e]! += bias[e]!;
   };

@@ -6,6 +6,9 @@ import { readIntList, readObject, readString, unsupported, type Config } from ".
 import { readFactored } from "./factored";
 import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
 
+/** "rms plus one" multiplies by 1 + weight. */
+export type NormKind = "rms" | "rms plus one" | "layer" | "layer without bias";
+
 /** dtypes that become float32 by themselves; the 8-bit ones need scales. */
 const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
 
@@ -113,17 +116,19 @@ export class Weights {
     };
   }
 
-  rmsNorm(prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
-    return { kind: "rms", weight: this.view(`${prefix}.weight`, [size], because), bias: null, epsilon };
-  }
-
-  layerNorm(prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
+  norm(kind: NormKind, prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
     return {
-      kind: "layer",
+      kind: kind === "layer" || kind === "layer without bias" ? "layer" : "rms",
       weight: this.view(`${prefix}.weight`, [size], because),
-      bias: this.view(`${prefix}.bias`, [size], because),
+      ...(kind === "rms plus one" ? { plusOne: true as const } : {}),
+      bias: kind === "layer" ? this.view(`${prefix}.bias`, [size], because) : null,
       epsilon,
     };
+  }
+
+  /** Whether a gated MLP is stored under a prefix, in any layout. */
+  hasMlp(prefix: string): boolean {
+    return ["gate_proj", "gate_up_proj", "input_linear"].some((name) => this.has(`${prefix}.${name}.weight`));
   }
 
   /** Tensors of the checkpoint that no view named, in file order. */

@@ -48,7 +48,7 @@ describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1
         if (kinds.has(feedForward.kind)) continue;
         kinds.add(feedForward.kind);
         const feeds = new Map([...weights, ["x", rows(hiddenSize)] as const]);
-        const positions = positionFeeds(description.rotary, sequenceLength, attention.slidingWindow);
+        const positions = positionFeeds(attention.rotary, sequenceLength, attention.slidingWindow);
         for (const [input, tensor] of Object.entries(positions)) feeds.set(input, toNdArray(tensor));
         checkGradients(
           runGraph(attentionGraph(context, layer)),

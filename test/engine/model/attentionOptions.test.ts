@@ -118,23 +118,34 @@ testOptions([
   {
     family: "glm4_moe",
     says: "half of each head rotates",
-    read: (d) => [d.rotary!.dims, d.rotary!.pairing],
+    read: (d) => [d.layers[0]!.attention.rotary!.dims, d.layers[0]!.attention.rotary!.pairing],
     expected: [4, "half"],
   },
-  { family: "ernie4_5_moe", says: "interleaved pairs", read: (d) => d.rotary!.pairing, expected: "interleaved" },
-  { family: "minimax_m2", changes: { rotary_dim: 6 }, says: "rotary_dim", read: (d) => d.rotary!.dims, expected: 6 },
+  {
+    family: "ernie4_5_moe",
+    says: "interleaved pairs",
+    read: (d) => d.layers[0]!.attention.rotary!.pairing,
+    expected: "interleaved",
+  },
+  {
+    family: "minimax_m2",
+    changes: { rotary_dim: 6 },
+    says: "rotary_dim",
+    read: (d) => d.layers[0]!.attention.rotary!.dims,
+    expected: 6,
+  },
   // Latent attention.
   {
     family: "deepseek_v2",
     says: "interleaved pairs of the rotated part",
-    read: (d) => [d.rotary!.dims, d.rotary!.pairing],
+    read: (d) => [d.layers[0]!.attention.rotary!.dims, d.layers[0]!.attention.rotary!.pairing],
     expected: [8, "interleaved"],
   },
   {
     family: "deepseek_v3",
     changes: { rope_interleave: false },
     says: "halves",
-    read: (d) => d.rotary!.pairing,
+    read: (d) => d.layers[0]!.attention.rotary!.pairing,
     expected: "half",
   },
   {
@@ -154,7 +165,7 @@ testOptions([
     family: "deepseek_v3",
     changes: { rope_scaling: yarn },
     says: "no magnitude left for cos and sin",
-    read: (d) => d.rotary!.scaling,
+    read: (d) => d.layers[0]!.attention.rotary!.scaling,
     expected: {
       type: "yarn",
       factor: 40,

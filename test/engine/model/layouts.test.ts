@@ -80,7 +80,8 @@ describe("fused experts", () => {
     });
     expect(moe.experts[2]).toEqual({
       gateUp: {
-        kind: "interleaved",
+        kind: "joined",
+        order: "interleaved",
         projection: {
           weight: { tensor: `${prefix}.gate_up_proj`, offset: 2 * 32 * 48, shape: [32, 48], dtype: "BF16" },
           bias: bias("gate_up_proj_bias", 2 * 48, 48),

@@ -27,7 +27,7 @@ describe("rotary tables agree with transformers in float32", () => {
       Object.assign(checkpoint.config, override);
       for (const [key, value] of Object.entries(override))
         if (value === null) Reflect.deleteProperty(checkpoint.config, key);
-      const rotary = describeModel(checkpoint).description.rotary!;
+      const rotary = describeModel(checkpoint).description.layers[0]!.attention.rotary!;
       expect(rotary.dims).toBe(dims);
       const tables = rotaryTables(rotary, positions);
       expect(tables.cos.length).toBe((positions * dims) / 2);

@@ -2,7 +2,7 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import type { RoutingDescription } from "../../../src/engine/model/description";
 import { describeModel, families } from "../../../src/engine/model/families/index";
-import { softmaxThenTopK } from "../../../src/engine/model/moe";
+import { softmaxRouting } from "../../../src/engine/model/routingRules";
 import { routingWeights } from "../../../src/engine/model/routingWeights";
 import { selectExperts } from "../../../src/engine/model/selection";
 import { processorMs } from "../../support/processorTime";
@@ -43,7 +43,7 @@ function numbers(count: number, seed: number): Float32Array {
   });
 }
 
-const softmax = softmaxThenTopK(true);
+const softmax = softmaxRouting(true);
 const sigmoid = {
   kind: "sigmoid",
   renormalise: true,
@@ -153,7 +153,7 @@ describe("routing weights by hand", () => {
   // Logits ln 1, ln 2, ln 5 are probabilities 1/8, 2/8, 5/8.
   const eighths = [ln(1), ln(2), ln(5)];
   const rows: { name: string; routing: RoutingDescription; logits: number[]; ids: number[]; expected: number[] }[] = [
-    { name: "probabilities", routing: softmaxThenTopK(false), logits: eighths, ids: [1, 2], expected: [2 / 8, 5 / 8] },
+    { name: "probabilities", routing: softmaxRouting(false), logits: eighths, ids: [1, 2], expected: [2 / 8, 5 / 8] },
     { name: "renormalised", routing: softmax, logits: eighths, ids: [1, 2], expected: [2 / 7, 5 / 7] },
     {
       name: "after top-k",
@@ -164,7 +164,7 @@ describe("routing weights by hand", () => {
     },
     {
       name: "scaled",
-      routing: { ...softmaxThenTopK(false), scalingFactor: 16 },
+      routing: { ...softmaxRouting(false), scalingFactor: 16 },
       logits: eighths,
       ids: [0, 1],
       expected: [2, 4],

@@ -190,7 +190,10 @@ function target(weights: BlockWeights, { gateUp }: ExpertWeights, projection: Ex
   const stored = weights.float(linear.weight);
   const upright = linear.layout === "out-in" ? stored : builder.transpose(stored, [1, 0]);
   if (gateUp.kind === "separate") return upright;
-  return builder.slice(upright, 0, projection === "gateProj" ? 0 : 1, upright.shape[0] as number, 2);
+  const [rows, half] = [upright.shape[0] as number, projection === "gateProj" ? 0 : 1];
+  return gateUp.order === "interleaved"
+    ? builder.slice(upright, 0, half, rows, 2)
+    : builder.slice(upright, 0, (half * rows) / 2, ((half + 1) * rows) / 2);
 }
 
 /** B_k: leading right singular vectors of group k's stacked matrices; A_i = W_i B_k^T / sigma; w_i one-hot. */

@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { quote } from "../../checkpoint/quote";
 import { readFloat32 } from "../../checkpoint/read";
-import type { ExpertWeights, LinearDescription, WeightView } from "../../model/description";
+import type { ExpertWeights, GateUpWeights, LinearDescription, WeightView } from "../../model/description";
 import { elementCount } from "../../tensor/dtype";
 
 /** One expert's weights as float32, whatever their layout on disk. I intermediate units, H hidden size. */
@@ -61,10 +61,10 @@ export async function readExpert(
   const bias = await read(gateUp.projection.bias);
   return {
     ...common,
-    gateProj: everySecondRow(both, hiddenSize, 0),
-    upProj: everySecondRow(both, hiddenSize, 1),
-    gateBias: bias && everySecondRow(bias, 1, 0),
-    upBias: bias && everySecondRow(bias, 1, 1),
+    gateProj: rowsOf(gateUp.order, both, hiddenSize, 0),
+    upProj: rowsOf(gateUp.order, both, hiddenSize, 1),
+    gateBias: bias && rowsOf(gateUp.order, bias, 1, 0),
+    upBias: bias && rowsOf(gateUp.order, bias, 1, 1),
   };
 }
 
@@ -81,7 +81,7 @@ export async function readProjection(
     return transposedIf(await readView(checkpoint, linear.weight, name), linear);
   }
   const both = transposedIf(await readView(checkpoint, gateUp.projection.weight, name), gateUp.projection);
-  return everySecondRow(both, inputsOf(gateUp.projection), projection === "gateProj" ? 0 : 1);
+  return rowsOf(gateUp.order, both, inputsOf(gateUp.projection), projection === "gateProj" ? 0 : 1);
 }
 
 /** The stored views of an expert, biases included, each with the numbers that go there. */
@@ -101,8 +101,8 @@ export function storedValues(
     const { gateProj, upProj, gateBias, upBias, hiddenSize } = matrices;
     linears.unshift([
       gateUp.projection,
-      () => interleaved(gateProj, upProj, hiddenSize),
-      () => gateBias && upBias && interleaved(gateBias, upBias, 1),
+      () => joined(gateUp.order, gateProj, upProj, hiddenSize),
+      () => gateBias && upBias && joined(gateUp.order, gateBias, upBias, 1),
     ]);
   }
   return linears.flatMap(([linear, weight, bias]) => [
@@ -164,21 +164,32 @@ function transposedIf(values: Float32Array, linear: LinearDescription, back = fa
   return result;
 }
 
-function everySecondRow(values: Float32Array, width: number, first: number): Float32Array {
-  const rows = values.length / width / 2;
-  const result = new Float32Array(rows * width);
+type GateUpOrder = Extract<GateUpWeights, { kind: "joined" }>["order"];
+
+/** The rows of gate (0) or up (1) out of a matrix of both. */
+function rowsOf(order: GateUpOrder, both: Float32Array, width: number, which: 0 | 1): Float32Array {
+  const half = both.length / 2;
+  if (order === "halves") return both.slice(which * half, (which + 1) * half);
+  const rows = half / width;
+  const result = new Float32Array(half);
   for (let i = 0; i < rows; i++) {
-    const from = (2 * i + first) * width;
-    result.set(values.subarray(from, from + width), i * width);
+    const from = (2 * i + which) * width;
+    result.set(both.subarray(from, from + width), i * width);
   }
   return result;
 }
 
-function interleaved(even: Float32Array, odd: Float32Array, width: number): Float32Array {
-  const result = new Float32Array(even.length * 2);
-  for (let i = 0; i < even.length / width; i++) {
-    result.set(even.subarray(i * width, (i + 1) * width), 2 * i * width);
-    result.set(odd.subarray(i * width, (i + 1) * width), (2 * i + 1) * width);
+/** Gate and up as one matrix again. */
+function joined(order: GateUpOrder, gate: Float32Array, up: Float32Array, width: number): Float32Array {
+  const result = new Float32Array(gate.length * 2);
+  if (order === "halves") {
+    result.set(gate);
+    result.set(up, gate.length);
+    return result;
+  }
+  for (let i = 0; i < gate.length / width; i++) {
+    result.set(gate.subarray(i * width, (i + 1) * width), 2 * i * width);
+    result.set(up.subarray(i * width, (i + 1) * width), (2 * i + 1) * width);
   }
   return result;
 }

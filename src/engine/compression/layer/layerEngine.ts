@@ -133,7 +133,7 @@ export class LayerEngine {
     const assignment = assignExperts(selectedIds, tokens, numExpertsPerToken, numExperts, logicalToPhysical);
     const chunk = { feedForwardInput: x, routerLogits: logits, selectedIds, assignment, weights: {} };
     const experts = new RoutedExperts({ checkpoint, hiddenSize, trainable: new Set() }, this);
-    const layer = { index: key, residualMultiplier: 1 };
+    const layer = { index: key, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
     // The executor's own steps, on nothing to add to: what comes out is the routed sum alone.
     const nothing = new Float32Array(x.length);
     return (await experts.forward(layer, { ...moe, shared: null }, chunk, nothing, null)).hidden;

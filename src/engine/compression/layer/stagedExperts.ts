@@ -81,7 +81,7 @@ function withViews(expert: ExpertWeights, change: (view: WeightView) => WeightVi
     gateUp:
       gateUp.kind === "separate"
         ? { kind: "separate", gateProj: linear(gateUp.gateProj), upProj: linear(gateUp.upProj) }
-        : { kind: "interleaved", projection: linear(gateUp.projection) },
+        : { ...gateUp, projection: linear(gateUp.projection) },
     downProj: linear(downProj),
   };
 }

@@ -132,7 +132,7 @@ export async function applyToLayer(
 /** Later layers get what the merged layer gives: the difference of both outputs is added to the hidden states. */
 async function passOn(engine: LayerEngine, collected: CollectedLayer, layer: RunnableLayer): Promise<void> {
   for await (const { from, before, after } of compareOutputs(engine, collected, layer)) {
-    const change = after.map((value, i) => (value - before[i]!) * collected.layer.residualMultiplier);
+    const change = after.map((value, i) => (value - before[i]!) * collected.layer.feedForwardMultiplier);
     collected.addToOutput(from, change);
   }
 }

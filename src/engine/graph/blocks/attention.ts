@@ -1,8 +1,13 @@
-import type { AttentionDescription, GroupedQueryAttention, NormDescription } from "../../model/description";
+import type {
+  AttentionDescription,
+  GroupedQueryAttention,
+  LinearDescription,
+  NormDescription,
+} from "../../model/description";
 import type { Value } from "../graph";
 import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
 import { latentHeads } from "./latentAttention";
-import { rotate } from "./rotary";
+import { rotate, stretchByPosition } from "./rotary";
 import type { BlockWeights } from "./weights";
 
 /** Causal self-attention over normalised rows x [T, H]; returns [T, H]. */
@@ -29,8 +34,13 @@ export function attention(
   });
   const valueDim = heads.value.shape[3] as number;
   // [B, groups, heads a group, S, V] -> [B, S, groups, heads a group, V]
-  const mixed = builder.transpose(builder.concat(blocks, 3), [0, 3, 1, 2, 4]);
-  return weights.linear(builder.reshape(mixed, ["T", numHeads * valueDim]), output);
+  const mixed = builder.reshape(builder.transpose(builder.concat(blocks, 3), [0, 3, 1, 2, 4]), [
+    "T",
+    numHeads * valueDim,
+  ]);
+  const gate = description.kind === "latent" ? null : description.outputGate;
+  const gated = gate === null ? mixed : builder.mul(mixed, builder.sigmoid(weights.linear(x, gate)));
+  return weights.linear(gated, output);
 }
 
 /** Queries [from, to), which see keys [firstKey, to). */
@@ -97,13 +107,13 @@ function groupedHeads(
   inputs: AttentionInputs,
 ): AttentionHeads {
   const { builder } = weights;
-  const { numHeads, numKeyValueHeads: groups, headDim, clip, normAfterRotary } = attention;
+  const { numHeads, numKeyValueHeads: groups, headDim, valueHeadDim, clip, normAfterRotary } = attention;
   const s = inputs.sequenceLength;
-  const project = (linear: GroupedQueryAttention["query"], norm: NormDescription | null, heads: number) => {
+  const project = (linear: LinearDescription, norm: NormDescription | null, heads: number, dim = headDim) => {
     const projected = weights.linear(x, linear);
     const wholeNorm = norm !== null && attention.normScope === "projection" ? weights.norm(projected, norm) : projected;
     const clipped = clip === null ? wholeNorm : builder.clip(wholeNorm, -clip, clip);
-    const perHead = builder.reshape(clipped, ["B", s, heads, headDim]);
+    const perHead = builder.reshape(clipped, ["B", s, heads, dim]);
     const normed =
       norm !== null && attention.normScope === "head" && !normAfterRotary ? weights.norm(perHead, norm) : perHead;
     return builder.transpose(normed, [0, 2, 1, 3]);
@@ -115,10 +125,11 @@ function groupedHeads(
   const query = positioned(project(attention.query, attention.queryNorm, numHeads), attention.queryNorm);
   const key = positioned(project(attention.key, attention.keyNorm, groups), attention.keyNorm);
   // The scale goes to the queries: scores are many more numbers.
-  const scaled = builder.reshape(builder.scale(query, attention.scale), ["B", groups, numHeads / groups, s, headDim]);
+  const stretched = stretchByPosition(builder, builder.scale(query, attention.scale), attention.positionScale);
+  const scaled = builder.reshape(stretched, ["B", groups, numHeads / groups, s, headDim]);
   return {
     parts: [{ query: scaled, keyTransposed: builder.transpose(key, [0, 1, 3, 2]) }],
-    value: project(attention.value, null, groups),
+    value: builder.scale(project(attention.value, null, groups, valueHeadDim), attention.valueScale),
     groups,
   };
 }

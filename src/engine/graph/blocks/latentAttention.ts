@@ -1,7 +1,7 @@
 import type { LatentAttention } from "../../model/description";
 import type { Value } from "../graph";
 import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
-import { rotate } from "./rotary";
+import { rotate, stretchByPosition } from "./rotary";
 import type { BlockWeights } from "./weights";
 
 /**
@@ -25,7 +25,8 @@ export function latentHeads(
     "down" in query
       ? weights.linear(weights.norm(weights.linear(x, query.down), query.norm), query.up)
       : weights.linear(x, query);
-  const queryHeads = builder.scale(toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim), attention.scale);
+  const unscaled = toHeads(queryRows, qkNopeHeadDim + qkRopeHeadDim);
+  const queryHeads = stretchByPosition(builder, builder.scale(unscaled, attention.scale), attention.positionScale);
   const [queryNope, queryRope] = builder.split(queryHeads, [qkNopeHeadDim, qkRopeHeadDim], 3);
   const [compressed, keyRopeRows] = builder.split(
     weights.linear(x, attention.keyValueDown),

@@ -16,7 +16,11 @@ export function intermediate(
   }
   const both = weights.linear(x, gateUp.projection);
   const width = both.shape[1] as number;
-  return gated(builder, builder.slice(both, 1, 0, width, 2), builder.slice(both, 1, 1, width, 2), activation);
+  if (gateUp.order === "interleaved") {
+    return gated(builder, builder.slice(both, 1, 0, width, 2), builder.slice(both, 1, 1, width, 2), activation);
+  }
+  const [gate, up] = builder.split(both, [width / 2, width / 2], 1);
+  return gated(builder, gate!, up!, activation);
 }
 
 function gated(builder: GraphBuilder, gate: Value, up: Value, activation: GatedActivation): Value {

@@ -1,4 +1,4 @@
-import type { RotaryDescription } from "../../model/description";
+import type { PositionScale, RotaryDescription } from "../../model/description";
 import type { GraphBuilder } from "../builder";
 import type { Value } from "../graph";
 
@@ -30,4 +30,16 @@ export function rotate(
   ];
   const rest = dims < headDim ? [builder.slice(x, 3, dims, headDim)] : [];
   return builder.concat([...rotated, ...rest], 3);
+}
+
+/** Queries [B, heads, S, D] times the number that their position stands for. Rotations keep lengths, so before or after one. */
+export function stretchByPosition(builder: GraphBuilder, queries: Value, scale: PositionScale | null): Value {
+  if (scale === null) return queries;
+  const { coefficient, period, offset } = scale;
+  const factors = Array.from(
+    { length: queries.shape[2] as number },
+    (_, position) => 1 + coefficient * Math.log1p(Math.floor((position + offset) / period)),
+  );
+  if (factors.every((factor) => factor === 1)) return queries;
+  return builder.mul(queries, builder.constant(factors, [factors.length, 1]));
 }

@@ -39,15 +39,21 @@ export class BlockWeights {
     return bias === null ? product : this.builder.add(product, this.float(bias));
   }
 
-  /** RMSNorm: x / sqrt(mean(x^2) + epsilon) * w. LayerNorm: the same on x - mean(x), plus a bias. Over the last axis. */
-  norm(x: Value, { kind, weight, bias, epsilon }: NormDescription): Value {
+  /**
+   * RMSNorm: x / sqrt(mean(x^2) + epsilon) * w. LayerNorm: the same on x - mean(x), plus a bias. Over the last axis. Without
+   * a norm x itself.
+   */
+  norm(x: Value, norm: NormDescription | null): Value {
+    if (norm === null) return x;
+    const { kind, bias, epsilon } = norm;
     const { builder } = this;
     const axis = x.shape.length - 1;
-    if (kind === "rms" && bias === null) return builder.rmsNorm(x, this.float(weight), epsilon);
+    const weight = norm.plusOne ? builder.add(this.float(norm.weight), builder.constant([1])) : this.float(norm.weight);
+    if (kind === "rms" && bias === null) return builder.rmsNorm(x, weight, epsilon);
     const centred = kind === "layer" ? builder.sub(x, builder.reduceMean(x, [axis], true)) : x;
     const meanSquare = builder.reduceMean(builder.mul(centred, centred), [axis], true);
     const normalised = builder.div(centred, builder.sqrt(builder.add(meanSquare, builder.constant([epsilon]))));
-    const scaled = builder.mul(normalised, this.float(weight));
+    const scaled = builder.mul(normalised, weight);
     return bias === null ? scaled : builder.add(scaled, this.float(bias));
   }
 

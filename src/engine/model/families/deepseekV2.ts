@@ -1,83 +1,43 @@
-import { readGatedActivation } from "../activation";
-import { readBoolean, readChoice, readNumber, refuseUnless, type Config } from "../config";
-import { readDeepseekFeedForward } from "../deepseekSparsity";
-import { describeDecoder, readSizes } from "../decoder";
-import type { RoutingDescription } from "../description";
-import { writeNumExperts, type ExpertCount, type ExpertCountKeys } from "../expertCount";
-import type { ModelFamily } from "../family";
+import { readChoice, readNumber, refuseUnless } from "../config";
+import { decoderFamily } from "../decoderFamily";
+import { llamaNames } from "../expertTensors";
 import { readGroupLimit } from "../groupLimit";
-import { readLatentAttention, readLatentSizes } from "../latentAttention";
-import { readRotary } from "../rotaryConfig";
-import { Weights } from "../weights";
+import { latentAttention } from "../latentAttention";
+import { softmaxThenTopK, type RoutingRule } from "../routingRules";
+import { flag, size } from "../settings";
+import { afterFirst } from "../sparseLayers";
+import { severalShared } from "./sharedExperts";
 
-const experts: ExpertCountKeys = {
-  numExperts: ["n_routed_experts", "num_experts", "num_local_experts"],
-  numExpertsPerToken: "num_experts_per_tok",
-  defaults: { numExperts: 64, numExpertsPerToken: null },
-};
-
-/** DeepSeek-V2, V2-Lite, Coder-V2. */
-export const deepseekV2: ModelFamily = {
+export const deepseekV2 = decoderFamily({
   modelType: "deepseek_v2",
-  describe: (checkpoint) => {
-    const { config } = checkpoint;
-    const weights = new Weights(checkpoint);
-    const sizes = readSizes(config, {
-      vocab_size: 102400,
-      hidden_size: 4096,
-      num_hidden_layers: 32,
-      num_attention_heads: 32,
-      num_key_value_heads: null,
-      max_position_embeddings: 2048,
-      rms_norm_eps: 1e-6,
-    });
-    const { hiddenSize, maxPositions, normEpsilon } = sizes;
-    const latent = readLatentSizes(config);
-    return describeDecoder({
-      family: "deepseek_v2",
-      config,
-      weights,
-      sizes,
-      rotary: readRotary(config, {
-        headDim: latent.ropeHeadDim,
-        maxPositions,
-        defaultTheta: 10_000,
-        pairing: "interleaved",
-        partialFactor: null,
-      }),
-      norm: (name) => weights.rmsNorm(name, hiddenSize, normEpsilon),
-      tieDefault: false,
-      attention: readLatentAttention(config, weights, sizes, latent),
-      feedForward: readDeepseekFeedForward(config, weights, {
-        sizes,
-        activation: readGatedActivation(config),
-        experts,
-        routing: (count) => readRouting(config, count),
-        correctionBias: false,
-        mlpBias: readBoolean(config, "mlp_bias", false),
-        defaults: { dense: 11008, expert: 1407, shared: 2, denseLayers: 0 },
-      }),
-    });
+  about: {
+    architectures: ["DeepseekV2ForCausalLM"],
+    examples: "DeepSeek-V2, DeepSeek-V2-Lite, DeepSeek-Coder-V2",
+    attention: "latent",
   },
-  withNumExperts: (config, numExperts) => writeNumExperts(config, numExperts, ["n_routed_experts"]),
-  perExpertTensors: () => [],
-};
+  sizes: { vocab: 102400, hidden: 4096, layers: 32, heads: 32, keyValueHeads: null, positions: 2048, epsilon: 1e-6 },
+  attention: latentAttention({ rotary: { defaultTheta: 10_000 } }),
+  feedForward: {
+    sparse: afterFirst("first_k_dense_replace", 0),
+    dense: { size: size("intermediate_size", 11008), bias: flag("mlp_bias", false) },
+    count: { keys: ["n_routed_experts", "num_experts", "num_local_experts"], absent: 64, perToken: null },
+    size: size("moe_intermediate_size", 1407),
+    experts: { projections: llamaNames },
+    shared: { ...severalShared("n_shared_experts", 2, 1407), bias: flag("mlp_bias", false) },
+    routing: withinGroups,
+  },
+});
 
 /**
  * Softmax over all experts, then top-k, within the best groups or not. `norm_topk_prob` has no effect in transformers,
  * whatever it says, and none here, so that numbers agree.
  */
-function readRouting(config: Config, count: ExpertCount): RoutingDescription {
+function withinGroups(...[config, count]: Parameters<RoutingRule>): ReturnType<RoutingRule> {
   refuseUnless(config, "scoring_func", ["softmax"], "this family scores experts by a softmax");
   const method = readChoice(config, "topk_method", ["greedy", "group_limited_greedy"], "greedy");
-  return {
-    kind: "softmax",
-    softmax: "before",
-    renormalise: false,
-    epsilon: 0,
-    epsilonMode: "add",
+  const none = { numGroups: null, topGroups: null };
+  return softmaxThenTopK(false, {
     scalingFactor: readNumber(config, "routed_scaling_factor", { default: 1 }),
-    groups: method === "greedy" ? null : readGroupLimit(config, count, "max", { numGroups: null, topGroups: null }),
-    useCorrectionBias: false,
-  };
+    groups: method === "greedy" ? null : readGroupLimit(config, count, "max", none),
+  })(config, count);
 }

@@ -1,61 +1,34 @@
-import { readGatedActivation } from "../activation";
-import { readBoolean } from "../config";
-import { readDeepseekFeedForward } from "../deepseekSparsity";
-import { describeDecoder, readSizes } from "../decoder";
-import { writeNumExperts, type ExpertCountKeys } from "../expertCount";
-import type { ModelFamily } from "../family";
-import { readGroupedQuery } from "../groupedQuery";
-import { readRotary } from "../rotaryConfig";
-import { readSigmoidRouting } from "../sigmoidRouting";
-import { Weights } from "../weights";
+import { decoderFamily } from "../decoderFamily";
+import { llamaNames } from "../expertTensors";
+import { groupedQuery, perHead } from "../groupedQuery";
+import { groupedSigmoidRouting } from "../routingRules";
+import { flag, size } from "../settings";
+import { afterFirst } from "../sparseLayers";
+import { severalShared } from "./sharedExperts";
 
-const experts: ExpertCountKeys = {
-  numExperts: ["n_routed_experts", "num_local_experts", "num_experts"],
-  numExpertsPerToken: "num_experts_per_tok",
-  defaults: { numExperts: 128, numExpertsPerToken: 8 },
-};
-
-/** GLM-4.5, GLM-4.5-Air, GLM-4.6: grouped-query attention that rotates half of each head, DeepSeek-V3's routing. */
-export const glm4Moe: ModelFamily = {
+/** Half of each head is rotated. */
+export const glm4Moe = decoderFamily({
   modelType: "glm4_moe",
-  describe: (checkpoint) => {
-    const { config } = checkpoint;
-    const weights = new Weights(checkpoint);
-    const sizes = readSizes(config, {
-      vocab_size: 151552,
-      hidden_size: 4096,
-      num_hidden_layers: 46,
-      num_attention_heads: 96,
-      num_key_value_heads: 8,
-      max_position_embeddings: 131072,
-      rms_norm_eps: 1e-5,
-    });
-    const { hiddenSize, headDim, maxPositions, normEpsilon } = sizes;
-    const inputBias = readBoolean(config, "attention_bias", false);
-    const norms = readBoolean(config, "use_qk_norm", false)
-      ? ({ query: "q_norm", key: "k_norm", scope: "head", afterRotary: false } as const)
-      : null;
-    return describeDecoder({
-      family: "glm4_moe",
-      config,
-      weights,
-      sizes,
-      rotary: readRotary(config, { headDim, maxPositions, defaultTheta: 10_000, pairing: "half", partialFactor: 0.5 }),
-      norm: (name) => weights.rmsNorm(name, hiddenSize, normEpsilon),
-      tieDefault: false,
-      attention: (_, prefix) =>
-        readGroupedQuery(weights, prefix, { sizes, inputBias, outputBias: false, slidingWindow: null, norms }),
-      feedForward: readDeepseekFeedForward(config, weights, {
-        sizes,
-        activation: readGatedActivation(config),
-        experts,
-        routing: (count) => readSigmoidRouting(config, count, { scalingFactor: 1, numGroups: 1, topGroups: 1 }),
-        correctionBias: true,
-        mlpBias: false,
-        defaults: { dense: 10944, expert: 1408, shared: 1, denseLayers: 1 },
-      }),
-    });
+  about: {
+    architectures: ["Glm4MoeForCausalLM"],
+    examples: "GLM-4.5, GLM-4.5-Air, GLM-4.6, GLM-4.7",
+    attention: "grouped-query",
   },
-  withNumExperts: (config, numExperts) => writeNumExperts(config, numExperts, ["n_routed_experts"]),
-  perExpertTensors: (layer) => [{ name: `model.layers.${layer}.mlp.gate.e_score_correction_bias`, axis: 0 }],
-};
+  sizes: { vocab: 151552, hidden: 4096, layers: 46, heads: 96, keyValueHeads: 8, positions: 131072, epsilon: 1e-5 },
+  attention: groupedQuery({
+    rotary: { defaultTheta: 10_000, partialFactor: () => 0.5 },
+    bias: flag("attention_bias", false),
+    outputBias: false,
+    norms: (config) => (flag("use_qk_norm", false)(config) ? perHead : null),
+  }),
+  feedForward: {
+    sparse: afterFirst("first_k_dense_replace", 1),
+    dense: { size: size("intermediate_size", 10944) },
+    correctionBias: ["gate.e_score_correction_bias"],
+    count: { keys: ["n_routed_experts", "num_local_experts", "num_experts"], absent: 128, perToken: 8 },
+    size: size("moe_intermediate_size", 1408),
+    experts: { projections: llamaNames },
+    shared: severalShared("n_shared_experts", 1, 1408),
+    routing: groupedSigmoidRouting({ scalingFactor: 1 }),
+  },
+});

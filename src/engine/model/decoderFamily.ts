@@ -1,0 +1,115 @@
+import { refuseUnless, type Config } from "./config";
+import { describeDecoder, readSizes, type DecoderDefaults, type DecoderSizes, type LayerNorms } from "./decoder";
+import type { AttentionDescription, RotaryDescription } from "./description";
+import { writeNumExperts } from "./expertCount";
+import type { FamilyAbout, JsonObject, ModelFamily } from "./family";
+import { feedForwardReader, perExpertTensors, type FeedForwardTable } from "./feedForward";
+import { readRotary, type RotaryOptions } from "./rotaryConfig";
+import { settle, type Setting } from "./settings";
+import { Weights, type NormKind } from "./weights";
+
+/** What the parts of a family are read from. */
+export interface FamilyContext {
+  config: Config;
+  weights: Weights;
+  sizes: DecoderSizes;
+}
+
+/** Reads the attention of each layer; `prefix` is "<layer>.self_attn". */
+export type AttentionReader = (context: FamilyContext) => (index: number, prefix: string) => AttentionDescription;
+
+/**
+ * A decoder family as data: what of config.json means what, what tensors are called, and where norms are. A plain family is
+ * nothing but this table; what is truly odd is a function in one of its places.
+ */
+export interface DecoderFamily {
+  modelType: string;
+  about: FamilyAbout;
+  /** What transformers' config class says where config.json is silent. */
+  sizes: DecoderDefaults;
+  /** Options whose other values mean another model: allowed values, and why. Refused by name. */
+  only?: Readonly<Record<string, readonly [allowed: readonly unknown[], why: string]>>;
+  /** Further refusals, where a list of values does not say it. @throws RerouteError `model/unsupported-option` */
+  check?: (config: Config, sizes: DecoderSizes) => void;
+  /** Default: rms. */
+  norm?: Setting<NormKind>;
+  /** Default: before attention and before the feed-forward part. */
+  norms?: LayerNorms;
+  attention: AttentionReader;
+  feedForward: FeedForwardTable;
+  /** `tie_word_embeddings` where config.json names none; default false. */
+  tied?: boolean;
+  headBias?: Setting<boolean>;
+  /** Logits are multiplied by this. */
+  headScale?: Setting<number>;
+  embeddingMultiplier?: (config: Config, sizes: DecoderSizes) => number;
+  /** Both residual branches are multiplied by this. */
+  residualMultiplier?: Setting<number>;
+  /** The feed-forward branch is multiplied by this as well. */
+  feedForwardMultiplier?: Setting<number>;
+  /** Further keys of config.json that hold the number of experts. */
+  alsoWritten?: (config: JsonObject, numExperts: number) => JsonObject;
+}
+
+/** The family that a table describes. */
+export function decoderFamily(table: DecoderFamily): ModelFamily {
+  const { modelType, about, only = {}, feedForward } = table;
+  return {
+    modelType,
+    about,
+    describe: (checkpoint) => {
+      const { config } = checkpoint;
+      const weights = new Weights(checkpoint);
+      const sizes = readSizes(config, table.sizes);
+      for (const [key, [allowed, why]] of Object.entries(only)) refuseUnless(config, key, allowed, why);
+      table.check?.(config, sizes);
+      const context = { config, weights, sizes };
+      const kind = settle<NormKind>(table.norm, config, "rms");
+      const residualMultiplier = settle(table.residualMultiplier, config, 1);
+      return describeDecoder({
+        ...context,
+        family: modelType,
+        norm: (name) => weights.norm(kind, name, sizes.hiddenSize, sizes.normEpsilon),
+        norms: table.norms,
+        tieDefault: table.tied ?? false,
+        headBias: settle(table.headBias, config, false),
+        headScale: settle(table.headScale, config, 1),
+        embeddingMultiplier: table.embeddingMultiplier?.(config, sizes) ?? 1,
+        residualMultiplier,
+        feedForwardMultiplier: residualMultiplier * settle(table.feedForwardMultiplier, config, 1),
+        attention: table.attention(context),
+        feedForward: feedForwardReader(context, feedForward),
+      });
+    },
+    withNumExperts: (config, numExperts) => {
+      const { keys, written = [keys[0]] } = feedForward.count;
+      const changed = writeNumExperts(config, numExperts, written);
+      return table.alsoWritten?.(changed, numExperts) ?? changed;
+    },
+    perExpertTensors: (layer) => perExpertTensors(`model.layers.${layer}`, feedForward),
+  };
+}
+
+/** How a family rotates queries and keys; what is not said is not there. */
+export interface RotaryTable extends Partial<Omit<RotaryOptions, "headDim" | "maxPositions" | "partialFactor">> {
+  /** Base of the frequencies where config.json names none. */
+  defaultTheta: number;
+  /** `partial_rotary_factor` where config.json names none; absent: this family rotates whole heads. */
+  partialFactor?: (config: Config, sizes: DecoderSizes) => number;
+}
+
+/** A table, or a function for what no table says. */
+export type RotarySetting = RotaryTable | ((context: FamilyContext) => RotaryDescription);
+
+/** @param headDim dimensions that may be rotated */
+export function settleRotary(setting: RotarySetting, context: FamilyContext, headDim: number): RotaryDescription {
+  if (typeof setting === "function") return setting(context);
+  const { config, sizes } = context;
+  return readRotary(config, {
+    pairing: "half",
+    ...setting,
+    headDim,
+    maxPositions: sizes.maxPositions,
+    partialFactor: setting.partialFactor?.(config, sizes) ?? null,
+  });
+}

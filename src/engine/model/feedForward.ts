@@ -1,0 +1,154 @@
+import { readGatedActivation } from "./activation";
+import type { Config } from "./config";
+import type { DecoderSizes } from "./decoder";
+import type { GatedActivation, MlpDescription, MoeDescription, WeightView } from "./description";
+import { readExpertCount, type ExpertCountKeys } from "./expertCount";
+import { readExperts, readMlp, type ExpertLayout, type MlpSize } from "./expertTensors";
+import type { RoutingRule } from "./routingRules";
+import { settle, type Setting } from "./settings";
+import { everyLayer, type SparseRule } from "./sparseLayers";
+import type { Weights } from "./weights";
+
+/** Names of one tensor, the released one first; a checkpoint has one of them. */
+export type Names = readonly [string, ...string[]];
+
+/**
+ * The feed-forward parts of a family. Names are relative to the MoE block, "<layer>.<block>.", but those of the shared
+ * experts, which are relative to the layer.
+ */
+export interface FeedForwardTable {
+  /** Which layers have experts; default: all. */
+  sparse?: SparseRule;
+  /** The parts of the other layers, `<layer>.mlp`. */
+  dense?: { size: Setting<number>; bias?: Setting<boolean> };
+  /** Default: `hidden_act`, gated. */
+  activation?: Setting<GatedActivation>;
+  /** Default: mlp. */
+  block?: Names;
+  /** Default: gate.weight. */
+  router?: Names;
+  routerBias?: Names;
+  /** [experts], or [1, experts] with a `leadingOne`. */
+  correctionBias?: Names;
+  leadingOne?: boolean;
+  count: ExpertCountKeys;
+  /** Width of one routed expert. */
+  size: Setting<number>;
+  experts: ExpertLayout;
+  routing: RoutingRule;
+  shared?: SharedTable;
+}
+
+export interface SharedTable {
+  names: Names;
+  /** Width of all shared experts, which are stored as one; 0: none. */
+  size: Setting<number>;
+  /** Keys of config.json that say so, for messages. */
+  because: string;
+  bias?: Setting<boolean>;
+  /** A sigmoid gate on the shared experts' output (Qwen2-MoE), relative to the layer. */
+  gate?: string;
+}
+
+export interface FeedForwardContext {
+  config: Config;
+  weights: Weights;
+  sizes: DecoderSizes;
+}
+
+/** Reads the feed-forward part of each layer, which is under `<layer>.` for a layer such as "model.layers.3". */
+export function feedForwardReader(
+  { config, weights, sizes }: FeedForwardContext,
+  table: FeedForwardTable,
+): (index: number, layer: string) => MlpDescription | MoeDescription {
+  const { hiddenSize, numLayers } = sizes;
+  const { isSparse, because } = (table.sparse ?? everyLayer)(config, sizes);
+  const activation = settle(table.activation ?? readGatedActivation, config, undefined!);
+  const intermediateSize = settle(table.size, config, 0);
+  const dense = { size: settle(table.dense?.size, config, 0), bias: settle(table.dense?.bias, config, false) };
+  const shared = table.shared && {
+    ...table.shared,
+    size: settle(table.shared.size, config, 0),
+    bias: settle(table.shared.bias, config, false),
+  };
+  const mlp = (prefix: string, size: Omit<MlpSize, "hiddenSize">): MlpDescription =>
+    readMlp(weights, prefix, { ...size, hiddenSize, activation });
+
+  return (index, layer) => {
+    if (!isSparse(index)) {
+      const says = `layer ${index} is dense, ${because}, intermediate_size = ${dense.size}`;
+      return mlp(`${layer}.mlp`, { intermediateSize: dense.size, bias: dense.bias, because: says });
+    }
+    const count = readExpertCount(config, index, numLayers, table.count);
+    const rows = count.numLogicalExperts;
+    const block = blockOf(weights, layer, table);
+    const named = (names: Names) => weights.firstOf(...inBlock(block, names));
+    const vector = (names: Names | undefined, leadingOne = false): WeightView | null => {
+      if (names === undefined) return null;
+      const entry = weights.entry(named(names), leadingOne ? [1, rows] : [rows], count.because);
+      return weights.slice(entry, 0, [rows]);
+    };
+    return {
+      kind: "moe",
+      // Read first: where a checkpoint was pruned behind its config's back, the router's message is the clearest.
+      router: {
+        weight: weights.view(named(table.router ?? ["gate.weight"]), [rows, hiddenSize], count.because),
+        bias: vector(table.routerBias),
+        correctionBias: vector(table.correctionBias, table.leadingOne),
+      },
+      routing: table.routing(config, count),
+      numExperts: count.numExperts,
+      numExpertsPerToken: count.numExpertsPerToken,
+      ...readExperts(weights, block, table.experts, {
+        numExperts: count.numExperts,
+        hiddenSize,
+        intermediateSize,
+        because: count.because,
+      }),
+      activation,
+      intermediateSize,
+      shared: shared === undefined || shared.size === 0 ? null : readShared(layer, shared),
+      logicalToPhysical: count.logicalToPhysical,
+    };
+  };
+
+  function readShared(
+    layer: string,
+    { names, size, bias, because, gate }: NonNullable<typeof shared>,
+  ): NonNullable<MoeDescription["shared"]> {
+    const says = `${because}: ${size}`;
+    const prefix = inBlock(layer, names).find((name) => weights.hasMlp(name)) ?? `${layer}.${names[0]}`;
+    return {
+      mlp: mlp(prefix, { intermediateSize: size, bias, because: says }),
+      gate:
+        gate === undefined ? null : weights.linear(`${layer}.${gate}`, hiddenSize, 1, { bias: false, because: says }),
+    };
+  }
+}
+
+/** Tensors beside routers and experts that have one entry per expert, under all of their names. */
+export function perExpertTensors(layer: string, table: FeedForwardTable): { name: string; axis: number }[] {
+  const names = [
+    ...(table.routerBias ?? []).map((name) => ({ name, axis: 0 })),
+    ...(table.correctionBias ?? []).map((name) => ({ name, axis: table.leadingOne ? 1 : 0 })),
+  ];
+  const blocks = table.block ?? defaultBlock;
+  return blocks.flatMap((block) => names.map(({ name, axis }) => ({ name: `${layer}.${block}.${name}`, axis })));
+}
+
+const defaultBlock: Names = ["mlp"];
+
+/** The first block whose router is there; the first of all where none is, so that errors name it. */
+function blockOf(
+  weights: Weights,
+  layer: string,
+  { block = defaultBlock, router = ["gate.weight"] }: FeedForwardTable,
+) {
+  const found = block.find((name) => inBlock(`${layer}.${name}`, router).some((tensor) => weights.has(tensor)));
+  return `${layer}.${found ?? block[0]}`;
+}
+
+function inBlock(prefix: string, names: Names): [string, ...string[]] {
+  const [first, ...others] = names;
+  return [`${prefix}.${first}`, ...others.map((name) => `${prefix}.${name}`)];
+}
