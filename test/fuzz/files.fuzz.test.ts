@@ -26,7 +26,7 @@ import { isHeld, lockRunFolder } from "../../src/engine/run/folder/lock";
 import { readMetrics, rewindMetrics } from "../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../src/engine/run/folder/runFolder";
 import { checkpointSize, plannedSize } from "../../src/engine/run/preflight/sizes";
-import { readProvenance } from "../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../src/engine/run/stages/outputs";
 import { stageTable } from "../../src/engine/run/stages";
 import { startRun } from "../../src/engine/run/startRun";
 import type { Random } from "../../src/engine/tensor/random";

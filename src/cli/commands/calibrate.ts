@@ -1,7 +1,7 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { calibrationPanel } from "../../engine/report/panels";
-import { readProvenance } from "../../engine/run/stages/calibrate";
+import { readProvenance } from "../../engine/run/stages/outputs";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
 import { calibrationLosses, calibrationScopes } from "../../protocol/recipe";

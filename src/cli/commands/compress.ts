@@ -19,7 +19,7 @@ import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/run/preflight/sizes";
 import { needsText, readPlanText } from "../../engine/run/stages/compress";
-import { provenanceOf } from "../../engine/run/stages/provenance";
+import { provenanceOf } from "../../engine/run/stages/outputs";
 import { newRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";

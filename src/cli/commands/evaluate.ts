@@ -4,12 +4,12 @@ import { expertMapping } from "../../engine/compression/plan/expertMapping";
 import { buildSequences } from "../../engine/data/buildSequences";
 import { loadTokenizer } from "../../engine/data/tokenizer";
 import { comparisonTable } from "../../engine/report/comparisonTable";
-import { passKey } from "../../engine/execution/passState";
+import { textRead } from "../../engine/data/sequences";
 import { inEvaluationFolder } from "../../engine/run/folder/evaluationFolder";
 import { whileUnchanged } from "../../engine/run/folder/inputWatch";
 import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
-import { readProvenance } from "../../engine/run/stages/calibrate";
+import { readProvenance } from "../../engine/run/stages/outputs";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, defaultRunDirectory, recipeFrom, type SharedOptions } from "../options";
@@ -82,7 +82,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
           "the checkpoint": model.fingerprint,
           "the teacher": teacher?.fingerprint,
           "the plan in the checkpoint's reroute.json": mapping,
-          "the text or the tokens taken from it": passKey("", [sequences.ids, sequences.lengths], [sequenceLength]),
+          "the text or the tokens taken from it": textRead(sequences),
         },
         machine: recipe,
         onWarning: (message) => progress.note(`warning: ${message}`),

@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { throwIfCancelled } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "./checkpoint";
+import { canonicalJson } from "./contentKey";
 import { readError } from "./fileErrors";
 import { SourceFiles } from "./sourceFiles";
 import { streamTensor } from "./stream";
@@ -115,13 +116,4 @@ async function hashRange(
     await sources.readInto(entry.shard, entry.byteOffset + from + done, part);
     hash.update(part);
   }
-}
-
-function canonicalJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  if (typeof value === "object" && value !== null) {
-    const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-    return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(",")}}`;
-  }
-  return typeof value === "number" ? String(value) : JSON.stringify(value);
 }

@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import type { ReportProgress } from "../../protocol/progress";
 import type { CompressOptions } from "../../protocol/recipe";
 import type { Checkpoint } from "../checkpoint/checkpoint";
-import { sliceSequences, type TokenSequences } from "../data/sequences";
+import { contentKey } from "../checkpoint/contentKey";
+import { sliceSequences, tokensRead, type TokenSequences } from "../data/sequences";
 import { collectLayers, type CollectedLayer } from "../execution/collectLayers";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
@@ -63,10 +63,6 @@ export function collect(
 }
 
 /** Names the tokens that a method sees, for the hash of what it made from them. */
-export function hashSequences({ ids, lengths, sequenceLength }: TokenSequences): string {
-  const hash = createHash("sha256").update(`${sequenceLength} `);
-  return hash
-    .update(Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength))
-    .update(lengths.join(","))
-    .digest("hex");
+export function hashSequences(sequences: TokenSequences): string {
+  return contentKey(tokensRead(sequences));
 }

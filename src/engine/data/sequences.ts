@@ -21,6 +21,18 @@ export interface TokenSequences {
   sourceSha256: string;
 }
 
+/** What a model reads of sequences: with the model, it decides everything computed from them (checkpoint/contentKey.ts). */
+export function tokensRead(sequences: TokenSequences): Pick<TokenSequences, "ids" | "lengths" | "sequenceLength"> {
+  const { ids, lengths, sequenceLength } = sequences;
+  return { ids, lengths, sequenceLength };
+}
+
+/** The same with the domains and documents that results are counted by. */
+export function textRead(sequences: TokenSequences) {
+  const { domainIds, domainNames, documentIds } = sequences;
+  return { ...tokensRead(sequences), domainIds, domainNames, documentIds };
+}
+
 /** Sequences [from, to) as a view-free copy. */
 export function sliceSequences(all: TokenSequences, from: number, to: number): TokenSequences {
   const { sequenceLength, documentIds } = all;

@@ -1,7 +1,8 @@
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { CalibrateOptions } from "../../protocol/recipe";
-import type { TokenSequences } from "../data/sequences";
+import { contentKey } from "../checkpoint/contentKey";
+import { tokensRead, type TokenSequences } from "../data/sequences";
 import type { HeadSource } from "../execution/headGraphs";
 import type { RuntimeOptions } from "../runtime/session";
 
@@ -46,4 +47,16 @@ export interface TrainedParameters {
 /** Whether the teacher's router logits are needed. */
 export function matchesRouterLogits({ loss, initialise }: CalibrateOptions): boolean {
   return loss === "router-logits" || initialise === "router-logits";
+}
+
+/** Key of everything that decides a calibration's result; a saved state of another key is not continued. */
+export function stateKey(calibration: CalibrationOptions): string {
+  const { student, teacher, training, heldOut, options, seed, expertMapping } = calibration;
+  const { threads, provider } = calibration.runtime;
+  return contentKey({
+    ...{ student: student.fingerprint, teacher: teacher.fingerprint, options, seed, threads, provider },
+    expertMapping: matchesRouterLogits(options) ? (expertMapping ?? null) : null,
+    training: tokensRead(training),
+    heldOut: heldOut && tokensRead(heldOut),
+  });
 }

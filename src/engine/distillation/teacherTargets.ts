@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { mkdir, open, rm } from "node:fs/promises";
 import path from "node:path";
 import type { ReportProgress } from "../../protocol/progress";
 import { writeError, writeFileAtomically } from "../checkpoint/atomicFile";
-import { sliceSequences, type TokenSequences } from "../data/sequences";
+import { contentKey } from "../checkpoint/contentKey";
+import { sliceSequences, tokensRead, type TokenSequences } from "../data/sequences";
 import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
 import { MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../execution/hiddenStates";
@@ -44,7 +44,7 @@ export class TeacherTargets {
     const { teacher, sequences, directory } = options;
     const width = teacher.description.hiddenSize;
     const mapping = options.routerLogits ?? null;
-    const key = targetsKey(teacher.fingerprint, sequences, mapping);
+    const key = targetsKey(options);
     await mkdir(directory, { recursive: true });
     const file = path.join(directory, `teacher-${mapping === null ? "" : "routing-"}targets-${key}.f32`);
     const progressFile = `${file}.json`;
@@ -148,12 +148,15 @@ function groupSize({ plan }: ModelExecutor, sequenceLength: number, width: numbe
   return Math.max(1, Math.floor(fitting / plan.chunkSequences)) * plan.chunkSequences;
 }
 
-function targetsKey(fingerprint: string, { ids, lengths }: TokenSequences, mapping: LogitMapping | null): string {
-  const hash = createHash("sha256").update(fingerprint);
-  hash.update(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
-  hash.update(new Uint8Array(lengths.buffer, lengths.byteOffset, lengths.byteLength));
-  if (mapping !== null) hash.update(JSON.stringify([...mapping]));
-  return hash.digest("hex").slice(0, 16);
+function targetsKey({
+  teacher,
+  sequences,
+  routerLogits,
+  runtime: { threads, provider },
+}: TeacherTargetsOptions): string {
+  const mapping = routerLogits ? [...routerLogits] : null;
+  const decides = { teacher: teacher.fingerprint, tokens: tokensRead(sequences), mapping, threads, provider };
+  return contentKey(decides).slice(0, 16);
 }
 
 /** Sequences whose targets are in the files; 0 where one is missing or shorter than it should be. */

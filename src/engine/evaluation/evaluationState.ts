@@ -1,9 +1,10 @@
 import path from "node:path";
 import { z } from "zod";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { contentKey } from "../checkpoint/contentKey";
 import { readSmallFile } from "../checkpoint/smallFile";
-import type { TokenSequences } from "../data/sequences";
-import { hiddenNames, passKey, PassState, type PassSums } from "../execution/passState";
+import { tokensRead, type TokenSequences } from "../data/sequences";
+import { hiddenNames, PassState, type PassSums } from "../execution/passState";
 import type { ExecutionPlan } from "../execution/memoryPlan";
 import type { ModelDescription } from "../model/description";
 import { fidelitySums } from "../routing/fidelity";
@@ -124,13 +125,9 @@ function stateFile(role: Role): string {
  * Everything that decides what the sums are behind a layer, to the last bit. The memory budget only does so by how the plan
  * cuts work up: two runs whose budgets differ by what happened to be free have the same key.
  */
-function keyOf(
-  identity: unknown[],
-  { sequences: { ids, lengths, sequenceLength }, runtime: { threads, provider }, plan }: Pass,
-): string {
+function keyOf(identity: unknown[], { sequences, runtime: { threads, provider }, plan }: Pass): string {
   const cuts = Object.entries(plan).filter(([name]) => !name.endsWith("Bytes"));
-  const name = JSON.stringify([2, ...identity, provider, cuts]);
-  return passKey(name, [ids, lengths], [sequenceLength, threads]);
+  return contentKey({ identity, tokens: tokensRead(sequences), cuts, threads, provider });
 }
 
 interface SumsParts {

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
@@ -91,13 +90,6 @@ export class PassState {
 /** Hidden states of an interrupted pass. */
 export function hiddenNames(name: PassName): RegExp {
   return new RegExp(`^${name}-hidden-[0-9a-f]{16}-\\d+-\\d+\\.f32$`);
-}
-
-/** A name for everything that decides what the sums are at a position. */
-export function passKey(identity: string, arrays: readonly ArrayBufferView[], numbers: readonly number[]): string {
-  const hash = createHash("sha256").update(JSON.stringify([identity, ...numbers]));
-  for (const { buffer, byteOffset, byteLength } of arrays) hash.update(new Uint8Array(buffer, byteOffset, byteLength));
-  return hash.digest("hex");
 }
 
 /** Rows in parts of about 16 MB, as bytes. */

@@ -1,13 +1,14 @@
 import type { ReportProgress } from "../../protocol/progress";
 import type { Checkpoint } from "../checkpoint/checkpoint";
-import { sliceSequences, type TokenSequences } from "../data/sequences";
+import { contentKey } from "../checkpoint/contentKey";
+import { sliceSequences, textRead, type TokenSequences } from "../data/sequences";
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { tokenBatch } from "./batches";
 import type { ExecutionPlan } from "./memoryPlan";
 import { ModelExecutor } from "./modelExecutor";
 import type { RoutingObserver } from "./observer";
-import { passKey, PassState, type PassSums } from "./passState";
+import { PassState, type PassSums } from "./passState";
 
 export interface ProfileOptions {
   checkpoint: Checkpoint;
@@ -95,9 +96,9 @@ function sequencesOfShard(options: ProfileOptions, { chunkSequences }: Execution
 function stateOf(options: ProfileOptions, chunkSequences: number, perShard: number): PassState | null {
   const { resume, sequences, collectOutputs, scratchDirectory, saveEverySeconds = 5 } = options;
   if (resume === undefined) return null;
-  const { ids, lengths, domainIds, sequenceLength } = sequences;
-  const numbers = [sequenceLength, chunkSequences, perShard, Number(collectOutputs)];
-  const key = passKey(resume.identity, [ids, lengths, domainIds], numbers);
+  const { threads, provider } = options.runtime;
+  const cuts = { chunkSequences, perShard, threads, provider };
+  const key = contentKey({ model: resume.identity, text: textRead(sequences), collectOutputs, cuts });
   return new PassState("profile", resume, key, scratchDirectory, saveEverySeconds);
 }
 

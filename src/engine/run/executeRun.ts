@@ -2,6 +2,7 @@ import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled } from "../../
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import { stageIds, type RunFile, type StageId, type StageRecord } from "../../protocol/run";
+import { contentKey } from "../checkpoint/contentKey";
 import { runtimeOf } from "./machine/machine";
 import { whileUnchanged } from "./folder/inputWatch";
 import { appendMetrics, rewindMetrics } from "./folder/metricsFile";
@@ -9,7 +10,8 @@ import { ModelCache } from "./modelCache";
 import { progressMeter } from "./progressMeter";
 import { sampleResources } from "./machine/resources";
 import { writtenSince, weightStamp } from "./folder/weightStamp";
-import { appendLog, hashInputs, pendingStage, runPaths, writeRun } from "./folder/runFolder";
+import { requireNewOutput } from "./stages/outputs";
+import { appendLog, idOf, pendingStage, runPaths, writeRun } from "./folder/runFolder";
 import type { Stage, StageContext } from "./stages/stage";
 import type { HeavyWork } from "./work";
 
@@ -18,6 +20,8 @@ export interface ExecuteOptions {
   run: RunFile;
   stages: Readonly<Record<StageId, Stage>>;
   work: HeavyWork;
+  /** Of a caller that has opened the run's checkpoints and texts already. */
+  models?: ModelCache;
   signal: AbortSignal;
   report?: ReportProgress;
   onMetrics?: (line: MetricsLine) => void;
@@ -27,15 +31,16 @@ export interface ExecuteOptions {
 }
 
 /**
- * Works through a run's stages in order. A stage that is done is reused while the hash of its inputs is the same and its
- * outputs are there; otherwise it and everything after it are done again, and the log says why. Whatever happens is in
- * run.json before this returns or throws. The caller holds the run folder's lock.
+ * Does a run's stages in order. A stage that is done is reused while the key of its inputs is the same and its outputs are
+ * there. Where an input changed, the stage and everything after it are done again; where only an output is missing, the
+ * stage makes it again, and what follows is kept as long as it was made from the same content. The log says why. Whatever
+ * happens is in run.json before this returns or throws. The caller holds the run folder's lock.
  * @throws what the failing stage threw; `cancelled`
  */
 export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
   const state = new RunState(options);
   const context = makeContext(options, state);
-  let isInvalidated = false;
+  let isChanged = false;
   let isTold = false;
   for (const id of stageIds) {
     const record = state.record(id);
@@ -43,9 +48,10 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
     const stage = options.stages[id];
     throwIfCancelled(options.signal);
     if (record.state === "running") await state.warn(endedSilently(id));
-    const inputHash = await state.guard(id, async () => hashInputs({ stage: id, inputs: await stage.inputs(context) }));
-    if (record.state === "done" && !isInvalidated) {
-      const reason = await reasonToRepeat(stage, context, record, inputHash);
+    const inputHash = await state.guard(id, () => keyOf(stage, context));
+    isChanged ||= record.inputHash !== null && record.inputHash !== inputHash;
+    if (record.state === "done") {
+      const reason = isChanged ? "an input changed since it was done" : await missingOutputs(stage, context);
       if (reason === null) {
         if (!isTold && record.weightStamp != null && record.weightStamp !== (await weightStamp(context))) {
           await state.warn(writtenSince(id, context.paths.teacher));
@@ -58,10 +64,35 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
       options.onWarning?.(`Stage ${id} is done again: ${reason}`);
     }
     if (record.inputHash !== null && record.inputHash !== inputHash) await stage.discard(context);
-    isInvalidated = true;
+    if (isChanged) await state.resetAfter(id);
     await runStage(state, stage, context, inputHash);
   }
   return state.run;
+}
+
+/**
+ * Refuses, before anything is done, a run that would end at its own finished output: that is the user's by now, and is not
+ * overwritten. Where a stage before it only lost its outputs, they are made again from the same inputs, and the finished
+ * output stays.
+ * @throws RerouteError output/not-empty
+ */
+export async function checkFinishedOutput(options: ExecuteOptions): Promise<void> {
+  const writer = (["calibrate", "compress"] as const).find((id) => recordOf(options.run, id).state !== "skipped");
+  if (writer === undefined || recordOf(options.run, writer).state !== "done") return;
+  const context = makeContext(options, new RunState(options));
+  for (const id of stageIds.slice(0, stageIds.indexOf(writer) + 1)) {
+    const { state, inputHash } = recordOf(options.run, id);
+    if (state === "skipped") continue;
+    const stage = options.stages[id];
+    if (inputHash !== (await keyOf(stage, context))) {
+      await requireNewOutput(context, `stage ${id} has other inputs now, and ${writer} would write its result anew`);
+    }
+    if (!(await stage.hasOutputs(context))) return;
+  }
+}
+
+async function keyOf(stage: Stage, context: StageContext): Promise<string> {
+  return contentKey({ stage: stage.id, inputs: await stage.inputs(context) });
 }
 
 /** Only a process that had no time to write anything leaves a stage under way. */
@@ -72,18 +103,11 @@ function endedSilently(id: StageId): string {
   );
 }
 
-async function reasonToRepeat(
-  stage: Stage,
-  context: StageContext,
-  record: StageRecord,
-  inputHash: string,
-): Promise<string | null> {
-  if (record.inputHash !== inputHash) return "an input changed since it was done";
+async function missingOutputs(stage: Stage, context: StageContext): Promise<string | null> {
   return (await stage.hasOutputs(context)) ? null : "its outputs are missing";
 }
 
 async function runStage(state: RunState, stage: Stage, context: StageContext, inputHash: string): Promise<void> {
-  await state.resetAfter(stage.id);
   // A stage that was interrupted reports the time and the peak of all its attempts.
   const { seconds: before, peakMemoryBytes: peakBefore } = state.record(stage.id);
   const peak = (sample: number): number => Math.max(sample, peakBefore ?? 0);
@@ -124,6 +148,10 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   }
 }
 
+function recordOf(run: RunFile, id: StageId): StageRecord {
+  return run.stages.find((stage) => stage.id === id)!;
+}
+
 /** run.json in memory and on disk. */
 class RunState {
   run: RunFile;
@@ -145,7 +173,7 @@ class RunState {
   }
 
   record(id: StageId): StageRecord {
-    return this.run.stages.find((stage) => stage.id === id)!;
+    return recordOf(this.run, id);
   }
 
   async update(id: StageId, change: Partial<StageRecord>): Promise<void> {
@@ -213,7 +241,7 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     },
     paths,
     runtime: runtimeOf(run),
-    models: new ModelCache(),
+    models: options.models ?? new ModelCache(),
     work: options.work,
     get signal() {
       return state.signal;
@@ -230,6 +258,6 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     warn: (message) => state.warn(message),
     recordTrained: (trained) => state.update("calibrate", { trained }),
     force: options.force ?? false,
-    runId: `${run.id} ${run.createdAt}`,
+    runId: idOf(run),
   };
 }

@@ -5,12 +5,14 @@ import { openCheckpoint } from "../checkpoint/open";
 import { checkUnchanged } from "../checkpoint/shardFile";
 import { describeModel } from "../model/families";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
+import type { TokenSequences } from "../data/sequences";
 import type { OpenModel } from "./work";
 
-/** Checkpoints and tokenizers of one run, each opened once. */
+/** Checkpoints, tokenizers and texts of one run, each read once. */
 export class ModelCache {
   readonly #models = new Map<string, Promise<OpenModel>>();
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>();
+  readonly #sequences = new Map<string, Promise<TokenSequences>>();
 
   model(directory: string): Promise<OpenModel> {
     return remember(this.#models, directory, openModel);
@@ -18,6 +20,11 @@ export class ModelCache {
 
   tokenizer(directory: string): Promise<Tokenizer> {
     return remember(this.#tokenizers, directory, loadTokenizer);
+  }
+
+  /** @param key names what `build` reads */
+  sequences(key: string, build: () => Promise<TokenSequences>): Promise<TokenSequences> {
+    return remember(this.#sequences, key, build);
   }
 
   /**

@@ -3,10 +3,11 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
 import { stageIds, type RunFile, type StageId } from "../../protocol/run";
-import { executeRun } from "./executeRun";
+import { checkFinishedOutput, executeRun } from "./executeRun";
 import { removeLeftovers } from "./folder/leftovers";
 import { lockRunFolder } from "./folder/lock";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
+import { ModelCache } from "./modelCache";
 import { preflight, throwRefusal } from "./preflight/preflight";
 import {
   appendLog,
@@ -94,12 +95,14 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   throwRefusal(prediction);
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
   const run: RunFile = { ...found, runtime: runtimeOf(found), preflight: found.preflight ?? prediction };
+  const models = new ModelCache();
+  await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
   await writeRun(runDirectory, run);
   const removed = await removeLeftovers(runDirectory);
   if (removed.length > 0) await appendLog(runDirectory, { level: "info", event: "leftovers removed", files: removed });
   await appendLog(runDirectory, { level: "info", event: "start", pid: process.pid, versions: run.versions });
   hooks.onChange?.(run);
-  return executeRun({ runDirectory, run, ...machinery, ...hooks });
+  return executeRun({ runDirectory, run, models, ...machinery, ...hooks });
 }
 
 /** A measurement of this machine for pre-flights; of the disk with `scratchDirectory` on it, or with the system's own. */

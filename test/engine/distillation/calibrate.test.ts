@@ -10,7 +10,7 @@ import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import type { CalibrationOptions } from "../../../src/engine/distillation/calibration";
-import { hashState } from "../../../src/engine/distillation/inputHash";
+import { stateKey } from "../../../src/engine/distillation/calibration";
 import { loadState } from "../../../src/engine/distillation/trainState";
 import { moeLayers } from "../../../src/engine/execution/moeLayers";
 import { liveWork } from "../../../src/engine/run/liveWork";
@@ -207,7 +207,7 @@ describe("the loop", () => {
       },
     });
     await expectError(() => cancelled, "cancelled");
-    const state = await loadState(path.join(given.stateDirectory, "train-state.safetensors"), hashState(given));
+    const state = await loadState(path.join(given.stateDirectory, "train-state.safetensors"), stateKey(given));
     expect(state!.step).toBe(3);
     const resumedFrom: number[] = [];
     const continued = await calibrate({ ...given, onResume: (step) => void resumedFrom.push(step) });
@@ -309,7 +309,7 @@ describe("NaN and infinity", () => {
     const given = setUp({ epochs: 4, learningRate: 1e37, warmup: 0 });
     const failed = calibrate(given);
     await expectError(() => failed, "training/not-finite", "layer", "the state before it is kept");
-    const state = await loadState(path.join(given.stateDirectory, "train-state.safetensors"), hashState(given));
+    const state = await loadState(path.join(given.stateDirectory, "train-state.safetensors"), stateKey(given));
     expect(state!.step).toBeGreaterThan(0);
     await expectError(() => failed, "training/not-finite", `Update ${state!.step + 1} `);
     expect(updates(given.lines)).toHaveLength(state!.step);

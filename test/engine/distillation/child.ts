@@ -6,7 +6,7 @@
 import path from "node:path";
 import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";
 import { expertMapping } from "../../../src/engine/compression/plan/expertMapping";
-import { readProvenance } from "../../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import { appendMetrics, rewindMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { calibrateOptions } from "../../../src/protocol/recipe";

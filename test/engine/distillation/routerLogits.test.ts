@@ -7,7 +7,7 @@ import { TeacherTargets } from "../../../src/engine/distillation/teacherTargets"
 import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
 import type { MoeObservation } from "../../../src/engine/execution/observer";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
-import { readProvenance } from "../../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";

@@ -7,13 +7,13 @@ import { readFloat32, readTensorBytes } from "../../../src/engine/checkpoint/rea
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import type { CalibrationOptions } from "../../../src/engine/distillation/calibration";
 import { chooseExperts } from "../../../src/engine/distillation/chooseExperts";
-import { hashState } from "../../../src/engine/distillation/inputHash";
+import { stateKey } from "../../../src/engine/distillation/calibration";
 import { trainableWeights } from "../../../src/engine/distillation/scope";
 import { trainedNames } from "../../../src/engine/distillation/trainedNames";
 import { loadState } from "../../../src/engine/distillation/trainState";
 import { profileCheckpoint } from "../../../src/engine/execution/profile";
 import { liveWork } from "../../../src/engine/run/liveWork";
-import { readProvenance } from "../../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { dtypeBits, elementCount } from "../../../src/engine/tensor/dtype";
 import type { MetricsLine } from "../../../src/protocol/metrics";
@@ -259,7 +259,7 @@ describe.each([
       },
     });
     await expectError(() => cancelled, "cancelled");
-    const saved = await loadState(path.join(disturbed.stateDirectory, "train-state.safetensors"), hashState(disturbed));
+    const saved = await loadState(path.join(disturbed.stateDirectory, "train-state.safetensors"), stateKey(disturbed));
     expect(saved!.step).toBe(1);
     expect(await calibrate(disturbed)).toEqual(results[0]);
     expect((await stateOf(disturbed)).equals(await stateOf(runs[0]!.given))).toBe(true);

@@ -9,7 +9,7 @@ import { trainableWeights } from "../../../src/engine/distillation/scope";
 import { TeacherTargets } from "../../../src/engine/distillation/teacherTargets";
 import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
-import { readProvenance } from "../../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import { elementCount } from "../../../src/engine/tensor/dtype";
 import { goldenCase } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";

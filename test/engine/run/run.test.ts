@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -69,6 +69,17 @@ async function outputHash(): Promise<string> {
     hash.update(name).update(name === "reroute.json" ? text.toString().replaceAll(`out-${count}`, "out") : text);
   }
   return hash.digest("hex");
+}
+/** Bytes of what a run is for, by file; times in run.json, the log and the report are left out. */
+async function results(): Promise<Record<string, string>> {
+  const found: Record<string, string> = { output: await outputHash() };
+  for (const name of (await readdir(runDirectory(), { recursive: true })).sort()) {
+    if (!/safetensors$|plan|evaluation|compressed.|report|metrics/.test(name)) continue;
+    found[name] = createHash("sha256")
+      .update(await readFile(path.join(runDirectory(), name)))
+      .digest("hex");
+  }
+  return found;
 }
 const afterProfile = [
   ...["update 1", "update 2", "update 3", "update 4", "write calibrated", "calibrated"],
@@ -140,12 +151,114 @@ describe("a whole recipe", () => {
     expect(work.calls.length).toBe(4);
   });
 
-  it("never overwrites a finished output: a changed calibration needs another folder", async () => {
+  it.each([
+    ["calibration", { calibrate: { heldOut: 0.25, learningRate: 1e-3 } }],
+    ["compression", { compress: { method: "reap", keep: 0.75 } }],
+    ["text", { data: { ...recipe().data, calibration: "other.txt" } }],
+  ])(
+    "never overwrites a finished output: a changed %s needs another folder, and is told so before any work",
+    async (_name, change) => {
+      await start();
+      const before = [await outputHash(), await readFile(path.join(runDirectory(), "run.json"), "utf8")];
+      work.calls = [];
+      await expect(start(recipe(change))).rejects.toMatchObject({ code: "output/not-empty" });
+      expect(work.calls).toEqual([]);
+      expect([await outputHash(), await readFile(path.join(runDirectory(), "run.json"), "utf8")]).toEqual(before);
+    },
+  );
+
+  const layers = Array.from({ length: 6 }, (_, layer) => `profile ${layer}`);
+  const lost: [string, (string | RegExp)[]][] = [
+    ["run/routing-statistics.safetensors", [...layers, "report"]],
+    ["run/compression-plan.json", []],
+    ["run/compressed", ["report"]],
+    ["run/compressed/model.safetensors", ["report"]],
+    ["run/compressed/config.json", ["report"]],
+    ["run/evaluation.json", ["evaluate coarse", "evaluate compressed", "evaluate out", "report"]],
+    ["run/report.md", ["report"]],
+    ["run/log.jsonl", []],
+    ["out", ["write calibrated", "calibrated", "report"]],
+  ];
+  it.each(lost)("makes %s again, which was deleted, and keeps what was made from the same", async (name, calls) => {
     await start();
-    const before = await outputHash();
-    const changed = recipe({ calibrate: { heldOut: 0.25, learningRate: 1e-3 } });
-    await expect(start(changed)).rejects.toMatchObject({ code: "output/not-empty" });
-    expect(await outputHash()).toBe(before);
+    const before = await results();
+    await rm(path.join(folder, name.replace(/^(run|out)/, `$1-${count}`)), { recursive: true });
+    work.calls = [];
+    const run = await start();
+    expect(run.stages.map(({ state }) => state)).toEqual(Array(5).fill("done"));
+    expect(work.calls.map((call) => call.replace(`out-${count}`, "out"))).toEqual(calls);
+    expect(await results()).toEqual(before);
+    work.calls = [];
+    await start();
+    expect(work.calls).toEqual([]);
+  });
+
+  it.each(["model.safetensors", "config.json"])(
+    "refuses to go on without %s of a finished output before any work, since the rest of it may be somebody's",
+    async (name) => {
+      await start();
+      await rm(path.join(folder, `out-${count}`, name));
+      work.calls = [];
+      await expect(start()).rejects.toMatchObject({
+        code: "output/not-empty",
+        message: expect.stringMatching(/no longer holds the whole checkpoint/) as string,
+      });
+      expect(work.calls).toEqual([]);
+    },
+  );
+
+  it("tells before the teacher's pass that what was made again has come out otherwise than the finished output", async () => {
+    await start();
+    await rm(path.join(runDirectory(), "compressed"), { recursive: true });
+    const plan = path.join(runDirectory(), "routing-statistics.safetensors");
+    await rm(plan);
+    // As other threads would do it, only more: other sums of the same inputs, and with them other experts that stay.
+    const { profile } = work;
+    work.profile = (p) =>
+      profile({
+        ...p,
+        observer: {
+          observe: (o) => p.observer.observe({ ...o, selectedIds: o.selectedIds.map((id) => o.numExperts - 1 - id) }),
+        },
+      });
+    work.calls = [];
+    await expect(start()).rejects.toMatchObject({ code: "output/not-empty" });
+    expect(work.calls).toEqual(layers);
+  });
+
+  it("does again what was made from other tokens: another tokenizer.json is an input, a text that grows behind them is none", async () => {
+    const own = path.join(folder, `teacher-${count}`);
+    await cp(teacher, own, { recursive: true });
+    const { compress: _none, calibrate: _alsoNone, ...rest } = recipe({ teacher: own });
+    const profiling = recipeSchema.parse(rest);
+    await start(profiling);
+    const tokens = async () => {
+      const { inputHash } = (await readRun(runDirectory())).stages[0]!;
+      return inputHash;
+    };
+    const before = await tokens();
+    const [done, calibration] = [[...work.calls], path.join(folder, "calibration.txt")];
+    const text = await readFile(calibration, "utf8");
+    try {
+      await writeFile(calibration, `${text} and what nobody reads`);
+      await start(profiling);
+    } finally {
+      await writeFile(calibration, text);
+    }
+    expect([work.calls, await tokens()]).toEqual([done, before]);
+
+    const file = path.join(own, "tokenizer.json");
+    const tokenizer = JSON.parse(await readFile(file, "utf8")) as { model: { vocab: Record<string, number> } };
+    const { vocab } = tokenizer.model;
+    const others = Object.keys(vocab).filter((token) => vocab[token] !== 0);
+    const ids = others.map((token) => vocab[token]!);
+    for (const [i, token] of others.entries()) vocab[token] = ids[(i + 1) % ids.length]!;
+    await writeFile(file, JSON.stringify(tokenizer));
+    const warnings: string[] = [];
+    await start(profiling, undefined, { onWarning: (message: string) => warnings.push(message) });
+    expect(work.calls).toEqual([...done, ...done]);
+    expect(await tokens()).not.toBe(before);
+    expect(warnings.join()).toMatch(/profile is done again: an input changed/);
   });
 
   it("keeps each update once in the metrics, however often it was repeated", async () => {

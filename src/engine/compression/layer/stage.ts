@@ -1,9 +1,9 @@
-import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import type { TensorEntry } from "../../checkpoint/checkpoint";
+import { contentKey } from "../../checkpoint/contentKey";
 import { inFileOrder } from "../../checkpoint/headerFormat";
 import { openShard } from "../../checkpoint/shardFile";
 import { writeShard } from "../../checkpoint/shardWriter";
@@ -30,7 +30,7 @@ export class LayerStages {
   async find(layer: number, inputs: unknown): Promise<LayerStage | null> {
     try {
       const record = JSON.parse(await readFile(this.#path(layer, "json"), "utf8")) as StageRecord;
-      if (record.hash !== hashOf(inputs)) return null;
+      if (record.hash !== contentKey(inputs)) return null;
       const { tensors, shard } = await openShard(this.#path(layer, "safetensors"));
       if (shard.metadata["inputs"] !== record.hash) return null;
       const { metrics, notes } = record;
@@ -51,7 +51,7 @@ export class LayerStages {
     signal: AbortSignal | undefined,
   ): Promise<LayerStage> {
     await mkdir(this.directory, { recursive: true });
-    const hash = hashOf(inputs);
+    const hash = contentKey(inputs);
     const target = this.#path(layer, "safetensors");
     const temporary = `${target}.partial`;
     await rm(temporary, { force: true });
@@ -87,10 +87,6 @@ interface StageRecord {
   hash: string;
   metrics: Record<string, number>;
   notes: string[];
-}
-
-function hashOf(inputs: unknown): string {
-  return createHash("sha256").update(JSON.stringify(inputs)).digest("hex");
 }
 
 /** Wide dtypes first, so that each tensor starts at a multiple of its element size; otherwise in the order given. */

@@ -1,11 +1,11 @@
-import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { copyFile, link, mkdir, readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
 import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { contentKey } from "../../checkpoint/contentKey";
 import { iteratesSubspaces } from "../../compression/cost/methodCost";
-import { hashInputs } from "../folder/runFolder";
+import { textRead } from "../../data/sequences";
 import type { Stage } from "../stages/stage";
 import type { RunMachinery } from "../startRun";
 import type { HeavyWork, MachineProbe } from "../work";
@@ -32,7 +32,7 @@ function sharedProfile(stage: Stage, directory: string): Stage {
     ...stage,
     run: async (context) => {
       const own = context.paths.file("statistics");
-      const shared = path.join(directory, `routing-statistics-${shortHash(await stage.inputs(context))}.safetensors`);
+      const shared = path.join(directory, `routing-statistics-${shortKey(await stage.inputs(context))}.safetensors`);
       if (await linkFile(shared, own)) return;
       await stage.run(context);
       await linkFile(own, shared);
@@ -70,10 +70,8 @@ function sharedTeacherEvaluation(work: HeavyWork["evaluate"], directory: string)
   const evaluate: HeavyWork["evaluate"] = (p) => work({ ...p, teacherDirectory: directory });
   return async (p) => {
     if (p.teacher !== null) return evaluate(p);
-    const { ids, lengths, sequenceLength } = p.sequences;
-    const tokens = createHash("sha256").update(bytesOf(ids)).update(bytesOf(lengths)).digest("hex");
     const { threads, provider } = p.runtime;
-    const key = shortHash({ model: p.model.fingerprint, tokens, sequenceLength, threads, provider });
+    const key = shortKey({ model: p.model.fingerprint, text: textRead(p.sequences), threads, provider });
     const file = path.join(directory, `teacher-evaluation-${key}.json`);
     const known = await readModelEvaluation(file);
     if (known) return known;
@@ -121,10 +119,6 @@ async function linkFile(from: string, to: string): Promise<boolean> {
   }
 }
 
-function shortHash(value: unknown): string {
-  return hashInputs(value).slice(0, 16);
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
+function shortKey(value: unknown): string {
+  return contentKey(value).slice(0, 16);
 }

@@ -4,13 +4,14 @@ import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import { executionProviders, type Recipe } from "../../../protocol/recipe";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
+import { contentKey } from "../../checkpoint/contentKey";
 import { quote } from "../../checkpoint/quote";
 import { readSmallFile } from "../../checkpoint/smallFile";
 import type { RuntimeOptions } from "../../runtime/session";
 import { removeEvaluationState, removeLeftovers } from "./leftovers";
 import { lockRunFolder } from "./lock";
 import { runtimeOptions } from "../machine/machine";
-import { createRunFolder, hashInputs, isRunFolder, removeEmptyFolders } from "./runFolder";
+import { createRunFolder, isRunFolder, removeEmptyFolders } from "./runFolder";
 
 /** Everything that decides an evaluation's result, by what the user knows it as. */
 export type EvaluationInputs = Record<string, unknown>;
@@ -84,7 +85,7 @@ async function stateFor(
     onWarning,
   }: Pick<EvaluationFolderOptions, "inputs" | "machine" | "onWarning"> & { made: string | null },
 ): Promise<FolderState> {
-  const hashes = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, hashInputs(value ?? null)]));
+  const hashes = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, contentKey(value ?? null)]));
   const known = await readState(directory);
   const changed = changedInputs(known?.inputs ?? {}, hashes);
   if (known && changed.length === 0) return known;

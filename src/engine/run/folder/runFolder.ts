@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { mkdir, readFile, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
@@ -71,6 +70,11 @@ export function newRun(id: string, recipe: Recipe, baseFolder: string): RunFile 
     stages: stageIds.map((stage) => pendingStage(stage, wanted.has(stage))),
     preflight: null,
   };
+}
+
+/** What a run's outputs are marked with while they are unfinished: tells them from those of a run of the same name. */
+export function idOf({ id, createdAt }: RunFile): string {
+  return `${id} ${createdAt}`;
 }
 
 export function pendingStage(id: StageId, wanted = true): StageRecord {
@@ -154,21 +158,4 @@ export async function appendLog(
   entry: { level: "info" | "warning" | "error"; event: string } & Record<string, unknown>,
 ): Promise<void> {
   await appendLine(path.join(runDirectory, runFiles.log), JSON.stringify({ at: new Date().toISOString(), ...entry }));
-}
-
-/**
- * SHA-256 of a JSON value whose object keys are sorted: equal inputs give equal hashes, whatever their order.
- * Undefined members do not count.
- */
-export function hashInputs(value: unknown): string {
-  return createHash("sha256").update(canonicalJson(value)).digest("hex");
-}
-
-function canonicalJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value as Record<string, unknown>)
-    .filter(([, member]) => member !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(",")}}`;
 }

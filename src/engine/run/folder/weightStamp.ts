@@ -1,7 +1,7 @@
 import { quote } from "../../checkpoint/quote";
+import { contentKey } from "../../checkpoint/contentKey";
 import { isSampled } from "../../checkpoint/fingerprint";
 import type { StageId } from "../../../protocol/run";
-import { hashInputs } from "./runFolder";
 import type { StageContext } from "../stages/stage";
 
 /**
@@ -21,7 +21,7 @@ export async function weightStamp({
     if (!isSampled(checkpoint)) continue;
     files.push(checkpoint.shards.map(({ name, sizeBytes, modifiedMs }) => [name, sizeBytes, modifiedMs]));
   }
-  return files.length === 0 ? null : hashInputs(files);
+  return files.length === 0 ? null : contentKey(files);
 }
 
 /** What to tell where a finished stage is used again although weight files were written since. */

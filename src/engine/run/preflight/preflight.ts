@@ -18,10 +18,10 @@ import { checkTexts } from "./texts";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { routingWarnings } from "./routingWarnings";
-import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
+import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "../stages/compress";
-import { readProvenance } from "../stages/calibrate";
+import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
 import { predictTrained, type TrainedPrediction } from "./trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
 
@@ -152,8 +152,8 @@ class Preflighter {
     const { calibrate, compress, student } = this.recipe;
     if (!calibrate && !(compress && student === undefined)) return;
     const writer = run?.stages.find(({ id }) => id === (calibrate ? "calibrate" : "compress"));
-    if (writer?.state === "done") return;
-    if (run && (await isUnfinishedOutputOf(this.paths.output, `${run.id} ${run.createdAt}`))) return;
+    if (run && writer?.state === "done" && (await isFinishedCheckpoint(this.paths.output, idOf(run)))) return;
+    if (run && (await isUnfinishedOutputOf(this.paths.output, idOf(run)))) return;
     const names = await readdir(this.paths.output).catch((error: unknown) => {
       const code = (error as NodeJS.ErrnoException).code;
       if (code !== "ENOENT")
@@ -166,7 +166,9 @@ class Preflighter {
     if (names.length > 0) {
       this.#refuse(
         "output/not-empty",
-        `The output folder ${quote(this.paths.output)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
+        writer?.state === "done"
+          ? `The output folder ${quote(this.paths.output)} no longer holds the whole checkpoint that this run wrote; put the missing files back, delete the folder, or choose another`
+          : `The output folder ${quote(this.paths.output)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
       );
     }
   }

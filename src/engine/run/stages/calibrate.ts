@@ -1,16 +1,14 @@
-import { readFile, rm } from "node:fs/promises";
-import path from "node:path";
+import { rm } from "node:fs/promises";
 import { completeOutput } from "../../checkpoint/outputFolder";
 import { expertMapping } from "../../compression/plan/expertMapping";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
+import { tokensRead } from "../../data/sequences";
 import { RerouteError } from "../../../protocol/errors";
-import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
 import { removeTeacherTargets } from "../folder/leftovers";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
-import { dataInputs, readSequences } from "./data";
-import { isFinishedCheckpoint } from "./outputs";
-import { provenanceOf } from "./provenance";
+import { readSequences, sequencesOf } from "./data";
+import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
 
 /** Router KD: trains the student's routers (or more of it) against the teacher and writes the calibrated checkpoint to the output folder. */
 export const calibrateStage: Stage = {
@@ -19,12 +17,13 @@ export const calibrateStage: Stage = {
     const { paths, run } = context;
     const [teacher, student] = [await context.models.model(paths.teacher), await context.models.model(paths.student)];
     return {
-      version: 1,
+      version: 2,
       teacher: teacher.fingerprint,
       student: student.fingerprint,
       options: run.recipe.calibrate,
       seed: run.recipe.seed,
-      data: await dataInputs(context, paths.calibrationData, sequenceCount(context)),
+      tokens: tokensRead(await sequencesOf(context, paths.calibrationData, sequenceCount(context))),
+      sequences: run.recipe.data.sequences,
       output: paths.output,
     };
   },
@@ -39,6 +38,7 @@ export const calibrateStage: Stage = {
     const teacher = await context.models.model(paths.teacher);
     const student = await context.models.model(paths.student);
     await checkOrigin(context, student, teacher);
+    await requireNewOutput(context, "the calibration would write its result there");
     const all = await readSequences(context, paths.calibrationData, sequenceCount(context));
     const { training, heldOut } = splitHeldOut(all, run.recipe.data.sequences, options.heldOut);
     const compressed = await readProvenance(student.checkpoint.directory);
@@ -72,17 +72,6 @@ export const calibrateStage: Stage = {
     await removeTeacherTargets(context.paths.runDirectory);
   },
 };
-
-/** reroute.json of a checkpoint; null where there is none that can be read. */
-export async function readProvenance(directory: string): Promise<Provenance | null> {
-  try {
-    const text = await readFile(path.join(directory, "reroute.json"), "utf8");
-    const parsed = provenanceSchema.safeParse(JSON.parse(text));
-    return parsed.success ? parsed.data : null;
-  } catch {
-    return null;
-  }
-}
 
 function sequenceCount({ run }: StageContext): number {
   const { sequences } = run.recipe.data;

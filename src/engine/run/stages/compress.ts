@@ -1,8 +1,7 @@
-import { createHash } from "node:crypto";
 import { readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
-import { completeOutput } from "../../checkpoint/outputFolder";
+import { completeOutput, isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
 import { applyPlan, compressionMetrics, makePlan, methods, type MethodContext } from "../../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
@@ -10,15 +9,15 @@ import { aimerScores } from "../../compression/pruning/aimer";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
 import { writeCompressedCheckpoint } from "../../compression/writeCompressed";
+import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
 import type { CompressionPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
-import { dataInputs, readSequences } from "./data";
-import { provenanceOf } from "./provenance";
-import { isFinishedCheckpoint } from "./outputs";
+import { readSequences, sequencesOf } from "./data";
+import { fileExists, isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
 
 /** A hand-written plan lists expert ids; nothing of a real model comes near this. */
 const maxPlanBytes = 64 * 2 ** 20;
@@ -30,18 +29,17 @@ export const compressStage: Stage = {
     const { paths, run } = context;
     const { fingerprint } = await context.models.model(paths.teacher);
     const planText = paths.plan === null ? null : await readPlanText(paths.plan);
-    const plan = planText === null ? null : createHash("sha256").update(planText).digest("hex");
     const profile = run.stages.find(({ id }) => id === "profile")!.inputHash;
     const { plan: _path, ...options } = run.recipe.compress!;
-    const usesProfile = plan === null && needsStatistics(options);
-    const usesText = plan !== null || !isPruningCriterion(options.method);
+    const usesProfile = planText === null && needsStatistics(options);
+    const usesText = planText !== null || !isPruningCriterion(options.method);
     return {
-      version: 1,
+      version: 2,
       teacher: fingerprint,
       options,
-      plan,
+      plan: planText,
       profile: usesProfile ? profile : null,
-      data: usesText ? await dataInputs(context, paths.calibrationData, run.recipe.data.sequences) : null,
+      text: usesText ? textRead(await sequencesOf(context, paths.calibrationData, run.recipe.data.sequences)) : null,
       seed: run.recipe.seed,
       output: outputOf(context),
     };
@@ -56,9 +54,15 @@ export const compressStage: Stage = {
   run: async (context) => {
     const { paths, run, signal, report, runId } = context;
     const model = await context.models.model(paths.teacher);
+    if (outputOf(context) === paths.output) {
+      await requireNewOutput(context, "the compression would write its result there");
+    } else if (!(await isUnfinishedOutputOf(outputOf(context), runId))) {
+      // Of a finished copy in the run folder, which is ours, a file is missing.
+      await rm(outputOf(context), { recursive: true, force: true });
+    }
     const plan = await planFor(context, model);
     for (const note of plan.notes ?? []) await context.warn(note);
-    await writeFileAtomically(paths.file("plan"), `${JSON.stringify(plan, null, 2)}\n`);
+    await writePlan(paths.file("plan"), plan);
     const layers = await applyPlan(await methodContext(context, model, plan.paradigm !== "pruning"), plan);
     for (const { notes } of layers?.values() ?? []) for (const note of notes) await context.warn(note);
     context.models.forget(outputOf(context));
@@ -78,8 +82,23 @@ export const compressStage: Stage = {
     await rm(stateDirectory(context), { recursive: true, force: true });
     context.models.forget(outputOf(context));
     await completeOutput(outputOf(context));
+    await restorePlan(context);
   },
 };
+
+/** The plan is in the checkpoint's reroute.json too, so a deleted file is no reason to compress again. */
+async function restorePlan(context: StageContext): Promise<void> {
+  const file = context.paths.file("plan");
+  if (await fileExists(file)) return;
+  if ((await readProvenance(outputOf(context)))?.plan == null) return;
+  // As it is there, to the byte: parsing would give keys another order.
+  const text = await readFile(path.join(outputOf(context), "reroute.json"), "utf8");
+  await writePlan(file, (JSON.parse(text) as { plan: CompressionPlan }).plan);
+}
+
+function writePlan(file: string, plan: CompressionPlan): Promise<void> {
+  return writeFileAtomically(file, `${JSON.stringify(plan, null, 2)}\n`);
+}
 
 /** Whether a method looks at what calibration tokens did. */
 export function needsStatistics({

@@ -2,8 +2,9 @@ import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
+import { contentKey } from "../../checkpoint/contentKey";
 import { expertMapping } from "../../compression/plan/expertMapping";
-import { textUnits, type TokenSequences } from "../../data/sequences";
+import { textRead, textUnits, type TokenSequences } from "../../data/sequences";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
@@ -14,11 +15,9 @@ import {
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
 import { removeEvaluationState } from "../folder/leftovers";
-import { hashInputs } from "../folder/runFolder";
 import type { Stage, StageContext } from "./stage";
-import { readProvenance } from "./calibrate";
-import { dataInputs, readSequences } from "./data";
-import { fileExists } from "./profile";
+import { readSequences, sequencesOf } from "./data";
+import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
 type Role = (typeof roles)[number];
@@ -33,9 +32,9 @@ export const evaluateStage: Stage = {
     }
     const { evaluationSequences } = context.run.recipe.data;
     return {
-      version: 1,
+      version: 2,
       checkpoints: fingerprints,
-      data: await dataInputs(context, context.paths.evaluationData!, evaluationSequences),
+      text: textRead(await sequencesOf(context, context.paths.evaluationData!, evaluationSequences)),
       seed: context.run.recipe.seed,
     };
   },
@@ -142,14 +141,11 @@ async function evaluatePart(
   const { models, paths, work, runtime, signal, report } = context;
   const model = await models.model(directory);
   const teacher = role === "teacher" ? null : await models.model(paths.teacher);
-  const { sourceSha256, numSequences, sequenceLength } = sequences;
-  const key = hashInputs({
+  const key = contentKey({
     role,
     model: model.fingerprint,
     teacher: teacher?.fingerprint,
-    sourceSha256,
-    numSequences,
-    sequenceLength,
+    text: textRead(sequences),
   });
   const known = await readPart(partFile(context, role), key);
   if (known) return known;

@@ -1,10 +1,10 @@
-import type { StageId } from "../../../protocol/run";
+import { stageIds, type StageId } from "../../../protocol/run";
 import type { Stage, WriteReport } from "./stage";
 import { calibrateStage } from "./calibrate";
 import { compressStage } from "./compress";
 import { evaluateStage } from "./evaluate";
+import { fileExists } from "./outputs";
 import { profileStage } from "./profile";
-import { reportStage } from "./report";
 
 /** Every stage of a run. The report's writer is given from outside: reports come after runs in the order of folders. */
 export function stageTable(writeReport: WriteReport): Readonly<Record<StageId, Stage>> {
@@ -14,5 +14,26 @@ export function stageTable(writeReport: WriteReport): Readonly<Record<StageId, S
     calibrate: calibrateStage,
     evaluate: evaluateStage,
     report: reportStage(writeReport),
+  };
+}
+
+/** Writes report.html and report.md from the files of the run folder. `write` comes from the report folder. */
+function reportStage(write: WriteReport): Stage {
+  return {
+    id: "report",
+    inputs: async ({ run }) => ({
+      version: 1,
+      name: run.name,
+      stages: stageIds
+        .filter((id) => id !== "report")
+        .map((id) => {
+          const { inputHash, state, finishedAt } = run.stages.find((stage) => stage.id === id)!;
+          return { id, inputHash, state, finishedAt };
+        }),
+    }),
+    hasOutputs: async ({ paths }) =>
+      (await fileExists(paths.file("report"))) && (await fileExists(paths.file("reportMarkdown"))),
+    discard: async () => undefined,
+    run: async ({ paths }) => write(paths.runDirectory),
   };
 }

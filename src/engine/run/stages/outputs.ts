@@ -1,5 +1,12 @@
+import { readdir, readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { RerouteError } from "../../../protocol/errors";
+import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
+import type { RunFile } from "../../../protocol/run";
 import { openCheckpoint } from "../../checkpoint/open";
 import { isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
+import { quote } from "../../checkpoint/quote";
+import type { StageContext } from "./stage";
 
 /** Whether a folder holds a complete checkpoint, or one of this run that only its marker keeps from being one. */
 export async function isFinishedCheckpoint(directory: string, runId: string): Promise<boolean> {
@@ -9,5 +16,50 @@ export async function isFinishedCheckpoint(directory: string, runId: string): Pr
     return true;
   } catch {
     return false;
+  }
+}
+
+/**
+ * Refuses to go on towards an output folder that holds anything but what this run left unfinished there: the result of hours
+ * would meet it at the end.
+ * @throws RerouteError output/not-empty
+ */
+export async function requireNewOutput(
+  { paths: { output }, runId }: Pick<StageContext, "paths" | "runId">,
+  reason: string,
+): Promise<void> {
+  const names = await readdir(output).catch(() => []);
+  if (names.length === 0 || (await isUnfinishedOutputOf(output, runId))) return;
+  throw new RerouteError(
+    "output/not-empty",
+    `The output folder ${quote(output)} holds ${names.slice(0, 3).map(quote).join(", ")}, and ${reason}; delete it, or choose another folder`,
+  );
+}
+
+export async function fileExists(file: string): Promise<boolean> {
+  try {
+    return (await stat(file)).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * What reroute.json says about the run. No times and no run folder: the same recipe on the same machine gives the same
+ * bytes.
+ */
+export function provenanceOf(run: RunFile): Pick<Provenance, "reroute" | "recipe" | "seed" | "versions"> {
+  const { reroute, recipe, versions } = run;
+  return { reroute, recipe, seed: recipe.seed, versions };
+}
+
+/** reroute.json of a checkpoint; null where there is none that can be read. */
+export async function readProvenance(directory: string): Promise<Provenance | null> {
+  try {
+    const text = await readFile(path.join(directory, "reroute.json"), "utf8");
+    const parsed = provenanceSchema.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
   }
 }

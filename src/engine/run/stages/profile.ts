@@ -1,10 +1,12 @@
-import { rm, stat } from "node:fs/promises";
+import { rm } from "node:fs/promises";
+import { textRead } from "../../data/sequences";
 import { RoutingStatistics, renormalisesSelected } from "../../routing/collect";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import { profileSums } from "../../routing/profileSums";
 import { removeProfileState } from "../folder/leftovers";
 import type { Stage } from "./stage";
-import { dataInputs, readSequences } from "./data";
+import { readSequences, sequencesOf } from "./data";
+import { fileExists } from "./outputs";
 
 /** Runs the teacher over the calibration text and keeps what its routers and experts did: routing-statistics.safetensors. */
 export const profileStage: Stage = {
@@ -13,9 +15,9 @@ export const profileStage: Stage = {
     const { fingerprint } = await context.models.model(context.paths.teacher);
     const { sequences } = context.run.recipe.data;
     return {
-      version: 1,
+      version: 2,
       teacher: fingerprint,
-      data: await dataInputs(context, context.paths.calibrationData, sequences),
+      text: textRead(await sequencesOf(context, context.paths.calibrationData, sequences)),
     };
   },
   hasOutputs: async ({ paths }) => fileExists(paths.file("statistics")),
@@ -61,11 +63,3 @@ export const profileStage: Stage = {
     await removeProfileState(paths.runDirectory);
   },
 };
-
-export async function fileExists(file: string): Promise<boolean> {
-  try {
-    return (await stat(file)).isFile();
-  } catch {
-    return false;
-  }
-}

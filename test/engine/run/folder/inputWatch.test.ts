@@ -12,7 +12,7 @@ import { recipeSchema } from "../../../../src/protocol/recipe";
 import { temporaryFolder } from "../../../support/temporaryFolder";
 import { fakeWork } from "../fakeWork";
 
-const coarse = path.join(__dirname, "../../fixtures/coarse");
+const coarse = path.join(__dirname, "../../../fixtures/coarse");
 
 function copyOfModel(): { directory: string; shard: string } {
   const directory = path.join(temporaryFolder(), "model");

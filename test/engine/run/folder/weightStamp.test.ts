@@ -21,7 +21,7 @@ import { stageIds, type RunFile, type StageId } from "../../../../src/protocol/r
 import { temporaryFolder } from "../../../support/temporaryFolder";
 import { fakeWork } from "../fakeWork";
 
-const coarse = path.join(__dirname, "../../fixtures/coarse");
+const coarse = path.join(__dirname, "../../../fixtures/coarse");
 
 /** The coarse model in two files; the second one holds a tensor of so many bytes that nothing uses, as a hole. */
 function modelWith(extraBytes: number): string {

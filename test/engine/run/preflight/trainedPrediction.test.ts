@@ -6,7 +6,7 @@ import { trainableWeights } from "../../../../src/engine/distillation/scope";
 import { trainedNames } from "../../../../src/engine/distillation/trainedNames";
 import { preflight } from "../../../../src/engine/run/preflight/preflight";
 import { calibrationBytes, smallestMemory } from "../../../../src/engine/run/preflight/estimates";
-import { readProvenance } from "../../../../src/engine/run/stages/calibrate";
+import { readProvenance } from "../../../../src/engine/run/stages/outputs";
 import { predictTrained } from "../../../../src/engine/run/preflight/trainedPrediction";
 import { elementCount } from "../../../../src/engine/tensor/dtype";
 import { calibrationScopes, recipeSchema, type CalibrateOptions, type Recipe } from "../../../../src/protocol/recipe";
