@@ -1,4 +1,5 @@
 /** config.json and tensor shapes of synthetic checkpoints, one function per family. */
+import { hybridFamilies } from "./syntheticHybrids";
 import {
   attention,
   decoder,
@@ -23,6 +24,7 @@ export interface SyntheticModel {
 }
 
 export const syntheticFamilies = {
+  ...hybridFamilies(commonConfig),
   qwen3_moe: (shape: SyntheticShape): SyntheticModel => ({
     config: {
       ...commonConfig(shape, "qwen3_moe", "Qwen3MoeForCausalLM"),

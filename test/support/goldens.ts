@@ -62,6 +62,12 @@ export function copyInReleasedStyle(checkpoint: string, to: string): void {
   mkdirSync(to, { recursive: true });
   for (const name of readdirSync(checkpoint)) copyFileSync(path.join(checkpoint, name), path.join(to, name));
   const config = JSON.parse(readFileSync(path.join(checkpoint, "config.json"), "utf8")) as Record<string, unknown>;
+  toReleasedStyle(config);
+  writeFileSync(path.join(to, "config.json"), JSON.stringify(config));
+}
+
+/** Rewrites a config as released checkpoints have it. */
+export function toReleasedStyle(config: Record<string, unknown>): void {
   const { rope_theta, rope_type, partial_rotary_factor, ...rest } = config["rope_parameters"] as Record<
     string,
     unknown
@@ -72,13 +78,14 @@ export function copyInReleasedStyle(checkpoint: string, to: string): void {
   config["rope_scaling"] = rope_type === "default" ? null : { type: rope_type, ...rest };
   config["torch_dtype"] = config["dtype"];
   delete config["dtype"];
-  // gpt-oss is released with its layer types; the other families say them by other keys.
-  if (config["model_type"] !== "gpt_oss") delete config["layer_types"];
+  // Some are released with their layer types; the other families say them by other keys.
+  const types = config["layer_types"] as string[] | undefined;
+  if (types?.includes("linear_attention")) config["full_attention_interval"] = types.indexOf("full_attention") + 1;
+  if (!["gpt_oss", "lfm2_moe"].includes(config["model_type"] as string)) delete config["layer_types"];
   if (config["model_type"] === "qwen3_moe") {
     config["num_experts"] = config["num_local_experts"];
     delete config["num_local_experts"];
   }
-  writeFileSync(path.join(to, "config.json"), JSON.stringify(config));
 }
 
 /** Largest difference as a share of the reference's largest magnitude. */

@@ -1,4 +1,4 @@
-import type { LayerDescription } from "../model/description";
+import type { LayerDescription, SoftmaxAttention } from "../model/description";
 import type { Tensor } from "../runtime/session";
 import type { LayerContext } from "./block";
 import { attentionBackwardGraph, attentionGraph } from "./layerGraphs";
@@ -87,14 +87,19 @@ export class AttentionRunner {
   }
 
   #feeds(layer: LayerDescription): Record<string, Tensor> {
-    const { rotary, slidingWindow } = layer.attention;
+    const { attention } = layer;
+    const positions = "rotary" in attention ? this.#positionsOf(attention) : {};
+    return { ...positions, ...this.parameters.feeds(`attention ${layer.index}`, () => attentionViews(layer)) };
+  }
+
+  #positionsOf({ rotary, slidingWindow }: SoftmaxAttention): Record<string, Tensor> {
     const key = JSON.stringify([rotary, slidingWindow]);
     let positions = this.#positions.get(key);
     if (positions === undefined) {
       positions = positionFeeds(rotary, this.context.sequenceLength, slidingWindow);
       this.#positions.set(key, positions);
     }
-    return { ...positions, ...this.parameters.feeds(`attention ${layer.index}`, () => attentionViews(layer)) };
+    return positions;
   }
 
   #parts(rows: number): [number, number][] {

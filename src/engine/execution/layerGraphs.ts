@@ -58,7 +58,7 @@ function attentionBlock(block: Block, layer: LayerDescription, { sequenceLength:
   const { builder, weights, hidden } = block;
   block.declareTrainable(attentionViews(layer));
   const x = builder.input("x", ["T", hidden]);
-  const { rotary } = layer.attention;
+  const rotary = "rotary" in layer.attention ? layer.attention.rotary : null;
   const input = weights.norm(x, layer.inputNorm);
   const mixed = attention(weights, input, layer.attention, {
     sequenceLength: s,

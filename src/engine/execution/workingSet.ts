@@ -1,4 +1,5 @@
 import { queryBlockCount } from "../graph/blocks/attention";
+import { gatedDeltaNumbersPerToken } from "../graph/blocks/gatedDelta";
 import type { ModelDescription } from "../model/description";
 import { expertGroups } from "./expertGroups";
 import { moeLayers } from "./moeLayers";
@@ -80,12 +81,16 @@ function attentionBytesPerSequence({ description, sequenceLength: s, direction }
   const scoredQueries = direction === "forward" ? s / queryBlockCount(s) : s;
   return Math.max(
     ...description.layers.map(({ attention }) => {
+      const rows = 8 * description.hiddenSize;
+      if (attention.kind === "short-conv") return 4 * s * (10 * attention.channels + rows);
+      if (attention.kind === "gated-delta") return 4 * s * (gatedDeltaNumbersPerToken(attention, s) + rows);
       const headDims =
         attention.kind === "grouped-query"
-          ? (attention.numHeads + 2 * attention.numKeyValueHeads) * attention.headDim
+          ? attention.numHeads * attention.headDim +
+            attention.numKeyValueHeads * (attention.headDim + attention.valueHeadDim)
           : attention.numHeads * (2 * (attention.qkNopeHeadDim + attention.qkRopeHeadDim) + attention.vHeadDim);
       // Scores, masked scores and probabilities; projections before and after rotation; a few hidden-sized rows.
-      return 4 * (3 * attention.numHeads * scoredQueries * s + s * (3 * headDims + 8 * description.hiddenSize));
+      return 4 * (3 * attention.numHeads * scoredQueries * s + s * (3 * headDims + rows));
     }),
   );
 }

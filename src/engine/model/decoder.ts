@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import { malformed, readBoolean, readInt, readNumber, type Config, type Key } from "./config";
+import { malformed, readInt, readNumber, type Config, type Key } from "./config";
 import type {
   AttentionDescription,
   LayerDescription,
@@ -90,12 +90,14 @@ export interface DecoderOptions {
   norm: (name: string) => NormDescription;
   /** Default: preNorms. */
   norms?: LayerNorms | undefined;
-  /** `tie_word_embeddings` where config.json names none. */
-  tieDefault: boolean;
+  tied: boolean;
+  /** Default: model.norm. */
+  finalNorm?: string | undefined;
   embeddingMultiplier: number;
   headScale: number;
   headBias: boolean;
-  attention: (index: number, prefix: string) => AttentionDescription;
+  /** As `feedForward`, with the prefix of its attention before that of the layer. */
+  attention: (index: number, prefix: string, layer: string) => AttentionDescription;
   /** `prefix` is the layer's own, e.g. "model.layers.3": families name the block inside it differently. */
   feedForward: (index: number, prefix: string) => MlpDescription | MoeDescription;
   residualMultiplier: number;
@@ -108,11 +110,10 @@ export interface DecoderOptions {
  * @throws RerouteError `model/not-moe` where no layer has experts.
  */
 export function describeDecoder(options: DecoderOptions): ModelDescription {
-  const { config, weights, sizes } = options;
+  const { weights, sizes, tied: tie } = options;
   const { vocabSize, hiddenSize } = sizes;
   const table = [vocabSize, hiddenSize] as const;
   const because = `vocab_size = ${vocabSize}, hidden_size = ${hiddenSize}`;
-  const tie = readBoolean(config, "tie_word_embeddings", options.tieDefault);
   const embeddingName = "model.embed_tokens.weight";
   const headName = "lm_head.weight";
   // Tied checkpoints may store either tensor, or both; transformers ties only what is absent or equal.
@@ -126,7 +127,7 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
     layers.push({
       index,
       inputNorm: norm(beforeAttention),
-      attention: options.attention(index, `${prefix}.self_attn`),
+      attention: options.attention(index, `${prefix}.self_attn`, prefix),
       attentionOutputNorm: norm(afterAttention),
       postAttentionNorm: norm(beforeFeedForward),
       feedForward: options.feedForward(index, prefix),
@@ -142,7 +143,7 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
       `config.json of this ${options.family} checkpoint makes none of its ${layers.length} layers a Mixture-of-Experts layer, so there is no router to calibrate`,
     );
   }
-  const finalNorm = options.norm("model.norm");
+  const finalNorm = options.norm(options.finalNorm ?? "model.norm");
   const bias = options.headBias ? weights.view("lm_head.bias", [vocabSize], "lm_head_bias") : null;
   return {
     family: options.family,

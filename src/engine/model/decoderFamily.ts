@@ -1,4 +1,4 @@
-import { refuseUnless, type Config } from "./config";
+import { readBoolean, refuseUnless, type Config } from "./config";
 import { describeDecoder, readSizes, type DecoderDefaults, type DecoderSizes, type LayerNorms } from "./decoder";
 import type { AttentionDescription, RotaryDescription } from "./description";
 import { writeNumExperts } from "./expertCount";
@@ -16,7 +16,9 @@ export interface FamilyContext {
 }
 
 /** Reads the attention of each layer; `prefix` is "<layer>.self_attn". */
-export type AttentionReader = (context: FamilyContext) => (index: number, prefix: string) => AttentionDescription;
+export type AttentionReader = (
+  context: FamilyContext,
+) => (index: number, prefix: string, layer: string) => AttentionDescription;
 
 /**
  * A decoder family as data: what of config.json means what, what tensors are called, and where norms are. A plain family is
@@ -37,8 +39,9 @@ export interface DecoderFamily {
   norms?: LayerNorms;
   attention: AttentionReader;
   feedForward: FeedForwardTable;
-  /** `tie_word_embeddings` where config.json names none; default false. */
-  tied?: boolean;
+  /** `tie_word_embeddings` where config.json names none, or what to read instead; default false. */
+  tied?: Setting<boolean>;
+  finalNorm?: string;
   headBias?: Setting<boolean>;
   /** Logits are multiplied by this. */
   headScale?: Setting<number>;
@@ -71,7 +74,11 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
         family: modelType,
         norm: (name) => weights.norm(kind, name, sizes.hiddenSize, sizes.normEpsilon),
         norms: table.norms,
-        tieDefault: table.tied ?? false,
+        tied:
+          typeof table.tied === "function"
+            ? table.tied(config)
+            : readBoolean(config, "tie_word_embeddings", table.tied ?? false),
+        finalNorm: table.finalNorm,
         headBias: settle(table.headBias, config, false),
         headScale: settle(table.headScale, config, 1),
         embeddingMultiplier: table.embeddingMultiplier?.(config, sizes) ?? 1,

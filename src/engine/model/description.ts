@@ -93,7 +93,10 @@ export interface LayerDescription {
   feedForwardMultiplier: number;
 }
 
-export type AttentionDescription = GroupedQueryAttention | LatentAttention;
+export type AttentionDescription = SoftmaxAttention | GatedDelta | ShortConv;
+
+/** What compares each position with those before it; the others carry a state along the sequence. */
+export type SoftmaxAttention = GroupedQueryAttention | LatentAttention;
 
 interface AttentionCommon {
   numHeads: number;
@@ -136,8 +139,11 @@ export interface GroupedQueryAttention extends AttentionCommon {
   sinks: WeightView | null;
   /** Values are multiplied by this (MiMo-V2); 1 elsewhere. */
   valueScale: number;
-  /** What attention gives, before the output projection, is multiplied by sigmoid(gate x) (AFMoE); null elsewhere. */
-  outputGate: LinearDescription | null;
+  /**
+   * What attention gives, before the output projection, is multiplied by sigmoid(gate x) (AFMoE); "in-query" where each
+   * head's gate is stored behind its query (Qwen3-Next); null elsewhere.
+   */
+  outputGate: LinearDescription | "in-query" | null;
 }
 
 /** Multi-head latent attention (DeepSeek). */

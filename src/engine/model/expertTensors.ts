@@ -130,15 +130,16 @@ export function readMlp(
   weights: Weights,
   prefix: string,
   options: MlpSize & { activation: GatedActivation },
+  projections = llamaNames,
 ): MlpDescription {
   const { activation, intermediateSize } = options;
-  const names = [
+  const joined = [
     ["gate_up_proj", "down_proj"],
     ["input_linear", "output_linear"],
-  ].find(([joined]) => weights.has(`${prefix}.${joined}.weight`));
-  const mlp = names
-    ? readJoinedMlp(weights, `${prefix}.${names[0]}.weight`, `${prefix}.${names[1]}`, options)
-    : readGatedMlp(weights, prefix, llamaNames, options);
+  ].find(([name]) => weights.has(`${prefix}.${name}.weight`));
+  const mlp = joined
+    ? readJoinedMlp(weights, `${prefix}.${joined[0]}.weight`, `${prefix}.${joined[1]}`, options)
+    : readGatedMlp(weights, prefix, projections, options);
   return { kind: "mlp", weights: mlp, activation, intermediateSize };
 }
 

@@ -3,7 +3,14 @@ import type { Config } from "./config";
 import type { DecoderSizes } from "./decoder";
 import type { GatedActivation, MlpDescription, MoeDescription, WeightView } from "./description";
 import { readExpertCount, type ExpertCountKeys } from "./expertCount";
-import { readExperts, readMlp, type ExpertLayout, type MlpSize } from "./expertTensors";
+import {
+  llamaNames,
+  readExperts,
+  readMlp,
+  type ExpertLayout,
+  type MlpSize,
+  type ProjectionNames,
+} from "./expertTensors";
 import type { RoutingRule } from "./routingRules";
 import { settle, type Setting } from "./settings";
 import { everyLayer, type SparseRule } from "./sparseLayers";
@@ -19,8 +26,8 @@ export type Names = readonly [string, ...string[]];
 export interface FeedForwardTable {
   /** Which layers have experts; default: all. */
   sparse?: SparseRule;
-  /** The parts of the other layers, `<layer>.mlp`. */
-  dense?: { size: Setting<number>; bias?: Setting<boolean> };
+  /** The parts of the other layers; default: `<layer>.mlp`, with Llama's names. */
+  dense?: { size: Setting<number>; bias?: Setting<boolean>; name?: string; projections?: ProjectionNames };
   /** Default: `hidden_act`, gated. */
   activation?: Setting<GatedActivation>;
   /** Default: mlp. */
@@ -71,13 +78,14 @@ export function feedForwardReader(
     size: settle(table.shared.size, config, 0),
     bias: settle(table.shared.bias, config, false),
   };
-  const mlp = (prefix: string, size: Omit<MlpSize, "hiddenSize">): MlpDescription =>
-    readMlp(weights, prefix, { ...size, hiddenSize, activation });
+  const mlp = (prefix: string, size: Omit<MlpSize, "hiddenSize">, names?: ProjectionNames): MlpDescription =>
+    readMlp(weights, prefix, { ...size, hiddenSize, activation }, names);
 
   return (index, layer) => {
     if (!isSparse(index)) {
       const says = `layer ${index} is dense, ${because}, intermediate_size = ${dense.size}`;
-      return mlp(`${layer}.mlp`, { intermediateSize: dense.size, bias: dense.bias, because: says });
+      const { name = "mlp", projections = llamaNames } = table.dense ?? {};
+      return mlp(`${layer}.${name}`, { intermediateSize: dense.size, bias: dense.bias, because: says }, projections);
     }
     const count = readExpertCount(config, index, numLayers, table.count);
     const rows = count.numLogicalExperts;
@@ -88,15 +96,17 @@ export function feedForwardReader(
       const entry = weights.entry(named(names), leadingOne ? [1, rows] : [rows], count.because);
       return weights.slice(entry, 0, [rows]);
     };
+    const routing = table.routing(config, count);
+    const isBiased = "useCorrectionBias" in routing && routing.useCorrectionBias;
     return {
       kind: "moe",
       // Read first: where a checkpoint was pruned behind its config's back, the router's message is the clearest.
       router: {
         weight: weights.view(named(table.router ?? ["gate.weight"]), [rows, hiddenSize], count.because),
         bias: vector(table.routerBias),
-        correctionBias: vector(table.correctionBias, table.leadingOne),
+        correctionBias: isBiased ? vector(table.correctionBias, table.leadingOne) : null,
       },
-      routing: table.routing(config, count),
+      routing,
       numExperts: count.numExperts,
       numExpertsPerToken: count.numExpertsPerToken,
       ...readExperts(weights, block, table.experts, {

@@ -39,8 +39,10 @@ export interface GroupedQueryTable {
   valueHeadDim?: Setting<number>;
   valueScale?: Setting<number>;
   positionScale?: (config: Config, layerIsRotated: boolean) => PositionScale | null;
-  /** A projection whose sigmoid multiplies what attention gives. */
-  outputGate?: string;
+  /** A projection whose sigmoid multiplies what attention gives, or where it is stored. */
+  outputGate?: string | { in: "query" };
+  /** The output projection's name; default: o_proj. */
+  output?: string;
 }
 
 export const perHead: HeadNorms = { query: "q_norm", key: "k_norm", scope: "head" };
@@ -115,10 +117,10 @@ function readLayer(
     rotary,
     positionScale: table.positionScale?.(config, rotary !== null) ?? null,
     slidingWindow,
-    query: linear("q_proj", hiddenSize, queries, inputBias),
+    query: linear("q_proj", hiddenSize, typeof table.outputGate === "object" ? 2 * queries : queries, inputBias),
     key: linear("k_proj", hiddenSize, keys, inputBias),
     value: linear("v_proj", hiddenSize, values, inputBias),
-    output: linear("o_proj", numHeads * valueHeadDim, hiddenSize, outputBias),
+    output: linear(table.output ?? "o_proj", numHeads * valueHeadDim, hiddenSize, outputBias),
     queryNorm: norms ? norm(norms.query, queries) : null,
     keyNorm: norms ? norm(norms.key, keys) : null,
     normScope: norms?.scope ?? "head",
@@ -126,9 +128,13 @@ function readLayer(
     clip,
     sinks: table.sinks?.in(slidingWindow) ? weights.view(sinkName(table.sinks.names), [numHeads], because) : null,
     valueScale,
-    outputGate:
-      table.outputGate === undefined ? null : linear(table.outputGate, hiddenSize, numHeads * valueHeadDim, false),
+    outputGate: outputGate(table.outputGate),
   };
+
+  function outputGate(name: GroupedQueryTable["outputGate"]): GroupedQueryAttention["outputGate"] {
+    if (name === undefined) return null;
+    return typeof name === "object" ? "in-query" : linear(name, hiddenSize, numHeads * valueHeadDim, false);
+  }
 
   function sinkName([first, ...others]: readonly [string, ...string[]]): string {
     return weights.firstOf(`${prefix}.${first}`, ...others.map((name) => `${prefix}.${name}`));

@@ -75,13 +75,23 @@ export function flopsPerToken(description: ModelDescription, sequenceLength: num
   return flops;
 }
 
-/** Scores and their weighted sum of values, for one token on average. */
+/** Scores and their weighted sum of values for one token on average; of the delta rule, what its state takes. */
 function attentionFlops(attention: AttentionDescription, sequenceLength: number): number {
-  const queryKeyDim =
-    attention.kind === "latent" ? attention.qkNopeHeadDim + attention.qkRopeHeadDim : attention.headDim;
-  const valueDim = attention.kind === "latent" ? attention.vHeadDim : attention.valueHeadDim;
-  const visible = meanVisiblePositions(sequenceLength, attention.slidingWindow);
-  return 2 * attention.numHeads * (queryKeyDim + valueDim) * visible;
+  switch (attention.kind) {
+    case "short-conv":
+      return 0;
+    case "gated-delta":
+      // Read with the key, change, read with the query.
+      return 2 * 3 * attention.numValueHeads * attention.keyHeadDim * attention.valueHeadDim;
+    default: {
+      const { numHeads, slidingWindow } = attention;
+      const [queryKeyDim, valueDim] =
+        attention.kind === "latent"
+          ? [attention.qkNopeHeadDim + attention.qkRopeHeadDim, attention.vHeadDim]
+          : [attention.headDim, attention.valueHeadDim];
+      return 2 * numHeads * (queryKeyDim + valueDim) * meanVisiblePositions(sequenceLength, slidingWindow);
+    }
+  }
 }
 
 /** Mean of min(t, window) over t = 1 ... n. */

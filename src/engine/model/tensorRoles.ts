@@ -14,7 +14,7 @@ const fusedPattern = /(?:^|\.)experts\.|block_sparse_moe\.(?:input|output)_linea
 const sharedPattern = /(?:^|\.)(?:shared_experts?|shared_mlp|share_expert|residual_mlp)(?:\.|_)/;
 /** Routers, and what belongs to them alone. Llama's `gate_proj` is no router. */
 const routerPattern =
-  /(?:^|\.)(?:(?:mlp|moe|ffn|block_sparse_moe|feed_forward)\.(?:gate|router)(?:\.|$)|router\.|e_score_correction_bias|moe_statics\.)/;
+  /(?:^|\.)(?:(?:mlp|moe|ffn|block_sparse_moe|feed_forward)\.(?:gate|router)(?:\.|$)|router\.|e_score_correction_bias|expert_bias$|moe_statics\.)/;
 
 /** Most tensors of most checkpoints, in one look instead of four; what it finds is what the patterns above find. */
 const commonPattern =

@@ -25,89 +25,85 @@ const tokens = 6;
 /**
  * Every block's weight gradients in double precision, against central differences: shared experts and attention biases;
  * latent attention and a dense layer; sinks, fused experts with biases; granite's multipliers with tied embeddings; head
- * bias and LayerNorm.
+ * bias and LayerNorm; gated delta rule, gated attention and norms of 1 + w; short convolutions.
  */
-describe.each(["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1", "phimoe-biases-window"])(
-  "%s",
-  (name) => {
-    test("gradients of all weights are those of finite differences to 1e-6", async () => {
-      const { checkpoint, description } = await openModel(goldenCase(name).checkpoint);
-      const random = createRandom(7);
-      const weights = new Map<string, NdArray>();
-      for (const [key, view] of viewsByKey(description))
-        weights.set(`weight:${key}`, ndArray(view.shape, await readView(checkpoint, view)));
-      const trainable = new Set(viewsByKey(description).keys());
-      const { hiddenSize } = description;
-      const context = { checkpoint, description, hiddenSize, sequenceLength, trainable };
-      const rows = (columns: number) => normal(random, [tokens, columns]);
-      const covered = new Set<string>();
-      const kinds = new Set<string>();
-      for (const layer of [...description.layers].reverse()) {
-        const { feedForward, attention } = layer;
-        // One layer of each kind: they differ in nothing else.
-        if (kinds.has(feedForward.kind)) continue;
-        kinds.add(feedForward.kind);
-        const feeds = new Map([...weights, ["x", rows(hiddenSize)] as const]);
-        const positions = positionFeeds(attention.rotary, sequenceLength, attention.slidingWindow);
-        for (const [input, tensor] of Object.entries(positions)) feeds.set(input, toNdArray(tensor));
+describe.each([
+  ...["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1", "phimoe-biases-window"],
+  ...["qwen3_next", "lfm2_moe"],
+])("%s", (name) => {
+  test("gradients of all weights are those of finite differences to 1e-6", async () => {
+    const { checkpoint, description } = await openModel(goldenCase(name).checkpoint);
+    const random = createRandom(7);
+    const weights = new Map<string, NdArray>();
+    for (const [key, view] of viewsByKey(description))
+      weights.set(`weight:${key}`, ndArray(view.shape, await readView(checkpoint, view)));
+    const trainable = new Set(viewsByKey(description).keys());
+    const { hiddenSize } = description;
+    const context = { checkpoint, description, hiddenSize, sequenceLength, trainable };
+    const rows = (columns: number) => normal(random, [tokens, columns]);
+    const covered = new Set<string>();
+    const kinds = new Set<string>();
+    for (const layer of [...description.layers].reverse()) {
+      const { feedForward, attention } = layer;
+      // One layer of each kind: they differ in nothing else.
+      const kind = `${attention.kind} ${feedForward.kind}`;
+      if (kinds.has(kind)) continue;
+      kinds.add(kind);
+      const feeds = new Map([...weights, ["x", rows(hiddenSize)] as const]);
+      const positions =
+        "rotary" in attention ? positionFeeds(attention.rotary, sequenceLength, attention.slidingWindow) : {};
+      for (const [input, tensor] of Object.entries(positions)) feeds.set(input, toNdArray(tensor));
+      checkGradients(
+        runGraph(attentionGraph(context, layer)),
+        runGraph(attentionBackwardGraph(context, layer, true)),
+        feeds,
+        covered,
+        {
+          ...{ residual: "dResidual", feedForwardInput: "dFeedForwardInput" },
+          ...(feedForward.kind === "moe" ? { routerLogits: "dRouterLogits" } : {}),
+        },
+        { x: "dx" },
+      );
+      const inputs = new Map([
+        ...weights,
+        ["residual", rows(hiddenSize)],
+        ["feedForwardInput", rows(hiddenSize)],
+      ] as const);
+      if (feedForward.kind === "mlp") {
         checkGradients(
-          runGraph(attentionGraph(context, layer)),
-          runGraph(attentionBackwardGraph(context, layer, true)),
-          feeds,
-          covered,
-          {
-            ...{ residual: "dResidual", feedForwardInput: "dFeedForwardInput" },
-            ...(feedForward.kind === "moe" ? { routerLogits: "dRouterLogits" } : {}),
-          },
-          { x: "dx" },
+          runGraph(denseGraph(context, layer, feedForward)),
+          runGraph(denseBackwardGraph(context, layer, feedForward, true)),
+          ...([inputs, covered, { hidden: "dHidden" }, { feedForwardInput: "dFeedForwardInput" }] as const),
         );
-        const inputs = new Map([
-          ...weights,
-          ["residual", rows(hiddenSize)],
-          ["feedForwardInput", rows(hiddenSize)],
-        ] as const);
-        if (feedForward.kind === "mlp") {
-          checkGradients(
-            runGraph(denseGraph(context, layer, feedForward)),
-            runGraph(denseBackwardGraph(context, layer, feedForward, true)),
-            ...([inputs, covered, { hidden: "dHidden" }, { feedForwardInput: "dFeedForwardInput" }] as const),
-          );
-          continue;
-        }
-        const { numExpertsPerToken: k, numExperts } = feedForward;
-        // The first expert gets no token of its own group in one family: experts without rows have gradients too.
-        const ids = Int32Array.from({ length: tokens * k }, (_, i) => (Math.floor(i / k) + (i % k)) % numExperts);
-        inputs.set("routerLogits", rows(numLogits(feedForward)));
-        inputs.set("selectedIds", ndArray([tokens, k], ids));
-        const experts = new InterpretedExperts(
-          context,
-          layer,
-          feedForward,
-          assignExperts(ids, tokens, k, numExperts),
-          3,
-        );
-        checkGradients(
-          (given) => experts.forward(given),
-          (given) => experts.backward(given),
-          ...([inputs, covered, { hidden: "dHidden" }] as const),
-          { feedForwardInput: "dFeedForwardInput", routerLogits: "dRouterLogits" },
-        );
+        continue;
       }
+      const { numExpertsPerToken: k, numExperts } = feedForward;
+      // The first expert gets no token of its own group in one family: experts without rows have gradients too.
+      const ids = Int32Array.from({ length: tokens * k }, (_, i) => (Math.floor(i / k) + (i % k)) % numExperts);
+      inputs.set("routerLogits", rows(numLogits(feedForward)));
+      inputs.set("selectedIds", ndArray([tokens, k], ids));
+      const experts = new InterpretedExperts(context, layer, feedForward, assignExperts(ids, tokens, k, numExperts), 3);
+      checkGradients(
+        (given) => experts.forward(given),
+        (given) => experts.backward(given),
+        ...([inputs, covered, { hidden: "dHidden" }] as const),
+        { feedForwardInput: "dFeedForwardInput", routerLogits: "dRouterLogits" },
+      );
+    }
 
-      const source = { checkpoint, description, trainable };
-      const files = new Map<string, NdArray>();
-      for (const view of [description.head.weight, ...(description.head.bias ? [description.head.bias] : [])])
-        files.set(`teacher:${view.tensor}`, ndArray(view.shape, await readView(checkpoint, view)));
-      const labels = Float64Array.from({ length: tokens }, (_, i) => (i * 5) % description.vocabSize);
-      const rowWeights = normal(random, [tokens, 1]);
-      const feeds = new Map([...weights, ["x", rows(hiddenSize)], ["teacherHidden", rows(hiddenSize)]] as const);
-      feeds.set("labels", ndArray([tokens, 1], labels)).set("rowWeights", rowWeights);
-      const loss = lossGraph(source, source, false, { loss: "kd+lm", temperature: 1.5, lmShare: 0.4 });
-      checkGradients(runGraph(loss, files), runGraph(loss, files), feeds, covered, { rowLoss: "rowWeights" });
-      expect(covered.size).toBeGreaterThan(15);
-    });
-  },
-);
+    const source = { checkpoint, description, trainable };
+    const files = new Map<string, NdArray>();
+    for (const view of [description.head.weight, ...(description.head.bias ? [description.head.bias] : [])])
+      files.set(`teacher:${view.tensor}`, ndArray(view.shape, await readView(checkpoint, view)));
+    const labels = Float64Array.from({ length: tokens }, (_, i) => (i * 5) % description.vocabSize);
+    const rowWeights = normal(random, [tokens, 1]);
+    const feeds = new Map([...weights, ["x", rows(hiddenSize)], ["teacherHidden", rows(hiddenSize)]] as const);
+    feeds.set("labels", ndArray([tokens, 1], labels)).set("rowWeights", rowWeights);
+    const loss = lossGraph(source, source, false, { loss: "kd+lm", temperature: 1.5, lmShare: 0.4 });
+    checkGradients(runGraph(loss, files), runGraph(loss, files), feeds, covered, { rowLoss: "rowWeights" });
+    expect(covered.size).toBeGreaterThan(15);
+  });
+});
 
 type Run = (feeds: ReadonlyMap<string, NdArray>) => Map<string, NdArray>;
 

@@ -1,10 +1,17 @@
-import type { GroupedQueryAttention, LatentAttention, ModelDescription } from "../../../src/engine/model/description";
+import type {
+  GroupedQueryAttention,
+  LatentAttention,
+  ModelDescription,
+  SoftmaxAttention,
+} from "../../../src/engine/model/description";
 import { testOptions } from "./optionRows";
 
 const grouped = (description: ModelDescription, layer = 0) =>
   description.layers[layer]!.attention as GroupedQueryAttention;
+const rotary = (description: ModelDescription) => (description.layers[0]!.attention as SoftmaxAttention).rotary!;
 const latent = (description: ModelDescription) => description.layers[0]!.attention as LatentAttention;
-const windows = (description: ModelDescription) => description.layers.map((layer) => layer.attention.slidingWindow);
+const windows = (description: ModelDescription) =>
+  description.layers.map((layer) => (layer.attention as SoftmaxAttention).slidingWindow);
 const yarn = { type: "yarn", factor: 40, original_max_position_embeddings: 4096, mscale: 0.707, mscale_all_dim: 0.707 };
 const even = ["full_attention", "sliding_attention", "full_attention"];
 
@@ -118,34 +125,34 @@ testOptions([
   {
     family: "glm4_moe",
     says: "half of each head rotates",
-    read: (d) => [d.layers[0]!.attention.rotary!.dims, d.layers[0]!.attention.rotary!.pairing],
+    read: (d) => [rotary(d).dims, rotary(d).pairing],
     expected: [4, "half"],
   },
   {
     family: "ernie4_5_moe",
     says: "interleaved pairs",
-    read: (d) => d.layers[0]!.attention.rotary!.pairing,
+    read: (d) => rotary(d).pairing,
     expected: "interleaved",
   },
   {
     family: "minimax_m2",
     changes: { rotary_dim: 6 },
     says: "rotary_dim",
-    read: (d) => d.layers[0]!.attention.rotary!.dims,
+    read: (d) => rotary(d).dims,
     expected: 6,
   },
   // Latent attention.
   {
     family: "deepseek_v2",
     says: "interleaved pairs of the rotated part",
-    read: (d) => [d.layers[0]!.attention.rotary!.dims, d.layers[0]!.attention.rotary!.pairing],
+    read: (d) => [rotary(d).dims, rotary(d).pairing],
     expected: [8, "interleaved"],
   },
   {
     family: "deepseek_v3",
     changes: { rope_interleave: false },
     says: "halves",
-    read: (d) => d.layers[0]!.attention.rotary!.pairing,
+    read: (d) => rotary(d).pairing,
     expected: "half",
   },
   {
@@ -165,7 +172,7 @@ testOptions([
     family: "deepseek_v3",
     changes: { rope_scaling: yarn },
     says: "no magnitude left for cos and sin",
-    read: (d) => d.layers[0]!.attention.rotary!.scaling,
+    read: (d) => rotary(d).scaling,
     expected: {
       type: "yarn",
       factor: 40,

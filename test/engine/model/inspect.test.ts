@@ -29,6 +29,7 @@ describe("a supported checkpoint", () => {
   it.each([...families.keys()])("%s", async (family) => {
     const checkpoint = await openGolden(family);
     const summary = await summariseCheckpoint(checkpoint);
+    const numLayers = checkpoint.config["num_hidden_layers"] as number;
     const bytes = [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
     expect(summary).toMatchObject({
       path: checkpoint.directory,
@@ -42,26 +43,28 @@ describe("a supported checkpoint", () => {
       dtypes: { BF16: { tensors: checkpoint.tensors.size, bytes } },
       vocabSize: 160,
       hiddenSize: 32,
-      numLayers: 3,
+      numLayers,
       numExpertsPerToken: 2,
       provenance: null,
     });
-    expect(summary.layers.map(({ index }) => index)).toEqual([0, 1, 2]);
+    expect(summary.layers.map(({ index }) => index)).toEqual(Array.from({ length: numLayers }, (_, i) => i));
     const { moe, ...layer } = summary.layers[2]!;
     const numExperts = family === "deepseek_v3" ? 16 : 8;
     // gpt-oss has biases in its experts.
     const perExpert = 3 * 32 * 24 + (family === "gpt_oss" ? 48 + 32 : 0);
-    const hasBias = ["gpt_oss", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "minimax_m2"].includes(family);
+    const hasBias = ["gpt_oss", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "lfm2_moe", "minimax_m2"].includes(family);
     const router = numExperts * 32 + (hasBias ? numExperts : 0);
     const shared = {
       qwen2_moe: 3 * 32 * 28 + 32,
+      qwen3_next: 3 * 32 * 28 + 32,
+      qwen3_5_moe_text: 3 * 32 * 28 + 32,
       deepseek_v2: 2304,
       deepseek_v3: 2304,
       glm4_moe: 2304,
       ernie4_5_moe: 2304,
       hunyuan_v1_moe: 2304,
     }[family];
-    expect(moe?.routerTensor).toMatch(/^model\.layers\.2\.(mlp|block_sparse_moe)\.(gate|router)/);
+    expect(moe?.routerTensor).toMatch(/^model\.layers\.2\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)/);
     expect(moe).toEqual({
       numExperts,
       routerTensor: moe?.routerTensor,

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
+import type { SoftmaxAttention } from "../../../src/engine/model/description";
 import { describeModel } from "../../../src/engine/model/families/index";
 import { rotaryTables } from "../../../src/engine/model/rotary";
 import { openGolden } from "./goldens";
@@ -27,7 +28,7 @@ describe("rotary tables agree with transformers in float32", () => {
       Object.assign(checkpoint.config, override);
       for (const [key, value] of Object.entries(override))
         if (value === null) Reflect.deleteProperty(checkpoint.config, key);
-      const rotary = describeModel(checkpoint).description.layers[0]!.attention.rotary!;
+      const rotary = (describeModel(checkpoint).description.layers[0]!.attention as SoftmaxAttention).rotary!;
       expect(rotary.dims).toBe(dims);
       const tables = rotaryTables(rotary, positions);
       expect(tables.cos.length).toBe((positions * dims) / 2);

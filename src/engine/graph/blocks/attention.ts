@@ -3,25 +3,44 @@ import type {
   GroupedQueryAttention,
   LinearDescription,
   NormDescription,
+  SoftmaxAttention,
 } from "../../model/description";
 import type { Value } from "../graph";
 import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
+import { shortConv } from "./causalConv";
+import { gatedDelta } from "./gatedDelta";
 import { latentHeads } from "./latentAttention";
 import { rotate, stretchByPosition } from "./rotary";
 import type { BlockWeights } from "./weights";
 
-/** Causal self-attention over normalised rows x [T, H]; returns [T, H]. */
+/** What mixes the tokens of each sequence, over normalised rows x [T, H]; returns [T, H]. No token sees a later one. */
 export function attention(
   weights: BlockWeights,
   x: Value,
   description: AttentionDescription,
   inputs: AttentionInputs,
 ): Value {
+  switch (description.kind) {
+    case "gated-delta":
+      return gatedDelta(weights, x, description, inputs.sequenceLength);
+    case "short-conv":
+      return shortConv(weights, x, description, inputs.sequenceLength);
+    default:
+      return softmaxAttention(weights, x, description, inputs);
+  }
+}
+
+function softmaxAttention(
+  weights: BlockWeights,
+  x: Value,
+  description: SoftmaxAttention,
+  inputs: AttentionInputs,
+): Value {
   const { builder } = weights;
   const { numHeads, output, slidingWindow } = description;
-  const heads =
+  const { heads, gate } =
     description.kind === "latent"
-      ? latentHeads(weights, x, description, inputs)
+      ? { heads: latentHeads(weights, x, description, inputs), gate: null }
       : groupedHeads(weights, x, description, inputs);
   const sinks = description.kind === "latent" ? null : description.sinks;
   const ranges = queryBlocks(inputs.sequenceLength, slidingWindow);
@@ -38,9 +57,7 @@ export function attention(
     "T",
     numHeads * valueDim,
   ]);
-  const gate = description.kind === "latent" ? null : description.outputGate;
-  const gated = gate === null ? mixed : builder.mul(mixed, builder.sigmoid(weights.linear(x, gate)));
-  return weights.linear(gated, output);
+  return weights.linear(gate === null ? mixed : builder.mul(mixed, builder.sigmoid(gate)), output);
 }
 
 /** Queries [from, to), which see keys [firstKey, to). */
@@ -99,18 +116,20 @@ function attendBlock(
   return builder.reshape(mixed, ["B", groups, perGroup, rows, value.shape[3]!]);
 }
 
-/** Heads of multi-head, grouped or multi-query attention. */
+/** Heads of multi-head, grouped or multi-query attention, and the gate of its output before the sigmoid. */
 function groupedHeads(
   weights: BlockWeights,
   x: Value,
   attention: GroupedQueryAttention,
   inputs: AttentionInputs,
-): AttentionHeads {
+): { heads: AttentionHeads; gate: Value | null } {
   const { builder } = weights;
   const { numHeads, numKeyValueHeads: groups, headDim, valueHeadDim, clip, normAfterRotary } = attention;
   const s = inputs.sequenceLength;
-  const project = (linear: LinearDescription, norm: NormDescription | null, heads: number, dim = headDim) => {
-    const projected = weights.linear(x, linear);
+  const { queries, gate } = queriesAndGate(weights, x, attention);
+  const project = (linear: LinearDescription, norm: NormDescription | null, heads: number, dim = headDim) =>
+    shape(weights.linear(x, linear), norm, heads, dim);
+  const shape = (projected: Value, norm: NormDescription | null, heads: number, dim: number) => {
     const wholeNorm = norm !== null && attention.normScope === "projection" ? weights.norm(projected, norm) : projected;
     const clipped = clip === null ? wholeNorm : builder.clip(wholeNorm, -clip, clip);
     const perHead = builder.reshape(clipped, ["B", s, heads, dim]);
@@ -122,16 +141,36 @@ function groupedHeads(
     const rotated = inputs.rotary === null ? heads : rotate(builder, heads, inputs.rotary);
     return norm !== null && normAfterRotary ? weights.norm(rotated, norm) : rotated;
   };
-  const query = positioned(project(attention.query, attention.queryNorm, numHeads), attention.queryNorm);
+  const query = positioned(shape(queries, attention.queryNorm, numHeads, headDim), attention.queryNorm);
   const key = positioned(project(attention.key, attention.keyNorm, groups), attention.keyNorm);
   // The scale goes to the queries: scores are many more numbers.
   const stretched = stretchByPosition(builder, builder.scale(query, attention.scale), attention.positionScale);
   const scaled = builder.reshape(stretched, ["B", groups, numHeads / groups, s, headDim]);
-  return {
+  const heads = {
     parts: [{ query: scaled, keyTransposed: builder.transpose(key, [0, 1, 3, 2]) }],
     value: builder.scale(project(attention.value, null, groups, valueHeadDim), attention.valueScale),
     groups,
   };
+  return { heads, gate };
+}
+
+/** Projected queries and output gate, [T, heads * D] each. */
+function queriesAndGate(
+  weights: BlockWeights,
+  x: Value,
+  { query, outputGate, numHeads, headDim }: GroupedQueryAttention,
+) {
+  const { builder } = weights;
+  const projected = weights.linear(x, query);
+  if (outputGate !== "in-query")
+    return { queries: projected, gate: outputGate === null ? null : weights.linear(x, outputGate) };
+  const [queries, gate] = builder.split(
+    builder.reshape(projected, ["T", numHeads, 2 * headDim]),
+    [headDim, headDim],
+    2,
+  );
+  const flat = (part: Value) => builder.reshape(part, ["T", numHeads * headDim]);
+  return { queries: flat(queries!), gate: flat(gate!) };
 }
 
 /** gpt-oss: one learned score a head joins the softmax and is dropped after it, so the rest sums to less than 1. */

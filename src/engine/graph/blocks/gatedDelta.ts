@@ -133,6 +133,18 @@ function seenStates(builder: GraphBuilder, query: Value, fromStart: Value, state
   return builder.pad(seen, 3, 1, 0);
 }
 
+/**
+ * Numbers that a run holds of each token: projections with their convolutions, matrices of a chunk's tokens by each other,
+ * updates and what they come from, and the state that every chunk leaves.
+ */
+export function gatedDeltaNumbersPerToken(layer: GatedDelta, sequenceLength: number): number {
+  const { numKeyHeads, numValueHeads, keyHeadDim, valueHeadDim } = layer;
+  const chunk = Math.min(chunkTokens, sequenceLength);
+  const channels = 2 * numKeyHeads * keyHeadDim + numValueHeads * valueHeadDim;
+  const states = (3 * keyHeadDim * valueHeadDim) / chunk;
+  return 8 * channels + numValueHeads * (6 * chunk + 6 * (keyHeadDim + valueHeadDim) + states);
+}
+
 /** The rows of q, k and v one beside the other, those of the output's gate, and beta and time before their functions. */
 function projections(weights: BlockWeights, x: Value, layer: GatedDelta) {
   const { builder } = weights;

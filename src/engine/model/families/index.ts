@@ -11,12 +11,14 @@ import { glm4Moe } from "./glm4Moe";
 import { gptOss } from "./gptOss";
 import { granitemoe } from "./granitemoe";
 import { hunyuanV1Moe } from "./hunyuanV1Moe";
+import { lfm2Moe } from "./lfm2Moe";
 import { minimaxM2 } from "./minimaxM2";
 import { mixtral } from "./mixtral";
 import { olmoe } from "./olmoe";
 import { phimoe } from "./phimoe";
 import { qwen2Moe } from "./qwen2Moe";
 import { qwen3Moe } from "./qwen3Moe";
+import { qwen35MoeText, qwen3Next } from "./qwen3Next";
 
 /** Supported families by `model_type`. Adding one is one file and one entry here. */
 export const families: ReadonlyMap<string, ModelFamily> = new Map(
@@ -28,12 +30,15 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     gptOss,
     granitemoe,
     hunyuanV1Moe,
+    lfm2Moe,
     minimaxM2,
     mixtral,
     olmoe,
     phimoe,
     qwen2Moe,
     qwen3Moe,
+    qwen35MoeText,
+    qwen3Next,
   ].map((family) => [family.modelType, family]),
 );
 
