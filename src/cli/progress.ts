@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatDuration } from "../engine/report/format";
+import { formatDuration, formatRate } from "../protocol/quantities";
 import type { Progress, ReportProgress } from "../protocol/progress";
 import type { CliIo } from "./io";
 
@@ -58,6 +58,5 @@ function speed({ rate, remainingSeconds, unit }: Progress): string {
   if (rate === undefined) return "";
   const left =
     remainingSeconds === undefined || remainingSeconds < 0.5 ? "" : `, ${formatDuration(remainingSeconds)} left`;
-  const perSecond = unit === "bytes" ? formatBytes(rate) : `${rate < 10 ? rate.toFixed(1) : formatCount(rate)} ${unit}`;
-  return `, ${perSecond}/s${left}`;
+  return `, ${formatRate(rate, unit)}${left}`;
 }

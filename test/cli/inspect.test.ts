@@ -50,9 +50,9 @@ const rows: [string, () => Promise<string>, RegExp[]][] = [
     async () => goldenCheckpoint("deepseek_v3"),
     [
       /^Family +deepseek_v3$/m,
-      /^Stored as +BF16 \(139 tensors, 218 kB\)$/m,
+      /^Stored as +BF16 \(139 tensors, 213 KiB\)$/m,
       /^Experts +16 in 2 of 3 layers, 2 a token; router model\.layers\.1\.mlp\.gate\.weight$/m,
-      /^layer 1 +16 experts \+ shared +44\.9 k +89\.8 kB +73\.7 kB +1\.06 kB$/m,
+      /^layer 1 +16 experts \+ shared +44\.9 k +87\.7 KiB +72\.0 KiB +1\.03 KiB$/m,
       /^layer 0 +dense /m,
     ],
   ],
@@ -100,7 +100,7 @@ const rows: [string, () => Promise<string>, RegExp[]][] = [
     },
     [
       /^Inspection only +GGUF files are for inspection only/m,
-      /^Stored as +F32 \(1 tensor, 4\.10 kB\), Q4_K \(1 tensor, 1\.15 kB\)$/m,
+      /^Stored as +F32 \(1 tensor, 4\.00 KiB\), Q4_K \(1 tensor, 1\.13 KiB\)$/m,
       /^Experts +4 in 1 of 1 layer; router blk\.0\.ffn_gate_inp\.weight$/m,
     ],
   ],

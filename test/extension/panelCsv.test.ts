@@ -6,7 +6,6 @@ import {
   similarityCsv,
   tradeOffCsv,
 } from "../../src/extension/exports/panelCsv";
-import { formatBytes, formatCount, formatDuration } from "../../src/extension/quantities";
 
 const matrix = (rows: number, columns: number, values: (number | null)[]) => ({ rows, columns, values });
 
@@ -76,23 +75,4 @@ it("similarity, Router KD and trade-off keep their axes and order", () => {
   });
   expect(calibration.split("\r\n").slice(1, 3)).toEqual(["held-out,0,,,,0.6,3,true", "update,1,0.5,0.00001,2,,,"]);
   expect(tradeOffCsv({ points: [] }).split("\r\n")[0]!.split(",")).toHaveLength(14);
-});
-
-it("quantities are written with their units", () => {
-  expect([0, 1023, 8317392, 60 * 2 ** 30, 5 * 2 ** 50].map(formatBytes)).toEqual([
-    "0 B",
-    "1023 B",
-    "7.9 MiB",
-    "60.0 GiB",
-    "5120 TiB",
-  ]);
-  expect([0, 999, 12_600_000, 30_532_122_624].map(formatCount)).toEqual(["0", "999", "12.6 M", "30.5 B"]);
-  expect([-1, 5.4, 59.4, 90, 4210, 200_000].map(formatDuration)).toEqual([
-    "0 s",
-    "5 s",
-    "59 s",
-    "2 min",
-    "1 h 10 min",
-    "2 d 7 h",
-  ]);
 });

@@ -144,12 +144,14 @@ describe("format", () => {
     [format.count(1536000), "1,536,000"],
     [format.count(-1234), "-1,234"],
     [format.percent(0.0078125), "0.781 %"],
-    [format.bytes(1023), "1,023 B"],
-    [format.bytes(1024), "1 KiB"],
+    [format.bytes(1023), "1023 B"],
+    [format.bytes(1024), "1.00 KiB"],
     [format.bytes(61_064_245_248), "56.9 GiB"],
-    [format.parameters(30_532_122_624), "30.5B"],
+    [format.parameters(30_532_122_624), "30.5 B"],
     [format.parameters(12), "12"],
-    [format.duration(59.6), "1 min 0 s"],
+    [format.bytes(null), "–"],
+    [format.number(1.43e-17), "0 (< 10⁻¹²)"],
+    [format.duration(59.6), "1 min"],
     [format.duration(7800), "2 h 10 min"],
   ];
   it.each(rows)("%s", (actual, expected) => {

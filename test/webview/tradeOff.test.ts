@@ -27,7 +27,7 @@ it("every comparable point in the table, choices change the axes", async () => {
   for (const _ of ["frequency before", "frequency after", "merge before", "merge after", "reap before"])
     await opened.tab.keyboard.press("ArrowDown");
   expect(await opened.tab.textContent("[data-announcer]")).toContain(
-    "reap, before calibration, reap-0.625 before, parameters: 4.3B, loss, nats a token: 2.8 ± 0.03",
+    "reap, before calibration, reap-0.625 before, parameters: 4.30 B, loss, nats a token: 2.8 ± 0.03",
   );
   await opened.screenshot("tradeOff-nll");
   await opened.close();

@@ -1,4 +1,5 @@
-/** Numbers as people read them; exports keep the full precision. */
+/** Numbers as people read them, or a dash where there is none; exports keep the full precision. */
+import { formatBytes, formatCount, formatDuration } from "../../src/protocol/quantities";
 
 const none = "–";
 
@@ -7,6 +8,8 @@ export function number(value: number | null, digits = 4): string {
   if (value === null) return none;
   if (value === 0) return "0";
   const magnitude = Math.abs(value);
+  // Rounding of float32 models, not a result.
+  if (magnitude < 1e-12) return "0 (< 10⁻¹²)";
   if (magnitude < 1e-3 || magnitude >= 1e7) return exponential(value, digits);
   return grouped(String(Number(value.toPrecision(digits))));
 }
@@ -21,42 +24,20 @@ export function percent(value: number | null): string {
   return value === null ? none : `${number(value * 100, 3)} %`;
 }
 
-/** Binary units: 1 KiB = 1024 bytes. */
-export function bytes(value: number | null): string {
-  return scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
-}
+const orNone =
+  (format: (value: number) => string) =>
+  (value: number | null): string =>
+    value === null ? none : format(value);
 
-/** Decimal units, as model cards give parameters: "30.5B", without the space that bytes have. */
-export function parameters(value: number | null): string {
-  return scaled(value, 1000, ["", "K", "M", "B", "T"]).replace(" ", "");
-}
-
-/** "42 s", "3 min 5 s", "2 h 10 min". */
-export function duration(seconds: number | null): string {
-  if (seconds === null) return none;
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-}
+export const bytes = orNone(formatBytes);
+export const parameters = orNone(formatCount);
+export const duration = orNone(formatDuration);
 
 /** Thousands separators by hand: the first use of Intl costs some 20 ms, which the first picture would wait for. */
 function grouped(decimal: string): string {
   const [whole, fraction] = decimal.split(".");
   const separated = whole!.replace(/\B(?=(\d{3})+$)/g, ",");
   return fraction === undefined ? separated : `${separated}.${fraction}`;
-}
-
-function scaled(value: number | null, base: number, units: readonly string[]): string {
-  if (value === null) return none;
-  let rest = value;
-  let unit = 0;
-  while (Math.abs(rest) >= base && unit < units.length - 1) {
-    rest /= base;
-    unit++;
-  }
-  const digits = unit === 0 ? 15 : rest >= 1000 ? 4 : 3;
-  return `${number(rest, digits)} ${units[unit]!}`.trim();
 }
 
 function exponential(value: number, digits: number): string {

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { comparisonRows } from "../../engine/report/comparisonReport";
-import { formatBytes, formatCount, formatDuration } from "../../engine/report/format";
+import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import { readComparisonRecipe } from "../../engine/run/compare/comparisonFolder";
 import type { ComparisonRequest } from "../../engine/run/compare/startComparison";
 import {

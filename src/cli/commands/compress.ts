@@ -14,7 +14,7 @@ import { isPruningCriterion } from "../../engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
 import { parsePlan } from "../../engine/compression/plan/validatePlan";
 import { writeCompressedCheckpoint } from "../../engine/compression/writeCompressed";
-import { formatBytes, formatCount } from "../../engine/report/format";
+import { formatBytes, formatCount } from "../../protocol/quantities";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/run/preflight/sizes";

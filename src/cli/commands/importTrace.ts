@@ -1,7 +1,7 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { routingPanel } from "../../engine/report/panels";
-import { formatCount, formatNumber } from "../../engine/report/format";
+import { formatCount, formatNumber } from "../../protocol/quantities";
 import { traceFormats, type TraceFormat } from "../../engine/routing/trace/readTrace";
 import { importTrace } from "../../engine/run/importTrace";
 import type { CliIo } from "../io";

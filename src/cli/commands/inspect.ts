@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { inspectPath } from "../../engine/model/inspectPath";
-import { formatBytes, formatCount } from "../../engine/report/format";
+import { formatBytes, formatCount } from "../../protocol/quantities";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { CliIo } from "../io";
 import { safeText, textTable } from "../table";

@@ -1,7 +1,8 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { routingPanel } from "../../engine/report/panels";
-import { formatCount, formatNumber, formatOptional, formatPercent } from "../../engine/report/format";
+import { formatOptional } from "../../engine/report/format";
+import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import type { RoutingPanelData } from "../../protocol/panels";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, recipeFrom, type SharedOptions } from "../options";

@@ -3,7 +3,7 @@ import path from "node:path";
 import type { Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readReportData, type ReportData } from "../../engine/report/reportData";
-import { formatBytes, formatCount, formatDuration } from "../../engine/report/format";
+import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import { stageColumns, stageRows } from "../../engine/report/stageTable";
 import { preflight } from "../../engine/run/preflight/preflight";
 import { isRunFolder, readRun } from "../../engine/run/folder/runFolder";

@@ -1,5 +1,6 @@
 import type { MatrixData } from "../../protocol/panels";
-import { escapeHtml, formatNumber } from "./format";
+import { escapeHtml } from "./format";
+import { formatNumber } from "../../protocol/quantities";
 
 /**
  * Charts of the report as inline SVG: no scripts, no external resources. Colours come from CSS classes, so that they

@@ -4,7 +4,8 @@ import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { readComparison } from "../run/compare/comparisonFolder";
 import { comparisonCsv } from "./comparisonCsv";
 import { scatterChart } from "./scatterChart";
-import { escapeHtml, escapeMarkdown, formatBytes, formatCount, formatPercent } from "./format";
+import { escapeHtml, escapeMarkdown } from "./format";
+import { formatBytes, formatCount, formatPercent } from "../../protocol/quantities";
 
 /** Writes comparison.csv, comparison.md and comparison.html from a comparison's comparison.json. */
 export async function writeComparisonReport(directory: string): Promise<void> {

@@ -1,5 +1,5 @@
 import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
-import { formatBytes, formatCount, formatNumber, formatPercent } from "./format";
+import { formatBytes, formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 
 /** The before/after table: one column a checkpoint, cells ready to show. "–" where a number does not exist. */
 export interface ComparisonTable {

@@ -1,7 +1,8 @@
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmap, heatmapStyle, lineChart } from "./charts";
 import { numberDefinitions } from "./definitions";
-import { escapeHtml, formatCount, formatNumber, formatOptional, formatPercent } from "./format";
+import { escapeHtml, formatOptional } from "./format";
+import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import type { ReportData } from "./reportData";
 import { stageColumns, stageRows } from "./stageTable";
 

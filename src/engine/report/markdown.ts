@@ -1,5 +1,6 @@
 import { numberDefinitions } from "./definitions";
-import { escapeMarkdown, formatNumber, formatOptional, formatPercent } from "./format";
+import { escapeMarkdown, formatOptional } from "./format";
+import { formatNumber, formatPercent } from "../../protocol/quantities";
 import type { ReportData } from "./reportData";
 import { stageColumns, stageRows } from "./stageTable";
 

@@ -1,4 +1,5 @@
-import { escapeHtml, formatBytes, formatNumber } from "./format";
+import { escapeHtml } from "./format";
+import { formatBytes, formatNumber } from "../../protocol/quantities";
 
 /** A checkpoint in a chart of size against quality. */
 export interface ScatterPoint {

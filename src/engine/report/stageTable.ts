@@ -1,5 +1,5 @@
 import type { RunFile } from "../../protocol/run";
-import { formatBytes, formatDuration } from "./format";
+import { formatBytes, formatDuration } from "../../protocol/quantities";
 
 export const stageColumns = ["Stage", "State", "Time", "Time predicted", "Peak memory", "Peak memory predicted"];
 

@@ -1,7 +1,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
-import { formatBytes, formatCount } from "../quantities";
+import { formatBytes, formatCount } from "../../protocol/quantities";
 import { checkpointLabel } from "./checkpointFolder";
 import type { CheckpointFinder } from "./checkpointFinder";
 

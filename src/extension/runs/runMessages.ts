@@ -1,5 +1,6 @@
 import type { ComparisonCell, ComparisonFile } from "../../protocol/compare";
-import { formatDuration, formatNats } from "../quantities";
+import { formatNats } from "../quantities";
+import { formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../translate";
 import { overallProgress, type LiveRun } from "./liveRun";
 

@@ -1,7 +1,8 @@
 import * as vscode from "vscode";
 import type { ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
-import { formatDuration, formatNats } from "../quantities";
+import { formatNats } from "../quantities";
+import { formatDuration } from "../../protocol/quantities";
 import type { RunList } from "./runList";
 import { isUnfinished } from "./liveRun";
 import { cellsBelow, topLevel, type RunNode } from "./runNodes";

@@ -1,6 +1,6 @@
 import type { ComparisonForecast, ComparisonRecipe } from "../../protocol/compare";
 import type { Preflight } from "../../protocol/run";
-import { formatBytes, formatCount, formatDuration } from "../quantities";
+import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../translate";
 import type { PreflightLine } from "./preflightLines";
 

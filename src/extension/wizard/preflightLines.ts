@@ -1,6 +1,6 @@
 import type { Recipe } from "../../protocol/recipe";
 import type { Preflight } from "../../protocol/run";
-import { formatBytes, formatCount, formatDuration } from "../quantities";
+import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../translate";
 
 export interface PreflightLine {

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { escapeHtml, formatBytes, formatCount, formatDuration, formatNumber } from "../../../src/engine/report/format";
+import { escapeHtml } from "../../../src/engine/report/format";
 import { heatmap, lineChart } from "../../../src/engine/report/charts";
 import { numberDefinitions } from "../../../src/engine/report/definitions";
 import {
@@ -141,14 +141,3 @@ describe("charts", () => {
     expect(flat).not.toMatch(/NaN|Infinity/);
   });
 });
-
-it.each([
-  [formatCount(19_660_000_000), "19.7 B"],
-  [formatCount(820), "820"],
-  [formatBytes(39_300_000_000), "39.3 GB"],
-  [formatBytes(512), "512 B"],
-  [formatNumber(0.03608), "0.03608"],
-  [formatNumber(0.00001), "1.00e-5"],
-  [formatDuration(190), "3 min 10 s"],
-  [formatDuration(4.26), "4.3 s"],
-])("%s reads %s", (actual, expected) => expect(actual).toBe(expected));

@@ -82,8 +82,8 @@ describe("what is shown before a comparison starts", () => {
     ];
     expect(linesOf(cells)).toEqual([
       "fact Grid: 2 cells: 2 methods, 2 ratios, before and after Router KD",
-      "fact Time: about 2 h 2 min, with one profile and one teacher for all cells",
-      "fact Memory: peak 7.0 GiB of a budget of 8.0 GiB",
+      "fact Time: about 2 h 02 min, with one profile and one teacher for all cells",
+      "fact Memory: peak 7.00 GiB of a budget of 8.00 GiB",
       "fact Disk: up to 80.0 GiB needed, 100 GiB free",
       "fact Folder: /runs/grid",
       "fact reap-0.5: 19.0 B parameters, 38.0 GiB, 1 h 10 min if it were alone",

@@ -91,10 +91,10 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
   );
   expect(lines).toEqual([
     "fact Size: 30.0 B to 19.0 B parameters, 60.0 GiB to 38.0 GiB",
-    "fact Time: about 1 h 10 min · profile 1 h 0 min",
-    "fact Memory: peak 6.0 GiB of a budget of 8.0 GiB",
-    "fact Disk: 40.0 GiB needed, 1.0 GiB free",
-    "fact Trains: 7.9 M numbers, scope router: model.layers.{0-47}.mlp.gate.weight",
+    "fact Time: about 1 h 10 min · profile 1 h",
+    "fact Memory: peak 6.00 GiB of a budget of 8.00 GiB",
+    "fact Disk: 40.0 GiB needed, 1.00 GiB free",
+    "fact Trains: 7.90 M numbers, scope router: model.layers.{0-47}.mlp.gate.weight",
     "fact Output: /models/qwen-out",
     "warning Warning: the texts are short",
     "refusal Cannot start: 39 GiB are missing (preflight/disk)",
