@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { hostname } from "node:os";
 import path from "node:path";
 import { comparisonFiles } from "../../protocol/compare";
+import { isAlive, lockFile } from "../../protocol/lock";
 import { runFiles } from "../../protocol/run";
 import { cellFolder } from "./comparisonFolders";
 
@@ -55,36 +55,10 @@ function nameIn(file: Record<string, unknown>, directory: string): string {
   return typeof name === "string" && name !== "" ? name : path.basename(directory);
 }
 
-/**
- * True while the process that the lock names may be at work. As the engine decides it: a process of another machine
- * counts as alive, since nothing here can tell; a recycled process id has another start time. The engine's own rule is
- * not imported, because the extension loads nothing of the engine.
- */
+/** True while the process that the lock names may be at work, by the engine's own rule. */
 function isLocked(file: string): boolean {
-  const lock = readJson(file);
-  const pid = lock?.["pid"];
-  if (!lock || typeof pid !== "number" || !Number.isInteger(pid) || pid < 1) return false;
-  if (typeof lock["host"] === "string" && lock["host"] !== hostname()) return true;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it lives, and belongs to another user.
-    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
-  }
-  const started = lock["processStart"];
-  const now = processStart(pid);
-  return typeof started !== "string" || now === null || started === now;
-}
-
-/** Start of a process in clock ticks since boot: field 22 of /proc/<pid>/stat, behind a name that may hold anything. */
-function processStart(pid: number): string | null {
-  if (process.platform !== "linux") return null;
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
+  const lock = lockFile.safeParse(readJson(file));
+  return lock.success && isAlive(lock.data);
 }
 
 function readJson(file: string): Record<string, unknown> | null {

@@ -4,9 +4,10 @@ import { runFiles } from "../../../protocol/run";
 import { isPartialName } from "../../checkpoint/outputNames";
 import { isEvaluationState } from "../../evaluation/evaluationState";
 import { hiddenNames } from "../../execution/passState";
+import { lockLeftovers } from "./lock";
 
 /** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
-const scratchNames = [/^hidden-\d+-\d+\.f32$/, /^lock\.json\.stale-\d+$/];
+const scratchNames = [/^hidden-\d+-\d+\.f32$/, lockLeftovers];
 
 /** Teacher targets with the file that says how far they got. */
 const targetNames = /^teacher-(routing-)?targets-[0-9a-f]+\.f32(\.json|\.router-logits)?$/;

@@ -1,23 +1,20 @@
-import { open, readFile, rename, rm } from "node:fs/promises";
-import { readFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { link, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
-import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
+import { isAlive, parseLock, processStart, type LockFile } from "../../../protocol/lock";
 import { runFiles } from "../../../protocol/run";
+import { contentKey } from "../../checkpoint/contentKey";
 import { quote } from "../../checkpoint/quote";
 import { writeError } from "../../checkpoint/atomicFile";
 
-const lockFile = z.object({
-  pid: z.int().min(1),
-  host: z.string(),
-  /** Start of the process in clock ticks since boot, where the system tells; a recycled pid has another one. */
-  processStart: z.string().nullable(),
-});
-type LockFile = z.infer<typeof lockFile>;
-
-/** Gives the run folder free again. */
+/** Releases the lock. */
 export type ReleaseLock = () => Promise<void>;
+
+/** Attempts at a lock that others are taking or releasing, and the milliseconds between two. */
+const attempts = 100;
+const pauseMs = 20;
 
 /**
  * Takes a run folder for this process. A lock that a dead process of this machine left behind is taken over.
@@ -25,18 +22,15 @@ export type ReleaseLock = () => Promise<void>;
  */
 export async function lockRunFolder(runDirectory: string): Promise<ReleaseLock> {
   const file = path.join(runDirectory, runFiles.lock);
-  for (let attempt = 0; attempt < 3; attempt++) {
-    if (await createLock(file)) return () => rm(file, { force: true });
-    const holder = await readLock(file);
-    if (holder && isAlive(holder)) throw lockedBy(holder, runDirectory);
-    // The stale lock is moved away under a name of our own first, so that of two processes only one removes it.
-    const stale = `${file}.stale-${process.pid}`;
-    try {
-      await rename(file, stale);
-      await rm(stale, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw writeError(error, file);
+  try {
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const result = await take(file);
+      if (result === "taken") return () => rm(file, { force: true });
+      if (result !== "moving") throw lockedBy(result, runDirectory);
+      await pause();
     }
+  } catch (error) {
+    throw error instanceof RerouteError ? error : writeError(error, file);
   }
   throw new RerouteError(
     "run/locked",
@@ -46,68 +40,101 @@ export async function lockRunFolder(runDirectory: string): Promise<ReleaseLock> 
 
 /** Whether a living process works in a run folder. */
 export async function isHeld(runDirectory: string): Promise<boolean> {
-  const holder = await readLock(path.join(runDirectory, runFiles.lock));
+  const text = await readLock(path.join(runDirectory, runFiles.lock));
+  const holder = text === null ? null : parseLock(text);
   return holder !== null && isAlive(holder);
 }
 
-async function createLock(file: string): Promise<boolean> {
-  const lock: LockFile = { pid: process.pid, host: hostname(), processStart: processStart(process.pid) };
+/** Files of locks that were being taken when a process was killed. */
+export const lockLeftovers = /^lock\.json\.([0-9a-f]{16}|claim-.*|stale-\d+)$/;
+
+/**
+ * One attempt: "taken", the living process that holds the lock, or "moving" where others have just changed it.
+ *
+ * A stale lock may only be replaced by the holder of a second lock, which is named after the stale one's content. Its owner
+ * is dead, and whoever else wants to replace it needs the same second lock; so between looking whether it still is the stale
+ * one and replacing it nobody changes it. The second lock is taken by the same rule.
+ */
+async function take(file: string): Promise<"taken" | "moving" | LockFile> {
+  if (await createLock(file)) return "taken";
+  const text = await readLock(file);
+  if (text === null) return "moving";
+  const holder = parseLock(text);
+  if (holder && isAlive(holder)) return holder;
+  const second = path.join(
+    path.dirname(file),
+    `${runFiles.lock}.${contentKey([path.basename(file), text]).slice(0, 16)}`,
+  );
+  if ((await take(second)) !== "taken") return "moving";
   try {
-    const handle = await open(file, "wx");
+    return (await readLock(file)) === text && (await withClaim(file, (claim) => rename(claim, file)))
+      ? "taken"
+      : "moving";
+  } finally {
+    await rm(second, { force: true });
+  }
+}
+
+/** False where there is one. A link to a file that is already written: nobody ever sees half a lock. */
+async function createLock(file: string): Promise<boolean> {
+  return withClaim(file, async (claim, text) => {
     try {
-      await handle.writeFile(JSON.stringify(lock));
-    } finally {
-      await handle.close();
+      await link(claim, file);
+    } catch (error) {
+      // File systems without links: those who read it meanwhile wait for its end.
+      if (!["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"].includes(codeOf(error))) throw error;
+      await writeFile(file, text, { flag: "wx" });
     }
+  });
+}
+
+/** @returns false where `use` found a lock, or its claim removed by a process that took the folder meanwhile */
+async function withClaim(file: string, use: (claim: string, text: string) => Promise<void>): Promise<boolean> {
+  const nonce = randomUUID();
+  const claim = path.join(path.dirname(file), `${runFiles.lock}.claim-${process.pid}-${nonce}`);
+  const lock: LockFile = { pid: process.pid, host: hostname(), processStart: processStart(process.pid), nonce };
+  const text = JSON.stringify(lock);
+  await writeFile(claim, text, { flag: "wx" });
+  try {
+    await use(claim, text);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw writeError(error, file);
+    if (codeOf(error) === "EEXIST" || codeOf(error) === "ENOENT") return false;
+    throw error;
+  } finally {
+    await rm(claim, { force: true });
   }
 }
 
-/** Null for a lock that its writer did not finish: the process died, or is about to write it. */
-async function readLock(file: string): Promise<LockFile | null> {
+/** Null where there is none. One that its writer has not finished is waited for; a dead writer's stays as it is. */
+async function readLock(file: string): Promise<string | null> {
+  let text = "";
   for (let attempt = 0; attempt < 5; attempt++) {
     try {
-      const parsed = lockFile.safeParse(JSON.parse(await readFile(file, "utf8")));
-      if (parsed.success) return parsed.data;
+      text = await readFile(file, "utf8");
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+      if (codeOf(error) === "ENOENT") return null;
+      throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, 40));
+    if (parseLock(text) !== null) break;
+    await pause();
   }
-  return null;
-}
-
-/** A process of another machine counts as alive: nothing here can tell. */
-function isAlive({ pid, host, processStart: started }: LockFile): boolean {
-  if (host !== hostname()) return true;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
-  }
-  const now = processStart(pid);
-  return started === null || now === null || started === now;
+  return text;
 }
 
 function lockedBy({ pid, host }: LockFile, runDirectory: string): RerouteError {
-  const where = host === hostname() ? `process ${pid}` : `process ${pid} on ${host}`;
-  const advice =
-    host === hostname()
-      ? "wait for it or cancel it"
-      : `if it is gone, delete ${quote(path.join(runDirectory, runFiles.lock))}`;
+  const isHere = host === undefined || host === hostname();
+  const where = isHere ? `process ${pid}` : `process ${pid} on ${host}`;
+  const advice = isHere
+    ? "wait for it or cancel it"
+    : `if it is gone, delete ${quote(path.join(runDirectory, runFiles.lock))}`;
   return new RerouteError("run/locked", `The run folder ${quote(runDirectory)} is in use by ${where}; ${advice}`);
 }
 
-/** Field 22 of /proc/<pid>/stat; the process name before it may hold spaces and brackets. */
-function processStart(pid: number): string | null {
-  if (process.platform !== "linux") return null;
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, pauseMs));
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? "";
 }

@@ -1,12 +1,53 @@
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { createRandom } from "../../../../src/engine/tensor/random";
 import { lockRunFolder } from "../../../../src/engine/run/folder/lock";
 import { parseMemorySize, availableMemoryBytes, residentBytes } from "../../../../src/engine/run/machine/machine";
 import { progressMeter } from "../../../../src/engine/run/progressMeter";
 import type { Progress } from "../../../../src/protocol/progress";
+
+/** Lets the calls of node:fs/promises that wait go on one at a time, in an order drawn from a seed. */
+const schedule = vi.hoisted(() => {
+  let waiting: (() => void)[] | null = null;
+  let next = (_: number): number => 0;
+  const step = (): void => {
+    if (waiting === null) return;
+    if (waiting.length > 0) waiting.splice(next(waiting.length), 1)[0]!();
+    setImmediate(step);
+  };
+  return {
+    turn: (): Promise<void> => new Promise((resolve) => (waiting === null ? resolve() : waiting.push(resolve))),
+    beginWith: (below: (count: number) => number): void => {
+      waiting = [];
+      next = below;
+      setImmediate(step);
+    },
+    end: (): void => void (waiting = null),
+    begin: (_seed: number): void => undefined,
+  };
+});
+schedule.begin = (seed) => {
+  const random = createRandom(seed);
+  schedule.beginWith((count) => random.below(count));
+};
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof import("node:fs/promises")>();
+  const inTurn = <A extends unknown[], R>(call: (...args: A) => Promise<R>) => {
+    return async (...args: A): Promise<R> => {
+      await schedule.turn();
+      return call(...args);
+    };
+  };
+  const { open, readFile, rename, rm, link, writeFile } = real;
+  const steps = { open, readFile, rename, rm, link, writeFile } as Record<
+    string,
+    (...args: never[]) => Promise<unknown>
+  >;
+  return { ...real, ...Object.fromEntries(Object.entries(steps).map(([name, call]) => [name, inTurn(call)])) };
+});
 
 let folder = "";
 beforeAll(async () => {
@@ -53,6 +94,33 @@ describe("lock of a run folder", () => {
       await expect(lockRunFolder(folder)).rejects.toThrow(/process 1 on elsewhere.*delete/);
     } finally {
       child.kill();
+    }
+  });
+});
+
+describe("contenders for a stale lock", () => {
+  // Every step at the disk waits for its turn, and chance says whose comes next: other orders than a quiet machine's.
+  it.each(Array.from({ length: 8 }, (_, i) => i))("never hold it together (orders %#)", async (block) => {
+    for (let seed = 25 * block; seed < 25 * (block + 1); seed++) {
+      const directory = path.join(folder, `contended-${seed}`);
+      await mkdir(directory);
+      const dead = { pid: 2 ** 22 + 1, host: hostname(), processStart: null };
+      await writeFile(path.join(directory, "lock.json"), JSON.stringify(dead));
+      let holders = 0;
+      let most = 0;
+      const contend = async () => {
+        const release = await lockRunFolder(directory).catch(() => null);
+        if (release === null) return false;
+        most = Math.max(most, ++holders);
+        for (let turn = 0; turn < 6; turn++) await schedule.turn();
+        holders--;
+        await release();
+        return true;
+      };
+      schedule.begin(seed);
+      const took = await Promise.all([contend(), contend(), contend()]);
+      schedule.end();
+      expect([seed, most, took.includes(true)]).toEqual([seed, 1, true]);
     }
   });
 });
