@@ -80,6 +80,7 @@ export const comparisonCell = z.object({
   before: comparedCheckpoint.nullable(),
   after: comparedCheckpoint.nullable(),
   verdict: z.enum(verdicts).nullable(),
+  trainedOn: z.number().optional().describe("Share of the evaluation text that was trained on, where there is any"),
   gain: z.number().nullable().describe("KL before minus KL after, nats a token: positive is better"),
   gainInterval95: z.tuple([z.number(), z.number()]).nullable(),
   recoveredShare: z.number().nullable(),

@@ -24,6 +24,7 @@ export const errorCodes = {
   "data/malformed": "a text file is not valid UTF-8 or JSON Lines",
   "data/too-few-tokens": "the texts give fewer sequences than the command needs",
   "data/token-out-of-range": "the tokenizer gives an id beyond the model's vocabulary",
+  "data/trained-on": "the evaluation text is, or holds, text that was trained on",
   "data/tokenizer": "tokenizer.json is missing or cannot be used",
   "plan/invalid": "the compression plan is malformed or impossible for this checkpoint",
   "trace/invalid": "a routing trace cannot be read, holds no expert counts or does not fit the checkpoint",

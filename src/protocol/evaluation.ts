@@ -77,6 +77,10 @@ export const comparison = z.object({
     .int()
     .optional()
     .describe("Units resampled: sequences, or documents where one spans several; absent in files of earlier versions"),
+  trainedOn: z
+    .number()
+    .optional()
+    .describe("Share of the evaluation text that is in the calibration text too, where there is any (--force)"),
   resamples: z.int(),
 });
 export type Comparison = z.infer<typeof comparison>;

@@ -100,7 +100,7 @@ export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.objec
   heldOut: z.array(z.object({ step: int, kl: number, nll: number, best: z.boolean() })),
   totalUpdates: nullableNumber,
   bestStep: nullableNumber,
-  verdict: z.nullable(z.object({ verdict: z.enum(verdicts), text: z.string() })),
+  verdict: z.nullable(z.object({ verdict: z.enum(verdicts), trainedOn: z.optional(z.number()), text: z.string() })),
 });
 
 export const metricsLineOfPage: z.ZodMiniType<MetricsLine> = z.discriminatedUnion("kind", [

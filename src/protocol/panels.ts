@@ -100,7 +100,7 @@ export interface CalibrationPanelData {
   heldOut: { step: number; kl: number; nll: number; best: boolean }[];
   totalUpdates: number | null;
   bestStep: number | null;
-  verdict: { verdict: Verdict; text: string } | null;
+  verdict: { verdict: Verdict; trainedOn?: number | undefined; text: string } | null;
 }
 
 /** Trade-off panel: one point a checkpoint of any run. */

@@ -4,3 +4,8 @@
  */
 export const verdicts = ["recovered", "no gain", "worse", "too little text"] as const;
 export type Verdict = (typeof verdicts)[number];
+
+/** The verdict where it stands alone: one on text that was trained on says so. */
+export function verdictWords(verdict: Verdict, trainedOn: number | null | undefined): string {
+  return trainedOn ? `${verdict} on text that was trained on` : verdict;
+}

@@ -54,12 +54,22 @@ beforeAll(async () => {
     schemaVersion: 1,
     name: "fuzzed",
     teacher: "teacher",
-    data: { calibration: "text.txt", evaluation: "text.txt", sequences: 4, evaluationSequences: 4, sequenceLength: 16 },
+    data: {
+      calibration: "text.txt",
+      evaluation: "held-out.txt",
+      sequences: 4,
+      evaluationSequences: 4,
+      sequenceLength: 16,
+    },
     compress: { keep: 0.5 },
     calibrate: { heldOut: 0.25 },
     output: "out",
   };
   writeFileSync(at("text.txt"), "the quick brown fox jumps over the lazy dog and runs far away from here ".repeat(40));
+  writeFileSync(
+    at("held-out.txt"),
+    "AND NOW FOR SOMETHING ELSE ALTOGETHER, WHICH NOBODY HAS READ BEFORE US ".repeat(40),
+  );
   const machinery = { stages: stageTable(writeReport), work: fakeWork() };
   const request = { runDirectory, recipe: recipeSchema.parse(recipe), baseFolder: folder };
   await startRun(machinery, request, { signal: new AbortController().signal });
@@ -81,7 +91,13 @@ beforeAll(async () => {
   const comparison = {
     schemaVersion: 1,
     teacher: "teacher",
-    data: { calibration: "text.txt", evaluation: "text.txt", sequences: 4, evaluationSequences: 4, sequenceLength: 16 },
+    data: {
+      calibration: "text.txt",
+      evaluation: "held-out.txt",
+      sequences: 4,
+      evaluationSequences: 4,
+      sequenceLength: 16,
+    },
     grid: { methods: ["reap", "frequency", "hc-smoe"], keep: [0.5, 4] },
     methodOptions: { "hc-smoe": { router: "map" } },
     calibrate: { epochs: 1 },

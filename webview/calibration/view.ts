@@ -1,6 +1,7 @@
 import type { MetricsLine } from "../../src/protocol/metrics";
 import type { PageContext, ToPage } from "../../src/protocol/pageMessages";
 import type { CalibrationPanelData } from "../../src/protocol/panels";
+import { verdictWords } from "../../src/protocol/verdict";
 import { Figure } from "../common/charts/figure";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
@@ -144,11 +145,14 @@ export class CalibrationView implements View<"calibration"> {
     ]);
     this.verdict.hidden = data.verdict === null;
     if (!data.verdict) return;
-    const { verdict, text } = data.verdict;
-    this.verdict.className = `notice ${verdict === "recovered" ? "good" : "warning"}`;
+    const { verdict, trainedOn, text } = data.verdict;
+    this.verdict.className = `notice ${verdict === "recovered" && !trainedOn ? "good" : "warning"}`;
     // The sentence names the verdict itself, for where it stands alone.
     const named = text.toLowerCase().startsWith(`${verdict}: `);
     const said = named ? text.slice(verdict.length + 2) : text;
-    this.verdict.replaceChildren(element("strong", {}, `Verdict: ${verdict}. `), untrusted(said, 400));
+    this.verdict.replaceChildren(
+      element("strong", {}, `Verdict: ${verdictWords(verdict, trainedOn)}. `),
+      untrusted(said, 400),
+    );
   }
 }

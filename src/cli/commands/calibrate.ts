@@ -56,7 +56,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .requiredOption("--out <dir>", "folder for the calibrated checkpoint; must not exist or be empty")
     .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
     .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
-    .option("--force", "go on although the teacher is not the student's origin")
+    .option("--force", "go on although the teacher is not the student's origin, or the evaluation text was trained on")
     .addOption(
       new Option("--scope <which>", "which tensors may change (default: router)").choices([...calibrationScopes]),
     )

@@ -32,7 +32,7 @@ export function addRun(program: Command, io: CliIo): void {
     .argument("<recipe>", "recipe file (*.reroute.json)")
     .option("--run <dir>", "run folder (default: .reroute/runs/<recipe name> beside the recipe)")
     .option("--dry-run", "print sizes, disk, memory, time and refusals, and do nothing")
-    .option("--force", "go on although the teacher is not the student's origin")
+    .option("--force", "go on although the teacher is not the student's origin, or the evaluation text was trained on")
     .option("--json", "print the result as JSON")
     .action(async (file: string, options: RunOptions) => {
       const recipeFile = path.resolve(io.cwd, file);

@@ -6,6 +6,8 @@ export interface HeldOutSplit {
   training: TokenSequences;
   /** Null when nothing is held out. */
   heldOut: TokenSequences | null;
+  /** Whether the held-out sequences begin inside a document that training reads, because no document begins behind it. */
+  sharesDocument: boolean;
 }
 
 /** Sequences to hold out beside `trainingCount` training ones: the rounded fraction, at least 1 where it is above 0. */
@@ -17,6 +19,7 @@ export function heldOutCount(trainingCount: number, heldOutFraction: number): nu
  * Splits sequences in file order. Ask the builder for `trainingCount + heldOutCount(trainingCount, heldOutFraction)` of them:
  * the held-out ones then lie *behind* the training ones, which stay the same whatever is held out. Where the text is too short
  * for that, all sequences but the last ones train: `heldOutCount` of the sequences present, never leaving training empty.
+ * Sequences that continue the last training one's document are on neither side, unless nothing else is left.
  *
  * @param heldOutFraction in [0, 1), relative to `trainingCount`
  * @throws `arguments/invalid` for a fraction outside [0, 1), `data/too-few-tokens` when one sequence would have to be both
@@ -30,7 +33,11 @@ export function splitHeldOut(all: TokenSequences, trainingCount: number, heldOut
   }
   const wanted = heldOutCount(trainingCount, heldOutFraction);
   if (wanted === 0)
-    return { training: sliceSequences(all, 0, Math.min(trainingCount, all.numSequences)), heldOut: null };
+    return {
+      training: sliceSequences(all, 0, Math.min(trainingCount, all.numSequences)),
+      heldOut: null,
+      sharesDocument: false,
+    };
   if (all.numSequences < 2) {
     throw new RerouteError(
       "data/too-few-tokens",
@@ -39,10 +46,21 @@ export function splitHeldOut(all: TokenSequences, trainingCount: number, heldOut
   }
   const behind = all.numSequences - trainingCount;
   const training = behind >= wanted ? trainingCount : all.numSequences - carved(all.numSequences, heldOutFraction);
+  const border = documentBorder(all, training);
+  const start = border ?? training;
   return {
     training: sliceSequences(all, 0, training),
-    heldOut: sliceSequences(all, training, Math.min(all.numSequences, training + wanted)),
+    heldOut: sliceSequences(all, start, Math.min(all.numSequences, start + wanted)),
+    sharesDocument: border === null,
   };
+}
+
+/** The first sequence from `from` on that begins behind the document in which sequence `from - 1` ends; null where none does. */
+function documentBorder({ documentIds, lengths, numSequences, sequenceLength }: TokenSequences, from: number) {
+  if (documentIds === undefined) return from;
+  const last = documentIds[(from - 1) * sequenceLength + lengths[from - 1]! - 1]!;
+  for (let s = from; s < numSequences; s++) if (documentIds[s * sequenceLength]! > last) return s;
+  return null;
 }
 
 /** Held-out share of `total` sequences such that heldOut = fraction * training. */

@@ -49,8 +49,15 @@ export function compareBeforeAfter(
   };
 }
 
-/** The verdict as a sentence for people, with numbers and units. Made from what evaluation.json holds. */
+/** The verdict as sentences for people, with numbers and units. Made from what evaluation.json holds. */
 export function describeComparison(comparison: Comparison): string {
+  const { trainedOn } = comparison;
+  if (!trainedOn) return describeVerdict(comparison);
+  const share = (100 * trainedOn).toFixed(trainedOn < 0.1 ? 1 : 0);
+  return `${describeVerdict(comparison)} ${share} % of the evaluation text was trained on, so this says nothing about new text.`;
+}
+
+function describeVerdict(comparison: Comparison): string {
   const { metric, before, after, gain, gainInterval95, recoveredShare, verdict, units } = comparison;
   const name = metric === "klToTeacher" ? "KL to the teacher" : "Loss";
   const numbers = `${name} went from ${nats(before)} to ${nats(after)} nats a token`;

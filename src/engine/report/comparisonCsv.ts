@@ -1,3 +1,4 @@
+import { verdictWords } from "../../protocol/verdict";
 import type { ComparedCheckpoint, ComparisonFile } from "../../protocol/compare";
 
 /** One row a checkpoint: the teacher, and each cell before and after calibration. Full precision, units in the head. */
@@ -12,7 +13,13 @@ export function comparisonCsv({ teacher, cells }: ComparisonFile): string {
     const { id, method, keep, state, error, before, after } = cell;
     const start = (stage: string): Value[] => [id, method, keep, stage, state, error?.code ?? null];
     const [from, to] = cell.gainInterval95 ?? [null, null];
-    const end: Value[] = [cell.gain, from, to, cell.recoveredShare, cell.verdict];
+    const end: Value[] = [
+      cell.gain,
+      from,
+      to,
+      cell.recoveredShare,
+      cell.verdict && verdictWords(cell.verdict, cell.trainedOn),
+    ];
     if (!before && !after) return [[...start(""), ...numbers(null), ...nothing]];
     return [
       ...(before ? [[...start("before"), ...numbers(before), ...nothing]] : []),

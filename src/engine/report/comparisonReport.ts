@@ -1,5 +1,6 @@
 import path from "node:path";
 import { comparisonFiles, type ComparisonCell, type ComparisonFile } from "../../protocol/compare";
+import { verdictWords } from "../../protocol/verdict";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { readComparison } from "../run/compare/comparisonFolder";
 import { comparisonCsv } from "./comparisonCsv";
@@ -58,8 +59,9 @@ export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
   return [head, ...(teacher ? [teacherRow] : []), ...rows];
 }
 
-function verdictOf({ state, error, verdict }: ComparisonCell): string {
-  return state === "done" ? (verdict ?? "–") : error ? `failed: ${error.code}` : state;
+function verdictOf({ state, error, verdict, trainedOn }: ComparisonCell): string {
+  const words = verdict === null ? "–" : verdictWords(verdict, trainedOn);
+  return state === "done" ? words : error ? `failed: ${error.code}` : state;
 }
 
 function withError(estimate: Estimate): string {

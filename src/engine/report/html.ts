@@ -41,7 +41,8 @@ ${sections.filter((section) => section !== "").join("\n")}
 type LayerRow = DivergenceData["byLayer"][number];
 
 function summary({ evaluation, table, verdict }: ReportData): string {
-  const kind = evaluation?.comparison?.verdict.replaceAll(" ", "-") ?? "none";
+  const comparison = evaluation?.comparison;
+  const kind = comparison && !comparison.trainedOn ? comparison.verdict.replaceAll(" ", "-") : "none";
   const scope = evaluation
     ? `<p class="muted">${escapeHtml(`Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens from ${evaluation.data.path} (SHA-256 ${evaluation.data.sha256.slice(0, 12)}). ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several.`)}</p>`
     : "";

@@ -22,7 +22,9 @@ export function calibrationData(
     heldOut: heldOut.map(({ step, kl, nll, best }) => ({ step, kl, nll, best })),
     totalUpdates: run.recipe.calibrate ? totalUpdates(run.recipe) : null,
     bestStep: heldOut.findLast(({ best }) => best)?.step ?? null,
-    verdict: comparison ? { verdict: comparison.verdict, text: describeComparison(comparison) } : null,
+    verdict: comparison
+      ? { verdict: comparison.verdict, trainedOn: comparison.trainedOn, text: describeComparison(comparison) }
+      : null,
   };
 }
 

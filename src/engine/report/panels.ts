@@ -13,6 +13,7 @@ import type {
 import { comparisonFiles } from "../../protocol/compare";
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
+import { verdictWords } from "../../protocol/verdict";
 import { similarityPanelData } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { isRunFolder, readRun, runPaths } from "../run/folder/runFolder";
@@ -145,7 +146,9 @@ async function summarise(directory: string): Promise<RunSummary> {
     teacher: run.recipe.teacher,
     output: run.recipe.output,
     method: run.recipe.compress?.method ?? null,
-    verdict: evaluation?.comparison?.verdict ?? null,
+    verdict: evaluation?.comparison
+      ? verdictWords(evaluation.comparison.verdict, evaluation.comparison.trainedOn)
+      : null,
     klBefore: evaluation?.before?.klToTeacher ?? null,
     klAfter: evaluation?.after?.klToTeacher ?? null,
   };

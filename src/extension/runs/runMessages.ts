@@ -1,6 +1,7 @@
 import type { ComparisonCell, ComparisonFile } from "../../protocol/compare";
 import { formatNats } from "../quantities";
 import { formatDuration } from "../../protocol/quantities";
+import { verdictWords } from "../../protocol/verdict";
 import type { Translate } from "../translate";
 import { overallProgress, type LiveRun } from "./liveRun";
 
@@ -31,7 +32,7 @@ export function outcomeLine(live: LiveRun, t: Translate): string {
   return t(
     "{0}: {1}. {2} {3} before, {4} after (nats a token)",
     live.name,
-    comparison.verdict,
+    verdictWords(comparison.verdict, comparison.trainedOn),
     metric,
     formatNats(comparison.before),
     formatNats(comparison.after),

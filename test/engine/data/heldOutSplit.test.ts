@@ -35,6 +35,19 @@ test.each<[string, number, number, number, number[], number[]]>([
   expect(sequencesOf(split.heldOut)).toEqual(heldOut);
 });
 
+test.each<[string, number[], number, number[], boolean]>([
+  ["the document goes on into the first sequence behind", [1, 1, 1, 1, 2, 2, 3, 3], 1, [2], false],
+  ["a document begins inside the first sequence behind", [1, 1, 1, 2, 3, 3], 1, [2], false],
+  ["a document begins with it", [1, 1, 2, 2, 2, 2], 1, [1], false],
+  ["one long document", [1, 1, 1, 1, 1, 1], 1, [1], true],
+])("held-out sequences begin with a document: %s", (_, documents, training, heldOut, sharesDocument) => {
+  const all = { ...numbered(documents.length / 2), documentIds: Int32Array.from(documents) };
+  const split = splitHeldOut(all, training, 0.99);
+  expect(sequencesOf(split.training)).toEqual([0]);
+  expect(sequencesOf(split.heldOut)).toEqual(heldOut);
+  expect(split.sharesDocument).toBe(sharesDocument);
+});
+
 test("no sequence is on both sides and none of a short text is lost", () => {
   for (let present = 2; present <= 60; present++) {
     for (const trainingCount of [1, 2, 7, 30, 100]) {

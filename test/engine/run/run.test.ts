@@ -6,6 +6,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { stageTable } from "../../../src/engine/run/stages";
 import { readMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../../src/engine/run/folder/runFolder";
+import { calibrationPanel, listRuns } from "../../../src/engine/report/panels";
+import { writeReport } from "../../../src/engine/report/writeReport";
 import { resumeRun, startRun } from "../../../src/engine/run/startRun";
 import { RerouteError } from "../../../src/protocol/errors";
 import { recipeSchema, type Recipe } from "../../../src/protocol/recipe";
@@ -108,6 +110,26 @@ describe("a whole recipe", () => {
     work.calls = [];
     expect((await start()).stages.every(({ state }) => state === "done")).toBe(true);
     expect(work.calls).toEqual([]);
+  });
+
+  it("refuses evaluation text that was trained on; with force, the verdict says so wherever it is shown", async () => {
+    const text = await readFile(path.join(folder, "calibration.txt"), "utf8");
+    await writeFile(path.join(folder, "copy.txt"), text);
+    const evaluatedOn = (evaluation: string) => recipe({ data: { ...recipe().data, evaluation } });
+    for (const name of ["calibration.txt", "copy.txt"])
+      await expect(start(evaluatedOn(name))).rejects.toMatchObject({ code: "data/trained-on" });
+    const warnings: string[] = [];
+    const hooks = { force: true, onWarning: (warning: string) => warnings.push(warning) };
+    const machine = { ...machinery(), stages: stageTable(writeReport) };
+    const request = { runDirectory: runDirectory(), recipe: evaluatedOn("copy.txt"), baseFolder: folder };
+    await startRun(machine, request, { signal: new AbortController().signal, ...hooks });
+    expect(warnings.join()).toContain("has the same content as the calibration text; the verdict will say so");
+    const said = "100 % of the evaluation text was trained on, so this says nothing about new text";
+    for (const report of ["report.html", "report.md"])
+      expect(await readFile(path.join(runDirectory(), report), "utf8")).toContain(said);
+    expect((await calibrationPanel(runDirectory()))!.verdict).toMatchObject({ trainedOn: 1 });
+    const [listed] = (await listRuns(folder)).filter(({ directory }) => directory === runDirectory());
+    expect(listed!.verdict).toBe("too little text on text that was trained on");
   });
 
   it("resumes to the same bytes wherever it was interrupted", async () => {

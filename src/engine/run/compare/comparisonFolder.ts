@@ -73,6 +73,7 @@ export async function describeCell(
     before: compared(evaluation, "before"),
     after: compared(evaluation, "after"),
     verdict: comparison?.verdict ?? null,
+    ...(comparison?.trainedOn === undefined ? {} : { trainedOn: comparison.trainedOn }),
     gain: comparison?.gain ?? null,
     gainInterval95: comparison?.gainInterval95 ?? null,
     recoveredShare: comparison?.recoveredShare ?? null,

@@ -9,6 +9,7 @@ import { expertMapping } from "../../compression/plan/expertMapping";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { sharedText } from "../../data/sharedText";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
 import type { Preflight, RunFile, StageId } from "../../../protocol/run";
@@ -22,6 +23,7 @@ import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
 import { readPlanText } from "../stages/compress";
 import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
+import { textParts } from "../stages/data";
 import { predictTrained, type TrainedPrediction } from "./trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
 
@@ -68,6 +70,7 @@ class Preflighter {
     const teacher = await this.#try(() => this.#models.model(paths.teacher));
     await this.#checkRecipe();
     await this.#checkTexts(teacher);
+    await this.#checkTrainedOn();
     await this.#checkOutput();
     if (teacher) this.#checkRouting(teacher);
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
@@ -145,6 +148,32 @@ class Preflighter {
       attempt: (work) => this.#try(work),
     });
     this.#warnings.push(...(await warnings));
+  }
+
+  /** Evaluation text that was trained on is refused, unless it is forced. */
+  async #checkTrainedOn(): Promise<void> {
+    const { evaluationData } = this.paths;
+    const { calibrate, compress, student } = this.recipe;
+    const isProfiled = compress !== undefined && student === undefined;
+    if (evaluationData === null || !this.#openStages().has("evaluate") || this.#refusals.length > 0) return;
+    if (calibrate === undefined && !isProfiled) return;
+    const parts = textParts(this.recipe, this.paths);
+    const found = await this.#try(() => sharedText(...parts, this.options.signal));
+    if (found === null || found.kind === "nothing") return;
+    const what = {
+      "same file": "is the calibration text itself",
+      "same content": "has the same content as the calibration text",
+      "shared passages": `has ${found.shared} of its ${found.passages} passages in common with the calibration text`,
+    }[found.kind];
+    const message = `The evaluation text ${quote(evaluationData)} ${what}`;
+    // Scores of experts come from that text too, but nothing is fitted to it.
+    if (calibrate === undefined) this.#warnings.push(`${message}, which the experts are chosen by`);
+    else if (this.options.force) this.#warnings.push(`${message}; the verdict will say so`);
+    else
+      this.#refuse(
+        "data/trained-on",
+        `${message}; what is measured on it says nothing about new text. Choose another text, or use --force to go on`,
+      );
   }
 
   async #checkOutput(): Promise<void> {

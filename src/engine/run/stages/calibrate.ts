@@ -22,7 +22,9 @@ export const calibrateStage: Stage = {
       student: student.fingerprint,
       options: run.recipe.calibrate,
       seed: run.recipe.seed,
-      tokens: tokensRead(await sequencesOf(context, paths.calibrationData, sequenceCount(context))),
+      tokens: tokensRead(
+        await sequencesOf(context, paths.calibrationData, sequenceCount(context) + spareCount(context)),
+      ),
       sequences: run.recipe.data.sequences,
       output: paths.output,
     };
@@ -39,8 +41,13 @@ export const calibrateStage: Stage = {
     const student = await context.models.model(paths.student);
     await checkOrigin(context, student, teacher);
     await requireNewOutput(context, "the calibration would write its result there");
-    const all = await readSequences(context, paths.calibrationData, sequenceCount(context));
-    const { training, heldOut } = splitHeldOut(all, run.recipe.data.sequences, options.heldOut);
+    const { sequences } = run.recipe.data;
+    const all = await readSequences(context, paths.calibrationData, sequenceCount(context), spareCount(context));
+    const { training, heldOut, sharesDocument } = splitHeldOut(all, sequences, options.heldOut);
+    if (sharesDocument)
+      await context.warn(
+        `The held-out sequences of ${paths.calibrationData} continue a document that training reads, since no other document begins behind it; held-out figures may be too good. Separate documents, or add text`,
+      );
     const compressed = await readProvenance(student.checkpoint.directory);
     const plan = compressed?.plan ?? null;
     context.models.forget(paths.output);
@@ -73,9 +80,13 @@ export const calibrateStage: Stage = {
   },
 };
 
-function sequenceCount({ run }: StageContext): number {
-  const { sequences } = run.recipe.data;
-  return sequences + heldOutCount(sequences, run.recipe.calibrate!.heldOut);
+function sequenceCount(context: StageContext): number {
+  return context.run.recipe.data.sequences + spareCount(context);
+}
+
+/** As many again as are held out, for where the first ones continue a document that training reads. */
+function spareCount({ run }: StageContext): number {
+  return heldOutCount(run.recipe.data.sequences, run.recipe.calibrate!.heldOut);
 }
 
 /**

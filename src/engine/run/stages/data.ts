@@ -1,5 +1,9 @@
 import { buildSequences } from "../../data/buildSequences";
 import type { TokenSequences } from "../../data/sequences";
+import { heldOutCount } from "../../data/heldOutSplit";
+import type { TextPart } from "../../data/sharedText";
+import type { Recipe } from "../../../protocol/recipe";
+import type { RunPaths } from "../folder/runFolder";
 import type { StageContext } from "./stage";
 
 /**
@@ -15,9 +19,27 @@ export async function sequencesOf(context: StageContext, path: string, sequences
   });
 }
 
-/** The same for a stage that works on them; says so where the text has fewer. */
-export async function readSequences(context: StageContext, path: string, sequences: number): Promise<TokenSequences> {
-  const built = await sequencesOf(context, path, sequences);
+/** The parts of the evaluation text and of the calibration text that a run reads; there is an evaluation text. */
+export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evaluation: TextPart, training: TextPart] {
+  const { sequences, evaluationSequences, sequenceLength, packing } = data;
+  const read = sequences + heldOutCount(sequences, calibrate?.heldOut ?? 0);
+  return [
+    { path: paths.evaluationData!, sequences: evaluationSequences, sequenceLength, packing },
+    { path: paths.calibrationData, sequences: read, sequenceLength, packing },
+  ];
+}
+
+/**
+ * The same for a stage that works on them; says so where the text has fewer.
+ * @param spare sequences that are read beside them where there are any
+ */
+export async function readSequences(
+  context: StageContext,
+  path: string,
+  sequences: number,
+  spare = 0,
+): Promise<TokenSequences> {
+  const built = await sequencesOf(context, path, sequences + spare);
   if (built.numSequences < sequences) {
     await context.warn(
       `${path} has text for ${built.numSequences} of the ${sequences} sequences of ${built.sequenceLength} tokens asked for`,

@@ -5,6 +5,7 @@ import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { expertMapping } from "../../compression/plan/expertMapping";
 import { textRead, textUnits, type TokenSequences } from "../../data/sequences";
+import { sharedText } from "../../data/sharedText";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
@@ -16,7 +17,7 @@ import {
 } from "../../../protocol/evaluation";
 import { removeEvaluationState } from "../folder/leftovers";
 import type { Stage, StageContext } from "./stage";
-import { readSequences, sequencesOf } from "./data";
+import { readSequences, sequencesOf, textParts } from "./data";
 import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
@@ -47,6 +48,7 @@ export const evaluateStage: Stage = {
     const { paths, run } = context;
     const { evaluationSequences, sequenceLength } = run.recipe.data;
     const sequences = await readSequences(context, paths.evaluationData!, evaluationSequences);
+    const trainedOn = await trainedShare(context);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
     try {
@@ -65,13 +67,25 @@ export const evaluateStage: Stage = {
       },
       ...parts,
       comparison:
-        parts.before && parts.after ? comparePair(parts.before, parts.after, sequences, run.recipe.seed) : null,
+        parts.before && parts.after
+          ? {
+              ...comparePair(parts.before, parts.after, sequences, run.recipe.seed),
+              ...(trainedOn > 0 ? { trainedOn } : {}),
+            }
+          : null,
     };
     await writeFileAtomically(paths.file("evaluation"), `${JSON.stringify(file, null, 2)}\n`);
     await removeParts(context);
   },
   complete: removeParts,
 };
+
+/** Share of the evaluation text that is in the calibration text too: the pre-flight lets it pass when it is told to. */
+async function trainedShare({ run, paths, signal }: StageContext): Promise<number> {
+  if (run.recipe.calibrate === undefined) return 0;
+  const { shared, passages } = await sharedText(...textParts(run.recipe, paths), signal);
+  return passages === 0 ? 0 : shared / passages;
+}
 
 /** What an interrupted evaluation goes on with. */
 async function removeParts(context: StageContext): Promise<void> {
