@@ -57,6 +57,12 @@ export const reamOptions = z.strictObject({
     .describe(
       "Most experts in one group; 0: an eighth of the layer's experts, 2 to 32 (the paper's 16 of 128 and 32 of 512)",
     ),
+  saliency: z
+    .enum(["squared", "printed"])
+    .default("squared")
+    .describe(
+      "What ranks and weighs experts. squared: mean p² ‖f‖ as the authors' code, p the softmax weight; printed: mean p ‖f‖, the formula it names",
+    ),
   // Centroids chosen from a few thousand tokens miss the experts of rarer domains; the paper takes 3072 sequences.
   sequences: sequences(256),
 });

@@ -30,7 +30,7 @@ export async function planReam(context: MethodContext, options: z.infer<typeof r
   try {
     await collect(context, options.sequences, async (collected) => {
       const { layer, moe } = collected;
-      const { saliency, distance, frequency } = await describeExperts(context, collected);
+      const { saliency, distance, frequency } = await describeExperts(context, collected, options.saliency);
       notes.push(...neverRouted(layer.index, frequency, collected.numTokens));
       const groups = withinRoutingGroups(moe.numExperts, counts.get(layer.index)!, groupsOf(moe), (experts, count) =>
         pseudoPruningGroups(experts, count, saliency, distance, moe.numExperts, groupSizeOf(options, moe.numExperts)),
@@ -49,22 +49,35 @@ function groupSizeOf({ groupSize }: z.infer<typeof reamOptions>, numExperts: num
   return groupSize === 0 ? Math.min(32, Math.max(2, Math.round(numExperts / 8))) : groupSize;
 }
 
+/** Sequences that the authors' code takes at a time, over which it averages means. */
+const batchSequences = 8;
+
 /**
- * Saliency: REAP with softmax weights that are not renormalised; zeros become min(0.5, smallest positive). Distance
- * 1 - 1/2 [(cos(a_i, a_j) + 1)/2 + (1 - d_ij / max d)], a_e the mean over all tokens of softmax_e f_e, d the Euclidean
- * distance of router-logit columns of unit length.
+ * Saliency over the tokens routed to an expert, p the softmax over all experts, not renormalised; zeros become
+ * min(0.5, smallest positive):
+ *   squared   mean p² ||f||, what the authors' code computes (SamsungSAILMontreal/ream 84a3030): its experts' outputs are
+ *             gated already when its REAP multiplies their norms by the gate. Means of batches of 8 sequences, averaged over
+ *             all batches; one without a token for the expert counts 0
+ *   printed   mean p ||f||, REAP's formula (Eq. 9), which its docstring names
+ * Distance 1 - 1/2 [(cos(a_i, a_j) + 1)/2 + (1 - d_ij / max d)], a_e the mean over all tokens of softmax_e f_e, d the
+ * Euclidean distance of router-logit columns of unit length.
  */
-async function describeExperts(context: MethodContext, collected: CollectedLayer) {
-  const { moe, routerLogits, selectedIds, numTokens, layer } = collected;
+async function describeExperts(context: MethodContext, collected: CollectedLayer, kind: "squared" | "printed") {
+  const { moe, routerLogits, selectedIds, sequenceIds, numTokens } = collected;
   const E = moe.numExperts;
   const k = moe.numExpertsPerToken;
   const { hiddenSize: H } = context.description;
+  const batchOf = (t: number) => (kind === "squared" ? Math.floor(sequenceIds[t]! / batchSequences) : 0);
+  const batches = batchOf(numTokens - 1) + 1;
+  /** Tokens of each batch that each expert gets. */
+  const reached = new Float64Array(batches * E);
+  for (const [slot, id] of selectedIds.entries()) reached[batchOf(Math.floor(slot / k)) * E + id]!++;
   const frequency = new Float64Array(E);
-  for (const id of selectedIds) frequency[id]!++;
+  reached.forEach((count, at) => (frequency[at % E]! += count));
   const engine = new LayerEngine(context.runtime, context.checkpoint, H);
   const logitGram = new Float64Array(E * E);
   try {
-    const { sums, norms } = await engine.allExperts(collected, (from, rows) => {
+    const { sums, norms: saliency } = await engine.allExperts(collected, (from, rows) => {
       const columns = new Float32Array(rows * E);
       const routed = new Float32Array(rows * E);
       const row = new Float32Array(E);
@@ -76,7 +89,8 @@ async function describeExperts(context: MethodContext, collected: CollectedLayer
         );
         for (let j = 0; j < k; j++) {
           const e = selectedIds[(from + t) * k + j]!;
-          routed[t * E + e] = row[e]!;
+          const weight = kind === "squared" ? row[e]! ** 2 : row[e]!;
+          routed[t * E + e] = weight / reached[batchOf(from + t) * E + e]! / batches;
         }
       }
       return { columns, norms: routed };
@@ -84,13 +98,11 @@ async function describeExperts(context: MethodContext, collected: CollectedLayer
     for (let from = 0; from < numTokens; from += 4096) {
       await engine.addGram(routerLogits.subarray(from * E, Math.min(numTokens, from + 4096) * E), E, logitGram);
     }
-    const saliency = norms.map((sum, e) => (frequency[e]! > 0 ? sum / frequency[e]! : 0));
     const smallest = saliency.reduce((least, s) => (s > 0 && s < least ? s : least), 0.5);
     return {
       frequency,
       saliency: saliency.map((s) => (s > 0 ? s : smallest)),
       distance: reamDistance(sums, H, logitGram, E),
-      layer: layer.index,
     };
   } finally {
     await engine.close();
