@@ -79,7 +79,7 @@ async function profiled(
   sequences: TokenSequences,
 ): Promise<RoutingStatisticsData> {
   const { checkpoint, fingerprint } = model;
-  const about = { checkpoint: checkpoint.directory, fingerprint, sequences, renormalises: () => true };
+  const about = { checkpoint: checkpoint.directory, fingerprint, sequences, renormalises: true };
   const observer = new RoutingStatistics(about);
   await profileCheckpoint({
     ...{ ...model, runtime, sequences, observer },

@@ -37,7 +37,7 @@ export async function sampleBench(runtime: RuntimeOptions, print: (line: string)
     return `${(tokens / seconds).toFixed(0)} tokens/s (${(tokens / cpuSeconds).toFixed(0)} a processor second)`;
   };
   try {
-    const observer = new RoutingStatistics({ checkpoint: "", fingerprint: "", sequences, renormalises: () => true });
+    const observer = new RoutingStatistics({ checkpoint: "", fingerprint: "", sequences, renormalises: true });
     const model = { checkpoint, description };
     const profile = { ...model, sequences, observer, collectOutputs: true, runtime, scratchDirectory: directory };
     print(`  profile: ${await rate(() => profileCheckpoint(profile))}`);

@@ -175,7 +175,7 @@ function newStatistics(): RoutingStatistics {
     domainIds: new Uint8Array(4),
     domainNames: ["text"],
   };
-  return new RoutingStatistics({ checkpoint: teacher, fingerprint: "f", sequences, renormalises: () => true });
+  return new RoutingStatistics({ checkpoint: teacher, fingerprint: "f", sequences, renormalises: true });
 }
 
 /** One token, routed to the first experts. */

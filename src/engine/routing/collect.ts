@@ -1,5 +1,4 @@
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
-import type { RoutingDescription } from "../model/description";
 import type { TokenSequences } from "../data/sequences";
 import { RerouteError } from "../../protocol/errors";
 import { emptyLayerStatistics, type LayerStatistics, type RoutingStatisticsData } from "./layerStatistics";
@@ -9,8 +8,8 @@ export interface CollectOptions {
   fingerprint: string;
   /** The batch being profiled: which positions are padding, and each token's domain. */
   sequences: Pick<TokenSequences, "lengths" | "sequenceLength" | "domainIds" | "domainNames">;
-  /** Whether the softmax variant of REAP renormalises over the selected experts, by layer. */
-  renormalises: (layer: number) => boolean;
+  /** Whether the softmax variant of REAP renormalises over the selected experts: see authorsRenormalise. */
+  renormalises: boolean;
 }
 
 /**
@@ -30,7 +29,7 @@ export class RoutingStatistics implements RoutingObserver {
     const layer = this.#layerOf(observation);
     const tokens = this.#validTokens(observation);
     addRouting(layer, observation, tokens);
-    if (observation.outputs) addOutputs(layer, observation, tokens, this.#options.renormalises(observation.layer));
+    if (observation.outputs) addOutputs(layer, observation, tokens, this.#options.renormalises);
   }
 
   /** The statistics so far. Arrays are shared, not copied. */
@@ -70,10 +69,12 @@ export class RoutingStatistics implements RoutingObserver {
   }
 }
 
-/** Whether a family's routing weights sum to a constant over the selected experts. */
-export function renormalisesSelected(routing: RoutingDescription): boolean {
-  if (routing.kind === "sparse-mixer") return false;
-  return routing.renormalise || (routing.kind === "softmax" && routing.softmax === "after");
+/**
+ * Whether the REAP authors' program renormalises (CerebrasResearch/reap 1970473, main.py): where config.json has a true
+ * `norm_topk_prob`, whatever the model does. Mixtral has none, so its weights stay as they are although the model's sum to 1.
+ */
+export function authorsRenormalise(config: { [key: string]: unknown }): boolean {
+  return config["norm_topk_prob"] === true;
 }
 
 function addRouting(stats: LayerStatistics, seen: MoeObservation, domains: Int16Array): void {
@@ -170,7 +171,7 @@ function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16
 
 /**
  * The REAP authors' weights: softmax over all logits, divided by the selected experts' mass (at least float32's epsilon)
- * where the model renormalises. Their code also selects by raw logits; here the model's own selection stands, because
+ * where authorsRenormalise says so. Their code also selects by raw logits; here the model's own selection stands, because
  * only selected experts run.
  */
 function softmaxWeights(seen: MoeObservation, token: number, renormalises: boolean): number[] {

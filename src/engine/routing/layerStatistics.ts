@@ -21,7 +21,7 @@ export interface LayerStatistics {
   squaredNormSum: Float64Array;
   /** [D, E] sum of g ||f_e(x)||_2; divided by the frequency it is REAP (arXiv 2510.13999, eq. 9). */
   weightedNormSum: Float64Array;
-  /** [D, E] the same with the REAP authors' weights: softmax over all logits, renormalised over the selected experts. */
+  /** [D, E] the same with the REAP authors' weights: softmax over all logits, see authorsRenormalise. */
   softmaxWeightedNormSum: Float64Array;
   /** [D, E] sum of g ||f_e(x)||_2 max(1 - cos(x, x + y), 0) (EASY-EP). */
   easyEpSum: Float64Array;

@@ -101,7 +101,7 @@ function someStatistics(sequenceLength: number): RoutingStatistics {
     domainIds: new Uint8Array(4096 * sequenceLength),
     domainNames: ["text"],
   };
-  return new RoutingStatistics({ checkpoint: "", fingerprint: "", sequences, renormalises: () => true });
+  return new RoutingStatistics({ checkpoint: "", fingerprint: "", sequences, renormalises: true });
 }
 
 function definedNumbers(numbers: Record<string, number | null>): Record<string, number> {

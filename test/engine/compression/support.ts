@@ -12,7 +12,7 @@ import type { TokenSequences } from "../../../src/engine/data/sequences";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { profileCheckpoint } from "../../../src/engine/execution/profile";
 import { describeModel } from "../../../src/engine/model/families";
-import { RoutingStatistics, renormalisesSelected } from "../../../src/engine/routing/collect";
+import { authorsRenormalise, RoutingStatistics } from "../../../src/engine/routing/collect";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { encodeFloats, type WritableFloat } from "../../../src/engine/tensor/floatCodec";
 import type { CompressionPlan } from "../../../src/protocol/plan";
@@ -79,10 +79,7 @@ async function profile(model: OpenModel, sequences: TokenSequences, scratchDirec
     checkpoint: model.checkpoint.directory,
     fingerprint: "f",
     sequences,
-    renormalises: (layer) => {
-      const { feedForward } = model.description.layers[layer]!;
-      return feedForward.kind === "moe" && renormalisesSelected(feedForward.routing);
-    },
+    renormalises: authorsRenormalise(model.checkpoint.config),
   });
   await profileCheckpoint({ ...model, sequences, observer, collectOutputs: true, runtime, scratchDirectory });
   return observer.result();

@@ -77,7 +77,7 @@ describe.each(goldenCases())("$name agrees with transformers", (golden) => {
       checkpoint: checkpoint.directory,
       fingerprint: "",
       sequences,
-      renormalises: () => false,
+      renormalises: false,
     });
     await profileCheckpoint({
       checkpoint,

@@ -36,7 +36,7 @@ async function profiler(family: string) {
       checkpoint: "golden",
       fingerprint: model.fingerprint,
       sequences: text,
-      renormalises: () => false,
+      renormalises: false,
     });
     let observed = 0;
     const observer: RoutingObserver = {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { renormalisesSelected, RoutingStatistics } from "../../../src/engine/routing/collect";
+import { authorsRenormalise, RoutingStatistics } from "../../../src/engine/routing/collect";
 import { overDomains, ofDomain } from "../../../src/engine/routing/layerStatistics";
 import type { MoeObservation } from "../../../src/engine/execution/observer";
 
@@ -59,7 +59,7 @@ function collect(chunks: [number, number][], renormalises = true) {
     checkpoint: "c",
     fingerprint: "f",
     sequences,
-    renormalises: () => renormalises,
+    renormalises,
   });
   for (const [from, to] of chunks) statistics.observe(observation(from, to));
   return statistics.result().layers[0]!;
@@ -127,23 +127,16 @@ describe("routing statistics of three hand-made tokens", () => {
       checkpoint: "c",
       fingerprint: "f",
       sequences,
-      renormalises: () => true,
+      renormalises: true,
     });
     expect(() => statistics.observe(broken)).toThrow(/layer 4/);
   });
 });
 
-it("knows which routing functions renormalise", () => {
-  const softmax = {
-    kind: "softmax",
-    epsilon: 0,
-    epsilonMode: "add",
-    scalingFactor: 1,
-    groups: null,
-    useCorrectionBias: false,
-  } as const;
-  expect(renormalisesSelected({ ...softmax, softmax: "before", renormalise: false })).toBe(false);
-  expect(renormalisesSelected({ ...softmax, softmax: "before", renormalise: true })).toBe(true);
-  expect(renormalisesSelected({ ...softmax, softmax: "after", renormalise: false })).toBe(true);
-  expect(renormalisesSelected({ kind: "sparse-mixer", jitter: 0.01 })).toBe(false);
+it.each([
+  ["Qwen3-30B", { norm_topk_prob: true }, true],
+  ["Qwen1.5-MoE", { norm_topk_prob: false }, false],
+  ["Mixtral, whose model does", { model_type: "mixtral" }, false],
+])("the REAP authors' program renormalises by config.json alone: %s", (_name, config, expected) => {
+  expect(authorsRenormalise(config)).toBe(expected);
 });

@@ -1,6 +1,6 @@
 import { rm } from "node:fs/promises";
 import { textRead } from "../../data/sequences";
-import { RoutingStatistics, renormalisesSelected } from "../../routing/collect";
+import { authorsRenormalise, RoutingStatistics } from "../../routing/collect";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import { profileSums } from "../../routing/profileSums";
 import { removeProfileState } from "../folder/leftovers";
@@ -29,16 +29,11 @@ export const profileStage: Stage = {
     const { paths, run, work } = context;
     const model = await context.models.model(paths.teacher);
     const sequences = await readSequences(context, paths.calibrationData, run.recipe.data.sequences);
-    const renormalising = new Set(
-      model.description.layers.flatMap(({ index, feedForward }) =>
-        feedForward.kind === "moe" && renormalisesSelected(feedForward.routing) ? [index] : [],
-      ),
-    );
     const statistics = new RoutingStatistics({
       checkpoint: model.checkpoint.directory,
       fingerprint: model.fingerprint,
       sequences,
-      renormalises: (layer) => renormalising.has(layer),
+      renormalises: authorsRenormalise(model.checkpoint.config),
     });
     const { runtime, signal, report } = context;
     await work.profile({
