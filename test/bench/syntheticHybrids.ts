@@ -44,6 +44,30 @@ export function hybridFamilies(common: CommonConfig) {
       tensors: decoder(shape, (layer) => qwenLayer(layer, shape, "separate")),
     }),
 
+    llama4_text: (shape: SyntheticShape): SyntheticModel => ({
+      config: {
+        ...common(shape, "llama4_text", "Llama4ForCausalLM"),
+        head_dim: shape.headDim,
+        intermediate_size: shape.moeIntermediateSize,
+        intermediate_size_mlp: shape.moeIntermediateSize,
+        num_local_experts: shape.numExperts,
+        interleave_moe_layer_step: 1,
+        attention_chunk_size: 8192,
+        rms_norm_eps: 1e-5,
+      },
+      tensors: decoder(shape, (layer) => {
+        const { numExperts, hiddenSize, moeIntermediateSize } = shape;
+        const prefix = `${layer}.feed_forward`;
+        return [
+          ...attention(layer, shape, {}),
+          weight(`${prefix}.router.weight`, numExperts, hiddenSize),
+          weight(`${prefix}.experts.gate_up_proj`, numExperts, hiddenSize, 2 * moeIntermediateSize),
+          weight(`${prefix}.experts.down_proj`, numExperts, moeIntermediateSize, hiddenSize),
+          ...gatedMlp(`${prefix}.shared_expert`, hiddenSize, moeIntermediateSize, llamaProjections),
+        ];
+      }),
+    }),
+
     lfm2_moe: (shape: SyntheticShape): SyntheticModel => ({
       config: {
         ...config(shape, "lfm2_moe", "Lfm2MoeForCausalLM"),

@@ -92,11 +92,11 @@ export class AttentionRunner {
     return { ...positions, ...this.parameters.feeds(`attention ${layer.index}`, () => attentionViews(layer)) };
   }
 
-  #positionsOf({ rotary, slidingWindow }: SoftmaxAttention): Record<string, Tensor> {
-    const key = JSON.stringify([rotary, slidingWindow]);
+  #positionsOf({ rotary, slidingWindow, chunk }: SoftmaxAttention): Record<string, Tensor> {
+    const key = JSON.stringify([rotary, slidingWindow, chunk]);
     let positions = this.#positions.get(key);
     if (positions === undefined) {
-      positions = positionFeeds(rotary, this.context.sequenceLength, slidingWindow);
+      positions = positionFeeds(rotary, this.context.sequenceLength, slidingWindow, chunk);
       this.#positions.set(key, positions);
     }
     return positions;

@@ -71,13 +71,14 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
   const { builder, weights } = block;
   const { tokens, rowWeights, column: splitColumn } = groupInputs(block, group);
   const inputRows = dispatchRows(builder, builder.input("feedForwardInput", ["T", block.hidden]), tokens);
-  const outputs = inputRows.map((rows, i) => expertOutput(weights, rows, moe.experts[group.from + i]!, moe));
+  const seenRows = inputRows.map((rows, i) => (moe.weightsInput ? builder.mul(rows, rowWeights[i]!) : rows));
+  const outputs = seenRows.map((rows, i) => expertOutput(weights, rows, moe.experts[group.from + i]!, moe));
   const valid = splitColumn("validRows");
   const squared = (value: Value) => builder.mul(value, value);
   const column = (of: (output: Value) => Value) => builder.concat(outputs.map(of), 0, "R");
   return builder.build({
     rows: builder.concat(
-      outputs.map((output, e) => builder.mul(output, rowWeights[e]!)),
+      outputs.map((output, e) => (moe.weightsInput ? output : builder.mul(output, rowWeights[e]!))),
       0,
       "R",
     ),

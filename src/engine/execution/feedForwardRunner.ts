@@ -76,6 +76,7 @@ export class FeedForwardRunner {
       ...{ layer: layer.index, numTokens: selectedIds.length / moe.numExpertsPerToken, numExperts: numLogits(moe) },
       ...{ numExpertsPerToken: moe.numExpertsPerToken, hiddenSize: this.context.hiddenSize, firstToken },
       ...{ routerLogits, selectedIds, routingWeights, feedForwardInput },
+      ...(moe.weightsInput ? { weightsInput: true as const } : {}),
       outputs:
         observed === null
           ? null

@@ -14,8 +14,10 @@ export interface MoeObservation {
   routerLogits: Float32Array;
   /** [numTokens, numExpertsPerToken], ascending in each token. */
   selectedIds: Int32Array;
-  /** [numTokens, numExpertsPerToken]: the number that multiplies each selected expert's output. */
+  /** [numTokens, numExpertsPerToken]: the number that multiplies each selected expert's output (or input). */
   routingWeights: Float32Array;
+  /** The weights multiply the experts' inputs: outputs come with them. */
+  weightsInput?: true;
   /** Present when the forward pass was asked for expert outputs. */
   outputs: ExpertOutputObservation | null;
   /** [numTokens, hiddenSize]: what router and experts see, after the norm. The executor always gives it. */
@@ -23,7 +25,7 @@ export interface MoeObservation {
 }
 
 export interface ExpertOutputObservation {
-  /** [numTokens, k]: L2 norm of f_e(x), without the routing weight. */
+  /** [numTokens, k]: L2 norm of f_e(x), without the routing weight; of f_e(weight * x) where it goes to the input. */
   norms: Float32Array;
   /** [numTokens, k]: largest channel of f_e(x), signed. */
   maxima: Float32Array;

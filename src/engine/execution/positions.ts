@@ -6,17 +6,19 @@ import { float32 } from "./tensors";
 /** What is added to the score of a pair that must not see each other; its exponential is exactly 0. */
 const hidden = -1e30;
 
-/** Feeds that every attention run of one length shares: the causal (and sliding-window) mask, and rotary tables. */
+/** Feeds that every attention run of one length shares: the causal (sliding-window, chunked) mask, and rotary tables. */
 export function positionFeeds(
   rotary: RotaryDescription | null,
   sequenceLength: number,
   slidingWindow: number | null,
+  chunk = sequenceLength,
 ): Record<string, Tensor> {
   const s = sequenceLength;
   const mask = new Float32Array(s * s);
   for (let query = 0; query < s; query++) {
     for (let key = 0; key < s; key++) {
-      const visible = key <= query && (slidingWindow === null || key > query - slidingWindow);
+      const near = slidingWindow === null || key > query - slidingWindow;
+      const visible = key <= query && near && Math.floor(key / chunk) === Math.floor(query / chunk);
       if (!visible) mask[query * s + key] = hidden;
     }
   }

@@ -66,7 +66,8 @@ export interface LinearDescription {
 
 export interface NormDescription {
   kind: "rms" | "layer";
-  weight: WeightView;
+  /** null: nothing is multiplied (Llama 4's queries and keys). */
+  weight: WeightView | null;
   /** Multiplied by 1 + weight instead (Gemma, Qwen3-Next, MiniMax-M3). */
   plusOne?: true;
   bias: WeightView | null;
@@ -108,6 +109,8 @@ interface AttentionCommon {
   positionScale: PositionScale | null;
   /** A position sees itself and the `slidingWindow - 1` positions before it; null: all before it. */
   slidingWindow: number | null;
+  /** A position sees only positions of its own run of so many, counted from the sequence's start (Llama 4). */
+  chunk?: number;
   output: LinearDescription;
 }
 
@@ -280,6 +283,8 @@ export interface MoeDescription {
   kind: "moe";
   router: RouterDescription;
   routing: RoutingDescription;
+  /** Routing weights multiply what experts read, not what they give (Llama 4). */
+  weightsInput?: true;
   numExperts: number;
   numExpertsPerToken: number;
   experts: ExpertWeights[];

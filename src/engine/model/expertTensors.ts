@@ -42,7 +42,8 @@ export function readExperts(weights: Weights, block: string, layout: ExpertLayou
   const prefix = `${block}.experts`;
   if (typeof layout === "function") return layout(weights, prefix, shape);
   if ("projections" in layout) {
-    if (!weights.has(`${prefix}.gate_up_proj`)) return readSeparateExperts(weights, prefix, layout.projections, shape);
+    const isFused = ["gate_up_proj", "down_proj"].some((name) => weights.has(`${prefix}.${name}`));
+    if (!isFused) return readSeparateExperts(weights, prefix, layout.projections, shape);
     const tensors = { gateUp: `${prefix}.gate_up_proj`, down: `${prefix}.down_proj` };
     return readFusedExperts(weights, tensors, shape, layout.axes);
   }

@@ -43,6 +43,8 @@ export interface FeedForwardTable {
   size: Setting<number>;
   experts: ExpertLayout;
   routing: RoutingRule;
+  /** Routing weights multiply what experts read. */
+  weightsInput?: true;
   shared?: SharedTable;
 }
 
@@ -107,6 +109,7 @@ export function feedForwardReader(
         correctionBias: isBiased ? vector(table.correctionBias, table.leadingOne) : null,
       },
       routing,
+      ...(table.weightsInput ? { weightsInput: true as const } : {}),
       numExperts: count.numExperts,
       numExpertsPerToken: count.numExpertsPerToken,
       ...readExperts(weights, block, table.experts, {

@@ -23,11 +23,13 @@ export interface GroupedQueryTable {
   rotates?: (context: FamilyContext, windows: (layer: number) => number | null) => (layer: number) => boolean;
   /** Default: no layer slides, and nothing is asked of config.json. */
   windows?: WindowRule;
+  /** Layers whose positions see only their own run of so many; null: others. */
+  chunks?: (context: FamilyContext) => (layer: number) => number | null;
   /** Biases of the query, key and value projections. */
   bias?: Setting<boolean>;
   /** Of the output projection; default: as the others. */
   outputBias?: Setting<boolean>;
-  norms?: HeadNorms | ((config: Config, has: (name: string) => boolean) => HeadNorms | null);
+  norms?: HeadNorms | ((config: Config, has: (name: string) => boolean, isRotated: boolean) => HeadNorms | null);
   /** Scores are multiplied by this; default: headDim^-1/2. */
   scale?: Setting<number>;
   clip?: Setting<number | null>;
@@ -55,6 +57,7 @@ export function groupedQuery(table: GroupedQueryTable): AttentionReader {
     const { headDim } = sizes;
     const rotary = table.rotary === null ? null : settleRotary(table.rotary, context, headDim);
     const windows = table.windows?.(config, sizes) ?? (() => null);
+    const chunks = table.chunks?.(context) ?? (() => null);
     const rotates = table.rotates?.(context, windows) ?? (() => true);
     const bias = settle(table.bias, config, false);
     const settled = {
@@ -66,8 +69,15 @@ export function groupedQuery(table: GroupedQueryTable): AttentionReader {
       valueScale: settle(table.valueScale, config, 1),
     };
     return (layer, prefix) =>
-      readLayer(context, table, settled, prefix, windows(layer), rotates(layer) ? rotary : null);
+      withChunk(
+        readLayer(context, table, settled, prefix, windows(layer), rotates(layer) ? rotary : null),
+        chunks(layer),
+      );
   };
+}
+
+function withChunk(attention: GroupedQueryAttention, chunk: number | null): GroupedQueryAttention {
+  return chunk === null ? attention : { ...attention, chunk };
 }
 
 interface Settled {
@@ -96,7 +106,7 @@ function readLayer(
     `hidden_size = ${hiddenSize}, num_attention_heads = ${numHeads}, num_key_value_heads = ${numKeyValueHeads}, ` +
     `head_dim = ${headDim}`;
   const has = (name: string) => weights.has(`${prefix}.${name}`);
-  const norms = typeof table.norms === "function" ? table.norms(config, has) : (table.norms ?? null);
+  const norms = typeof table.norms === "function" ? table.norms(config, has, rotary !== null) : (table.norms ?? null);
   const linear = (name: string, inputs: number, outputs: number, bias: boolean) =>
     weights.linear(`${prefix}.${name}`, inputs, outputs, { bias, because });
   const norm = (name: string, projection: number) =>

@@ -89,13 +89,16 @@ function attentionFlops(attention: AttentionDescription, sequenceLength: number)
         attention.kind === "latent"
           ? [attention.qkNopeHeadDim + attention.qkRopeHeadDim, attention.vHeadDim]
           : [attention.headDim, attention.valueHeadDim];
-      return 2 * numHeads * (queryKeyDim + valueDim) * meanVisiblePositions(sequenceLength, slidingWindow);
+      return (
+        2 * numHeads * (queryKeyDim + valueDim) * meanVisiblePositions(sequenceLength, slidingWindow, attention.chunk)
+      );
     }
   }
 }
 
-/** Mean of min(t, window) over t = 1 ... n. */
-function meanVisiblePositions(n: number, window: number | null): number {
+/** Mean of min(t, window) over t = 1 ... n, or over the positions of a chunk. */
+function meanVisiblePositions(n: number, window: number | null, chunk = n): number {
+  if (chunk < n) return meanVisiblePositions(chunk, window);
   const w = Math.min(window ?? n, n);
   return ((w * (w + 1)) / 2 + (n - w) * w) / n;
 }

@@ -6,8 +6,8 @@ import { readIntList, readObject, readString, unsupported, type Config } from ".
 import { readFactored } from "./factored";
 import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
 
-/** "rms plus one" multiplies by 1 + weight. */
-export type NormKind = "rms" | "rms plus one" | "layer" | "layer without bias";
+/** "rms plus one" multiplies by 1 + weight, "rms alone" by nothing. */
+export type NormKind = "rms" | "rms plus one" | "rms alone" | "layer" | "layer without bias";
 
 /** dtypes that become float32 by themselves; the 8-bit ones need scales. */
 const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
@@ -119,7 +119,7 @@ export class Weights {
   norm(kind: NormKind, prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
     return {
       kind: kind === "layer" || kind === "layer without bias" ? "layer" : "rms",
-      weight: this.view(`${prefix}.weight`, [size], because),
+      weight: kind === "rms alone" ? null : this.view(`${prefix}.weight`, [size], because),
       ...(kind === "rms plus one" ? { plusOne: true as const } : {}),
       bias: kind === "layer" ? this.view(`${prefix}.bias`, [size], because) : null,
       epsilon,

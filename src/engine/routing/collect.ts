@@ -149,18 +149,19 @@ function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16
   for (let t = 0; t < seen.numTokens; t++) {
     const domain = domains[t]!;
     if (domain < 0) continue;
-    const authorsWeights = softmaxWeights(seen, t, renormalises);
+    // Outputs to inputs with weights have them already.
+    const authorsWeights = seen.weightsInput ? null : softmaxWeights(seen, t, renormalises);
     const turn = Math.max(1 - outputs.inputOutputCosine[t]!, 0);
     for (let s = 0; s < k; s++) {
       const slot = t * k + s;
       const at = domain * E + seen.selectedIds[slot]!;
       const norm = outputs.norms[slot]!;
       if (!Number.isFinite(norm)) throw outputNotFinite(stats.layer, seen.selectedIds[slot]!);
-      const weighted = seen.routingWeights[slot]! * norm;
+      const weighted = seen.weightsInput ? norm : seen.routingWeights[slot]! * norm;
       stats.outputNormSum[at]! += norm;
       stats.squaredNormSum[at]! += norm * norm;
       stats.weightedNormSum[at]! += weighted;
-      stats.softmaxWeightedNormSum[at]! += authorsWeights[s]! * norm;
+      stats.softmaxWeightedNormSum[at]! += (authorsWeights?.[s] ?? 1) * norm;
       stats.easyEpSum[at]! += weighted * turn;
       stats.maxActivation[at] = Math.max(stats.maxActivation[at]!, outputs.maxima[slot]!);
       stats.maxAbsoluteActivation[at] = Math.max(stats.maxAbsoluteActivation[at]!, outputs.absoluteMaxima[slot]!);

@@ -25,11 +25,12 @@ const tokens = 6;
 /**
  * Every block's weight gradients in double precision, against central differences: shared experts and attention biases;
  * latent attention and a dense layer; sinks, fused experts with biases; granite's multipliers with tied embeddings; head
- * bias and LayerNorm; gated delta rule, gated attention and norms of 1 + w; short convolutions.
+ * bias and LayerNorm; gated delta rule, gated attention and norms of 1 + w; short convolutions; weights on the
+ * experts' input, norms without weights, chunks.
  */
 describe.each([
   ...["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1", "phimoe-biases-window"],
-  ...["qwen3_next", "lfm2_moe"],
+  ...["qwen3_next", "lfm2_moe", "llama4_text"],
 ])("%s", (name) => {
   test("gradients of all weights are those of finite differences to 1e-6", async () => {
     const { checkpoint, description } = await openModel(goldenCase(name).checkpoint);
@@ -51,7 +52,9 @@ describe.each([
       kinds.add(kind);
       const feeds = new Map([...weights, ["x", rows(hiddenSize)] as const]);
       const positions =
-        "rotary" in attention ? positionFeeds(attention.rotary, sequenceLength, attention.slidingWindow) : {};
+        "rotary" in attention
+          ? positionFeeds(attention.rotary, sequenceLength, attention.slidingWindow, attention.chunk)
+          : {};
       for (const [input, tensor] of Object.entries(positions)) feeds.set(input, toNdArray(tensor));
       checkGradients(
         runGraph(attentionGraph(context, layer)),

@@ -20,7 +20,7 @@ testOptions([
   {
     family: "qwen3_moe",
     says: "norms over heads, before rotation",
-    read: (d) => [grouped(d).normScope, grouped(d).normAfterRotary, grouped(d).queryNorm!.weight.shape],
+    read: (d) => [grouped(d).normScope, grouped(d).normAfterRotary, grouped(d).queryNorm!.weight!.shape],
     expected: ["head", false, [16]],
   },
   { family: "qwen3_moe", says: "scale of a head", read: (d) => grouped(d).scale, expected: 0.25 },
@@ -82,7 +82,7 @@ testOptions([
   {
     family: "olmoe",
     says: "norms over projections",
-    read: (d) => [grouped(d).normScope, grouped(d).queryNorm!.weight.shape, grouped(d).keyNorm!.weight.shape],
+    read: (d) => [grouped(d).normScope, grouped(d).queryNorm!.weight!.shape, grouped(d).keyNorm!.weight!.shape],
     expected: ["projection", [32], [16]],
   },
   {

@@ -17,6 +17,9 @@ export interface LayoutNeeds {
   separate: "factors" | "constants" | null;
 }
 
+/** What these methods look at is what experts give for inputs as they are. */
+const runsExperts: readonly string[] = ["cfes", "naee", "svd-llm", "td-moe", "d2-moe", "m-smoe", "hc-smoe", "ream"];
+
 export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
   const { method, options, keep } = compress;
   const changes = keep !== 1;
@@ -53,6 +56,13 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
  */
 export function validateLayout({ method, makesWeights, separate }: LayoutNeeds, description: ModelDescription): void {
   for (const { layer, moe } of moeLayers(description)) {
+    if (moe.weightsInput && runsExperts.includes(method)) {
+      throw new RerouteError(
+        "model/unsupported-option",
+        `The method ${method} compares experts on the same inputs, while in layer ${layer} routing weights multiply what each ` +
+          `expert reads. Use a pruning criterion, svd or mobe`,
+      );
+    }
     if (makesWeights)
       moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, method)));
     if (separate === "factors") requireSeparateExperts(moe, layer);

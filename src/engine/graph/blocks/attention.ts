@@ -37,13 +37,13 @@ function softmaxAttention(
   inputs: AttentionInputs,
 ): Value {
   const { builder } = weights;
-  const { numHeads, output, slidingWindow } = description;
+  const { numHeads, output } = description;
   const { heads, gate } =
     description.kind === "latent"
       ? { heads: latentHeads(weights, x, description, inputs), gate: null }
       : groupedHeads(weights, x, description, inputs);
   const sinks = description.kind === "latent" ? null : description.sinks;
-  const ranges = queryBlocks(inputs.sequenceLength, slidingWindow);
+  const ranges = queryBlocks(inputs.sequenceLength, description);
   const sizes = ranges.map(({ from, to }) => to - from);
   // Split, not sliced: the gradient of a split is one concatenation.
   const queries = heads.parts.map(({ query }) => (sizes.length === 1 ? [query] : builder.split(query, sizes, 3)));
@@ -68,15 +68,16 @@ interface QueryBlock {
 }
 
 /**
- * Cuts the queries into up to four blocks, so that most of the scores that the causal mask (or a sliding window) hides
+ * Cuts the queries into up to four blocks, so that most of the scores that the causal mask (or a window or chunk) hides
  * are never computed: 10/16 of the full square is left.
  */
-function queryBlocks(s: number, slidingWindow: number | null): QueryBlock[] {
+function queryBlocks(s: number, { slidingWindow, chunk = s }: SoftmaxAttention): QueryBlock[] {
   const count = queryBlockCount(s);
   return Array.from({ length: count }, (_, i) => {
     const from = Math.floor((i * s) / count);
     const to = Math.floor(((i + 1) * s) / count);
-    return { from, to, firstKey: slidingWindow === null ? 0 : Math.max(0, from - slidingWindow + 1) };
+    const firstNear = slidingWindow === null ? 0 : from - slidingWindow + 1;
+    return { from, to, firstKey: Math.max(0, firstNear, from - (from % chunk)) };
   });
 }
 

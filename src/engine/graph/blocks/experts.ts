@@ -33,7 +33,7 @@ export function combineRows(
 /**
  * weight * f_e(x) for an expert's rows x [rows, H] and their routing weights [rows, 1]. The weight multiplies the
  * intermediate activation, which the down projection carries to the output: fewer columns than the output, and its
- * gradient needs no down projection of the forward pass.
+ * gradient needs no down projection of the forward pass. Where weights go to the input, f_e(weight * x).
  */
 export function weightedExpertOutput(
   weights: BlockWeights,
@@ -43,6 +43,7 @@ export function weightedExpertOutput(
   moe: MoeDescription,
 ): Value {
   const { builder } = weights;
+  if (moe.weightsInput) return expertOutput(weights, builder.mul(rows, rowWeights), expert, moe);
   if (expert.constant) return builder.mul(rowWeights, weights.float(expert.constant));
   const { weight, bias, layout } = expert.downProj;
   const weighted = builder.mul(intermediate(weights, rows, expert, moe.activation), rowWeights);

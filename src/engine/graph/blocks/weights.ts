@@ -48,13 +48,19 @@ export class BlockWeights {
     const { kind, bias, epsilon } = norm;
     const { builder } = this;
     const axis = x.shape.length - 1;
-    const weight = norm.plusOne ? builder.add(this.float(norm.weight), builder.constant([1])) : this.float(norm.weight);
+    const weight = this.#normWeight(norm, x.shape[axis] as number);
     if (kind === "rms" && bias === null) return builder.rmsNorm(x, weight, epsilon);
     const centred = kind === "layer" ? builder.sub(x, builder.reduceMean(x, [axis], true)) : x;
     const meanSquare = builder.reduceMean(builder.mul(centred, centred), [axis], true);
     const normalised = builder.div(centred, builder.sqrt(builder.add(meanSquare, builder.constant([epsilon]))));
     const scaled = builder.mul(normalised, weight);
     return bias === null ? scaled : builder.add(scaled, this.float(bias));
+  }
+
+  #normWeight({ weight, plusOne }: NormDescription, width: number): Value {
+    const { builder } = this;
+    if (weight === null) return builder.constant(new Array<number>(width).fill(1), [width]);
+    return plusOne ? builder.add(this.float(weight), builder.constant([1])) : this.float(weight);
   }
 
   /** Two thin products where the weight is of low rank, which costs less than putting it together. */

@@ -12,6 +12,7 @@ import { gptOss } from "./gptOss";
 import { granitemoe } from "./granitemoe";
 import { hunyuanV1Moe } from "./hunyuanV1Moe";
 import { lfm2Moe } from "./lfm2Moe";
+import { llama4Text } from "./llama4";
 import { minimaxM2 } from "./minimaxM2";
 import { mixtral } from "./mixtral";
 import { olmoe } from "./olmoe";
@@ -31,6 +32,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     granitemoe,
     hunyuanV1Moe,
     lfm2Moe,
+    llama4Text,
     minimaxM2,
     mixtral,
     olmoe,

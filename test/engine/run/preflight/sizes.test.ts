@@ -83,6 +83,8 @@ describe("storage that a method cannot write back is refused before any work", (
   const rows: [family: string, options: Partial<CompressOptions>, message: RegExp | null][] = [
     ["granitemoe", { method: "svd", options: { output: "factored" } }, /fused tensors.*use output=dense/],
     ["granitemoe", { method: "mone" }, /one tensor an expert.*are fused/],
+    ["llama4_text", { method: "hc-smoe" }, /routing weights multiply what each expert reads/],
+    ["llama4_text", { method: "svd-llm" }, /routing weights multiply what each expert reads/],
     ["granitemoe", { method: "svd" }, null],
     ["granitemoe", { method: "hc-smoe" }, null],
     ["qwen3_moe", { method: "mone" }, null],
