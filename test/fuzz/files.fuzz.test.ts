@@ -25,7 +25,7 @@ import { readComparisonRecipe } from "../../src/engine/run/compare/comparisonFol
 import { isHeld, lockRunFolder } from "../../src/engine/run/folder/lock";
 import { readMetrics, rewindMetrics } from "../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../src/engine/run/folder/runFolder";
-import { checkpointSize, plannedSize } from "../../src/engine/run/preflight/sizes";
+import { checkpointSize, plannedSize } from "../../src/engine/compression/plannedSize";
 import { readProvenance } from "../../src/engine/run/stages/outputs";
 import { stageTable } from "../../src/engine/run/stages";
 import { startRun } from "../../src/engine/run/startRun";

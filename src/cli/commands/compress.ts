@@ -17,7 +17,7 @@ import { writeCompressedCheckpoint } from "../../engine/compression/writeCompres
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
-import { checkpointSize } from "../../engine/run/preflight/sizes";
+import { checkpointSize } from "../../engine/compression/plannedSize";
 import { needsText, readPlanText } from "../../engine/run/stages/compress";
 import { provenanceOf } from "../../engine/run/stages/outputs";
 import { newRun } from "../../engine/run/folder/runFolder";

@@ -2,21 +2,25 @@ import type { z } from "zod";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
 import { paradigmOf, type CompressionMethod, type CompressOptions, type Paradigm } from "../../protocol/recipe";
+import type { MethodForecast } from "./cost/layerCost";
 import type { CompressedLayer } from "./layer/compressedTensors";
 import type { LayerStage } from "./layer/stage";
 import { applyMerging } from "./merging/applyMerging";
 import { planHcSmoe, planMSmoe } from "./merging/mergingPlan";
+import { hcSmoeForecast, mSmoeForecast, reamForecast } from "./merging/forecast";
 import { appliedMergeOptions, hcSmoeOptions, mSmoeOptions, reamOptions } from "./merging/options";
 import { needsActivations } from "./merging/mergeGroup";
 import { planReam } from "./merging/ream";
 import { applyEditing, editingNeedsText } from "./editing/applyEditing";
 import { planDelta, planMobe, planSvd, planTucker } from "./editing/editingPlan";
+import { mobeForecast, svdForecast, tuckerForecast, weightedSvdForecast } from "./editing/forecast";
 import { deltaOptions, mobeOptions, svdLlmOptions, svdOptions, tuckerOptions } from "./editing/options";
 import type { MethodContext } from "./methodContext";
 export type { MethodContext } from "./methodContext";
 import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
-import { isPruningCriterion, type PruningCriterionName } from "./pruning/criteria";
+import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
+import { cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
 import { layoutNeedsOfPlan, validateLayout } from "./plan/validateLayout";
 import { validatePlan } from "./plan/validatePlan";
 
@@ -33,6 +37,8 @@ export interface MethodRow {
   paradigm: Paradigm;
   needs: MethodNeeds;
   options: z.ZodType<Record<string, unknown>>;
+  /** What the pre-flight asks: work, memory and sizes from shapes alone. */
+  forecast: MethodForecast;
   plan: (context: MethodContext) => Promise<CompressionPlan>;
 }
 
@@ -40,30 +46,37 @@ function row<S extends z.ZodType<Record<string, unknown>>>(
   method: CompressionMethod,
   needs: MethodNeeds,
   options: S,
+  forecast: MethodForecast,
   plan: (context: MethodContext, options: z.infer<S>) => CompressionPlan | Promise<CompressionPlan>,
 ): MethodRow {
   return {
     paradigm: paradigmOf(method),
     needs,
     options,
+    forecast,
     plan: async (context) => plan(context, parseMethodOptions(method, options, context.options.options)),
   };
 }
 
 /** Every method but those that only score experts (pruning/criteria.ts). */
 export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, MethodRow> = {
-  cfes: row("cfes", { statistics: false, text: true }, cfesOptions, planCfes),
-  naee: row("naee", { statistics: false, text: true }, naeeOptions, planNaee),
-  mone: row("mone", { statistics: true, text: false }, moneOptions, planMone),
-  svd: row("svd", { statistics: false, text: false }, svdOptions, planSvd),
-  "svd-llm": row("svd-llm", { statistics: false, text: true }, svdLlmOptions, planSvd),
-  mobe: row("mobe", { statistics: false, text: false }, mobeOptions, planMobe),
-  "td-moe": row("td-moe", { statistics: false, text: true }, tuckerOptions, planTucker),
-  "d2-moe": row("d2-moe", { statistics: false, text: true }, deltaOptions, planDelta),
-  "m-smoe": row("m-smoe", { statistics: true, text: true }, mSmoeOptions, planMSmoe),
-  "hc-smoe": row("hc-smoe", { statistics: false, text: true }, hcSmoeOptions, planHcSmoe),
-  ream: row("ream", { statistics: false, text: true }, reamOptions, planReam),
+  cfes: row("cfes", { statistics: false, text: true }, cfesOptions, cfesForecast, planCfes),
+  naee: row("naee", { statistics: false, text: true }, naeeOptions, naeeForecast, planNaee),
+  mone: row("mone", { statistics: true, text: false }, moneOptions, moneForecast, planMone),
+  svd: row("svd", { statistics: false, text: false }, svdOptions, svdForecast, planSvd),
+  "svd-llm": row("svd-llm", { statistics: false, text: true }, svdLlmOptions, weightedSvdForecast, planSvd),
+  mobe: row("mobe", { statistics: false, text: false }, mobeOptions, mobeForecast, planMobe),
+  "td-moe": row("td-moe", { statistics: false, text: true }, tuckerOptions, tuckerForecast, planTucker),
+  "d2-moe": row("d2-moe", { statistics: false, text: true }, deltaOptions, weightedSvdForecast, planDelta),
+  "m-smoe": row("m-smoe", { statistics: true, text: true }, mSmoeOptions, mSmoeForecast, planMSmoe),
+  "hc-smoe": row("hc-smoe", { statistics: false, text: true }, hcSmoeOptions, hcSmoeForecast, planHcSmoe),
+  ream: row("ream", { statistics: false, text: true }, reamOptions, reamForecast, planReam),
 };
+
+/** What a method answers about itself from shapes alone. */
+export function forecastOf(method: CompressionMethod): MethodForecast {
+  return isPruningCriterion(method) ? pruningCriteria[method].forecast : methods[method].forecast;
+}
 
 /**
  * Decides what happens to each layer's experts.

@@ -4,7 +4,7 @@ import type { CalibrationPanelData, DivergenceData, DivergencePanelData } from "
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { describeComparison } from "../evaluation/verdict";
-import { totalUpdates } from "../run/preflight/estimates";
+import { totalUpdates } from "../run/stages/calibrate";
 
 /** Data of the Router KD panel from metrics and evaluation. */
 export function calibrationData(

@@ -7,7 +7,7 @@ import { makePruningPlan } from "../../../src/engine/compression/pruning/pruning
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
-import { compressedSize, checkpointSize } from "../../../src/engine/run/preflight/sizes";
+import { compressedSize, checkpointSize } from "../../../src/engine/compression/plannedSize";
 import { routingWarnings } from "../../../src/engine/run/preflight/routingWarnings";
 import { compressOptions, recipeSchema } from "../../../src/protocol/recipe";
 import { goldenCases, goldenCheckpoint } from "../../support/goldens";

@@ -1,5 +1,9 @@
 import { RerouteError } from "../../../protocol/errors";
-import type { MoeDescription } from "../../model/description";
+import type { CompressOptions } from "../../../protocol/recipe";
+import type { ModelDescription, MoeDescription } from "../../model/description";
+import { withoutGroupLimits } from "./groupLimits";
+import { moeLayers } from "./moeLayers";
+import { selectKept } from "./selectKept";
 
 /**
  * How many experts of a layer stay. `keep` up to 1 is a share, rounded to the nearest count (to the nearest count per
@@ -31,6 +35,21 @@ export function keptCount(keep: number, layer: number, moe: MoeDescription): num
   }
   assertGroupsWork(kept, layer, moe);
   return kept;
+}
+
+/** Ids of as many experts of each layer as stay, whichever: what is scored does not change the size. */
+export function keptAnyhow(
+  description: ModelDescription,
+  { keep, groupLimits }: Pick<CompressOptions, "keep" | "groupLimits">,
+): Record<string, number[]> {
+  const layers = moeLayers(description).map(({ layer, moe: limited }) => {
+    const moe = groupLimits === "drop" ? withoutGroupLimits(limited) : limited;
+    const count = keptCount(keep, layer, moe);
+    const scores = new Array<null>(moe.numExperts).fill(null);
+    const kept = selectKept({ scores, keepEnd: "highest", count, groups: groupsOf(moe), protectedExperts: new Set() });
+    return [String(layer), kept] as const;
+  });
+  return Object.fromEntries(layers);
 }
 
 /** Number of groups the router chooses among; 1 without group limits. */

@@ -1,5 +1,7 @@
 import type { CompressOptions, CompressionMethod } from "../../../protocol/recipe";
 import { ofDomain, overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
+import type { MethodForecast } from "../cost/layerCost";
+import { aimerForecast, scoredForecast } from "./forecast";
 
 /** One way to score a layer's experts from what calibration tokens did there. */
 export interface StatisticsCriterion {
@@ -7,12 +9,14 @@ export interface StatisticsCriterion {
   keepEnd: "highest" | "lowest";
   /** [E]; only experts with a routed token are read. */
   score: (layer: LayerStatistics, options: CriterionOptions) => Float64Array;
+  forecast: MethodForecast;
 }
 
 /** Scores come from elsewhere: the weights themselves (AIMER), or nowhere (random). */
 export interface OtherCriterion {
   source: "weights" | "random";
   keepEnd: "highest" | "lowest";
+  forecast: MethodForecast;
 }
 
 export type CriterionOptions = Pick<CompressOptions, "reapWeights" | "options">;
@@ -47,8 +51,8 @@ export const pruningCriteria = {
     }
     return score;
   }),
-  aimer: { source: "weights", keepEnd: "lowest" },
-  random: { source: "random", keepEnd: "highest" },
+  aimer: { source: "weights", keepEnd: "lowest", forecast: aimerForecast },
+  random: { source: "random", keepEnd: "highest", forecast: scoredForecast },
 } satisfies Partial<Record<CompressionMethod, PruningCriterion>>;
 
 export type PruningCriterionName = keyof typeof pruningCriteria;
@@ -59,7 +63,7 @@ export function isPruningCriterion(method: string): method is PruningCriterionNa
 }
 
 function fromStatistics(score: StatisticsCriterion["score"]): StatisticsCriterion {
-  return { source: "statistics", keepEnd: "highest", score };
+  return { source: "statistics", keepEnd: "highest", score, forecast: scoredForecast };
 }
 
 function perRoutedToken(layer: LayerStatistics, field: StatisticsField): Float64Array {

@@ -13,18 +13,18 @@ import { sharedText } from "../../data/sharedText";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
 import type { Preflight, RunFile, StageId } from "../../../protocol/run";
-import { calibrationBytes, estimateStages, smallestMemory, spillBytes, stageBeyondBudget } from "./estimates";
+import { estimateStages, scratchBytes, smallestMemory, stageBeyondBudget } from "./estimates";
 import type { EstimateInput } from "./stageTimes";
 import { checkTexts } from "./texts";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { routingWarnings } from "./routingWarnings";
 import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
-import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "./sizes";
+import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
 import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
 import { textParts } from "../stages/data";
-import { predictTrained, type TrainedPrediction } from "./trainedPrediction";
+import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
 
 export interface PreflightOptions {
@@ -260,10 +260,7 @@ class Preflighter {
     const compressed = paradigmOf(recipe.compress?.method ?? "reap") === "pruning" ? 1 : 2;
     const copies =
       (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
-    const scratch = teacher
-      ? calibrationBytes(recipe, teacher.description, trained) +
-        spillBytes(recipe, teacher.description, memoryBudgetBytes)
-      : 0;
+    const scratch = teacher ? scratchBytes({ recipe, teacher: teacher.description, memoryBudgetBytes, trained }) : 0;
     const diskNeededBytes = copies * bytesAfter + scratch;
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
     const diskFreeBytes = Math.min(...free);

@@ -6,7 +6,7 @@ import { compiledBytes } from "../../execution/compiledBytes";
 import { countParameters } from "../../model/parameters";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
-import type { TrainedPrediction } from "./trainedPrediction";
+import type { TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe } from "../work";
 
 export interface EstimateInput {

@@ -5,6 +5,11 @@ import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { tokensRead } from "../../data/sequences";
 import { RerouteError } from "../../../protocol/errors";
 import { removeTeacherTargets } from "../folder/leftovers";
+import { matchesRouterLogits } from "../../distillation/calibration";
+import { planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
+import type { ModelDescription } from "../../model/description";
+import type { Recipe } from "../../../protocol/recipe";
+import { beyond, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf } from "./data";
@@ -73,12 +78,70 @@ export const calibrateStage: Stage = {
     });
     await context.recordTrained(trained);
   },
+  forecast: (input) => {
+    const { recipe, teacher, bytesAfter, trained, time, measured } = input;
+    const { epochs = 0, batch = 0, evaluateEvery = 1 } = recipe.calibrate ?? {};
+    const tokens = tokensOf(recipe);
+    const updates = totalUpdates(recipe);
+    const looks = Math.ceil(updates / evaluateEvery);
+    const taught = isTaught(recipe) ? tokens.calibration : 0;
+    const teacherSeconds = time.targets(taught + tokens.heldOut);
+    const inMemory = {
+      tokens: batch * recipe.data.sequenceLength,
+      allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
+    };
+    return {
+      seconds:
+        teacherSeconds +
+        time.updates(updates, tokens.calibration * epochs) +
+        time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
+        (looks + 1) * time.evaluation(tokens.heldOut, "student") +
+        time.copy(bytesAfter),
+      teacherSeconds,
+      peakMemoryBytes: streamingMemory(input, inMemory, "backward") + fitBytes(recipe, teacher),
+      assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${looks + 1} evaluations of ${tokens.heldOut} held-out tokens; ${measured}`,
+    };
+  },
+  // Teacher targets (the final hidden state of every training and held-out token and, where they are matched, the router
+  // logits of every training token, f32), and the training state of wider scopes, old and new while it is replaced.
+  scratch: ({ recipe, teacher, memoryBudgetBytes, trained }) => {
+    const { sequenceLength } = recipe.data;
+    const tokens = tokensOf(recipe);
+    const { hiddenStateBytes } = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
+    const batch = (recipe.calibrate?.batch ?? 0) * sequenceLength;
+    const update = batch * tapedBytesPerToken(teacher) + rowBytes(teacher, batch);
+    const matched = recipe.calibrate && matchesRouterLogits(recipe.calibrate);
+    const logits = matched ? tokens.calibration * (trained?.routerLogits ?? 0) : 0;
+    const state = trained?.sizes ? 2 * 4 * trained.parameters : 0;
+    const targets = (isTaught(recipe) ? tokens.calibration : 0) + tokens.heldOut;
+    return {
+      kept: rowBytes(teacher, targets) + 4 * (logits + state),
+      spilled: beyond(update, hiddenStateBytes) + beyond(rowBytes(teacher, tokens.heldOut), hiddenStateBytes),
+    };
+  },
   complete: async (context) => {
     context.models.forget(context.paths.output);
     await completeOutput(context.paths.output);
     await removeTeacherTargets(context.paths.runDirectory);
   },
 };
+
+/** Optimiser updates of the recipe's calibration, where the text is long enough. */
+export function totalUpdates({ data, calibrate }: Recipe): number {
+  return calibrate ? Math.ceil(data.sequences / calibrate.batch) * calibrate.epochs : 0;
+}
+
+/** Tokens that a calibration looks at before its first update, at most (distillation/firstTokens.ts). */
+const lookedAtTokens = 65_536;
+
+/** Gram matrix, its factor, that one's inverse and what solving makes, in float64, where routers are fitted first. */
+export function fitBytes({ calibrate }: Recipe, { hiddenSize }: ModelDescription): number {
+  return calibrate?.initialise === "router-logits" ? 6 * 8 * hiddenSize ** 2 : 0;
+}
+
+function isTaught({ calibrate }: Recipe): boolean {
+  return calibrate !== undefined && (calibrate.loss !== "lm" || matchesRouterLogits(calibrate));
+}
 
 function sequenceCount(context: StageContext): number {
   return context.run.recipe.data.sequences + spareCount(context);

@@ -13,7 +13,10 @@ import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
 import type { CompressionPlan } from "../../../protocol/plan";
-import type { CompressOptions } from "../../../protocol/recipe";
+import { paradigmOf, type CompressOptions } from "../../../protocol/recipe";
+import { methodCost, secondsOf } from "../../compression/cost/methodCost";
+import { baseProcessBytes } from "../../execution/memoryPlan";
+import { noScratch, streamingMemory, type ForecastInput, type StageForecast } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf } from "./data";
@@ -78,6 +81,8 @@ export const compressStage: Stage = {
       report,
     });
   },
+  forecast,
+  scratch: () => noScratch,
   complete: async (context) => {
     await rm(stateDirectory(context), { recursive: true, force: true });
     context.models.forget(outputOf(context));
@@ -98,6 +103,44 @@ async function restorePlan(context: StageContext): Promise<void> {
 
 function writePlan(file: string, plan: CompressionPlan): Promise<void> {
   return writeFileAtomically(file, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+/**
+ * A method's own work at the rates of products and plain code measured here, its passes of text, and the bytes it writes:
+ * merging and editing stage each layer before. A plan from a file is taken for copying.
+ */
+function forecast(input: ForecastInput): StageForecast {
+  const { recipe, probe, bytesAfter, teacher, time } = input;
+  const { compress } = recipe;
+  const copying = {
+    seconds: time.copy(bytesAfter),
+    teacherSeconds: 0,
+    peakMemoryBytes: baseProcessBytes + 2 ** 26,
+    assumption: `${bytesAfter} bytes copied at ${(time.writeBytesPerSecond / 1e6).toFixed(0)} MB/s`,
+  };
+  if (!compress || compress.plan !== undefined) return copying;
+  const cost = methodCost(compress, teacher, recipe.data);
+  const own = probe?.compute ? secondsOf(cost, probe.compute) : 0;
+  const copies = paradigmOf(compress.method) === "pruning" ? 1 : 2;
+  if (own === 0 && cost.passTokens === 0) return copying;
+  const streaming =
+    cost.passTokens > 0
+      ? streamingMemory(input, { tokens: cost.passTokens, allTokens: cost.passTokens })
+      : copying.peakMemoryBytes;
+  const rate = (flops: number | undefined) => `${((flops ?? 0) / 1e9).toFixed(1)} G/s`;
+  const subspace =
+    cost.subspace === 0
+      ? ""
+      : `${(cost.subspace / 1e12).toFixed(1)} T in subspace iterations (${rate(probe?.compute?.subspace)} measured), `;
+  return {
+    seconds: copies * copying.seconds + own + (cost.passTokens > 0 ? time.pass(cost.passTokens, "forward") : 0),
+    teacherSeconds: 0,
+    peakMemoryBytes: streaming + cost.workingBytes,
+    assumption:
+      `${compress.method}: ${((cost.float32 + cost.float64) / 1e12).toFixed(1)} T operations in products (float32 ${rate(probe?.compute?.float32)}, ` +
+      `float64 ${rate(probe?.compute?.float64)} measured), ${subspace}${(cost.plain / 1e9).toFixed(1)} G in plain code (${rate(probe?.compute?.plain)} measured), ` +
+      `${cost.passTokens} tokens forward; ${copies === 2 ? "staged, then " : ""}${copying.assumption}`,
+  };
 }
 
 /** Whether a method looks at what calibration tokens did. */

@@ -16,6 +16,8 @@ import {
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
 import { removeEvaluationState } from "../folder/leftovers";
+import { planExecution } from "../../execution/memoryPlan";
+import { beyond, numExpertsOf, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { readSequences, sequencesOf, textParts } from "./data";
 import { fileExists, readProvenance } from "./outputs";
@@ -76,6 +78,28 @@ export const evaluateStage: Stage = {
     };
     await writeFileAtomically(paths.file("evaluation"), `${JSON.stringify(file, null, 2)}\n`);
     await removeParts(context);
+  },
+  forecast: (input) => {
+    const { recipe, time, measured } = input;
+    const tokens = tokensOf(recipe).evaluation;
+    const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
+    const teacherSeconds = time.evaluation(tokens, "teacher");
+    return {
+      seconds: teacherSeconds + (models - 1) * time.evaluation(tokens, "student"),
+      teacherSeconds,
+      peakMemoryBytes: streamingMemory(input, { tokens, allTokens: models * tokens }),
+      assumption: `${models} checkpoints over ${tokens} tokens; ${measured}`,
+    };
+  },
+  // The teacher's states and routing, and the states to go on from of both passes, old and new.
+  scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
+    const { hiddenStateBytes } = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, "forward");
+    const tokens = tokensOf(recipe).evaluation;
+    const rows = rowBytes(teacher, tokens);
+    const logits = teacher.layers.reduce((sum, { feedForward }) => sum + numExpertsOf(feedForward), 0);
+    const taught = rows + 4 * tokens * logits;
+    const spilled = beyond(taught, hiddenStateBytes / 4) + beyond(rows, hiddenStateBytes) + taught + 3 * rows;
+    return { kept: 0, spilled };
   },
   complete: removeParts,
 };

@@ -1,4 +1,6 @@
 import { stageIds, type StageId } from "../../../protocol/run";
+import { baseProcessBytes } from "../../execution/memoryPlan";
+import { noScratch } from "./forecast";
 import type { Stage, WriteReport } from "./stage";
 import { calibrateStage } from "./calibrate";
 import { compressStage } from "./compress";
@@ -35,5 +37,12 @@ function reportStage(write: WriteReport): Stage {
       (await fileExists(paths.file("report"))) && (await fileExists(paths.file("reportMarkdown"))),
     discard: async () => undefined,
     run: async ({ paths }) => write(paths.runDirectory),
+    forecast: () => ({
+      seconds: 1,
+      teacherSeconds: 0,
+      peakMemoryBytes: baseProcessBytes,
+      assumption: "reads the run folder",
+    }),
+    scratch: () => noScratch,
   };
 }

@@ -4,6 +4,11 @@ import { authorsRenormalise, RoutingStatistics } from "../../routing/collect";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import { profileSums } from "../../routing/profileSums";
 import { removeProfileState } from "../folder/leftovers";
+import { secondsOf } from "../../compression/cost/methodCost";
+import { weightCosineCost } from "../../compression/cost/weightCosineCost";
+import { planExecution } from "../../execution/memoryPlan";
+import { profileShardTokens } from "../../execution/profile";
+import { beyond, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
 import { fileExists } from "./outputs";
@@ -53,6 +58,23 @@ export const profileStage: Stage = {
     const cosines = await work.weightCosines({ runtime, signal, report, model });
     for (const layer of result.layers) layer.weightCosine = cosines.get(layer.layer) ?? null;
     await saveRoutingStatistics(paths.file("statistics"), result);
+  },
+  forecast: (input) => {
+    const { recipe, teacher, probe, time, measured } = input;
+    const tokens = tokensOf(recipe).calibration;
+    const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
+    const seconds = time.pass(tokens, "observed") + compared;
+    return {
+      seconds,
+      teacherSeconds: seconds,
+      peakMemoryBytes: streamingMemory(input, { tokens, allTokens: tokens }),
+      assumption: `${tokens} tokens forward; ${measured}`,
+    };
+  },
+  scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
+    const { hiddenStateBytes } = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, "forward");
+    const shard = rowBytes(teacher, Math.min(tokensOf(recipe).calibration, profileShardTokens));
+    return { kept: 0, spilled: beyond(shard, hiddenStateBytes) + 2 * shard };
   },
   complete: async ({ paths }) => {
     await removeProfileState(paths.runDirectory);

@@ -5,6 +5,7 @@ import type { RuntimeOptions } from "../../runtime/session";
 import type { ModelCache } from "../modelCache";
 import type { RunPaths } from "../folder/runFolder";
 import type { HeavyWork } from "../work";
+import type { ForecastInput, ScratchInput, StageForecast, StageScratch } from "./forecast";
 
 /** What a stage works with: the run folder, the recipe, and the machine. Its inputs and outputs are files. */
 export interface StageContext {
@@ -39,6 +40,10 @@ export interface Stage {
   /** Takes back what an earlier attempt with other inputs left in the run folder. */
   discard: (context: StageContext) => Promise<void>;
   run: (context: StageContext) => Promise<void>;
+  /** Time and peak memory, from shapes and measured rates alone. */
+  forecast: (input: ForecastInput) => StageForecast;
+  /** Disk that it needs beside its result. */
+  scratch: (input: ScratchInput) => StageScratch;
   /** After the stage is recorded as done; may be called again. */
   complete?: (context: StageContext) => Promise<void>;
 }

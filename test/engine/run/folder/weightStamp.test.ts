@@ -15,6 +15,7 @@ import { formatSafetensorsHeader } from "../../../../src/engine/checkpoint/heade
 import { executeRun } from "../../../../src/engine/run/executeRun";
 import { ModelCache } from "../../../../src/engine/run/modelCache";
 import { readRun, pendingStage } from "../../../../src/engine/run/folder/runFolder";
+import { noScratch } from "../../../../src/engine/run/stages/forecast";
 import type { Stage } from "../../../../src/engine/run/stages/stage";
 import { recipeSchema } from "../../../../src/protocol/recipe";
 import { stageIds, type RunFile, type StageId } from "../../../../src/protocol/run";
@@ -46,6 +47,8 @@ function stagesThat(look: (models: ModelCache) => Promise<unknown>, done: StageI
       done.push(id);
       return Promise.resolve();
     },
+    forecast: () => ({ seconds: 0, teacherSeconds: 0, peakMemoryBytes: 0, assumption: "" }),
+    scratch: () => noScratch,
   });
   return Object.fromEntries(stageIds.map((id) => [id, one(id)])) as Record<StageId, Stage>;
 }

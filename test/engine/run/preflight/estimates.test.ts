@@ -4,10 +4,21 @@ import { planExecution, smallestBudget } from "../../../../src/engine/execution/
 import type { Measurement } from "../../../../src/engine/execution/measure";
 import { profileShardTokens } from "../../../../src/engine/execution/profile";
 import type { ModelDescription } from "../../../../src/engine/model/description";
-import { estimateStages, spillBytes } from "../../../../src/engine/run/preflight/estimates";
+import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
 import { stageTimes, type EstimateInput } from "../../../../src/engine/run/preflight/stageTimes";
-import { recipeSchema } from "../../../../src/protocol/recipe";
+import { stagesOf } from "../../../../src/engine/run/folder/runFolder";
+import { stageTable } from "../../../../src/engine/run/stages";
+import { recipeSchema, type Recipe } from "../../../../src/protocol/recipe";
 import { openModel } from "../../../support/tinyModels";
+
+const stages = stageTable(() => Promise.resolve());
+/** The most that one stage spills. */
+function spillBytes(asked: Recipe, description: ModelDescription, memoryBudgetBytes: number): number {
+  const scratch = [...stagesOf(asked)].map((id) =>
+    stages[id].scratch({ recipe: asked, teacher: description, memoryBudgetBytes, trained: null }),
+  );
+  return Math.max(...scratch.map(({ spilled }) => spilled));
+}
 
 let teacher: ModelDescription;
 beforeAll(async () => {

@@ -5,7 +5,7 @@ import { layoutNeedsOf, validateLayout } from "../../../../src/engine/compressio
 import { isPruningCriterion } from "../../../../src/engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../../../src/engine/compression/pruning/pruningPlan";
 import { countParameters, flopsPerToken } from "../../../../src/engine/model/parameters";
-import { checkpointSize, compressedSize, plannedSize } from "../../../../src/engine/run/preflight/sizes";
+import { checkpointSize, compressedSize, plannedSize } from "../../../../src/engine/compression/plannedSize";
 import { compressOptions, type CompressOptions } from "../../../../src/protocol/recipe";
 import { compress, goldens, makeContext, scratch, openModel } from "../../compression/support";
 

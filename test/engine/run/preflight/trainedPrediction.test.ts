@@ -5,9 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { trainableWeights } from "../../../../src/engine/distillation/scope";
 import { trainedNames } from "../../../../src/engine/distillation/trainedNames";
 import { preflight } from "../../../../src/engine/run/preflight/preflight";
-import { calibrationBytes, smallestMemory } from "../../../../src/engine/run/preflight/estimates";
+import { calibrateStage } from "../../../../src/engine/run/stages/calibrate";
+import { smallestMemory } from "../../../../src/engine/run/preflight/estimates";
 import { readProvenance } from "../../../../src/engine/run/stages/outputs";
-import { predictTrained } from "../../../../src/engine/run/preflight/trainedPrediction";
+import { predictTrained } from "../../../../src/engine/distillation/trainedPrediction";
 import { elementCount } from "../../../../src/engine/tensor/dtype";
 import { calibrationScopes, recipeSchema, type CalibrateOptions, type Recipe } from "../../../../src/protocol/recipe";
 import { goldenCase } from "../../../support/goldens";
@@ -81,7 +82,8 @@ describe("memory", () => {
     const bytes = (calibrate: Partial<CalibrateOptions>) => {
       const recipe = recipeOf({ heldOut: 0, ...calibrate });
       const trained = predictTrained(recipe, description, null, null)!;
-      return { trained, bytes: calibrationBytes(recipe, description, trained) };
+      const input = { recipe, teacher: description, memoryBudgetBytes: 8e9, trained };
+      return { trained, bytes: calibrateStage.scratch(input).kept };
     };
     const tokens = 8 * 32;
     const kd = bytes({});

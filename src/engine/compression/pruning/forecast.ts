@@ -1,0 +1,69 @@
+import type { PruningPlan } from "../../../protocol/plan";
+import type { CompressOptions } from "../../../protocol/recipe";
+import type { ModelDescription } from "../../model/description";
+import { noCost, numberOf, touch, type LayerCost, type LayerShape, type MethodForecast } from "../cost/layerCost";
+import { keptAnyhow } from "../plan/keptCount";
+
+/** Scores come from the profile, or from nowhere. */
+export const scoredForecast: MethodForecast = {
+  passes: () => 0,
+  sequences: 0,
+  layer: () => noCost,
+  lighter: [],
+  iteratesSubspaces: false,
+  anyPlan: (description, compress) => anyPruningPlan(description, compress),
+};
+
+/** AIMER reads every weight. */
+export const aimerForecast: MethodForecast = {
+  ...scoredForecast,
+  layer: ({ K, weights }) => ({ ...noCost, plain: K * weights * touch }),
+};
+
+export const moneForecast: MethodForecast = {
+  ...scoredForecast,
+  anyPlan: (description, compress) => anyPruningPlan(description, compress, { replaceByConstant: true }),
+};
+
+export const naeeForecast = searchForecast(({ K, kept }) => (K * (K + 1) - kept * (kept + 1)) / 2);
+export const cfesForecast = searchForecast(({ K, kept }) => K + (K - kept) * Math.ceil(Math.sqrt(K)));
+
+/** @param evaluations sets of experts that are looked at */
+function searchForecast(evaluations: (shape: LayerShape) => number): MethodForecast {
+  return {
+    ...scoredForecast,
+    passes: () => 1,
+    sequences: 32,
+    layer: (shape, options) => searchCost(options, shape, evaluations(shape)),
+    lighter: [{ maxTokens: 1024 }, { maxTokens: 256 }],
+  };
+}
+
+/** Every expert on the sampled tokens, then one selection and one weighted sum for each set that is looked at. */
+function searchCost(
+  options: CompressOptions["options"],
+  { K, H, k, T, weights }: LayerShape,
+  evaluations: number,
+): LayerCost {
+  const tokens = Math.min(T, numberOf(options, "maxTokens", 2048));
+  const columns = Math.min(H, 256);
+  return {
+    float32: K * tokens * (2 * weights + 2 * H * columns),
+    float64: 0,
+    subspace: 0,
+    plain: K * weights * touch + evaluations * tokens * (12 * K + (k + 4) * 2 * columns),
+    workingBytes: K * tokens * columns * 4,
+  };
+}
+
+function anyPruningPlan(
+  description: ModelDescription,
+  compress: CompressOptions,
+  more: { replaceByConstant?: true } = {},
+): PruningPlan {
+  const layers = Object.entries(keptAnyhow(description, compress)).map(([layer, kept]) => [layer, { kept, ...more }]);
+  return {
+    ...{ schemaVersion: 1, paradigm: "pruning", method: compress.method },
+    layers: Object.fromEntries(layers) as PruningPlan["layers"],
+  };
+}
