@@ -1,5 +1,6 @@
 /** The Router KD panel. */
 import { expect, it } from "vitest";
+import { smoothTraining } from "../../webview/calibration/smoothing";
 import * as samples from "./samples";
 import { hydrate, tableOf, usePages } from "./usePages";
 
@@ -27,6 +28,30 @@ it("streamed lines are added, repeated steps replaced", async () => {
   const facts = (await opened.tab.textContent(".facts"))!;
   expect(facts).toContain("11 of 400");
   expect(facts).toContain("0.0987 nats a token (update 11)");
+  await opened.close();
+});
+
+it.each([
+  ["a constant stays", [2, 2, 2, 2, 2, 2, 2], [2, 2, 2, 2, 2, 2, 2]],
+  ["a line stays, to its ends", [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]],
+  ["a peak spreads over five", [0, 0, 0, 5, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0]],
+  ["nothing", [], []],
+])("smoothing: %s", (_, values, expected) => {
+  const smooth = smoothTraining(values.map((y, x) => ({ x, y })));
+  for (const [i, y] of expected.entries()) expect(smooth[i]!.y).toBeCloseTo(y, 12);
+  expect(smooth).toHaveLength(expected.length);
+});
+
+it("smoothing changes the training line alone, and says over how many updates", async () => {
+  const opened = await openReady("calibration", samples.calibration(200));
+  // Rows in sight may differ by a few: the table is virtual.
+  const before = (await tableOf(opened, "loss")).slice(0, 20);
+  await opened.tab.click("vscode-checkbox:text-is('Smooth training KL')");
+  expect(await opened.tab.textContent("[data-figure=loss] thead")).toContain("training, mean of 11 updates");
+  const after = (await opened.cells("[data-figure=loss]")).slice(0, 20);
+  expect(after.map((row) => row[2])).toEqual(before.map((row) => row[2]));
+  expect(after.map((row) => row[1])).not.toEqual(before.map((row) => row[1]));
+  await opened.screenshot("calibration-smooth");
   await opened.close();
 });
 

@@ -78,7 +78,7 @@ it("CSV holds every number in full, PNG is a picture with background", async () 
   expect(params).toMatchObject({
     mime: "text/csv",
     encoding: "utf8",
-    fileName: "routing-kl-by-layer-and-expert-after-calibration.csv",
+    fileName: "olmoe-reap-0-625-routing-kl-by-layer-and-expert-after-calibration.csv",
   });
   const lines = params.content
     .trimEnd()

@@ -13,6 +13,7 @@ import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 import { lossWords } from "./lossWords";
 import { mergeMetrics } from "./merge";
+import { smoothingSpan, smoothTraining } from "./smoothing";
 
 const noUpdates = "No update was finished yet. The first appears here as soon as it is.";
 
@@ -36,12 +37,16 @@ export class CalibrationView implements View<"calibration"> {
       services.persisted.set("log", value);
       this.draw();
     });
+    const smooth = new Toggle("Smooth training KL", services.persisted.flag("smooth"), (value) => {
+      services.persisted.set("smooth", value);
+      this.draw();
+    });
     this.element = element(
       "div",
       {},
       this.verdict,
       this.summary,
-      element("div", { class: "toolbar" }, log.element),
+      element("div", { class: "toolbar" }, log.element, smooth.element),
       this.loss.element,
       element("div", { class: "figures" }, this.rate.element, this.norm.element),
     );
@@ -77,11 +82,15 @@ export class CalibrationView implements View<"calibration"> {
     }
     const best = data.heldOut.find(({ step }) => step === data.bestStep);
     const words = lossWords(data.loss);
+    const training = data.updates.map(({ step, loss: y }) => ({ x: step, y }));
+    const smoothed = this.services.persisted.flag("smooth");
     const loss: LineSpec = {
       x: { title: "Update" },
       y: { title: words.axis, log: this.services.persisted.flag("log") },
       series: [
-        { label: "training", points: data.updates.map(({ step, loss: y }) => ({ x: step, y })) },
+        smoothed
+          ? { label: `training, mean of ${smoothingSpan(training.length)} updates`, points: smoothTraining(training) }
+          : { label: "training", points: training },
         {
           label: "held-out",
           points: data.heldOut.map((look) => ({ x: look.step, y: words.heldOutValue(look) })),

@@ -22,7 +22,7 @@ export function exportMenu(current: () => Exportable | null, services: Services,
       const shown = current();
       if (!shown) return;
       const extension = label.toLowerCase();
-      saveFile({ fileName: `${fileNameOf(shown.title)}.${extension}`, ...make(shown) }).then(
+      saveFile({ fileName: `${fileNameOf(`${services.title} ${shown.title}`)}.${extension}`, ...make(shown) }).then(
         ({ saved }) => {
           if (saved) services.announce(`${label} saved`);
         },

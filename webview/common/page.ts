@@ -20,6 +20,8 @@ import { untrusted } from "./untrusted";
 /** What the parts of a page need from it. */
 export interface Services {
   readonly theme: Theme;
+  /** What the page shows, the run's or file's name: untrusted text. */
+  readonly title: string;
   readonly colourScale: ColourScale;
   readonly persisted: PersistedView;
   /** Reads the text out, politely, and nothing else. */
@@ -62,6 +64,7 @@ export function startPage<P extends PageName>(
 
   let theme = readTheme();
   let colourScale: ColourScale = "viridis";
+  let shownTitle = "";
   let view: View<P> | undefined;
   const onTheme: (() => void)[] = [];
   const onSettings: (() => void)[] = [];
@@ -69,6 +72,9 @@ export function startPage<P extends PageName>(
   const services: Services = {
     get theme() {
       return theme;
+    },
+    get title() {
+      return shownTitle;
     },
     get colourScale() {
       return colourScale;
@@ -103,6 +109,7 @@ export function startPage<P extends PageName>(
 
   const hydrate = ({ context, data, empty }: Hydrate<P>): void => {
     colourScale = context.colourScale;
+    shownTitle = context.title;
     persisted.setSource(context.source);
     title.replaceChildren(untrusted(context.title, 100));
     live.hidden = !context.live;

@@ -40,6 +40,9 @@ const byLayer = [
   },
 ] as const;
 
+const diagnostic =
+  "Routing KL is a diagnostic, not what Router KD minimises: it minimises the KL over the vocabulary. The two may part, since after experts left the best routing of the student is not the teacher's: routing KL can grow while KL to the teacher falls. The verdict goes by KL to the teacher.";
+
 /** The student's routing against the teacher's, before and after calibration. */
 export class DivergenceView implements View<"divergence"> {
   readonly element: HTMLElement;
@@ -76,6 +79,7 @@ export class DivergenceView implements View<"divergence"> {
       {},
       this.subtitle,
       this.mapping,
+      element("p", { class: "muted", "data-diagnostic": true }, diagnostic),
       element("div", { class: "toolbar" }, this.phase.element, this.log.element),
       this.map.element,
       element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),

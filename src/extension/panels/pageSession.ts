@@ -36,6 +36,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
     readonly page: PageName,
     readonly source: PageSource,
     private readonly services: Services,
+    /** Told the name of what the page shows, whenever it is read. */
+    private readonly named: (name: string) => void = () => undefined,
   ) {
     this.handlers = pageRequestHandlers(source, services, (name) => this.tensorNames.has(name));
     this.listener = webview.onDidReceiveMessage((message: unknown) => void this.receive(message));
@@ -118,6 +120,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
       if (message.page === "tensors" && message.data)
         this.tensorNames = new Set(message.data.tensors.map(({ name }) => name));
       this.empty = message.data === null;
+      this.named(message.context.title);
       if (this.empty && this.waitingLines.length > 0) this.reloadWanted = true;
       this.post(message);
       this.postWaitingLines(message);

@@ -44,7 +44,10 @@ export class PanelHost {
   private adopt(panel: vscode.WebviewPanel, page: PanelPage, source: PageSource): void {
     const { extensionUri } = this.services.context;
     panel.iconPath = vscode.Uri.joinPath(extensionUri, "media", "panels", panelKinds[page].icon);
-    const session = new PageSession(panel.webview, page, source, this.services);
+    // Several runs' panels of one kind are told apart by their tabs.
+    const session = new PageSession(panel.webview, page, source, this.services, (name) => {
+      panel.title = `${panelKinds[page].title()}: ${name}`;
+    });
     const key = keyOf(page, source);
     this.open.set(key, panel);
     panel.onDidDispose(() => {

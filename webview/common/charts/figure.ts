@@ -57,6 +57,8 @@ export class Figure<Spec> {
     this.tableButton.addEventListener("click", () => {
       services.persisted.set(this.tableKey, !this.tableShown);
       this.showTable();
+      // Opened below the window's edge it would look as if nothing happened.
+      if (this.tableShown) this.tableHost.scrollIntoView({ block: "nearest" });
     });
     services.onTheme(() => {
       if (this.content) this.drawn?.update(this.content.spec, services.theme);
