@@ -1,8 +1,15 @@
-import { protocolVersion, type EngineMethod, type EngineParams, type EngineResult } from "../protocol/engine";
+import {
+  protocolVersion,
+  workload,
+  type EngineMethod,
+  type EngineParams,
+  type EngineResult,
+  type ServiceMethod,
+} from "../protocol/engine";
 import { RerouteError } from "../protocol/errors";
 import { JobQueue } from "./jobQueue";
 import type { EngineRpc } from "./rpc";
-import { workload, type EngineServices, type RequestContext, type ServiceMethod } from "./services";
+import type { EngineServices, RequestContext } from "./services";
 
 /** What the process does once its host is gone; the host may change it at any time. */
 export interface DisconnectPolicy {

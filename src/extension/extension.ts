@@ -18,6 +18,7 @@ import { PageHub } from "./panels/pageHub";
 import { PanelHost } from "./panels/panelHost";
 import { registerRecipeDocuments } from "./recipes/recipeDocuments";
 import { offerResume } from "./runs/offerResume";
+import { tellDisconnectPolicy } from "./runs/runInBackground";
 import { RunList } from "./runs/runList";
 import { showRunsInStatusBar } from "./runs/runStatusBar";
 import { RunsTree } from "./runs/runsTree";
@@ -104,6 +105,7 @@ export function activate(context: vscode.ExtensionContext): void {
     showRunsInStatusBar(runs),
     vscode.workspace.onDidChangeConfiguration((change) => {
       if (change.affectsConfiguration("reroute.colourScale")) pages.settingsChanged();
+      if (change.affectsConfiguration("reroute.onWindowClose")) tellDisconnectPolicy(services);
       if (change.affectsConfiguration("reroute.runFolder")) runList.watch();
     }),
   );

@@ -117,3 +117,37 @@ export const protocolVersion = 1;
 export type EngineMethod = keyof EngineRequests;
 export type EngineParams<M extends EngineMethod> = Parameters<EngineRequests[M]>[0];
 export type EngineResult<M extends EngineMethod> = ReturnType<EngineRequests[M]>;
+
+/** Requests about the process itself; the engine's handlers answer them. */
+export type ProcessMethod = "initialize" | "engine/onDisconnect";
+
+/** Requests that the engine's functions answer. */
+export type ServiceMethod = Exclude<EngineMethod, ProcessMethod>;
+
+export type Workload = "job" | "inspection";
+
+/**
+ * "job": works for long or uses all cores, so one at a time, in the order asked for. "inspection": answered at once, also while
+ * a job runs: running a graph blocks the thread that it is called from, so hosts ask a process of its own. A missing row does
+ * not compile.
+ */
+export const workload: { [M in ServiceMethod]: Workload } = {
+  "runtime/probe": "inspection",
+  "checkpoint/inspect": "inspection",
+  "checkpoint/tensors": "inspection",
+  "checkpoint/tensorStatistics": "inspection",
+  "recipe/preflight": "job",
+  "run/start": "job",
+  "run/resume": "job",
+  "comparison/preflight": "job",
+  "comparison/start": "job",
+  "comparison/resume": "job",
+  "trace/import": "job",
+  "run/list": "inspection",
+  "run/read": "inspection",
+  "panel/routing": "inspection",
+  "panel/divergence": "inspection",
+  "panel/similarity": "inspection",
+  "panel/calibration": "inspection",
+  "panel/tradeOff": "inspection",
+};

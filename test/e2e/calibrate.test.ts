@@ -65,7 +65,7 @@ const work = () => session.page.locator(".statusbar-item", { hasText: /profile|c
 const working = () => work().waitFor();
 
 const engines = () =>
-  session.server.processes().filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
+  session.server.processes().filter(({ command, state }) => command.includes("dist/engine.js job") && state !== "Z");
 
 async function killEngine(): Promise<void> {
   expect(engines()).toHaveLength(1);

@@ -137,7 +137,7 @@ describe("a comparison asked for by questions", () => {
       const { page, server } = session;
       const engines = server
         .processes()
-        .filter(({ command, state }) => command.includes("dist/engine.js") && state !== "Z");
+        .filter(({ command, state }) => command.includes("dist/engine.js job") && state !== "Z");
       expect(engines).toHaveLength(1);
       process.kill(engines[0]!.pid, "SIGKILL");
       await notification(page, "The engine process ended while it worked");

@@ -42,7 +42,7 @@ it(`the extension's engine, killed at ${kills} random instants, starts again and
           timer = setTimeout(
             () => {
               stages.add(run.stage() ?? "outside stages");
-              if (client.pid !== undefined) process.kill(client.pid, "SIGKILL");
+              if (client.pids.job !== undefined) process.kill(client.pids.job, "SIGKILL");
             },
             random.below(Math.ceil(undisturbedMs)),
           );

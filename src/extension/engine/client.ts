@@ -1,45 +1,60 @@
-import type { EngineInfo, EngineMethod, EngineParams, EngineResult } from "../../protocol/engine";
-import { isCancelled, type RerouteError } from "../../protocol/errors";
-import { EngineConnection, type EngineEvent, type EngineStart } from "./connection";
+import {
+  workload,
+  type EngineParams,
+  type EngineResult,
+  type ServiceMethod,
+  type Workload,
+} from "../../protocol/engine";
+import { isCancelled } from "../../protocol/errors";
+import type { EngineEvent } from "./connection";
+import { EngineProcess, type EngineState } from "./engineProcess";
 
-/** What the Overview and the status bar say about the engine. */
-export interface EngineState {
-  state: "stopped" | "starting" | "ready" | "unavailable" | "crashed";
-  message: string | null;
-}
+export type { EngineState } from "./engineProcess";
 
 export interface EngineClientOptions {
   script: string;
   host: string;
-  /** An engine without work is ended after this long. */
+  /** A process without work is ended after this long. */
   idleMs: number;
+  /** Milliseconds that a new process gets to answer. */
+  handshakeMs?: number;
   log: (level: "info" | "warning" | "error", message: string) => void;
 }
 
+/** What the processes' states amount to, the most telling first. */
+const byWeight: readonly EngineState["state"][] = ["crashed", "unavailable", "starting", "ready", "stopped"];
+
+type DisconnectBehaviour = EngineParams<"engine/onDisconnect">["behaviour"];
+
 /**
- * The window's one engine. Nothing is started before the first request; an engine that crashed is started again by the
- * next request; one that has been idle is ended.
+ * The window's engine: one process for jobs and one for inspections (protocol/engine.ts, `workload`), since a job's graph
+ * runs block the thread that would answer. Nothing is started before the first request of its kind.
  */
 export class EngineClient {
-  private starting: Promise<{ engine: EngineConnection; info: EngineInfo }> | null = null;
-  private current: EngineConnection | null = null;
-  private pending = 0;
-  /** Raised whenever an engine is given up, so that a late close of an old one changes nothing. */
-  private generation = 0;
-  private idleTimer: NodeJS.Timeout | undefined;
-  private state: EngineState = { state: "stopped", message: null };
+  private readonly processes: Record<Workload, EngineProcess>;
+  private readonly states: Record<Workload, EngineState>;
+  private behaviour: DisconnectBehaviour = "exit";
   private readonly eventListeners = new Set<(event: EngineEvent) => void>();
   private readonly stateListeners = new Set<(state: EngineState) => void>();
 
-  constructor(private readonly options: EngineClientOptions) {}
-
-  getState(): EngineState {
-    return this.state;
+  constructor(private readonly options: EngineClientOptions) {
+    const stopped: EngineState = { state: "stopped", message: null };
+    this.states = { job: stopped, inspection: stopped };
+    this.processes = { job: this.process("job"), inspection: this.process("inspection") };
   }
 
-  /** Process id of the running engine, for diagnosis. */
-  get pid(): number | undefined {
-    return this.current?.pid;
+  getState(): EngineState {
+    const states = [this.states.job, this.states.inspection];
+    return states.reduce((a, b) => (byWeight.indexOf(b.state) < byWeight.indexOf(a.state) ? b : a));
+  }
+
+  /** Ids of the running processes, for diagnosis. */
+  get pids(): Partial<Record<Workload, number>> {
+    const { job, inspection } = this.processes;
+    return {
+      ...(job.running?.pid === undefined ? {} : { job: job.running.pid }),
+      ...(inspection.running?.pid === undefined ? {} : { inspection: inspection.running.pid }),
+    };
   }
 
   /** Listens to the engine's events, over restarts. Returns the way to stop. */
@@ -54,99 +69,56 @@ export class EngineClient {
   }
 
   /** @throws whatever the engine answered, or engine/closed when it died meanwhile */
-  async request<M extends EngineMethod>(
+  async request<M extends ServiceMethod>(
     method: M,
     params: EngineParams<M>,
     signal?: AbortSignal,
   ): Promise<EngineResult<M>> {
-    this.pending++;
-    clearTimeout(this.idleTimer);
     try {
-      const engine = this.current ?? (await this.start());
-      return await engine.request(method, params, signal);
+      return await this.processes[workload[method]].request(method, params, signal);
     } catch (error) {
       if (!isCancelled(error))
         this.options.log("error", `${method}: ${error instanceof Error ? error.message : String(error)}`);
       throw error;
-    } finally {
-      if (--this.pending === 0) this.scheduleIdleStop();
     }
   }
 
-  /** Ends the engine; with `linger` it may finish the runs it works on. */
+  /** What becomes of jobs once this window is gone: then nobody can tell them. Told to the job process at every change. */
+  onDisconnect(behaviour: DisconnectBehaviour): void {
+    if (behaviour === this.behaviour) return;
+    this.behaviour = behaviour;
+    this.processes.job.running?.request("engine/onDisconnect", { behaviour }).catch((error: unknown) => {
+      this.options.log("error", `engine/onDisconnect: ${String(error)}`);
+    });
+  }
+
+  /** Ends the processes; with `linger` the one for jobs may finish the runs it works on. */
   dispose(linger = false): void {
-    clearTimeout(this.idleTimer);
-    this.stop(linger);
+    this.processes.job.stop(linger);
+    this.processes.inspection.stop();
   }
 
-  /** Forgets the current engine at once: a request that comes while it ends must get a new one. */
-  private letGo(): EngineConnection | null {
-    const engine = this.current;
-    this.current = null;
-    this.starting = null;
-    this.generation++;
-    return engine;
-  }
-
-  private stop(linger = false): void {
-    const engine = this.letGo();
-    engine?.stop(linger);
-    if (engine) this.setState({ state: "stopped", message: null });
-  }
-
-  private async start(): Promise<EngineConnection> {
-    if (!this.starting) {
-      this.setState({ state: "starting", message: null });
-      this.starting = EngineConnection.start(this.callbacks(this.generation));
-    }
-    const attempt = this.starting;
-    try {
-      const { engine, info } = await attempt;
-      if (this.starting === attempt && this.current !== engine) {
-        this.current = engine;
-        this.options.log("info", `engine ${info.version} started: process ${info.pid}, node ${info.node}`);
-        this.setState({ state: "ready", message: info.version });
-      }
-      return engine;
-    } catch (error) {
-      if (this.starting === attempt) this.starting = null;
-      this.setState({ state: "unavailable", message: error instanceof Error ? error.message : String(error) });
-      throw error;
-    }
-  }
-
-  private callbacks(generation: number): EngineStart {
-    return {
-      script: this.options.script,
-      host: this.options.host,
+  private process(kind: Workload): EngineProcess {
+    const { script, host, idleMs, handshakeMs = 60_000, log } = this.options;
+    return new EngineProcess({
+      ...{ script, host, idleMs, handshakeMs, log, workload: kind },
       onEvent: (event) => {
         for (const listener of this.eventListeners) listener(event);
       },
-      onOutput: (line) => this.options.log("warning", line),
-      onClose: (error, asked) => {
-        if (asked) this.options.log("info", "engine stopped");
-        else this.crashed(generation, error);
-      },
-    };
+      onState: (state) => this.setState(kind, state),
+      ...(kind === "job" ? { onStart: (engine) => this.tellBehaviour(engine) } : {}),
+    });
   }
 
-  private crashed(generation: number, error: RerouteError): void {
-    this.options.log("error", error.message);
-    if (generation !== this.generation) return;
-    this.letGo();
-    this.setState({ state: "crashed", message: error.message });
+  private async tellBehaviour(engine: NonNullable<EngineProcess["running"]>): Promise<void> {
+    await engine.request("engine/onDisconnect", { behaviour: this.behaviour });
   }
 
-  private scheduleIdleStop(): void {
-    clearTimeout(this.idleTimer);
-    this.idleTimer = setTimeout(() => {
-      if (this.pending === 0) this.stop();
-    }, this.options.idleMs);
-    this.idleTimer.unref();
-  }
-
-  private setState(state: EngineState): void {
-    this.state = state;
-    for (const listener of this.stateListeners) listener(state);
+  private setState(kind: Workload, state: EngineState): void {
+    const before = this.getState();
+    this.states[kind] = state;
+    const now = this.getState();
+    if (now.state === before.state && now.message === before.message) return;
+    for (const listener of this.stateListeners) listener(now);
   }
 }

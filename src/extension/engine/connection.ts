@@ -14,12 +14,11 @@ import {
   type EngineMethod,
   type EngineParams,
   type EngineResult,
+  type Workload,
 } from "../../protocol/engine";
 import { RerouteError } from "../../protocol/errors";
 import { fromWireError } from "../../protocol/rpc";
-import { endReason } from "./endReason";
-import { engineEnvironment } from "./engineEnvironment";
-import { StderrTail } from "./stderrTail";
+import { endReason, engineEnvironment, StderrTail } from "./childProcess";
 
 /** Every event, by the compiler. */
 const eventNames = Object.keys({
@@ -37,6 +36,10 @@ export type EngineEvent = { [E in keyof EngineEvents]: { name: E; body: EngineEv
 export interface EngineStart {
   /** The bundled engine program. */
   script: string;
+  /** What the process is for. */
+  workload: Workload;
+  /** Milliseconds that a new process gets to answer; then it is killed. */
+  handshakeMs: number;
   /** Named in the handshake, e.g. "vscode 1.100.0". */
   host: string;
   onEvent: (event: EngineEvent) => void;
@@ -77,10 +80,11 @@ export class EngineConnection {
 
   /**
    * Forks the engine and shakes hands.
-   * @throws engine/version for another protocol, engine/closed when the process ends before it answers
+   * @throws engine/version for another protocol, engine/closed when the process ends before it answers or does not answer
    */
   static async start(options: EngineStart): Promise<{ engine: EngineConnection; info: EngineInfo }> {
-    const child = fork(options.script, [], {
+    // The argument is for people who look at a list of processes.
+    const child = fork(options.script, [options.workload], {
       env: engineEnvironment(process.env),
       // Never inherit --inspect flags of the extension host.
       execArgv: [],
@@ -91,12 +95,15 @@ export class EngineConnection {
     });
     const connection = createMessageConnection(new IPCMessageReader(child), new IPCMessageWriter(child));
     const engine = new EngineConnection(child, connection, options);
+    const limit = setTimeout(() => engine.giveUp(options.handshakeMs), options.handshakeMs);
     try {
       const info = await engine.request("initialize", { protocolVersion, host: options.host });
       return { engine, info };
     } catch (error) {
       engine.stop();
       throw error;
+    } finally {
+      clearTimeout(limit);
     }
   }
 
@@ -153,14 +160,21 @@ export class EngineConnection {
     return error instanceof Error ? error : new RerouteError("internal", String(error));
   }
 
+  /** A process that hangs before it listens would leave its host waiting for ever. */
+  private giveUp(waitedMs: number): void {
+    this.fail(`The engine process did not answer within ${waitedMs / 1000} s after it was started, and was ended`);
+    this.child.kill("SIGKILL");
+  }
+
   private close(reason: string): void {
+    this.fail(`The engine process ended (${reason}) before it answered`);
+  }
+
+  private fail(what: string): void {
     if (this.closed) return;
     const last = this.stderr.lines(8).join("\n");
-    this.closed = new RerouteError(
-      "engine/closed",
-      `The engine process ended (${reason}) before it answered` +
-        (last === "" ? "" : `; its last output was:\n${last}`),
-    );
+    const output = last === "" ? "" : `; its last output was:\n${last}`;
+    this.closed = new RerouteError("engine/closed", `${what}${output}`);
     this.options.onClose(this.closed, this.asked);
     this.connection.dispose(); // rejects what is pending
   }

@@ -19,7 +19,7 @@ export async function startRun(recipe: Recipe, baseFolder: string, services: Ser
   const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
   const id = runId(name, new Date(), (candidate) => existsSync(path.join(runList.folder, candidate)));
   const runDirectory = path.join(runList.folder, id);
-  await tellDisconnectPolicy(services);
+  tellDisconnectPolicy(services);
   showRun(runDirectory, name, runs.start({ runDirectory, name, recipe, baseFolder }), services);
   return runDirectory;
 }
@@ -27,7 +27,7 @@ export async function startRun(recipe: Recipe, baseFolder: string, services: Ser
 /** Continues the folder of a run or a comparison where it stopped. */
 export async function resumeRun(runDirectory: string, name: string, services: Services): Promise<void> {
   const { runs } = services;
-  await tellDisconnectPolicy(services);
+  tellDisconnectPolicy(services);
   const end = isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name);
   showRun(runDirectory, name, end, services);
 }
@@ -38,14 +38,13 @@ export async function startComparison(
   expectedSeconds: number | null,
   services: Services,
 ): Promise<void> {
-  await tellDisconnectPolicy(services);
+  tellDisconnectPolicy(services);
   showRun(start.directory, start.name, services.runs.startComparison(start, expectedSeconds), services);
 }
 
-/** The engine must know beforehand what to do once this window is gone: then nobody can tell it. */
-async function tellDisconnectPolicy({ engine }: Services): Promise<void> {
-  const behaviour = readSettings().onWindowClose === "continue" ? "finish-runs" : "exit";
-  await engine.request("engine/onDisconnect", { behaviour });
+/** What the engine does with runs once this window is gone, as the setting says now. */
+export function tellDisconnectPolicy({ engine }: Pick<Services, "engine">): void {
+  engine.onDisconnect(readSettings().onWindowClose === "continue" ? "finish-runs" : "exit");
 }
 
 /** One notification for the whole run: stage, percentage, time left, Cancel. The run does not depend on it. */

@@ -1,5 +1,5 @@
 import { build } from "esbuild";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -34,7 +34,7 @@ const inspect = (path: string, signal?: AbortSignal) => client.request("checkpoi
 describe("requests", () => {
   it("starts nothing before the first request", () => {
     expect(client.getState().state).toBe("stopped");
-    expect(client.pid).toBeUndefined();
+    expect(client.pids).toEqual({});
   });
 
   it("gives each caller its own answer when answers come out of order", async () => {
@@ -68,19 +68,30 @@ describe("requests", () => {
 describe("jobs", () => {
   const resume = (runDirectory: string, signal?: AbortSignal) => client.request("run/resume", { runDirectory }, signal);
 
-  it("run one at a time while inspection is answered", async () => {
-    const events: string[] = [];
+  const events: string[] = [];
+  beforeEach(() => {
+    events.length = 0;
     client.onEvent((event) => {
-      if (event.name === "run/progress") events.push(event.body.runDirectory);
+      if (event.name !== "run/progress") return;
+      events.push(`${event.body.progress.done === 0 ? "start" : "end"}:${event.body.runDirectory}`);
     });
-    const first = resume("sleep 150");
-    const second = resume("sleep 10");
-    const summary = await inspect("meanwhile");
-    expect(summary.path).toBe("meanwhile");
-    await Promise.all([first, second]);
-    const { reason } = await client.request("runtime/probe", {});
-    expect(reason).toBe("start:sleep 150 end:sleep 150 start:sleep 10 end:sleep 10");
-    expect(events).toEqual(["sleep 150", "sleep 10"]);
+  });
+
+  it("run one at a time", async () => {
+    await Promise.all([resume("sleep 150"), resume("sleep 10")]);
+    expect(events).toEqual(["start:sleep 150", "end:sleep 150", "start:sleep 10", "end:sleep 10"]);
+  });
+
+  it("that block their thread keep no inspection waiting", async () => {
+    const flag = path.join(folder, "go-on");
+    const job = resume(`block ${flag}`);
+    await until(() => events.length > 0);
+    // The job ends only after these answers: were they behind it, nothing would ever end.
+    for (const name of ["meanwhile", "again"]) expect((await inspect(name)).path).toBe(name);
+    expect(events).toEqual([`start:block ${flag}`]);
+    writeFileSync(flag, "");
+    await job;
+    expect(events).toEqual([`start:block ${flag}`, `end:block ${flag}`]);
   });
 
   it("a job cancelled while it waits never starts, the next one does", async () => {
@@ -91,9 +102,28 @@ describe("jobs", () => {
     setTimeout(() => stop.abort(), 30);
     await expect(waiting).rejects.toMatchObject({ code: "cancelled" });
     await Promise.all([first, third]);
-    const { reason } = await client.request("runtime/probe", {});
-    expect(reason).not.toContain("hang");
-    expect(reason).toContain("end:sleep 1");
+    expect(events.filter((event) => event.includes("hang"))).toEqual([]);
+    expect(events).toContain("end:sleep 1");
+  });
+
+  it("are told what to do without their window, before they start and while they run", async () => {
+    client.onDisconnect("finish-runs");
+    await resume("policy finish-runs");
+    const running = resume("policy exit");
+    await until(() => events.includes("start:policy exit"));
+    client.onDisconnect("exit");
+    await running;
+  });
+
+  it("that end with their process leave inspection alone", async () => {
+    await inspect("before");
+    const { inspection } = client.pids;
+    await expect(resume("crash")).rejects.toMatchObject({ code: "engine/closed" });
+    expect(client.getState().state).toBe("crashed");
+    expect((await inspect("after")).path).toBe("after");
+    expect(client.pids).toEqual({ inspection });
+    await resume("sleep 1");
+    expect(client.getState().state).toBe("ready");
   });
 });
 
@@ -120,6 +150,16 @@ describe("the end of the process", () => {
     });
   });
 
+  it("gives up an engine that hangs before it answers", async () => {
+    process.env["SCRIPTED_ENGINE"] = "silent";
+    client = new EngineClient({ script, host: "test", idleMs: 60_000, handshakeMs: 300, log: () => undefined });
+    await expect(inspect("x")).rejects.toMatchObject({
+      code: "engine/closed",
+      message: expect.stringContaining("did not answer within 0.3 s") as string,
+    });
+    expect(client.getState().state).toBe("unavailable");
+  });
+
   it("refuses an engine of another protocol version", async () => {
     process.env["SCRIPTED_ENGINE"] = "other-version";
     await expect(inspect("x")).rejects.toMatchObject({ code: "engine/version" });
@@ -129,16 +169,16 @@ describe("the end of the process", () => {
   it("ends an idle engine and starts another when asked again", async () => {
     client = newClient(50);
     await inspect("x");
-    const first = client.pid;
+    const first = client.pids.inspection;
     expect(first).toBeDefined();
     await until(() => client.getState().state === "stopped" && !isAlive(first!));
     await inspect("y");
-    expect(client.pid).not.toBe(first);
+    expect(client.pids.inspection).not.toBe(first);
   });
 
   it("ends the process when the host lets go", async () => {
     await inspect("x");
-    const pid = client.pid!;
+    const pid = client.pids.inspection!;
     client.dispose();
     await until(() => !isAlive(pid));
   });

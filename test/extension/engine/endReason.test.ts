@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { endReason } from "../../../src/extension/engine/endReason";
+import { endReason } from "../../../src/extension/engine/childProcess";
 
 it.each<[number | null, NodeJS.Signals | null, RegExp]>([
   [1, null, /^exit code 1$/],

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { engineEnvironment } from "../../../src/extension/engine/engineEnvironment";
+import { engineEnvironment } from "../../../src/extension/engine/childProcess";
 
 it.each<[string, NodeJS.ProcessEnv, NodeJS.ProcessEnv]>([
   [

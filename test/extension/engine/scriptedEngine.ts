@@ -1,6 +1,6 @@
 /** A program for the tests to fork: the real connection and handlers over services that do as they are told. */
 import { createMessageConnection, IPCMessageReader, IPCMessageWriter } from "vscode-jsonrpc/node";
-import { connectHandlers } from "../../../src/engine/handlers";
+import { connectHandlers, type DisconnectPolicy } from "../../../src/engine/handlers";
 import { EngineRpc } from "../../../src/engine/rpc";
 import { RerouteError } from "../../../src/protocol/errors";
 import { scriptedServices } from "./scriptedServices";
@@ -12,11 +12,14 @@ if (mode === "dies-at-start") {
 }
 const connection = createMessageConnection(new IPCMessageReader(process), new IPCMessageWriter(process));
 const rpc = new EngineRpc(connection);
-connectHandlers(rpc, scriptedServices(), "0.0.1-test", { behaviour: "exit" });
+const policy: DisconnectPolicy = { behaviour: "exit" };
+connectHandlers(rpc, scriptedServices(policy), "0.0.1-test", policy);
 if (mode === "other-version") {
   rpc.answer("initialize", async () => {
     throw new RerouteError("engine/version", "speaks protocol version 99");
   });
 }
 process.on("disconnect", () => process.exit(0));
-connection.listen();
+// "silent": a process that never gets to listening.
+if (mode !== "silent") connection.listen();
+else setInterval(() => undefined, 1000);

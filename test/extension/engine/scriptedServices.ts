@@ -1,17 +1,21 @@
+import { existsSync } from "node:fs";
+import type { DisconnectPolicy } from "../../../src/engine/handlers";
 import type { EngineServices } from "../../../src/engine/services";
 import type { CheckpointSummary } from "../../../src/protocol/checkpointSummary";
 import { RerouteError } from "../../../src/protocol/errors";
 
-/** Services that do what the path they are asked about says: "sleep 50", "hang", "crash", "fail", "bug", anything else. */
-export function scriptedServices(): EngineServices {
-  const order: string[] = [];
+/**
+ * Services that do what the path they are asked about says: "sleep 50", "hang", "crash", "fail", "bug", "block <file>" (the
+ * thread, as a graph run does, until there is such a file), "policy <behaviour>" (waits for it), anything else.
+ */
+export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" }): EngineServices {
   const unused = async (): Promise<never> => {
     throw new RerouteError("internal", "the test does not use this request");
   };
   return {
-    "runtime/probe": async () => ({ available: false, version: null, providers: [], reason: order.join(" ") }),
+    "runtime/probe": async () => ({ available: false, version: null, providers: [], reason: null }),
     "checkpoint/inspect": async ({ path }, { signal }) => {
-      await act(path, signal);
+      await act(path, signal, policy);
       return summaryOf(path);
     },
     "checkpoint/tensors": unused,
@@ -19,11 +23,10 @@ export function scriptedServices(): EngineServices {
     "recipe/preflight": unused,
     "run/start": unused,
     "run/resume": async ({ runDirectory }, { signal, emit }) => {
-      order.push(`start:${runDirectory}`);
-      const progress = { stage: "calibrate", message: "working", done: 1, total: 2, unit: "updates" as const };
+      const progress = { stage: "calibrate", message: "working", done: 0, total: 1, unit: "updates" as const };
       emit("run/progress", { runDirectory, progress });
-      await act(runDirectory, signal);
-      order.push(`end:${runDirectory}`);
+      await act(runDirectory, signal, policy);
+      emit("run/progress", { runDirectory, progress: { ...progress, done: 1 } });
       return { runDirectory, output: "out", report: null, evaluation: null };
     },
     "comparison/preflight": unused,
@@ -40,9 +43,15 @@ export function scriptedServices(): EngineServices {
   };
 }
 
-async function act(path: string, signal: AbortSignal): Promise<void> {
+async function act(path: string, signal: AbortSignal, policy: DisconnectPolicy): Promise<void> {
   const [verb = "", amount = "0"] = path.split(" ");
   if (verb === "sleep") await new Promise((resolve) => setTimeout(resolve, Number(amount)));
+  if (verb === "block") {
+    // The event of the start goes out first.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!existsSync(amount));
+  }
+  while (verb === "policy" && policy.behaviour !== amount) await new Promise((resolve) => setTimeout(resolve, 5));
   if (verb === "fail") throw new RerouteError("checkpoint/malformed", `cannot read ${path}`);
   if (verb === "bug") throw new TypeError("x is not a function");
   if (verb === "crash") {
