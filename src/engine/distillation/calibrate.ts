@@ -2,6 +2,7 @@ import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
 import { runFiles } from "../../protocol/run";
 import { pickSequences } from "../execution/batches";
+import { isFiniteThroughout } from "../execution/finite";
 import { ModelExecutor } from "../execution/modelExecutor";
 import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
@@ -20,7 +21,7 @@ import { prepareTargets } from "./targets";
 import { trainedNames } from "./trainedNames";
 import { initialState, loadState, saveState, stateBytes, type TrainState } from "./trainState";
 
-/** States up to this size are written after every update, larger ones at the looks at the held-out set. */
+/** States up to this size are written after every update, larger ones at held-out evaluations. */
 const alwaysSavedBytes = 256e6;
 
 /**
@@ -69,24 +70,24 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
     const isSmall = stateBytes(state, heldOut !== null) <= (calibration.alwaysSavedBytes ?? alwaysSavedBytes);
-    /** @param undo takes back what was done since the last look where that made it worse */
-    const lookAtHeldOut = async (undo?: () => void) => {
+    /** @param undo takes back what was done since the last evaluation where that made it worse */
+    const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
-      const hidden = await targets.heldOut.read(range(0, heldOut.numSequences));
-      const look = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
-      const best = recordHeldOut(state, look, options);
+      using hidden = targets.heldOut.all(heldOut.numSequences);
+      const result = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
+      const best = recordHeldOut(state, result, options);
       if (!best && undo) undo();
-      else await onMetrics({ kind: "held-out", step: state.step, ...look, best });
+      else await onMetrics({ kind: "held-out", step: state.step, ...result, best });
     };
 
     if (saved === null) {
-      await lookAtHeldOut();
+      await evaluate();
       if (options.initialise === "router-logits") {
         const routerLogits = targets.training!.routerLogits!;
         await initialiseRouters({ executor, sequences: firstTokens(training), targets: routerLogits, signal, report });
         checkFinite(state.parameters, "the fitted router");
-        await lookAtHeldOut(options.keepStep === "best" ? () => restore(state) : undefined);
-        state.looksWithoutGain = 0;
+        await evaluate(options.keepStep === "best" ? () => restore(state) : undefined);
+        state.evaluationsWithoutImprovement = 0;
       }
       if (heldOut !== null || options.initialise !== "none") await saveState(stateFile, state);
     }
@@ -117,10 +118,10 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
       await onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
-      const isLook = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
-      if (isLook) await lookAtHeldOut();
-      state.finished = options.patience > 0 && state.looksWithoutGain >= options.patience;
-      if (isSmall || isLook || state.finished) await saveState(stateFile, state);
+      const isEvaluated = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
+      if (isEvaluated) await evaluate();
+      state.finished = options.patience > 0 && state.evaluationsWithoutImprovement >= options.patience;
+      if (isSmall || isEvaluated || state.finished) await saveState(stateFile, state);
       report?.({
         stage: "calibrate",
         message: options.scope === "router" ? "Training routers" : `Training ${options.scope}`,
@@ -162,7 +163,7 @@ async function chooseWeights(calibration: CalibrationOptions, saved: TrainState 
   return trainableWeights(description, options.scope, chosen);
 }
 
-/** Back to the parameters of the best look, in place: the executor and the optimiser hold the arrays. */
+/** Back to the parameters of the best held-out evaluation, in place: the executor and the optimiser hold the arrays. */
 function restore({ parameters, best }: TrainState): void {
   for (const [key, values] of best!.parameters) parameters.get(key)!.set(values);
 }
@@ -190,15 +191,4 @@ async function inUpdate<T>(update: number, work: () => T | Promise<T>): Promise<
 function checkFinite(values: ReadonlyMap<string, Float32Array>, what: string): void {
   const bad = [...values].reverse().find(([, array]) => !isFiniteThroughout(array))?.[0];
   if (bad !== undefined) throw new RerouteError("training/not-finite", `${what} ${bad} holds NaN or infinity`);
-}
-
-/** 0 times NaN or infinity is NaN, so the sum tells without a branch an element. */
-function isFiniteThroughout(array: Float32Array): boolean {
-  let zero = 0;
-  for (let i = 0; i < array.length; i++) zero += 0 * array[i]!;
-  return zero === 0;
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, i) => from + i);
 }

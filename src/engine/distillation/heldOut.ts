@@ -1,23 +1,26 @@
+import { RerouteError } from "../../protocol/errors";
 import type { CalibrateOptions } from "../../protocol/recipe";
 import type { TokenSequences } from "../data/sequences";
 import { nextTokens, tokenBatch } from "../execution/batches";
 import type { HiddenStates } from "../execution/hiddenStates";
 import type { ModelExecutor } from "../execution/modelExecutor";
 import type { VocabularyHead } from "../execution/vocabularyHead";
-import { copyParameters, type HeldOutLook, type TrainState } from "./trainState";
+import { copyParameters, type HeldOutResult, type TrainState } from "./trainState";
 
-/** Mean KL(teacher || student) over the vocabulary and mean loss of the student, nats a target position. */
+/**
+ * Mean KL(teacher || student) over the vocabulary and mean loss of the student, nats a target position.
+ * @throws RerouteError cancelled, and what the forward pass raises
+ */
 export async function evaluateHeldOut(
   executor: ModelExecutor,
   head: VocabularyHead,
   sequences: TokenSequences,
   teacherHidden: HiddenStates,
   signal: AbortSignal | undefined,
-): Promise<HeldOutLook> {
-  const hidden = await executor.forward(tokenBatch(sequences), { signal });
+): Promise<HeldOutResult> {
+  using hidden = await executor.forward(tokenBatch(sequences), { signal });
   const { labels, isTarget } = nextTokens(sequences);
   const rows = await head.compare(hidden, teacherHidden, labels, signal);
-  hidden.close();
   let kl = 0;
   let nll = 0;
   let targets = 0;
@@ -31,16 +34,22 @@ export async function evaluateHeldOut(
 }
 
 /**
- * Takes a look at the held-out set into the state.
+ * Records a held-out evaluation in the state.
  * @returns whether it is the best so far, by the kind of loss that is trained: the KL to the teacher, with loss lm the loss
  *   of the text, with kd+lm their weighted sum
+ * @throws RerouteError training/not-finite where the first one is not finite
  */
-export function recordHeldOut(state: TrainState, look: HeldOutLook, options: CalibrateOptions): boolean {
-  state.initialKl ??= look.kl;
+export function recordHeldOut(state: TrainState, result: HeldOutResult, options: CalibrateOptions): boolean {
+  state.initialKl ??= result.kl;
   const share = options.loss === "lm" ? 1 : options.loss === "kd+lm" ? options.lmShare : 0;
-  const value = ({ kl, nll }: HeldOutLook) => (share === 0 ? kl : (1 - share) * kl + share * nll);
-  const isBest = Number.isFinite(value(look)) && (state.best === null || value(look) < value(state.best));
-  if (isBest) state.best = { step: state.step, ...look, parameters: copyParameters(state.parameters) };
-  state.looksWithoutGain = isBest ? 0 : state.looksWithoutGain + 1;
+  const value = ({ kl, nll }: HeldOutResult) => (share === 0 ? kl : (1 - share) * kl + share * nll);
+  if (state.best === null && !Number.isFinite(value(result)))
+    throw new RerouteError(
+      "training/not-finite",
+      `The first held-out evaluation gives a KL of ${result.kl} and a loss of ${result.nll}, expected finite numbers; check the student's weights for NaN and infinity with "reroute inspect"`,
+    );
+  const isBest = Number.isFinite(value(result)) && (state.best === null || value(result) < value(state.best));
+  if (isBest) state.best = { step: state.step, ...result, parameters: copyParameters(state.parameters) };
+  state.evaluationsWithoutImprovement = isBest ? 0 : state.evaluationsWithoutImprovement + 1;
   return isBest;
 }

@@ -121,7 +121,7 @@ async function computeTargets(
     for (let first = from; first < numSequences; first += perGroup) {
       const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
       if (observer) observer.firstSequence = first;
-      const hidden = await executor.forward(tokenBatch(group), { signal, onChunk, ...(observer ? { observer } : {}) });
+      using hidden = await executor.forward(tokenBatch(group), { signal, onChunk, ...(observer ? { observer } : {}) });
       await head.normalise(hidden, signal);
       try {
         const rows = hidden.read(0, hidden.numTokens);
@@ -130,8 +130,6 @@ async function computeTargets(
         observer?.sync();
       } catch (error) {
         throw writeError(error, targets.file);
-      } finally {
-        hidden.close();
       }
       await finished(first + group.numSequences);
     }

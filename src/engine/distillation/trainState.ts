@@ -11,17 +11,17 @@ export interface TrainState {
   step: number;
   parameters: Map<string, Float32Array>;
   optimiser: AdamWState;
-  /** Parameters of the best look at the held-out set so far; null before the first look, or where nothing is held out. */
-  best: (HeldOutLook & { step: number; parameters: Map<string, Float32Array> }) | null;
+  /** Parameters of the best held-out evaluation so far; null before the first, or where nothing is held out. */
+  best: (HeldOutResult & { step: number; parameters: Map<string, Float32Array> }) | null;
   /** Held-out KL before the first update. */
   initialKl: number | null;
-  /** Looks at the held-out set since the last new best. */
-  looksWithoutGain: number;
+  /** Held-out evaluations since the last new best. */
+  evaluationsWithoutImprovement: number;
   finished: boolean;
 }
 
-/** What a look at the held-out set found: mean KL to the teacher and mean loss, nats a target position. */
-export interface HeldOutLook {
+/** What a held-out evaluation found: mean KL to the teacher and mean loss, nats a target position. */
+export interface HeldOutResult {
   kl: number;
   nll: number;
 }
@@ -35,7 +35,7 @@ export function initialState(inputHash: string, parameters: ReadonlyMap<string, 
     optimiser: initAdamW(parameters),
     best: null,
     initialKl: null,
-    looksWithoutGain: 0,
+    evaluationsWithoutImprovement: 0,
     finished: false,
   };
 }
@@ -59,13 +59,14 @@ export async function saveState(file: string, state: TrainState): Promise<void> 
   add("m", state.optimiser.m);
   add("v", state.optimiser.v);
   if (state.best !== null) add("best", state.best.parameters);
-  const { inputHash, step, initialKl, looksWithoutGain, finished, best } = state;
+  const { inputHash, step, initialKl, evaluationsWithoutImprovement, finished, best } = state;
   const summary = {
     version: 1,
     inputHash,
     step,
     initialKl,
-    looksWithoutGain,
+    // The name in files of version 1.
+    looksWithoutGain: evaluationsWithoutImprovement,
     finished,
     best: best && { step: best.step, kl: best.kl, nll: best.nll },
   };
@@ -101,13 +102,14 @@ export async function loadState(file: string, inputHash: string): Promise<TrainS
     optimiser: { m: take("m"), v: take("v"), step },
     best: best && { ...best, parameters: take("best") },
     initialKl,
-    looksWithoutGain,
+    evaluationsWithoutImprovement: looksWithoutGain,
     finished,
   };
 }
 
-type Summary = Pick<TrainState, "inputHash" | "step" | "initialKl" | "looksWithoutGain" | "finished"> & {
-  best: (HeldOutLook & { step: number }) | null;
+type Summary = Pick<TrainState, "inputHash" | "step" | "initialKl" | "finished"> & {
+  looksWithoutGain: number;
+  best: (HeldOutResult & { step: number }) | null;
 };
 
 function parseSummary(file: string, text: string | undefined): Summary {

@@ -3,8 +3,11 @@ import path from "node:path";
 import { writeError } from "../checkpoint/atomicFile";
 import { noteAllocation } from "../runtime/garbage";
 
-/** Hidden states of a batch, [numTokens, width] float32, in memory or in a scratch file past the memory budget. */
-export interface HiddenStates {
+/**
+ * Hidden states of a batch, [numTokens, width] float32, in memory or in a scratch file past the memory budget. Held with `using`,
+ * they are closed on every path; a second close does nothing.
+ */
+export interface HiddenStates extends Disposable {
   readonly numTokens: number;
   readonly width: number;
   /** Rows [from, to). The array may be a view: treat it as read-only. */
@@ -34,6 +37,10 @@ export class MemoryHiddenStates implements HiddenStates {
 
   close(): void {
     // Nothing to give back: the array goes with the object.
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 
@@ -86,11 +93,16 @@ export class FileHiddenStates implements HiddenStates {
     closeSync(this.#file);
     if (process.platform === "win32") rmSync(this.#path, { force: true });
   }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }
 
 /** Rows of a file that something else keeps, such as teacher targets; read where they are used, so they take no memory. */
 export class StoredHiddenStates implements HiddenStates {
   readonly #file: number;
+  #closed = false;
 
   /** @param numTokens rows that the file holds */
   constructor(
@@ -111,7 +123,13 @@ export class StoredHiddenStates implements HiddenStates {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     closeSync(this.#file);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 
@@ -119,7 +137,12 @@ export class StoredHiddenStates implements HiddenStates {
 export function spill(hidden: HiddenStates, directory: string): HiddenStates {
   if (hidden instanceof FileHiddenStates) return hidden;
   const file = new FileHiddenStates(hidden.numTokens, hidden.width, directory);
-  file.write(0, hidden.read(0, hidden.numTokens));
+  try {
+    file.write(0, hidden.read(0, hidden.numTokens));
+  } catch (error) {
+    file.close();
+    throw error;
+  }
   hidden.close();
   return file;
 }

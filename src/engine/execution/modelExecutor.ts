@@ -197,8 +197,8 @@ export class ModelExecutor {
   }
 
   #copy(from: HiddenStates, to: HiddenStates): void {
-    for (const [first, end] of this.#chunks(to.numTokens)) to.write(first, from.read(first, end));
-    from.close();
+    using source = from;
+    for (const [first, end] of this.#chunks(to.numTokens)) to.write(first, source.read(first, end));
   }
 
   async #forwardLayer(layer: LayerDescription, batch: TokenBatch, hidden: HiddenStates, options: ForwardOptions) {

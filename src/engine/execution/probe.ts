@@ -41,11 +41,11 @@ export async function runForwardProbe(options: ProbeOptions): Promise<Map<string
     append(result, `topk_ids.${layer}`, "I64", BigInt64Array.from(arrays.selectedIds, BigInt), numTokens, k);
     append(result, `topk_weights.${layer}`, "F32", arrays.routingWeights, numTokens, k);
   };
-  const teacherHidden = teacher === null ? null : await finalHidden(teacher, options);
+  using teacherHidden = teacher === null ? null : await finalHidden(teacher, options);
   const executor = await openExecutor(model, options, "backward");
   const tape = new Tape();
   try {
-    const hidden = await executor.forward(
+    using hidden = await executor.forward(
       { ids: inputIds },
       { observer: { observe: record }, ...(teacher ? { tape } : {}) },
     );
@@ -83,7 +83,6 @@ export async function runForwardProbe(options: ProbeOptions): Promise<Map<string
         });
       }
     }
-    hidden.close();
     return result;
   } finally {
     tape.close();
@@ -95,8 +94,13 @@ async function finalHidden(model: ProbeModel, options: ProbeOptions) {
   const executor = await openExecutor(model, options, "forward");
   try {
     const hidden = await executor.forward({ ids: options.inputIds });
-    await new VocabularyHead(model, executor.sessions, executor.plan.headPositions).normalise(hidden);
-    return hidden;
+    try {
+      await new VocabularyHead(model, executor.sessions, executor.plan.headPositions).normalise(hidden);
+      return hidden;
+    } catch (error) {
+      hidden.close();
+      throw error;
+    }
   } finally {
     await executor.close();
   }

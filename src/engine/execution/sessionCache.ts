@@ -34,6 +34,8 @@ const mostThreads = 2048;
 export class SessionCache {
   /** In the order they were made. */
   readonly #sessions = new Map<string, { session: BlockSession; cost: Cost }>();
+  /** The last compilation, done or failed. */
+  #last: Promise<unknown> = Promise.resolve();
   readonly #used: Cost = { bytes: 0, mapped: 0, threads: 0 };
   /** What compiling has taken so far. */
   compileSeconds = 0;
@@ -45,7 +47,16 @@ export class SessionCache {
     readonly inTurn: number,
   ) {}
 
-  async get(key: string, graph: () => Graph): Promise<BlockSession> {
+  /** The compiled graph of this name; one is compiled at a time, so that nothing is compiled twice. */
+  get(key: string, graph: () => Graph): Promise<BlockSession> {
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return Promise.resolve(known.session);
+    const made = this.#last.then(() => this.#make(key, graph));
+    this.#last = made.catch(() => undefined);
+    return made;
+  }
+
+  async #make(key: string, graph: () => Graph): Promise<BlockSession> {
     const known = this.#sessions.get(key);
     if (known !== undefined) return known.session;
     const started = performance.now();
@@ -63,6 +74,7 @@ export class SessionCache {
   }
 
   async close(): Promise<void> {
+    await this.#last;
     for (const key of [...this.#sessions.keys()]) await this.#evict(key);
   }
 

@@ -38,8 +38,9 @@ export class MatrixProducts {
   }
 
   async close(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
+    const made = await Promise.allSettled(this.#sessions.values());
     this.#sessions.clear();
+    for (const session of made) if (session.status === "fulfilled") await session.value.release();
   }
 
   #session(transA: boolean, transB: boolean): Promise<BlockSession> {
@@ -54,6 +55,8 @@ export class MatrixProducts {
         keepFloat32Weights: false,
       });
       this.#sessions.set(key, session);
+      // What failed is not there to be given back, and may be tried again.
+      session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }

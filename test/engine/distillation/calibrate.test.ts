@@ -1,7 +1,11 @@
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { RerouteError } from "../../../src/protocol/errors";
+import { TeacherTargets } from "../../../src/engine/distillation/teacherTargets";
+import { FileHiddenStates, StoredHiddenStates } from "../../../src/engine/execution/hiddenStates";
+import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import type { MetricsLine } from "../../../src/protocol/metrics";
 import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/recipe";
 import { tensorDigests } from "../../../src/engine/checkpoint/fingerprint";
@@ -202,8 +206,8 @@ describe("the loop", () => {
       ...given,
       signal: abort.signal,
       onMetrics: (line) => {
-        // The next update has begun when the timer fires, and notices it between two layers.
-        if (line.kind === "held-out" && line.step === 3) setTimeout(() => abort.abort(), 3);
+        // While the state is written: the next update notices it before its first layer.
+        if (line.kind === "held-out" && line.step === 3) setImmediate(() => abort.abort());
       },
     });
     await expectError(() => cancelled, "cancelled");
@@ -214,6 +218,40 @@ describe("the loop", () => {
     expect(resumedFrom).toEqual([3]);
     expect(continued).toEqual(expected);
     expect(updates(given.lines)[0]!.step).toBe(4);
+  });
+
+  test.runIf(process.platform === "linux")(
+    "held-out states of the teacher are read as they are needed, and closed whatever happens",
+    async () => {
+      const openFiles = () => readdirSync("/proc/self/fd").length;
+      const read = vi.spyOn(TeacherTargets.prototype, "read");
+      const abort = new AbortController();
+      // Nothing fits into memory, so hidden states lie in scratch files.
+      const given = setUp({}, { heldOut, runtime: { ...runtime, memoryBudgetBytes: 1 }, signal: abort.signal });
+      const compare = vi
+        .spyOn(VocabularyHead.prototype, "compare")
+        .mockImplementationOnce(async (hidden, teacherRows) => {
+          expect(teacherRows).toBeInstanceOf(StoredHiddenStates);
+          expect(hidden).toBeInstanceOf(FileHiddenStates);
+          abort.abort();
+          return Promise.reject(new RerouteError("cancelled", "cancelled"));
+        });
+      const before = openFiles();
+      await expectError(() => calibrate(given), "cancelled");
+      expect(openFiles()).toBe(before);
+      compare.mockRestore();
+      await calibrate({ ...given, signal: new AbortController().signal });
+      expect(read.mock.calls.every(([numbers]) => numbers.length === 4)).toBe(true);
+      expect(openFiles()).toBe(before);
+      read.mockRestore();
+    },
+  );
+
+  test("a first held-out evaluation that is not finite ends the calibration", async () => {
+    const rows = { kl: new Float32Array(40).fill(NaN), nll: new Float32Array(40), agreement: new Float32Array(40) };
+    const compare = vi.spyOn(VocabularyHead.prototype, "compare").mockResolvedValue(rows);
+    await expectError(() => calibrate(setUp({}, { heldOut })), "training/not-finite");
+    compare.mockRestore();
   });
 
   test("a state of other inputs is not continued", async () => {

@@ -1,6 +1,11 @@
 import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
+import { LayerEngine } from "../../../src/engine/compression/layer/layerEngine";
+import { MatrixProducts } from "../../../src/engine/linalg/products";
+import { matrix } from "../../../src/engine/linalg/matrix";
+import { BlockSession } from "../../../src/engine/runtime/session";
 import { SessionCache, type SessionLimits } from "../../../src/engine/execution/sessionCache";
 import { GraphBuilder } from "../../../src/engine/graph/builder";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -59,5 +64,66 @@ describe("compiled sessions of passes through all layers", () => {
     ["no more maps than may be made", 10, { sessionBytes: 1e9, mappedTensors: 12 }, [20, 12, 12]],
   ])("%s", async (_what, layers, limits, expected) => {
     expect(await compiled(layers, limits, expected.length)).toEqual(expected);
+  });
+});
+
+describe("sessions of methods", () => {
+  afterEach(() => vi.restoreAllMocks());
+
+  /** Counts sessions that live; the named one fails to compile. */
+  function counted(failing = -1) {
+    const counts = { made: 0, live: 0, most: 0 };
+    const release = () => {
+      counts.live -= 1;
+      return Promise.resolve();
+    };
+    vi.spyOn(BlockSession, "create").mockImplementation(() => {
+      if (counts.made++ === failing) return Promise.reject(new Error("does not compile"));
+      counts.live += 1;
+      counts.most = Math.max(counts.most, counts.live);
+      return Promise.resolve({ release } as unknown as BlockSession);
+    });
+    return counts;
+  }
+  const engine = () => new LayerEngine(runtime, {} as Checkpoint, 4);
+
+  it("of a layer's experts stay within the limit of waiting threads", async () => {
+    const counts = counted();
+    const methods = engine();
+    const graph = graphOf();
+    for (let expert = 0; expert < 3000; expert++) await methods.get(`output ${expert}`, () => graph);
+    expect(counts).toMatchObject({ made: 3000, most: 2048 });
+    await methods.close();
+    expect(counts.live).toBe(0);
+  });
+
+  it("are compiled once, however many ask at once", async () => {
+    const counts = counted();
+    const methods = engine();
+    const [one, other] = await Promise.all([methods.get("a", graphOf), methods.get("a", graphOf)]);
+    expect(one).toBe(other);
+    await methods.close();
+    expect(counts).toEqual({ made: 1, live: 0, most: 1 });
+  });
+
+  it("are all given back where one failed", async () => {
+    const counts = counted(1);
+    const methods = engine();
+    await methods.get("a", graphOf);
+    await expect(methods.get("b", graphOf)).rejects.toThrow("does not compile");
+    await methods.get("c", graphOf);
+    await methods.close();
+    expect(counts.live).toBe(0);
+  });
+
+  it("of products are all given back where one failed", async () => {
+    const counts = counted(0);
+    const products = new MatrixProducts(runtime);
+    const a = matrix(40, 40);
+    await expect(products.multiply(a, a)).rejects.toThrow("does not compile");
+    // The stand-in of the second one cannot run.
+    await expect(products.multiply(a, a, true)).rejects.toThrow();
+    await products.close();
+    expect(counts.live).toBe(0);
   });
 });

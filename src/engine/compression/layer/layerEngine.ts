@@ -4,10 +4,11 @@ import { expertGroups, type ExpertGroup } from "../../execution/expertGroups";
 import { RoutedExperts } from "../../execution/routedExperts";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import type { HiddenStates } from "../../execution/hiddenStates";
+import { SessionCache } from "../../execution/sessionCache";
 import { float32, floats } from "../../execution/tensors";
 import type { Graph } from "../../graph/graph";
 import type { MoeDescription } from "../../model/description";
-import { BlockSession, type RuntimeOptions, type Tensor } from "../../runtime/session";
+import type { BlockSession, RuntimeOptions, Tensor } from "../../runtime/session";
 import type { ExpertMatrices } from "./expertMatrices";
 import {
   crossGraph,
@@ -21,15 +22,23 @@ import {
 /** Tokens that one run takes. */
 export const chunkTokens = 1024;
 
-/** What methods ask about the experts of one layer, run on the engine. Sessions live until close. */
+/** Compiled graphs may take this much, or a tenth of the budget where that is more. */
+const leastSessionBytes = 2 ** 26;
+/** Graphs that one question about a layer runs in turn, at most. */
+const graphsInTurn = 16;
+
+/** What methods ask about the experts of one layer, run on the engine. Sessions stay within the limits of their cache. */
 export class LayerEngine {
-  readonly #sessions = new Map<string, Promise<BlockSession>>();
+  readonly #sessions: SessionCache;
 
   constructor(
     readonly runtime: RuntimeOptions,
     readonly checkpoint: Checkpoint,
     readonly hiddenSize: number,
-  ) {}
+  ) {
+    const sessionBytes = Math.max(leastSessionBytes, runtime.memoryBudgetBytes / 10);
+    this.#sessions = new SessionCache(runtime, { keepFloat32Weights: false, sessionBytes }, graphsInTurn);
+  }
 
   /** See everyTokenGraph. `weightsOf` fills the two [rows, E] matrices of the tokens from `from` on. */
   async allExperts(
@@ -139,19 +148,13 @@ export class LayerEngine {
     return (await experts.forward(layer, { ...moe, shared: null }, chunk, nothing, null)).hidden;
   }
 
-  async close(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
-    this.#sessions.clear();
+  close(): Promise<void> {
+    return this.#sessions.close();
   }
 
-  /** The compiled graph of this name. */
+  /** The compiled graph of this name, to be run before the next is asked for. */
   get(key: string, graph: () => Graph): Promise<BlockSession> {
-    let session = this.#sessions.get(key);
-    if (session === undefined) {
-      session = BlockSession.create(graph(), { runtime: this.runtime, keepFloat32Weights: false });
-      this.#sessions.set(key, session);
-    }
-    return session;
+    return this.#sessions.get(key, graph);
   }
 
   async #run(key: string, graph: () => Graph, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
