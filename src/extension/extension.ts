@@ -103,6 +103,7 @@ export function activate(context: vscode.ExtensionContext): void {
     panels.registerSerializers(),
     registerRecipeDocuments(),
     showRunsInStatusBar(runs),
+    vscode.workspace.onDidChangeWorkspaceFolders(() => runList.watch()),
     vscode.workspace.onDidChangeConfiguration((change) => {
       if (change.affectsConfiguration("reroute.colourScale")) pages.settingsChanged();
       if (change.affectsConfiguration("reroute.onWindowClose")) tellDisconnectPolicy(services);

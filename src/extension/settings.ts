@@ -17,9 +17,13 @@ export interface Settings {
   onWindowClose: "ask" | "continue" | "stop";
 }
 
-/** The settings as they are now. A value that package.json's schema would underline falls back to the default. */
-export function readSettings(): Settings {
-  const settings = vscode.workspace.getConfiguration("reroute");
+/**
+ * The settings as they are now, for a file or folder: each folder of the workspace may have its own. A value that package.json's
+ * schema would underline falls back to the default.
+ */
+export function readSettings(about?: string): Settings {
+  const resource = about === undefined ? undefined : vscode.Uri.file(about);
+  const settings = vscode.workspace.getConfiguration("reroute", resource);
   const memory = settings.get<string>("memory", "").trim();
   const threads = settings.get<number>("threads", 0);
   const defaultData = settings.get<string>("defaultData", "").trim();
@@ -27,21 +31,34 @@ export function readSettings(): Settings {
     memory: memorySize.safeParse(memory).success ? memory : null,
     threads: Number.isInteger(threads) && threads > 0 ? Math.min(threads, availableParallelism()) : null,
     provider: oneOf(settings.get("provider"), executionProviders, "cpu"),
-    defaultData: defaultData === "" ? null : path.resolve(workspaceFolder() ?? "", defaultData),
+    defaultData: defaultData === "" ? null : path.resolve(workspaceFolder(about) ?? "", defaultData),
     runFolder: settings.get<string>("runFolder", "").trim() || path.join(".reroute", "runs"),
     colourScale: oneOf(settings.get("colourScale"), colourScales, "viridis"),
     onWindowClose: oneOf(settings.get("onWindowClose"), ["ask", "continue", "stop"] as const, "ask"),
   };
 }
 
-/** The first folder on disk of the workspace; null without one. */
-export function workspaceFolder(): string | null {
-  return vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === "file")?.uri.fsPath ?? null;
+/** The workspace's folder on disk that a file or folder lies in, else its first one; null without one. */
+export function workspaceFolder(about?: string): string | null {
+  const own = about === undefined ? undefined : vscode.workspace.getWorkspaceFolder(vscode.Uri.file(about));
+  return own?.uri.fsPath ?? workspaceFolders()[0] ?? null;
 }
 
-/** Where runs are kept: in the workspace, or in the extension's own storage without one. */
-export function runsFolder(context: vscode.ExtensionContext): string {
-  return path.resolve(workspaceFolder() ?? context.globalStorageUri.fsPath, readSettings().runFolder);
+function workspaceFolders(): string[] {
+  const folders = vscode.workspace.workspaceFolders ?? [];
+  return folders.flatMap(({ uri }) => (uri.scheme === "file" ? [uri.fsPath] : []));
+}
+
+/** Where runs about a file or folder are kept: in its workspace folder, or in the extension's own storage without one. */
+export function runsFolder(context: Pick<vscode.ExtensionContext, "globalStorageUri">, about?: string): string {
+  const folder = workspaceFolder(about);
+  return path.resolve(folder ?? context.globalStorageUri.fsPath, readSettings(folder ?? undefined).runFolder);
+}
+
+/** The folders that runs are kept in, one of each folder of the workspace, each once. */
+export function runsFolders(context: Pick<vscode.ExtensionContext, "globalStorageUri">): string[] {
+  const folders = workspaceFolders().map((folder) => runsFolder(context, folder));
+  return folders.length === 0 ? [runsFolder(context)] : [...new Set(folders)];
 }
 
 function oneOf<T extends string>(value: unknown, allowed: readonly T[], otherwise: T): T {

@@ -36,7 +36,7 @@ async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
     void vscode.window.showErrorMessage(vscode.l10n.t("The comparison cannot be used: {0} (recipe/invalid)", problem));
     return;
   }
-  const start = startOf(uri.fsPath, recipe, services.runList.folder);
+  const start = startOf(uri.fsPath, recipe, services.runList.folderFor(uri.fsPath));
   const frame = { title: vscode.l10n.t("Compare methods: {0}", start.name), step: 1, totalSteps: 1, canGoBack: false };
   let expectedSeconds: number | null = null;
   const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));

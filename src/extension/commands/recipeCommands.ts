@@ -37,7 +37,7 @@ export async function checkRecipe(argument: unknown, services: Services): Promis
       token.onCancellationRequested(() => abort.abort());
       return services.engine.request(
         "recipe/preflight",
-        { ...opened, runsFolder: services.runList.folder },
+        { ...opened, runsFolder: services.runList.folderFor(opened.baseFolder) },
         abort.signal,
       );
     },

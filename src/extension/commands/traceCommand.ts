@@ -16,8 +16,9 @@ export async function importTrace(argument: unknown, services: Services): Promis
   const numExpertsPerToken = checkpoint === null ? await askExpertsPerToken() : null;
   if (numExpertsPerToken === undefined) return;
 
-  const taken = (id: string) => existsSync(path.join(runList.folder, id));
-  const runDirectory = path.join(runList.folder, runId(`trace ${path.basename(file)}`, new Date(), taken));
+  const folder = runList.folderFor(file);
+  const taken = (id: string) => existsSync(path.join(folder, id));
+  const runDirectory = path.join(folder, runId(`trace ${path.basename(file)}`, new Date(), taken));
   const { notes } = await vscode.window.withProgress(
     {
       location: vscode.ProgressLocation.Notification,

@@ -7,7 +7,7 @@ import { unfinishedRuns } from "./unfinishedRuns";
 /** At start-up: runs that the last window left unfinished are offered once, all in one notification. */
 export async function offerResume(services: Services): Promise<void> {
   if (!vscode.workspace.isTrusted || readSettings().onWindowClose === "stop") return;
-  const [first, ...others] = unfinishedRuns(services.runList.folder);
+  const [first, ...others] = services.runList.folders.flatMap(unfinishedRuns);
   if (!first) return;
   const resume = vscode.l10n.t("Resume");
   const show = vscode.l10n.t("Show Runs");

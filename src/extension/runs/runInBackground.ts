@@ -17,8 +17,9 @@ import { runId } from "./runName";
 export async function startRun(recipe: Recipe, baseFolder: string, services: Services): Promise<string> {
   const { runs, runList } = services;
   const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
-  const id = runId(name, new Date(), (candidate) => existsSync(path.join(runList.folder, candidate)));
-  const runDirectory = path.join(runList.folder, id);
+  const folder = runList.folderFor(baseFolder);
+  const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
+  const runDirectory = path.join(folder, id);
   tellDisconnectPolicy(services);
   showRun(runDirectory, name, runs.start({ runDirectory, name, recipe, baseFolder }), services);
   return runDirectory;

@@ -3,18 +3,18 @@ import * as vscode from "vscode";
 import type { EngineResult } from "../../protocol/engine";
 import type { RunSummary } from "../../protocol/panels";
 import type { EngineClient } from "../engine/client";
-import { runsFolder } from "../settings";
+import { runsFolder, runsFolders } from "../settings";
 
 type Listed = EngineResult<"run/list">;
 
-/** The run folders of this workspace, as the engine summarises them; refreshed when their files change. */
+/** The run folders of all folders of this workspace, as the engine summarises them; refreshed when their files change. */
 export class RunList implements vscode.Disposable {
   private listed: Listed = { runs: [], comparisons: [] };
   /** The reading under way or done; null once files have changed. */
   private reading: Promise<Listed> | null = null;
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChange = this.changed.event;
-  private watcher: vscode.FileSystemWatcher | null = null;
+  private watchers: vscode.FileSystemWatcher[] = [];
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -23,13 +23,23 @@ export class RunList implements vscode.Disposable {
     this.watch();
   }
 
+  /** Where runs about a checkpoint, recipe or other file are kept. */
+  folderFor(about: string): string {
+    return runsFolder(this.services.context, about);
+  }
+
+  /** The run folder of the workspace's first folder. */
   get folder(): string {
-    return runsFolder(this.services.context);
+    return this.folders[0]!;
+  }
+
+  get folders(): string[] {
+    return runsFolders(this.services.context);
   }
 
   /** Whether there is any run folder; looked up on disk, so that no engine is needed to know. */
   hasRuns(): boolean {
-    return existsSync(this.folder) && readdirSync(this.folder).length > 0;
+    return this.folders.some(hasEntries);
   }
 
   /** Newest first. Starts the engine only where there is something to read. */
@@ -63,30 +73,36 @@ export class RunList implements vscode.Disposable {
     }, 150);
   }
 
-  /** Starts over after the setting for the run folder changed. */
+  /** Starts over after the workspace's folders or the setting for the run folder changed. */
   watch(): void {
-    this.watcher?.dispose();
+    for (const watcher of this.watchers) watcher.dispose();
     // Runs of a comparison are a folder deeper.
     const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json}";
-    const pattern = new vscode.RelativePattern(vscode.Uri.file(this.folder), files);
-    this.watcher = vscode.workspace.createFileSystemWatcher(pattern);
-    for (const event of [this.watcher.onDidCreate, this.watcher.onDidChange, this.watcher.onDidDelete]) {
-      event(() => this.refresh());
-    }
+    this.watchers = this.folders.map((folder) => {
+      const pattern = new vscode.RelativePattern(vscode.Uri.file(folder), files);
+      const watcher = vscode.workspace.createFileSystemWatcher(pattern);
+      for (const event of [watcher.onDidCreate, watcher.onDidChange, watcher.onDidDelete]) event(() => this.refresh());
+      return watcher;
+    });
     this.refresh();
   }
 
   dispose(): void {
     clearTimeout(this.timer);
-    this.watcher?.dispose();
+    for (const watcher of this.watchers) watcher.dispose();
     this.changed.dispose();
   }
 
   private async read(): Promise<Listed> {
     try {
-      this.listed = this.hasRuns()
-        ? await this.services.engine.request("run/list", { runsFolder: this.folder })
-        : { runs: [], comparisons: [] };
+      const folders = this.folders.filter(hasEntries);
+      const all = await Promise.all(
+        folders.map((runsFolder) => this.services.engine.request("run/list", { runsFolder })),
+      );
+      this.listed = {
+        runs: all.flatMap(({ runs }) => runs).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1)),
+        comparisons: all.flatMap(({ comparisons }) => comparisons),
+      };
       return this.listed;
     } catch (error) {
       this.reading = null;
@@ -94,4 +110,8 @@ export class RunList implements vscode.Disposable {
       throw error;
     }
   }
+}
+
+function hasEntries(folder: string): boolean {
+  return existsSync(folder) && readdirSync(folder).length > 0;
 }

@@ -17,7 +17,7 @@ export function summaryStep(
   { engine, runList }: Services,
 ): Promise<StepResult<"start" | "edit">> {
   return askToStart(frame, async (signal) => {
-    const request = { recipe, baseFolder, runsFolder: runList.folder };
+    const request = { recipe, baseFolder, runsFolder: runList.folderFor(baseFolder) };
     return preflightLines(await engine.request("recipe/preflight", request, signal), recipe, vscode.l10n.t);
   });
 }

@@ -57,10 +57,10 @@ export function runComparisonWizard(
 ): Promise<ComparisonWizardResult | null> {
   return leadThrough("compareMethods", checkpoint, services, async (frame, { context, answers }) => {
     const name = `${path.basename(checkpoint.path)} compared`;
-    const { memory, threads, provider } = readSettings();
+    const { memory, threads, provider } = readSettings(checkpoint.path);
     const heldOutBytes = statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0;
     const recipe = comparisonRecipeOf(context, answers, { name, heldOutBytes, memory, threads, provider });
-    const { folder } = services.runList;
+    const folder = services.runList.folderFor(checkpoint.path);
     const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
     const start = { directory: path.join(folder, id), recipe, baseFolder: path.dirname(checkpoint.path), name };
     let expectedSeconds: number | null = null;
@@ -118,8 +118,8 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
 }
 
 function surroundings({ context, answers }: WizardState): RecipeSurroundings {
-  const { memory, threads, provider } = readSettings();
   const { checkpoint, purpose } = context;
+  const { memory, threads, provider } = readSettings(checkpoint.path);
   const what = answers.keep === undefined ? purpose : `${answers.method ?? ""}-${answers.keep}`;
   const suffix = purpose === "calibrate" && answers.keep !== undefined ? `${what}-calibrated` : what;
   return {
