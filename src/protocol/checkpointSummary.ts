@@ -15,9 +15,26 @@ export interface CheckpointSummary {
   hiddenSize: number | null;
   numLayers: number | null;
   numExpertsPerToken: number | null;
+  /** Layers of the decoder. */
   layers: LayerSummary[];
+  /** Other stacks of layers, such as a vision encoder or layers that predict further tokens, by name. */
+  otherParts: { name: string; layers: number; parameters: number; bytes: number }[];
+  /** Tensors that the forward pass does not read, those of the decoder first; empty where the family is not supported. */
+  unread: UnreadTensors[];
+  /** What a user should know about how the files were read, such as stale entries of an index. */
+  notes: string[];
   /** The teacher that reroute.json names, if any. */
   provenance: { kind: "compressed" | "calibrated"; teacherPath: string; method: string | null } | null;
+}
+
+/** Unread tensors whose names differ in numbers alone. */
+export interface UnreadTensors {
+  /** Their name with "*" for each number. */
+  pattern: string;
+  tensors: number;
+  parameters: number;
+  /** True where they look like weights of the decoder, so that its results are wrong without them. */
+  ofDecoder: boolean;
 }
 
 export interface LayerSummary {

@@ -206,6 +206,9 @@ export const checkpointSummary: z.ZodMiniType<CheckpointSummary> = z.object({
       ),
     }),
   ),
+  otherParts: z.array(z.object({ name: z.string(), layers: int, parameters: number, bytes: number })),
+  unread: z.array(z.object({ pattern: z.string(), tensors: int, parameters: number, ofDecoder: z.boolean() })),
+  notes: z.array(z.string()),
   provenance: z.nullable(
     z.object({
       kind: z.enum(["compressed", "calibrated"]),

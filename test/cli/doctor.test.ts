@@ -1,7 +1,14 @@
+import { copyFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
+import {
+  readSafetensorsFile,
+  writeSafetensorsFile,
+  type MemoryTensor,
+} from "../../src/engine/checkpoint/safetensorsFile";
 import type { DoctorCheck } from "../../src/engine/run/machine/doctor";
+import { openModel } from "../../src/engine/run/modelCache";
 import { goldenCheckpoint } from "../support/goldens";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { copyWithChange } from "../support/tinyModels";
@@ -37,7 +44,8 @@ describe("doctor", () => {
 
   it("finds a checkpoint fit", async () => {
     const { code, out } = await doctor(path.resolve("media/sample/checkpoint"), "--read-all");
-    expect([code, out.match(/^(ok|warning) /gm)!.length]).toEqual([0, 11]);
+    expect([code, out.match(/^(ok|warning) /gm)!.length]).toEqual([0, 12]);
+    expect(out).toMatch(/^ok +Tensors +every tensor is read$/m);
     expect(out).toMatch(/Tokenizer +2048 entries/);
     expect(out).toMatch(/Weights +632 of 632 tensors read, all numbers finite/);
   });
@@ -52,6 +60,20 @@ describe("doctor", () => {
     expect(checks["Weights"]).toMatchObject({ state: "warning", detail: expect.stringContaining(name) as string });
     expect(checks["Tokenizer"]).toMatchObject({ state: "problem", code: "data/tokenizer" });
     expect([code, err]).toEqual([2, expect.stringContaining("error data/tokenizer: Tokenizer: ")]);
+  });
+
+  it("names weights of the decoder that nothing reads, which no run uses", async () => {
+    const golden = goldenCheckpoint("qwen2_moe");
+    const directory = temporaryFolder();
+    const { tensors } = await readSafetensorsFile(path.join(golden, "model.safetensors"));
+    const zeros = { dtype: "BF16", shape: [4], data: new Uint16Array(4) } as const;
+    const more = new Map<string, MemoryTensor>([...tensors, ["model.layers.0.self_attn.q_norm.weight", zeros]]);
+    await writeSafetensorsFile(path.join(directory, "model.safetensors"), more);
+    copyFileSync(path.join(golden, "config.json"), path.join(directory, "config.json"));
+    const { code, out, err } = await doctor(directory, "--json");
+    expect(checksOf(out)["Tensors"]).toMatchObject({ state: "problem", code: "model/unread-tensors" });
+    expect([code, err]).toEqual([2, expect.stringMatching(/error model\/unread-tensors: .*q_norm/)]);
+    await expect(openModel(directory)).rejects.toMatchObject({ code: "model/unread-tensors" });
   });
 
   it("stops at a checkpoint that cannot be opened", async () => {

@@ -1,8 +1,12 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
-import { writeSafetensorsFile, type MemoryTensor } from "../../src/engine/checkpoint/safetensorsFile";
+import {
+  readSafetensorsFile,
+  writeSafetensorsFile,
+  type MemoryTensor,
+} from "../../src/engine/checkpoint/safetensorsFile";
 import { ggufBytes } from "../support/ggufFile";
 import { goldenCheckpoint } from "../support/goldens";
 import { temporaryFolder } from "../support/temporaryFolder";
@@ -35,6 +39,16 @@ async function checkpoint(name: string, config: object, tensors: Record<string, 
   return directory;
 }
 
+/** A copy of a checkpoint with tensors of zeros added. */
+async function copyWithMore(source: string, name: string, more: Record<string, number[]>): Promise<string> {
+  const { tensors } = await readSafetensorsFile(path.join(source, "model.safetensors"));
+  const config = JSON.parse(readFileSync(path.join(source, "config.json"), "utf8")) as object;
+  const directory = await checkpoint(name, config, more);
+  const added = await readSafetensorsFile(path.join(directory, "model.safetensors"));
+  await writeSafetensorsFile(path.join(directory, "model.safetensors"), new Map([...tensors, ...added.tensors]));
+  return directory;
+}
+
 const dense = { "model.layers.0.mlp.up_proj.weight": [8, 4], "model.layers.1.mlp.up_proj.weight": [8, 4] };
 const sparse = {
   "model.layers.0.mlp.up_proj.weight": [8, 4],
@@ -60,7 +74,7 @@ const rows: [string, () => Promise<string>, RegExp[]][] = [
     "a dense model of another family",
     () => checkpoint("llama", { model_type: "llama" }, dense),
     [
-      /^Inspection only +config\.json says model_type = "llama", expected one of deepseek_v2, .*qwen3_moe\. /m,
+      /^Inspection only +this is a dense model \(llama\): none of its 2 layers has experts, so there is no router/m,
       /^Experts +none: no layer has experts, so there is no router to calibrate$/m,
       /^Size +128 B in 2 tensors, 1 file$/m,
     ],
@@ -82,6 +96,37 @@ const rows: [string, () => Promise<string>, RegExp[]][] = [
     "a supported family in a format that is not read",
     () => checkpoint("awq", { model_type: "qwen3_moe", quantization_config: { quant_method: "awq" } }, sparse),
     [/^Inspection only .*quant_method = "awq".*supported: fp8, mxfp4$/m],
+  ],
+  [
+    "weights of the decoder that nothing reads, and layers beside it",
+    () => {
+      const golden = goldenCheckpoint("mixtral");
+      return copyWithMore(golden, "renamed", {
+        "model.layers.0.self_attn.q_norm.weight": [8],
+        "model.layers.1.self_attn.q_norm.weight": [8],
+        "mtp.layers.0.norm.weight": [8],
+      });
+    },
+    [
+      /^WARNING +model\.layers\.\*\.self_attn\.q_norm\.weight: 2 tensors, 16 parameters, read by nothing although the decoder has them/m,
+      /^Not read +mtp\.layers\.\*\.norm\.weight: 1 tensor, 8 parameters$/m,
+      /^Beside them +mtp\.layers: 1 layer, 8 parameters$/m,
+    ],
+  ],
+  [
+    "a saved base model, with a note",
+    () => checkpoint("base", { model_type: "llama" }, { "embed_tokens.weight": [9, 4], "norm.weight": [4] }),
+    [/^Note +saved from the base model: names are read with "model\." in front/m],
+  ],
+  [
+    "the folder of a model in a Hugging Face cache",
+    async () => {
+      const snapshots = path.join(folder, "hub", "models--acme--tiny", "snapshots");
+      mkdirSync(snapshots, { recursive: true });
+      await checkpoint(path.join("hub", "models--acme--tiny", "snapshots", "abc"), { model_type: "llama" }, dense);
+      return path.dirname(snapshots);
+    },
+    [/^Checkpoint +.*models--acme--tiny\/snapshots\/abc$/m],
   ],
   [
     "hostile names",

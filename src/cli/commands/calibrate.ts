@@ -6,6 +6,7 @@ import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
 import { calibrationLosses, calibrationScopes } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import {
   addDataOptions,
@@ -98,7 +99,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const { heldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } = options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
     const recipe = recipeFrom(options, {
-      teacher: resolve(options.teacher),
+      teacher: await checkpointPath(io, options.teacher),
       student: resolve(student),
       calibration: resolve(options.data),
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),

@@ -24,6 +24,7 @@ import { newRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
 import { compressionMethods, type Recipe } from "../../protocol/recipe";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import {
   addDataOptions,
@@ -87,7 +88,7 @@ export function addCompress(program: Command, io: CliIo): void {
     );
   addMachineOptions(addDataOptions(command, 3000)).action(
     async (checkpoint: string, options: CompressCommandOptions) => {
-      const teacher = path.resolve(io.cwd, checkpoint);
+      const teacher = await checkpointPath(io, checkpoint);
       const output = path.resolve(io.cwd, options.out);
       const { method, keep, protectSuperExperts, reapWeights, groupLimits } = options;
       const plan = options.plan === undefined ? undefined : path.resolve(io.cwd, options.plan);

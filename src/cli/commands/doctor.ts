@@ -1,7 +1,7 @@
-import path from "node:path";
 import type { Command } from "commander";
 import { RerouteError } from "../../protocol/errors";
 import type { DoctorCheck } from "../../engine/run/machine/doctor";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { safeText } from "../table";
 
@@ -17,7 +17,7 @@ export function addDoctor(program: Command, io: CliIo): void {
       const { examine } = await import("../../engine/run/machine/doctor");
       const checks = await examine({
         workFolder: io.cwd,
-        ...(checkpoint === undefined ? {} : { checkpoint: path.resolve(io.cwd, checkpoint) }),
+        ...(checkpoint === undefined ? {} : { checkpoint: await checkpointPath(io, checkpoint) }),
         readAll: readAll ?? false,
         signal: io.signal,
       });

@@ -11,6 +11,7 @@ import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
 import { readProvenance } from "../../engine/run/stages/outputs";
 import type { ModelEvaluation } from "../../protocol/evaluation";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, defaultRunDirectory, recipeFrom, type SharedOptions } from "../options";
 import { progressPrinter } from "../progress";
@@ -38,7 +39,7 @@ export function addEvaluate(program: Command, io: CliIo): void {
     );
   addMachineOptions(addDataOptions(command, defaultSequences)).action(
     async (checkpoint: string, options: EvaluateCommandOptions) => {
-      const evaluation = await evaluate(io, path.resolve(io.cwd, checkpoint), options);
+      const evaluation = await evaluate(io, await checkpointPath(io, checkpoint), options);
       io.out(options.json ? `${JSON.stringify(evaluation, null, 2)}\n` : describe(evaluation));
     },
   );
@@ -51,7 +52,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
     {
       ...(options.teacher === undefined
         ? { teacher: directory }
-        : { teacher: resolve(options.teacher), student: directory }),
+        : { teacher: await checkpointPath(io, options.teacher), student: directory }),
       calibration: resolve(options.data),
       output: directory,
     },

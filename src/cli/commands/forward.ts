@@ -7,6 +7,7 @@ import { readSafetensorsFile, writeSafetensorsFile } from "../../engine/checkpoi
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { RerouteError } from "../../protocol/errors";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addMachineOptions, type SharedOptions } from "../options";
 
@@ -36,8 +37,8 @@ export function addForward(program: Command, io: CliIo): void {
   addMachineOptions(command).action(async (checkpoint: string, options: ForwardOptions) => {
     const output = path.resolve(io.cwd, options.output);
     await refuseExisting(output);
-    const model = await openModel(path.resolve(io.cwd, checkpoint));
-    const teacher = options.teacher === undefined ? null : await openModel(path.resolve(io.cwd, options.teacher));
+    const model = await openModel(await checkpointPath(io, checkpoint));
+    const teacher = options.teacher === undefined ? null : await openModel(await checkpointPath(io, options.teacher));
     const { ids, batch, positions } = await readInputIds(
       path.resolve(io.cwd, options.input),
       model.description.vocabSize,

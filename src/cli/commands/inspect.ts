@@ -1,9 +1,9 @@
-import path from "node:path";
 import type { Command } from "commander";
 import { inspectPath } from "../../engine/model/inspectPath";
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { CliIo } from "../io";
+import { checkpointPath } from "../checkpointPath";
 import { safeText, textTable } from "../table";
 
 /** `reroute inspect <checkpoint>`: structure and sizes, from headers alone. */
@@ -11,10 +11,13 @@ export function addInspect(program: Command, io: CliIo): void {
   program
     .command("inspect")
     .description("show a checkpoint's structure, from headers alone")
-    .argument("<checkpoint>", "checkpoint folder, its config.json, one of its files, or a .gguf file")
+    .argument(
+      "<checkpoint>",
+      "checkpoint folder, its config.json, one of its files, a .gguf file, or org/name of a model in the Hugging Face cache",
+    )
     .option("--json", "print the summary as JSON")
     .action(async (checkpoint: string, { json }: { json?: boolean }) => {
-      const summary = await inspectPath(path.resolve(io.cwd, checkpoint));
+      const summary = await inspectPath(await checkpointPath(io, checkpoint));
       io.out(json ? `${JSON.stringify(summary, null, 2)}\n` : describe(summary));
     });
 }
@@ -58,10 +61,33 @@ function headOf(summary: CheckpointSummary): [label: string, value: string][] {
     ],
     ["Stored as", dtypes.join(", ")],
     ["Experts", expertsLine(summary)],
+    ...summary.otherParts.map(({ name, layers, parameters }, i): [string, string] => [
+      i === 0 ? "Beside them" : "",
+      `${safeText(name)}: ${plural(layers, "layer")}, ${formatCount(parameters)} parameters`,
+    ]),
+    ...unreadLines(summary),
+    ...summary.notes.map((note): [string, string] => ["Note", safeText(note)]),
     ...(provenance
       ? [["Made from", `${safeText(provenance.teacherPath)} (${provenance.kind}${method})`] satisfies [string, string]]
       : []),
   ];
+}
+
+/** Lines shown of groups that nothing reads; --json has all. */
+const maxUnreadLines = 6;
+
+/** What the forward pass does not read: weights of the decoder, without which results are wrong, and what may be left out. */
+function unreadLines({ unread }: CheckpointSummary): [label: string, value: string][] {
+  const lines = unread
+    .slice(0, maxUnreadLines)
+    .map(({ pattern, tensors, parameters, ofDecoder }): [string, string] => [
+      ofDecoder ? "WARNING" : "Not read",
+      `${safeText(pattern)}: ${plural(tensors, "tensor")}, ${formatCount(parameters)} parameters${ofDecoder ? ", read by nothing although the decoder has them: is model_type right?" : ""}`,
+    ]);
+  const rest = unread.slice(maxUnreadLines);
+  if (rest.length === 0) return lines;
+  const tensors = rest.reduce((sum, group) => sum + group.tensors, 0);
+  return [...lines, ["Not read", `${plural(tensors, "further tensor")} (--json lists them)`]];
 }
 
 /** "16 in 2 of 3 layers, 2 a token; router model.layers.1.mlp.gate.weight": what there is to compress and calibrate. */

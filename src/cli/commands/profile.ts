@@ -4,6 +4,7 @@ import { routingPanel } from "../../engine/report/panels";
 import { formatOptional } from "../../engine/report/format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import type { RoutingPanelData } from "../../protocol/panels";
+import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, recipeFrom, type SharedOptions } from "../options";
 import { runInFolder } from "../runInFolder";
@@ -28,7 +29,7 @@ export function addProfile(program: Command, io: CliIo): void {
   addMachineOptions(addDataOptions(command, 3000)).action(async (checkpoint: string, options: ProfileOptions) => {
     const runDirectory = path.resolve(io.cwd, options.out);
     const recipe = recipeFrom(options, {
-      teacher: path.resolve(io.cwd, checkpoint),
+      teacher: await checkpointPath(io, checkpoint),
       calibration: path.resolve(io.cwd, options.data),
       // A profile writes no checkpoint; the recipe's schema asks for a place all the same.
       output: path.join(runDirectory, "checkpoint"),

@@ -15,7 +15,8 @@ export interface OutputFolder {
  * behind (its marker names `runId`): that is removed. A marker then says that the folder is unfinished, until
  * `completeOutput`.
  *
- * @param isOurs whether a file name is one that this run writes; anything else in the folder is somebody's
+ * @param isOurs whether a path below the folder is one that this run writes, with "/" at its end where it is a folder's;
+ *   anything else in the folder is somebody's
  * @throws RerouteError output/not-empty, output/write-failed
  */
 export async function claimOutputFolder(
@@ -27,9 +28,11 @@ export async function claimOutputFolder(
   let firstMade: string | undefined;
   let claimed = false;
   const discard = async () => {
-    for (const name of await readdir(directory)) {
-      if (mayRemove(name, isOurs)) await rm(path.join(directory, name), { force: true });
-    }
+    const entries = await listTree(directory, isOurs);
+    await removeTree(
+      directory,
+      entries.filter((name) => mayRemove(name, isOurs)),
+    );
     await rm(marker, { force: true });
     await removeMadeFolders(directory, firstMade);
   };
@@ -80,12 +83,34 @@ async function clearLeftovers(directory: string, runId: string, isOurs: (name: s
         : "another run has not finished writing it",
     );
   }
-  for (const name of names) {
-    if (name === incompleteMarker) continue;
-    const plainFile = (await lstat(path.join(directory, name))).isFile();
-    if (!plainFile || !mayRemove(name, isOurs)) refuse(`beside an unfinished output it holds ${quote(name)}`);
+  const entries = (await listTree(directory, isOurs)).filter((name) => name !== incompleteMarker);
+  for (const name of entries) {
+    const entry = await lstat(path.join(directory, name));
+    const isExpected = name.endsWith("/") ? entry.isDirectory() : entry.isFile();
+    if (!isExpected || !mayRemove(name, isOurs)) {
+      refuse(`beside an unfinished output it holds ${quote(name.replace(/\/$/, ""))}`);
+    }
   }
-  for (const name of names) if (name !== incompleteMarker) await rm(path.join(directory, name));
+  await removeTree(directory, entries);
+}
+
+/** Paths below a folder, folders with "/" at the end and before what is in them; only our own folders are entered. */
+async function listTree(directory: string, isOurs: (name: string) => boolean, below = ""): Promise<string[]> {
+  const paths: string[] = [];
+  for (const entry of await readdir(path.join(directory, below), { withFileTypes: true })) {
+    const name = `${below}${entry.name}${entry.isDirectory() ? "/" : ""}`;
+    paths.push(name);
+    if (entry.isDirectory() && isOurs(name)) paths.push(...(await listTree(directory, isOurs, name)));
+  }
+  return paths;
+}
+
+/** Removes files, and folders that are empty then. */
+async function removeTree(directory: string, paths: readonly string[]): Promise<void> {
+  for (const name of [...paths].reverse()) {
+    if (!name.endsWith("/")) await rm(path.join(directory, name), { force: true });
+    else await rmdir(path.join(directory, name)).catch(() => undefined);
+  }
 }
 
 /** Removes the folders that `mkdir` made, from the innermost outwards; `firstMade` is the outermost. */
@@ -98,7 +123,7 @@ async function removeMadeFolders(directory: string, firstMade: string | undefine
 }
 
 function mayRemove(name: string, isOurs: (name: string) => boolean): boolean {
-  return isOurs(name) || isPartialName(name);
+  return isOurs(name) || isPartialName(path.posix.basename(name));
 }
 
 function markerText(runId: string): string {

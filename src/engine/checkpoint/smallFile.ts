@@ -16,7 +16,7 @@ export async function readSmallFile(path: string, limit: number): Promise<Uint8A
       throw new RerouteError("checkpoint/limit", `${quote(path)} has ${size} bytes, the limit is ${limit}`);
     }
     const bytes = await readRange(file, path, 0, size);
-    refuseLfsPointer(bytes, path);
+    refusePointer(bytes, path);
     return bytes;
   } catch (error) {
     throw readError(error, path);
@@ -30,14 +30,20 @@ const maxPointerBytes = 1024;
 const pointerStart = "version https://git-lfs.github.com/spec/";
 
 /**
- * Refuses what `git clone` leaves in the place of a large file where Git LFS is not installed
- * (docs/spec.md of git-lfs/git-lfs).
+ * Refuses what lies in the place of a file: what `git clone` leaves where Git LFS is not installed (docs/spec.md of
+ * git-lfs/git-lfs), and a symbolic link that a copy made a text of, as happens to download caches.
  *
  * @param start the file's first bytes
- * @throws RerouteError checkpoint/lfs-pointer
+ * @throws RerouteError checkpoint/lfs-pointer, /not-found
  */
-export function refuseLfsPointer(start: Uint8Array, path: string): void {
+export function refusePointer(start: Uint8Array, path: string): void {
   const text = Buffer.from(start.subarray(0, maxPointerBytes)).toString("latin1");
+  if (/^\.\.\/(?:[\w.-]+\/)*[\w.-]+\s*$/.test(text)) {
+    throw new RerouteError(
+      "checkpoint/not-found",
+      `${quote(path)} holds nothing but ${quote(text.trim())}: it was a symbolic link, and a copy made a text of it; copy the folder with its links, or download it again`,
+    );
+  }
   if (!text.startsWith(pointerStart)) return;
   const size = /\nsize (\d{1,16})(?:\n|$)/.exec(text)?.[1];
   throw new RerouteError(
@@ -46,11 +52,11 @@ export function refuseLfsPointer(start: Uint8Array, path: string): void {
   );
 }
 
-/** As refuseLfsPointer, of an open file. */
+/** As refusePointer, of an open file. */
 export async function refusePointerFile(file: FileHandle, path: string): Promise<void> {
   const start = Buffer.alloc(maxPointerBytes);
   const { bytesRead } = await file.read(start, 0, maxPointerBytes, 0);
-  refuseLfsPointer(start.subarray(0, bytesRead), path);
+  refusePointer(start.subarray(0, bytesRead), path);
 }
 
 /** Opens a regular file for reading; the caller closes it. */

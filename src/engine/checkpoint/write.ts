@@ -1,9 +1,9 @@
-import { copyFile, open, rename } from "node:fs/promises";
+import { copyFile, mkdir, open, rename } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
 import { byteLengthOf } from "../tensor/dtype";
 import { syncFolder, writeError, writeFileAtomically } from "./atomicFile";
-import { companionFiles, isCompanionName } from "./companionFiles";
+import { companionFiles } from "./companionFiles";
 import { formatConfig } from "./configText";
 import { freeDiskBytes } from "./diskSpace";
 import { maxConfigBytes } from "./limits";
@@ -25,7 +25,7 @@ export interface WriteCheckpointOptions {
   /** Distributed over shards in this order; within a shard by dtype and name. */
   tensors: readonly TensorSource[];
   config: { [key: string]: unknown };
-  /** Checkpoint folder whose tokenizer, generation and licence files go along, and whose config.json spells numbers. */
+  /** Checkpoint folder whose files beside the weights go along (companionFiles), and whose config.json spells numbers. */
   copyFilesFrom?: string;
   /** Other files to write, such as reroute.json: name to content. They replace copied ones. */
   extraFiles?: { [name: string]: string | Uint8Array };
@@ -60,11 +60,12 @@ export async function writeCheckpoint(options: WriteCheckpointOptions): Promise<
   const texts = new Map<string, string | Uint8Array>(Object.entries(extraFiles));
   for (const name of texts.keys()) checkFileName(name, "the list of files to write");
   texts.set("config.json", formatConfig(options.config, await originalConfig(copyFilesFrom)));
-  const copied =
-    copyFilesFrom === undefined ? [] : (await companionFiles(copyFilesFrom)).filter((name) => !texts.has(name));
-  await checkFreeSpace(directory, totalBytes);
+  const companions = copyFilesFrom === undefined ? [] : await companionFiles(copyFilesFrom, directory);
+  const copied = companions.filter(({ name }) => !texts.has(name) && !isShardName(name));
+  const copiedNames = new Set(copied.flatMap(({ name }) => [name, ...foldersOf(name).map((folder) => `${folder}/`)]));
+  await checkFreeSpace(directory, totalBytes + copied.reduce((sum, { bytes }) => sum + bytes, 0));
 
-  const isOurs = (name: string) => texts.has(name) || isCompanionName(name) || isShardName(name) || name === indexName;
+  const isOurs = (name: string) => texts.has(name) || copiedNames.has(name) || isShardName(name) || name === indexName;
   const output = await claimOutputFolder(directory, options.runId ?? `unnamed ${process.pid} ${Date.now()}`, isOurs);
   const sources = new SourceFiles();
   const at = (name: string) => path.join(directory, name);
@@ -80,7 +81,9 @@ export async function writeCheckpoint(options: WriteCheckpointOptions): Promise<
       });
     }
     await sources.close();
-    for (const name of copied) await copyAtomically(path.join(copyFilesFrom!, name), at(name));
+    for (const folder of new Set(copied.flatMap(({ name }) => foldersOf(name))))
+      await mkdir(at(folder), { recursive: true });
+    for (const { name, source } of copied) await copyAtomically(source, at(name));
     for (const [name, text] of texts) await writeFileAtomically(at(name), text);
     for (const { name } of shards) await rename(at(partialName(name)), at(name));
     await syncFolder(directory);
@@ -92,6 +95,12 @@ export async function writeCheckpoint(options: WriteCheckpointOptions): Promise<
     await output.discard().catch(() => undefined);
     throw writeError(error, directory);
   }
+}
+
+/** Folders that a path leads through, outermost first: "a/b/c.py" -> ["a", "a/b"]. */
+function foldersOf(name: string): string[] {
+  const parts = name.split("/").slice(0, -1);
+  return parts.map((_, i) => parts.slice(0, i + 1).join("/"));
 }
 
 async function originalConfig(directory: string | undefined): Promise<Uint8Array | undefined> {

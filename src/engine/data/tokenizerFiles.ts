@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RerouteError } from "../../protocol/errors";
-import { refuseLfsPointer } from "../checkpoint/smallFile";
+import { refusePointer } from "../checkpoint/smallFile";
 import { exactNormalizer, exactPreTokenizer, UnsupportedPart } from "./exactParts";
 import { withWordSplit } from "./wordSplit";
 
@@ -77,7 +77,7 @@ async function readJson(path: string): Promise<JsonObject | null> {
     const { size } = await stat(path);
     if (size > maxTokenizerBytes) throw broken(path, `has ${size} bytes, more than the limit of ${maxTokenizerBytes}`);
     const bytes = await readFile(path);
-    refuseLfsPointer(bytes, path);
+    refusePointer(bytes, path);
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
     if (cause instanceof RerouteError) throw cause;

@@ -47,21 +47,51 @@ export async function openGgufModel(filePath: string): Promise<GgufModel> {
 
 /**
  * The GGUF model that a path means for inspection: a .gguf file, or a folder that holds one GGUF model and nothing in
- * safetensors; null for everything else.
+ * safetensors; null for everything else. What lies beside a model (a projector of pictures, an importance matrix, an
+ * adapter, a vocabulary) is none, and is named in the notes.
  * @throws RerouteError checkpoint/not-found where a folder holds several models
  */
-export async function findGguf(anyPath: string): Promise<string | null> {
-  if (isGgufPath(anyPath)) return anyPath;
+export async function findGguf(anyPath: string): Promise<{ path: string; notes: string[] } | null> {
+  if (isGgufPath(anyPath)) return { path: anyPath, notes: [] };
   const names = await listIfFolder(anyPath);
   if (names.some((name) => name.endsWith(".safetensors") || name.endsWith(".safetensors.index.json"))) return null;
-  const models = names.filter((name) => isGgufPath(name) && Number(splitName.exec(name)?.[2] ?? 1) === 1).sort();
+  const found = names.filter((name) => isGgufPath(name) && Number(splitName.exec(name)?.[2] ?? 1) === 1).sort();
+  const models: string[] = [];
+  const notes: string[] = [];
+  for (const name of found) {
+    const kind = found.length > 1 ? await kindBesideModel(path.join(anyPath, name), name) : null;
+    if (kind === null) models.push(name);
+    else notes.push(`${name} lies beside the model and is not counted: ${kind}`);
+  }
   if (models.length > 1) {
     throw new RerouteError(
       "checkpoint/not-found",
       `${quote(anyPath)} holds ${models.length} GGUF models (${models.slice(0, 3).map(quote).join(", ")}); name one of the files`,
     );
   }
-  return models[0] === undefined ? null : path.join(anyPath, models[0]);
+  const [model] = models;
+  if (model !== undefined) return { path: path.join(anyPath, model), notes };
+  return found[0] === undefined ? null : { path: path.join(anyPath, found[0]), notes: [] };
+}
+
+/** Files beside models by `general.type`, or by their names where that is not written. */
+const besideModels: readonly (readonly [type: string, name: RegExp, kind: string])[] = [
+  ["mmproj", /mmproj/i, "a projector of pictures or sound"],
+  ["imatrix", /imatrix/i, "an importance matrix"],
+  ["adapter", /^(?!)/, "an adapter"],
+  ["vocab", /^(?!)/, "a vocabulary"],
+];
+
+/** What a GGUF file is other than a model; null for a model, and for what cannot be read, which opening it explains. */
+async function kindBesideModel(file: string, name: string): Promise<string | null> {
+  const named = besideModels.find(([, pattern]) => pattern.test(name));
+  if (named !== undefined) return named[2];
+  const metadata = await openGguf(file).then(
+    (opened) => opened.metadata,
+    () => new Map<string, GgufValue>(),
+  );
+  if (metadata.get("general.architecture") === "clip") return besideModels[0]![2];
+  return besideModels.find(([type]) => type === metadata.get("general.type"))?.[2] ?? null;
 }
 
 function splitNames(name: string): string[] {

@@ -32,7 +32,7 @@ export function ggufRole(name: string): GgufRole {
 }
 
 /** Structure and sizes of a GGUF model, as `inspect` shows them. GGUF is for inspection only. */
-export function summariseGguf(model: GgufModel): CheckpointSummary {
+export function summariseGguf(model: GgufModel, notes: readonly string[] = []): CheckpointSummary {
   const architecture = text(model, "general.architecture");
   const key = (name: string) => count(model, `${architecture ?? ""}.${name}`);
   const layers = summariseLayers(model);
@@ -54,6 +54,9 @@ export function summariseGguf(model: GgufModel): CheckpointSummary {
     numLayers: key("block_count") ?? (layers.length > 0 ? layers.length : null),
     numExpertsPerToken,
     layers,
+    otherParts: [],
+    unread: [],
+    notes: [...notes],
     provenance: null,
   };
 }

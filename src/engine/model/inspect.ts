@@ -1,13 +1,16 @@
 import path from "node:path";
 import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
-import { RerouteError } from "../../protocol/errors";
+import { RerouteError, type ErrorCode } from "../../protocol/errors";
 import { provenanceSchema } from "../../protocol/provenance";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { readConfigFile } from "../checkpoint/configFile";
+import { configSize, layerCountSpellings } from "./configSize";
 import type { ModelDescription } from "./description";
+import { expertCountSpellings } from "./expertCount";
 import { describeModel } from "./families/index";
 import { summariseLayers } from "./layerSummaries";
 import { countParameters } from "./parameters";
+import { unreadTensors } from "./unread";
 
 /**
  * What a checkpoint holds, from its headers and config.json alone. Works for any checkpoint: a family, option or layout
@@ -15,36 +18,40 @@ import { countParameters } from "./parameters";
  * token meets is then known only for dense models.
  */
 export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<CheckpointSummary> {
-  const { description, reason } = tryDescribe(checkpoint);
+  const { description, failure } = tryDescribe(checkpoint);
   const moe = description?.layers.map((layer) => layer.feedForward).find((part) => part.kind === "moe");
-  const { layers, parametersTotal } = summariseLayers(checkpoint, description);
+  const { layers, otherParts, parametersTotal } = summariseLayers(checkpoint, description);
   const dtypes = countDtypes(checkpoint);
+  const size = (spellings: readonly string[]) => configSize(checkpoint.config, spellings);
   const dense = layers.length > 0 && layers.every((layer) => layer.moe === null);
   return {
     path: checkpoint.directory,
     modelType: stringOf(checkpoint, "model_type"),
     supported: description !== null,
-    unsupportedReason: reason,
+    unsupportedReason: failure && (plainerReason(checkpoint, layers, failure.code) ?? failure.message),
     parametersTotal,
     parametersActive: description ? countParameters(description).active : dense ? parametersTotal : null,
     bytes: Object.values(dtypes).reduce((sum, { bytes }) => sum + bytes, 0),
     shards: checkpoint.shards.length,
     tensors: checkpoint.tensors.size,
     dtypes,
-    vocabSize: description?.vocabSize ?? sizeOf(checkpoint, "vocab_size"),
-    hiddenSize: description?.hiddenSize ?? sizeOf(checkpoint, "hidden_size"),
-    numLayers: description?.layers.length ?? sizeOf(checkpoint, "num_hidden_layers") ?? countLayers(layers),
-    numExpertsPerToken: moe?.numExpertsPerToken ?? sizeOf(checkpoint, "num_experts_per_tok"),
+    vocabSize: description?.vocabSize ?? size(["vocab_size"]),
+    hiddenSize: description?.hiddenSize ?? size(["hidden_size", "d_model", "n_embd"]),
+    numLayers: description?.layers.length ?? size(layerCountSpellings) ?? (layers.length || null),
+    numExpertsPerToken: moe?.numExpertsPerToken ?? size(expertsPerTokenSpellings),
     layers,
+    otherParts,
+    unread: description === null ? [] : unreadTensors(checkpoint, description),
+    notes: [...(checkpoint.notes ?? [])],
     provenance: await readProvenance(checkpoint),
   };
 }
 
-function tryDescribe(checkpoint: Checkpoint): { description: ModelDescription | null; reason: string | null } {
+function tryDescribe(checkpoint: Checkpoint): { description: ModelDescription | null; failure: RerouteError | null } {
   try {
-    return { description: describeModel(checkpoint).description, reason: null };
+    return { description: describeModel(checkpoint).description, failure: null };
   } catch (error) {
-    if (error instanceof RerouteError) return { description: null, reason: error.message };
+    if (error instanceof RerouteError) return { description: null, failure: error };
     throw error;
   }
 }
@@ -59,18 +66,40 @@ function countDtypes(checkpoint: Checkpoint): CheckpointSummary["dtypes"] {
   return dtypes;
 }
 
-function countLayers(layers: readonly LayerSummary[]): number | null {
-  return layers.length > 0 ? layers.length : null;
+const expertsPerTokenSpellings = [
+  "num_experts_per_tok",
+  "moe_top_k",
+  "top_k_experts",
+  "moe_topk",
+  "num_experts_per_token",
+];
+
+/**
+ * Of a checkpoint that cannot be described, the cause that a user can see at once, where there is one: what its family
+ * lacks, or which tensor was looked for first, tells less.
+ */
+function plainerReason(
+  { tensors, config }: Checkpoint,
+  layers: readonly LayerSummary[],
+  code: ErrorCode,
+): string | null {
+  const isUnknown = code === "model/unsupported-family" || code === "model/not-moe";
+  const isDense = layers.length > 0 && layers.every(({ moe }) => moe === null);
+  if (isUnknown && isDense && configSize(config, expertCountSpellings) === null) {
+    const type = typeof config["model_type"] === "string" ? ` (${config["model_type"]})` : "";
+    return `this is a dense model${type}: none of its ${layers.length} layers has experts, so there is no router to calibrate and nothing to compress`;
+  }
+  for (const name of tensors.keys()) {
+    if (/(?:^|\.)switch_(?:mlp|glu)\./.test(name)) {
+      return "this is a checkpoint of MLX, which stacks experts under other names; use the checkpoint in safetensors that it was converted from";
+    }
+  }
+  return null;
 }
 
 function stringOf({ config }: Checkpoint, key: string): string | null {
   const value = Object.hasOwn(config, key) ? config[key] : undefined;
   return typeof value === "string" ? value : null;
-}
-
-function sizeOf({ config }: Checkpoint, key: string): number | null {
-  const value = Object.hasOwn(config, key) ? config[key] : undefined;
-  return Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : null;
 }
 
 /** reroute.json beside config.json; one that is absent or cannot be read only leaves the origin unknown. */

@@ -4,6 +4,7 @@ import { fingerprintCheckpoint } from "../checkpoint/fingerprint";
 import { openCheckpoint } from "../checkpoint/open";
 import { checkUnchanged } from "../checkpoint/shardFile";
 import { describeModel } from "../model/families";
+import { refuseUnread } from "../model/unread";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
 import type { TokenSequences } from "../data/sequences";
 import type { OpenModel } from "./work";
@@ -48,10 +49,14 @@ export class ModelCache {
   }
 }
 
-/** Opens and describes a checkpoint, headers only. */
+/**
+ * Opens and describes a checkpoint, headers only.
+ * @throws RerouteError those of openCheckpoint and describeModel; model/unread-tensors
+ */
 export async function openModel(directory: string): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
   const { family, description } = describeModel(checkpoint);
+  refuseUnread(checkpoint, description);
   return { checkpoint, family, description, fingerprint: await fingerprintCheckpoint(checkpoint) };
 }
 

@@ -1,4 +1,13 @@
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
@@ -189,6 +198,15 @@ describe("sources", () => {
   });
 });
 
+const indexFile = "model.safetensors.index.json";
+
+function filesIn(directory: string): string[] {
+  return (readdirSync(directory, { recursive: true }) as string[])
+    .filter((name) => statSync(path.join(directory, name)).isFile())
+    .map((name) => name.split(path.sep).join("/"))
+    .sort();
+}
+
 describe("config.json and companions", () => {
   it("keeps how numbers were spelled where their value is the same, and writes Python's literals", async () => {
     const teacher = await openCheckpoint(teacherPath);
@@ -214,22 +232,112 @@ describe("config.json and companions", () => {
     );
   });
 
-  it("copies tokenizer, generation, template, licence and model code, through links; no weights, cards or folders", async () => {
+  it("copies all that is no weight, in folders too; no cards, caches, runs, other models, or links that lead away", async () => {
     const teacher = await openCheckpoint(teacherPath);
-    const source = temporaryFolder();
-    const wanted = ["LICENSE", "chat_template.jinja", "generation_config.json", "modeling_x.py", "tokenizer.json"];
-    for (const name of [...wanted, "README.md", "model-00001-of-00002.safetensors", "reroute.json", "x.py", ".env"]) {
-      writeFileSync(path.join(source, name), name);
-    }
-    writeFileSync(path.join(source, "blob"), "linked");
+    const base = temporaryFolder();
+    const source = path.join(base, "checkpoint");
+    const write = (name: string, text = name) => {
+      mkdirSync(path.dirname(path.join(source, name)), { recursive: true });
+      writeFileSync(path.join(source, name), text);
+    };
+    const wanted = [
+      ...["LICENSE", "chat_template.jinja", "generation_config.json", "modeling_x.py", "helper.py", "tokenizer.json"],
+      ...[
+        "preprocessor_config.json",
+        "video_preprocessor_config.json",
+        "tekken.json",
+        "qwen.tiktoken",
+        "tool_parser.py",
+      ],
+      ...["additional_chat_templates/rag.jinja", "code/__init__.py", "code/layers/router.py"],
+    ];
+    const left = [
+      ...["README.md", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "reroute.json", ".env"],
+      ...[
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "m.gguf",
+        "trainer_state.json",
+        ".git/config",
+        ".cache/x",
+        ".gitattributes",
+      ],
+      ...[
+        "__pycache__/x.pyc",
+        "checkpoint-5/tokenizer.json",
+        "checkpoint-5/model.safetensors",
+        "run-1/run.json",
+        "run-1/log.txt",
+      ],
+      ...["a/b/c/d/e/too-deep.py", "student/tokenizer.json", "student/reroute.json", "adapter_config.json"],
+    ];
+    for (const name of [...wanted, ...left]) write(name);
+    truncateSync(path.join(source, "pytorch_model.bin"), 10);
+    write("huge.json");
+    truncateSync(path.join(source, "huge.json"), 129 * 2 ** 20);
+    write("blob", "linked");
     symlinkSync("blob", path.join(source, "vocab.json"));
     mkdirSync(path.join(source, "merges.txt"));
-    const out = await copyOf(teacher, { copyFilesFrom: source, extraFiles: { "reroute.json": "{}", LICENSE: "ours" } });
-    expect(readdirSync(out).sort()).toEqual(
-      [...wanted, "vocab.json", "reroute.json", "config.json", "model.safetensors"].sort(),
-    );
-    expect(readFileSync(path.join(out, "vocab.json"), "utf8")).toBe("linked");
-    expect(readFileSync(path.join(out, "LICENSE"), "utf8")).toBe("ours");
+    // A link leads away, to a secret; another to where the weights really lie, as in a download cache.
+    mkdirSync(path.join(base, "blobs"));
+    for (const name of ["secret", "blobs/1", "blobs/2"]) writeFileSync(path.join(base, name), name);
+    symlinkSync("../secret", path.join(source, "special_tokens_map.json"));
+    symlinkSync("../blobs/1", path.join(source, "model.safetensors"));
+    symlinkSync("../blobs/2", path.join(source, "merges.model"));
+    symlinkSync("../blobs", path.join(source, "linked-folder"));
+    symlinkSync("gone", path.join(source, "broken"));
+
+    const directory = path.join(source, "out");
+    await copyOf(teacher, { directory, copyFilesFrom: source, extraFiles: { "reroute.json": "{}", LICENSE: "ours" } });
+    const expected = [
+      ...wanted,
+      "blob",
+      "vocab.json",
+      "merges.model",
+      "reroute.json",
+      "config.json",
+      "model.safetensors",
+    ];
+    expect(filesIn(directory)).toEqual(expected.sort());
+    expect(readFileSync(path.join(directory, "vocab.json"), "utf8")).toBe("linked");
+    expect(readFileSync(path.join(directory, "code/layers/router.py"), "utf8")).toBe("code/layers/router.py");
+    expect(readFileSync(path.join(directory, "LICENSE"), "utf8")).toBe("ours");
+  });
+
+  it("takes copied folders back on failure, writes them anew after a kill, and refuses what is not theirs", async () => {
+    const teacher = await openCheckpoint(teacherPath);
+    const source = temporaryFolder();
+    mkdirSync(path.join(source, "code"));
+    writeFileSync(path.join(source, "code/x.py"), "x");
+    const leave = (name: string) => {
+      const directory = temporaryFolder();
+      mkdirSync(path.join(directory, path.dirname(name)), { recursive: true });
+      writeFileSync(path.join(directory, marker), '{"run":"r1"}\n');
+      writeFileSync(path.join(directory, name), "left");
+      return directory;
+    };
+    const options = { runId: "r1", copyFilesFrom: source };
+    for (const name of ["code/x.py", "code/.x.py.reroute-partial"]) {
+      const directory = leave(name);
+      await copyOf(teacher, { directory, ...options });
+      expect(filesIn(directory)).toEqual(["code/x.py", "config.json", "model.safetensors"]);
+    }
+    for (const name of ["code/thesis.txt", "thesis/x.py", "code/x.py/x.py"]) {
+      const directory = leave(name);
+      await expectError(() => copyOf(teacher, { directory, ...options }), "output/not-empty", name.split("/")[0]!);
+      expect(readFileSync(path.join(directory, name), "utf8")).toBe("left");
+    }
+    // The index is written last: a folder in its place fails the write when all else is there.
+    const directory = newPath();
+    const failing = {
+      ...options,
+      directory,
+      maxShardBytes: 30_000,
+      onProgress: () => mkdirSync(path.join(directory, indexFile), { recursive: true }),
+    };
+    await expectError(() => copyOf(teacher, failing), "output/write-failed");
+    expect(filesIn(directory)).toEqual([]);
+    expect(existsSync(path.join(directory, "code"))).toBe(false);
   });
 
   it("refuses extra files outside the folder", async () => {

@@ -85,6 +85,24 @@ test("a folder with one GGUF model is that model; with two it is asked which", a
   });
 });
 
+test("a folder with a model and what belongs to it is the model, with notes", async () => {
+  const inside = path.join(folder, "beside");
+  await mkdir(inside);
+  const file = (name: string, metadata: [string, { string: string }][] = []) =>
+    writeFile(path.join(inside, name), ggufBytes({ metadata }));
+  await writeFile(path.join(inside, "model-Q4_K.gguf"), moe);
+  await file("mmproj-F16.gguf");
+  await file("imatrix_unsloth.gguf");
+  await file("a.gguf", [["general.architecture", { string: "clip" }]]);
+  await file("b.gguf", [["general.type", { string: "imatrix" }]]);
+  await file("c.gguf", [["general.type", { string: "adapter" }]]);
+  const summary = await inspectPath(inside);
+  expect(summary.path).toBe(path.join(inside, "model-Q4_K.gguf"));
+  expect(summary.notes.map((note) => note.split(" ")[0])).toEqual([
+    ...["a.gguf", "b.gguf", "c.gguf", "imatrix_unsloth.gguf", "mmproj-F16.gguf"],
+  ]);
+});
+
 test("a dense model and an importance matrix say what they are", async () => {
   const dense = path.join(folder, "dense.gguf");
   await writeFile(dense, ggufBytes({ tensors: [f32("blk.0.ffn_up.weight", 4, 4)] }));

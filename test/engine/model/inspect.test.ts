@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
-import { families } from "../../../src/engine/model/families/index";
+import { describeModel, families } from "../../../src/engine/model/families/index";
 import { summariseCheckpoint } from "../../../src/engine/model/inspect";
+import { refuseUnread } from "../../../src/engine/model/unread";
 import { tensorRole } from "../../../src/engine/model/tensorRoles";
 import type { DType } from "../../../src/engine/tensor/dtype";
 import { addTensor, openGolden, type EditableCheckpoint } from "./goldens";
@@ -102,7 +103,7 @@ describe("a checkpoint that is not supported is explained, not refused", () => {
       numLayers: 1,
       numExpertsPerToken: null,
     });
-    expect(summary.unsupportedReason).toMatch(/model_type = "llama", expected one of .*qwen3_moe/);
+    expect(summary.unsupportedReason).toMatch(/^this is a dense model \(llama\): none of its 1 layers has experts/);
     expect(summary.layers).toEqual([{ index: 0, parameters: 256, bytes: 512, moe: null }]);
   });
 
@@ -134,20 +135,98 @@ describe("a checkpoint that is not supported is explained, not refused", () => {
     });
   });
 
-  it("another MoE family, fused", async () => {
-    const summary = await summariseCheckpoint(
-      headers(
-        { model_type: "dbrx", num_experts: 4 },
-        {
-          "transformer.blocks.0.ffn.router.layer.weight": [4, 8],
-          "transformer.blocks.0.ffn.experts.mlp.w1": [24, 8],
-          "model.layers.1.feed_forward.experts.gate_up_proj": [16, 8, 12],
-          "model.layers.1.feed_forward.shared_expert.up_proj.weight": [6, 8],
-        },
-      ),
-    );
-    expect(summary.layers.map(({ moe }) => moe?.numExperts)).toEqual([4, 16]);
-    expect(summary.layers[1]!.moe).toMatchObject({ routerTensor: "", sharedExperts: { parameters: 48 } });
+  const fused: [string, Checkpoint["config"], Record<string, number[]>, object][] = [
+    [
+      "DBRX, whose experts are rows of one matrix",
+      { model_type: "dbrx", d_model: 8, n_layers: 1, ffn_config: { moe_num_experts: 4, moe_top_k: 2 } },
+      {
+        "transformer.blocks.0.ffn.router.layer.weight": [4, 8],
+        "transformer.blocks.0.ffn.experts.mlp.w1": [24, 8],
+      },
+      { numExperts: 4, perToken: 2, routerTensor: "transformer.blocks.0.ffn.router.layer.weight", sharedExperts: null },
+    ],
+    [
+      "one tensor with the expert first, and no router",
+      { model_type: "llama4" },
+      {
+        "model.layers.0.feed_forward.experts.gate_up_proj": [16, 8, 12],
+        "model.layers.0.feed_forward.shared_expert.up_proj.weight": [6, 8],
+      },
+      { numExperts: 16, perToken: null, routerTensor: "", sharedExperts: { parameters: 48, bytes: 96 } },
+    ],
+    [
+      "MLX",
+      { model_type: "qwen3_moe", num_experts_per_tok: 2 },
+      {
+        "model.layers.0.mlp.gate.weight": [4, 8],
+        "model.layers.0.mlp.switch_mlp.up_proj.weight": [4, 6, 8],
+        "model.layers.0.mlp.shared_expert.up_proj.weight": [6, 8],
+      },
+      {
+        numExperts: 4,
+        perToken: 2,
+        routerTensor: "model.layers.0.mlp.gate.weight",
+        sharedExperts: { parameters: 48, bytes: 96 },
+      },
+    ],
+    [
+      "Nemotron-H",
+      { model_type: "nemotron_h", num_experts_per_tok: 2 },
+      {
+        "backbone.layers.0.mixer.gate.weight": [2, 8],
+        "backbone.layers.0.mixer.experts.0.up_proj.weight": [6, 8],
+        "backbone.layers.0.mixer.experts.1.up_proj.weight": [6, 8],
+      },
+      { numExperts: 2, perToken: 2, routerTensor: "backbone.layers.0.mixer.gate.weight", sharedExperts: null },
+    ],
+    [
+      "Step-3, whose stack has no name",
+      { model_type: "step3_text", moe_num_experts: 3 },
+      { "model.layers.0.moe.gate.weight": [3, 8], "model.layers.0.moe.up_proj.weight": [3, 6, 8] },
+      { numExperts: 3, perToken: null, routerTensor: "model.layers.0.moe.gate.weight", sharedExperts: null },
+    ],
+    [
+      "a router that tells what neither tensors nor config do",
+      { model_type: "other" },
+      { "model.layers.0.ffn.router.layer.weight": [5, 8], "model.layers.0.ffn.experts.mlp.w1": [30, 8] },
+      { numExperts: 5, perToken: null, routerTensor: "model.layers.0.ffn.router.layer.weight", sharedExperts: null },
+    ],
+  ];
+  it.each(fused)("%s", async (_, config, tensors, expected) => {
+    const { layers, numExpertsPerToken: perToken } = await summariseCheckpoint(headers(config, tensors));
+    const { numExperts, routerTensor, sharedExperts } = layers[0]!.moe!;
+    expect({ numExperts, perToken, routerTensor, sharedExperts }).toEqual(expected);
+  });
+
+  const decoder = { "model.layers.0.mlp.gate.weight": [2, 8], "model.layers.0.mlp.experts.0.up_proj.weight": [6, 8] };
+  const beside: [string, Record<string, number[]>, Checkpoint["config"], string[]][] = [
+    ["layers that predict further tokens", { "mtp.layers.0.mlp.gate.weight": [2, 8] }, {}, ["mtp.layers 1"]],
+    [
+      "such layers behind the last",
+      { "model.layers.1.mlp.gate.weight": [2, 8], "model.layers.2.mlp.gate.weight": [2, 8] },
+      { num_hidden_layers: 1 },
+      ["model.layers.1 to 2 2"],
+    ],
+    [
+      "a vision encoder",
+      { "model.visual.blocks.0.mlp.w": [99, 99], "model.visual.blocks.7.a": [2] },
+      {},
+      ["model.visual.blocks 2"],
+    ],
+    ["an audio encoder", { "audio_tower.layers.3.fc1.weight": [99, 9] }, {}, ["audio_tower.layers 1"]],
+    [
+      "a speaker with experts",
+      { "talker.model.layers.0.mlp.experts.0.up_proj.weight": [99, 9] },
+      {},
+      ["talker.model.layers 1"],
+    ],
+  ];
+  it.each(beside)("%s is no decoder layer", async (_, tensors, config, parts) => {
+    const summary = await summariseCheckpoint(headers({ model_type: "other", ...config }, { ...tensors, ...decoder }));
+    expect(summary.layers).toMatchObject([{ index: 0, parameters: 64, moe: { numExperts: 1 } }]);
+    expect(summary.otherParts.map(({ name, layers }) => `${name} ${layers}`)).toEqual(parts);
+    const inParts = summary.otherParts.reduce((sum, { parameters }) => sum + parameters, 0);
+    expect(summary.parametersTotal).toBe(64 + inParts);
   });
 
   it.each([
@@ -170,36 +249,177 @@ describe("a checkpoint that is not supported is explained, not refused", () => {
   });
 });
 
-describe("parameters of quantised formats", () => {
-  const layer = "model.layers.0.mlp.experts";
-  it.each([
-    {
-      name: "MXFP4",
-      tensors: { [`${layer}.down_proj_blocks`]: [2, 8, 3, 16], [`${layer}.down_proj_scales`]: [2, 8, 3] },
-      dtype: "U8" as const,
-      parameters: 2 * 8 * 96,
-    },
-    {
-      name: "F8 blocks",
-      tensors: { [`${layer}.0.up_proj.weight`]: [8, 4], [`${layer}.0.up_proj.weight_scale_inv`]: [1, 1] },
-      dtype: "F8_E4M3" as const,
-      parameters: 32,
-    },
-    {
-      name: "GPTQ",
-      tensors: {
-        [`${layer}.0.up_proj.qweight`]: [4, 16],
-        [`${layer}.0.up_proj.scales`]: [1, 16],
-        [`${layer}.0.up_proj.qzeros`]: [1, 2],
+describe("parameters of packed weights", () => {
+  const at = "model.layers.0.mlp.experts.0.up_proj";
+  const stack = "model.layers.0.mlp.experts";
+  type Stored = Record<string, [dtype: DType, ...shape: number[]]>;
+  /** A matrix of 8 outputs and 64 inputs in each format: 512 parameters, unless the row says otherwise. */
+  const rows: [string, Stored, Checkpoint["config"], number?][] = [
+    [
+      "MXFP4",
+      { [`${stack}.down_proj_blocks`]: ["U8", 2, 8, 2, 16], [`${stack}.down_proj_scales`]: ["U8", 2, 8, 2] },
+      {},
+      1024,
+    ],
+    ["F8 blocks", { [`${at}.weight`]: ["F8_E4M3", 8, 64], [`${at}.weight_scale_inv`]: ["F32", 1, 1] }, {}],
+    ...[2, 3, 4, 8].map((bits): [string, Stored, Checkpoint["config"]] => [
+      `GPTQ of ${bits} bits`,
+      {
+        [`${at}.qweight`]: ["I32", 2 * bits, 8],
+        [`${at}.scales`]: ["F16", 2, 8],
+        [`${at}.qzeros`]: ["I32", 2, 1],
+        [`${at}.g_idx`]: ["I32", 64],
       },
-      dtype: "I32" as const,
-      parameters: 4 * 16 * 8,
-    },
-    { name: "a learnable scale", tensors: { [`${layer}.router_scale`]: [8] }, dtype: "BF16" as const, parameters: 8 },
-  ])("$name", async ({ tensors, dtype, parameters }) => {
-    const dtypes = Object.fromEntries(Object.keys(tensors).map((name) => [name, dtype]));
-    const summary = await summariseCheckpoint(headers({}, tensors, dtypes));
-    expect(summary.parametersTotal).toBe(parameters);
+      { quantization_config: { bits: 4 } },
+    ]),
+    [
+      "GPTQ without permutation",
+      { [`${at}.qweight`]: ["I32", 16, 8], [`${at}.scales`]: ["F16", 2, 8] },
+      { quantization_config: { bits: 8 } },
+    ],
+    [
+      "AWQ",
+      { [`${at}.qweight`]: ["I32", 64, 1], [`${at}.scales`]: ["F16", 2, 8], [`${at}.qzeros`]: ["I32", 2, 1] },
+      {},
+    ],
+    [
+      "compressed-tensors of 4 and 8 bits",
+      {
+        [`${at}.weight_packed`]: ["I32", 8, 8],
+        [`${at}.weight_scale`]: ["BF16", 8, 2],
+        [`${at}.weight_shape`]: ["I64", 2],
+        [`${at}2.weight_packed`]: ["I32", 8, 16],
+        [`${at}2.weight_scale`]: ["BF16", 8, 1],
+        [`${at}2.weight_zero_point`]: ["I32", 1, 1],
+      },
+      {
+        quantization_config: {
+          config_groups: {
+            a: { weights: { num_bits: 4, group_size: 32 } },
+            b: { weights: { num_bits: 8, group_size: 64 } },
+          },
+        },
+      },
+      1024,
+    ],
+    [
+      "NVFP4 of compressed-tensors",
+      {
+        [`${at}.weight_packed`]: ["U8", 8, 32],
+        [`${at}.weight_scale`]: ["F8_E4M3", 8, 4],
+        [`${at}.weight_global_scale`]: ["F32", 1],
+        [`${at}.input_global_scale`]: ["F32", 1],
+      },
+      { quantization_config: { config_groups: { a: { weights: { num_bits: 4, group_size: 16 } } } } },
+    ],
+    [
+      "NVFP4 of ModelOpt, with scales of a cache",
+      {
+        [`${at}.weight`]: ["U8", 8, 32],
+        [`${at}.weight_scale`]: ["F8_E4M3", 8, 4],
+        [`${at}.weight_scale_2`]: ["F32"],
+        [`${at}.input_scale`]: ["F32"],
+        "model.layers.0.self_attn.k_proj.k_scale": ["F32"],
+      },
+      { quantization_config: { quant_algo: "NVFP4" } },
+    ],
+    ["FP4 in I8", { [`${at}.weight`]: ["I8", 8, 32], [`${at}.scale`]: ["F8_E8M0", 8, 2] }, { expert_dtype: "fp4" }],
+    ["FP4 in I8 with scales as bytes", { [`${at}.weight`]: ["I8", 8, 32], [`${at}.weight_scale`]: ["U8", 8, 2] }, {}],
+    ["integers of 8 bits", { [`${at}.weight`]: ["I8", 8, 64], [`${at}.weight_scale`]: ["BF16", 8, 1] }, {}],
+    ["integers of 8 bits of bitsandbytes", { [`${at}.weight`]: ["I8", 8, 64], [`${at}.SCB`]: ["F32", 8] }, {}],
+    [
+      "NF4 of bitsandbytes",
+      {
+        [`${at}.weight`]: ["U8", 256, 1],
+        [`${at}.weight.absmax`]: ["U8", 8],
+        [`${at}.weight.quant_map`]: ["F32", 16],
+        [`${at}.weight.nested_absmax`]: ["F32", 1],
+        [`${at}.weight.nested_quant_map`]: ["F32", 256],
+        [`${at}.weight.quant_state.bitsandbytes__nf4`]: ["U8", 80],
+      },
+      {},
+    ],
+    [
+      "MLX, with a layer of other bits",
+      {
+        [`${at}.weight`]: ["U32", 8, 8],
+        [`${at}.scales`]: ["BF16", 8, 1],
+        [`${at}.biases`]: ["BF16", 8, 1],
+        "model.layers.0.mlp.switch_mlp.up_proj.weight": ["U32", 2, 8, 6],
+        "model.layers.0.mlp.switch_mlp.up_proj.scales": ["BF16", 2, 8, 2],
+        "model.layers.0.mlp.switch_mlp.up_proj.biases": ["BF16", 2, 8, 2],
+      },
+      {
+        quantization: { bits: 4, group_size: 64, "model.layers.0.mlp.switch_mlp.up_proj": { bits: 3, group_size: 32 } },
+      },
+      512 + 1024,
+    ],
+    [
+      "a learnable scale",
+      { [`${stack}.router_scale`]: ["BF16", 8], "model.layers.0.router.scale": ["BF16", 8] },
+      {},
+      16,
+    ],
+    ["a learnable scale beside plain weights", { "a.weight": ["BF16", 8], "a.scale": ["BF16", 8] }, {}, 16],
+    [
+      "learnable biases",
+      { [`${at}.weight`]: ["BF16", 8, 64], [`${at}.biases`]: ["BF16", 8], [`${at}.bias`]: ["BF16", 8] },
+      {},
+      528,
+    ],
+  ];
+  it.each(rows)("%s", async (_, stored, config, expected = 512) => {
+    const shapes = Object.fromEntries(Object.entries(stored).map(([name, [, ...shape]]) => [name, shape]));
+    const dtypes = Object.fromEntries(Object.entries(stored).map(([name, [dtype]]) => [name, dtype]));
+    expect((await summariseCheckpoint(headers(config, shapes, dtypes))).parametersTotal).toBe(expected);
+  });
+});
+
+describe("tensors that nothing reads", () => {
+  const rows: [string, string[], string[]][] = [
+    [
+      "query norms of another family",
+      ["model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.q_norm.weight"],
+      ["model.layers.*.self_attn.q_norm.weight 2 decoder"],
+    ],
+    [
+      "an adapter that was not merged",
+      ["model.layers.2.self_attn.q_proj.lora_A.weight"],
+      ["model.layers.*.self_attn.q_proj.lora_A.weight 1 decoder"],
+    ],
+    ["a norm after the embedding", ["model.embed_norm.weight"], ["model.embed_norm.weight 1 decoder"]],
+    ["a bias of the head", ["lm_head.bias"], ["lm_head.bias 1 decoder"]],
+    ["layers behind the last", ["model.layers.3.mlp.gate.weight"], ["model.layers.*.mlp.gate.weight 1"]],
+    [
+      "another part",
+      ["model.visual.blocks.0.mlp.weight", "mtp.layers.0.norm.weight"],
+      ["model.visual.blocks.*.mlp.weight 1", "mtp.layers.*.norm.weight 1"],
+    ],
+    ["buffers", ["model.layers.0.self_attn.rotary_emb.inv_freq"], ["model.layers.*.self_attn.rotary_emb.inv_freq 1"]],
+    [
+      "experts that the router does not name",
+      ["model.layers.0.mlp.experts.8.up_proj.weight"],
+      ["model.layers.*.mlp.experts.*.up_proj.weight 1"],
+    ],
+    ["nothing", [], []],
+  ];
+  it.each(rows)("%s", async (_, names, expected) => {
+    const checkpoint = await openGolden("mixtral");
+    for (const name of names) addTensor(checkpoint, name, [4], "BF16");
+    const { unread } = await summariseCheckpoint(checkpoint);
+    expect(
+      unread.map(({ pattern, tensors, ofDecoder }) => `${pattern} ${tensors}${ofDecoder ? " decoder" : ""}`),
+    ).toEqual(expected);
+    const refuse = () => refuseUnread(checkpoint, describeModel(checkpoint).description);
+    if (expected.some((line) => line.endsWith("decoder"))) {
+      expect(refuse).toThrow(/nothing reads in a model of type mixtral: .*Correct model_type/);
+    } else expect(refuse).not.toThrow();
+  });
+
+  it("is no weight where its dtype is none of weights", async () => {
+    const checkpoint = await openGolden("mixtral");
+    addTensor(checkpoint, "model.layers.0.freqs_cis", [4], "C64");
+    expect((await summariseCheckpoint(checkpoint)).unread).toMatchObject([{ tensors: 1, ofDecoder: false }]);
   });
 });
 
@@ -226,7 +446,15 @@ describe("roles by name", () => {
     ["transformer.h.3.attn.c_attn.weight", 3, "other", null],
     ["model.embed_tokens.weight", null, "other", null],
     [`model.layers.${"9".repeat(400)}.mlp.gate.weight`, null, "other", null],
-  ])("%s", (name, layer, kind, expert) => expect(tensorRole(name)).toEqual({ layer, kind, expert }));
+    ["model.layers.7.mlp.switch_mlp.down_proj.weight", 7, "expert", null],
+    ["backbone.layers.7.mixer.gate.weight", 7, "router", null],
+    ["backbone.layers.7.mixer.experts.3.up_proj.weight", 7, "expert", 3],
+    ["decoder.block.7.layer.2.mlp.experts.expert_3.wi.weight", 7, "expert", 3],
+  ])("%s", (name, layer, kind, expert) => {
+    const { stack, ...role } = tensorRole(name);
+    expect(role).toEqual({ layer, kind, expert });
+    expect(name.startsWith(layer === null ? stack : `${stack}.${layer}.`)).toBe(true);
+  });
 });
 
 describe("provenance", () => {

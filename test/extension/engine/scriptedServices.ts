@@ -82,6 +82,9 @@ function summaryOf(path: string): CheckpointSummary {
     numLayers: 1,
     numExpertsPerToken: 2,
     layers: [],
+    otherParts: [],
+    unread: [],
+    notes: [],
     provenance: null,
   };
 }

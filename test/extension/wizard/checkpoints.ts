@@ -24,6 +24,9 @@ export function checkpoint(changes: Partial<CheckpointSummary> = {}, numExperts 
       { index: 1, ...size, moe },
       { index: 2, ...size, moe },
     ],
+    otherParts: [],
+    unread: [],
+    notes: [],
     provenance: null,
     ...changes,
   };

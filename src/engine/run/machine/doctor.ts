@@ -6,6 +6,7 @@ import { loadTokenizer } from "../../data/tokenizer";
 import { smallestBudget } from "../../execution/memoryPlan";
 import { GraphBuilder } from "../../graph/builder";
 import { describeModel } from "../../model/families/index";
+import { refuseUnread, unreadTensors } from "../../model/unread";
 import { summariseCheckpoint } from "../../model/inspect";
 import { errorCodeOf, isCancelled, throwIfCancelled, type ErrorCode } from "../../../protocol/errors";
 import { BlockSession, probeRuntime } from "../../runtime/session";
@@ -54,6 +55,7 @@ export async function examine(options: DoctorOptions): Promise<DoctorCheck[]> {
     checks.push(found);
     // Nothing more can be said of what cannot be opened.
     if (found.state === "problem") return checks;
+    checks.push(await check("Tensors", () => tensors(checkpoint)));
     checks.push(await check("Memory needed", () => memoryNeeded(checkpoint)));
     checks.push(await check("Tokenizer", () => tokenizer(checkpoint)));
     checks.push(await check("Weights", () => weights(checkpoint, options.readAll, signal)));
@@ -113,6 +115,22 @@ async function structure(folder: string): Promise<Finding> {
   const moe = summary.layers.filter((layer) => layer.moe).length;
   const text = `${summary.modelType ?? "unknown family"}, ${summary.layers.length} layers, ${moe} with experts, ${summary.tensors} tensors, ${gibibytes(summary.bytes)}`;
   return summary.supported ? text : { warning: `${text}; inspection only: ${summary.unsupportedReason ?? ""}` };
+}
+
+/** Whether every tensor is read, and how the files were. */
+async function tensors(folder: string): Promise<Finding> {
+  const checkpoint = await openCheckpoint(folder);
+  const { description } = describeModel(checkpoint);
+  refuseUnread(checkpoint, description);
+  const unread = unreadTensors(checkpoint, description);
+  const count = unread.reduce((sum, group) => sum + group.tensors, 0);
+  const list = unread.slice(0, 3).map(({ pattern }) => pattern);
+  const notes = checkpoint.notes ?? [];
+  const text =
+    count === 0
+      ? "every tensor is read"
+      : `${count} of ${checkpoint.tensors.size} are read by nothing, copied as they are: ${list.join(", ")}${unread.length > 3 ? ", ..." : ""}`;
+  return notes.length > 0 ? { warning: [text, ...notes].join("; ") } : text;
 }
 
 async function memoryNeeded(folder: string): Promise<Finding> {
