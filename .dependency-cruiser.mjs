@@ -26,6 +26,7 @@ const soleImporters = {
   protobufjs: "^src/engine/graph/onnx",
   "@huggingface/tokenizers": "^src/engine/data/tokenizer\\.ts$",
   commander: "^src/cli/",
+  "@modelcontextprotocol/sdk": "^src/cli/commands/mcp\\.ts$",
   "chart\\.js": "^webview/common/charts/",
   "@vscode/webview-ui-toolkit": "^webview/common/toolkit\\.ts$",
 };

@@ -9,6 +9,7 @@ import { addEvaluate } from "./commands/evaluate";
 import { addForward } from "./commands/forward";
 import { addImportTrace } from "./commands/importTrace";
 import { addInspect } from "./commands/inspect";
+import { addMcp } from "./commands/mcp";
 import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
 import type { CliIo } from "./io";
@@ -43,6 +44,7 @@ function createProgram(io: CliIo): Command {
     addCompare,
     addForward,
     addImportTrace,
+    addMcp,
   ])
     add(program, io);
   for (const command of [program, ...program.commands]) {

@@ -22,6 +22,7 @@ import { tellDisconnectPolicy } from "./runs/runInBackground";
 import { RunList } from "./runs/runList";
 import { showRunsInStatusBar } from "./runs/runStatusBar";
 import { RunsTree } from "./runs/runsTree";
+import { registerLanguageModelTools } from "./agents/languageModelTools";
 import { RunTracker } from "./runs/runTracker";
 import type { Services } from "./services";
 import { refusedInRestrictedMode, tellRestrictedMode } from "./trust";
@@ -102,6 +103,7 @@ export function activate(context: vscode.ExtensionContext): void {
     }),
     panels.registerSerializers(),
     registerRecipeDocuments(),
+    registerLanguageModelTools(services),
     showRunsInStatusBar(runs),
     vscode.workspace.onDidChangeWorkspaceFolders(() => runList.watch()),
     vscode.workspace.onDidChangeConfiguration((change) => {
