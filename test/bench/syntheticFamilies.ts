@@ -278,7 +278,254 @@ export const syntheticFamilies = {
       weight(`${layer}.block_sparse_moe.e_score_correction_bias`, shape.numExperts),
     ]),
   }),
+
+  dots1: (shape: SyntheticShape): SyntheticModel => ({
+    config: { ...commonConfig(shape, "dots1", "Dots1ForCausalLM"), ...groupedExpertsConfig(shape) },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, { headNorms: true }),
+      ...deepseekExperts(layer, shape),
+      correctionBias(layer, shape),
+    ]),
+  }),
+
+  solar_open: (shape: SyntheticShape): SyntheticModel => ({
+    config: { ...commonConfig(shape, "solar_open", "SolarOpenForCausalLM"), ...groupedExpertsConfig(shape) },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, {}),
+      ...deepseekExperts(layer, shape),
+      correctionBias(layer, shape),
+    ]),
+  }),
+
+  exaone_moe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "exaone_moe", "ExaoneMoeForCausalLM"),
+      ...sharedExpertsConfig(shape),
+      ...{ sliding_window: 128, sliding_window_pattern: 4, norm_topk_prob: true, n_group: 1, topk_group: 1 },
+    },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, { headNorms: true }),
+      ...deepseekExperts(layer, shape),
+      correctionBias(layer, shape, "e_score_correction_bias"),
+    ]),
+  }),
+
+  flex_olmo: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "flex_olmo", "FlexOlmoForCausalLM"),
+      ...{ head_dim: shape.headDim, intermediate_size: shape.moeIntermediateSize, num_experts: shape.numExperts },
+      ...{ norm_topk_prob: false, rms_norm_eps: 1e-6 },
+    },
+    tensors: decoder(
+      shape,
+      (layer) => [
+        ...attention(layer, shape, { projectionNorms: true }),
+        ...experts(`${layer}.mlp`, shape, llamaProjections),
+      ],
+      ["post_attention_layernorm", "post_feedforward_layernorm"],
+    ),
+  }),
+
+  hy_v3: (shape: SyntheticShape): SyntheticModel => ({
+    config: { ...commonConfig(shape, "hy_v3", "HYV3ForCausalLM"), ...sharedExpertsConfig(shape) },
+    tensors: decoder(shape, (layer) => [
+      ...attention(layer, shape, { headNorms: true }),
+      ...experts(`${layer}.mlp`, shape, llamaProjections, "router.gate.weight"),
+      ...shared(layer, shape, "mlp.shared_mlp"),
+      correctionBias(layer, shape, "expert_bias"),
+    ]),
+  }),
+
+  granitemoeshared: (shape: SyntheticShape): SyntheticModel => {
+    const granite = syntheticFamilies.granitemoe(shape);
+    const { hiddenSize, sharedIntermediateSize: width, numLayers } = shape;
+    return {
+      config: {
+        ...granite.config,
+        ...{ model_type: "granitemoeshared", architectures: ["GraniteMoeSharedForCausalLM"] },
+        shared_intermediate_size: width,
+      },
+      tensors: [
+        ...granite.tensors,
+        ...Array.from({ length: numLayers }, (_, i) => [
+          weight(`model.layers.${i}.shared_mlp.input_linear.weight`, 2 * width, hiddenSize),
+          weight(`model.layers.${i}.shared_mlp.output_linear.weight`, hiddenSize, width),
+        ]).flat(),
+      ],
+    };
+  },
+
+  afmoe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "afmoe", "AfmoeForCausalLM"),
+      ...sharedExpertsConfig(shape),
+      ...{ num_dense_layers: 0, global_attn_every_n_layers: 4, sliding_window: 128 },
+    },
+    tensors: decoder(
+      shape,
+      (layer) => [
+        ...attention(layer, shape, { headNorms: true }),
+        weight(`${layer}.self_attn.gate_proj.weight`, shape.numHeads * shape.headDim, shape.hiddenSize),
+        ...experts(`${layer}.mlp`, shape, llamaProjections, "router.gate.weight"),
+        ...shared(layer, shape),
+        correctionBias(layer, shape, "expert_bias"),
+      ],
+      ["input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm"],
+    ),
+  }),
+
+  glm4_moe_lite: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "glm4_moe_lite", "Glm4MoeLiteForCausalLM"),
+      ...deepseekConfig(shape),
+      ...{ norm_topk_prob: true, n_group: 1, topk_group: 1, routed_scaling_factor: 1.8 },
+    },
+    tensors: decoder(shape, (layer) => [
+      ...latentAttention(layer, shape),
+      ...deepseekExperts(layer, shape),
+      correctionBias(layer, shape),
+    ]),
+  }),
+
+  mimo_v2_flash: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "mimo_v2_flash", "MiMoV2FlashForCausalLM"),
+      ...groupedExpertsConfig(shape),
+      ...{ v_head_dim: shape.headDim, n_shared_experts: null, sliding_window: 128, partial_rotary_factor: 0.334 },
+    },
+    tensors: decoder(shape, (layer, index) => {
+      const slides = index > 0 && (index + 1) % 6 !== 0;
+      return [
+        ...attention(layer, { ...shape, numKeyValueHeads: (slides ? 2 : 1) * shape.numKeyValueHeads }, {}),
+        ...(slides ? [weight(`${layer}.self_attn.attention_sink_bias`, shape.numHeads)] : []),
+        ...experts(`${layer}.mlp`, shape, llamaProjections),
+        correctionBias(layer, shape),
+      ];
+    }),
+  }),
+
+  cohere2_moe: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "cohere2_moe", "Cohere2MoeForCausalLM"),
+      ...{ head_dim: shape.headDim, intermediate_size: shape.moeIntermediateSize, num_experts: shape.numExperts },
+      ...{ num_shared_experts: 1, expert_selection_fn: "softmax", sliding_window: 128, sliding_window_pattern: 4 },
+      ...{ layer_norm_eps: 1e-5, logit_scale: 0.0625 },
+    },
+    tensors: decoder(shape, (layer) => [...attention(layer, shape, {}), ...deepseekExperts(layer, shape)], [
+      "input_layernorm",
+    ]),
+  }),
+
+  mistral4: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "mistral4", "Mistral4ForCausalLM"),
+      ...deepseekConfig(shape),
+      ...{ norm_topk_prob: true, n_group: 1, topk_group: 1, routed_scaling_factor: 1 },
+      rope_parameters: {
+        ...{ rope_type: "yarn", factor: 128, original_max_position_embeddings: 8192, beta_fast: 32, beta_slow: 1 },
+        ...{ mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1, rope_theta: 10000 },
+      },
+    },
+    tensors: decoder(shape, (layer) => [
+      ...latentAttention(layer, shape),
+      ...fusedExperts(layer, shape),
+      ...shared(layer, shape),
+    ]),
+  }),
+
+  minimax_m3_vl_text: (shape: SyntheticShape): SyntheticModel => ({
+    config: {
+      ...commonConfig(shape, "minimax_m3_vl_text", "MiniMaxM3VLForCausalLM"),
+      ...{ head_dim: shape.headDim, intermediate_size: shape.moeIntermediateSize, num_local_experts: shape.numExperts },
+      ...{ shared_intermediate_size: shape.sharedIntermediateSize, rms_norm_eps: 1e-6 },
+    },
+    tensors: decoder(shape, (layer) => {
+      const { hiddenSize, sharedIntermediateSize: width } = shape;
+      return [
+        ...attention(layer, shape, { headNorms: true }),
+        ...fusedExperts(layer, shape),
+        weight(`${layer}.mlp.shared_experts.gate_up_proj.weight`, 2 * width, hiddenSize),
+        weight(`${layer}.mlp.shared_experts.down_proj.weight`, hiddenSize, width),
+        correctionBias(layer, shape),
+      ];
+    }),
+  }),
+
+  deepseek_v32: (shape: SyntheticShape): SyntheticModel => {
+    const v3 = syntheticFamilies.deepseek_v3(shape);
+    const [heads, dims] = [2, shape.headDim];
+    const indexer = (layer: string) => [
+      weight(`${layer}.wq_b.weight`, heads * dims, latentSizes(shape).q_lora_rank),
+      weight(`${layer}.wk.weight`, dims, shape.hiddenSize),
+      ones(`${layer}.k_norm.weight`, dims),
+      weight(`${layer}.k_norm.bias`, dims),
+      weight(`${layer}.weights_proj.weight`, heads, shape.hiddenSize),
+    ];
+    return {
+      config: {
+        ...v3.config,
+        ...{ model_type: "deepseek_v32", architectures: ["DeepseekV32ForCausalLM"] },
+        ...{ index_topk: 2048, index_n_heads: heads, index_head_dim: dims },
+      },
+      tensors: [
+        ...v3.tensors,
+        ...Array.from({ length: shape.numLayers }, (_, i) => indexer(`model.layers.${i}.self_attn.indexer`)).flat(),
+      ],
+    };
+  },
+
+  qwen3_vl_moe: (shape: SyntheticShape): SyntheticModel => {
+    const text = syntheticFamilies.qwen3_moe(shape);
+    return {
+      config: {
+        ...{ model_type: "qwen3_vl_moe", architectures: ["Qwen3VLMoeForConditionalGeneration"] },
+        ...{ tie_word_embeddings: shape.tieWordEmbeddings, vision_config: {} },
+        text_config: { ...text.config, model_type: "qwen3_vl_moe_text" },
+      },
+      tensors: [
+        ...text.tensors.map((tensor) => ({
+          ...tensor,
+          name: tensor.name.replace(/^model\./, "model.language_model."),
+        })),
+        weight("model.visual.pos_embed.weight", 4, 8),
+      ],
+    };
+  },
 };
+
+/** DeepSeek-V3's routing and shared expert, whatever the attention. */
+function groupedExpertsConfig(shape: SyntheticShape): { [key: string]: unknown } {
+  return {
+    ...{ head_dim: shape.headDim, first_k_dense_replace: 0, n_group: 1, topk_group: 1, norm_topk_prob: true },
+    ...{ moe_intermediate_size: shape.moeIntermediateSize, n_routed_experts: shape.numExperts, n_shared_experts: 1 },
+    rms_norm_eps: 1e-5,
+  };
+}
+
+/** num_experts and num_shared_experts, as Tencent, LG and Arcee spell them. */
+function sharedExpertsConfig(shape: SyntheticShape): { [key: string]: unknown } {
+  return {
+    ...{ head_dim: shape.headDim, num_experts: shape.numExperts, num_shared_experts: 1, rms_norm_eps: 1e-5 },
+    ...{ moe_intermediate_size: shape.moeIntermediateSize, mlp_layer_types: Array(shape.numLayers).fill("sparse") },
+  };
+}
+
+function correctionBias(layer: string, shape: SyntheticShape, name = "gate.e_score_correction_bias") {
+  return weight(`${layer}.mlp.${name}`, shape.numExperts);
+}
+
+function shared(layer: string, shape: SyntheticShape, name = "mlp.shared_experts"): SyntheticTensor[] {
+  return gatedMlp(`${layer}.${name}`, shape.hiddenSize, shape.moeIntermediateSize, llamaProjections);
+}
+
+/** Experts in two tensors under `mlp.experts`, outputs first. */
+function fusedExperts(layer: string, { numExperts, hiddenSize, moeIntermediateSize }: SyntheticShape) {
+  return [
+    weight(`${layer}.mlp.gate.weight`, numExperts, hiddenSize),
+    weight(`${layer}.mlp.experts.gate_up_proj`, numExperts, 2 * moeIntermediateSize, hiddenSize),
+    weight(`${layer}.mlp.experts.down_proj`, numExperts, hiddenSize, moeIntermediateSize),
+  ];
+}
 
 function commonConfig(shape: SyntheticShape, modelType: string, architecture: string): { [key: string]: unknown } {
   return {

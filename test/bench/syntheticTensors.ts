@@ -29,18 +29,18 @@ export type ProjectionNames = [gateProj: string, upProj: string, downProj: strin
 export const llamaProjections: ProjectionNames = ["gate_proj", "up_proj", "down_proj"];
 export const mixtralProjections: ProjectionNames = ["w1", "w3", "w2"];
 
-/** Embedding, `block` with its two norms for each layer, last norm and head. */
-export function decoder(shape: SyntheticShape, block: (layer: string) => SyntheticTensor[]): SyntheticTensor[] {
+/** Embedding, `block` with its norms for each layer, last norm and head. */
+export function decoder(
+  shape: SyntheticShape,
+  block: (layer: string, index: number) => SyntheticTensor[],
+  norms: readonly string[] = ["input_layernorm", "post_attention_layernorm"],
+): SyntheticTensor[] {
   const { hiddenSize, vocabSize, numLayers, tieWordEmbeddings } = shape;
   return [
     weight("model.embed_tokens.weight", vocabSize, hiddenSize),
     ...Array.from({ length: numLayers }, (_, i) => {
       const layer = `model.layers.${i}`;
-      return [
-        ones(`${layer}.input_layernorm.weight`, hiddenSize),
-        ...block(layer),
-        ones(`${layer}.post_attention_layernorm.weight`, hiddenSize),
-      ];
+      return [...block(layer, i), ...norms.map((name) => ones(`${layer}.${name}.weight`, hiddenSize))];
     }).flat(),
     ones("model.norm.weight", hiddenSize),
     ...(tieWordEmbeddings ? [] : [weight("lm_head.weight", vocabSize, hiddenSize)]),

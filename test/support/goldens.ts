@@ -61,31 +61,52 @@ export async function readGoldenFile(file: string): Promise<Golden> {
 export function copyInReleasedStyle(checkpoint: string, to: string): void {
   mkdirSync(to, { recursive: true });
   for (const name of readdirSync(checkpoint)) copyFileSync(path.join(checkpoint, name), path.join(to, name));
-  const config = JSON.parse(readFileSync(path.join(checkpoint, "config.json"), "utf8")) as Record<string, unknown>;
+  const config = JSON.parse(readFileSync(path.join(checkpoint, "config.json"), "utf8")) as Json;
   toReleasedStyle(config);
   writeFileSync(path.join(to, "config.json"), JSON.stringify(config));
 }
 
-/** Rewrites a config as released checkpoints have it. */
-export function toReleasedStyle(config: Record<string, unknown>): void {
-  const { rope_theta, rope_type, partial_rotary_factor, ...rest } = config["rope_parameters"] as Record<
-    string,
-    unknown
-  >;
-  delete config["rope_parameters"];
-  config["rope_theta"] = rope_theta;
-  if (partial_rotary_factor !== undefined) config["partial_rotary_factor"] = partial_rotary_factor;
-  config["rope_scaling"] = rope_type === "default" ? null : { type: rope_type, ...rest };
-  config["torch_dtype"] = config["dtype"];
-  delete config["dtype"];
-  // Some are released with their layer types; the other families say them by other keys.
-  const types = config["layer_types"] as string[] | undefined;
-  if (types?.includes("linear_attention")) config["full_attention_interval"] = types.indexOf("full_attention") + 1;
-  if (!["gpt_oss", "lfm2_moe"].includes(config["model_type"] as string)) delete config["layer_types"];
-  if (config["model_type"] === "qwen3_moe") {
-    config["num_experts"] = config["num_local_experts"];
-    delete config["num_local_experts"];
+type Json = Record<string, unknown>;
+
+/** Rewrites a config of transformers 5 as released checkpoints have it. */
+export function toReleasedStyle(config: Json): void {
+  const text = (config["text_config"] ?? config) as Json;
+  const parameters = text["rope_parameters"] as Json;
+  const { full_attention, sliding_attention } = parameters as { full_attention?: Json; sliding_attention?: Json };
+  const { rope_theta, rope_type, partial_rotary_factor, ...rest } = full_attention ?? parameters;
+  delete text["rope_parameters"];
+  text["rope_theta"] = rope_theta;
+  if (sliding_attention) text["swa_rope_theta"] = sliding_attention["rope_theta"];
+  if (partial_rotary_factor !== undefined) text["partial_rotary_factor"] = partial_rotary_factor;
+  const isPlain = rope_type === "default" && Object.keys(rest).length === 0;
+  text["rope_scaling"] = isPlain ? null : { type: rope_type, ...rest };
+  text["torch_dtype"] = text["dtype"];
+  delete text["dtype"];
+  const types = text["layer_types"] as string[] | undefined;
+  switch (text["model_type"]) {
+    case "qwen3_moe":
+    case "qwen3_vl_moe_text":
+      text["num_experts"] = text["num_local_experts"];
+      delete text["num_local_experts"];
+      break;
+    case "mimo_v2_flash":
+      text["hybrid_layer_pattern"] = types!.map((type) => (type === "sliding_attention" ? 1 : 0));
+      break;
+    case "minimax_m3_vl_text":
+      text["sparse_attention_config"] = {
+        sparse_attention_freq: types!.map((type) => (type === "minimax_m3_sparse" ? 1 : 0)),
+        ...{ sparse_num_index_heads: text["index_n_heads"], sparse_index_dim: text["index_head_dim"] },
+        ...{ sparse_block_size: text["index_block_size"], sparse_topk_blocks: text["index_topk_blocks"] },
+      };
+      for (const key of Object.keys(text)) if (key.startsWith("index_")) Reflect.deleteProperty(text, key);
+      break;
   }
+  if (types?.includes("linear_attention")) text["full_attention_interval"] = types.indexOf("full_attention") + 1;
+  const sparse = text["mlp_layer_types"] as string[] | undefined;
+  if (sparse) text["moe_layer_freq"] = sparse.map((type) => (type === "sparse" ? 1 : 0));
+  delete text["mlp_layer_types"];
+  // Some are released with their layer types; the other families say them by other keys.
+  if (!["gpt_oss", "lfm2_moe"].includes(text["model_type"] as string)) delete text["layer_types"];
 }
 
 /** Largest difference as a share of the reference's largest magnitude. */

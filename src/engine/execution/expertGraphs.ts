@@ -48,7 +48,7 @@ export function expertRowsBackwardGraph(
   const { builder } = block;
   const { outputs, tokens, inputRows, rowWeights } = expertRows(block, moe, group);
   const dHidden = builder.input("dHidden", ["T", block.hidden]);
-  const dRouted = builder.scale(dHidden, layer.feedForwardMultiplier);
+  const dRouted = builder.scale(dHidden, layer.feedForwardMultiplier * moe.routedMultiplier);
   const cotangents = dispatchRows(builder, dRouted, tokens).map((gradient, e) => ({
     output: outputs[e]!,
     gradient,
@@ -196,7 +196,8 @@ function groupInputs({ builder }: Block, { from, to }: ExpertGroup) {
 function branchOutput(block: Block, layer: ExpertLayer, moe: MoeDescription) {
   const { builder, weights } = block;
   block.declareTrainable(viewsIn(layer.feedForwardOutputNorm));
-  const routed = combineRows(builder, builder.input("rows", ["R", block.hidden]), rowOfSlotInput(builder), moe);
+  const rows = builder.input("rows", ["R", block.hidden]);
+  const routed = builder.scale(combineRows(builder, rows, rowOfSlotInput(builder), moe), moe.routedMultiplier);
   const shared = sharedOutput(block, moe)?.output ?? null;
   const sum = shared === null ? routed : builder.add(routed, shared);
   return { routed, sum, output: weights.norm(sum, layer.feedForwardOutputNorm) };

@@ -1,4 +1,5 @@
 import type { ModelDescription } from "../model/description";
+import { RerouteError } from "../../protocol/errors";
 import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
 import { compiledLayerBytes } from "./compiledBytes";
@@ -45,6 +46,7 @@ export function planExecution(
   direction: "forward" | "backward",
   trained?: TrainedSizes,
 ): ExecutionPlan {
+  requireSequenceFits(description, sequenceLength);
   const overheadBytes = overheadOf(description, budgetBytes, direction, trained);
   const usable = Math.max(0, budgetBytes - overheadBytes);
   const working = usable * workingShare;
@@ -164,4 +166,21 @@ function largest(limit: number, fits: (n: number) => boolean): number {
   let n = Math.max(1, limit);
   while (n > 1 && !fits(n)) n = Math.max(1, Math.floor(n * 0.75));
   return n;
+}
+
+/**
+ * Refuses sequences in which an index branch would leave positions out: Reroute attends to all of them.
+ * @throws RerouteError model/unsupported-option
+ */
+function requireSequenceFits({ layers, family }: ModelDescription, sequenceLength: number): void {
+  for (const { index, attention } of layers) {
+    const indexer = "indexer" in attention ? attention.indexer : null;
+    if (indexer === null || sequenceLength <= indexer.positions) continue;
+    throw new RerouteError(
+      "model/unsupported-option",
+      `Layer ${index} of this ${family} checkpoint chooses which positions a query sees (config.json says ${indexer.because}), ` +
+        `which Reroute computes exactly for sequences of up to ${indexer.positions} tokens, and was asked for ` +
+        `${sequenceLength}; use sequences of at most ${indexer.positions} tokens`,
+    );
+  }
 }

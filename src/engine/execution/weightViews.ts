@@ -69,11 +69,14 @@ export function viewsIn(part: unknown): WeightView[] {
   return allViewsIn(part).filter(({ quantisation }) => quantisation === undefined);
 }
 
-/** The weight views inside a description, whatever its shape; a quantised one stands for its scales and factors. */
+/**
+ * The weight views inside a description, whatever its shape; a quantised one stands for its scales and factors. Those of an
+ * index branch are left out: no graph has them.
+ */
 export function allViewsIn(part: unknown): WeightView[] {
   if (typeof part !== "object" || part === null) return [];
   if (isView(part)) return [part];
-  return Object.values(part).flatMap(allViewsIn);
+  return Object.entries(part).flatMap(([key, value]) => (key === "indexer" ? [] : allViewsIn(value)));
 }
 
 function isView(part: object): part is WeightView {

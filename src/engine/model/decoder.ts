@@ -8,6 +8,7 @@ import type {
   MoeDescription,
   NormDescription,
 } from "./description";
+import { settle, type Setting } from "./settings";
 import type { Weights } from "./weights";
 
 /** Sizes that every decoder's config.json has. */
@@ -35,7 +36,7 @@ export interface DecoderDefaults {
   positions: number;
   epsilon: number;
   /** What the norms' epsilon is called; default: rms_norm_eps. */
-  epsilonKey?: Key;
+  epsilonKey?: Setting<Key>;
 }
 
 /** @throws RerouteError `checkpoint/malformed`. */
@@ -60,7 +61,10 @@ export function readSizes(config: Config, absent: DecoderDefaults): DecoderSizes
     numKeyValueHeads,
     headDim,
     maxPositions: size("max_position_embeddings", absent.positions),
-    normEpsilon: readNumber(config, absent.epsilonKey ?? "rms_norm_eps", { min: 0, default: absent.epsilon }),
+    normEpsilon: readNumber(config, settle<Key>(absent.epsilonKey, config, "rms_norm_eps"), {
+      min: 0,
+      default: absent.epsilon,
+    }),
   };
 }
 
@@ -101,7 +105,7 @@ export interface DecoderOptions {
   /** `prefix` is the layer's own, e.g. "model.layers.3": families name the block inside it differently. */
   feedForward: (index: number, prefix: string) => MlpDescription | MoeDescription;
   residualMultiplier: number;
-  feedForwardMultiplier: number;
+  expertsMultiplier: number;
 }
 
 /**
@@ -124,17 +128,20 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
   for (let index = 0; index < sizes.numLayers; index++) {
     const prefix = `model.layers.${index}`;
     const norm = (name: string | null) => (name === null ? null : options.norm(`${prefix}.${name}`));
+    const inputNorm = norm(beforeAttention);
+    const attention = options.attention(index, `${prefix}.self_attn`, prefix);
+    const feedForward = options.feedForward(index, prefix);
     layers.push({
       index,
-      inputNorm: norm(beforeAttention),
-      attention: options.attention(index, `${prefix}.self_attn`, prefix),
+      inputNorm,
+      attention,
       attentionOutputNorm: norm(afterAttention),
       postAttentionNorm: norm(beforeFeedForward),
-      feedForward: options.feedForward(index, prefix),
+      feedForward,
       feedForwardOutputNorm: norm(afterFeedForward),
       parallel: parallel ?? false,
       residualMultiplier: options.residualMultiplier,
-      feedForwardMultiplier: options.feedForwardMultiplier,
+      feedForwardMultiplier: options.residualMultiplier * (feedForward.kind === "moe" ? options.expertsMultiplier : 1),
     });
   }
   if (!layers.some((layer) => layer.feedForward.kind === "moe")) {

@@ -6,6 +6,7 @@ import type { FamilyAbout, JsonObject, ModelFamily } from "./family";
 import { feedForwardReader, perExpertTensors, type FeedForwardTable } from "./feedForward";
 import { readRotary, type RotaryOptions } from "./rotaryConfig";
 import { settle, type Setting } from "./settings";
+import { roots } from "./textTower";
 import { Weights, type NormKind } from "./weights";
 
 /** What the parts of a family are read from. */
@@ -48,8 +49,8 @@ export interface DecoderFamily {
   embeddingMultiplier?: (config: Config, sizes: DecoderSizes) => number;
   /** Both residual branches are multiplied by this. */
   residualMultiplier?: Setting<number>;
-  /** The feed-forward branch is multiplied by this as well. */
-  feedForwardMultiplier?: Setting<number>;
+  /** The sum of routed and shared experts is multiplied by this as well. */
+  expertsMultiplier?: Setting<number>;
   /** Further keys of config.json that hold the number of experts. */
   alsoWritten?: (config: JsonObject, numExperts: number) => JsonObject;
 }
@@ -83,7 +84,7 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
         headScale: settle(table.headScale, config, 1),
         embeddingMultiplier: table.embeddingMultiplier?.(config, sizes) ?? 1,
         residualMultiplier,
-        feedForwardMultiplier: residualMultiplier * settle(table.feedForwardMultiplier, config, 1),
+        expertsMultiplier: settle(table.expertsMultiplier, config, 1),
         attention: table.attention(context),
         feedForward: feedForwardReader(context, feedForward),
       });
@@ -93,7 +94,7 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
       const changed = writeNumExperts(config, numExperts, written);
       return table.alsoWritten?.(changed, numExperts) ?? changed;
     },
-    perExpertTensors: (layer) => perExpertTensors(`model.layers.${layer}`, feedForward),
+    perExpertTensors: (layer) => roots.flatMap(({ body }) => perExpertTensors(`${body}layers.${layer}`, feedForward)),
   };
 }
 

@@ -111,6 +111,11 @@ interface AttentionCommon {
   slidingWindow: number | null;
   /** A position sees only positions of its own run of so many, counted from the sequence's start (Llama 4). */
   chunk?: number;
+  /**
+   * A branch that chooses which positions a query sees (DeepSeek-V3.2, MiniMax-M3); null elsewhere. It chooses all of them
+   * in sequences of up to `positions` tokens, where its weights have no say; longer ones are refused.
+   */
+  indexer: { positions: number; because: string; weights: WeightView[] } | null;
   output: LinearDescription;
 }
 
@@ -163,11 +168,6 @@ export interface LatentAttention extends AttentionCommon {
   qkRopeHeadDim: number;
   vHeadDim: number;
   kvLoraRank: number;
-  /**
-   * DeepSeek-V3.2's index branch, which chooses `topK` positions for each query. A sequence of at most so many tokens is
-   * attended to whole, and its weights have no say; longer ones are refused.
-   */
-  indexer: { topK: number; weights: WeightView[] } | null;
 }
 
 /** Linear attention by the gated delta rule (arXiv 2412.06464; Qwen3-Next). Each key head serves the value heads of its group. */
@@ -290,6 +290,8 @@ export interface MoeDescription {
   experts: ExpertWeights[];
   activation: GatedActivation;
   intermediateSize: number;
+  /** The routed experts' sum is multiplied by this before the shared ones join it (MiniMax-M3); 1 elsewhere. */
+  routedMultiplier: number;
   /** Runs on every token; its output is added, times sigmoid(gate(x)) where it has a gate (Qwen2-MoE). */
   shared: { mlp: MlpDescription; gate: LinearDescription | null } | null;
   storage: ExpertStorage;

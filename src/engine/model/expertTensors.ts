@@ -92,7 +92,7 @@ function readFusedExperts(
       downProj: linear(down, expert * projection),
     };
   });
-  return { experts, storage: { kind: "fused", tensors: [tensors.gateUp, tensors.down] } };
+  return { experts, storage: { kind: "fused", tensors: [gateUp.entry.name, down.entry.name] } };
 }
 
 function readSeparateExperts(
@@ -113,7 +113,7 @@ function readSeparateExperts(
     const suffix = `.${name}.weight`;
     return weights.has(`${prefix}.0${suffix}_scale_inv`) ? [suffix, `${suffix}_scale_inv`] : [suffix];
   });
-  return { experts, storage: { kind: "per-expert", prefix: `${prefix}.`, suffixes } };
+  return { experts, storage: { kind: "per-expert", prefix: weights.storedName(`${prefix}.`), suffixes } };
 }
 
 export interface MlpSize {
@@ -123,30 +123,31 @@ export interface MlpSize {
   bias: boolean;
 }
 
+/** A tensor of gate rows, then up rows, and the one of the way back. */
+export type JoinedNames = readonly [gateUp: string, down: string];
+
 /**
- * A feed-forward part that every token takes: a dense layer's, or a shared expert. Gate and up may be one tensor, gate rows
- * first (`gate_up_proj`; `input_linear` in Granite).
+ * A feed-forward part that every token takes: a dense layer's, or a shared expert. In some families gate and up are one
+ * tensor, unless they are stored apart.
  */
 export function readMlp(
   weights: Weights,
   prefix: string,
-  options: MlpSize & { activation: GatedActivation },
+  options: MlpSize & { activation: GatedActivation; joined?: JoinedNames | undefined },
   projections = llamaNames,
 ): MlpDescription {
-  const { activation, intermediateSize } = options;
-  const joined = [
-    ["gate_up_proj", "down_proj"],
-    ["input_linear", "output_linear"],
-  ].find(([name]) => weights.has(`${prefix}.${name}.weight`));
-  const mlp = joined
-    ? readJoinedMlp(weights, `${prefix}.${joined[0]}.weight`, `${prefix}.${joined[1]}`, options)
-    : readGatedMlp(weights, prefix, projections, options);
+  const { activation, intermediateSize, joined } = options;
+  const isApart = [projections.gateProj, projections.upProj].some((name) => weights.has(`${prefix}.${name}.weight`));
+  const mlp =
+    joined && !isApart
+      ? readJoinedMlp(weights, prefix, joined, options)
+      : readGatedMlp(weights, prefix, projections, options);
   return { kind: "mlp", weights: mlp, activation, intermediateSize };
 }
 
-function readJoinedMlp(weights: Weights, joined: string, down: string, options: MlpSize): ExpertWeights {
+function readJoinedMlp(weights: Weights, prefix: string, [gateUp, down]: JoinedNames, options: MlpSize): ExpertWeights {
   const { hiddenSize, intermediateSize, because } = options;
-  const entry = weights.entry(joined, [2 * intermediateSize, hiddenSize], because);
+  const entry = weights.entry(`${prefix}.${gateUp}.weight`, [2 * intermediateSize, hiddenSize], because);
   const half = (which: number): LinearDescription => ({
     weight: weights.slice(entry, which * elementCount([intermediateSize, hiddenSize]), [intermediateSize, hiddenSize]),
     bias: null,
@@ -154,7 +155,7 @@ function readJoinedMlp(weights: Weights, joined: string, down: string, options: 
   });
   return {
     gateUp: { kind: "separate", gateProj: half(0), upProj: half(1) },
-    downProj: weights.linear(down, intermediateSize, hiddenSize, { bias: false, because }),
+    downProj: weights.linear(`${prefix}.${down}`, intermediateSize, hiddenSize, { bias: false, because }),
   };
 }
 

@@ -8,6 +8,7 @@ import {
   readExperts,
   readMlp,
   type ExpertLayout,
+  type JoinedNames,
   type MlpSize,
   type ProjectionNames,
 } from "./expertTensors";
@@ -45,7 +46,11 @@ export interface FeedForwardTable {
   routing: RoutingRule;
   /** Routing weights multiply what experts read. */
   weightsInput?: true;
+  /** The routed experts' sum is multiplied by this, the shared ones' is not. */
+  routedMultiplier?: Setting<number>;
   shared?: SharedTable;
+  /** Names of dense and shared parts whose gate and up are one tensor; default: they are two. */
+  joined?: JoinedNames;
 }
 
 export interface SharedTable {
@@ -74,6 +79,7 @@ export function feedForwardReader(
   const { isSparse, because } = (table.sparse ?? everyLayer)(config, sizes);
   const activation = settle(table.activation ?? readGatedActivation, config, undefined!);
   const intermediateSize = settle(table.size, config, 0);
+  const routedMultiplier = settle(table.routedMultiplier, config, 1);
   const dense = { size: settle(table.dense?.size, config, 0), bias: settle(table.dense?.bias, config, false) };
   const shared = table.shared && {
     ...table.shared,
@@ -81,7 +87,7 @@ export function feedForwardReader(
     bias: settle(table.shared.bias, config, false),
   };
   const mlp = (prefix: string, size: Omit<MlpSize, "hiddenSize">, names?: ProjectionNames): MlpDescription =>
-    readMlp(weights, prefix, { ...size, hiddenSize, activation }, names);
+    readMlp(weights, prefix, { ...size, hiddenSize, activation, joined: table.joined }, names);
 
   return (index, layer) => {
     if (!isSparse(index)) {
@@ -120,6 +126,7 @@ export function feedForwardReader(
       }),
       activation,
       intermediateSize,
+      routedMultiplier,
       shared: shared === undefined || shared.size === 0 ? null : readShared(layer, shared),
       logicalToPhysical: count.logicalToPhysical,
     };
@@ -130,9 +137,13 @@ export function feedForwardReader(
     { names, size, bias, because, gate }: NonNullable<typeof shared>,
   ): NonNullable<MoeDescription["shared"]> {
     const says = `${because}: ${size}`;
-    const prefix = inBlock(layer, names).find((name) => weights.hasMlp(name)) ?? `${layer}.${names[0]}`;
+    const { gateProj, upProj, downProj } = llamaNames;
+    const projections = [gateProj, upProj, downProj, ...(table.joined ?? [])];
+    const prefix = inBlock(layer, names).find((name) =>
+      weights.hasAny(projections.map((one) => `${name}.${one}.weight`)),
+    );
     return {
-      mlp: mlp(prefix, { intermediateSize: size, bias, because: says }),
+      mlp: mlp(prefix ?? `${layer}.${names[0]}`, { intermediateSize: size, bias, because: says }),
       gate:
         gate === undefined ? null : weights.linear(`${layer}.${gate}`, hiddenSize, 1, { bias: false, because: says }),
     };

@@ -1,6 +1,6 @@
 import type { Config } from "./config";
 import { settleRotary, type AttentionReader, type FamilyContext, type RotarySetting } from "./decoderFamily";
-import type { GroupedQueryAttention, PositionScale, RotaryDescription } from "./description";
+import type { GroupedQueryAttention, PositionScale } from "./description";
 import type { WindowRule } from "./layerTypes";
 import { settle, type Setting } from "./settings";
 import type { NormKind } from "./weights";
@@ -19,6 +19,8 @@ export interface HeadNorms {
 export interface GroupedQueryTable {
   /** null: no layer has rotary positions. */
   rotary: RotarySetting | null;
+  /** Of layers that slide, where they have positions of their own. */
+  slidingRotary?: RotarySetting;
   /** Which layers are rotated; default: all. */
   rotates?: (context: FamilyContext, windows: (layer: number) => number | null) => (layer: number) => boolean;
   /** Default: no layer slides, and nothing is asked of config.json. */
@@ -40,6 +42,7 @@ export interface GroupedQueryTable {
   /** Default: headDim. */
   valueHeadDim?: Setting<number>;
   valueScale?: Setting<number>;
+  indexer?: (context: FamilyContext, layer: number, prefix: string) => GroupedQueryAttention["indexer"];
   positionScale?: (config: Config, layerIsRotated: boolean) => PositionScale | null;
   /** A projection whose sigmoid multiplies what attention gives, or where it is stored. */
   outputGate?: string | { in: "query" };
@@ -56,6 +59,7 @@ export function groupedQuery(table: GroupedQueryTable): AttentionReader {
     const { config, sizes } = context;
     const { headDim } = sizes;
     const rotary = table.rotary === null ? null : settleRotary(table.rotary, context, headDim);
+    const sliding = table.slidingRotary ? settleRotary(table.slidingRotary, context, headDim) : rotary;
     const windows = table.windows?.(config, sizes) ?? (() => null);
     const chunks = table.chunks?.(context) ?? (() => null);
     const rotates = table.rotates?.(context, windows) ?? (() => true);
@@ -70,7 +74,11 @@ export function groupedQuery(table: GroupedQueryTable): AttentionReader {
     };
     return (layer, prefix) =>
       withChunk(
-        readLayer(context, table, settled, prefix, windows(layer), rotates(layer) ? rotary : null),
+        readLayer(context, table, settled, prefix, {
+          layer,
+          slidingWindow: windows(layer),
+          rotary: rotates(layer) ? (windows(layer) === null ? rotary : sliding) : null,
+        }),
         chunks(layer),
       );
   };
@@ -94,8 +102,7 @@ function readLayer(
   table: GroupedQueryTable,
   settled: Settled,
   prefix: string,
-  slidingWindow: number | null,
-  rotary: RotaryDescription | null,
+  { layer, slidingWindow, rotary }: { layer: number } & Pick<GroupedQueryAttention, "slidingWindow" | "rotary">,
 ): GroupedQueryAttention {
   const { config, weights, sizes } = context;
   const { hiddenSize, numHeads, headDim, normEpsilon } = sizes;
@@ -127,6 +134,7 @@ function readLayer(
     rotary,
     positionScale: table.positionScale?.(config, rotary !== null) ?? null,
     slidingWindow,
+    indexer: table.indexer?.(context, layer, prefix) ?? null,
     query: linear("q_proj", hiddenSize, typeof table.outputGate === "object" ? 2 * queries : queries, inputBias),
     key: linear("k_proj", hiddenSize, keys, inputBias),
     value: linear("v_proj", hiddenSize, values, inputBias),

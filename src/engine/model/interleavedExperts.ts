@@ -59,7 +59,7 @@ interface FusedMatrix {
 function plainMatrix(weights: Weights, name: string, inputs: number, outputs: number, shape: ExpertShape): FusedMatrix {
   const entry = weights.entry(name, [shape.numExperts, inputs, outputs], shape.because);
   return {
-    tensors: [name],
+    tensors: [entry.name],
     ofExpert: (expert) => weights.slice(entry, expert * inputs * outputs, [inputs, outputs]),
   };
 }

@@ -8,6 +8,8 @@ export interface LatentTable {
   /** Head sizes where config.json is silent; those of DeepSeek-V2 and V3 alike. */
   sizes?: Partial<Record<keyof typeof deepseekSizes, number>>;
   rotary: Omit<RotaryTable, "pairing" | "partialFactor">;
+  /** `partial_rotary_factor` is the rotated part's share of a whole head (Mistral 4), not of that part; default false. */
+  ofWholeHead?: true;
   /** Default: interleaved. */
   pairing?: (config: Config) => RotaryDescription["pairing"];
   /** From the rotary parameters. */
@@ -41,11 +43,18 @@ function readLatent(context: FamilyContext, table: LatentTable): (layer: number,
   const queryRank = readNullableInt(config, "q_lora_rank", { min: 1, absent: absent.q_lora_rank });
   const [keyValueRank, nopeHeadDim] = [dims("kv_lora_rank"), dims("qk_nope_head_dim")];
   const [ropeHeadDim, valueHeadDim] = [dims("qk_rope_head_dim", 2), dims("v_head_dim")];
-  const rotary = settleRotary(
-    { ...table.rotary, pairing: table.pairing?.(config) ?? "interleaved" },
-    context,
-    ropeHeadDim,
-  );
+  const queryHeadDim = nopeHeadDim + ropeHeadDim;
+  const pairing = table.pairing?.(config) ?? "interleaved";
+  const share = table.ofWholeHead ? { partialFactor: () => ropeHeadDim / queryHeadDim } : {};
+  const rotated = table.ofWholeHead ? queryHeadDim : ropeHeadDim;
+  const rotary = settleRotary({ ...table.rotary, ...share, pairing }, context, rotated);
+  if (rotary.dims !== ropeHeadDim) {
+    throw unsupported(
+      "partial_rotary_factor",
+      rotary.dims / rotated,
+      `${ropeHeadDim / rotated}, as qk_rope_head_dim says`,
+    );
+  }
   if (numKeyValueHeads !== numHeads) {
     throw unsupported(
       "num_key_value_heads",
@@ -55,7 +64,6 @@ function readLatent(context: FamilyContext, table: LatentTable): (layer: number,
   }
   // Biases sit on the projections that read or write the residual stream, except on an uncompressed query projection.
   const bias = readBoolean(config, "attention_bias", false);
-  const queryHeadDim = nopeHeadDim + ropeHeadDim;
   const scale = queryHeadDim ** -0.5 * scaleCorrection(config, table.rotary.defaultParameters);
   const because =
     `num_attention_heads = ${numHeads}, q_lora_rank = ${queryRank ?? "null"}, kv_lora_rank = ${keyValueRank}, ` +

@@ -11,6 +11,7 @@ import {
   type Config,
 } from "./config";
 import type { RotaryDescription, RotaryScaling } from "./description";
+import type { LayerType } from "./layerTypes";
 
 export interface RotaryOptions {
   /** Dimensions of a head (of its rotated part, for latent attention). */
@@ -24,6 +25,10 @@ export interface RotaryOptions {
   partialFactor: number | null;
   /** Rotary scaling where config.json names none at all (gpt-oss). */
   defaultParameters?: Config;
+  /** Whose parameters these are, where config.json has some for each type of layer. */
+  layerType?: LayerType;
+  /** Name of the base beside the parameters; default: rope_theta. */
+  thetaKey?: string;
 }
 
 /**
@@ -34,10 +39,13 @@ export interface RotaryOptions {
  * @throws RerouteError `model/unsupported-option`, `checkpoint/malformed`.
  */
 export function readRotary(config: Config, options: RotaryOptions, treatAs?: "default"): RotaryDescription {
-  const { type, parameters } = readRotaryParameters(config, options.defaultParameters);
+  const { type, parameters } = readRotaryParameters(config, options.defaultParameters, options.layerType);
   const theta = readNumber(parameters, "rope_theta", {
     min: Number.MIN_VALUE,
-    default: readNumber(config, "rope_theta", { min: Number.MIN_VALUE, default: options.defaultTheta }),
+    default: readNumber(config, options.thetaKey ?? "rope_theta", {
+      min: Number.MIN_VALUE,
+      default: options.defaultTheta,
+    }),
   });
   const dims = rotatedDims(config, parameters, options);
   return {
@@ -48,11 +56,16 @@ export function readRotary(config: Config, options: RotaryOptions, treatAs?: "de
   };
 }
 
-/** The object that holds rotary parameters, and the kind of scaling it names. */
-export function readRotaryParameters(config: Config, fallback: Config = {}): { type: string; parameters: Config } {
+/** The object that holds rotary parameters, of a type of layer where they differ, and the kind of scaling it names. */
+export function readRotaryParameters(
+  config: Config,
+  fallback: Config = {},
+  layerType?: LayerType,
+): { type: string; parameters: Config } {
   const scaling = readObject(config, "rope_scaling");
   const inside = readObject(config, "rope_parameters") ?? fallback;
-  const parameters = scaling !== null && Object.keys(scaling).length > 0 ? scaling : inside;
+  const given = scaling !== null && Object.keys(scaling).length > 0 ? scaling : inside;
+  const parameters = (layerType === undefined ? null : readObject(given, layerType)) ?? given;
   for (const [key, value] of Object.entries(parameters)) {
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
       throw unsupported("rope_parameters", key, "the same rotary parameters in every layer");

@@ -4,6 +4,7 @@ import { quote } from "../checkpoint/quote";
 import { isDType } from "../tensor/dtype";
 import { readIntList, readObject, readString, unsupported, type Config } from "./config";
 import { readFactored } from "./factored";
+import { rootOf, storedName, type Root } from "./textTower";
 import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
 
 /** "rms plus one" multiplies by 1 + weight, "rms alone" by nothing. */
@@ -18,6 +19,7 @@ const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
  */
 export class Weights {
   readonly #tensors: ReadonlyMap<string, TensorEntry>;
+  readonly #root: Root;
   readonly #used = new Set<string>();
   readonly #endings = new Map<string, boolean>();
   readonly #blockSize: readonly [number, number] | null;
@@ -26,12 +28,22 @@ export class Weights {
   /** @throws RerouteError `model/unsupported-option` for a quantisation that Reroute does not read. */
   constructor(checkpoint: Checkpoint) {
     this.#tensors = checkpoint.tensors;
+    this.#root = rootOf(checkpoint.tensors);
     this.#blockSize = readBlockSize(checkpoint.config);
     this.#config = checkpoint.config;
   }
 
   has(name: string): boolean {
-    return this.#tensors.has(name);
+    return this.#tensors.has(this.storedName(name));
+  }
+
+  hasAny(names: readonly string[]): boolean {
+    return names.some((name) => this.has(name));
+  }
+
+  /** What a tensor is called in this checkpoint, by its name in a plain text model. */
+  storedName(name: string): string {
+    return storedName(this.#root, name);
   }
 
   /** Whether the name of any tensor ends so: asked once, it saves a lookup an expert where there is none. */
@@ -47,7 +59,7 @@ export class Weights {
 
   /** Stored shape of a tensor; null without one. */
   shapeOf(name: string): readonly number[] | null {
-    return this.#tensors.get(name)?.shape ?? null;
+    return this.#tensors.get(this.storedName(name))?.shape ?? null;
   }
 
   /** The first of the names that the checkpoint has; the first of all where it has none (so that errors name it). */
@@ -70,17 +82,18 @@ export class Weights {
 
   /** A tensor's entry after its name and shape were checked; its dtype is not. */
   entry(name: string, shape: readonly number[], because: string): TensorEntry {
-    const entry = this.#tensors.get(name);
+    const stored = this.storedName(name);
+    const entry = this.#tensors.get(stored);
     if (entry === undefined) {
       throw new RerouteError(
         "checkpoint/missing-tensor",
-        `cannot find tensor ${quote(name)} in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
+        `cannot find tensor ${quote(stored)} in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
       );
     }
     if (!areEqual(entry.shape, shape)) {
       throw new RerouteError(
         "checkpoint/shape-mismatch",
-        `tensor ${quote(name)} in ${quote(entry.shard.name)} has shape [${entry.shape.join(", ")}], config.json implies ` +
+        `tensor ${quote(stored)} in ${quote(entry.shard.name)} has shape [${entry.shape.join(", ")}], config.json implies ` +
           `[${shape.join(", ")}] (${because}). Is this checkpoint already pruned?`,
       );
     }
@@ -126,11 +139,6 @@ export class Weights {
     };
   }
 
-  /** Whether a gated MLP is stored under a prefix, in any layout. */
-  hasMlp(prefix: string): boolean {
-    return ["gate_proj", "gate_up_proj", "input_linear"].some((name) => this.has(`${prefix}.${name}.weight`));
-  }
-
   /** Tensors of the checkpoint that no view named, in file order. */
   unused(): string[] {
     return [...this.#tensors.keys()].filter((name) => !this.#used.has(name));
@@ -146,7 +154,7 @@ export class Weights {
       rows === undefined ||
       columns === undefined ||
       shape.length !== 2 ||
-      !this.has(scaleName)
+      !this.#tensors.has(scaleName)
     ) {
       throw unreadable(entry);
     }

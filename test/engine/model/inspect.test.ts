@@ -8,7 +8,8 @@ import { summariseCheckpoint } from "../../../src/engine/model/inspect";
 import { refuseUnread } from "../../../src/engine/model/unread";
 import { tensorRole } from "../../../src/engine/model/tensorRoles";
 import type { DType } from "../../../src/engine/tensor/dtype";
-import { addTensor, openGolden, type EditableCheckpoint } from "./goldens";
+import { textConfig } from "../../../src/engine/model/textTower";
+import { addTensor, isVision, openGolden, type EditableCheckpoint } from "./goldens";
 
 let folder = "";
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), "reroute-inspect-"))));
@@ -26,13 +27,23 @@ function headers(
   return checkpoint;
 }
 
+/** Goldens whose routers have a bias or a correction bias, and those with one shared expert as wide as a routed one. */
+const withBias = [
+  ...["gpt_oss", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "minimax_m2", "dots1", "solar_open", "exaone_moe", "hy_v3"],
+  ...["afmoe", "glm4_moe_lite", "mimo_v2_flash", "minimax_m3_vl_text", "deepseek_v32", "lfm2_moe"],
+];
+const withSharedExpert = [
+  ...["deepseek_v2", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "hunyuan_v1_moe", "dots1", "solar_open", "exaone_moe"],
+  ...["hy_v3", "afmoe", "glm4_moe_lite", "mistral4", "deepseek_v32", "llama4_text"],
+];
+
 describe("a supported checkpoint", () => {
   it.each([...families.keys()])("%s", async (family) => {
     const checkpoint = await openGolden(family);
     const summary = await summariseCheckpoint(checkpoint);
     const perToken = family.startsWith("llama4") ? 1 : 2;
-    const numLayers = checkpoint.config["num_hidden_layers"] as number;
     const bytes = [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const numLayers = textConfig(checkpoint.config)["num_hidden_layers"] as number;
     expect(summary).toMatchObject({
       path: checkpoint.directory,
       modelType: family,
@@ -49,36 +60,35 @@ describe("a supported checkpoint", () => {
       numExpertsPerToken: perToken,
       provenance: null,
     });
-    expect(summary.layers.map(({ index }) => index)).toEqual(Array.from({ length: numLayers }, (_, i) => i));
+    expect(summary.layers.map(({ index }) => index)).toEqual(Array.from({ length: numLayers }, (_, index) => index));
     const { moe, ...layer } = summary.layers[2]!;
-    const numExperts = family === "deepseek_v3" ? 16 : 8;
+    const numExperts = family === "deepseek_v3" || family === "deepseek_v32" ? 16 : 8;
     // gpt-oss has biases in its experts.
     const perExpert = 3 * 32 * 24 + (family === "gpt_oss" ? 48 + 32 : 0);
-    const hasBias = ["gpt_oss", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "lfm2_moe", "minimax_m2"].includes(family);
-    const router = numExperts * 32 + (hasBias ? numExperts : 0);
+    const router = numExperts * 32 + (withBias.includes(family) ? numExperts : 0);
     const shared = {
-      qwen2_moe: 3 * 32 * 28 + 32,
-      qwen3_next: 3 * 32 * 28 + 32,
-      qwen3_5_moe_text: 3 * 32 * 28 + 32,
-      deepseek_v2: 2304,
-      deepseek_v3: 2304,
-      glm4_moe: 2304,
-      ernie4_5_moe: 2304,
-      hunyuan_v1_moe: 2304,
-      llama4_text: 2304,
+      ...{ qwen2_moe: 3 * 32 * 28 + 32, qwen3_next: 3 * 32 * 28 + 32, qwen3_5_moe_text: 3 * 32 * 28 + 32 },
+      ...{ granitemoeshared: 3 * 32 * 28, minimax_m3_vl_text: 3 * 32 * 28 },
     }[family];
-    expect(moe?.routerTensor).toMatch(/^model\.layers\.2\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)/);
+    const sharedExperts = shared ?? (withSharedExpert.includes(family) ? 3 * 32 * 24 : undefined);
+    expect(moe?.routerTensor).toMatch(
+      /^model\.(language_model\.)?layers\.2\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)/,
+    );
     expect(moe).toEqual({
       numExperts,
       routerTensor: moe?.routerTensor,
       router: { parameters: router, bytes: 2 * router },
       experts: { parameters: numExperts * perExpert, bytes: 2 * numExperts * perExpert },
-      sharedExperts: shared === undefined ? null : { parameters: shared, bytes: 2 * shared },
+      sharedExperts: sharedExperts === undefined ? null : { parameters: sharedExperts, bytes: 2 * sharedExperts },
     });
     expect(layer.bytes).toBe(2 * layer.parameters);
     // Six of eight experts (fourteen of sixteen) of every MoE layer are not met by a token.
     const moeLayers = summary.layers.filter((one) => one.moe !== null).length;
-    expect(summary.parametersTotal - summary.parametersActive!).toBe(moeLayers * (numExperts - perToken) * perExpert);
+    const vision = [...checkpoint.tensors.values()].filter(({ name }) => isVision(name));
+    const visionParameters = vision.reduce((sum, { byteLength }) => sum + byteLength / 2, 0);
+    expect(summary.parametersTotal - visionParameters - summary.parametersActive!).toBe(
+      moeLayers * (numExperts - perToken) * perExpert,
+    );
   });
 });
 

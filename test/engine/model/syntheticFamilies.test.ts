@@ -29,7 +29,7 @@ test.each(Object.keys(syntheticFamilies) as SyntheticFamily[])("%s: each tensor 
   await makeCheckpoint({ directory, family, shape });
   const { description } = describeModel(await openCheckpoint(directory));
   expect(description.family).toBe(family);
-  expect(description.unusedTensors).toEqual([]);
+  expect(description.unusedTensors.filter((name) => !name.startsWith("model.visual."))).toEqual([]);
   for (const { feedForward } of description.layers) {
     expect(feedForward).toMatchObject({
       kind: "moe",

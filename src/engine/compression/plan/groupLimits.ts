@@ -1,5 +1,6 @@
 import type { JsonObject } from "../../model/family";
 import type { MoeDescription } from "../../model/description";
+import { editTextConfig } from "../../model/textTower";
 
 /** A layer as it routes once its group limits are dropped. */
 export function withoutGroupLimits(moe: MoeDescription): MoeDescription {
@@ -13,8 +14,10 @@ export function withoutGroupLimits(moe: MoeDescription): MoeDescription {
  * defaults), and DeepSeek-V2's greedy selection.
  */
 export function configWithoutGroupLimits(config: JsonObject): JsonObject {
-  const isLimited = Object.hasOwn(config, "topk_method") && config["topk_method"] === "group_limited_greedy";
-  return { ...config, n_group: 1, topk_group: 1, ...(isLimited ? { topk_method: "greedy" } : {}) };
+  return editTextConfig(config, (text) => {
+    const isLimited = Object.hasOwn(text, "topk_method") && text["topk_method"] === "group_limited_greedy";
+    return { ...text, n_group: 1, topk_group: 1, ...(isLimited ? { topk_method: "greedy" } : {}) };
+  });
 }
 
 /** What dropping the limits means, said before it is done. */

@@ -1,3 +1,4 @@
+import type { Config } from "../config";
 import { decoderFamily } from "../decoderFamily";
 import { llamaNames } from "../expertTensors";
 import { latentAttention } from "../latentAttention";
@@ -17,7 +18,7 @@ export const deepseekV3 = decoderFamily({
   sizes: { vocab: 129280, hidden: 7168, layers: 61, heads: 128, keyValueHeads: 128, positions: 4096, epsilon: 1e-6 },
   attention: latentAttention({
     rotary: { defaultTheta: 10_000 },
-    pairing: (config) => (flag("rope_interleave", true)(config) ? "interleaved" : "half"),
+    pairing: interleavedUnlessSaid,
   }),
   feedForward: {
     sparse: afterFirst("first_k_dense_replace", 3),
@@ -30,3 +31,8 @@ export const deepseekV3 = decoderFamily({
     routing: groupedSigmoidRouting({ scalingFactor: 2.5, numGroups: 8, topGroups: 4 }),
   },
 });
+
+/** `rope_interleave` of DeepSeek's relatives. */
+export function interleavedUnlessSaid(config: Config): "interleaved" | "half" {
+  return flag("rope_interleave", true)(config) ? "interleaved" : "half";
+}
