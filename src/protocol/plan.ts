@@ -21,6 +21,11 @@ export const mergeGroup = z.strictObject({
   members: z.array(expertId).min(1),
   weights: z.array(z.number().min(0)).min(1).describe("Averaging weight of each member, summing to 1"),
   dominant: expertId.describe("The member whose router row stands for the group"),
+  centre: expertId
+    .optional()
+    .describe(
+      "The member whose units the others' are joined to (ZipIt, fix-dominant); the dominant where it is left out",
+    ),
 });
 
 export const mergingLayer = z.strictObject({ groups: z.array(mergeGroup).min(1) });

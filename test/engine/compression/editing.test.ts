@@ -1,6 +1,7 @@
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { lowRank, denseOf } from "../../../src/engine/compression/editing/lowRank";
+import { sketchPositions } from "../../../src/engine/compression/editing/tucker";
 import {
   defaultBases,
   deltaRank,
@@ -15,6 +16,7 @@ import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import type { EditingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
+import authorsMobe from "../../fixtures/authors/mobe.json";
 import {
   compress,
   difference,
@@ -31,6 +33,43 @@ const { folder, fresh } = scratch();
 const products = new MatrixProducts(runtime);
 afterAll(() => products.close());
 const golden = (family: string) => openModel(path.join(goldens, family, "checkpoint"));
+
+it.each(Object.entries(authorsMobe.errors))(
+  "MoBE after %s steps from its authors' start has the error that PyTorch has",
+  async (steps, expected) => {
+    const { layer, bases, rank } = authorsMobe;
+    const model = await openModel(path.join(__dirname, "../../../media/sample/checkpoint"));
+    const ranks = (gateProj: number) => ({ ranks: { gateProj, upProj: 0, downProj: 0, "gateProj.bases": bases } });
+    const plan: EditingPlan = {
+      schemaVersion: 1,
+      paradigm: "editing",
+      method: "mobe",
+      output: "dense",
+      options: { steps: Number(steps), activation: "tanh" },
+      layers: Object.fromEntries(
+        moeLayers(model.description).map((l) => [l.layer, ranks(l.layer === layer ? rank : 0)]),
+      ),
+    };
+    const layers = await applyPlan(await makeContext(model, fresh(), { method: "mobe" }, null), plan);
+    const error = layers!.get(layer)!.metrics["reconstructionError.gateProj"]!;
+    // The same subspaces: how a basis is rotated in its own changes what tanh makes of it, by less than this.
+    expect(Math.abs(error - expected) / expected).toBeLessThan(1e-2);
+  },
+);
+
+describe("the sample of entries that stands for an expert in inner products", () => {
+  it("takes every column where a regular stride would take every second, the same for the same seed", () => {
+    const [rows, width] = [64, 32];
+    const positions = sketchPositions(rows * width, (rows * width) / 2, 42);
+    expect(new Set(positions).size).toBe((rows * width) / 2);
+    expect(new Set([...positions].map((at) => at % width)).size).toBe(width);
+    expect(sketchPositions(rows * width, (rows * width) / 2, 42)).toEqual(positions);
+    expect(sketchPositions(rows * width, (rows * width) / 2, 43)).not.toEqual(positions);
+  });
+  it("is all of them where they fit", () => {
+    expect([...sketchPositions(4, 4, 42)]).toEqual([0, 1, 2, 3]);
+  });
+});
 
 describe("rank formulas meet the budget to within one rank", () => {
   const shapes: [number, number, number][] = [

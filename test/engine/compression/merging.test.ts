@@ -9,7 +9,8 @@ import {
   hierarchicalGroups,
   pseudoPruningGroups,
 } from "../../../src/engine/compression/merging/groups";
-import { applyToLayer, openMergeRun } from "../../../src/engine/compression/merging/applyMerging";
+import { tokensJoined, tokensOfAny } from "../../../src/engine/compression/layer/layerEngine";
+import { applyToLayer, lostToDropping, openMergeRun } from "../../../src/engine/compression/merging/applyMerging";
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
@@ -157,7 +158,7 @@ describe("methods end to end on a tiny model", () => {
     ["m-smoe", { options: { router: "duplicate" } }, 8],
     ["hc-smoe", {}, 5],
     ["hc-smoe", { options: { merge: "average", router: "map" } }, 5],
-    ["hc-smoe", { options: { merge: "fix-dominant" } }, 5],
+    ["hc-smoe", { options: { merge: "fix-dominant", tokens: "joined", unitWeights: "even" } }, 5],
     ["hc-smoe", { options: { merge: "least-squares" } }, 5],
     ["ream", {}, 5],
     ["ream", { options: { groupSize: 2 } }, 5],
@@ -184,6 +185,45 @@ describe("methods end to end on a tiny model", () => {
     for (const name of await readdir(directory)) {
       expect((await readFile(path.join(second, name))).equals(await readFile(path.join(directory, name)))).toBe(true);
     }
+  });
+
+  it("HC-SMoE's tokens and unit weights as published are other merges than the default", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const results = [];
+    for (const more of [{}, { tokens: "joined" }, { unitWeights: "even" }] as const) {
+      const options = { merge: "fix-dominant", ...more };
+      const context = await makeContext(model, fresh(), { method: "hc-smoe", keep: 4, options });
+      const plan = (await makePlan(context)) as MergingPlan;
+      for (const { groups } of Object.values(plan.layers)) {
+        for (const { members, centre } of groups) expect(members).toContain(centre);
+      }
+      const layers = await applyPlan(context, plan);
+      results.push([...layers!.values()].map(({ metrics }) => metrics["outputError"]!.toPrecision(6)).join());
+    }
+    expect(new Set(results).size).toBe(3);
+  });
+
+  it("the dominants' error is that of a merge to which no other member adds", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const context = await makeContext(model, fresh(), {});
+    const errors = [];
+    for (const weights of [
+      [1, 0],
+      [0.5, 0.5],
+    ]) {
+      const plan = planOf(model, [[0, 1], [2, 5]], { router: "fold" }); // prettier-ignore
+      for (const { groups } of Object.values(plan.layers)) {
+        for (const group of groups) if (group.members.length === 2) group.weights = weights;
+      }
+      errors.push([...(await applyPlan(context, plan))!.values()].map(({ metrics }) => metrics));
+    }
+    const [alone, even] = errors as [Record<string, number>[], Record<string, number>[]];
+    alone.forEach(({ outputError, dominantsError }, l) => {
+      expect(outputError).toBeGreaterThan(0.01);
+      expect(dominantsError).toBeCloseTo(outputError!, 6);
+      expect(even[l]!["dominantsError"]).toBeCloseTo(outputError!, 6);
+      expect(even[l]!["outputError"]).not.toBeCloseTo(outputError!, 3);
+    });
   });
 
   it("REAM: later layers see what the merged ones give", async () => {
@@ -303,11 +343,33 @@ describe("grouping", () => {
       }
       const expected = clusters.map((c) => [...c].sort((a, b) => a - b).join()).sort();
       const experts = Array.from({ length: n }, (_, i) => i);
-      for (const centre of ["most-used", "central"] as const) {
-        const groups = hierarchicalGroups(experts, 4, points, H, new Float64Array(n), centre);
-        expect(groups.map(({ members }) => members.join()).sort()).toEqual(expected);
-      }
+      const groups = hierarchicalGroups(experts, 4, points, H, new Float64Array(n));
+      expect(groups.map(({ members }) => members.join()).sort()).toEqual(expected);
     }
+  });
+  it("HC-SMoE: the most used member's router row stands for the cluster, the most central one's units stay in place", () => {
+    const points = Float64Array.of(0, 1, 2.1, 50, 51);
+    const groups = hierarchicalGroups([0, 1, 2, 3, 4], 2, points, 1, [3, 0, 7, 2, 2]);
+    expect(groups).toEqual([
+      { members: [0, 1, 2], weights: [0.3, 0, 0.7], dominant: 2, centre: 1 },
+      { members: [3, 4], weights: [0.5, 0.5], dominant: 3, centre: 3 },
+    ]);
+  });
+  it("a token routed to two members counts once in the union, twice where members are joined", () => {
+    const byExpert = [Int32Array.of(0, 2), Int32Array.of(5), Int32Array.of(1, 2)];
+    expect([...tokensOfAny(byExpert, [0, 2])]).toEqual([0, 1, 2]);
+    expect([...tokensJoined(byExpert, [0, 2])]).toEqual([0, 2, 1, 2]);
+  });
+  it("one line says where merging loses to the dominants alone", () => {
+    const stage = (outputError: number, dominantsError?: number) => ({
+      tensors: new Map(),
+      notes: [],
+      metrics: { outputError, ...(dominantsError === undefined ? {} : { dominantsError }) },
+    });
+    expect(lostToDropping([stage(0.1, 0.2), stage(0.2, 0.2), stage(0.3)])).toEqual([]);
+    const [line, ...more] = lostToDropping([stage(0.1, 0.2), stage(0.5, 0.1), stage(0.3)]);
+    expect(more).toEqual([]);
+    expect(line).toMatch(/^in 1 of 2 layers .* 0\.300 merged, 0\.150 alone/);
   });
   it("centroids absorb until they are full, most stay alone", () => {
     const distance = Float64Array.from({ length: 36 }, (_, at) => Math.abs(Math.floor(at / 6) - (at % 6)));

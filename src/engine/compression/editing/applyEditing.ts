@@ -149,7 +149,7 @@ async function applyToLayer(
           const dense = stagedLayer(context.checkpoint, moe, outcome, staged);
           const experts =
             plan.output === "factored" ? factoredExperts(moe, edits, staged, options.activation) : dense.moe.experts;
-          const runnable = { checkpoint: dense.checkpoint, moe: { ...dense.moe, experts }, outcome };
+          const runnable = { checkpoint: dense.checkpoint, moe: { ...dense.moe, experts }, outcome, name: "edited" };
           metrics["outputError"] = await relativeOutputError(engine, collected, runnable);
         }
         return { metrics, notes };

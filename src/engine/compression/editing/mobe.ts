@@ -56,8 +56,8 @@ export async function editByMobe(
   const [m, n] = shapeOf(workspace, projection);
   const sigma = await standardDeviation(workspace, projection);
   const file = path.join(context.stateDirectory, `mobe-${layer}-${projection}.safetensors`);
-  const name = JSON.stringify({ ...options, fingerprint: context.fingerprint, layer, projection });
-  const state = (await readState(file, name)) ?? (await initialState(workspace, projection, options, sigma));
+  const name = JSON.stringify({ start: 2, ...options, fingerprint: context.fingerprint, layer, projection });
+  const state = (await readState(file, name)) ?? (await initialState(workspace, projection, options));
   const batches = batchesOf(moe.numExperts, options.batch);
   const sessions: BlockSession[] = [];
   try {
@@ -196,12 +196,15 @@ function target(weights: BlockWeights, { gateUp }: ExpertWeights, projection: Ex
     : builder.slice(upright, 0, (half * rows) / 2, ((half + 1) * rows) / 2);
 }
 
-/** B_k: leading right singular vectors of group k's stacked matrices; A_i = W_i B_k^T / sigma; w_i one-hot. */
+/**
+ * B_k: leading right singular vectors of group k's stacked matrices; A_i = W_i B_k^T; w_i one-hot. A is sigma times what the
+ * target W_i / sigma would have, as in the authors' train.py. Measured on the sample, 400 steps, against the consistent scale:
+ * 3 to 5 % less squared error with tanh, the same within 1 % with silu.
+ */
 async function initialState(
   workspace: EditWorkspace,
   projection: Projection,
   { bases, rank }: MobeOptions,
-  sigma: number,
 ): Promise<MobeState> {
   const { moe, products } = workspace;
   const [m, n] = shapeOf(workspace, projection);
@@ -220,10 +223,7 @@ async function initialState(
     B.set(vectors.data, k * rank * n);
     for (let e = from; e < to; e++) {
       const weight = await weightOf(workspace, e, projection);
-      A.set(
-        (await products.multiply(weight, vectors, false, true)).data.map((value) => value / sigma),
-        e * m * rank,
-      );
+      A.set((await products.multiply(weight, vectors, false, true)).data, e * m * rank);
       w[e * bases + k] = 1;
     }
   }

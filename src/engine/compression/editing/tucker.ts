@@ -4,6 +4,7 @@ import { cholesky, invertLower } from "../../linalg/cholesky";
 import { leadingEigen } from "../../linalg/leadingEigen";
 import { identity, matrix, rowsOf, squaredNorm, toFloat32, trace, transpose, type Matrix } from "../../linalg/matrix";
 import type { MatrixProducts } from "../../linalg/products";
+import { createRandom } from "../../tensor/random";
 import { shapeOf, weightOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { tuckerRankChoices, type TuckerRanks } from "./ranks";
 
@@ -112,7 +113,8 @@ async function spectra(
     const whitened = await products.multiply(await weightOf(workspace, e, projection), root);
     add(outputGram, await products.gramOfRows(whitened));
     add(inputGram, await products.gramOfColumns(whitened));
-    sketches.push(sketch(whitened));
+    const positions = sketchPositions(m * n, sketchSize, context.seed);
+    sketches.push(positions.map((at) => whitened.data[at]! * Math.sqrt((m * n) / positions.length)));
   }
   const expertGram = matrix(K, K);
   for (let i = 0; i < K; i++) {
@@ -132,11 +134,17 @@ async function spectra(
   };
 }
 
-/** The entries themselves up to 2^18 of them, beyond that every s-th, scaled: inner products of experts, in bounded memory. */
-function sketch({ data }: Matrix): Float64Array {
-  const stride = Math.max(1, Math.ceil(data.length / 2 ** 18));
-  const scale = Math.sqrt(stride);
-  return Float64Array.from({ length: Math.floor(data.length / stride) }, (_, i) => data[i * stride]! * scale);
+/** Entries of an expert's matrix that stand for all of them in inner products of experts: bounded memory. */
+const sketchSize = 2 ** 18;
+
+/**
+ * All positions of `length` entries, or `limit` of them: a seeded one from each of `limit` equal stretches. A regular stride
+ * would be a sample of columns wherever it divides the width.
+ */
+export function sketchPositions(length: number, limit: number, seed: number): Float64Array {
+  if (length <= limit) return Float64Array.from({ length }, (_, i) => i);
+  const random = createRandom(seed, 31);
+  return Float64Array.from({ length: limit }, (_, i) => Math.floor(((i + random.uniform()) * length) / limit));
 }
 
 /** Higher-order orthogonal iteration on K matrices [m, n] held in memory. */

@@ -188,6 +188,11 @@ export function tokensOfAny(byExpert: readonly Int32Array[], experts: readonly n
   return Int32Array.from(tokens).sort();
 }
 
+/** Tokens of each of some experts one after the other: one routed to two of them is there twice. */
+export function tokensJoined(byExpert: readonly Int32Array[], experts: readonly number[]): Int32Array {
+  return Int32Array.from(experts.flatMap((expert) => [...byExpert[expert]!]));
+}
+
 /** Some columns of a matrix [rows, width]. */
 function columnsOf(values: Float32Array, width: number, { from, to }: ExpertGroup): Tensor {
   const rows = values.length / width;

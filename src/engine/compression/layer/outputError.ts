@@ -11,6 +11,8 @@ export interface RunnableLayer {
   checkpoint: Checkpoint;
   moe: MoeDescription;
   outcome: LayerOutcome;
+  /** Which version of the layer it is: its compiled graphs are kept under this name. */
+  name: string;
 }
 
 /** Routed outputs of the original and of the compressed layer for the same tokens, a chunk at a time. */
@@ -36,7 +38,7 @@ export async function* compareOutputs(
     const idsAfter = new Int32Array(ids.length);
     selectExperts(moe.routing, logitsAfter, to - from, numAfter, k, biasAfter, idsAfter);
     const after = await engine.routed(
-      `after ${layer.index}`,
+      `${compressed.name} ${layer.index}`,
       compressed.checkpoint,
       compressed.moe,
       x,

@@ -44,7 +44,8 @@ export function withinRoutingGroups(
  * HC-SMoE (ICML 2025): average-linkage clusters of the experts' representatives (Euclidean distance).
  *
  * @param representatives [E, H], the mean of f_e(x) over all tokens
- * @param centre "most-used": the dominant is the most used member; "central": the member nearest to the cluster's mean
+ * The dominant, whose router row a folded router keeps, is the most used member: the most central one is often an expert
+ * that nothing is routed to. The centre, to whose units fix-dominant joins the others', is the member nearest to the mean.
  */
 export function hierarchicalGroups(
   experts: readonly number[],
@@ -52,7 +53,6 @@ export function hierarchicalGroups(
   representatives: Float64Array,
   hiddenSize: number,
   frequency: ArrayLike<number>,
-  centre: "most-used" | "central",
 ): MergeGroup[] {
   const n = experts.length;
   const row = (e: number) => representatives.subarray(e * hiddenSize, (e + 1) * hiddenSize);
@@ -66,12 +66,11 @@ export function hierarchicalGroups(
   }
   return cutToClusters(averageLinkage(distances, n), n, count).map((cluster) => {
     const members = cluster.map((i) => experts[i]!);
-    if (centre === "most-used") return weightedGroup(members, frequency, largest(members, frequency));
     const mean = new Float64Array(hiddenSize);
     for (const e of members) row(e).forEach((value, h) => (mean[h]! += value / members.length));
     const nearness = new Map(members.map((e) => [e, -euclidean(row(e), mean)]));
-    const dominant = members.reduce((best, e) => (nearness.get(e)! > nearness.get(best)! ? e : best));
-    return weightedGroup(members, frequency, dominant);
+    const centre = members.reduce((best, e) => (nearness.get(e)! > nearness.get(best)! ? e : best));
+    return { ...weightedGroup(members, frequency, largest(members, frequency)), centre };
   });
 }
 

@@ -5,7 +5,7 @@ import { matrix, toFloat32, transpose, type Matrix } from "../../linalg/matrix";
 import { solveSymmetric } from "../../linalg/cholesky";
 import type { MatrixProducts } from "../../linalg/products";
 import { readExpert, type ExpertMatrices } from "../layer/expertMatrices";
-import { chunks, chunkTokens, gatherRows, tokensOfAny, type LayerEngine } from "../layer/layerEngine";
+import { chunks, chunkTokens, gatherRows, tokensJoined, tokensOfAny, type LayerEngine } from "../layer/layerEngine";
 import { matchByWeights, permuteUnits } from "./align";
 import { ExpertAverage } from "./average";
 import { matchByProfiles, unitProfiles } from "./profiles";
@@ -21,6 +21,10 @@ export interface MergeOptions {
   alignment: "none" | "weights" | "activations";
   /** ZipIt and fix-dominant: what happens to down columns of joined units. */
   downColumns: "mean" | "sum";
+  /** ZipIt and fix-dominant: whether a token routed to two members counts once or twice. */
+  tokens: "union" | "joined";
+  /** Fix-dominant: what joined units weigh. */
+  unitWeights: "frequency" | "even";
   /** ZipIt: groups with more members are merged by fix-dominant, whose cost grows linearly. */
   zipLimit: number;
   seed: number;
@@ -50,7 +54,8 @@ export async function mergeGroup(
   notes: string[],
 ): Promise<ExpertMatrices> {
   const { rule } = options;
-  const tokens = rule === "average" ? null : tokensOfAny(workspace.tokensByExpert, group.members);
+  const tokensOf = options.tokens === "joined" && rule !== "least-squares" ? tokensJoined : tokensOfAny;
+  const tokens = rule === "average" ? null : tokensOf(workspace.tokensByExpert, group.members);
   if (tokens !== null && tokens.length < 2) {
     // Nothing to correlate: HC-SMoE's code returns the first member; the average loses less and needs no tokens.
     notes.push(
@@ -131,14 +136,14 @@ async function leastSquares(
 async function joinUnits(
   workspace: MergeWorkspace,
   group: MergeGroup,
-  { rule, downColumns, zipLimit }: MergeOptions,
+  { rule, downColumns, unitWeights, zipLimit }: MergeOptions,
   tokens: Int32Array,
   notes: string[],
 ): Promise<ExpertMatrices> {
   const { engine, moe, collected, layer } = workspace;
-  // The dominant first, so that its units come first in every tie.
-  const order = [group.dominant, ...group.members.filter((member) => member !== group.dominant)];
-  const shares = order.map((member) => group.weights[group.members.indexOf(member)]!);
+  // The centre first, so that its units come first in every tie.
+  const centre = group.centre ?? group.dominant;
+  const order = [centre, ...group.members.filter((member) => member !== centre)];
   const experts = await Promise.all(order.map((member) => read(workspace, member)));
   const I = experts[0]!.intermediateSize;
   const zips = rule === "zipit" && order.length <= zipLimit;
@@ -147,6 +152,9 @@ async function joinUnits(
       `layer ${layer}: a group of ${order.length} exceeds zipLimit ${zipLimit}; merged by fix-dominant instead`,
     );
   }
+  const shares = order.map((member) =>
+    unitWeights === "even" && !zips ? 1 / order.length : group.weights[group.members.indexOf(member)]!,
+  );
   const n = order.length * I;
   if (zips) {
     const similarity = await unitCorrelation(experts);

@@ -72,13 +72,9 @@ export async function planHcSmoe(context: MethodContext, options: z.infer<typeof
       for (const id of collected.selectedIds) frequency[id]!++;
       notes.push(...neverRouted(layer.index, frequency, numTokens));
       const groups = withinRoutingGroups(moe.numExperts, counts.get(layer.index)!, groupsOf(moe), (experts, count) =>
-        hierarchicalGroups(
-          experts,
-          count,
-          sums,
-          hiddenSize,
-          frequency,
-          options.merge === "fix-dominant" ? "central" : "most-used",
+        hierarchicalGroups(experts, count, sums, hiddenSize, frequency).map(({ centre, ...group }) =>
+          // Other rules start from the dominant, and ZipIt's ties go to its units.
+          options.merge === "fix-dominant" ? { ...group, centre } : group,
         ),
       );
       grouped.push([layer.index, groups]);

@@ -15,6 +15,16 @@ const zip = {
     .enum(["mean", "sum"])
     .default("mean")
     .describe("Down columns of joined units: mean as HC-SMoE's authors, or sum"),
+  tokens: z
+    .enum(["union", "joined"])
+    .default("union")
+    .describe(
+      "Tokens that units are correlated over. union: those routed to the group, each once; joined: the members' tokens one after the other, as HC-SMoE's authors, so that one routed to two counts twice",
+    ),
+  unitWeights: z
+    .enum(["frequency", "even"])
+    .default("frequency")
+    .describe("Weights of units that fix-dominant joins; even as HC-SMoE's authors"),
   zipLimit: z
     .int()
     .min(2)

@@ -10,7 +10,7 @@ import { assertGroupsWork, groupsOf } from "./keptCount";
 export function validateMergedLayer(plan: MergingPlan, layer: number, moe: MoeDescription): void {
   const { groups } = plan.layers[String(layer)]!;
   const seen = new Set<number>();
-  for (const { members, weights, dominant } of groups) {
+  for (const { members, weights, dominant, centre } of groups) {
     for (const expert of members) {
       if (expert >= moe.numExperts) {
         throw invalid(
@@ -25,6 +25,9 @@ export function validateMergedLayer(plan: MergingPlan, layer: number, moe: MoeDe
       throw invalid(
         `The dominant expert ${dominant} of layer ${layer} is no member of its group (${members.join(", ")})`,
       );
+    }
+    if (centre !== undefined && !members.includes(centre)) {
+      throw invalid(`The centre ${centre} of layer ${layer} is no member of its group (${members.join(", ")})`);
     }
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     if (weights.length !== members.length || Math.abs(total - 1) > 1e-6) {

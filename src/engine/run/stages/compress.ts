@@ -3,6 +3,7 @@ import path from "node:path";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { completeOutput, isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
+import { lostToDropping } from "../../compression/merging/applyMerging";
 import { applyPlan, compressionMetrics, makePlan, methods, type MethodContext } from "../../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { aimerScores } from "../../compression/pruning/aimer";
@@ -68,6 +69,12 @@ export const compressStage: Stage = {
     await writePlan(paths.file("plan"), plan);
     const layers = await applyPlan(await methodContext(context, model, plan.paradigm !== "pruning"), plan);
     for (const { notes } of layers?.values() ?? []) for (const note of notes) await context.warn(note);
+    const found = lostToDropping(layers?.values() ?? []).filter((note) => !plan.notes?.includes(note));
+    if (found.length > 0) {
+      for (const note of found) await context.warn(note);
+      plan.notes = [...(plan.notes ?? []), ...found];
+      await writePlan(paths.file("plan"), plan);
+    }
     context.models.forget(outputOf(context));
     await writeCompressedCheckpoint({
       ...model,
