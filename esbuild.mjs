@@ -22,6 +22,8 @@ const node = {
   format: "cjs",
   outdir: "dist",
   external: ["vscode", "onnxruntime-node"],
+  // Libraries that are modules ask for a `require` of their own, by the place of their file.
+  define: { "import.meta.url": "__filename" },
   sourcemap: "linked",
   minifySyntax: true,
   minifyWhitespace: true,

@@ -6,6 +6,8 @@ import { executionProviders, recipeSchema, type Recipe } from "../protocol/recip
 
 /** Options that several commands share. */
 export interface SharedOptions {
+  column?: string;
+  tokenizer?: string;
   sequences?: number;
   sequenceLength?: number;
   packing?: "packed" | "truncated";
@@ -26,6 +28,14 @@ export function addMachineOptions(command: Command): Command {
 
 export function addDataOptions(command: Command, defaultSequences: number): Command {
   return command
+    .option(
+      "--column <key>",
+      "column that holds the text, token ids or messages (default: told from the columns there are)",
+    )
+    .option(
+      "--tokenizer <dir>",
+      "folder with tokenizer.json and chat template (default: the checkpoint, or its teacher)",
+    )
     .option("--sequences <n>", `sequences used, in file order (default: ${defaultSequences})`, toInteger(1))
     .option("--sequence-length <n>", "tokens a sequence (default: 512)", toInteger(2))
     .addOption(
@@ -66,8 +76,13 @@ export function toMethodOption(
   return { ...before, [match[1]!]: parsed };
 }
 
-/** The recipe that a command's options amount to. Options not given take the recipe's defaults. */
+/** What --data takes. */
+export const dataHelp =
+  "a file, folder or pattern: .txt, .jsonl, .json, .csv, .parquet, .arrow, .gz, .zst (docs/data.md)";
+
+/** The recipe that a command's options amount to, run in the folder `cwd`. Options not given take the recipe's defaults. */
 export function recipeFrom(
+  cwd: string,
   options: SharedOptions,
   parts: {
     teacher: string;
@@ -81,12 +96,22 @@ export function recipeFrom(
   },
 ): Recipe {
   const { teacher, student, calibration, evaluation, output, compress, calibrate, evaluationSequences } = parts;
-  const { sequences, sequenceLength, packing, seed, memory, threads, provider } = options;
+  const { column, sequences, sequenceLength, packing, seed, memory, threads, provider } = options;
+  const tokenizer = options.tokenizer === undefined ? undefined : path.resolve(cwd, options.tokenizer);
   const recipe = withoutUndefined({
     schemaVersion: 1,
     teacher,
     student,
-    data: withoutUndefined({ calibration, evaluation, sequences, evaluationSequences, sequenceLength, packing }),
+    data: withoutUndefined({
+      calibration,
+      evaluation,
+      column,
+      tokenizer,
+      sequences,
+      evaluationSequences,
+      sequenceLength,
+      packing,
+    }),
     compress: compress && withoutUndefined(compress),
     calibrate: calibrate && withoutUndefined(calibrate),
     output,

@@ -37,8 +37,14 @@ export const dataOptions = z.strictObject({
   calibration: z
     .string()
     .min(1)
-    .describe("Text for profiling and calibration: .txt or .jsonl with `text` and optional `domain`"),
+    .describe("Text for profiling and calibration: a file, a folder or a pattern; docs/data.md lists the kinds"),
   evaluation: z.string().min(1).optional().describe("Held-out text for the before/after comparison"),
+  column: z.string().min(1).optional().describe("The column or key that holds the text, token ids or messages"),
+  tokenizer: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Folder with tokenizer.json and chat template, for checkpoints that have none; default: the teacher"),
   sequences: z.int().min(1).default(3000).describe("Calibration sequences used, in file order"),
   evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
   sequenceLength: z.int().min(2).default(512).describe("Tokens a sequence"),

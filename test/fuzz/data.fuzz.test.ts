@@ -95,14 +95,24 @@ function expectedDocuments(bytes: Buffer, kind: "txt" | "jsonl"): TextDocument[]
     } catch {
       return null;
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-    const { text: content, domain } = value as TextDocument;
-    const validDomain =
-      domain === undefined ||
-      domain === null ||
-      (typeof domain === "string" && domain.length <= 200 && domain !== "__proto__");
-    if (typeof content !== "string" || !validDomain) return null;
-    if (content !== "") documents.push({ text: content, domain: domain || unlabelledDomain });
+    if (typeof value === "string") value = { text: value };
+    if (Array.isArray(value) && value.length === 0) continue;
+    if (typeof value !== "object" || value === null || !("text" in value)) return null;
+    const { text: content, domain } = value as { text: unknown; domain?: unknown };
+    if (content === null) continue;
+    if (typeof content !== "string") return null;
+    const name =
+      typeof domain === "string"
+        ? domain
+        : typeof domain === "number"
+          ? `${domain}`
+          : domain === true
+            ? "true"
+            : domain === false
+              ? "false"
+              : "";
+    if (name.length > 200 || name === "__proto__") return null;
+    if (content !== "") documents.push({ text: content, domain: name || unlabelledDomain });
   }
   return documents;
 }
@@ -143,7 +153,10 @@ test.each([["txt", 1] as const, ["jsonl", 2] as const])(
         expect(["data/malformed", "data/too-few-tokens"]).toContain(built);
         return built;
       }
-      const ids = (expected ?? []).flatMap(({ text }) => [...tokenizer.encode(text), 0]);
+      const ids = (expected ?? []).flatMap((document) => [
+        ...tokenizer.encode("text" in document ? document.text : ""),
+        0,
+      ]);
       // A file that is broken behind the last sequence is never read so far.
       if (expected !== null && packing === "packed")
         expect(Array.from(built.ids)).toEqual(ids.slice(0, built.ids.length));

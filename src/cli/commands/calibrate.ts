@@ -11,6 +11,7 @@ import type { CliIo } from "../io";
 import {
   addDataOptions,
   addMachineOptions,
+  dataHelp,
   defaultRunDirectory,
   recipeFrom,
   toInteger,
@@ -53,7 +54,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .description("train a compressed checkpoint against its teacher, by default its routers alone (Router KD)")
     .argument("<student>", "compressed checkpoint folder")
     .requiredOption("--teacher <dir>", "the checkpoint that the student was made from")
-    .requiredOption("--data <file>", "calibration text: .txt or .jsonl")
+    .requiredOption("--data <file>", `calibration text: ${dataHelp}`)
     .requiredOption("--out <dir>", "folder for the calibrated checkpoint; must not exist or be empty")
     .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
     .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
@@ -98,7 +99,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
     const { heldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } = options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
-    const recipe = recipeFrom(options, {
+    const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
       student: resolve(student),
       calibration: resolve(options.data),

@@ -29,6 +29,7 @@ import type { CliIo } from "../io";
 import {
   addDataOptions,
   addMachineOptions,
+  dataHelp,
   defaultRunDirectory,
   recipeFrom,
   toMethodOption,
@@ -64,7 +65,7 @@ export function addCompress(program: Command, io: CliIo): void {
       toNumber,
     )
     .requiredOption("--out <dir>", "folder for the compressed checkpoint; must not exist or be empty")
-    .option("--data <file>", "calibration text, for methods that look at activations")
+    .option("--data <file>", `calibration text, for methods that look at activations: ${dataHelp}`)
     .option("--plan <file>", "apply this compression plan instead of making one")
     .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
     .addOption(
@@ -92,7 +93,7 @@ export function addCompress(program: Command, io: CliIo): void {
       const output = path.resolve(io.cwd, options.out);
       const { method, keep, protectSuperExperts, reapWeights, groupLimits } = options;
       const plan = options.plan === undefined ? undefined : path.resolve(io.cwd, options.plan);
-      const recipe = recipeFrom(options, {
+      const recipe = recipeFrom(io.cwd, options, {
         teacher,
         calibration: path.resolve(io.cwd, options.data ?? "no text needed"),
         output,

@@ -2,7 +2,6 @@ import path from "node:path";
 import type { Command } from "commander";
 import { expertMapping } from "../../engine/compression/plan/expertMapping";
 import { buildSequences } from "../../engine/data/buildSequences";
-import { loadTokenizer } from "../../engine/data/tokenizer";
 import { comparisonTable } from "../../engine/report/comparisonTable";
 import { textRead } from "../../engine/data/sequences";
 import { inEvaluationFolder } from "../../engine/run/folder/evaluationFolder";
@@ -13,7 +12,14 @@ import { readProvenance } from "../../engine/run/stages/outputs";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
-import { addDataOptions, addMachineOptions, defaultRunDirectory, recipeFrom, type SharedOptions } from "../options";
+import {
+  addDataOptions,
+  addMachineOptions,
+  dataHelp,
+  defaultRunDirectory,
+  recipeFrom,
+  type SharedOptions,
+} from "../options";
 import { progressPrinter } from "../progress";
 import { textTable } from "../table";
 
@@ -31,7 +37,7 @@ export function addEvaluate(program: Command, io: CliIo): void {
     .command("evaluate")
     .description("measure a checkpoint on held-out text, against its teacher if given")
     .argument("<checkpoint>", "checkpoint folder")
-    .requiredOption("--data <file>", "text: .txt or .jsonl")
+    .requiredOption("--data <file>", `text: ${dataHelp}`)
     .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity")
     .option(
       "--run <dir>",
@@ -48,6 +54,7 @@ export function addEvaluate(program: Command, io: CliIo): void {
 async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOptions): Promise<ModelEvaluation> {
   const resolve = (p: string): string => path.resolve(io.cwd, p);
   const recipe = recipeFrom(
+    io.cwd,
     { ...options, sequences: options.sequences ?? defaultSequences },
     {
       ...(options.teacher === undefined
@@ -57,13 +64,16 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
       output: directory,
     },
   );
-  const { calibration, sequences: count, sequenceLength, packing } = recipe.data;
+  const { calibration, column, tokenizer, sequences: count, sequenceLength, packing } = recipe.data;
   const models = new ModelCache();
   const model = await models.model(directory);
   const teacher = options.teacher === undefined ? null : await models.model(recipe.teacher);
+  const progress = progressPrinter(io);
   const sequences = await buildSequences({
     path: calibration,
-    tokenizer: await loadTokenizer(model.checkpoint.directory),
+    column,
+    ...models.textReaders(tokenizer ?? model.checkpoint.directory),
+    onNote: (note) => progress.note(`warning: ${note}`),
     vocabSize: model.description.vocabSize,
     sequences: count,
     sequenceLength,
@@ -72,7 +82,6 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
   });
   const mapping = teacher && expertMapping(teacher.description, (await readProvenance(directory))?.plan ?? null);
   const { machinery } = await import("../../engine/pipeline");
-  const progress = progressPrinter(io);
   const folder =
     options.run === undefined ? defaultRunDirectory(io.cwd, "evaluate", recipe) : path.resolve(io.cwd, options.run);
   try {

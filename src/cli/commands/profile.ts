@@ -6,7 +6,7 @@ import { formatCount, formatNumber, formatPercent } from "../../protocol/quantit
 import type { RoutingPanelData } from "../../protocol/panels";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
-import { addDataOptions, addMachineOptions, recipeFrom, type SharedOptions } from "../options";
+import { addDataOptions, addMachineOptions, dataHelp, recipeFrom, type SharedOptions } from "../options";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
@@ -21,14 +21,14 @@ export function addProfile(program: Command, io: CliIo): void {
     .command("profile")
     .description("collect routing statistics on a text")
     .argument("<checkpoint>", "checkpoint folder")
-    .requiredOption("--data <file>", "text: .txt or .jsonl")
+    .requiredOption("--data <file>", `text: ${dataHelp}`)
     .requiredOption(
       "--out <dir>",
       "run folder to write routing-statistics.safetensors to; continued where it holds this profile",
     );
   addMachineOptions(addDataOptions(command, 3000)).action(async (checkpoint: string, options: ProfileOptions) => {
     const runDirectory = path.resolve(io.cwd, options.out);
-    const recipe = recipeFrom(options, {
+    const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, checkpoint),
       calibration: path.resolve(io.cwd, options.data),
       // A profile writes no checkpoint; the recipe's schema asks for a place all the same.

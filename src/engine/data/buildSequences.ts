@@ -1,24 +1,20 @@
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
-import { readDocuments } from "./documents";
+import { documentEncoder, type DocumentEncoding } from "./documentEncoder";
+import { readDocuments, type ReadOptions } from "./documents";
 import { DomainNames } from "./domainNames";
-import { encodePrefix } from "./encodePrefix";
-import { hashTextFiles } from "./hashTextFiles";
 import type { TokenSequences } from "./sequences";
-import type { Tokenizer } from "./tokenizer";
+import { hashTextFiles } from "./textFiles";
 
-export interface BuildSequencesOptions {
-  /** A `.jsonl` or `.txt` file, or a folder of `.txt` files. */
+export interface BuildSequencesOptions extends DocumentEncoding, ReadOptions {
+  /** A file, a folder or a pattern, as listTextFiles takes it. */
   path: string;
-  tokenizer: Tokenizer;
-  /** Rows of the model's embedding: every id must be smaller. */
-  vocabSize: number;
   /** Sequences wanted; the first ones in file order. */
   sequences: number;
   /** Tokens a sequence, at least 2. */
   sequenceLength: number;
   /**
-   * `packed`: documents tokenised in file order, each followed by the end-of-text id, cut every `sequenceLength` tokens; what is
-   * left at the end is dropped. `truncated`: one document a sequence, cut at the length; a shorter one is padded and counted
+   * `packed`: documents tokenised in file order, each followed by the end-of-text id (ready token ids by nothing), cut every
+   * `sequenceLength` tokens; what is left at the end is dropped. `truncated`: one document a sequence, cut at the length; a shorter one is padded and counted
    * by `lengths`, one of fewer than 2 tokens is skipped, since it predicts nothing.
    */
   packing: "packed" | "truncated";
@@ -56,28 +52,18 @@ export async function buildSequences(options: BuildSequencesOptions): Promise<To
 
 type Collected = Omit<TokenSequences, "sourceSha256" | "sequenceLength"> & { tokensFound: number };
 
-async function collectPacked({
-  path,
-  tokenizer,
-  vocabSize,
-  sequences,
-  sequenceLength,
-  signal,
-}: BuildSequencesOptions): Promise<Collected> {
-  const endOfTextId = endOfTextIdOf(tokenizer, path);
+async function collectPacked(options: BuildSequencesOptions): Promise<Collected> {
+  const { path, sequences, sequenceLength, signal } = options;
+  const encoder = documentEncoder(options);
   const wanted = sequences * sequenceLength;
   const pieces: { ids: Int32Array; domain: number }[] = [];
   const domains = new DomainNames();
   let tokensFound = 0;
-  for await (const { text, domain } of readDocuments(path)) {
+  for await (const document of readDocuments(path, options)) {
     throwIfCancelled(signal);
-    const ids = encodePrefix(tokenizer, text, wanted - tokensFound);
-    const piece = new Int32Array(ids.length + 1);
-    piece.set(ids);
-    piece[ids.length] = endOfTextId;
-    checkIds(piece, vocabSize, path, tokensFound);
-    pieces.push({ ids: piece, domain: domains.indexOf(domain) });
-    tokensFound += piece.length;
+    const ids = await encoder.encode(document, wanted - tokensFound, tokensFound);
+    pieces.push({ ids, domain: domains.indexOf(document.domain) });
+    tokensFound += ids.length;
     if (tokensFound >= wanted) break;
   }
 
@@ -98,31 +84,23 @@ async function collectPacked({
   return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
 }
 
-async function collectTruncated({
-  path,
-  tokenizer,
-  vocabSize,
-  sequences,
-  sequenceLength,
-  signal,
-}: BuildSequencesOptions): Promise<Collected> {
+async function collectTruncated(options: BuildSequencesOptions): Promise<Collected> {
+  const { path, sequences, sequenceLength, signal } = options;
+  const encoder = documentEncoder(options);
   const pieces: { ids: Int32Array; domain: number }[] = [];
   const domains = new DomainNames();
   let tokensFound = 0;
-  for await (const { text, domain } of readDocuments(path)) {
+  for await (const document of readDocuments(path, options)) {
     throwIfCancelled(signal);
-    const ids = encodePrefix(tokenizer, text, sequenceLength).slice(0, sequenceLength);
-    checkIds(ids, vocabSize, path, tokensFound);
+    const ids = await encoder.encode(document, sequenceLength, tokensFound);
     tokensFound += ids.length;
     if (ids.length < minTokensOfSequence) continue;
-    pieces.push({ ids, domain: domains.indexOf(domain) });
+    pieces.push({ ids, domain: domains.indexOf(document.domain) });
     if (pieces.length === sequences) break;
   }
 
   const numSequences = pieces.length;
-  // A padded position is never looked at; an id that every vocabulary has keeps embedding lookups in range.
-  const padding = tokenizer.endOfTextId !== null && tokenizer.endOfTextId < vocabSize ? tokenizer.endOfTextId : 0;
-  const ids = new Int32Array(numSequences * sequenceLength).fill(padding);
+  const ids = new Int32Array(numSequences * sequenceLength).fill(encoder.padding());
   const domainIds = new Uint8Array(ids.length);
   const documentIds = Int32Array.from(ids, (_, i) => Math.floor(i / sequenceLength));
   pieces.forEach((piece, s) => {
@@ -132,25 +110,6 @@ async function collectTruncated({
   const lengths = Int32Array.from(pieces, (piece) => piece.ids.length);
   const domainNames = domains.namesUpTo(domainIds);
   return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
-}
-
-/** @throws `data/tokenizer` where packed sequences have nothing to separate documents with */
-export function endOfTextIdOf({ endOfTextId }: Tokenizer, path: string): number {
-  if (endOfTextId !== null) return endOfTextId;
-  throw new RerouteError(
-    "data/tokenizer",
-    `packing ${path} needs an end-of-text token, but neither tokenizer_config.json nor config.json names one. Set eos_token_id in config.json, or use truncated sequences`,
-  );
-}
-
-/** @throws `data/token-out-of-range` */
-export function checkIds(ids: Int32Array, vocabSize: number, path: string, position: number): void {
-  const wrong = ids.findIndex((id) => id >= vocabSize);
-  if (wrong < 0) return;
-  throw new RerouteError(
-    "data/token-out-of-range",
-    `token ${position + wrong} of ${path} has id ${ids[wrong]!}, but the model's vocabulary has ${vocabSize} entries. Does tokenizer.json belong to this checkpoint?`,
-  );
 }
 
 function checkArguments({ sequences, sequenceLength, vocabSize }: BuildSequencesOptions): void {

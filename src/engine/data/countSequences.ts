@@ -1,7 +1,7 @@
 import { throwIfCancelled } from "../../protocol/errors";
-import { checkIds, endOfTextIdOf, minTokensOfSequence, type BuildSequencesOptions } from "./buildSequences";
+import { minTokensOfSequence, type BuildSequencesOptions } from "./buildSequences";
+import { documentEncoder } from "./documentEncoder";
 import { readDocuments } from "./documents";
-import { encodePrefix } from "./encodePrefix";
 
 /** How much of what was asked for a text gives. */
 export interface TextAmount {
@@ -21,32 +21,25 @@ const countedTokens = 2 ** 17;
  *
  * @throws what buildSequences raises for a text or tokenizer that cannot be used, but not `data/too-few-tokens`
  */
-export async function countSequences({
-  path,
-  tokenizer,
-  vocabSize,
-  sequences,
-  sequenceLength,
-  packing,
-  signal,
-}: BuildSequencesOptions): Promise<TextAmount> {
+export async function countSequences(options: BuildSequencesOptions): Promise<TextAmount> {
+  const { path, sequences, sequenceLength, packing, signal } = options;
   const isPacked = packing === "packed";
-  const separators = isPacked ? [endOfTextIdOf(tokenizer, path)] : [];
+  const encoder = documentEncoder(options);
   let counted = { tokens: 0, characters: 0 };
   let tokens = 0;
   let documents = 0;
-  for await (const { text } of readDocuments(path)) {
+  for await (const document of readDocuments(path, options)) {
     throwIfCancelled(signal);
+    // Ready ids count as what they are.
+    const characters = "text" in document ? document.text.length : document.ids.length;
     if (counted.tokens < countedTokens) {
       const needed = isPacked ? sequences * sequenceLength - tokens : sequenceLength;
-      const ids = encodePrefix(tokenizer, text, needed);
-      const piece = Int32Array.from([...(isPacked ? ids : ids.subarray(0, sequenceLength)), ...separators]);
-      checkIds(piece, vocabSize, path, tokens);
-      counted = { tokens: counted.tokens + piece.length, characters: counted.characters + text.length };
-      tokens += piece.length;
-      if (piece.length >= minTokensOfSequence) documents++;
+      const { length } = await encoder.encode(document, needed, tokens);
+      counted = { tokens: counted.tokens + length, characters: counted.characters + characters };
+      tokens += length;
+      if (length >= minTokensOfSequence) documents++;
     } else {
-      tokens += text.length * (counted.tokens / counted.characters);
+      tokens += characters * (counted.tokens / counted.characters);
       documents++;
     }
     if ((isPacked ? tokens / sequenceLength : documents) >= sequences) break;

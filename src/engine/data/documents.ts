@@ -1,158 +1,108 @@
-import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { RerouteError } from "../../protocol/errors";
-import { decodeUtf8, maxLineBytes, readLines } from "./lines";
+import { textFormatOf } from "../../protocol/textFormats";
+import type { ChatTemplate } from "./chatTemplate";
+import { contentOfRow, readColumns, type ChatMessage, type Content } from "./columns";
+import { readBytes } from "./formats/bytes";
+import { rowReaders } from "./formats";
+import { malformed, type Row, type RowReader } from "./formats/row";
+import { listTextFiles, unreadable } from "./textFiles";
 
-/** One text of a corpus. */
-export interface TextDocument {
-  text: string;
+/** One text of a corpus, or its token ids where the corpus holds them ready. */
+export type TextDocument = {
   /** What the text is about, as its file says: routing statistics are split by it. */
   domain: string;
+} & ({ text: string } | { ids: Int32Array });
+
+export interface ReadOptions {
+  /** The column to read; left out, it is told from the columns that are there. */
+  column?: string | undefined;
+  /** Renders conversations; without one their turns are joined by blank lines. */
+  chat?: (() => Promise<ChatTemplate | null>) | undefined;
+  /** Told once what had to be assumed. */
+  onNote?: ((note: string) => void) | undefined;
 }
 
 /** The domain of documents that name none. */
 export const unlabelledDomain = "unlabelled";
 /** Domains are names shown in charts and tables, not texts. */
 export const maxDomainCharacters = 200;
-/** A .txt document longer than this continues as another one at the next line: it bounds memory, not content. */
-export const maxTextDocumentCharacters = 16 * 2 ** 20;
 
 /**
- * Documents of a corpus in file order, streamed: a consumer that has enough simply stops.
+ * Documents of a corpus in file order, streamed: a consumer that has enough simply stops. `formats/` reads the kinds of files,
+ * `columns.ts` says what their rows mean. Empty documents are skipped.
  *
- * - `.jsonl`: one object a line with `text` and an optional `domain`; empty lines are skipped;
- * - `.txt`: documents separated by blank lines (white space only); without one, the file is one document. Line ends inside a
- *   document become LF;
- * - a folder: every `.txt` file in it (not in its sub-folders) is one document, unchanged, sorted by name.
- *
- * Empty documents are skipped. A byte order mark is dropped.
- *
- * @throws `data/not-found`, or `data/malformed` naming file and line
+ * @throws `data/not-found`, `data/chat-template`, or `data/malformed` naming file and line
  */
-export async function* readDocuments(path: string): AsyncGenerator<TextDocument> {
+export async function* readDocuments(path: string, options: ReadOptions = {}): AsyncGenerator<TextDocument> {
+  const columns = readColumns(options.column);
+  const render = chatRenderer(options);
   for (const file of await listTextFiles(path)) {
+    const { format, compression } = textFormatOf(file)!;
+    const read = format === null ? readUnnamed : rowReaders[format];
     try {
-      if (file !== path) yield* readWholeFile(file);
-      else if (isJsonLines(path)) yield* readJsonLines(path);
-      else yield* readParagraphs(path);
+      for await (const row of read({ path: file, compression, columns, wholeText: file !== path })) {
+        const content = contentOfRow(row, options.column);
+        if (content === null) continue;
+        const domain = domainOf(row);
+        if (content.kind === "ids") {
+          if (content.ids.length > 0) yield { ids: content.ids, domain };
+          continue;
+        }
+        const text = content.kind === "text" ? content.text : await render(content, row.where);
+        if (text !== "") yield { text, domain };
+      }
     } catch (cause) {
       throw cause instanceof RerouteError ? cause : unreadable(file, cause);
     }
   }
 }
 
-/**
- * The files a corpus consists of: the file itself, or the `.txt` files of a folder.
- *
- * @throws `data/not-found`, or `data/malformed` for a file that is neither `.txt` nor `.jsonl`
- */
-export async function listTextFiles(path: string): Promise<string[]> {
-  try {
-    const found = await stat(path);
-    if (found.isDirectory()) {
-      const names = (await readdir(path)).filter((name) => /\.txt$/i.test(name)).sort();
-      const files: string[] = [];
-      for (const name of names) if ((await stat(join(path, name))).isFile()) files.push(join(path, name));
-      if (files.length > 0) return files;
-      throw new RerouteError(
-        "data/not-found",
-        `${path} holds no .txt file, expected a folder with one document a .txt file`,
-      );
+/** A compressed file that does not say what is in it, such as corpus.gz: JSON by its first character, else text. */
+const readUnnamed: RowReader = async function* (source) {
+  let first = "";
+  for await (const chunk of readBytes(source.path, source.compression)) {
+    first = Buffer.from(chunk)
+      .toString("latin1")
+      .replace(/^\u00ef\u00bb\u00bf/, "")
+      .trimStart();
+    if (first !== "") break;
+  }
+  yield* rowReaders[/^[{[]/.test(first) ? "json" : "txt"](source);
+};
+
+type Conversation = Extract<Content, { kind: "chat" }>;
+
+function chatRenderer({ chat, onNote }: ReadOptions): (conversation: Conversation, where: string) => Promise<string> {
+  let template: ChatTemplate | null | undefined;
+  return async (conversation, where) => {
+    if (template === undefined) {
+      template = (await chat?.()) ?? null;
+      if (template === null) {
+        onNote?.(
+          "The checkpoint has no chat template: conversations are read as their turns, joined by blank lines, without roles",
+        );
+      }
     }
-    if (!found.isFile()) throw new RerouteError("data/not-found", `${path} is neither a file nor a folder`);
-  } catch (cause) {
-    throw cause instanceof RerouteError ? cause : unreadable(path, cause);
-  }
-  if (isJsonLines(path) || /\.txt$/i.test(path)) return [path];
-  throw new RerouteError(
-    "data/malformed",
-    `${path} is not a kind of text file that is read, expected .jsonl, .txt or a folder of .txt files`,
-  );
+    return template === null ? plainText(conversation.messages) : template.render(conversation, where);
+  };
 }
 
-function isJsonLines(path: string): boolean {
-  return /\.jsonl$/i.test(path);
+function plainText(messages: ChatMessage[]): string {
+  const turns = messages.map(({ content }) => content).filter((turn) => typeof turn === "string" && turn.trim() !== "");
+  return turns.join("\n\n");
 }
 
-async function* readJsonLines(path: string): AsyncGenerator<TextDocument> {
-  for await (const line of readLines(path)) {
-    if (line.text.trim() === "") continue;
-    const document = parseDocument(line.text, `line ${line.number} of ${path}`);
-    if (document.text !== "") yield document;
-  }
-}
-
-function parseDocument(line: string, where: string): TextDocument {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new RerouteError("data/malformed", `${where} is not valid JSON: ${(cause as Error).message.slice(0, 200)}`, {
-      cause,
-    });
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new RerouteError("data/malformed", `${where} is not a JSON object, expected {"text": ..., "domain": ...}`);
-  }
-  const { text, domain } = value as { text?: unknown; domain?: unknown };
-  if (typeof text !== "string") {
-    throw new RerouteError(
-      "data/malformed",
-      `${where} ${text === undefined ? `has no "text"` : `has a "text" that is not a string`}`,
-    );
-  }
-  return { text, domain: checkDomain(domain, where) };
-}
-
-function checkDomain(domain: unknown, where: string): string {
-  if (domain === undefined || domain === null || domain === "") return unlabelledDomain;
-  if (typeof domain !== "string")
-    throw new RerouteError("data/malformed", `${where} has a "domain" that is not a string`);
+/** Numbers and truth values become their text; NaN, null and whatever is no name are no domain. */
+function domainOf({ value, where }: Row): string {
+  const given: unknown = typeof value === "object" && value !== null && "domain" in value ? value.domain : undefined;
+  const isName =
+    typeof given === "number" ? Number.isFinite(given) : ["string", "boolean", "bigint"].includes(typeof given);
+  const domain = isName ? String(given) : "";
+  if (domain === "") return unlabelledDomain;
   if (domain.length > maxDomainCharacters) {
-    throw new RerouteError(
-      "data/malformed",
-      `${where} has a "domain" of ${domain.length} characters, the limit is ${maxDomainCharacters}`,
-    );
+    throw malformed(`${where} has a "domain" of ${domain.length} characters, the limit is ${maxDomainCharacters}`);
   }
   // Results are keyed by domain in JSON files; this one key does not survive being read back.
-  if (domain === "__proto__")
-    throw new RerouteError("data/malformed", `${where} has the domain "__proto__", which cannot be used as a name`);
+  if (domain === "__proto__") throw malformed(`${where} has the domain "__proto__", which cannot be used as a name`);
   return domain;
-}
-
-async function* readParagraphs(path: string): AsyncGenerator<TextDocument> {
-  let lines: string[] = [];
-  let characters = 0;
-  for await (const { text } of readLines(path)) {
-    const blank = text.trim() === "";
-    if (lines.length > 0 && (blank || characters > maxTextDocumentCharacters)) {
-      yield { text: lines.join("\n"), domain: unlabelledDomain };
-      lines = [];
-      characters = 0;
-    }
-    if (blank) continue;
-    lines.push(text);
-    characters += text.length + 1;
-  }
-  if (lines.length > 0) yield { text: lines.join("\n"), domain: unlabelledDomain };
-}
-
-async function* readWholeFile(path: string): AsyncGenerator<TextDocument> {
-  const { size } = await stat(path);
-  if (size > maxLineBytes) {
-    throw new RerouteError(
-      "data/malformed",
-      `${path} has ${size} bytes, a document of a folder may have ${maxLineBytes}. Break it into several files`,
-    );
-  }
-  const text = decodeUtf8(await readFile(path), (offset) => `byte ${offset} of ${path}`).replace(/^\ufeff/, "");
-  if (text !== "") yield { text, domain: unlabelledDomain };
-}
-
-function unreadable(path: string, cause: unknown): RerouteError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const missing = code === "ENOENT" || code === "ENOTDIR";
-  return new RerouteError("data/not-found", missing ? `${path} does not exist` : `${path} cannot be read: ${message}`, {
-    cause,
-  });
 }

@@ -10,7 +10,7 @@ const untrustedTokens = 4096;
  * {@link wholeTextCharacters} is a beginning tokenised instead of everything: enough of it that the cut lies thousands of
  * tokens behind the last id that is used.
  */
-export function encodePrefix(tokenizer: Tokenizer, text: string, needed: number): Int32Array {
+export function encodePrefix(tokenizer: Pick<Tokenizer, "encode">, text: string, needed: number): Int32Array {
   for (let characters = wholeTextCharacters; characters < text.length; characters *= 2) {
     const ids = tokenizer.encode(text.slice(0, characters));
     if (ids.length >= needed + untrustedTokens) return ids.slice(0, needed);

@@ -1,11 +1,12 @@
 import { realpath } from "node:fs/promises";
 import { throwIfCancelled } from "../../protocol/errors";
 import { readDocuments } from "./documents";
-import { hashTextFiles } from "./hashTextFiles";
+import { hashTextFiles } from "./textFiles";
 
 /** The part of a text that a run reads. */
 export interface TextPart {
   path: string;
+  column?: string | undefined;
   sequences: number;
   sequenceLength: number;
   packing: "packed" | "truncated";
@@ -51,11 +52,13 @@ async function realPathOf(path: string): Promise<string> {
 }
 
 /** Documents with their white space normalised, as far as the run reads them. */
-async function* documentsOf({ path, sequences, sequenceLength, packing }: TextPart, signal?: AbortSignal) {
+async function* documentsOf({ path, column, sequences, sequenceLength, packing }: TextPart, signal?: AbortSignal) {
   let left = sequences;
   const each = sequenceLength * charactersPerToken;
-  for await (const { text } of readDocuments(path)) {
+  for await (const read of readDocuments(path, { column })) {
     throwIfCancelled(signal);
+    // Ready ids are compared as the text of their numbers; conversations as their turns, whatever template is between them.
+    const text = "text" in read ? read.text : read.ids.join(" ");
     const most = packing === "packed" ? Math.ceil(left * each) : each;
     const document = text.slice(0, most).replace(/\s+/g, " ").trim();
     if (document !== "") yield document;

@@ -71,7 +71,7 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
 }
 
 /** A JSON object, or null when the file does not exist. */
-async function readJson(path: string): Promise<JsonObject | null> {
+export async function readJson(path: string): Promise<JsonObject | null> {
   let text: string;
   try {
     const { size } = await stat(path);
@@ -228,7 +228,7 @@ function firstId(value: unknown): number | undefined {
 }
 
 /** A token is written as a string or as an object with its content. */
-function contentOf(token: unknown): string | null {
+export function contentOf(token: unknown): string | null {
   const content = isObject(token) ? token.content : token;
   return typeof content === "string" && content !== "" ? content : null;
 }

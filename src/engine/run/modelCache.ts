@@ -4,6 +4,7 @@ import { fingerprintCheckpoint } from "../checkpoint/fingerprint";
 import { openCheckpoint } from "../checkpoint/open";
 import { checkUnchanged } from "../checkpoint/shardFile";
 import { describeModel } from "../model/families";
+import { loadChatTemplate, type ChatTemplate } from "../data/chatTemplate";
 import { refuseUnread } from "../model/unread";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
 import type { TokenSequences } from "../data/sequences";
@@ -13,6 +14,7 @@ import type { OpenModel } from "./work";
 export class ModelCache {
   readonly #models = new Map<string, Promise<OpenModel>>();
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>();
+  readonly #chatTemplates = new Map<string, Promise<ChatTemplate | null>>();
   readonly #sequences = new Map<string, Promise<TokenSequences>>();
 
   model(directory: string): Promise<OpenModel> {
@@ -21,6 +23,14 @@ export class ModelCache {
 
   tokenizer(directory: string): Promise<Tokenizer> {
     return remember(this.#tokenizers, directory, loadTokenizer);
+  }
+
+  /** What turns a corpus into token ids, opened when it is asked for. */
+  textReaders(directory: string) {
+    return {
+      tokenizer: (): Promise<Tokenizer> => this.tokenizer(directory),
+      chat: (): Promise<ChatTemplate | null> => remember(this.#chatTemplates, directory, loadChatTemplate),
+    };
   }
 
   /** @param key names what `build` reads */
@@ -46,6 +56,7 @@ export class ModelCache {
   forget(directory: string): void {
     this.#models.delete(directory);
     this.#tokenizers.delete(directory);
+    this.#chatTemplates.delete(directory);
   }
 }
 

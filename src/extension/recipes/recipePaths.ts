@@ -1,5 +1,6 @@
 import path from "node:path";
 import type { Recipe } from "../../protocol/recipe";
+import { textFormatOf } from "../../protocol/textFormats";
 import type { Translate } from "../translate";
 import { rangeOf, type RecipeProblem } from "./recipeProblems";
 
@@ -17,19 +18,26 @@ export function recipePathProblems(
   look: Look,
   t: Translate,
 ): RecipeProblem[] {
-  const wanted: [keys: string[], file: string | undefined, kind: "file" | "folder"][] = [
+  const wanted: [keys: string[], file: string | undefined, kind: "file" | "folder" | "text"][] = [
     [["teacher"], recipe.teacher, "folder"],
     [["student"], recipe.student, "folder"],
-    [["data", "calibration"], recipe.data.calibration, "file"],
-    [["data", "evaluation"], recipe.data.evaluation, "file"],
+    [["data", "calibration"], recipe.data.calibration, "text"],
+    [["data", "evaluation"], recipe.data.evaluation, "text"],
+    [["data", "tokenizer"], recipe.data.tokenizer, "folder"],
     [["compress", "plan"], recipe.compress?.plan, "file"],
   ];
   return wanted.flatMap(([keys, file, kind]) => {
-    if (file === undefined || look(path.resolve(baseFolder, file)) === kind) return [];
+    if (file === undefined || isThere(look(path.resolve(baseFolder, file)), file, kind)) return [];
     const message =
-      kind === "file"
+      kind !== "folder"
         ? t("{0}: there is no file {1} beside this recipe", keys.join("."), file)
         : t("{0}: there is no folder {1} beside this recipe", keys.join("."), file);
     return [{ message, ...rangeOf(text, keys) }];
   });
+}
+
+/** A text may be a file, a folder that is not named like a file, or a pattern, which only the engine resolves. */
+function isThere(found: ReturnType<Look>, file: string, kind: "file" | "folder" | "text"): boolean {
+  if (kind !== "text") return found === kind;
+  return found === "file" || (found === "folder" && textFormatOf(file) === null) || /[*?{[]/.test(file);
 }

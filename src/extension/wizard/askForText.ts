@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { textExtensions } from "../../protocol/textFormats";
 import { pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
 import { other } from "./question";
 
@@ -19,7 +20,7 @@ export async function askForText(
   ]);
   const text = await pickStep({ ...frame, isActive: ({ value }) => value === wanted }, items);
   if (text !== other) return text;
-  const [file] = (await vscode.window.showOpenDialog({ filters: { [t("Text")]: ["txt", "jsonl"] } })) ?? [];
+  const [file] = (await vscode.window.showOpenDialog({ filters: { [t("Text")]: [...textExtensions] } })) ?? [];
   return file ? file.fsPath : askForText(frame, first, without);
 }
 
@@ -31,10 +32,17 @@ export function fileItem<T>(file: string, value: T): StepItem<T> {
   return { label: path.basename(file), description: vscode.workspace.asRelativePath(path.dirname(file)), value };
 }
 
+/** Workspaces are full of JSON that is no text: it is browsed for. */
+const isMostlyText = (extension: string): boolean => extension !== "json";
+
 /** Texts of the workspace, those that were used or configured first. */
 async function findTexts(first: (string | null | undefined)[]): Promise<string[]> {
   const known = first.filter((file): file is string => typeof file === "string" && existsSync(file));
-  const found = await vscode.workspace.findFiles("**/*.{jsonl,txt}", "**/{node_modules,.git,.reroute}/**", 200);
+  const found = await vscode.workspace.findFiles(
+    `**/*.{${textExtensions.filter(isMostlyText).join()}}`,
+    "**/{node_modules,.git,.reroute}/**",
+    200,
+  );
   const paths = found.filter(({ scheme }) => scheme === "file").map(({ fsPath }) => fsPath);
   // Held-out text is for the comparison, not for calibration: offered, but last.
   const heldOut = (file: string) => Number(/eval|held|test|valid/i.test(path.basename(file)));

@@ -88,7 +88,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
   text: async (frame, state, proposed) => {
     const { defaultData } = readSettings(state.context.checkpoint.path);
     const wanted = state.answers.text ?? proposed.text ?? defaultData;
-    const placeholder = t("Which text shows how the model is used? (.txt or .jsonl)");
+    const placeholder = t("Which text shows how the model is used?");
     const text = await askForText({ ...frame, placeholder }, [wanted, defaultData], []);
     return typeof text === "symbol" ? text : { text };
   },

@@ -154,6 +154,44 @@ describe("truncated", () => {
   });
 });
 
+describe("ready token ids", () => {
+  const noTokenizer = async (): Promise<Tokenizer> => {
+    throw new Error("asked for a tokenizer");
+  };
+  const ready = async (lines: object[], options: Partial<BuildSequencesOptions>) => {
+    const path = join(folder, `${files++}.jsonl`);
+    await writeFile(path, lines.map((line) => JSON.stringify(line)).join("\n"));
+    const base = {
+      path,
+      tokenizer: noTokenizer,
+      vocabSize: 27,
+      sequences: 9,
+      sequenceLength: 3,
+      packing: "packed" as const,
+    };
+    return buildSequences({ ...base, ...options });
+  };
+
+  test("packed as they are, without tokenizer or separator", async () => {
+    const built = await ready([{ input_ids: [1, 2, 3, 4] }, { input_ids: [5, 6, 7], domain: "x" }], {});
+    expect(Array.from(built.ids)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(Array.from(built.domainIds)).toEqual([0, 0, 0, 0, 1, 1]);
+  });
+
+  test("truncated and padded", async () => {
+    const built = await ready([{ input_ids: [1, 2, 3, 4] }, { input_ids: [5, 6] }], { packing: "truncated" });
+    expect(Array.from(built.ids)).toEqual([1, 2, 3, 5, 6, 0]);
+    expect(Array.from(built.lengths)).toEqual([3, 2]);
+  });
+
+  test("beyond the vocabulary", async () => {
+    await expect(ready([{ input_ids: [1, 2, 27] }], {})).rejects.toMatchObject({
+      code: "data/token-out-of-range",
+      message: expect.stringMatching(/token 2 of .* has id 27.*this checkpoint's tokenizer/) as string,
+    });
+  });
+});
+
 test("the 256th and later domains are counted together", async () => {
   const documents = Array.from({ length: 300 }, (_, i): [string, string] => ["abc", `domain ${i}`]);
   const built = await build(documents, { sequences: 300 });

@@ -56,6 +56,18 @@ it("names of missing files are marked, present ones are not", () => {
   expect(good.slice(problems[0]!.start, problems[0]!.end)).toBe('"calibration"');
 });
 
+it.each<[string, "file" | "folder" | null, boolean]>([
+  ["texts", "folder", true],
+  ["texts", null, false],
+  ["texts/**/*.jsonl", null, true],
+  ["text.parquet", "file", true],
+])("a text may be a folder or a pattern: %s, %s", (name, found, fine) => {
+  const text = good.replace('"calibration.jsonl"', JSON.stringify(name));
+  const { recipe } = parseRecipe(text);
+  const look = (file: string) => (file === `/r/${name}` ? found : file === "/r/evaluation.jsonl" ? "file" : "folder");
+  expect(recipePathProblems(text, recipe!, "/r", look, english).length).toBe(fine ? 0 : 1);
+});
+
 describe("a comparison's text", () => {
   const comparison = good
     .replace(/"compress".*\n/, '"grid": { "methods": ["reap"], "keep": [0.5] }\n')

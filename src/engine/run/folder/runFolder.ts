@@ -19,6 +19,8 @@ export interface RunPaths {
   student: string;
   calibrationData: string;
   evaluationData: string | null;
+  /** Folder of the tokenizer and the chat template. */
+  tokenizer: string;
   plan: string | null;
   output: string;
   file: (name: keyof typeof runFiles) => string;
@@ -35,6 +37,7 @@ export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: strin
     student: recipe.student !== undefined ? resolve(recipe.student) : compressed,
     calibrationData: resolve(recipe.data.calibration),
     evaluationData: recipe.data.evaluation === undefined ? null : resolve(recipe.data.evaluation),
+    tokenizer: resolve(recipe.data.tokenizer ?? recipe.teacher),
     plan: recipe.compress?.plan === undefined ? null : resolve(recipe.compress.plan),
     output,
     file,

@@ -1,6 +1,6 @@
 import { countSequences } from "../../data/countSequences";
-import { listTextFiles } from "../../data/documents";
 import { heldOutCount } from "../../data/heldOutSplit";
+import { listTextFiles } from "../../data/textFiles";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import type { StageId } from "../../../protocol/run";
@@ -34,18 +34,26 @@ export async function checkTexts(
   teacher: OpenModel | null,
   { open, models, signal, attempt }: TextCheck,
 ): Promise<string[]> {
-  const { sequenceLength, packing } = recipe.data;
+  const { sequenceLength, packing, column } = recipe.data;
   const named = [paths.calibrationData, ...(paths.evaluationData === null ? [] : [paths.evaluationData])];
   const exists = new Set<string>();
   for (const path of named) if (await attempt(() => listTextFiles(path))) exists.add(path);
   const read = textsOf(recipe, paths, open).filter(({ path }) => exists.has(path));
-  const tokenizer = teacher && read.length > 0 ? await attempt(() => models.tokenizer(paths.teacher)) : null;
-  if (!teacher || !tokenizer) return [];
+  if (!teacher) return [];
   const warnings: string[] = [];
   for (const { path, wanted, least } of read) {
     await attempt(async () => {
       const { vocabSize } = teacher.description;
-      const text = { path, tokenizer, vocabSize, sequences: wanted, sequenceLength, packing, signal };
+      const text = {
+        path,
+        column,
+        ...models.textReaders(paths.tokenizer),
+        vocabSize,
+        sequences: wanted,
+        sequenceLength,
+        packing,
+        signal,
+      };
       const { sequences, tokens, isExact } = await countSequences(text);
       if (sequences < least) throw tooLittle(path, { sequences, tokens, least }, recipe.data);
       if (sequences < wanted)

@@ -11,21 +11,26 @@ import type { StageContext } from "./stage";
  */
 export async function sequencesOf(context: StageContext, path: string, sequences: number): Promise<TokenSequences> {
   const { models, signal } = context;
-  const { sequenceLength, packing } = context.run.recipe.data;
+  const { sequenceLength, packing, column } = context.run.recipe.data;
   return models.sequences(`${sequences} ${path}`, async () => {
     const { vocabSize } = (await models.model(context.paths.teacher)).description;
-    const tokenizer = await models.tokenizer(context.paths.teacher);
-    return buildSequences({ path, tokenizer, vocabSize, sequences, sequenceLength, packing, signal });
+    const readers = models.textReaders(context.paths.tokenizer);
+    const notes: string[] = [];
+    const onNote = (note: string): unknown => notes.push(note);
+    const text = { path, column, ...readers, onNote, vocabSize, sequences, sequenceLength, packing, signal };
+    const built = await buildSequences(text);
+    for (const note of notes) await context.warn(note);
+    return built;
   });
 }
 
 /** The parts of the evaluation text and of the calibration text that a run reads; there is an evaluation text. */
 export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evaluation: TextPart, training: TextPart] {
-  const { sequences, evaluationSequences, sequenceLength, packing } = data;
+  const { sequences, evaluationSequences, sequenceLength, packing, column } = data;
   const read = sequences + heldOutCount(sequences, calibrate?.heldOut ?? 0);
   return [
-    { path: paths.evaluationData!, sequences: evaluationSequences, sequenceLength, packing },
-    { path: paths.calibrationData, sequences: read, sequenceLength, packing },
+    { path: paths.evaluationData!, column, sequences: evaluationSequences, sequenceLength, packing },
+    { path: paths.calibrationData, column, sequences: read, sequenceLength, packing },
   ];
 }
 
