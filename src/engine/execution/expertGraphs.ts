@@ -95,7 +95,7 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
 /**
  * Inputs rows, rowOfSlot, residual, feedForwardInput; output hidden = residual + multiplier * (routed + shared experts),
  * normalised before it is added in layers that do so. Where profiling looks, also inputOutputCosine [T, 1]:
- * cos(residual, residual + routed).
+ * cos(residual, residual + multiplier * routed).
  */
 export function combineGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription, observed: boolean): Graph {
   const block = new Block(context);
@@ -104,7 +104,15 @@ export function combineGraph(context: BlockContext, layer: ExpertLayer, moe: Moe
   const { routed, output } = branchOutput(block, layer, moe);
   return builder.build({
     hidden: builder.add(residual, builder.scale(output, layer.feedForwardMultiplier)),
-    ...(observed ? { inputOutputCosine: cosine(builder, residual, builder.add(residual, routed)) } : {}),
+    ...(observed
+      ? {
+          inputOutputCosine: cosine(
+            builder,
+            residual,
+            builder.add(residual, builder.scale(routed, layer.feedForwardMultiplier)),
+          ),
+        }
+      : {}),
   });
 }
 

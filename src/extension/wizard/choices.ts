@@ -24,7 +24,7 @@ export function methodChoices(t: Translate): MethodGroup[] {
     reap: t("Drop experts with the smallest routing weight times output norm"),
     frequency: t("Drop the least often selected experts"),
     "weighted-frequency": t("Drop experts with the smallest summed routing weight"),
-    ean: t("Drop experts with the smallest summed output norm"),
+    ean: t("Drop experts with the smallest mean output norm"),
     aimer: t("Drop by a criterion of the weights alone; needs no statistics"),
     random: t("Drop at random: the baseline every other method must beat"),
     cfes: t("Keep experts by coarse-to-fine selection"),

@@ -141,6 +141,24 @@ describe("70 experts in three graphs, and shared ones", () => {
     expectClose(observed!.sums, ndArray([numExperts, hiddenSize], sums));
   });
 
+  it.each([1, 0.22])("observes how the experts turn the hidden state, added with a factor of %f", async (factor) => {
+    const scaled = { ...layer, index: factor, feedForwardMultiplier: factor };
+    const valid = new Float32Array(tokens * k).fill(1);
+    const experts = new RoutedExperts({ ...context, trainable: new Set() }, sessions);
+    const { observed } = await experts.forward(scaled, moe, chunk, residual, valid);
+    const added = new Float64Array(tokens * hiddenSize);
+    reference.rows(inputs).rows.data.forEach((value, i) => {
+      added[assignment.tokenOfRow[Math.floor(i / hiddenSize)]! * hiddenSize + (i % hiddenSize)]! += factor * value;
+    });
+    const cosines = Float64Array.from({ length: tokens }, (_, token) => {
+      const x = Array.from(residual.subarray(token * hiddenSize, (token + 1) * hiddenSize));
+      const after = x.map((value, h) => value + added[token * hiddenSize + h]!);
+      const dot = x.reduce((sum, value, h) => sum + value * after[h]!, 0);
+      return dot / Math.hypot(...x) / Math.hypot(...after);
+    });
+    expectClose(observed!.inputOutputCosine, ndArray([tokens], cosines));
+  });
+
   it.each([true, false])("gives the gradients of one graph (in its inputs: %s)", async (needsInputGradient) => {
     const gradients = new Map([...context.trainable].map((key) => [key, zerosLike(inputs.get(`weight:${key}`)!)]));
     const experts = new RoutedExperts(context, sessions);
