@@ -186,7 +186,7 @@ function observation(
   const { hiddenSize } = model.description;
   const selectedIds = Int32Array.from({ length: numExpertsPerToken }, (_, i) => i);
   const routingWeights = new Float32Array(numExpertsPerToken).fill(0.5);
-  const sizes = { numTokens: 1, numExperts, numExpertsPerToken, hiddenSize, firstToken: 0 };
+  const sizes = { numTokens: 1, numRouterRows: numExperts, numExperts, numExpertsPerToken, hiddenSize, firstToken: 0 };
   return { layer, ...sizes, routerLogits: new Float32Array(numExperts), selectedIds, routingWeights, outputs: null };
 }
 

@@ -64,11 +64,11 @@ class RouterLogitWriter implements RoutingObserver {
     this.#handle = openSync(targets.file, isNew ? "w" : "r+");
   }
 
-  observe({ layer, firstToken, numTokens, numExperts, routerLogits }: MoeObservation): void {
+  observe({ layer, firstToken, numTokens, numRouterRows, routerLogits }: MoeObservation): void {
     const mapping = this.targets.mapping.get(layer);
     if (mapping === undefined) return;
     const { sequenceLength: s } = this.targets;
-    const mapped = mapLogits(routerLogits, numExperts, mapping);
+    const mapped = mapLogits(routerLogits, numRouterRows, mapping);
     const size = s * mapping.length;
     for (let i = 0; i < numTokens / s; i++) {
       const sequence = this.firstSequence + firstToken / s + i;

@@ -8,7 +8,7 @@ import type { ModelDescription } from "../model/description";
 import { RoutingFidelity, type FidelitySums } from "../routing/fidelity";
 
 interface LayerTrace {
-  /** [tokens, experts] */
+  /** [tokens, router rows] */
   logits: HiddenStates;
   /** [tokens, k]: expert ids as the bits of 32-bit floats, so that they lie in the same stores. */
   selected: HiddenStates;
@@ -32,10 +32,10 @@ export class RouterTrace implements RoutingObserver {
     readonly inMemory: boolean,
   ) {}
 
-  observe({ layer, firstToken, numExperts, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
+  observe({ layer, firstToken, numRouterRows, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
     let trace = this.#layers.get(layer);
     if (trace === undefined) {
-      trace = { logits: this.#store(numExperts), selected: this.#store(numExpertsPerToken), isSaved: false };
+      trace = { logits: this.#store(numRouterRows), selected: this.#store(numExpertsPerToken), isSaved: false };
       this.#layers.set(layer, trace);
     }
     trace.logits.write(firstToken, routerLogits);
@@ -47,8 +47,8 @@ export class RouterTrace implements RoutingObserver {
     return [...this.#layers.keys()];
   }
 
-  /** The teacher's experts of a layer; null for one that it does not route. */
-  numExperts(layer: number): number | null {
+  /** The teacher's router rows of a layer; null for one that it does not route. */
+  numRouterRows(layer: number): number | null {
     return this.#layers.get(layer)?.logits.width ?? null;
   }
 
@@ -152,7 +152,7 @@ export class RoutingComparisonObserver implements RoutingObserver {
 
   /** Whether a layer's routing can be compared: both models route it. */
   compares(layer: number): boolean {
-    return this.mappings.has(layer) && this.teacher.numExperts(layer) !== null;
+    return this.mappings.has(layer) && this.teacher.numRouterRows(layer) !== null;
   }
 
   sums(): FidelitySums[] {
@@ -161,7 +161,7 @@ export class RoutingComparisonObserver implements RoutingObserver {
 
   /** Whether kept sums are those of this pair of models. */
   fits({ layer, klByExpert }: FidelitySums): boolean {
-    return this.compares(layer) && klByExpert?.length === this.teacher.numExperts(layer);
+    return this.compares(layer) && klByExpert?.length === this.teacher.numRouterRows(layer);
   }
 
   /** Goes on from kept sums. */

@@ -145,7 +145,7 @@ class LayerStore {
   }
 
   add(observation: MoeObservation): void {
-    const { firstToken, numTokens, hiddenSize, numExperts, numExpertsPerToken: k, feedForwardInput } = observation;
+    const { firstToken, numTokens, hiddenSize, numRouterRows, numExpertsPerToken: k, feedForwardInput } = observation;
     const { routerLogits, selectedIds, routingWeights } = observation;
     this.#checkFinite(routerLogits);
     this.#checkFinite(feedForwardInput!);
@@ -156,7 +156,7 @@ class LayerStore {
       if (token >= 0) {
         while (to < numTokens && this.tokens.tokenOfRow[firstToken + to]! >= 0) to++;
         this.#inputs.write(token, feedForwardInput!.subarray(from * hiddenSize, to * hiddenSize));
-        this.#logits.set(routerLogits.subarray(from * numExperts, to * numExperts), token * numExperts);
+        this.#logits.set(routerLogits.subarray(from * numRouterRows, to * numRouterRows), token * numRouterRows);
         this.#ids.set(selectedIds.subarray(from * k, to * k), token * k);
         this.#weights.set(routingWeights.subarray(from * k, to * k), token * k);
       }

@@ -73,7 +73,9 @@ export class FeedForwardRunner {
     const { hidden, routingWeights, observed } = await this.#experts.forward(layer, moe, chunk, residual, validRows);
     const bySlot = (column: Float32Array) => slotsOf(column, chunk.assignment);
     observer?.observe({
-      ...{ layer: layer.index, numTokens: selectedIds.length / moe.numExpertsPerToken, numExperts: numLogits(moe) },
+      ...{ layer: layer.index, numTokens: selectedIds.length / moe.numExpertsPerToken },
+      ...{ numRouterRows: numLogits(moe), numExperts: moe.numExperts },
+      ...(moe.logicalToPhysical ? { expertOfRow: moe.logicalToPhysical } : {}),
       ...{ numExpertsPerToken: moe.numExpertsPerToken, hiddenSize: this.context.hiddenSize, firstToken },
       ...{ routerLogits, selectedIds, routingWeights, feedForwardInput },
       ...(moe.weightsInput ? { weightsInput: true as const } : {}),

@@ -5,14 +5,19 @@ export interface MoeObservation {
   /** Decoder layer number. */
   layer: number;
   numTokens: number;
+  /** Router logits a token. Selected ids count router rows. */
+  numRouterRows: number;
+  /** Experts that exist: fewer than router rows where merged experts share one. */
   numExperts: number;
+  /** [numRouterRows]: the expert of each router row; absent where row e is expert e. */
+  expertOfRow?: readonly number[];
   numExpertsPerToken: number;
   hiddenSize: number;
   /** Index of the chunk's first token in the batch, counting sequence after sequence, padding included. */
   firstToken: number;
-  /** [numTokens, numExperts] */
+  /** [numTokens, numRouterRows] */
   routerLogits: Float32Array;
-  /** [numTokens, numExpertsPerToken], ascending in each token. */
+  /** [numTokens, numExpertsPerToken] router rows, ascending in each token. */
   selectedIds: Int32Array;
   /** [numTokens, numExpertsPerToken]: the number that multiplies each selected expert's output (or input). */
   routingWeights: Float32Array;
@@ -31,9 +36,9 @@ export interface ExpertOutputObservation {
   maxima: Float32Array;
   /** [numTokens, k]: largest absolute channel of f_e(x). */
   absoluteMaxima: Float32Array;
-  /** [numExperts, hidden]: sum of f_e(x) over this chunk's valid tokens routed to e. */
+  /** [numExperts, hidden]: sum of f_e(x) over this chunk's valid tokens routed to expert e, by whichever row. */
   sums: Float32Array;
-  /** [numTokens]: cos(x, x + y), x the hidden state before the block and y the routed experts' output (EASY-EP). */
+  /** [numTokens]: cos(x, x + y), x the hidden state before the block and y what the routed experts add to it (EASY-EP). */
   inputOutputCosine: Float32Array;
 }
 

@@ -36,8 +36,8 @@ export interface ProbeOptions {
 export async function runForwardProbe(options: ProbeOptions): Promise<Map<string, MemoryTensor>> {
   const { model, teacher, inputIds, batch, positions } = options;
   const result = new Map<string, MemoryTensor>();
-  const record = ({ layer, numTokens, numExperts, numExpertsPerToken: k, ...arrays }: MoeObservation) => {
-    append(result, `router_logits.${layer}`, "F32", arrays.routerLogits, numTokens, numExperts);
+  const record = ({ layer, numTokens, numRouterRows, numExpertsPerToken: k, ...arrays }: MoeObservation) => {
+    append(result, `router_logits.${layer}`, "F32", arrays.routerLogits, numTokens, numRouterRows);
     append(result, `topk_ids.${layer}`, "I64", BigInt64Array.from(arrays.selectedIds, BigInt), numTokens, k);
     append(result, `topk_weights.${layer}`, "F32", arrays.routingWeights, numTokens, k);
   };

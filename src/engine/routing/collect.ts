@@ -48,8 +48,9 @@ export class RoutingStatistics implements RoutingObserver {
   #layerOf(observation: MoeObservation): LayerStatistics {
     const known = this.#layers.get(observation.layer);
     if (known) return known;
-    const { layer, numExperts, numExpertsPerToken, hiddenSize } = observation;
-    const shape = { layer, numExperts, numExpertsPerToken, hiddenSize };
+    const { layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize } = observation;
+    const mapping = expertOfRow ? { expertOfRow } : {};
+    const shape = { layer, numExperts, ...mapping, numExpertsPerToken, hiddenSize };
     const created = emptyLayerStatistics(shape, Math.max(1, this.#options.sequences.domainNames.length));
     this.#layers.set(layer, created);
     return created;
@@ -78,7 +79,7 @@ export function authorsRenormalise(config: { [key: string]: unknown }): boolean 
 }
 
 function addRouting(stats: LayerStatistics, seen: MoeObservation, domains: Int16Array): void {
-  const { numExperts: E, numExpertsPerToken: k } = stats;
+  const { numRouterRows: E, numExpertsPerToken: k } = stats;
   const { routerLogits, selectedIds, routingWeights } = seen;
   const isSelected = new Uint8Array(E);
   for (let t = 0; t < seen.numTokens; t++) {
@@ -139,13 +140,13 @@ function addOuterProduct(gram: Float64Array, sum: Float64Array, z: Float32Array)
   }
 }
 
-function mirrorGram({ logitGram, numExperts: E }: LayerStatistics): void {
+function mirrorGram({ logitGram, numRouterRows: E }: LayerStatistics): void {
   for (let i = 1; i < E; i++) for (let j = 0; j < i; j++) logitGram[i * E + j] = logitGram[j * E + i]!;
 }
 
 function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16Array, renormalises: boolean): void {
   const outputs = seen.outputs!;
-  const { numExperts: E, numExpertsPerToken: k } = stats;
+  const { numRouterRows: E, numExpertsPerToken: k } = stats;
   for (let t = 0; t < seen.numTokens; t++) {
     const domain = domains[t]!;
     if (domain < 0) continue;
@@ -176,7 +177,7 @@ function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16
  * only selected experts run.
  */
 function softmaxWeights(seen: MoeObservation, token: number, renormalises: boolean): number[] {
-  const { numExperts: E, numExpertsPerToken: k } = seen;
+  const { numRouterRows: E, numExpertsPerToken: k } = seen;
   const z = seen.routerLogits.subarray(token * E, (token + 1) * E);
   const { logPartition } = softmaxMoments(z, seen.layer);
   const selected = seen.selectedIds.subarray(token * k, (token + 1) * k);

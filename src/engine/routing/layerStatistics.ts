@@ -1,33 +1,30 @@
 /**
  * What one MoE layer did over all profiled tokens. Sums and counts, not means, so that two profiles add up.
- * Axes: D domains, E experts, H hidden size. Everything is accumulated in float64; padding is never counted.
+ * Axes: D domains, R router rows, E experts (fewer than rows where merged experts share one), H hidden size. Everything is accumulated in float64; padding is never counted.
  * "Routing weight" is the number that multiplies the expert's output in the model; f_e(x) is the expert's output
  * without it.
  */
-export interface LayerStatistics {
-  layer: number;
-  numExperts: number;
-  numExpertsPerToken: number;
-  hiddenSize: number;
+export interface LayerStatistics extends LayerShape {
+  numRouterRows: number;
   /** [D] tokens seen. */
   tokens: Float64Array;
-  /** [D, E] tokens routed to the expert. */
+  /** [D, R] tokens routed to the expert by this row. */
   frequency: Float64Array;
-  /** [D, E] sum of routing weights g. */
+  /** [D, R] sum of routing weights g. */
   routingWeightSum: Float64Array;
-  /** [D, E] sum of ||f_e(x)||_2 over routed tokens (EAN). */
+  /** [D, R] sum of ||f_e(x)||_2 over routed tokens (EAN). */
   outputNormSum: Float64Array;
-  /** [D, E] sum of ||f_e(x)||_2^2. */
+  /** [D, R] sum of ||f_e(x)||_2^2. */
   squaredNormSum: Float64Array;
-  /** [D, E] sum of g ||f_e(x)||_2; divided by the frequency it is REAP (arXiv 2510.13999, eq. 9). */
+  /** [D, R] sum of g ||f_e(x)||_2; divided by the frequency it is REAP (arXiv 2510.13999, eq. 9). */
   weightedNormSum: Float64Array;
-  /** [D, E] the same with the REAP authors' weights: softmax over all logits, see authorsRenormalise. */
+  /** [D, R] the same with the REAP authors' weights: softmax over all logits, see authorsRenormalise. */
   softmaxWeightedNormSum: Float64Array;
-  /** [D, E] sum of g ||f_e(x)||_2 max(1 - cos(x, x + y), 0) (EASY-EP). */
+  /** [D, R] sum of g ||f_e(x)||_2 max(1 - cos(x, x + y), 0) (EASY-EP). */
   easyEpSum: Float64Array;
-  /** [D, E] largest channel of f_e(x), signed; -Infinity where no token was routed. */
+  /** [D, R] largest channel of f_e(x), signed; -Infinity where no token was routed. */
   maxActivation: Float64Array;
-  /** [D, E] largest absolute channel of f_e(x); 0 where no token was routed. */
+  /** [D, R] largest absolute channel of f_e(x); 0 where no token was routed. */
   maxAbsoluteActivation: Float64Array;
   /** [D] sum over tokens of the softmax mass of the selected experts. */
   selectedMassSum: Float64Array;
@@ -37,9 +34,9 @@ export interface LayerStatistics {
   tokenEntropySum: Float64Array;
   /** [E, H] sum of f_e(x) over routed tokens, all domains. */
   outputSum: Float64Array;
-  /** [E, E] sum over tokens of z z^T, z the router logits; symmetric. */
+  /** [R, R] sum over tokens of z z^T, z the router logits; symmetric. */
   logitGram: Float64Array;
-  /** [E] sum over tokens of z. */
+  /** [R] sum over tokens of z. */
   logitSum: Float64Array;
   /** [E, E] cosine of the experts' weights, where a stage computed it; not a sum over tokens. */
   weightCosine: Float64Array | null;
@@ -53,22 +50,22 @@ export interface LayerStatistics {
 /** Arrays of LayerStatistics with the axes they have, in the order they are stored. */
 export const statisticsAxes = {
   tokens: ["D"],
-  frequency: ["D", "E"],
-  routingWeightSum: ["D", "E"],
-  outputNormSum: ["D", "E"],
-  squaredNormSum: ["D", "E"],
-  weightedNormSum: ["D", "E"],
-  softmaxWeightedNormSum: ["D", "E"],
-  easyEpSum: ["D", "E"],
-  maxActivation: ["D", "E"],
-  maxAbsoluteActivation: ["D", "E"],
+  frequency: ["D", "R"],
+  routingWeightSum: ["D", "R"],
+  outputNormSum: ["D", "R"],
+  squaredNormSum: ["D", "R"],
+  weightedNormSum: ["D", "R"],
+  softmaxWeightedNormSum: ["D", "R"],
+  easyEpSum: ["D", "R"],
+  maxActivation: ["D", "R"],
+  maxAbsoluteActivation: ["D", "R"],
   selectedMassSum: ["D"],
   topKMarginSum: ["D"],
   tokenEntropySum: ["D"],
   outputSum: ["E", "H"],
-  logitGram: ["E", "E"],
-  logitSum: ["E"],
-} as const satisfies Record<string, readonly ("D" | "E" | "H")[]>;
+  logitGram: ["R", "R"],
+  logitSum: ["R"],
+} as const satisfies Record<string, readonly ("D" | "R" | "E" | "H")[]>;
 
 export type StatisticsField = keyof typeof statisticsAxes;
 export const statisticsFields = Object.keys(statisticsAxes) as StatisticsField[];
@@ -88,6 +85,8 @@ export interface RoutingStatisticsData {
 export interface LayerShape {
   layer: number;
   numExperts: number;
+  /** [R]: the expert of each router row; absent where row e is expert e. */
+  expertOfRow?: readonly number[];
   numExpertsPerToken: number;
   hiddenSize: number;
 }
@@ -98,7 +97,7 @@ export function emptyLayerStatistics(shape: LayerShape, numDomains: number): Lay
     statisticsFields.map((field) => [field, new Float64Array(fieldSize(field, shape, numDomains))]),
   ) as Record<StatisticsField, Float64Array>;
   arrays.maxActivation.fill(-Infinity);
-  return { ...shape, ...arrays, weightCosine: null };
+  return { ...shape, ...arrays, numRouterRows: routerRows(shape), weightCosine: null };
 }
 
 /** Statistics of one layer of which only some fields are known: those zeroed, the others NaN. */
@@ -113,9 +112,14 @@ export function partialLayerStatistics(
   return { ...layer, missing };
 }
 
+/** Router rows of a layer. */
+export function routerRows({ expertOfRow, numExperts }: LayerShape): number {
+  return expertOfRow?.length ?? numExperts;
+}
+
 /** Dimensions of a field's array. */
 export function fieldShape(field: StatisticsField, shape: LayerShape, numDomains: number): number[] {
-  const sizes = { D: numDomains, E: shape.numExperts, H: shape.hiddenSize };
+  const sizes = { D: numDomains, R: routerRows(shape), E: shape.numExperts, H: shape.hiddenSize };
   return statisticsAxes[field].map((axis) => sizes[axis]);
 }
 
@@ -123,10 +127,10 @@ function fieldSize(field: StatisticsField, shape: LayerShape, numDomains: number
   return fieldShape(field, shape, numDomains).reduce((product, size) => product * size, 1);
 }
 
-/** A [D, E] (or [D]) field added over domains (or its maximum, for the two maxima). */
+/** A [D, R] (or [D]) field added over domains (or its maximum, for the two maxima). */
 export function overDomains(layer: LayerStatistics, field: StatisticsField): Float64Array {
   const values = layer[field];
-  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numExperts;
+  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numRouterRows;
   const isMaximum = field === "maxActivation" || field === "maxAbsoluteActivation";
   const total = new Float64Array(columns).fill(isMaximum ? -Infinity : 0);
   for (let i = 0; i < values.length; i++) {
@@ -136,10 +140,19 @@ export function overDomains(layer: LayerStatistics, field: StatisticsField): Flo
   return total;
 }
 
-/** The rows of one domain of a [D, E] or [D] field; a view. */
+/** The rows of one domain of a [D, R] or [D] field; a view. */
 export function ofDomain(layer: LayerStatistics, field: StatisticsField, domain: number): Float64Array {
-  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numExperts;
+  const columns = statisticsAxes[field].length === 1 ? 1 : layer.numRouterRows;
   return layer[field].subarray(domain * columns, (domain + 1) * columns);
+}
+
+/** [E] tokens routed to each expert, by whichever of its rows, all domains. */
+export function expertFrequency(layer: LayerStatistics): Float64Array {
+  const byRow = overDomains(layer, "frequency");
+  if (layer.expertOfRow === undefined) return byRow;
+  const frequency = new Float64Array(layer.numExperts);
+  for (const [row, expert] of layer.expertOfRow.entries()) frequency[expert]! += byRow[row]!;
+  return frequency;
 }
 
 /** Tokens of the layer, all domains. */

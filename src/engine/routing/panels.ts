@@ -60,7 +60,7 @@ export function similarityPanelData(
   const metric = request.metric !== undefined && available.includes(request.metric) ? request.metric : available[0];
   if (metric === undefined) return null;
   const matrix = similarityMatrix(layer, metric)!;
-  const n = layer.numExperts;
+  const n = metric === "router-logit-cosine" ? layer.numRouterRows : layer.numExperts;
   return {
     layers: statistics.layers.map((l) => l.layer),
     layer: layer.layer,
@@ -111,7 +111,7 @@ function domainData(layers: LayerStatistics[], read: FieldReader): RoutingDomain
 }
 
 function widest(layers: LayerStatistics[]): number {
-  return layers.reduce((most, { numExperts }) => Math.max(most, numExperts), 0);
+  return layers.reduce((most, { numRouterRows }) => Math.max(most, numRouterRows), 0);
 }
 
 function padded(row: (number | null)[], columns: number): (number | null)[] {

@@ -35,9 +35,10 @@ export function profileSums(
 function fits(saved: LayerStatistics, { layers, hiddenSize }: ModelDescription): boolean {
   const moe = layers.find(({ index }) => index === saved.layer)?.feedForward;
   if (moe?.kind !== "moe" || saved.missing !== undefined) return false;
-  const { numExperts, numExpertsPerToken } = moe;
+  const { numExperts, numExpertsPerToken, logicalToPhysical } = moe;
   return (
     saved.numExperts === numExperts &&
+    JSON.stringify(saved.expertOfRow) === JSON.stringify(logicalToPhysical ?? undefined) &&
     saved.numExpertsPerToken === numExpertsPerToken &&
     saved.hiddenSize === hiddenSize
   );

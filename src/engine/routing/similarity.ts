@@ -1,11 +1,11 @@
 import type { SimilarityMetric } from "../../protocol/panels";
-import { overDomains, type LayerStatistics } from "./layerStatistics";
+import { expertFrequency, type LayerStatistics } from "./layerStatistics";
 
 /**
- * [E, E] cosine of router-logit columns over all profiled tokens: G_ij / sqrt(G_ii G_jj), G = sum z z^T (M-SMoE).
+ * [R, R] cosine of router-logit columns over all profiled tokens: G_ij / sqrt(G_ii G_jj), G = sum z z^T (M-SMoE).
  * NaN in rows and columns whose logits were always 0.
  */
-export function routerLogitCosine({ logitGram: G, numExperts: E }: LayerStatistics): Float64Array {
+export function routerLogitCosine({ logitGram: G, numRouterRows: E }: LayerStatistics): Float64Array {
   return pairwise(E, (i, j) => G[i * E + j]! / Math.sqrt(G[i * E + i]! * G[j * E + j]!));
 }
 
@@ -29,14 +29,14 @@ export function outputDistance(layer: LayerStatistics): Float64Array {
 
 /** [E, H] mean output over routed tokens; NaN rows for experts without any. */
 export function meanOutputs(layer: LayerStatistics): Float64Array {
-  const frequency = overDomains(layer, "frequency");
+  const frequency = expertFrequency(layer);
   return layer.outputSum.map((sum, i) => {
     const tokens = frequency[Math.floor(i / layer.hiddenSize)]!;
     return tokens > 0 ? sum / tokens : NaN;
   });
 }
 
-/** One metric's matrix, or null where the profile does not hold it. */
+/** One metric's matrix, square over router rows or over experts, or null where the profile does not hold it. */
 export function similarityMatrix(layer: LayerStatistics, metric: SimilarityMetric): Float64Array | null {
   switch (metric) {
     case "router-logit-cosine":

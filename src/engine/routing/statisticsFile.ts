@@ -5,6 +5,7 @@ import { elementCount } from "../tensor/dtype";
 import { RerouteError } from "../../protocol/errors";
 import {
   fieldShape,
+  routerRows,
   statisticsFields,
   statisticsAxes,
   type LayerShape,
@@ -24,6 +25,8 @@ const layerShapes = z.array(
   z.strictObject({
     layer: z.int().min(0).max(1_000_000),
     numExperts: size,
+    /** Of merged experts with more router rows. */
+    expertOfRow: z.array(z.int().min(0)).min(1).max(65_536).optional(),
     numExpertsPerToken: size,
     hiddenSize: size,
   }),
@@ -110,7 +113,10 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     return toNumbers(tensor.data, dtype === "I64");
   };
   // Shapes in the file must be those the metadata implies before anything of that size is made.
-  const layers = shapes.data.map((shape): LayerStatistics => {
+  const layers = shapes.data.map(({ expertOfRow, ...sizes }): LayerStatistics => {
+    if (expertOfRow?.some((expert) => expert >= sizes.numExperts))
+      throw invalid(`layer ${sizes.layer} maps a router row to an expert beyond its ${sizes.numExperts}`);
+    const shape: LayerShape = { ...sizes, ...(expertOfRow ? { expertOfRow } : {}) };
     const fields = Object.fromEntries(
       statisticsFields.map((field) => {
         const dims = fieldShape(field, shape, domainNames.data.length);
@@ -120,7 +126,13 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     ) as Record<StatisticsField, Float64Array>;
     const hasCosine = tensors.has(tensorName(shape.layer, "weightCosine"));
     const weightCosine = hasCosine ? read(shape, "weightCosine", [shape.numExperts, shape.numExperts], "F64") : null;
-    return { ...shape, ...fields, weightCosine, ...(isMissing.size > 0 ? { missing: isMissing } : {}) };
+    return {
+      ...shape,
+      ...fields,
+      numRouterRows: routerRows(shape),
+      weightCosine,
+      ...(isMissing.size > 0 ? { missing: isMissing } : {}),
+    };
   });
   return {
     checkpoint: metadata["checkpoint"] ?? "",
@@ -141,8 +153,8 @@ function tensorName(layer: number, field: string): string {
   return `layers.${layer}.${field}`;
 }
 
-function shapeOf({ layer, numExperts, numExpertsPerToken, hiddenSize }: LayerStatistics): LayerShape {
-  return { layer, numExperts, numExpertsPerToken, hiddenSize };
+function shapeOf({ layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize }: LayerStatistics): LayerShape {
+  return { layer, numExperts, ...(expertOfRow ? { expertOfRow } : {}), numExpertsPerToken, hiddenSize };
 }
 
 /** Copies: a tensor's bytes may begin anywhere in the file's buffer. */

@@ -16,6 +16,12 @@ import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
+import { RoutingStatistics } from "../../../src/engine/routing/collect";
+import { expertFrequency } from "../../../src/engine/routing/layerStatistics";
+import { similarityPanelData } from "../../../src/engine/routing/panels";
+import { profileSums } from "../../../src/engine/routing/profileSums";
+import { meanOutputs } from "../../../src/engine/routing/similarity";
+import { loadRoutingStatistics } from "../../../src/engine/routing/statisticsFile";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
@@ -113,6 +119,60 @@ describe.each(["qwen3_moe", "granitemoe", "gpt_oss"])("%s", (family) => {
 });
 
 describe("a mapped router", () => {
+  it.each(["qwen3_moe", "deepseek_v3"])(
+    "%s: its profile is that of duplicated slots, by the expert",
+    async (family) => {
+      const model = await openModel(path.join(goldens, family, "checkpoint"));
+      const context = await makeContext(model, fresh(), {});
+      const sets = [
+        [0, 1, 3],
+        [2, 5],
+      ];
+      const profiled = async (router: "map" | "duplicate") => {
+        const student = await compress(context, planOf(model, sets, { router }), fresh());
+        const { statistics } = await makeContext(student, fresh(), {}, randomSequences(model));
+        return { student, statistics: statistics! };
+      };
+      const mapped = await profiled("map");
+      const duplicated = await profiled("duplicate");
+      for (const [i, layer] of mapped.statistics.layers.entries()) {
+        const slots = duplicated.statistics.layers[i]!;
+        const { numRouterRows, numExperts, hiddenSize: H, expertOfRow } = layer;
+        expect([numRouterRows, numExperts]).toEqual([slots.numExperts, slots.numExperts - 3]);
+        expect(layer.frequency).toEqual(slots.frequency);
+        const sums = new Float64Array(numExperts * H);
+        const norms = new Float64Array(numExperts);
+        for (const [row, expert] of expertOfRow!.entries()) {
+          norms[expert]! += slots.outputNormSum[row]!;
+          for (let h = 0; h < H; h++) sums[expert * H + h]! += slots.outputSum[row * H + h]!;
+        }
+        expect(difference(Float32Array.from(layer.outputSum), Float32Array.from(sums))).toBeLessThan(1e-5);
+        expect(difference(Float32Array.from(layer.outputNormSum), Float32Array.from(slots.outputNormSum))).toBeLessThan(
+          1e-5,
+        );
+        const used = expertFrequency(layer);
+        meanOutputs(layer).forEach((mean, at) => expect(Number.isNaN(mean)).toBe(used[Math.floor(at / H)] === 0));
+        expect(
+          similarityPanelData(mapped.statistics, { layer: layer.layer, metric: "output-cosine" })!.numExperts,
+        ).toBe(numExperts);
+      }
+      // What an interrupted profile saved is taken up again, in this student and in no other.
+      const file = path.join(folder, `${family}-profile-state`);
+      const resumed = (student: OpenModel) => {
+        const sequences = randomSequences(model);
+        const own = { checkpoint: student.checkpoint.directory, fingerprint: "f", sequences, renormalises: true };
+        const statistics = new RoutingStatistics(own);
+        statistics.restore(mapped.statistics.layers);
+        return profileSums(file, statistics, student.description);
+      };
+      await resumed(mapped.student).save("key", { shard: 0, layers: 1 });
+      const { restore } = (await resumed(mapped.student).load("key"))!;
+      restore();
+      expect((await loadRoutingStatistics(file)).layers).toEqual(mapped.statistics.layers);
+      expect(await resumed(duplicated.student).load("key")).toBeNull();
+    },
+  );
+
   // With `duplicate` every slot holds the merged weights, so the same function is computed without any map.
   it.each(["qwen3_moe", "deepseek_v3"])(
     "%s: KD loss and router gradients equal those of duplicated slots",

@@ -37,6 +37,7 @@ function observation(from: number, to: number): MoeObservation {
   return {
     layer: 4,
     numTokens: to - from,
+    numRouterRows: 3,
     numExperts: 3,
     numExpertsPerToken: 2,
     hiddenSize: 2,

@@ -144,10 +144,10 @@ export function statisticsOf(
     );
   }
   const found = statistics.layers.find((l) => l.layer === layer);
-  if (found?.numExperts !== moe.numExperts) {
+  if (found?.numRouterRows !== moe.numExperts) {
     throw new RerouteError(
       "plan/invalid",
-      `The routing statistics hold ${found ? `${found.numExperts} experts` : "nothing"} for layer ${layer}, the checkpoint ` +
+      `The routing statistics hold ${found ? `${found.numRouterRows} experts` : "nothing"} for layer ${layer}, the checkpoint ` +
         `has ${moe.numExperts} experts there; profile this checkpoint again`,
     );
   }

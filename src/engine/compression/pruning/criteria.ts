@@ -43,7 +43,7 @@ export const pruningCriteria = {
   ),
   "easy-ep": fromStatistics((layer) => {
     const domains = layer.tokens.length;
-    const score = new Float64Array(layer.numExperts);
+    const score = new Float64Array(layer.numRouterRows);
     for (let d = 0; d < domains; d++) {
       const sums = ofDomain(layer, "easyEpSum", d);
       const total = sums.reduce((sum, value) => sum + value, 0);

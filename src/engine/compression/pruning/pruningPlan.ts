@@ -121,10 +121,10 @@ function scoresWithoutText(
 
 function layerStatistics(request: PruningPlanRequest, layer: number, moe: MoeDescription): LayerStatistics {
   const found = neededStatistics(request, true).find((l) => l.layer === layer);
-  if (!found || found.numExperts !== moe.numExperts) {
+  if (!found || found.numRouterRows !== moe.numExperts) {
     throw new RerouteError(
       "plan/invalid",
-      `The routing statistics hold ${found ? `${found.numExperts} experts` : "nothing"} for layer ${layer}, the checkpoint ` +
+      `The routing statistics hold ${found ? `${found.numRouterRows} experts` : "nothing"} for layer ${layer}, the checkpoint ` +
         `has ${moe.numExperts} experts there; profile this checkpoint again`,
     );
   }
@@ -172,7 +172,7 @@ function neverRoutedNotes(statistics: RoutingStatisticsData | null): string[] {
     const unused = neverUsed(overDomains(layer, "frequency"));
     if (unused.length === 0) return [];
     return [
-      `layer ${layer.layer}: ${unused.length} of ${layer.numExperts} experts never routed by ${tokensOf(layer)} calibration ` +
+      `layer ${layer.layer}: ${unused.length} of ${layer.numRouterRows} experts never routed by ${tokensOf(layer)} calibration ` +
         `tokens (${unused.join(", ")}); without a score they leave first`,
     ];
   });
