@@ -120,14 +120,23 @@ export const calibrateOptions = z.strictObject({
     .max(0.5)
     .default(0.05)
     .describe(
-      "Held-out sequences, as a share of `sequences`; taken behind the training sequences where the text is long enough",
+      "Held-out sequences, as a share of `sequences`, at most maxHeldOut; taken behind the training sequences where the text is long enough",
     ),
-  evaluateEvery: z.int().min(1).default(10).describe("Updates between two looks at the held-out KL"),
+  maxHeldOut: z
+    .int()
+    .min(1)
+    .default(32)
+    .describe("Most held-out sequences: each evaluation runs all of them, beside the updates that train"),
+  evaluateEvery: z.int().min(1).default(10).describe("Optimiser updates between held-out evaluations"),
   keepStep: z
     .enum(["best", "last"])
     .default("best")
     .describe("best: the update with the lowest held-out KL (loss lm: held-out loss; kd+lm: their weighted sum)"),
-  patience: z.int().min(0).default(0).describe("Stop after this many held-out looks without a new best; 0: never"),
+  patience: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe("Stop after this many held-out evaluations without a new best; 0: never"),
   routerDtype: z
     .enum(["checkpoint", "float32"])
     .default("checkpoint")

@@ -28,6 +28,7 @@ interface CalibrateCommandOptions extends SharedOptions {
   run?: string;
   force?: boolean;
   heldOut?: number;
+  maxHeldOut?: number;
   loss?: string;
   lmShare?: number;
   scope?: string;
@@ -84,11 +85,16 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .option("--clip <x>", "largest global gradient norm (default: 1)", toNumber)
     .option("--weight-decay <x>", "AdamW weight decay (default: 0)", toNumber)
     .option("--held-out <share>", "held-out sequences as a share of --sequences (default: 0.05)", toNumber)
-    .option("--evaluate-every <n>", "updates between two looks at the held-out KL (default: 10)", toInteger(1))
+    .option("--max-held-out <n>", "most held-out sequences (default: 32)", toInteger(1))
+    .option("--evaluate-every <n>", "optimiser updates between held-out evaluations (default: 10)", toInteger(1))
     .addOption(
       new Option("--keep-step <which>", "which update's weights are written (default: best)").choices(["best", "last"]),
     )
-    .option("--patience <n>", "stop after this many looks without a new best; 0: never (default: 0)", toInteger(0))
+    .option(
+      "--patience <n>",
+      "stop after this many evaluations without a new best; 0: never (default: 0)",
+      toInteger(0),
+    )
     .addOption(
       new Option("--router-dtype <dtype>", "dtype of the written routers (default: checkpoint)").choices([
         "checkpoint",
@@ -97,7 +103,8 @@ export function addCalibrate(program: Command, io: CliIo): void {
     );
   addMachineOptions(addDataOptions(command, 3000)).action(async (student: string, options: CalibrateCommandOptions) => {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
-    const { heldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } = options;
+    const { heldOut, maxHeldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } =
+      options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
@@ -112,6 +119,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         topExperts,
         initialise,
         heldOut,
+        maxHeldOut,
         learningRate,
         batch,
         epochs,
@@ -136,11 +144,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
 async function describeResult(runDirectory: string, output: string, json: boolean): Promise<string> {
   const panel = await calibrationPanel(runDirectory);
   const comparison = (await readEvaluation(path.join(runDirectory, runFiles.evaluation)))?.comparison ?? null;
-  // The student as it came: the panel's first look may be the one after its routers were fitted.
+  // The student as it came: the panel's first evaluation may be the one after its routers were fitted.
   const metrics = (await readProvenance(output))?.metrics ?? {};
   const heldOutBefore = metrics["heldOutKlBefore"] ?? null;
-  const bestLook = panel?.heldOut.find(({ step }) => step === panel.bestStep);
-  const heldOutBest = metrics["heldOutKlAfter"] ?? bestLook?.kl ?? null;
+  const bestEvaluation = panel?.heldOut.find(({ step }) => step === panel.bestStep);
+  const heldOutBest = metrics["heldOutKlAfter"] ?? bestEvaluation?.kl ?? null;
   const result = {
     output,
     runDirectory,

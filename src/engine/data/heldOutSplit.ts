@@ -10,28 +10,34 @@ export interface HeldOutSplit {
   sharesDocument: boolean;
 }
 
-/** Sequences to hold out beside `trainingCount` training ones: the rounded fraction, at least 1 where it is above 0. */
-export function heldOutCount(trainingCount: number, heldOutFraction: number): number {
-  return heldOutFraction > 0 ? Math.max(1, Math.round(trainingCount * heldOutFraction)) : 0;
+/** Sequences to hold out beside `trainingCount` training ones: the rounded fraction, 1 to `most` where it is above 0. */
+export function heldOutCount(trainingCount: number, heldOutFraction: number, most: number): number {
+  return heldOutFraction > 0 ? Math.max(1, Math.min(most, Math.round(trainingCount * heldOutFraction))) : 0;
 }
 
 /**
- * Splits sequences in file order. Ask the builder for `trainingCount + heldOutCount(trainingCount, heldOutFraction)` of them:
+ * Splits sequences in file order. Ask the builder for `trainingCount + heldOutCount(trainingCount, heldOutFraction, most)` of them:
  * the held-out ones then lie *behind* the training ones, which stay the same whatever is held out. Where the text is too short
  * for that, all sequences but the last ones train: `heldOutCount` of the sequences present, never leaving training empty.
  * Sequences that continue the last training one's document are on neither side, unless nothing else is left.
  *
  * @param heldOutFraction in [0, 1), relative to `trainingCount`
+ * @param most held-out sequences, at most
  * @throws `arguments/invalid` for a fraction outside [0, 1), `data/too-few-tokens` when one sequence would have to be both
  */
-export function splitHeldOut(all: TokenSequences, trainingCount: number, heldOutFraction: number): HeldOutSplit {
+export function splitHeldOut(
+  all: TokenSequences,
+  trainingCount: number,
+  heldOutFraction: number,
+  most: number,
+): HeldOutSplit {
   if (!(heldOutFraction >= 0 && heldOutFraction < 1)) {
     throw new RerouteError(
       "arguments/invalid",
       `the held-out fraction is ${heldOutFraction}, expected 0 or more and less than 1`,
     );
   }
-  const wanted = heldOutCount(trainingCount, heldOutFraction);
+  const wanted = heldOutCount(trainingCount, heldOutFraction, most);
   if (wanted === 0)
     return {
       training: sliceSequences(all, 0, Math.min(trainingCount, all.numSequences)),
@@ -45,7 +51,8 @@ export function splitHeldOut(all: TokenSequences, trainingCount: number, heldOut
     );
   }
   const behind = all.numSequences - trainingCount;
-  const training = behind >= wanted ? trainingCount : all.numSequences - carved(all.numSequences, heldOutFraction);
+  const training =
+    behind >= wanted ? trainingCount : all.numSequences - Math.min(most, carved(all.numSequences, heldOutFraction));
   const border = documentBorder(all, training);
   const start = border ?? training;
   return {

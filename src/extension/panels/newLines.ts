@@ -7,9 +7,9 @@ export function linesBehind(
   lines: MetricsLine[],
 ): MetricsLine[] {
   const lastUpdate = data.updates.at(-1)?.step ?? 0;
-  const lastLook = data.heldOut.at(-1)?.step ?? -1;
+  const lastEvaluation = data.heldOut.at(-1)?.step ?? -1;
   return lines.filter((line) => {
     if (line.kind === "update") return line.step > lastUpdate;
-    return line.kind === "resources" || line.step > lastLook;
+    return line.kind === "resources" || line.step > lastEvaluation;
   });
 }

@@ -13,7 +13,7 @@ export interface LiveRun {
   phase: "queued" | "running" | "cancelling" | "done" | "failed" | "cancelled";
   run: RunFile | null;
   progress: Progress | null;
-  /** Held-out looks so far, in order of step. */
+  /** Held-out evaluations so far, in order of step. */
   heldOut: { step: number; kl: number; best: boolean }[];
   latestLoss: number | null;
   outcome: RunOutcome | null;
@@ -89,7 +89,7 @@ export function nextLiveRun(live: LiveRun, event: LiveRunEvent): LiveRun {
 function withMetrics(live: LiveRun, line: MetricsLine): LiveRun {
   if (line.kind === "update") return { ...live, latestLoss: line.loss };
   if (line.kind === "resources") return live;
-  // A resumed run repeats the looks behind its last saved state.
+  // A resumed run repeats the evaluations behind its last saved state.
   const earlier = live.heldOut.filter(({ step }) => step < line.step);
   return { ...live, heldOut: [...earlier, { step: line.step, kl: line.kl, best: line.best }] };
 }

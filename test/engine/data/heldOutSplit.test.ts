@@ -29,8 +29,11 @@ test.each<[string, number, number, number, number[], number[]]>([
   ["at least one, carved", 2, 2, 0.01, [0], [1]],
   ["training is never empty", 2, 50, 0.99, [0], [1]],
   ["nothing held out", 4, 3, 0, [0, 1, 2], []],
+  ["at most two", 20, 10, 0.5, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [10, 11]],
+  ["at most two, carved", 8, 10, 0.9, [0, 1, 2, 3, 4, 5], [6, 7]],
 ])("%s", (_, present, trainingCount, fraction, training, heldOut) => {
-  const split = splitHeldOut(numbered(present), trainingCount, fraction);
+  const most = 2;
+  const split = splitHeldOut(numbered(present), trainingCount, fraction, most);
   expect(sequencesOf(split.training)).toEqual(training);
   expect(sequencesOf(split.heldOut)).toEqual(heldOut);
 });
@@ -42,19 +45,29 @@ test.each<[string, number[], number, number[], boolean]>([
   ["one long document", [1, 1, 1, 1, 1, 1], 1, [1], true],
 ])("held-out sequences begin with a document: %s", (_, documents, training, heldOut, sharesDocument) => {
   const all = { ...numbered(documents.length / 2), documentIds: Int32Array.from(documents) };
-  const split = splitHeldOut(all, training, 0.99);
+  const split = splitHeldOut(all, training, 0.99, 32);
   expect(sequencesOf(split.training)).toEqual([0]);
   expect(sequencesOf(split.heldOut)).toEqual(heldOut);
   expect(split.sharesDocument).toBe(sharesDocument);
 });
 
+test.each([
+  ["the paper's 3000 sequences", 3000, 0.05, 32, 32],
+  ["a share that stays below", 512, 0.05, 32, 26],
+  ["one at least", 3, 0.05, 32, 1],
+  ["none", 3000, 0, 32, 0],
+])("held-out sequences of %s", (_, trainingCount, fraction, most, count) => {
+  expect(heldOutCount(trainingCount, fraction, most)).toBe(count);
+});
+
 test("no sequence is on both sides and none of a short text is lost", () => {
+  const most = 20;
   for (let present = 2; present <= 60; present++) {
     for (const trainingCount of [1, 2, 7, 30, 100]) {
       for (const fraction of [0.001, 0.05, 0.1, 0.3, 0.5, 0.9]) {
-        const { training, heldOut } = splitHeldOut(numbered(present), trainingCount, fraction);
+        const { training, heldOut } = splitHeldOut(numbered(present), trainingCount, fraction, most);
         const both = [...sequencesOf(training), ...sequencesOf(heldOut)];
-        const wanted = heldOutCount(trainingCount, fraction);
+        const wanted = heldOutCount(trainingCount, fraction, most);
         const expected = Math.min(present, trainingCount + wanted);
         expect(both).toEqual(Array.from({ length: expected }, (_, s) => s));
         expect(training.numSequences).toBeGreaterThan(0);
@@ -71,5 +84,5 @@ test.each([
   ["negative", 4, -0.1, "arguments/invalid"],
   ["NaN", 4, NaN, "arguments/invalid"],
 ])("refused: %s", (_, present, fraction, code) => {
-  expect(() => splitHeldOut(numbered(present), 3, fraction)).toThrow(expect.objectContaining({ code }) as Error);
+  expect(() => splitHeldOut(numbered(present), 3, fraction, 32)).toThrow(expect.objectContaining({ code }) as Error);
 });

@@ -66,7 +66,8 @@ export async function checkTexts(
 }
 
 function textsOf({ data, calibrate }: Recipe, paths: RunPaths, open: ReadonlySet<StageId>): WantedText[] {
-  const heldOut = calibrate && open.has("calibrate") ? heldOutCount(data.sequences, calibrate.heldOut) : 0;
+  const isOpen = calibrate !== undefined && open.has("calibrate");
+  const heldOut = isOpen ? heldOutCount(data.sequences, calibrate.heldOut, calibrate.maxHeldOut) : 0;
   const calibration = { path: paths.calibrationData, wanted: data.sequences + heldOut, least: heldOut > 0 ? 2 : 1 };
   const evaluation = { path: paths.evaluationData ?? "", wanted: data.evaluationSequences, least: 1 };
   return [

@@ -48,7 +48,7 @@ export const calibrateStage: Stage = {
     await requireNewOutput(context, "the calibration would write its result there");
     const { sequences } = run.recipe.data;
     const all = await readSequences(context, paths.calibrationData, sequenceCount(context), spareCount(context));
-    const { training, heldOut, sharesDocument } = splitHeldOut(all, sequences, options.heldOut);
+    const { training, heldOut, sharesDocument } = splitHeldOut(all, sequences, options.heldOut, options.maxHeldOut);
     if (sharesDocument)
       await context.warn(
         `The held-out sequences of ${paths.calibrationData} continue a document that training reads, since no other document begins behind it; held-out figures may be too good. Separate documents, or add text`,
@@ -83,23 +83,26 @@ export const calibrateStage: Stage = {
     const { epochs = 0, batch = 0, evaluateEvery = 1 } = recipe.calibrate ?? {};
     const tokens = tokensOf(recipe);
     const updates = totalUpdates(recipe);
-    const looks = Math.ceil(updates / evaluateEvery);
+    const evaluations = 1 + Math.ceil(updates / evaluateEvery);
     const taught = isTaught(recipe) ? tokens.calibration : 0;
     const teacherSeconds = time.targets(taught + tokens.heldOut);
     const inMemory = {
       tokens: batch * recipe.data.sequenceLength,
       allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
     };
+    const heldOutSeconds = evaluations * time.evaluation(tokens.heldOut, "student");
+    const seconds =
+      teacherSeconds +
+      time.updates(updates, tokens.calibration * epochs) +
+      time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
+      heldOutSeconds +
+      time.copy(bytesAfter);
+    const share = seconds > 0 ? ` (${Math.round((100 * heldOutSeconds) / seconds)} % of the time)` : "";
     return {
-      seconds:
-        teacherSeconds +
-        time.updates(updates, tokens.calibration * epochs) +
-        time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
-        (looks + 1) * time.evaluation(tokens.heldOut, "student") +
-        time.copy(bytesAfter),
+      seconds,
       teacherSeconds,
       peakMemoryBytes: streamingMemory(input, inMemory, "backward") + fitBytes(recipe, teacher),
-      assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${looks + 1} evaluations of ${tokens.heldOut} held-out tokens; ${measured}`,
+      assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
   },
   // Teacher targets (the final hidden state of every training and held-out token and, where they are matched, the router
@@ -149,7 +152,8 @@ function sequenceCount(context: StageContext): number {
 
 /** As many again as are held out, for where the first ones continue a document that training reads. */
 function spareCount({ run }: StageContext): number {
-  return heldOutCount(run.recipe.data.sequences, run.recipe.calibrate!.heldOut);
+  const { heldOut, maxHeldOut } = run.recipe.calibrate!;
+  return heldOutCount(run.recipe.data.sequences, heldOut, maxHeldOut);
 }
 
 /**

@@ -27,7 +27,7 @@ export async function sequencesOf(context: StageContext, path: string, sequences
 /** The parts of the evaluation text and of the calibration text that a run reads; there is an evaluation text. */
 export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evaluation: TextPart, training: TextPart] {
   const { sequences, evaluationSequences, sequenceLength, packing, column } = data;
-  const read = sequences + heldOutCount(sequences, calibrate?.heldOut ?? 0);
+  const read = sequences + (calibrate ? heldOutCount(sequences, calibrate.heldOut, calibrate.maxHeldOut) : 0);
   return [
     { path: paths.evaluationData!, column, sequences: evaluationSequences, sequenceLength, packing },
     { path: paths.calibrationData, column, sequences: read, sequenceLength, packing },

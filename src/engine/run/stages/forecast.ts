@@ -46,7 +46,9 @@ export const noScratch: StageScratch = { kept: 0, spilled: 0 };
 export function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: number; evaluation: number } {
   return {
     calibration: data.sequences * data.sequenceLength,
-    heldOut: calibrate ? heldOutCount(data.sequences, calibrate.heldOut) * data.sequenceLength : 0,
+    heldOut: calibrate
+      ? heldOutCount(data.sequences, calibrate.heldOut, calibrate.maxHeldOut) * data.sequenceLength
+      : 0,
     evaluation: data.evaluationSequences * data.sequenceLength,
   };
 }
