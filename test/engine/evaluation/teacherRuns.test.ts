@@ -53,7 +53,8 @@ test("a trace on disk reads as one in memory, also across the chunks it came in"
   ] as const) {
     for (const trace of traces) {
       trace.observe({
-        ...{ layer: 3, firstToken: from, numTokens: to - from, numExperts, numExpertsPerToken: k, hiddenSize: 4 },
+        ...{ layer: 3, firstToken: from, numTokens: to - from, hiddenSize: 4 },
+        ...{ numRouterRows: numExperts, numExperts, numExpertsPerToken: k },
         routerLogits: all.slice(from * numExperts, to * numExperts),
         selectedIds: ids.slice(from * k, to * k),
         routingWeights: new Float32Array((to - from) * k),

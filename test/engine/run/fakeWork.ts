@@ -31,6 +31,7 @@ export function fakeWork(): FakeWork {
         observer.observe({
           layer,
           numTokens,
+          numRouterRows: numExperts,
           numExperts,
           numExpertsPerToken: k,
           hiddenSize,
