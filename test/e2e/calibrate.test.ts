@@ -100,7 +100,7 @@ describe("a full model, from right-click to verdict", () => {
     await wizard.goBack();
     const summary = await answer("24 x 128");
     const text = (await summary.rows.allTextContents()).join("\n");
-    expect(text).toMatch(/4\.12 M to 1\.90 M parameters, 7\.9\d MiB to 3\.6\d MiB/);
+    expect(text).toMatch(/4\.12 M to 1\.90 M parameters, 7\.86 MiB to 3\.62 MiB/);
     for (const label of ["Time", "Memory", "Disk", "Output"]) expect(text).toContain(label);
     expect(existsSync(path.join(session.workspace, ".reroute"))).toBe(false);
     await session.screenshot("3-summary");

@@ -45,7 +45,8 @@ export async function importTrace(argument: unknown, services: Services): Promis
 
 /** Files that look like traces, or one that is browsed for; SGLang writes a folder of them. Null: nothing. */
 async function pickTrace(): Promise<string | null> {
-  const pattern = "**/{*.npy,*.npz,*imatrix*.gguf,expert_distribution*.{csv,pt}}";
+  // Globs of VS Code do not nest braces.
+  const pattern = "**/{*.npy,*.npz,*imatrix*.gguf,expert_distribution*.csv,expert_distribution*.pt}";
   const found = await vscode.workspace.findFiles(pattern, "**/{node_modules,.git,.reroute}/**", 200);
   const browse = (label: string, detail: string, folder: boolean) => ({
     ...{ label, detail, description: "", iconPath: new vscode.ThemeIcon("folder-opened") },
