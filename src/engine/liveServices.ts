@@ -30,6 +30,11 @@ export function liveServices(): EngineServices {
       const { inspectPath } = await import("./model/inspectPath");
       return inspectPath(folder);
     },
+    "checkpoint/hubModels": async () => {
+      const { hubCacheFolder, listHubModels } = await import("./checkpoint/hubCache");
+      const cacheFolder = hubCacheFolder();
+      return { cacheFolder, models: await listHubModels(cacheFolder) };
+    },
     "checkpoint/tensors": async ({ path: file }) => ({
       tensors: isGgufPath(file)
         ? await ggufRows(file)

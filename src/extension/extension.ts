@@ -64,6 +64,7 @@ export function activate(context: vscode.ExtensionContext): void {
     exportData: (argument) => exportData(argument, services),
     openSampleCheckpoint: () => openSampleCheckpoint(services),
     showEngineLog: () => log.show(),
+    filterHubModels: () => services.checkpoints.askFilter(),
     refreshCheckpoints: () => services.checkpoints.refresh(),
     refreshRuns: () => runList.refresh(),
   };

@@ -50,6 +50,18 @@ export interface LayerSummary {
   } | null;
 }
 
+/** A model in a Hugging Face cache. */
+export interface HubModel {
+  /** As on the Hub: "org/name". */
+  id: string;
+  /** The snapshot's folder, which is the checkpoint. */
+  directory: string;
+  /** Commit of the snapshot. */
+  revision: string;
+  /** When the snapshot's folder was last written to. */
+  modifiedMs: number;
+}
+
 /** One row of the tensor table. Names come from untrusted files: show them as text only. */
 export interface TensorRow {
   name: string;

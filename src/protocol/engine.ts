@@ -1,4 +1,4 @@
-import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpointSummary";
+import type { CheckpointSummary, HubModel, TensorRow, TensorStatistics } from "./checkpointSummary";
 import type { CellProgress, ComparisonFile, ComparisonForecast, ComparisonRecipe, ComparisonSummary } from "./compare";
 import type { EvaluationFile } from "./evaluation";
 import type {
@@ -25,6 +25,8 @@ export interface EngineRequests {
   /** Whether onnxruntime loads here, and which providers it offers. Inspection works without. */
   "runtime/probe": (p: Record<string, never>) => RuntimeInfo;
   "checkpoint/inspect": (p: { path: string }) => CheckpointSummary;
+  /** Models of this machine's Hugging Face cache that have safetensors weights, by name. */
+  "checkpoint/hubModels": (p: Record<string, never>) => { cacheFolder: string; models: HubModel[] };
   "checkpoint/tensors": (p: { path: string }) => { tensors: TensorRow[] };
   "checkpoint/tensorStatistics": (p: { path: string; tensor: string }) => TensorStatistics;
   /** `runsFolder`: where the run would be kept, so that the right disk is looked at. */
@@ -134,6 +136,7 @@ export type Workload = "job" | "inspection";
 export const workload: { [M in ServiceMethod]: Workload } = {
   "runtime/probe": "inspection",
   "checkpoint/inspect": "inspection",
+  "checkpoint/hubModels": "inspection",
   "checkpoint/tensors": "inspection",
   "checkpoint/tensorStatistics": "inspection",
   "recipe/preflight": "job",

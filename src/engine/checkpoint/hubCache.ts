@@ -1,18 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
-
-/** A model in a Hugging Face cache. */
-export interface HubModel {
-  /** As on the Hub: "org/name". */
-  id: string;
-  /** The snapshot's folder, which is the checkpoint. */
-  directory: string;
-  /** Commit of the snapshot. */
-  revision: string;
-  /** When the snapshot's folder was last written to. */
-  modifiedMs: number;
-}
+import type { HubModel } from "../../protocol/checkpointSummary";
 
 /**
  * Where Hugging Face's libraries keep what they download, first what they read first: `HF_HUB_CACHE`, `HF_HOME`/hub,

@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
-import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { CheckpointSummary, HubModel } from "../../protocol/checkpointSummary";
+import type { EngineResult } from "../../protocol/engine";
 import type { EngineClient } from "../engine/client";
+import { matchesFilter } from "./checkpointFolder";
 
 /** More checkpoints than this in one workspace are not listed: the search would slow the window down. */
 const maxShards = 5000;
@@ -10,6 +12,8 @@ const maxShards = 5000;
 /** Finds checkpoint folders in the workspace by file names alone, and inspects those that are asked about. */
 export class CheckpointFinder implements vscode.Disposable {
   private folders: Promise<string[]> | null = null;
+  private hub: Promise<EngineResult<"checkpoint/hubModels">> | null = null;
+  private filter = "";
   private readonly inspected = new Map<string, Promise<CheckpointSummary>>();
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChange = this.changed.event;
@@ -28,6 +32,28 @@ export class CheckpointFinder implements vscode.Disposable {
     return this.folders;
   }
 
+  /** Models of the Hugging Face cache whose name holds what the user filters by; none where the engine cannot say. */
+  async hubModels(): Promise<{ cacheFolder: string; models: HubModel[]; filter: string }> {
+    this.hub ??= this.engine.request("checkpoint/hubModels", {});
+    const { filter } = this;
+    try {
+      const { cacheFolder, models } = await this.hub;
+      return { cacheFolder, models: models.filter(({ id }) => matchesFilter(id, filter)), filter };
+    } catch {
+      this.hub = null;
+      return { cacheFolder: "", models: [], filter };
+    }
+  }
+
+  /** Asks which models of the cache are listed: parts of their names, in any order. */
+  async askFilter(): Promise<void> {
+    const prompt = vscode.l10n.t("Parts of the names of models to list; nothing lists all");
+    const filter = await vscode.window.showInputBox({ prompt, value: this.filter, placeHolder: "qwen 30b" });
+    if (filter === undefined) return;
+    this.filter = filter.trim();
+    this.changed.fire();
+  }
+
   /** @throws the engine's typed error for a checkpoint that cannot be read */
   inspect(folder: string): Promise<CheckpointSummary> {
     const known = this.inspected.get(folder);
@@ -43,6 +69,7 @@ export class CheckpointFinder implements vscode.Disposable {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.folders = null;
+      this.hub = null;
       this.inspected.clear();
       this.changed.fire();
     }, 300);

@@ -13,12 +13,26 @@ export function checkpointFolderOf(fsPath: string, isDirectory: boolean): string
   return belongs ? path.dirname(fsPath) : null;
 }
 
-/** What a checkpoint is called in lists. Those that runs keep are all called the same: the run's name tells them apart. */
+/** "org/name" of a model's folder in a Hugging Face cache, or of one of its snapshots; null for every other folder. */
+export function hubModelOf(folder: string): string | null {
+  const inCache = /[/\\]models--([^/\\]+)(?:[/\\]snapshots[/\\][^/\\]+)?[/\\]?$/.exec(folder);
+  return inCache === null ? null : inCache[1]!.replace("--", "/");
+}
+
+/** What a checkpoint is called in lists. A snapshot of a download cache has a hash for its name: the model's tells more. Those that runs keep are all called the same: the run's name tells them apart. */
 export function checkpointLabel(folder: string): string {
+  const hub = hubModelOf(folder);
+  if (hub !== null) return hub;
   const name = path.basename(folder);
   const parent = path.dirname(folder);
   if (!existsSync(path.join(parent, runFiles.run))) return name;
   // Without the time in front, which alone would fill a narrow side bar.
   const run = path.basename(parent).replace(/^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)/, "");
   return `${run}/${name}`;
+}
+
+/** Whether a name holds every word of a filter, in any order and case. */
+export function matchesFilter(name: string, filter: string): boolean {
+  const words = filter.toLowerCase().split(/\s+/);
+  return words.every((word) => name.toLowerCase().includes(word));
 }

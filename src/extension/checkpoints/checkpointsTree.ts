@@ -1,14 +1,15 @@
 import path from "node:path";
 import * as vscode from "vscode";
-import type { CheckpointSummary, LayerSummary } from "../../protocol/checkpointSummary";
+import type { CheckpointSummary, HubModel, LayerSummary } from "../../protocol/checkpointSummary";
 import { formatBytes, formatCount } from "../../protocol/quantities";
-import { checkpointLabel } from "./checkpointFolder";
+import { checkpointLabel, hubModelOf } from "./checkpointFolder";
 import type { CheckpointFinder } from "./checkpointFinder";
 
 type Size = { parameters: number; bytes: number };
 
 export type CheckpointNode =
   | { kind: "checkpoint"; folder: string }
+  | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string }
   | { kind: "layer"; folder: string; layer: LayerSummary }
   | { kind: "moe"; folder: string; layer: LayerSummary; moe: NonNullable<LayerSummary["moe"]> }
   | { kind: "part"; folder: string; label: string; icon: string; size: Size; tooltip: string }
@@ -23,8 +24,10 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   async getChildren(node?: CheckpointNode): Promise<CheckpointNode[]> {
-    if (!node) return (await this.finder.list()).map((folder) => ({ kind: "checkpoint", folder }));
+    if (!node) return [...(await this.finder.list()).map(checkpointNode), ...(await this.hubNodes())];
     switch (node.kind) {
+      case "hub":
+        return node.models.map(({ directory }) => checkpointNode(directory));
       case "checkpoint":
         return this.layersOf(node.folder);
       case "layer":
@@ -44,10 +47,20 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
         const item = new vscode.TreeItem(checkpointLabel(node.folder), Collapsed);
         item.resourceUri = vscode.Uri.file(node.folder);
         const parent = path.dirname(vscode.workspace.asRelativePath(node.folder));
-        item.description = parent === "." ? "" : parent;
+        const isInHub = hubModelOf(node.folder) !== null;
+        // A snapshot's path holds nothing that its name does not say but a hash.
+        item.description = isInHub || parent === "." ? "" : parent;
         item.iconPath = new vscode.ThemeIcon("package");
         item.tooltip = node.folder;
         item.contextValue = "checkpoint";
+        return item;
+      }
+      case "hub": {
+        const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), Collapsed);
+        item.description = vscode.l10n.t("{0} models", node.models.length) + (node.filter ? ` · "${node.filter}"` : "");
+        item.iconPath = new vscode.ThemeIcon("cloud-download");
+        item.tooltip = node.folder;
+        item.contextValue = "hub";
         return item;
       }
       case "layer": {
@@ -77,6 +90,12 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
     }
   }
 
+  /** The Hugging Face cache where it holds models, or hides them by a filter. */
+  private async hubNodes(): Promise<CheckpointNode[]> {
+    const { cacheFolder, models, filter } = await this.finder.hubModels();
+    return models.length > 0 || filter !== "" ? [{ kind: "hub", folder: cacheFolder, models, filter }] : [];
+  }
+
   private async layersOf(folder: string): Promise<CheckpointNode[]> {
     try {
       const summary = await this.finder.inspect(folder);
@@ -87,8 +106,20 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 }
 
-function notes(folder: string, { supported, unsupportedReason }: CheckpointSummary): CheckpointNode[] {
-  return supported ? [] : [{ kind: "message", folder, message: unsupportedReason ?? vscode.l10n.t("Not supported") }];
+function checkpointNode(folder: string): CheckpointNode {
+  return { kind: "checkpoint", folder };
+}
+
+/** What a user should know before the layers: why a checkpoint is not supported, what nothing reads, how it was read. */
+function notes(folder: string, summary: CheckpointSummary): CheckpointNode[] {
+  const { supported, unsupportedReason, unread, notes: read } = summary;
+  const ofDecoder = unread.filter((group) => group.ofDecoder);
+  const messages = [
+    ...(supported ? [] : [unsupportedReason ?? vscode.l10n.t("Not supported")]),
+    ...ofDecoder.map(({ pattern }) => vscode.l10n.t("Read by nothing, although the decoder has it: {0}", pattern)),
+    ...read,
+  ];
+  return messages.map((message) => ({ kind: "message", folder, message }));
 }
 
 function partsOf(folder: string, moe: NonNullable<LayerSummary["moe"]>): CheckpointNode[] {

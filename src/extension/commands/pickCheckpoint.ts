@@ -15,13 +15,20 @@ export async function pickCheckpoint(argument: unknown, { checkpoints }: Service
     iconPath: new vscode.ThemeIcon("package"),
     folder,
   }));
+  const { models } = await checkpoints.hubModels();
+  const cached = models.map(({ id, directory }) => ({
+    label: id,
+    description: vscode.l10n.t("Hugging Face cache"),
+    iconPath: new vscode.ThemeIcon("cloud-download"),
+    folder: directory,
+  }));
   const browse = {
     label: vscode.l10n.t("Browse..."),
     description: "",
     iconPath: new vscode.ThemeIcon("folder-opened"),
     folder: null,
   };
-  const picked = await vscode.window.showQuickPick([...items, browse], {
+  const picked = await vscode.window.showQuickPick([...items, ...cached, browse], {
     placeHolder: vscode.l10n.t("Which checkpoint?"),
   });
   if (!picked) return null;

@@ -1,10 +1,11 @@
 import { mkdirSync, renameSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { hubCacheFolder, listHubModels, resolveHubPath } from "../../../src/engine/checkpoint/hubCache";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { readTokenizerFiles } from "../../../src/engine/data/tokenizerFiles";
+import { liveServices } from "../../../src/engine/liveServices";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { expectError, folderWith, rawSafetensors } from "./fixtures";
 
@@ -63,6 +64,10 @@ describe("a Hugging Face cache", () => {
     ]);
     expect(await openCheckpoint(models[0]!.directory)).toMatchObject({ directory: models[0]!.directory });
     expect(await listHubModels(path.join(cache, "nowhere"))).toEqual([]);
+    vi.stubEnv("HF_HUB_CACHE", cache);
+    const answer = await liveServices()["checkpoint/hubModels"]({}, undefined as never);
+    vi.unstubAllEnvs();
+    expect(answer).toEqual({ cacheFolder: cache, models });
   });
 
   it("means a snapshot by a model's folder, and by org/name where no such path exists", async () => {

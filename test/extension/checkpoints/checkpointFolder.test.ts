@@ -1,7 +1,11 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { checkpointFolderOf, checkpointLabel } from "../../../src/extension/checkpoints/checkpointFolder";
+import {
+  checkpointFolderOf,
+  checkpointLabel,
+  matchesFilter,
+} from "../../../src/extension/checkpoints/checkpointFolder";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
 const folder = temporaryFolder();
@@ -25,6 +29,24 @@ it.each([
   mkdirSync(run, { recursive: true });
   writeFileSync(path.join(run, "run.json"), "{}");
   expect(checkpointLabel(path.join(run, "compressed"))).toBe(label);
+});
+
+it.each([
+  ["/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-30B-A3B/snapshots/0123456789abcdef", "Qwen/Qwen3-30B-A3B"],
+  ["/hub/models--Qwen--Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B"],
+  ["/hub/models--gpt2/snapshots/abc", "gpt2"],
+])("a model of a Hugging Face cache is called as on the Hub: %s", (cached, label) => {
+  expect(checkpointLabel(cached)).toBe(label);
+});
+
+it.each<[string, boolean]>([
+  ["", true],
+  ["qwen", true],
+  ["30b QWEN", true],
+  ["mixtral", false],
+  ["qwen 32b", false],
+])("the filter %j lists Qwen/Qwen3-30B-A3B: %s", (filter, expected) => {
+  expect(matchesFilter("Qwen/Qwen3-30B-A3B", filter)).toBe(expected);
 });
 
 it("others are called as their folder", () => expect(checkpointLabel(path.join(folder, "qwen"))).toBe("qwen"));

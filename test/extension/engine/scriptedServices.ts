@@ -18,6 +18,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
       await act(path, signal, policy);
       return summaryOf(path);
     },
+    "checkpoint/hubModels": unused,
     "checkpoint/tensors": unused,
     "checkpoint/tensorStatistics": unused,
     "recipe/preflight": unused,
