@@ -44,6 +44,38 @@ export function hybridFamilies(common: CommonConfig) {
       tensors: decoder(shape, (layer) => qwenLayer(layer, shape, "separate")),
     }),
 
+    gemma4_text: (shape: SyntheticShape): SyntheticModel => ({
+      config: {
+        ...common(shape, "gemma4_text", "Gemma4ForCausalLM"),
+        head_dim: shape.headDim,
+        global_head_dim: shape.headDim,
+        hidden_size_per_layer_input: 0,
+        enable_moe_block: true,
+        intermediate_size: shape.moeIntermediateSize,
+        moe_intermediate_size: shape.moeIntermediateSize,
+        num_experts: shape.numExperts,
+        top_k_experts: shape.numExpertsPerToken,
+        sliding_window: 512,
+      },
+      tensors: decoder(shape, (layer) => {
+        const { numExperts, hiddenSize, moeIntermediateSize } = shape;
+        const norms = ["pre_feedforward_layernorm", "pre_feedforward_layernorm_2", "post_feedforward_layernorm"];
+        return [
+          ...attention(layer, shape, { headNorms: true }),
+          ...[...norms, "post_feedforward_layernorm_1", "post_feedforward_layernorm_2"].map((name) =>
+            ones(`${layer}.${name}.weight`, hiddenSize),
+          ),
+          ones(`${layer}.layer_scalar`, 1),
+          weight(`${layer}.router.proj.weight`, numExperts, hiddenSize),
+          ones(`${layer}.router.scale`, hiddenSize),
+          ones(`${layer}.router.per_expert_scale`, numExperts),
+          weight(`${layer}.experts.gate_up_proj`, numExperts, 2 * moeIntermediateSize, hiddenSize),
+          weight(`${layer}.experts.down_proj`, numExperts, hiddenSize, moeIntermediateSize),
+          ...gatedMlp(`${layer}.mlp`, hiddenSize, moeIntermediateSize, llamaProjections),
+        ];
+      }),
+    }),
+
     llama4_text: (shape: SyntheticShape): SyntheticModel => ({
       config: {
         ...common(shape, "llama4_text", "Llama4ForCausalLM"),

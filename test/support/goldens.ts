@@ -71,6 +71,12 @@ type Json = Record<string, unknown>;
 /** Rewrites a config of transformers 5 as released checkpoints have it. */
 export function toReleasedStyle(config: Json): void {
   const text = (config["text_config"] ?? config) as Json;
+  if (text["model_type"] === "gemma4_text") {
+    // Released with rotary parameters and types of layers as they are; sizes of full attention have keys of their own.
+    delete text["per_layer_config"];
+    text["global_head_dim"] = text["head_dim"];
+    return;
+  }
   const parameters = text["rope_parameters"] as Json;
   const { full_attention, sliding_attention } = parameters as { full_attention?: Json; sliding_attention?: Json };
   const { rope_theta, rope_type, partial_rotary_factor, ...rest } = full_attention ?? parameters;

@@ -5,8 +5,9 @@ import {
   combineGraph,
   expertRowsBackwardGraph,
   expertRowsGraph,
-  outputNormBackwardGraph,
+  hasTail,
   routingGraph,
+  tailBackwardGraph,
   type ExpertLayer,
 } from "../../src/engine/execution/expertGraphs";
 import type { ExpertGroup } from "../../src/engine/execution/expertGroups";
@@ -49,27 +50,29 @@ export class InterpretedExperts {
     return { rows: stacked(parts.map((outputs) => outputs.get("rows")!)), rowWeights: given.get("rowWeights")! };
   }
 
-  /** Inputs of forward and dHidden; outputs dFeedForwardInput, dRouterLogits and the weights' gradients. */
+  /** Inputs of forward and dHidden; outputs dFeedForwardInput, dRouterLogits, dResidual where it differs, and the weights' gradients. */
   backward(inputs: ReadonlyMap<string, NdArray>): Values {
     const given = this.#routed(inputs);
-    const { context, moe } = this;
-    let { layer } = this;
-    let ofNorm: Values = new Map();
-    if (layer.feedForwardOutputNorm !== null) {
+    const { context } = this;
+    let { layer, moe } = this;
+    let ofTail: Values = new Map();
+    if (hasTail(layer, moe)) {
       const withRows = new Map(given).set("rows", this.rows(inputs).rows);
-      ofNorm = interpret(outputNormBackwardGraph(context, layer, moe), withRows);
-      given.set("dHidden", ofNorm.get("dBranch")!);
-      ofNorm.delete("dBranch");
+      ofTail = interpret(tailBackwardGraph(context, layer, moe), withRows);
+      given.set("dHidden", ofTail.get("dRouted")!);
+      ofTail.delete("dRouted");
       layer = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
+      const { routedNorm: _, ...summed } = moe;
+      moe = { ...summed, shared: null };
     }
     const outputs = this.#groups.map((group) =>
       interpret(expertRowsBackwardGraph(context, layer, moe, group, true), this.#ofGroup(given, group)),
     );
     for (const name of ["dRows", "dRowWeights"]) given.set(name, stacked(outputs.map((part) => part.get(name)!)));
     const last = interpret(combineBackwardGraph(context, layer, moe, true), given);
-    const sums: Values = new Map([...last, ...ofNorm]);
-    for (const [name, part] of outputs.flatMap((values) => [...values])) {
-      if (!name.startsWith("gradient:")) continue;
+    const sums: Values = new Map(last);
+    for (const [name, part] of [...ofTail, ...outputs.flatMap((values) => [...values])]) {
+      if (!name.startsWith("gradient:") && !ofTail.has(name)) continue;
       const known = sums.get(name);
       const data = known === undefined ? part.data : part.data.map((value, i) => value + known.data[i]!);
       sums.set(name, { ...part, data });
@@ -80,7 +83,7 @@ export class InterpretedExperts {
   #routed(inputs: ReadonlyMap<string, NdArray>): Values {
     const given = new Map(inputs);
     for (const [name, tensor] of Object.entries(slotFeeds(this.assignment))) given.set(name, toNdArray(tensor));
-    given.set("rowWeights", interpret(routingGraph(this.moe), given).get("rowWeights")!);
+    given.set("rowWeights", interpret(routingGraph(this.context, this.moe), given).get("rowWeights")!);
     return given;
   }
 

@@ -1,4 +1,5 @@
 import type { TokenSequences } from "../data/sequences";
+import { RerouteError } from "../../protocol/errors";
 import type { ReportProgress } from "../../protocol/progress";
 import { chunks, LayerEngine } from "../compression/layer/layerEngine";
 import { solveSymmetric } from "../linalg/cholesky";
@@ -32,7 +33,8 @@ export interface InitialiseOptions {
  * and W + dW stands in the executor's parameters before the layer routes, so the next layer sees what it changes. Biases of
  * routers stay.
  *
- * @throws RerouteError checkpoint/not-finite, cancelled, and what running raises
+ * @throws RerouteError model/unsupported-option where a router reads something else than its experts;
+ *   checkpoint/not-finite, cancelled, and what running raises
  */
 export async function initialiseRouters({
   executor,
@@ -42,6 +44,14 @@ export async function initialiseRouters({
   report,
 }: InitialiseOptions): Promise<void> {
   const { description, checkpoint, runtime } = executor.options;
+  for (const [{ index }, { router }] of moeLayers(description)) {
+    if (router.input === undefined) continue;
+    throw new RerouteError(
+      "model/unsupported-option",
+      `The router of layer ${index} of this ${description.family} checkpoint reads hidden states that its experts do not, which fitting ` +
+        "routers in closed form does not follow; leave routers as they are at the start of calibration (no initialisation)",
+    );
+  }
   const engine = new LayerEngine(runtime, checkpoint, description.hiddenSize);
   const products = new MatrixProducts(runtime);
   const batch = tokenBatch(sequences);

@@ -51,8 +51,12 @@ export function trainableWeights(
   for (const layer of layers) {
     const { index, feedForward } = layer;
     add([layer.inputNorm, layer.attention, layer.attentionOutputNorm, layer.postAttentionNorm], index);
-    add(layer.feedForwardOutputNorm, index);
-    add(feedForward.kind === "mlp" ? feedForward.weights : [feedForward.router.bias, feedForward.shared], index);
+    add([layer.feedForwardOutputNorm, layer.scalar], index);
+    if (feedForward.kind === "mlp") add(feedForward.weights, index);
+    else {
+      const { router, routedNorm, shared } = feedForward;
+      add([router.bias, router.input, router.expertScale, routedNorm, shared], index);
+    }
   }
   add([finalNorm, head.weight, head.bias]);
   return [...found.values()];

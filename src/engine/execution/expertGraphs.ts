@@ -1,13 +1,12 @@
 import { combineRows, dispatchRows, expertOutput, sharedExperts, weightedExpertOutput } from "../graph/blocks/experts";
 import { routingWeights } from "../graph/blocks/routing";
-import { GraphBuilder } from "../graph/builder";
+import type { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
 import type { LayerDescription, MoeDescription } from "../model/description";
 import { Block, type BlockContext } from "./block";
 import type { ExpertGroup } from "./expertGroups";
 import { numLogits } from "./moeLayers";
-import { expertViews, sharedExpertViews, viewsIn } from "./weightViews";
-import { weightKey } from "../graph/blocks/weights";
+import { expertViews, viewsIn } from "./weightViews";
 
 /*
  * The MoE half of a decoder layer in three steps, so that no graph holds more experts than compile quickly:
@@ -18,16 +17,19 @@ import { weightKey } from "../graph/blocks/weights";
  */
 
 /** What of a layer its experts need beside themselves. */
-export interface ExpertLayer extends Pick<LayerDescription, "feedForwardMultiplier" | "feedForwardOutputNorm"> {
+export interface ExpertLayer extends Pick<
+  LayerDescription,
+  "feedForwardMultiplier" | "feedForwardOutputNorm" | "scalar"
+> {
   /** Names the layer among those of a cache of sessions. */
   index: number | string;
 }
 
-/** Inputs routerLogits, selectedIds, rowOfSlot, slotOfRow; outputs routingWeights, rowWeights. It has no weights of a layer. */
-export function routingGraph(moe: MoeDescription): Graph {
-  const builder = new GraphBuilder();
-  const { perSlot, rowWeights } = routing(builder, moe);
-  return builder.build({ routingWeights: perSlot, rowWeights });
+/** Inputs routerLogits, selectedIds, rowOfSlot, slotOfRow; outputs routingWeights, rowWeights. Few families have weights here. */
+export function routingGraph(context: BlockContext, moe: MoeDescription): Graph {
+  const block = new Block(context);
+  const { perSlot, rowWeights } = routing(block, moe);
+  return block.builder.build({ routingWeights: perSlot, rowWeights });
 }
 
 /** Inputs feedForwardInput, tokenOfRow, splitSizes, rowWeights; output rows: the outputs of a group's experts, weighted. */
@@ -94,42 +96,47 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
 
 /**
  * Inputs rows, rowOfSlot, residual, feedForwardInput; output hidden = residual + multiplier * (routed + shared experts),
- * normalised before it is added in layers that do so. Where profiling looks, also inputOutputCosine [T, 1]:
+ * with the norms and the scalar of layers that have them. Where profiling looks, also inputOutputCosine [T, 1]:
  * cos(residual, residual + multiplier * routed).
  */
 export function combineGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription, observed: boolean): Graph {
   const block = new Block(context);
   const { builder } = block;
-  const residual = builder.input("residual", ["T", block.hidden]);
-  const { routed, output } = branchOutput(block, layer, moe);
+  const { residual, routed, hidden } = combine(block, layer, moe);
+  const added = builder.scale(routed, layer.feedForwardMultiplier);
   return builder.build({
-    hidden: builder.add(residual, builder.scale(output, layer.feedForwardMultiplier)),
-    ...(observed
-      ? {
-          inputOutputCosine: cosine(
-            builder,
-            residual,
-            builder.add(residual, builder.scale(routed, layer.feedForwardMultiplier)),
-          ),
-        }
-      : {}),
+    hidden,
+    ...(observed ? { inputOutputCosine: cosine(builder, residual, builder.add(residual, added)) } : {}),
   });
 }
 
+/** Whether more than a sum lies between the experts' rows and the layer's output. */
+export function hasTail(
+  { feedForwardOutputNorm, scalar }: ExpertLayer,
+  { routedNorm, shared }: MoeDescription,
+): boolean {
+  return (feedForwardOutputNorm ?? scalar ?? routedNorm ?? shared?.inputNorm ?? shared?.outputNorm ?? null) !== null;
+}
+
+/** Whether hidden states reach such a layer's output by another way than the plain sum. */
+export function readsResidual({ scalar }: Pick<ExpertLayer, "scalar">, { shared }: MoeDescription): boolean {
+  return scalar !== undefined || shared?.inputNorm !== undefined;
+}
+
 /**
- * The gradient in routed + shared experts of a layer that normalises them: inputs of combineGraph but residual, and dHidden;
- * outputs dBranch [T, H] and `gradient:<key>` of the norm. The others' gradients follow from dBranch.
+ * Gradients of what lies between the experts' rows and the output of a layer that has more than a sum there: inputs of
+ * combineGraph and dHidden; outputs dRouted [T, H], in the sum of the rows, dFeedForwardInput (null gradients left out),
+ * dResidual where that is not dHidden, and `gradient:<key>` of norms, scalar and shared experts.
  */
-export function outputNormBackwardGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription): Graph {
+export function tailBackwardGraph(context: BlockContext, layer: ExpertLayer, moe: MoeDescription): Graph {
   const block = new Block(context);
-  const { builder } = block;
-  const { sum, output } = branchOutput(block, layer, moe);
-  const dHidden = builder.input("dHidden", ["T", block.hidden]);
-  const gradient = builder.scale(dHidden, layer.feedForwardMultiplier);
-  const { of, trainable } = block.gradients([{ output, gradient }], [sum]);
-  const norms = viewsIn(layer.feedForwardOutputNorm).map((view) => `gradient:${weightKey(view)}`);
-  const ofNorm = Object.entries(trainable).filter(([name]) => norms.includes(name));
-  return builder.build({ dBranch: of[0]!, ...Object.fromEntries(ofNorm) });
+  const { residual, sum, hidden, feedForwardInput } = combine(block, layer, moe);
+  const wrt = {
+    dRouted: sum,
+    ...(readsResidual(layer, moe) ? { dResidual: residual } : {}),
+    ...(feedForwardInput === null ? {} : { dFeedForwardInput: feedForwardInput }),
+  };
+  return block.buildGradients([block.cotangent("dHidden", hidden)], wrt);
 }
 
 /**
@@ -144,14 +151,15 @@ export function combineBackwardGraph(
 ): Graph {
   const block = new Block(context);
   const { builder } = block;
-  const { rowWeights, routerLogits, rowOfSlot } = routing(builder, moe);
-  const shared = sharedOutput(block, moe);
+  const { rowWeights, routerLogits, rowOfSlot } = routing(block, moe);
+  const shared = sharedOutput(block, moe, null);
   const cotangents = [block.cotangent("dRowWeights", rowWeights)];
   if (shared !== null) {
     const dHidden = builder.input("dHidden", ["T", block.hidden]);
     cotangents.push({ output: shared.output, gradient: builder.scale(dHidden, layer.feedForwardMultiplier) });
   }
-  const wrt = shared !== null && needsInputGradient ? [routerLogits, shared.feedForwardInput] : [routerLogits];
+  const read = shared?.feedForwardInput ?? null;
+  const wrt = read !== null && needsInputGradient ? [routerLogits, read] : [routerLogits];
   const { of, trainable } = block.gradients(cotangents, wrt);
   const outputs: Record<string, Value> = { dRouterLogits: of[0]!, ...trainable };
   if (needsInputGradient) {
@@ -161,11 +169,16 @@ export function combineBackwardGraph(
   return builder.build(outputs);
 }
 
-function routing(builder: GraphBuilder, moe: MoeDescription) {
+function routing(block: Block, moe: MoeDescription) {
+  const { builder, weights } = block;
   const routerLogits = builder.input("routerLogits", ["T", numLogits(moe)]);
   const ids = builder.input("selectedIds", ["T", moe.numExpertsPerToken], "int32");
   const rowOfSlot = rowOfSlotInput(builder);
-  const perSlot = routingWeights(builder, routerLogits, ids, moe.routing);
+  const own = routingWeights(builder, routerLogits, ids, moe.routing);
+  const { expertScale } = moe.router;
+  block.declareTrainable(viewsIn(expertScale));
+  const scales = expertScale && builder.expandLike(weights.float(expertScale), routerLogits);
+  const perSlot = scales === undefined ? own : builder.mul(own, builder.gatherElements(scales, ids, 1));
   const column = builder.reshape(perSlot, ["R", 1]);
   const rowWeights = builder.permuteRows(column, builder.input("slotOfRow", ["R"], "int32"), rowOfSlot);
   return { routerLogits, rowOfSlot, perSlot, rowWeights };
@@ -200,23 +213,29 @@ function groupInputs({ builder }: Block, { from, to }: ExpertGroup) {
   };
 }
 
-/** The sum of routed and shared experts, and what of it joins the residual stream. */
-function branchOutput(block: Block, layer: ExpertLayer, moe: MoeDescription) {
+/** From the experts' rows to the layer's output. */
+function combine(block: Block, layer: ExpertLayer, moe: MoeDescription) {
   const { builder, weights } = block;
-  block.declareTrainable(viewsIn(layer.feedForwardOutputNorm));
+  const { feedForwardOutputNorm, feedForwardMultiplier, scalar } = layer;
+  block.declareTrainable(viewsIn([feedForwardOutputNorm, scalar, moe.routedNorm]));
+  const residual = builder.input("residual", ["T", block.hidden]);
   const rows = builder.input("rows", ["R", block.hidden]);
-  const routed = builder.scale(combineRows(builder, rows, rowOfSlotInput(builder), moe), moe.routedMultiplier);
-  const shared = sharedOutput(block, moe)?.output ?? null;
-  const sum = shared === null ? routed : builder.add(routed, shared);
-  return { routed, sum, output: weights.norm(sum, layer.feedForwardOutputNorm) };
+  const sum = builder.scale(combineRows(builder, rows, rowOfSlotInput(builder), moe), moe.routedMultiplier);
+  const routed = weights.norm(sum, moe.routedNorm ?? null);
+  const shared = sharedOutput(block, moe, residual);
+  const branch = weights.norm(shared === null ? routed : builder.add(routed, shared.output), feedForwardOutputNorm);
+  const added = builder.add(residual, builder.scale(branch, feedForwardMultiplier));
+  const hidden = scalar === undefined ? added : builder.mul(added, weights.float(scalar));
+  return { residual, sum, routed, hidden, feedForwardInput: shared?.feedForwardInput ?? null };
 }
 
-/** The shared experts' output, null without them. */
-function sharedOutput(block: Block, moe: MoeDescription): { output: Value; feedForwardInput: Value } | null {
+/** The shared experts' output, null without them, and what they read unless it is the hidden states. */
+function sharedOutput(block: Block, moe: MoeDescription, residual: Value | null) {
   if (moe.shared === null) return null;
-  block.declareTrainable(sharedExpertViews(moe));
-  const feedForwardInput = block.builder.input("feedForwardInput", ["T", block.hidden]);
-  return { output: sharedExperts(block.weights, feedForwardInput, moe.shared), feedForwardInput };
+  block.declareTrainable(viewsIn(moe.shared));
+  const own = moe.shared.inputNorm === undefined ? null : residual;
+  const input = own ?? block.builder.input("feedForwardInput", ["T", block.hidden]);
+  return { output: sharedExperts(block.weights, input, moe.shared), feedForwardInput: own === null ? input : null };
 }
 
 /** cos(a, b) of each row, [T, 1]; rows of zeros give 0. */

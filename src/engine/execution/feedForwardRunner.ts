@@ -8,7 +8,7 @@ import { denseBackwardGraph, denseGraph } from "./layerGraphs";
 import { numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
 import { addGradients, type Parameters } from "./parameters";
-import { RoutedExperts, type RoutedChunk } from "./routedExperts";
+import { RoutedExperts, type InputGradients, type RoutedChunk } from "./routedExperts";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import { feedForwardViews } from "./weightViews";
@@ -100,16 +100,21 @@ export class FeedForwardRunner {
    */
   async backward(
     layer: LayerDescription,
-    taped: { feedForwardInput: Float32Array; routerLogits: Float32Array; selectedIds: Int32Array },
+    taped: {
+      feedForwardInput: Float32Array;
+      routerLogits: Float32Array;
+      selectedIds: Int32Array;
+      residual: Float32Array | undefined;
+    },
     dHidden: Float32Array,
     needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-  ): Promise<{ dFeedForwardInput: Float32Array | null; dRouterLogits: Float32Array | null }> {
+  ): Promise<InputGradients> {
     const { feedForward, index } = layer;
-    const { feedForwardInput, routerLogits, selectedIds } = taped;
+    const { feedForwardInput, routerLogits, selectedIds, residual } = taped;
     if (feedForward.kind === "moe") {
       const chunk = this.#chunk(layer, feedForward, feedForwardInput, routerLogits, selectedIds);
-      return this.#experts.backward(layer, feedForward, chunk, dHidden, needsInputGradient, gradients);
+      return this.#experts.backward(layer, feedForward, { ...chunk, residual }, dHidden, needsInputGradient, gradients);
     }
     const session = await this.sessions.get(`mlp backward ${index} ${needsInputGradient}`, () =>
       denseBackwardGraph(this.context, layer, feedForward, needsInputGradient),
@@ -123,6 +128,7 @@ export class FeedForwardRunner {
     return {
       dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
       dRouterLogits: null,
+      dResidual: null,
     };
   }
 

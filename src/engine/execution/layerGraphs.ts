@@ -2,7 +2,7 @@ import { attention } from "../graph/blocks/attention";
 import { denseMlp } from "../graph/blocks/experts";
 import type { GraphBuilder } from "../graph/builder";
 import type { Graph } from "../graph/graph";
-import type { LayerDescription, MlpDescription, RotaryDescription } from "../model/description";
+import type { LayerDescription, MlpDescription, MoeDescription, RotaryDescription } from "../model/description";
 import { Block, type LayerContext } from "./block";
 import { attentionViews, feedForwardViews } from "./weightViews";
 
@@ -69,9 +69,13 @@ function attentionBlock(block: Block, layer: LayerDescription, { sequenceLength:
   const residual = builder.add(x, builder.scale(branch, layer.residualMultiplier));
   const feedForwardInput = layer.parallel ? input : weights.norm(residual, layer.postAttentionNorm);
   const { feedForward } = layer;
+  const seen = (moe: MoeDescription) => {
+    const { input } = moe.router;
+    return input ? builder.scale(weights.norm(residual, input.norm), input.scale) : feedForwardInput;
+  };
   const routerLogits =
     feedForward.kind === "moe"
-      ? weights.linear(feedForwardInput, {
+      ? weights.linear(seen(feedForward), {
           weight: feedForward.router.weight,
           bias: feedForward.router.bias,
           layout: "out-in",

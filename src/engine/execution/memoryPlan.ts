@@ -1,8 +1,9 @@
-import type { ModelDescription } from "../model/description";
+import type { LayerDescription, ModelDescription } from "../model/description";
 import { RerouteError } from "../../protocol/errors";
 import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
 import { compiledLayerBytes } from "./compiledBytes";
+import { readsResidual } from "./expertGraphs";
 import { moeLayers, numLogits } from "./moeLayers";
 import { decodedSizes } from "./weightViews";
 import {
@@ -114,7 +115,13 @@ export function smallestBudget(
 /** What an update keeps of a token for its backward pass, f32: both blocks' inputs and the router logits of every layer. */
 export function tapedBytesPerToken(description: ModelDescription): number {
   const logits = moeLayers(description).reduce((sum, [, moe]) => sum + numLogits(moe), 0);
-  return 4 * (2 * description.layers.length * description.hiddenSize + logits);
+  const kept = 2 * description.layers.length + description.layers.filter(keepsResidual).length;
+  return 4 * (kept * description.hiddenSize + logits);
+}
+
+/** Whether the backward pass of a layer's feed-forward half reads the hidden states behind attention. */
+export function keepsResidual(layer: LayerDescription): boolean {
+  return layer.feedForward.kind === "moe" && readsResidual(layer, layer.feedForward);
 }
 
 /** Node, onnxruntime and this program before any model work (measured: 125 to 150 MB). */

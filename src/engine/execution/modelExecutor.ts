@@ -8,7 +8,7 @@ import { FeedForwardRunner } from "./feedForwardRunner";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
-import { planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
+import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
 import { moeLayers, numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
@@ -214,6 +214,7 @@ export class ModelExecutor {
       const input = await this.#attention.forward(layer, x);
       checkLayerOutput(input.residual, index, "attention");
       taped?.feedForwardInput.write(from, input.feedForwardInput);
+      taped?.residual?.write(from, input.residual);
       let output: Float32Array;
       if (feedForward.kind === "mlp") {
         output = await this.#feedForward.forwardDense(layer, feedForward, input);
@@ -264,9 +265,10 @@ export class ModelExecutor {
       // The same logits select the same experts again.
       const selectedIds =
         feedForward.kind === "moe" ? this.#feedForward.select(index, feedForward, routerLogits) : new Int32Array(0);
-      const inputs = { feedForwardInput, routerLogits, selectedIds };
+      const residual = taped.residual?.read(from, to);
+      const inputs = { feedForwardInput, routerLogits, selectedIds, residual };
       const needs = needsInputGradient || this.#trainsAttention(layer);
-      const { dFeedForwardInput, dRouterLogits } = await this.#feedForward.backward(
+      const { dFeedForwardInput, dRouterLogits, dResidual } = await this.#feedForward.backward(
         layer,
         inputs,
         dHidden,
@@ -275,7 +277,7 @@ export class ModelExecutor {
       );
       if (added !== null && dRouterLogits !== null) addTo(dRouterLogits, added.subarray(from * width, to * width));
       const cotangents = {
-        dResidual: dHidden,
+        dResidual: dResidual ?? dHidden,
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
         dRouterLogits,
       };
@@ -293,6 +295,7 @@ export class ModelExecutor {
     const entry = {
       x: this.#newStates(tokens, hiddenSize, together),
       feedForwardInput: this.#newStates(tokens, hiddenSize, together),
+      residual: keepsResidual(layer) ? this.#newStates(tokens, hiddenSize, together) : null,
       routerLogits: logits === 0 ? null : this.#newStates(tokens, logits, together),
     };
     tape.layers.set(layer.index, entry);

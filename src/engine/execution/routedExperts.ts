@@ -7,9 +7,10 @@ import {
   combineGraph,
   expertRowsBackwardGraph,
   expertRowsGraph,
+  hasTail,
   observedExpertRowsGraph,
-  outputNormBackwardGraph,
   routingGraph,
+  tailBackwardGraph,
   type ExpertLayer,
 } from "./expertGraphs";
 import { expertGroups, type ExpertGroup } from "./expertGroups";
@@ -27,6 +28,15 @@ export interface RoutedChunk {
   selectedIds: Int32Array;
   assignment: Assignment;
   weights: Readonly<Record<string, Tensor>>;
+  /** [T, H], for the backward pass of layers whose shared experts read it. */
+  residual?: Float32Array | undefined;
+}
+
+/** Gradients in what a layer's feed-forward half reads; null where not needed, or where dResidual is dHidden. */
+export interface InputGradients {
+  dFeedForwardInput: Float32Array | null;
+  dRouterLogits: Float32Array | null;
+  dResidual: Float32Array | null;
 }
 
 /** What profiling looks at of the experts' rows, without their weights: [R] each, [E, H] the sums over valid rows. */
@@ -143,15 +153,12 @@ export class RoutedExperts {
     dHidden: Float32Array,
     needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-  ): Promise<{ dFeedForwardInput: Float32Array | null; dRouterLogits: Float32Array }> {
+  ): Promise<InputGradients> {
     const { assignment, weights } = chunk;
     const width = this.context.hiddenSize;
     const { rowWeights } = await this.#route(moe, chunk);
-    if (layer.feedForwardOutputNorm !== null) {
-      const dBranch = await this.#throughOutputNorm(layer, moe, chunk, rowWeights, dHidden, gradients);
-      const behind = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
-      return this.backward(behind, moe, chunk, dBranch, needsInputGradient, gradients);
-    }
+    if (hasTail(layer, moe))
+      return this.#throughTail(layer, moe, chunk, rowWeights, dHidden, needsInputGradient, gradients);
     const dRowWeights = new Float32Array(assignment.tokenOfRow.length);
     const dRows = needsInputGradient ? this.#rowsOf(assignment) : null;
     const states = { feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) };
@@ -186,41 +193,53 @@ export class RoutedExperts {
     return {
       dFeedForwardInput: dFeedForwardInput === undefined ? null : floats(dFeedForwardInput),
       dRouterLogits: floats(dRouterLogits!),
+      dResidual: null,
     };
   }
 
-  /** The gradient in the sum of the experts' outputs, from that in its norm: the sum itself is computed again. */
-  async #throughOutputNorm(
+  /** Gradients through what follows the experts' rows, which are computed again, and from there as in other layers. */
+  async #throughTail(
     layer: ExpertLayer,
     moe: MoeDescription,
     chunk: RoutedChunk,
     rowWeights: Float32Array,
     dHidden: Float32Array,
+    needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-  ): Promise<Float32Array> {
+  ): Promise<InputGradients> {
     const rows = this.#rowsOf(chunk.assignment);
     for (const group of expertGroups(moe.numExperts)) {
       await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, null);
     }
-    const session = await this.sessions.get(`output norm backward ${layer.index}`, () =>
-      outputNormBackwardGraph(this.context, layer, moe),
+    const session = await this.sessions.get(`tail backward ${layer.index}`, () =>
+      tailBackwardGraph(this.context, layer, moe),
     );
-    const { dBranch, ...ofNorm } = await session.run({
+    const outputs = await session.run({
       ...slotFeeds(chunk.assignment),
       ...chunk.weights,
       ...{ feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) },
+      // Where it is not kept, it is only added, and its numbers do not matter.
+      residual: this.#states(chunk.residual ?? dHidden),
       rows: this.#states(rows),
     });
-    addGradients(ofNorm, gradients);
-    return floats(dBranch!);
+    addGradients(outputs, gradients);
+    const behind = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
+    const { routedNorm: _, ...summed } = moe;
+    const experts = { ...summed, shared: null };
+    const dRouted = floats(outputs["dRouted"]!);
+    const found = await this.backward(behind, experts, chunk, dRouted, needsInputGradient, gradients);
+    const ofShared = outputs["dFeedForwardInput"];
+    if (found.dFeedForwardInput !== null && ofShared !== undefined) addTo(found.dFeedForwardInput, floats(ofShared));
+    const { dResidual } = outputs;
+    return { ...found, dResidual: dResidual === undefined ? null : floats(dResidual) };
   }
 
-  /** The graph has no weights of its own, so that all layers with the same rule share it. */
+  /** The graph mostly has no weights of its own, so that all layers with the same rule share it. */
   async #route(moe: MoeDescription, chunk: RoutedChunk) {
     const { routing, numExpertsPerToken } = moe;
-    const key = `routing ${JSON.stringify([routing, numExpertsPerToken, numLogits(moe)])}`;
-    const session = await this.sessions.get(key, () => routingGraph(moe));
-    const { routingWeights, rowWeights } = await session.run(this.#routingFeeds(moe, chunk));
+    const key = `routing ${JSON.stringify([routing, numExpertsPerToken, numLogits(moe), moe.router.expertScale?.tensor])}`;
+    const session = await this.sessions.get(key, () => routingGraph(this.context, moe));
+    const { routingWeights, rowWeights } = await session.run({ ...chunk.weights, ...this.#routingFeeds(moe, chunk) });
     return { routingWeights: floats(routingWeights!), rowWeights: floats(rowWeights!) };
   }
 
@@ -244,6 +263,10 @@ export class RoutedExperts {
     const width = this.context.hiddenSize;
     return float32(data, [data.length / width, width]);
   }
+}
+
+function addTo(sum: Float32Array, added: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += added[i]!;
 }
 
 function emptyObservation(

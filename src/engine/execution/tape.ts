@@ -4,6 +4,8 @@ import type { HiddenStates } from "./hiddenStates";
 export interface LayerTape {
   x: HiddenStates;
   feedForwardInput: HiddenStates;
+  /** Behind attention; null where the feed-forward half only adds to it. */
+  residual: HiddenStates | null;
   /** [tokens, router logits], from which the selection follows; null for a dense layer. */
   routerLogits: HiddenStates | null;
 }
@@ -15,9 +17,10 @@ export class Tape {
   ids: Int32Array = new Int32Array(0);
 
   close(): void {
-    for (const { x, feedForwardInput, routerLogits } of this.layers.values()) {
+    for (const { x, feedForwardInput, residual, routerLogits } of this.layers.values()) {
       x.close();
       feedForwardInput.close();
+      residual?.close();
       routerLogits?.close();
     }
     this.layers.clear();

@@ -11,28 +11,36 @@ import { elementCount } from "../tensor/dtype";
 /** Every weight view of the attention half of a layer, the router included. */
 export function attentionViews(layer: LayerDescription): WeightView[] {
   const { inputNorm, attention, attentionOutputNorm, postAttentionNorm, feedForward } = layer;
-  const router = feedForward.kind === "moe" ? [feedForward.router.weight, feedForward.router.bias] : [];
+  const router =
+    feedForward.kind === "moe"
+      ? [feedForward.router.weight, feedForward.router.bias, ...viewsIn(feedForward.router.input)]
+      : [];
   return [
     ...viewsIn([inputNorm, attention, attentionOutputNorm, postAttentionNorm]),
     ...router.filter((view) => view !== null),
   ];
 }
 
-/** Every weight view of the feed-forward half: experts, shared experts or the dense MLP, and the norm of its output. */
-export function feedForwardViews({ feedForward, feedForwardOutputNorm }: LayerDescription): WeightView[] {
+/** Every weight view of the feed-forward half: experts, shared experts or the dense MLP, and what follows them. */
+export function feedForwardViews({ feedForward, feedForwardOutputNorm, scalar }: LayerDescription): WeightView[] {
   const views =
     feedForward.kind === "mlp"
       ? viewsIn(feedForward.weights)
-      : [...expertViews(feedForward.experts), ...sharedExpertViews(feedForward)];
-  return [...views, ...viewsIn(feedForwardOutputNorm)];
+      : [
+          ...expertViews(feedForward.experts),
+          ...sharedExpertViews(feedForward),
+          ...viewsIn(feedForward.router.expertScale),
+        ];
+  return [...views, ...viewsIn([feedForwardOutputNorm, scalar])];
 }
 
 export function expertViews(experts: readonly ExpertWeights[]): WeightView[] {
   return viewsIn(experts);
 }
 
-export function sharedExpertViews({ shared }: Pick<MoeDescription, "shared">): WeightView[] {
-  return viewsIn(shared);
+/** Shared experts and the norm of the routed ones' sum. */
+export function sharedExpertViews({ shared, routedNorm }: Pick<MoeDescription, "shared" | "routedNorm">): WeightView[] {
+  return viewsIn([shared, routedNorm]);
 }
 
 /** Whether anything of the attention half but the router is among the given keys. */

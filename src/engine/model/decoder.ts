@@ -100,6 +100,8 @@ export interface DecoderOptions {
   embeddingMultiplier: number;
   headScale: number;
   headBias: boolean;
+  softcap: number | null;
+  scalar: string | undefined;
   /** As `feedForward`, with the prefix of its attention before that of the layer. */
   attention: (index: number, prefix: string, layer: string) => AttentionDescription;
   /** `prefix` is the layer's own, e.g. "model.layers.3": families name the block inside it differently. */
@@ -142,6 +144,9 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
       parallel: parallel ?? false,
       residualMultiplier: options.residualMultiplier,
       feedForwardMultiplier: options.residualMultiplier * (feedForward.kind === "moe" ? options.expertsMultiplier : 1),
+      ...(options.scalar === undefined
+        ? {}
+        : { scalar: weights.view(`${prefix}.${options.scalar}`, [1], "one number") }),
     });
   }
   if (!layers.some((layer) => layer.feedForward.kind === "moe")) {
@@ -150,6 +155,7 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
       `config.json of this ${options.family} checkpoint makes none of its ${layers.length} layers a Mixture-of-Experts layer, so there is no router to calibrate`,
     );
   }
+  const softcap = options.softcap === null ? {} : { softcap: options.softcap };
   const finalNorm = options.norm(options.finalNorm ?? "model.norm");
   const bias = options.headBias ? weights.view("lm_head.bias", [vocabSize], "lm_head_bias") : null;
   return {
@@ -160,7 +166,7 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
     embedding: { weight: embedding, multiplier: options.embeddingMultiplier },
     layers,
     finalNorm,
-    head: { weight: head, bias, scale: options.headScale, tied: head.tensor === embedding.tensor },
+    head: { weight: head, bias, scale: options.headScale, ...softcap, tied: head.tensor === embedding.tensor },
     unusedTensors: weights.unused(),
   };
 }

@@ -46,6 +46,10 @@ export interface DecoderFamily {
   headBias?: Setting<boolean>;
   /** Logits are multiplied by this. */
   headScale?: Setting<number>;
+  /** Logits z become c tanh(z / c) for this c. */
+  softcap?: (config: Config) => number | null;
+  /** A layer's number that multiplies what it gives. */
+  scalar?: string;
   embeddingMultiplier?: (config: Config, sizes: DecoderSizes) => number;
   /** Both residual branches are multiplied by this. */
   residualMultiplier?: Setting<number>;
@@ -82,6 +86,8 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
         finalNorm: table.finalNorm,
         headBias: settle(table.headBias, config, false),
         headScale: settle(table.headScale, config, 1),
+        softcap: table.softcap?.(config) ?? null,
+        scalar: table.scalar,
         embeddingMultiplier: table.embeddingMultiplier?.(config, sizes) ?? 1,
         residualMultiplier,
         expertsMultiplier: settle(table.expertsMultiplier, config, 1),

@@ -17,6 +17,8 @@ export interface ModelDescription {
     bias: WeightView | null;
     /** Logits are multiplied by this (Granite divides by logits_scaling). */
     scale: number;
+    /** Logits z become c tanh(z / c) (Gemma); absent: they stay. */
+    softcap?: number;
     /** True where the head reads the embedding's bytes. */
     tied: boolean;
   };
@@ -92,6 +94,8 @@ export interface LayerDescription {
   residualMultiplier: number;
   /** The same of the feed-forward part's output. */
   feedForwardMultiplier: number;
+  /** [1]: what the whole layer gives is multiplied by it (Gemma 4). Only in layers with experts. */
+  scalar?: WeightView;
 }
 
 export type AttentionDescription = SoftmaxAttention | GatedDelta | ShortConv;
@@ -134,7 +138,9 @@ export interface GroupedQueryAttention extends AttentionCommon {
   valueHeadDim: number;
   query: LinearDescription;
   key: LinearDescription;
-  value: LinearDescription;
+  /** "key": values are what the key projection gives, before norm and rotation (Gemma 4). */
+  value: LinearDescription | "key";
+  valueNorm?: NormDescription;
   /** Norms of queries and keys; over each head ("head") or over the whole projection ("projection"). */
   queryNorm: NormDescription | null;
   keyNorm: NormDescription | null;
@@ -246,7 +252,9 @@ export type RotaryScaling =
       originalMaxPositionEmbeddings: number;
       attentionFactorShort: number;
       attentionFactorLong: number;
-    };
+    }
+  /** Frequencies of the whole head, of which only the first pairs turn (Gemma 4). */
+  | { type: "proportional"; factor: number; rotatedPairs: number };
 
 export type Activation = "silu" | "gelu" | "gelu-tanh";
 
@@ -292,11 +300,21 @@ export interface MoeDescription {
   intermediateSize: number;
   /** The routed experts' sum is multiplied by this before the shared ones join it (MiniMax-M3); 1 elsewhere. */
   routedMultiplier: number;
-  /** Runs on every token; its output is added, times sigmoid(gate(x)) where it has a gate (Qwen2-MoE). */
-  shared: { mlp: MlpDescription; gate: LinearDescription | null } | null;
+  /** Over the routed experts' sum, before anything joins it (Gemma 4). */
+  routedNorm?: NormDescription;
+  shared: SharedExperts | null;
   storage: ExpertStorage;
   /** Merged checkpoints that keep all router rows: physical expert of each logical one. */
   logicalToPhysical: number[] | null;
+}
+
+/** Runs on every token; its output is added, times sigmoid(gate(x)) where it has a gate (Qwen2-MoE). */
+export interface SharedExperts {
+  mlp: MlpDescription;
+  gate: LinearDescription | null;
+  /** Reads the hidden states through a norm of its own, not what the experts read (Gemma 4). */
+  inputNorm?: NormDescription;
+  outputNorm?: NormDescription;
 }
 
 export interface RouterDescription {
@@ -305,6 +323,10 @@ export interface RouterDescription {
   bias: WeightView | null;
   /** Added to scores for selection only; gets no gradient. */
   correctionBias: WeightView | null;
+  /** The router reads the hidden states through this norm and times a number, not what the experts read (Gemma 4). */
+  input?: { norm: NormDescription; scale: number };
+  /** [experts]: multiplies the routing weights of each expert (Gemma 4). */
+  expertScale?: WeightView;
 }
 
 /** How router logits become selected experts and routing weights. */

@@ -1,7 +1,14 @@
 import { readGatedActivation } from "./activation";
 import type { Config } from "./config";
 import type { DecoderSizes } from "./decoder";
-import type { GatedActivation, MlpDescription, MoeDescription, WeightView } from "./description";
+import type {
+  GatedActivation,
+  MlpDescription,
+  MoeDescription,
+  NormDescription,
+  RouterDescription,
+  WeightView,
+} from "./description";
 import { readExpertCount, type ExpertCountKeys } from "./expertCount";
 import {
   llamaNames,
@@ -36,6 +43,12 @@ export interface FeedForwardTable {
   /** Default: gate.weight. */
   router?: Names;
   routerBias?: Names;
+  /** The router reads the hidden states, normalised and times this vector and hidden^-1/2 (Gemma 4). */
+  routerInput?: { scale: string };
+  /** [experts]: multiplies routing weights. */
+  expertScale?: Names;
+  /** A norm of the routed sum, relative to the layer. */
+  routedNorm?: string;
   /** [experts], or [1, experts] with a `leadingOne`. */
   correctionBias?: Names;
   leadingOne?: boolean;
@@ -60,6 +73,9 @@ export interface SharedTable {
   /** Keys of config.json that say so, for messages. */
   because: string;
   bias?: Setting<boolean>;
+  /** Norms of the hidden states that they read, and of what they give, relative to the layer (Gemma 4). */
+  inputNorm?: string;
+  outputNorm?: string;
   /** A sigmoid gate on the shared experts' output (Qwen2-MoE), relative to the layer. */
   gate?: string;
 }
@@ -105,14 +121,19 @@ export function feedForwardReader(
       return weights.slice(entry, 0, [rows]);
     };
     const routing = table.routing(config, count);
+    const { routerInput, routedNorm } = table;
+    // Read first: where a checkpoint was pruned behind its config's back, the router's message is the clearest.
+    const router = weights.view(named(table.router ?? ["gate.weight"]), [rows, hiddenSize], count.because);
+    const expertScale = vector(table.expertScale);
     const isBiased = "useCorrectionBias" in routing && routing.useCorrectionBias;
     return {
       kind: "moe",
-      // Read first: where a checkpoint was pruned behind its config's back, the router's message is the clearest.
       router: {
-        weight: weights.view(named(table.router ?? ["gate.weight"]), [rows, hiddenSize], count.because),
+        weight: router,
         bias: vector(table.routerBias),
         correctionBias: isBiased ? vector(table.correctionBias, table.leadingOne) : null,
+        ...(routerInput ? { input: readRouterInput(named([routerInput.scale])) } : {}),
+        ...(expertScale ? { expertScale } : {}),
       },
       routing,
       ...(table.weightsInput ? { weightsInput: true as const } : {}),
@@ -127,14 +148,24 @@ export function feedForwardReader(
       activation,
       intermediateSize,
       routedMultiplier,
+      ...(routedNorm ? { routedNorm: norm(`${layer}.${routedNorm}`) } : {}),
       shared: shared === undefined || shared.size === 0 ? null : readShared(layer, shared),
       logicalToPhysical: count.logicalToPhysical,
     };
   };
 
+  function norm(name: string): NormDescription {
+    return weights.norm("rms", name, hiddenSize, sizes.normEpsilon);
+  }
+
+  function readRouterInput(scale: string): NonNullable<RouterDescription["input"]> {
+    const weight = weights.view(scale, [hiddenSize], "hidden_size");
+    return { norm: { kind: "rms", weight, bias: null, epsilon: sizes.normEpsilon }, scale: hiddenSize ** -0.5 };
+  }
+
   function readShared(
     layer: string,
-    { names, size, bias, because, gate }: NonNullable<typeof shared>,
+    { names, size, bias, because, gate, inputNorm, outputNorm }: NonNullable<typeof shared>,
   ): NonNullable<MoeDescription["shared"]> {
     const says = `${because}: ${size}`;
     const { gateProj, upProj, downProj } = llamaNames;
@@ -146,6 +177,8 @@ export function feedForwardReader(
       mlp: mlp(prefix ?? `${layer}.${names[0]}`, { intermediateSize: size, bias, because: says }),
       gate:
         gate === undefined ? null : weights.linear(`${layer}.${gate}`, hiddenSize, 1, { bias: false, because: says }),
+      ...(inputNorm ? { inputNorm: norm(`${layer}.${inputNorm}`) } : {}),
+      ...(outputNorm ? { outputNorm: norm(`${layer}.${outputNorm}`) } : {}),
     };
   }
 }
@@ -153,11 +186,12 @@ export function feedForwardReader(
 /** Tensors beside routers and experts that have one entry per expert, under all of their names. */
 export function perExpertTensors(layer: string, table: FeedForwardTable): { name: string; axis: number }[] {
   const names = [
+    ...(table.expertScale ?? []).map((name) => ({ name, axis: 0 })),
     ...(table.routerBias ?? []).map((name) => ({ name, axis: 0 })),
     ...(table.correctionBias ?? []).map((name) => ({ name, axis: table.leadingOne ? 1 : 0 })),
   ];
   const blocks = table.block ?? defaultBlock;
-  return blocks.flatMap((block) => names.map(({ name, axis }) => ({ name: `${layer}.${block}.${name}`, axis })));
+  return blocks.flatMap((block) => names.map(({ name, axis }) => ({ name: within(within(layer, block), name), axis })));
 }
 
 const defaultBlock: Names = ["mlp"];
@@ -168,8 +202,13 @@ function blockOf(
   layer: string,
   { block = defaultBlock, router = ["gate.weight"] }: FeedForwardTable,
 ) {
-  const found = block.find((name) => inBlock(`${layer}.${name}`, router).some((tensor) => weights.has(tensor)));
-  return `${layer}.${found ?? block[0]}`;
+  const found = block.find((name) => inBlock(within(layer, name), router).some((tensor) => weights.has(tensor)));
+  return within(layer, found ?? block[0]);
+}
+
+/** A block without a name is the layer itself. */
+function within(prefix: string, name: string): string {
+  return name === "" ? prefix : `${prefix}.${name}`;
 }
 
 function inBlock(prefix: string, names: Names): [string, ...string[]] {

@@ -32,6 +32,10 @@ export interface GroupedQueryTable {
   /** Of the output projection; default: as the others. */
   outputBias?: Setting<boolean>;
   norms?: HeadNorms | ((config: Config, has: (name: string) => boolean, isRotated: boolean) => HeadNorms | null);
+  /** Of values, over each head. */
+  valueNorm?: NormKind;
+  /** Values are what the key projection gives. */
+  keysAreValues?: boolean;
   /** Scores are multiplied by this; default: headDim^-1/2. */
   scale?: Setting<number>;
   clip?: Setting<number | null>;
@@ -137,7 +141,10 @@ function readLayer(
     indexer: table.indexer?.(context, layer, prefix) ?? null,
     query: linear("q_proj", hiddenSize, typeof table.outputGate === "object" ? 2 * queries : queries, inputBias),
     key: linear("k_proj", hiddenSize, keys, inputBias),
-    value: linear("v_proj", hiddenSize, values, inputBias),
+    value: table.keysAreValues ? "key" : linear("v_proj", hiddenSize, values, inputBias),
+    ...(table.valueNorm === undefined
+      ? {}
+      : { valueNorm: weights.norm(table.valueNorm, `${prefix}.v_norm`, valueHeadDim, normEpsilon, because) }),
     output: linear(table.output ?? "o_proj", numHeads * valueHeadDim, hiddenSize, outputBias),
     queryNorm: norms ? norm(norms.query, queries) : null,
     keyNorm: norms ? norm(norms.key, keys) : null,

@@ -47,7 +47,8 @@ export function countLayerParameters(layer: LayerDescription): ParameterCount {
   });
   // Factors of all experts together are met by every token.
   const factors = [...shared.values()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  const always = common + factors + parametersIn(feedForward.router) + parametersIn(feedForward.shared);
+  const always =
+    common + factors + parametersIn(feedForward.router) + parametersIn([feedForward.shared, feedForward.routedNorm]);
   // Several of a token's experts can be one where logical experts share weights; k is then the upper bound.
   const perToken = Math.min(feedForward.numExpertsPerToken, feedForward.numExperts);
   return { total: always + routed, active: always + (routed * perToken) / feedForward.numExperts };

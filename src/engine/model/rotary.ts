@@ -45,6 +45,11 @@ export function inverseFrequencies(
       return { frequencies: llama3Frequencies(plainFrequencies(theta, dims), scaling), attentionFactor: 1 };
     case "yarn":
       return { frequencies: yarnFrequencies(theta, dims, scaling), attentionFactor: scaling.attentionFactor };
+    case "proportional":
+      return {
+        frequencies: plainFrequencies(theta, dims).map((f, i) => (i < scaling.rotatedPairs ? f / scaling.factor : 0)),
+        attentionFactor: 1,
+      };
     case "longrope": {
       const long = positions > scaling.originalMaxPositionEmbeddings;
       return {

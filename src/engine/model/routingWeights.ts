@@ -7,6 +7,7 @@ import { sigmoid, softmaxRow } from "./selection";
  *
  * @param logits [numTokens, numExperts], router bias included
  * @param ids [numTokens, k], as selectExperts writes them
+ * @param expertScale [numExperts] that multiplies the weights of each expert, where the family has one
  * @returns [numTokens, k]
  */
 export function routingWeights(
@@ -16,6 +17,7 @@ export function routingWeights(
   numTokens: number,
   numExperts: number,
   k: number,
+  expertScale: Float32Array | null = null,
 ): Float32Array {
   const out = new Float32Array(numTokens * k);
   const row = new Float32Array(numExperts);
@@ -45,6 +47,7 @@ export function routingWeights(
         sparseMixer(logits.subarray(from, from + numExperts), chosen, routing.jitter, selected);
         break;
     }
+    if (expertScale !== null) chosen.forEach((id, i) => (selected[i]! *= expertScale[id]!));
     out.set(selected, token * k);
   }
   return out;

@@ -118,7 +118,7 @@ function probe(model: OpenModel, teacher: OpenModel | null) {
 const values = (results: Awaited<ReturnType<typeof probe>>, name: string) => results.get(name)!.data as Float32Array;
 
 /** Layouts of every row of the family table: as the golden stores it, and fused where that is per expert. */
-const fusedOnDisk = ["granitemoe", "gpt_oss", "llama4_text"];
+const fusedOnDisk = ["gemma4_text", "granitemoe", "gpt_oss", "llama4_text"];
 const layouts = [...families.keys()].flatMap((family) => [
   [family, "as released"] as const,
   ...(fusedOnDisk.includes(family) ? [] : [[family, "fused"] as const]),

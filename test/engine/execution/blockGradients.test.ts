@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { assignExperts } from "../../../src/engine/execution/assignment";
+import { readsResidual } from "../../../src/engine/execution/expertGraphs";
 import { lossGraph } from "../../../src/engine/execution/headGraphs";
 import {
   attentionBackwardGraph,
@@ -26,11 +27,12 @@ const tokens = 6;
  * Every block's weight gradients in double precision, against central differences: shared experts and attention biases;
  * latent attention and a dense layer; sinks, fused experts with biases; granite's multipliers with tied embeddings; head
  * bias and LayerNorm; gated delta rule, gated attention and norms of 1 + w; short convolutions; weights on the
- * experts' input, norms without weights, chunks.
+ * experts' input, norms without weights, chunks; Gemma 4's routed sum with norms on
+ * its way, and a shared expert that reads the hidden states.
  */
 describe.each([
   ...["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1", "phimoe-biases-window"],
-  ...["qwen3_next", "lfm2_moe", "llama4_text"],
+  ...["qwen3_next", "lfm2_moe", "llama4_text", "gemma4_text"],
 ])("%s", (name) => {
   test("gradients of all weights are those of finite differences to 1e-6", async () => {
     const { checkpoint, description } = await openModel(goldenCase(name).checkpoint);
@@ -90,7 +92,10 @@ describe.each([
         (given) => experts.forward(given),
         (given) => experts.backward(given),
         ...([inputs, covered, { hidden: "dHidden" }] as const),
-        { feedForwardInput: "dFeedForwardInput", routerLogits: "dRouterLogits" },
+        {
+          ...{ feedForwardInput: "dFeedForwardInput", routerLogits: "dRouterLogits" },
+          ...(readsResidual(layer, feedForward) ? { residual: "dResidual" } : {}),
+        },
       );
     }
 

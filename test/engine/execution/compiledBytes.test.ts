@@ -25,11 +25,11 @@ it.each(["test/fixtures/coarse", "media/sample/checkpoint"])("counts the nodes o
   const groups = expertGroups(moe.numExperts);
   const nodes = (...graphs: Graph[]) => graphs.reduce((sum, graph) => sum + graph.nodes.length, 0);
   const profile = nodes(
-    ...[attentionGraph(context, layer), routingGraph(moe), combineGraph(context, layer, moe, true)],
+    ...[attentionGraph(context, layer), routingGraph(context, moe), combineGraph(context, layer, moe, true)],
     ...groups.map((group) => observedExpertRowsGraph(context, moe, group)),
   );
   const update = nodes(
-    ...[attentionGraph(context, layer), routingGraph(moe), combineGraph(context, layer, moe, false)],
+    ...[attentionGraph(context, layer), routingGraph(context, moe), combineGraph(context, layer, moe, false)],
     ...groups.map((group) => expertRowsGraph(context, moe, group)),
     ...[attentionBackwardGraph(context, layer, true), combineBackwardGraph(context, layer, moe, true)],
     ...groups.map((group) => expertRowsBackwardGraph(context, layer, moe, group, true)),

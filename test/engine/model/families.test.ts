@@ -107,8 +107,8 @@ describe.each(names)("%s", (name) => {
     for (const { index, feedForward } of description.layers) {
       if (feedForward.kind !== "moe") continue;
       const listed = family.perExpertTensors(index).filter((tensor) => checkpoint.tensors.has(tensor.name));
-      const { bias, correctionBias } = feedForward.router;
-      const expected = [bias, correctionBias].flatMap((view) => (view ? [view.tensor] : []));
+      const { bias, correctionBias, expertScale = null } = feedForward.router;
+      const expected = [bias, correctionBias, expertScale].flatMap((view) => (view ? [view.tensor] : []));
       expect(listed.map((tensor) => tensor.name)).toEqual(expected);
       for (const { name: tensor, axis } of listed)
         expect(checkpoint.tensors.get(tensor)!.shape[axis]).toBe(feedForward.numExperts);

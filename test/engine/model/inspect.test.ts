@@ -29,6 +29,7 @@ function headers(
 
 /** Goldens whose routers have a bias or a correction bias, and those with one shared expert as wide as a routed one. */
 const withBias = [
+  ...["gemma4_text", "gemma4"],
   ...["gpt_oss", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "minimax_m2", "dots1", "solar_open", "exaone_moe", "hy_v3"],
   ...["afmoe", "glm4_moe_lite", "mimo_v2_flash", "minimax_m3_vl_text", "deepseek_v32", "lfm2_moe"],
 ];
@@ -65,14 +66,15 @@ describe("a supported checkpoint", () => {
     const numExperts = family === "deepseek_v3" || family === "deepseek_v32" ? 16 : 8;
     // gpt-oss has biases in its experts.
     const perExpert = 3 * 32 * 24 + (family === "gpt_oss" ? 48 + 32 : 0);
-    const router = numExperts * 32 + (withBias.includes(family) ? numExperts : 0);
+    const router =
+      numExperts * 32 + (withBias.includes(family) ? numExperts : 0) + (family.startsWith("gemma4") ? 32 : 0);
     const shared = {
       ...{ qwen2_moe: 3 * 32 * 28 + 32, qwen3_next: 3 * 32 * 28 + 32, qwen3_5_moe_text: 3 * 32 * 28 + 32 },
       ...{ granitemoeshared: 3 * 32 * 28, minimax_m3_vl_text: 3 * 32 * 28 },
     }[family];
     const sharedExperts = shared ?? (withSharedExpert.includes(family) ? 3 * 32 * 24 : undefined);
     expect(moe?.routerTensor).toMatch(
-      /^model\.(language_model\.)?layers\.2\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)/,
+      /^model\.(language_model\.)?layers\.2\.((mlp|block_sparse_moe|feed_forward)\.)?(gate|router)/,
     );
     expect(moe).toEqual({
       numExperts,

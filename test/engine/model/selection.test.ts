@@ -1,6 +1,6 @@
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import type { RoutingDescription } from "../../../src/engine/model/description";
+import type { RoutingDescription, WeightView } from "../../../src/engine/model/description";
 import { describeModel, families } from "../../../src/engine/model/families/index";
 import { softmaxRouting } from "../../../src/engine/model/routingRules";
 import { routingWeights } from "../../../src/engine/model/routingWeights";
@@ -23,12 +23,13 @@ describe.each([...families.keys()])("routing of %s agrees with transformers", as
     const k = ids.shape[1]!;
     expect([moe.numExperts, moe.numExpertsPerToken]).toEqual([numExperts, k]);
     const routerLogits = Float32Array.from(logits.values);
-    const { correctionBias } = moe.router;
-    const bias = correctionBias && Float32Array.from(tensorOf(weightsFile, correctionBias.tensor).values);
+    const { correctionBias, expertScale = null } = moe.router;
+    const vector = (view: WeightView | null) => view && Float32Array.from(tensorOf(weightsFile, view.tensor).values);
+    const bias = vector(correctionBias);
     const out = new Int32Array(numTokens * k);
     selectExperts(moe.routing, routerLogits, numTokens, numExperts, k, bias, out);
     expect([...out]).toEqual([...ids.values]);
-    const weights = routingWeights(moe.routing, routerLogits, out, numTokens, numExperts, k);
+    const weights = routingWeights(moe.routing, routerLogits, out, numTokens, numExperts, k, vector(expertScale));
     const expected = tensorOf(golden, `topk_weights.${index}`).values;
     expected.forEach((value, i) => expect(Math.abs(weights[i]! - value)).toBeLessThan(1e-6));
   });

@@ -137,6 +137,7 @@ export class LayerEngine {
     selectedIds: Int32Array,
   ): Promise<Float32Array> {
     const { hiddenSize } = this;
+    const { routedNorm: _, ...summed } = moe;
     const { numExpertsPerToken, numExperts, logicalToPhysical } = moe;
     const tokens = x.length / hiddenSize;
     const assignment = assignExperts(selectedIds, tokens, numExpertsPerToken, numExperts, logicalToPhysical);
@@ -145,7 +146,7 @@ export class LayerEngine {
     const layer = { index: key, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
     // The executor's own steps, on nothing to add to: what comes out is the routed sum alone.
     const nothing = new Float32Array(x.length);
-    return (await experts.forward(layer, { ...moe, shared: null }, chunk, nothing, null)).hidden;
+    return (await experts.forward(layer, { ...summed, shared: null }, chunk, nothing, null)).hidden;
   }
 
   close(): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { readFloat32 } from "../../checkpoint/read";
 import type { CollectedLayer } from "../../execution/collectLayers";
-import type { MoeDescription } from "../../model/description";
+import type { MoeDescription, WeightView } from "../../model/description";
 import { selectExperts } from "../../model/selection";
 import { chunks, chunkTokens, type LayerEngine } from "./layerEngine";
 import type { LayerOutcome } from "./stagedExperts";
@@ -69,8 +69,11 @@ export async function relativeOutputError(
 
 /** The layer's correction bias, which selection adds to scores; null without one. */
 export async function correctionBias(checkpoint: Checkpoint, { router }: MoeDescription): Promise<Float32Array | null> {
-  const view = router.correctionBias;
-  if (view === null) return null;
+  return router.correctionBias === null ? null : readVector(checkpoint, router.correctionBias);
+}
+
+/** The numbers of a small tensor. */
+export async function readVector(checkpoint: Checkpoint, view: WeightView): Promise<Float32Array> {
   const entry = checkpoint.tensors.get(view.tensor)!;
   return readFloat32(entry, { offset: view.offset, count: view.shape.reduce((product, size) => product * size, 1) });
 }

@@ -3,7 +3,7 @@ import { routingWeights } from "../../model/routingWeights";
 import { selectExperts } from "../../model/selection";
 import { createRandom } from "../../tensor/random";
 import { chunks, chunkTokens, gatherRows, type LayerEngine } from "../layer/layerEngine";
-import { correctionBias } from "../layer/outputError";
+import { correctionBias, readVector } from "../layer/outputError";
 
 /** Wider outputs are projected to this many random directions, which keeps distances up to a few per cent. */
 const featureSize = 256;
@@ -20,6 +20,8 @@ export interface OutputTable {
   /** [numTokens, numExperts] */
   routerLogits: Float32Array;
   bias: Float32Array | null;
+  /** [numExperts] that multiplies the routing weights of each expert; null in most families. */
+  scale: Float32Array | null;
   moe: CollectedLayer["moe"];
   /** [numTokens, columns]: the unpruned routed output. */
   full: Float32Array;
@@ -58,6 +60,7 @@ export async function outputTable(
     outputs,
     routerLogits: collected.routerLogits.subarray(0, numTokens * moe.numExperts),
     bias: await correctionBias(engine.checkpoint, moe),
+    scale: moe.router.expertScale ? await readVector(engine.checkpoint, moe.router.expertScale) : null,
     moe,
     full: new Float32Array(0),
     sequenceIds: collected.sequenceIds,
@@ -68,14 +71,14 @@ export async function outputTable(
 
 /** [numTokens, columns]: the routed output when only some experts (1 in `kept`) can be selected. */
 export function outputOf(table: Omit<OutputTable, "full">, kept: Uint8Array): Float32Array {
-  const { numExperts: E, numTokens, columns, outputs, moe } = table;
+  const { numExperts: E, numTokens, columns, outputs, moe, scale } = table;
   const k = moe.numExpertsPerToken;
   const logits = table.routerLogits.slice();
   for (let i = 0; i < logits.length; i++) if (kept[i % E] === 0) logits[i] = never;
   const bias = table.bias && table.bias.map((value, e) => (kept[e] === 0 ? never : value));
   const ids = new Int32Array(numTokens * k);
   selectExperts(moe.routing, logits, numTokens, E, k, bias, ids);
-  const weights = routingWeights(moe.routing, logits, ids, numTokens, E, k);
+  const weights = routingWeights(moe.routing, logits, ids, numTokens, E, k, scale);
   const result = new Float32Array(numTokens * columns);
   for (let slot = 0; slot < ids.length; slot++) {
     const weight = weights[slot]!;

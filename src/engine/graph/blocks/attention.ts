@@ -1,7 +1,6 @@
 import type {
   AttentionDescription,
   GroupedQueryAttention,
-  LinearDescription,
   NormDescription,
   SoftmaxAttention,
 } from "../../model/description";
@@ -128,9 +127,9 @@ function groupedHeads(
   const { numHeads, numKeyValueHeads: groups, headDim, valueHeadDim, clip, normAfterRotary } = attention;
   const s = inputs.sequenceLength;
   const { queries, gate } = queriesAndGate(weights, x, attention);
-  const project = (linear: LinearDescription, norm: NormDescription | null, heads: number, dim = headDim) =>
-    shape(weights.linear(x, linear), norm, heads, dim);
-  const shape = (projected: Value, norm: NormDescription | null, heads: number, dim: number) => {
+  const keys = weights.linear(x, attention.key);
+  const values = attention.value === "key" ? keys : weights.linear(x, attention.value);
+  const shape = (projected: Value, norm: NormDescription | null, heads: number, dim = headDim) => {
     const wholeNorm = norm !== null && attention.normScope === "projection" ? weights.norm(projected, norm) : projected;
     const clipped = clip === null ? wholeNorm : builder.clip(wholeNorm, -clip, clip);
     const perHead = builder.reshape(clipped, ["B", s, heads, dim]);
@@ -142,14 +141,15 @@ function groupedHeads(
     const rotated = inputs.rotary === null ? heads : rotate(builder, heads, inputs.rotary);
     return norm !== null && normAfterRotary ? weights.norm(rotated, norm) : rotated;
   };
-  const query = positioned(shape(queries, attention.queryNorm, numHeads, headDim), attention.queryNorm);
-  const key = positioned(project(attention.key, attention.keyNorm, groups), attention.keyNorm);
+  const query = positioned(shape(queries, attention.queryNorm, numHeads), attention.queryNorm);
+  const key = positioned(shape(keys, attention.keyNorm, groups), attention.keyNorm);
   // The scale goes to the queries: scores are many more numbers.
   const stretched = stretchByPosition(builder, builder.scale(query, attention.scale), attention.positionScale);
   const scaled = builder.reshape(stretched, ["B", groups, numHeads / groups, s, headDim]);
+  const clippedValue = shape(values, null, groups, valueHeadDim);
   const heads = {
     parts: [{ query: scaled, keyTransposed: builder.transpose(key, [0, 1, 3, 2]) }],
-    value: builder.scale(project(attention.value, null, groups, valueHeadDim), attention.valueScale),
+    value: builder.scale(weights.norm(clippedValue, attention.valueNorm ?? null), attention.valueScale),
     groups,
   };
   return { heads, gate };

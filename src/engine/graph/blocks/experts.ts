@@ -1,4 +1,4 @@
-import type { ExpertWeights, MlpDescription, MoeDescription } from "../../model/description";
+import type { ExpertWeights, MlpDescription, MoeDescription, SharedExperts } from "../../model/description";
 import type { GraphBuilder } from "../builder";
 import type { Value } from "../graph";
 import { intermediate } from "./mlp";
@@ -64,8 +64,9 @@ export function denseMlp(weights: BlockWeights, x: Value, mlp: MlpDescription): 
 }
 
 /** The experts that every token visits, scaled by their own sigmoid gate where the family has one. */
-export function sharedExperts(weights: BlockWeights, x: Value, shared: NonNullable<MoeDescription["shared"]>): Value {
+export function sharedExperts(weights: BlockWeights, x: Value, shared: SharedExperts): Value {
   const { builder } = weights;
-  const output = denseMlp(weights, x, shared.mlp);
-  return shared.gate === null ? output : builder.mul(output, builder.sigmoid(weights.linear(x, shared.gate)));
+  const input = weights.norm(x, shared.inputNorm ?? null);
+  const output = weights.norm(denseMlp(weights, input, shared.mlp), shared.outputNorm ?? null);
+  return shared.gate === null ? output : builder.mul(output, builder.sigmoid(weights.linear(input, shared.gate)));
 }

@@ -5,7 +5,9 @@ import type { BlockWeights } from "./weights";
 /** Vocabulary logits [T, V] of final normalised hidden states [T, H]. */
 export function vocabularyLogits(weights: BlockWeights, hidden: Value, { head }: ModelDescription): Value {
   const logits = weights.linear(hidden, { weight: head.weight, bias: head.bias, layout: "out-in" });
-  return weights.builder.scale(logits, head.scale);
+  const scaled = weights.builder.scale(logits, head.scale);
+  if (head.softcap === undefined) return scaled;
+  return weights.builder.scale(weights.builder.tanh(weights.builder.scale(scaled, 1 / head.softcap)), head.softcap);
 }
 
 /** KL(teacher || student) of each row, [T, 1], from logits [T, V], at a temperature: sum_v p_T (log p_T - log p_S). */

@@ -14,6 +14,7 @@ import { dots1 } from "./dots1";
 import { ernie45Moe } from "./ernie45Moe";
 import { exaoneMoe } from "./exaoneMoe";
 import { flexOlmo } from "./flexOlmo";
+import { gemma4Text } from "./gemma4";
 import { glm4Moe } from "./glm4Moe";
 import { glm4MoeLite } from "./glm4MoeLite";
 import { gptOss } from "./gptOss";
@@ -48,6 +49,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     ernie45Moe,
     exaoneMoe,
     flexOlmo,
+    gemma4Text,
     glm4Moe,
     glm4MoeLite,
     gptOss,
