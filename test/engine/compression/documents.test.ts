@@ -15,6 +15,15 @@ describe("compression-methods.md in step with the code", () => {
       for (const name of names) expect(text, `${method}.${name}`).toMatch(new RegExp(`\`${name}(=[a-z]+)?\``));
     }
   });
+  it("has one heading a method that says the same four things", async () => {
+    const sections = (await read("compression-methods.md")).split(/^#{2,3} /m);
+    for (const method of compressionMethods) {
+      const [section, ...more] = sections.filter((text) => text.split("\n")[0]!.includes(`\`${method}\``));
+      expect(more, method).toEqual([]);
+      const said = [...(section ?? "").matchAll(/^- \*\*([^*]+)\*\*:/gm)].map(([, what]) => what);
+      expect(said, method).toEqual(["Computes", "Options", "Differs from the paper", "Loads in"]);
+    }
+  });
   it("every default can be parsed, and unknown options are refused", () => {
     for (const { options } of Object.values(methods)) {
       expect(options.safeParse({}).success).toBe(true);
