@@ -102,7 +102,7 @@ export function addCompress(program: Command, io: CliIo): void {
       const needs =
         plan === undefined
           ? needsText(recipe.compress!)
-          : planNeedsText(parsePlan(await readPlanText(plan), JSON.stringify(plan)));
+          : planNeedsText(parsePlan(await readPlanText(plan), JSON.stringify(plan), recipe.compress!.keep));
       // Methods that can do without text still measure with it what they change.
       const measures = plan === undefined && !isPruningCriterion(recipe.compress!.method);
       const usesText = needs || (measures && options.data !== undefined);
@@ -173,7 +173,9 @@ async function planWithoutText(
   report: ReturnType<typeof progressPrinter>["report"],
 ): Promise<CompressionPlan> {
   const options = recipe.compress!;
-  if (options.plan !== undefined) return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan));
+  if (options.plan !== undefined) {
+    return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan), options.keep);
+  }
   if (!isPruningCriterion(options.method)) return makePlan(model);
   const weightScores =
     options.method === "aimer"

@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { parsePlan, validatePlan } from "../../../src/engine/compression/plan/validatePlan";
 import type { GroupLimit } from "../../../src/engine/model/description";
+import type { PruningPlan } from "../../../src/protocol/plan";
 import { describeLayers } from "./description";
 
 const groups: GroupLimit = { numGroups: 2, topGroups: 1, score: "sum-of-two" };
 const model = describeLayers({}, {});
 
 function check(plan: unknown, description = model): void {
-  validatePlan(parsePlan(JSON.stringify(plan), "plan.json"), description, "abcdef");
+  validatePlan(parsePlan(JSON.stringify(plan), "plan.json", 0.625), description, "abcdef");
 }
 const manual = (layers: Record<string, number[]>, more: object = {}) => ({
   schemaVersion: 1,
@@ -56,6 +57,11 @@ describe("plans", () => {
       },
       /constants/,
     ],
+    [
+      "scores of another model",
+      { ...manual({}), layers: { 1: { kept: [0, 1], scores: [1, 1] }, 2: { kept: [0, 1] } } },
+      /lists 2 experts for layer 1, which has 8/,
+    ],
     ["an unknown paradigm", { schemaVersion: 1, paradigm: "magic", method: "m", layers: {} }, /schema/],
   ];
   it.each(rows)("refuses %s", (_name, plan, message) => {
@@ -70,7 +76,61 @@ describe("plans", () => {
   });
 
   it("refuses text that is not JSON, and a merged checkpoint", () => {
-    expect(() => parsePlan("{", "plan.json")).toThrow(/plan.json is not JSON/);
+    expect(() => parsePlan("{", "plan.json", 0.625)).toThrow(/plan.json is not JSON/);
     expect(() => check(manual({ 1: [0, 1] }), describeLayers({ merged: [0, 0, 1] }))).toThrow(/already merged/);
+  });
+});
+
+describe("plans of other tools", () => {
+  const mask = { 1: [1, 1, 0, 1, 0, 1, 0, 1], 2: [0, 1, 1, 1, 1, 1, 0, 0] };
+  const ranking = { 1: [3, 2, 1, 5, 4, 0, 7, 6], 2: [1, 0, 5, 7, 4, 6, 2, 3] };
+  const lines = (layers: Record<string, unknown>) =>
+    Object.entries(layers)
+      .map(([layer, list]) => JSON.stringify({ [layer]: list }))
+      .join("\n");
+  const kept = (text: string, keep = 0.625) => {
+    const plan = parsePlan(text, "plan.json", keep);
+    validatePlan(plan, model, "abcdef");
+    expect(plan).toMatchObject({ paradigm: "pruning", method: "imported" });
+    return Object.fromEntries(Object.entries((plan as PruningPlan).layers).map(([layer, made]) => [layer, made.kept]));
+  };
+  const masked = { 1: [0, 1, 3, 5, 7], 2: [1, 2, 3, 4, 5] };
+  const ranked = { 1: [1, 2, 3, 4, 5], 2: [0, 1, 4, 5, 7] };
+  const rows: [string, string, number, object][] = [
+    ["a mask", JSON.stringify(mask), 0.625, masked],
+    ["a mask of booleans, whatever keep is", JSON.stringify({ 1: mask[1].map(Boolean), 2: mask[2] }), 3, masked],
+    ["a mask, a layer a line", `${lines(mask)}\n`, 0.625, masked],
+    ["a ranked list, a layer a line", lines(ranking), 0.625, ranked],
+    ["a ranked list with a count", JSON.stringify(ranking), 2, { 1: [2, 3], 2: [0, 1] }],
+    [
+      "a ranked list by module names",
+      JSON.stringify({ "model.layers.1.mlp": ranking[1], layer_2: ranking[2] }),
+      0.625,
+      ranked,
+    ],
+    ["kept ids in any order", JSON.stringify({ 1: [7, 0, 3], 2: [2, 1, 0] }), 0.625, { 1: [0, 3, 7], 2: [0, 1, 2] }],
+  ];
+  it.each(rows)("%s", (_name, text, keep, expected) => expect(kept(text, keep)).toEqual(expected));
+
+  const wrong: [string, string, RegExp][] = [
+    [
+      "a mask of another model",
+      JSON.stringify({ 1: [1, 1, 0], 2: [1, 1, 0] }),
+      /lists 3 experts for layer 1, which has 8/,
+    ],
+    ["a mask beside a ranking", JSON.stringify({ 1: mask[1], 2: ranking[2] }), /no list of experts for layer 1 like/],
+    ["an id twice", JSON.stringify({ 1: [3, 3, 4], 2: [1, 2, 3] }), /layer 1 like/],
+    ["a layer twice", `${lines(mask)}\n${lines(mask)}`, /names layer 1 twice/],
+    [
+      "a mask that keeps none",
+      JSON.stringify({ 1: mask[1], 2: [0, 0, 0, 0, 0, 0, 0, 0] }),
+      /keeps no expert of layer 2/,
+    ],
+    ["a layer left out", JSON.stringify({ 1: mask[1] }), /nothing about the MoE layers 2/],
+    ["an unknown form", JSON.stringify({ retained: { 1: [1] } }), /schema at .*a mask, a ranked list/],
+  ];
+  it.each(wrong)("refuses %s", (_name, text, message) => {
+    expect(() => kept(text)).toThrow(message);
+    expect(() => kept(text)).toThrow(expect.objectContaining({ code: "plan/invalid" }));
   });
 });

@@ -6,14 +6,18 @@ import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
 import { validateEditedLayer } from "./validateEditing";
 import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
+import { planOfOtherTool } from "./otherTools";
 import { predictionLayers } from "./predictionLayers";
 
 /**
- * Reads a plan from JSON text.
+ * Reads a plan from JSON text: Reroute's own form, or kept experts as other tools write them.
  * @param source where the text comes from, for messages
+ * @param keep how much of a ranked list stays, a share up to 1 or a count
  * @throws RerouteError `plan/invalid`
  */
-export function parsePlan(text: string, source: string): CompressionPlan {
+export function parsePlan(text: string, source: string, keep: number): CompressionPlan {
+  const imported = planOfOtherTool(text, source, keep);
+  if (imported !== null) return imported;
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -24,7 +28,8 @@ export function parsePlan(text: string, source: string): CompressionPlan {
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   throw invalid(
-    `The plan ${source} does not follow its schema at ${issue.path.join(".") || "its top"}: ${issue.message}`,
+    `The plan ${source} does not follow its schema at ${issue.path.join(".") || "its top"}: ${issue.message}. Read are ` +
+      `compression-plan.json, and a mask, a ranked list or a list of kept experts for each layer (docs/compression-methods.md)`,
   );
 }
 
@@ -82,7 +87,12 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
 }
 
 function validatePrunedLayer(plan: PruningPlan, layer: number, moe: MoeDescription): void {
-  const { kept, replaceByConstant } = plan.layers[String(layer)]!;
+  const { kept, scores, replaceByConstant } = plan.layers[String(layer)]!;
+  if (scores !== undefined && scores.length !== moe.numExperts) {
+    throw invalid(
+      `The plan lists ${scores.length} experts for layer ${layer}, which has ${moe.numExperts}; use a plan for this model`,
+    );
+  }
   if (replaceByConstant === true) {
     const others = Object.entries(plan.layers).find(([, other]) => other.replaceByConstant !== true);
     if (others) {

@@ -210,7 +210,7 @@ class Preflighter {
       validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
       return compressedSize(teacher, recipe.compress);
     }
-    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan));
+    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress.keep);
     validatePlan(plan, teacher.description, teacher.fingerprint);
     validateLayout(layoutNeedsOfPlan(plan), teacher.description);
     return plannedSize(teacher, plan);
@@ -237,7 +237,9 @@ class Preflighter {
     const { recipe, paths } = this;
     const student = recipe.student === undefined ? null : await this.#models.model(paths.student);
     const plan =
-      student === null && paths.plan !== null ? parsePlan(await readPlanText(paths.plan), quote(paths.plan)) : null;
+      student === null && paths.plan !== null && recipe.compress
+        ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress.keep)
+        : null;
     const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
     if (student && recipe.calibrate && matchesRouterLogits(recipe.calibrate)) {
       const studentPlan = (await readProvenance(student.checkpoint.directory))?.plan ?? null;
