@@ -6,10 +6,12 @@ import type { MethodContext } from "../../../src/engine/compression/methodContex
 import { makePlan } from "../../../src/engine/compression/methods";
 import { buildSequences } from "../../../src/engine/data/buildSequences";
 import { loadTokenizer } from "../../../src/engine/data/tokenizer";
+import { calibrate } from "../../../src/engine/distillation/calibrate";
 import type { CompressionPlan, MergingPlan, PruningPlan } from "../../../src/protocol/plan";
-import type { CompressOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, type CompressOptions } from "../../../src/protocol/recipe";
 import figures from "../../fixtures/authors/methods.json";
-import { makeContext, openModel, scratch } from "./support";
+import kd from "../../fixtures/authors/routerKd.json";
+import { compress, makeContext, openModel, runtime, scratch, type OpenModel } from "./support";
 
 const { fresh } = scratch();
 const sample = path.join(__dirname, "../../../media/sample");
@@ -28,21 +30,25 @@ interface Figures {
 }
 const authors: Figures[] = figures;
 
+/** The first sequences of the sample's calibration text; both models have its tokenizer. */
+async function textOf({ description }: OpenModel, sequences: number, sequenceLength: number) {
+  return buildSequences({
+    path: path.join(sample, "calibration.jsonl"),
+    tokenizer: await loadTokenizer(path.join(sample, "checkpoint")),
+    vocabSize: description.vocabSize,
+    sequences,
+    sequenceLength,
+    packing: "packed",
+  });
+}
+
 /** What make_authors.py computed on the same 4,096 tokens of two trained models: scores, kept sets and groups. */
 describe.each(authors)("$model", ({ model: name, layers }) => {
   let context: MethodContext;
   beforeAll(async () => {
     const directory = directories[name as keyof typeof directories];
-    const tokenizer = await loadTokenizer(path.join(sample, "checkpoint"));
     const model = await openModel(directory);
-    const sequences = await buildSequences({
-      path: path.join(sample, "calibration.jsonl"),
-      tokenizer,
-      vocabSize: model.description.vocabSize,
-      sequences: 16,
-      sequenceLength: 256,
-      packing: "packed",
-    });
+    const sequences = await textOf(model, 16, 256);
     context = await makeContext(model, fresh(), {}, sequences);
   }, 300_000);
   const counts = layers[0]!.kept.reap.map((kept) => kept.length);
@@ -109,4 +115,29 @@ describe.each(authors)("$model", ({ model: name, layers }) => {
     const plan = await planned<PruningPlan>({ method: "naee", keep, options: { maxTokens: 2048 } });
     expect(Object.values(plan.layers).map(({ kept }) => kept)).toEqual(layers.map(({ naee }) => naee!.kept));
   });
+});
+
+/** The loss of each update moves with the routers: a wrong gradient, clip, moment or rate shows from the second on. */
+it("Router KD: the losses of PyTorch's AdamW on the same student, batches and rates", async () => {
+  const { kept, batch, sequenceLength, learningRate, losses } = kd;
+  const teacher = await openModel(directories.fine);
+  const layers = Object.fromEntries(kept.map((ids, layer) => [String(layer), { kept: ids }]));
+  const plan: PruningPlan = { schemaVersion: 1, paradigm: "pruning", method: "reap", layers };
+  const student = await compress(await makeContext(teacher, fresh(), {}, null), plan, fresh());
+  const found: number[] = [];
+  await calibrate({
+    teacher,
+    student,
+    training: await textOf(teacher, batch * losses.length, sequenceLength),
+    heldOut: null,
+    options: calibrateOptions.parse({ batch, learningRate, warmup: 0 }),
+    seed: 42,
+    runtime,
+    stateDirectory: fresh(),
+    onMetrics: (line) => {
+      if (line.kind === "update") found.push(line.loss);
+    },
+  });
+  expect(found.length).toBe(losses.length);
+  found.forEach((loss, update) => expect(Math.abs(loss / losses[update]! - 1), `update ${update}`).toBeLessThan(1e-4));
 });

@@ -46,16 +46,10 @@ export const mobeOptions = z.strictObject({
   activation: z.enum(["silu", "tanh"]).default("silu"),
 });
 
-const applied = z.object({
-  sequences: sequences(64),
-  gramMix,
-  base: z.enum(["frequency", "mean"]).default("frequency"),
-  exponent: z.enum(["positive", "negative"]).default("positive"),
-  steps: z.int().min(0).default(1000),
-  learningRate: z.number().positive().default(0.07),
-  batch: z.int().min(1).default(32),
-  activation: z.enum(["silu", "tanh"]).default("silu"),
-});
+/** What any of the methods looks at when its plan is applied; a plan written by hand gets their defaults. */
+const applied = z
+  .object({ ...deltaOptions.shape, ...tuckerOptions.shape, ...mobeOptions.shape })
+  .omit({ output: true, bases: true });
 export type AppliedEditOptions = z.infer<typeof applied>;
 
 /** @throws RerouteError plan/invalid for a value that the plan's options cannot have */

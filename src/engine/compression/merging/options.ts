@@ -10,6 +10,7 @@ const router = z
     "fold: the dominant's router row stays, loads everywhere; map: all rows stay and several share an expert, loads in Reroute only; duplicate: every slot gets the merged weights, loads everywhere, saves nothing",
   );
 const alignment = z.enum(["none", "weights", "activations"]);
+const mergeRules = z.enum(["average", "zipit", "fix-dominant", "least-squares"]);
 const zip = {
   downColumns: z
     .enum(["mean", "sum"])
@@ -51,7 +52,7 @@ export const mSmoeOptions = z.strictObject({
 
 export const hcSmoeOptions = z.strictObject({
   router,
-  merge: z.enum(["zipit", "average", "fix-dominant", "least-squares"]).default("zipit"),
+  merge: mergeRules.default("zipit"),
   alignment: alignment.default("none"),
   ...zip,
   sequences: sequences(32),
@@ -77,12 +78,10 @@ export const reamOptions = z.strictObject({
   sequences: sequences(256),
 });
 
-const applied = z.object({
-  merge: z.enum(["average", "zipit", "fix-dominant", "least-squares"]).default("average"),
-  ...zip,
-  sequences: sequences(32),
-  sequential: z.boolean().default(false),
-});
+/** What any of the methods looks at when its plan is applied; a plan written by hand is averaged. */
+const applied = z
+  .object({ ...hcSmoeOptions.shape, merge: mergeRules.default("average"), sequential: z.boolean().default(false) })
+  .omit({ router: true, alignment: true });
 
 /** How a merging plan is to be applied: what it says, with defaults for a plan written by hand. */
 export interface AppliedMergeOptions extends MergeOptions {

@@ -98,7 +98,8 @@ function parsed(text: string): unknown[] | null {
     return [JSON.parse(text)];
   } catch {
     try {
-      return text.split("\n").flatMap((line): unknown[] => (line.trim() === "" ? [] : [JSON.parse(line)]));
+      const lines = text.split("\n").filter((line) => line.trim() !== "");
+      return lines.map((line): unknown => JSON.parse(line));
     } catch {
       return null;
     }
