@@ -30,6 +30,7 @@ export const comparisonRecipeSchema = z
     name: z.string().max(100).optional().describe("A name for people"),
     teacher: z.string().min(1).describe("The original checkpoint folder"),
     data: dataOptions
+      .omit({ splitEvaluation: true })
       .extend({ evaluation: z.string().min(1).describe("Held-out text that every cell is measured on") })
       .describe("Texts, the same for every cell"),
     grid: comparisonGrid,

@@ -45,6 +45,12 @@ export const dataOptions = z.strictObject({
     .min(1)
     .optional()
     .describe("Folder with tokenizer.json and chat template, for checkpoints that have none; default: the teacher"),
+  splitEvaluation: z
+    .literal(true)
+    .optional()
+    .describe(
+      "Splits the held-out text off the calibration text, behind what is trained on, instead of `evaluation`; begins at a document's border where there is one",
+    ),
   sequences: z.int().min(1).default(3000).describe("Calibration sequences used, in file order"),
   evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
   sequenceLength: z.int().min(2).default(512).describe("Tokens a sequence"),

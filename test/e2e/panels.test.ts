@@ -326,7 +326,7 @@ describe("a student that carries provenance", () => {
     const wizard = quickInput(page);
     const asked = wizard.title.filter({ hasText: "Calibrate router of fine-reap-calibrated" });
     await chooseFromMenu(page, "fine-reap-calibrated", "Calibrate Router", asked);
-    await wizard.asks("Calibrate router of fine-reap-calibrated (1/3)", "Which text");
+    await wizard.asks("Calibrate router of fine-reap-calibrated (1/5)", "Which text");
     await session.screenshot("provenance");
     await closeQuickInput(page);
   });

@@ -62,6 +62,27 @@ export function splitHeldOut(
   };
 }
 
+/**
+ * Up to `wanted` sequences behind the first `from`, from the next document's border on where there is one.
+ * @throws `data/too-few-tokens` where there is none
+ */
+export function sequencesBehind(
+  all: TokenSequences,
+  from: number,
+  wanted: number,
+): { behind: TokenSequences; sharesDocument: boolean } {
+  const border = all.numSequences > from ? documentBorder(all, from) : null;
+  const start = border ?? from;
+  if (all.numSequences <= start) {
+    throw new RerouteError(
+      "data/too-few-tokens",
+      `the text gives ${all.numSequences} sequences of ${all.sequenceLength} tokens, of which the first ${from} are trained on: none is left to split off. Ask for fewer sequences or name another evaluation text`,
+    );
+  }
+  const behind = sliceSequences(all, start, Math.min(all.numSequences, start + wanted));
+  return { behind, sharesDocument: border === null };
+}
+
 /** The first sequence from `from` on that begins behind the document in which sequence `from - 1` ends; null where none does. */
 function documentBorder({ documentIds, lengths, numSequences, sequenceLength }: TokenSequences, from: number) {
   if (documentIds === undefined) return from;

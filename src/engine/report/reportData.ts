@@ -54,7 +54,8 @@ export async function readReportData(runDirectory: string): Promise<ReportData> 
 
 function verdictText({ recipe }: RunFile, evaluation: EvaluationFile | null): string {
   if (evaluation?.comparison) return describeComparison(evaluation.comparison);
-  if (recipe.data.evaluation === undefined) return "No verdict: the recipe names no evaluation text.";
+  if (recipe.data.evaluation === undefined && !recipe.data.splitEvaluation)
+    return "No verdict: the recipe names no evaluation text.";
   if (!recipe.calibrate) return "No verdict: the recipe does not calibrate.";
   return "No verdict yet: the evaluation is not done.";
 }

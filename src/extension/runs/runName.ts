@@ -20,9 +20,36 @@ export function safeName(name: string): string {
     .replace(/[-.]+$/, "");
 }
 
-/** A folder beside the checkpoint that does not exist yet, named after what is done to it. */
-export function outputFolder(checkpoint: string, suffix: string, exists: (folder: string) => boolean): string {
-  const base = `${checkpoint}-${safeName(suffix)}`;
+/** A checkpoint's folder name; "org/name" of one in a Hugging Face cache, whose folder is named by a hash. */
+export function checkpointName(folder: string): string {
+  return hubModelOf(folder) ?? path.basename(folder);
+}
+
+/** "org/name" of a folder inside a Hugging Face cache (models--org--name/snapshots/<hash>); null elsewhere. */
+function hubModelOf(folder: string): string | null {
+  const [, id] = /[\\/]models--([^\\/]+)(?:[\\/]|$)/.exec(folder) ?? [];
+  return id?.replace("--", "/") ?? null;
+}
+
+/**
+ * Where a checkpoint's outputs go unless another place was chosen before: beside it where it is in the workspace, else into
+ * the workspace. Never into a Hugging Face cache, which belongs to other programs.
+ */
+export function outputParent(checkpoint: string, workspace: string | null, home: string): string {
+  const beside = path.dirname(checkpoint);
+  const isBelow = (folder: string) => beside === folder || beside.startsWith(folder + path.sep);
+  if (hubModelOf(checkpoint) !== null) return workspace ?? path.join(home, "reroute");
+  return workspace === null || isBelow(workspace) ? beside : workspace;
+}
+
+/** A folder in `parent` that does not exist yet, named after the checkpoint and what is done to it. */
+export function outputFolder(
+  checkpoint: string,
+  parent: string,
+  suffix: string,
+  exists: (folder: string) => boolean,
+): string {
+  const base = path.join(parent, `${path.basename(checkpointName(checkpoint))}-${safeName(suffix)}`);
   let folder = base;
   for (let n = 2; exists(folder); n++) folder = `${base}-${n}`;
   return path.normalize(folder);

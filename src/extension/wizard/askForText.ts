@@ -12,16 +12,18 @@ export async function askForText(
   frame: StepFrame & { placeholder: string },
   first: (string | null | undefined)[],
   without: string[],
+  more: StepItem<string>[] = [],
 ): Promise<StepResult<string>> {
   const wanted = first.find((file) => typeof file === "string");
   const items = findTexts(first).then((texts) => [
     ...texts.filter((file) => !without.includes(file)).map((file) => fileItem<string | typeof other>(file, file)),
+    ...more,
     browseItem(),
   ]);
   const text = await pickStep({ ...frame, isActive: ({ value }) => value === wanted }, items);
   if (text !== other) return text;
   const [file] = (await vscode.window.showOpenDialog({ filters: { [t("Text")]: [...textExtensions] } })) ?? [];
-  return file ? file.fsPath : askForText(frame, first, without);
+  return file ? file.fsPath : askForText(frame, first, without, more);
 }
 
 export function browseItem(): StepItem<string | typeof other> {

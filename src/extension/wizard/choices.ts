@@ -53,8 +53,8 @@ export function methodChoices(t: Translate): MethodGroup[] {
       .filter((method) => paradigmOf(method) === paradigm)
       .map((method) => ({
         label: method,
-        description: method === "reap" ? t("recommended") : "",
-        detail: `${about[method]}. ${loadedBy(method, t)}`,
+        description: loadedBy(method, t) + (method === "reap" ? ` · ${t("recommended")}` : ""),
+        detail: about[method],
         value: method,
       })),
   }));
@@ -62,10 +62,9 @@ export function methodChoices(t: Translate): MethodGroup[] {
 
 /** Who can read the compressed checkpoint, which differs by what its layers become. */
 function loadedBy(method: CompressionMethod, t: Translate): string {
-  if (method === "mone") return t("The output has constant experts, which only Reroute loads");
-  if (paradigmOf(method) === "editing")
-    return t("Dense output, the default, loads in transformers unchanged; factored output in Reroute only");
-  return t("The output loads in transformers unchanged");
+  if (method === "mone") return t("loads in Reroute only");
+  if (paradigmOf(method) === "editing") return t("dense output loads in transformers, factored in Reroute only");
+  return t("loads in transformers");
 }
 
 /** Common ratios that this checkpoint can do, as numbers of experts kept. */

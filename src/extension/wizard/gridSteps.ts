@@ -5,11 +5,12 @@ import { keepChoices, methodChoices } from "./choices";
 import { evaluationTextBeside } from "./heldOutText";
 import { back, closed, inputStep, pickManyStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
+import { noVerdict, splitOff } from "./questions";
 import { parseKeeps } from "./validation";
 
 const t = vscode.l10n.t;
 
-/** The questions that only a comparison asks: its grid, whether cells are calibrated, and what they are measured on. */
+/** A comparison's grid, whether its cells are calibrated, and what students are measured on. */
 export const askGridStep: Record<"methods" | "ratios" | "recovery" | "heldOut", Ask> = {
   methods: async (frame, state, proposed) => {
     const items: StepItem<CompressionMethod>[] = methodChoices(t).flatMap(({ title, choices }) => [
@@ -79,10 +80,24 @@ export const askGridStep: Record<"methods" | "ratios" | "recovery" | "heldOut", 
   heldOut: async (frame, state, proposed) => {
     const { text } = state.answers;
     const beside = text === undefined ? null : evaluationTextBeside(text);
-    const placeholder = t("Which other text is every cell measured on?");
-    const first = [state.answers.heldOut, beside?.path, proposed.heldOut];
+    const isGrid = state.context.purpose === "compareMethods";
+    const placeholder = isGrid
+      ? t("Which other text is every cell measured on?")
+      : t("Which held-out text gives the verdict?");
+    const others: StepItem<string>[] = isGrid
+      ? []
+      : [
+          {
+            label: t("Split it off the calibration text"),
+            description: t("the sequences behind those that are trained on"),
+            iconPath: new vscode.ThemeIcon("split-horizontal"),
+            value: splitOff,
+          },
+          { label: t("No verdict"), description: t("nothing is measured"), value: noVerdict },
+        ];
+    const first = [state.answers.heldOut, beside?.path, proposed.heldOut, isGrid ? undefined : splitOff];
     // What is calibrated on says nothing about what was recovered.
-    const heldOut = await askForText({ ...frame, placeholder }, first, text === undefined ? [] : [text]);
+    const heldOut = await askForText({ ...frame, placeholder }, first, text === undefined ? [] : [text], others);
     return typeof heldOut === "symbol" ? heldOut : { heldOut };
   },
 };

@@ -13,6 +13,7 @@ export interface PreflightLine {
 export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translate): PreflightLine[] {
   const fact = (label: string, description: string): PreflightLine => ({ kind: "fact", label, description });
   const lines = [
+    ...choiceLines(recipe, t).map(([label, description]) => fact(label, description)),
     fact(
       t("Size"),
       t(
@@ -45,7 +46,7 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
           fact(
             t("Trains"),
             t(
-              "{0} numbers, scope {1}: {2}",
+              "{0} parameters, scope {1}: {2}",
               formatCount(preflight.trained.parameters),
               preflight.trained.scope,
               preflight.trained.tensors.join(", "),
@@ -53,16 +54,11 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
           ),
         ]
       : []),
-    fact(t("Output"), recipe.output),
   ];
   const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;
   const unmeasured =
-    compared && recipe.data.evaluation === undefined
-      ? [
-          t(
-            "No held-out text: there will be no before/after comparison. Put an evaluation.jsonl beside the text, or name one in the recipe",
-          ),
-        ]
+    compared && recipe.data.evaluation === undefined && !recipe.data.splitEvaluation
+      ? [t("No held-out text: there will be no before/after comparison and no verdict")]
       : [];
   return [
     ...lines,
@@ -77,4 +73,62 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       description: `${message} (${code})`,
     })),
   ];
+}
+
+/** Every choice that the recipe holds, as it was made. */
+function choiceLines(
+  { teacher, student, data, compress, calibrate, output }: Recipe,
+  t: Translate,
+): [string, string][] {
+  const amount = (sequences: number) => t("{0} sequences of {1} tokens", sequences, data.sequenceLength);
+  const kept = (keep: number) => (keep <= 1 ? `${Number((keep * 100).toFixed(2))} %` : String(keep));
+  const heldOut =
+    data.evaluation !== undefined
+      ? `${data.evaluation} · ${amount(data.evaluationSequences)}`
+      : data.splitEvaluation
+        ? t("split off the calibration text, {0}", amount(data.evaluationSequences))
+        : t("none");
+  return [
+    ...(compress
+      ? [
+          [t("Method"), t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))] as [
+            string,
+            string,
+          ],
+        ]
+      : []),
+    [student === undefined ? t("Checkpoint") : t("Teacher"), teacher],
+    ...(student === undefined ? [] : [[t("Student"), student] as [string, string]]),
+    [t("Text"), `${data.calibration} · ${amount(data.sequences)}`],
+    ...(compress || calibrate ? [[t("Held-out text"), heldOut] as [string, string]] : []),
+    ...(calibrate
+      ? [
+          [
+            t("Calibration"),
+            t(
+              "learning rate {0}, {1} sequences an update, loss {2}",
+              calibrate.learningRate,
+              calibrate.batch,
+              calibrate.loss,
+            ),
+          ] as [string, string],
+        ]
+      : []),
+    ...(compress || calibrate ? [[t("Output"), output] as [string, string]] : []),
+  ];
+}
+
+/** Characters that a row of a quick pick shows before it is cut. */
+const rowCharacters = 100;
+
+/** A text in rows that are not cut, broken at spaces, else inside words. */
+export function wrapped(text: string): string[] {
+  const rows: string[] = [];
+  for (let rest = text; rest !== "";) {
+    const space = rest.length > rowCharacters ? rest.lastIndexOf(" ", rowCharacters) : rest.length;
+    const end = space > 0 ? space : rowCharacters;
+    rows.push(rest.slice(0, end));
+    rest = rest.slice(end).trimStart();
+  }
+  return rows;
 }

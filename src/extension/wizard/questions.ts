@@ -5,7 +5,21 @@ import type { CompressionMethod } from "../../protocol/recipe";
 export type Purpose = "calibrate" | "compress" | "profile" | "evaluate" | "compare" | "compareMethods";
 
 export type StepId =
-  "method" | "keep" | "methods" | "ratios" | "recovery" | "teacher" | "text" | "heldOut" | "amount" | "summary";
+  | "method"
+  | "keep"
+  | "methods"
+  | "ratios"
+  | "recovery"
+  | "teacher"
+  | "text"
+  | "heldOut"
+  | "amount"
+  | "output"
+  | "summary";
+
+/** Answers to the question for held-out text that are no file. */
+export const splitOff = ":split off the calibration text";
+export const noVerdict = ":none";
 
 export interface Amount {
   sequences: number;
@@ -25,8 +39,10 @@ export interface Answers {
   recovery?: boolean;
   teacher?: string;
   text?: string;
-  /** Held-out text that every cell of the grid is measured on. */
+  /** Held-out text that students are measured on: a file, `splitOff` or `noVerdict`. */
   heldOut?: string;
+  /** Folder for the result, which does not exist yet. */
+  output?: string;
   amount?: Amount;
 }
 
@@ -47,6 +63,8 @@ export type WizardEvent = { type: "answered"; answers: Answers } | { type: "back
 export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers): StepId[] {
   const hasTeacher = checkpoint.provenance !== null;
   const last: StepId[] = ["text", "amount", "summary"];
+  // Where something is written, and measured before and after.
+  const written: StepId[] = ["text", "heldOut", "amount", "output", "summary"];
   switch (purpose) {
     case "profile":
       return last;
@@ -57,10 +75,10 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
     case "compareMethods":
       return ["methods", "ratios", "recovery", "text", "heldOut", "amount", "summary"];
     case "compress":
-      return ["method", "keep", ...last];
+      return ["method", "keep", ...written];
     case "calibrate":
-      if (hasTeacher) return last;
-      return answers.method === "none" ? ["method", "teacher", ...last] : ["method", "keep", ...last];
+      if (hasTeacher) return written;
+      return answers.method === "none" ? ["method", "teacher", ...written] : ["method", "keep", ...written];
   }
 }
 

@@ -6,15 +6,15 @@ import {
   type Recipe,
 } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
-import type { Amount, Answers, Purpose, WizardContext } from "./questions";
+import { noVerdict, splitOff, type Amount, type Answers, type Purpose, type WizardContext } from "./questions";
 
 /** What the recipe takes from the settings and from where things lie. */
 export interface RecipeSurroundings {
   /** Absolute path of a folder that does not exist yet. */
   output: string;
   name: string;
-  /** Held-out text found beside the calibration text. */
-  evaluationText: { path: string; bytes: number } | null;
+  /** Size of the held-out text, where it is a file. */
+  heldOutBytes: number;
   memory: string | null;
   threads: number | null;
   provider: ExecutionProvider;
@@ -48,7 +48,7 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
     data: {
       calibration: answers.text,
       ...amount,
-      ...evaluationOf(purpose, answers.text, amount, around.evaluationText),
+      ...evaluationOf(purpose, answers, amount, around.heldOutBytes),
     },
     ...(compressing ? { compress: compressOptions.parse({ method: answers.method, keep: answers.keep }) } : {}),
     ...(calibrating ? { calibrate: calibrateOptions.parse(learningRate(checkpoint.parametersTotal)) } : {}),
@@ -65,7 +65,7 @@ export function learningRate(parameters: number): { learningRate?: number } {
 }
 
 /** What the before/after comparison reads: 96 sequences as published, or what the held-out text surely gives. */
-function evaluationOf(purpose: Purpose, text: string, amount: Amount, heldOut: RecipeSurroundings["evaluationText"]) {
+function evaluationOf(purpose: Purpose, { text, heldOut }: Answers, amount: Amount, heldOutBytes: number) {
   switch (purpose) {
     case "profile":
     case "compareMethods":
@@ -76,10 +76,23 @@ function evaluationOf(purpose: Purpose, text: string, amount: Amount, heldOut: R
       return { evaluation: text, evaluationSequences: amount.sequences };
     case "calibrate":
     case "compress": {
-      if (!heldOut) return {};
-      return { evaluation: heldOut.path, evaluationSequences: evaluationSequences(heldOut.bytes, amount) };
+      if (heldOut === undefined || heldOut === noVerdict) return {};
+      if (heldOut === splitOff) return splitOf(amount.sequences);
+      return { evaluation: heldOut, evaluationSequences: evaluationSequences(heldOutBytes, amount) };
     }
   }
+}
+
+/**
+ * Of all sequences that the text has, a tenth to measure on: at least the 20 that a verdict needs, at most the published 96,
+ * and never more than a third. What is held out while training, and as much again to find a document's border, is left room.
+ */
+function splitOf(all: number) {
+  const evaluationSequences = Math.max(1, Math.min(Math.floor(all / 3), 96, Math.max(20, Math.floor(all / 10))));
+  const { heldOut, maxHeldOut } = calibrateOptions.parse({});
+  const rest = all - evaluationSequences - 1;
+  const sequences = Math.max(1, Math.floor(rest / (1 + 2 * heldOut)), rest - 2 * maxHeldOut);
+  return { splitEvaluation: true as const, sequences, evaluationSequences };
 }
 
 /** 96 sequences as published, or as many as the text surely gives. */

@@ -1,9 +1,11 @@
 import { statSync } from "node:fs";
+import path from "node:path";
 import * as vscode from "vscode";
 import { readSettings } from "../settings";
 import { askForText, browseItem, fileItem } from "./askForText";
 import { amountChoices, keepChoices, methodChoices } from "./choices";
 import { askGridStep } from "./gridSteps";
+import { outputOf } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
 import type { Amount, Answers, StepId } from "./questions";
@@ -91,6 +93,19 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     const placeholder = t("Which text shows how the model is used?");
     const text = await askForText({ ...frame, placeholder }, [wanted, defaultData], []);
     return typeof text === "symbol" ? text : { text };
+  },
+
+  output: async (frame, state, proposed, services) => {
+    const proposal = outputOf(state, proposed.output === undefined ? null : path.dirname(proposed.output));
+    const items: StepItem<string | typeof other>[] = [
+      fileItem<string | typeof other>(proposal, proposal),
+      { ...browseItem(), label: t("In another folder...") },
+    ];
+    const output = await pickStep({ ...frame, placeholder: t("Where should the result go?") }, Promise.resolve(items));
+    if (output === back || output === closed) return output;
+    if (typeof output === "string") return { output };
+    const [parent] = (await vscode.window.showOpenDialog({ canSelectFiles: false, canSelectFolders: true })) ?? [];
+    return parent ? { output: outputOf(state, parent.fsPath) } : askStep.output(frame, state, proposed, services);
   },
 
   amount: async (frame, state, proposed, services) => {

@@ -5,7 +5,7 @@ import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
 import { comparisonLines } from "./comparisonLines";
 import { pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
-import { preflightLines, type PreflightLine } from "./preflightLines";
+import { preflightLines, wrapped, type PreflightLine } from "./preflightLines";
 
 const icons = { fact: "info", warning: "warning", refusal: "error" } as const;
 
@@ -65,6 +65,9 @@ async function askToStart(
   }
 }
 
+/** Characters of a description that a row shows beside its label. */
+const besideLabel = 60;
+
 function summaryItems(lines: PreflightLine[], canStart: boolean): StepItem<"start" | "edit">[] {
   const start: StepItem<"start" | "edit"> = { label: `$(play) ${vscode.l10n.t("Start")}`, value: "start" };
   return [
@@ -75,10 +78,13 @@ function summaryItems(lines: PreflightLine[], canStart: boolean): StepItem<"star
       value: "edit",
     },
     { label: vscode.l10n.t("Before anything starts"), kind: vscode.QuickPickItemKind.Separator },
-    ...lines.map(({ kind, label, description }) => ({
-      label: `$(${icons[kind]}) ${label}`,
-      detail: description,
-      alwaysShow: true,
-    })),
+    ...lines.flatMap(({ kind, label, description }) =>
+      wrapped(description).map((text, i, { length }) => ({
+        label: i === 0 ? `$(${icons[kind]}) ${label}` : "",
+        // A short one fits beside its label, so that more of them are seen at once.
+        ...(length === 1 && text.length <= besideLabel ? { description: text } : { detail: text }),
+        alwaysShow: true,
+      })),
+    ),
   ];
 }

@@ -4,11 +4,11 @@ import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { ComparisonStart } from "../../protocol/engine";
 import type { Recipe } from "../../protocol/recipe";
-import { outputFolder, runId } from "../runs/runName";
+import { checkpointName, runId } from "../runs/runName";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { comparisonRecipeOf } from "./comparisonRecipeOf";
-import { evaluationTextBeside } from "./heldOutText";
+import { actionOf, outputOf } from "./outputOf";
 import { back, closed, type StepFrame, type StepResult } from "./pickStep";
 import {
   nextWizardState,
@@ -56,7 +56,7 @@ export function runComparisonWizard(
   services: Services,
 ): Promise<ComparisonWizardResult | null> {
   return leadThrough("compareMethods", checkpoint, services, async (frame, { context, answers }) => {
-    const name = `${path.basename(checkpoint.path)} compared`;
+    const name = `${checkpointName(checkpoint.path)} compared`;
     const { memory, threads, provider } = readSettings(checkpoint.path);
     const heldOutBytes = statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0;
     const recipe = comparisonRecipeOf(context, answers, { name, heldOutBytes, memory, threads, provider });
@@ -105,7 +105,7 @@ async function leadThrough<T extends object>(
 }
 
 function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string {
-  const name = path.basename(folder);
+  const name = checkpointName(folder);
   const titles: Record<Purpose, string> = {
     calibrate: vscode.l10n.t("Calibrate router of {0}", name),
     compress: vscode.l10n.t("Compress experts of {0}", name),
@@ -118,14 +118,11 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
 }
 
 function surroundings({ context, answers }: WizardState): RecipeSurroundings {
-  const { checkpoint, purpose } = context;
-  const { memory, threads, provider } = readSettings(checkpoint.path);
-  const what = answers.keep === undefined ? purpose : `${answers.method ?? ""}-${answers.keep}`;
-  const suffix = purpose === "calibrate" && answers.keep !== undefined ? `${what}-calibrated` : what;
+  const { memory, threads, provider } = readSettings(context.checkpoint.path);
   return {
-    output: outputFolder(checkpoint.path, suffix, existsSync),
-    name: `${path.basename(checkpoint.path)} ${what}`,
-    evaluationText: answers.text === undefined ? null : evaluationTextBeside(answers.text),
+    output: answers.output ?? outputOf({ context, answers }, null),
+    name: `${checkpointName(context.checkpoint.path)} ${actionOf({ context, answers })}`,
+    heldOutBytes: statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0,
     memory,
     threads,
     provider,

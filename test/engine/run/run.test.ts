@@ -4,12 +4,15 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { stageTable } from "../../../src/engine/run/stages";
+import { buildSequences } from "../../../src/engine/data/buildSequences";
+import { loadTokenizer } from "../../../src/engine/data/tokenizer";
 import { readMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../../src/engine/run/folder/runFolder";
 import { calibrationPanel, listRuns } from "../../../src/engine/report/panels";
 import { writeReport } from "../../../src/engine/report/writeReport";
 import { resumeRun, startRun } from "../../../src/engine/run/startRun";
 import { RerouteError } from "../../../src/protocol/errors";
+import type { EvaluationFile } from "../../../src/protocol/evaluation";
 import { recipeSchema, type Recipe } from "../../../src/protocol/recipe";
 import { fakeWork, type FakeWork } from "./fakeWork";
 
@@ -328,6 +331,29 @@ describe("a whole recipe", () => {
 });
 
 describe("recipes in part", () => {
+  it("held-out text is split off behind what is trained on", async () => {
+    const { evaluation: _, ...data } = recipe().data;
+    const warnings: string[] = [];
+    const split = recipe({ data: { ...data, splitEvaluation: true, evaluationSequences: 3 } });
+    const measured: number[][] = [];
+    const evaluate = work.evaluate;
+    work.evaluate = (p) => {
+      measured.push([...p.sequences.ids]);
+      return evaluate(p);
+    };
+    await start(split, undefined, { onWarning: (message: string) => warnings.push(message) });
+    // Four to train on, one held out, one spare; the text is one document.
+    const all = await buildSequences({
+      ...{ path: path.join(folder, "calibration.txt"), tokenizer: await loadTokenizer(teacher), vocabSize: 2048 },
+      ...{ sequences: 9, sequenceLength: 32, packing: "packed" },
+    });
+    expect(measured[0]).toEqual([...all.ids.subarray(6 * 32)]);
+    expect(warnings.join()).toMatch(/split-off evaluation text begins inside a document/);
+    const file = JSON.parse(await readFile(path.join(runDirectory(), "evaluation.json"), "utf8")) as EvaluationFile;
+    expect(file.data.sequences).toBe(3);
+    expect(file.comparison!.trainedOn).toBeUndefined();
+  });
+
   it("compression alone writes the output itself", async () => {
     const { calibrate: _none, ...rest } = recipe({ compress: { method: "random", keep: 0.5 } });
     const run = await start(recipeSchema.parse(rest));
@@ -355,11 +381,16 @@ describe("recipes in part", () => {
 });
 
 describe("refused before work", () => {
+  const splitOff = (more: object) => ({
+    data: { calibration: "calibration.txt", splitEvaluation: true, sequenceLength: 32, ...more },
+  });
   const rows: [string, object, string][] = [
     ["keep below top-k", { compress: { keep: 0.01 } }, "plan/invalid"],
     ["no student", { compress: undefined }, "recipe/invalid"],
     ["a missing text", { data: { calibration: "nothing.txt" } }, "data/not-found"],
     ["too little text", { data: { calibration: "calibration.txt", sequenceLength: 4096 } }, "data/too-few-tokens"],
+    ["too little text to split off", splitOff({ sequences: 50 }), "data/too-few-tokens"],
+    ["held-out text twice", splitOff({ evaluation: "evaluation.txt" }), "recipe/invalid"],
     ["a missing teacher", { teacher: "nowhere" }, "checkpoint/not-found"],
     ["an option of no method", { compress: { method: "mobe", options: { magic: 1 } } }, "arguments/invalid"],
     ["a tiny budget", { memory: "1MiB" }, "preflight/memory"],

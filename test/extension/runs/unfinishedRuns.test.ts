@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { outputFolder, runId, safeName } from "../../../src/extension/runs/runName";
+import { checkpointName, outputFolder, outputParent, runId, safeName } from "../../../src/extension/runs/runName";
 import { unfinishedRuns } from "../../../src/extension/runs/unfinishedRuns";
 
 /** Only there can a process be told from a later one with the same id. */
@@ -66,7 +66,24 @@ it("run ids sort by time and are safe as folder names", () => {
   expect(runId("a", now, (id) => taken.has(id))).toBe("2026-11-22_01-02-03_a-3");
   expect(runId("<>|", now, () => false)).toBe("2026-11-22_01-02-03");
   expect(safeName("x".repeat(100))).toHaveLength(40);
-  expect(outputFolder("/m/qwen", "reap-0.5-calibrated", (f) => f === "/m/qwen-reap-0.5-calibrated")).toBe(
+  expect(outputFolder("/m/qwen", "/m", "reap-0.5-calibrated", (f) => f === "/m/qwen-reap-0.5-calibrated")).toBe(
     "/m/qwen-reap-0.5-calibrated-2",
   );
+});
+
+const cached = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-30B-A3B/snapshots/0123abc";
+it.each<[string, string | null, string]>([
+  ["/work/models/qwen", "/work", "/work/models"],
+  ["/data/qwen", "/work", "/work"],
+  ["/data/qwen", null, "/data"],
+  [cached, "/work", "/work"],
+  [cached, null, "/home/me/reroute"],
+])("results of %s in the workspace %s go to %s", (checkpoint, workspace, parent) => {
+  expect(outputParent(checkpoint, workspace, "/home/me")).toBe(parent);
+});
+
+it("a checkpoint in a Hugging Face cache has its model's name, not the snapshot's hash", () => {
+  expect(checkpointName(cached)).toBe("Qwen/Qwen3-30B-A3B");
+  expect(checkpointName("/data/qwen")).toBe("qwen");
+  expect(outputFolder(cached, "/work", "reap-0.5", () => false)).toBe("/work/Qwen3-30B-A3B-reap-0.5");
 });

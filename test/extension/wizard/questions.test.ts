@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import {
   nextWizardState,
   positionOf,
+  splitOff,
   startWizard,
   stepsOf,
   type Answers,
@@ -12,16 +13,22 @@ import { checkpoint, student } from "./checkpoints";
 
 describe("questions", () => {
   it.each<[string, Purpose, typeof student, Answers, string]>([
-    ["a full model is compressed first", "calibrate", checkpoint(), {}, "method keep text amount summary"],
-    ["a student names its teacher itself", "calibrate", student, {}, "text amount summary"],
+    [
+      "a full model is compressed first",
+      "calibrate",
+      checkpoint(),
+      {},
+      "method keep text heldOut amount output summary",
+    ],
+    ["a student names its teacher itself", "calibrate", student, {}, "text heldOut amount output summary"],
     [
       "a student without provenance",
       "calibrate",
       checkpoint(),
       { method: "none" },
-      "method teacher text amount summary",
+      "method teacher text heldOut amount output summary",
     ],
-    ["compressing alone", "compress", checkpoint(), {}, "method keep text amount summary"],
+    ["compressing alone", "compress", checkpoint(), {}, "method keep text heldOut amount output summary"],
     ["profiling", "profile", checkpoint(), {}, "text amount summary"],
     ["evaluating", "evaluate", student, {}, "text amount summary"],
     ["comparing asks for the other one", "compare", student, {}, "teacher text amount summary"],
@@ -44,13 +51,15 @@ describe("moving through them", () => {
 
   it("leads to the summary, counting the steps", () => {
     let state: WizardState | null = startWizard({ purpose: "calibrate", checkpoint: checkpoint() });
-    expect(positionOf(state)).toEqual({ step: 1, totalSteps: 5 });
+    expect(positionOf(state)).toEqual({ step: 1, totalSteps: 7 });
     state = answer(state, { method: "reap" });
     state = answer(state, { keep: 0.5 });
     state = answer(state, { text: "/data/a.jsonl" });
+    state = answer(state, { heldOut: splitOff });
     state = answer(state, { amount: { sequences: 8, sequenceLength: 16 } });
+    state = answer(state, { output: "/out" });
     expect(state).toMatchObject({ step: "summary", answers: { method: "reap", keep: 0.5, text: "/data/a.jsonl" } });
-    expect(positionOf(state!)).toEqual({ step: 5, totalSteps: 5 });
+    expect(positionOf(state!)).toEqual({ step: 7, totalSteps: 7 });
   });
 
   it("keeps answers when going back, and leaves from the first question", () => {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { heldOutCount } from "../../../src/engine/data/heldOutSplit";
 import { english } from "../../../src/extension/translate";
-import { preflightLines } from "../../../src/extension/wizard/preflightLines";
-import type { Answers, Purpose } from "../../../src/extension/wizard/questions";
+import { preflightLines, wrapped } from "../../../src/extension/wizard/preflightLines";
+import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/extension/wizard/questions";
 import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { checkpoint, student } from "./checkpoints";
@@ -10,12 +11,16 @@ import { gib, preflight } from "./preflights";
 const around: RecipeSurroundings = {
   output: "/models/qwen-out",
   name: "qwen reap",
-  evaluationText: { path: "/data/evaluation.jsonl", bytes: 5 * 256 * 10 },
+  heldOutBytes: 5 * 256 * 10,
   memory: "8GiB",
   threads: 2,
   provider: "cpu",
 };
-const text: Answers = { text: "/data/calibration.jsonl", amount: { sequences: 100, sequenceLength: 256 } };
+const text: Answers = {
+  text: "/data/calibration.jsonl",
+  heldOut: "/data/evaluation.jsonl",
+  amount: { sequences: 100, sequenceLength: 256 },
+};
 const make = (purpose: Purpose, answers: Answers, summary = checkpoint()) =>
   recipeOf({ purpose, checkpoint: summary }, { ...text, ...answers }, around);
 
@@ -59,6 +64,27 @@ describe("recipes made of answers", () => {
     expect(small.calibrate?.learningRate).toBe(1e-3);
   });
 
+  it.each<[string, number, object]>([
+    ["much text: the published amount", 4000, { sequences: 3839, evaluationSequences: 96 }],
+    ["some text: a tenth, for a verdict at least 20", 200, { sequences: 162, evaluationSequences: 20 }],
+    ["little text: a third at most", 9, { sequences: 4, evaluationSequences: 3 }],
+  ])("held-out text that is split off, of %s", (_name, all, data) => {
+    const answers = { method: "reap", keep: 0.5, heldOut: splitOff } as const;
+    const recipe = make("calibrate", { ...answers, amount: { sequences: all, sequenceLength: 256 } });
+    expect(recipe.data).toMatchObject({ splitEvaluation: true, ...data });
+    expect(recipe.data.evaluation).toBeUndefined();
+    const { sequences, evaluationSequences } = recipe.data;
+    const { heldOut, maxHeldOut } = recipe.calibrate!;
+    const before = sequences + 2 * heldOutCount(sequences, heldOut, maxHeldOut);
+    if (all > 20) expect(before + evaluationSequences).toBeLessThanOrEqual(all);
+    expect(before).toBeLessThan(all);
+  });
+
+  it("without held-out text nothing is measured", () => {
+    const { data } = make("calibrate", { method: "reap", keep: 0.5, heldOut: noVerdict });
+    expect(data.evaluation ?? data.splitEvaluation).toBeUndefined();
+  });
+
   it.each<[Purpose, Answers, { compress: boolean; student: boolean; evaluation: string | undefined }]>([
     [
       "compress",
@@ -90,12 +116,17 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
     ({ kind, label, description }) => `${kind} ${label}: ${description}`,
   );
   expect(lines).toEqual([
+    "fact Method: reap, keeping 62.5 % of each layer's experts",
+    "fact Checkpoint: /models/qwen",
+    "fact Text: /data/calibration.jsonl · 100 sequences of 256 tokens",
+    "fact Held-out text: /data/evaluation.jsonl · 10 sequences of 256 tokens",
+    "fact Calibration: learning rate 0.00005, 8 sequences an update, loss kd",
+    "fact Output: /models/qwen-out",
     "fact Size: 30.0 B to 19.0 B parameters, 60.0 GiB to 38.0 GiB",
     "fact Time: about 1 h 10 min · profile 1 h",
     "fact Memory: peak 6.00 GiB of a budget of 8.00 GiB",
     "fact Disk: 40.0 GiB needed, 1.00 GiB free",
-    "fact Trains: 7.90 M numbers, scope router: model.layers.{0-47}.mlp.gate.weight",
-    "fact Output: /models/qwen-out",
+    "fact Trains: 7.90 M parameters, scope router: model.layers.{0-47}.mlp.gate.weight",
     "warning Warning: the texts are short",
     "refusal Cannot start: 39 GiB are missing (preflight/disk)",
   ]);
@@ -105,4 +136,12 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
       .map(({ description }) => description)
       .join(),
   ).toContain("No held-out text");
+});
+
+it("the summary cuts no line: long ones go on in the next row", () => {
+  const long = `/a/${"folder/".repeat(30)}checkpoint and ${"words ".repeat(40)}`.trim();
+  const rows = wrapped(long);
+  expect(rows.every((row) => row.length > 0 && row.length <= 100)).toBe(true);
+  expect(rows.join("").replaceAll(" ", "")).toBe(long.replaceAll(" ", ""));
+  expect(wrapped("short")).toEqual(["short"]);
 });

@@ -29,6 +29,8 @@ export interface RunPaths {
 export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: string): RunPaths {
   const resolve = (p: string): string => path.resolve(baseFolder, p);
   const file = (name: keyof typeof runFiles): string => path.join(runDirectory, runFiles[name]);
+  const { calibration, splitEvaluation } = recipe.data;
+  const evaluation = recipe.data.evaluation ?? (splitEvaluation ? calibration : undefined);
   const output = resolve(recipe.output);
   const compressed = recipe.calibrate ? file("compressed") : output;
   return {
@@ -36,7 +38,7 @@ export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: strin
     teacher: resolve(recipe.teacher),
     student: recipe.student !== undefined ? resolve(recipe.student) : compressed,
     calibrationData: resolve(recipe.data.calibration),
-    evaluationData: recipe.data.evaluation === undefined ? null : resolve(recipe.data.evaluation),
+    evaluationData: evaluation === undefined ? null : resolve(evaluation),
     tokenizer: resolve(recipe.data.tokenizer ?? recipe.teacher),
     plan: recipe.compress?.plan === undefined ? null : resolve(recipe.compress.plan),
     output,
@@ -51,7 +53,7 @@ export function stagesOf(recipe: Recipe): Set<StageId> {
     profile: recipe.student === undefined,
     compress: compresses,
     calibrate: recipe.calibrate !== undefined,
-    evaluate: recipe.data.evaluation !== undefined,
+    evaluate: recipe.data.evaluation !== undefined || recipe.data.splitEvaluation === true,
     report: true,
   };
   return new Set(stageIds.filter((id) => wanted[id]));

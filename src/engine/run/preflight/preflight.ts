@@ -111,7 +111,10 @@ class Preflighter {
   }
 
   async #checkRecipe(): Promise<void> {
-    const { compress, calibrate, student } = this.recipe;
+    const { compress, calibrate, student, data } = this.recipe;
+    if (data.splitEvaluation && data.evaluation !== undefined) {
+      this.#refuse("recipe/invalid", "The recipe names an evaluation text and splits one off; keep one of both");
+    }
     if (calibrate && !compress && student === undefined) {
       this.#refuse(
         "recipe/invalid",
@@ -155,7 +158,13 @@ class Preflighter {
     const { evaluationData } = this.paths;
     const { calibrate, compress, student } = this.recipe;
     const isProfiled = compress !== undefined && student === undefined;
-    if (evaluationData === null || !this.#openStages().has("evaluate") || this.#refusals.length > 0) return;
+    if (
+      this.recipe.data.splitEvaluation ||
+      evaluationData === null ||
+      !this.#openStages().has("evaluate") ||
+      this.#refusals.length > 0
+    )
+      return;
     if (calibrate === undefined && !isProfiled) return;
     const parts = textParts(this.recipe, this.paths);
     const found = await this.#try(() => sharedText(...parts, this.options.signal));

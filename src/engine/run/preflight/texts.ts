@@ -4,6 +4,7 @@ import { listTextFiles } from "../../data/textFiles";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import type { StageId } from "../../../protocol/run";
+import { sequencesBeforeSplit } from "../stages/data";
 import type { RunPaths } from "../folder/runFolder";
 import type { ModelCache } from "../modelCache";
 import type { OpenModel } from "../work";
@@ -65,10 +66,18 @@ export async function checkTexts(
   return warnings;
 }
 
-function textsOf({ data, calibrate }: Recipe, paths: RunPaths, open: ReadonlySet<StageId>): WantedText[] {
+function textsOf(
+  { data, calibrate }: Pick<Recipe, "data" | "calibrate">,
+  paths: RunPaths,
+  open: ReadonlySet<StageId>,
+): WantedText[] {
   const isOpen = calibrate !== undefined && open.has("calibrate");
   const heldOut = isOpen ? heldOutCount(data.sequences, calibrate.heldOut, calibrate.maxHeldOut) : 0;
   const calibration = { path: paths.calibrationData, wanted: data.sequences + heldOut, least: heldOut > 0 ? 2 : 1 };
+  if (data.splitEvaluation && open.has("evaluate")) {
+    const before = sequencesBeforeSplit({ data, calibrate });
+    return [{ path: paths.calibrationData, wanted: before + data.evaluationSequences, least: before + 1 }];
+  }
   const evaluation = { path: paths.evaluationData ?? "", wanted: data.evaluationSequences, least: 1 };
   return [
     ...((["profile", "compress", "calibrate"] as const).some((id) => open.has(id)) ? [calibration] : []),
@@ -82,12 +91,17 @@ function tooLittle(
   { sequences, tokens, least }: { sequences: number; tokens: number; least: number },
   { sequenceLength, packing }: Recipe["data"],
 ): RerouteError {
-  const needed = least === 1 ? "a sequence" : "one sequence to train on and one that is held out";
+  const needed =
+    least === 1
+      ? "a sequence is needed"
+      : least === 2
+        ? "one sequence to train on and one that is held out are needed"
+        : `${least} are needed with what is held out and split off`;
   const shorter = Math.floor(tokens / least);
   const way =
     packing === "packed" && shorter >= 2 ? `sequences of up to ${shorter} tokens (--sequence-length), or ` : "";
   return new RerouteError(
     "data/too-few-tokens",
-    `${path} gives ${tokens} tokens, which is ${sequences} sequences of ${sequenceLength}, but ${needed} is needed; use ${way}more text`,
+    `${path} gives ${tokens} tokens, which is ${sequences} sequences of ${sequenceLength}, but ${needed}; use ${way}more text`,
   );
 }

@@ -1,6 +1,6 @@
 import { buildSequences } from "../../data/buildSequences";
 import type { TokenSequences } from "../../data/sequences";
-import { heldOutCount } from "../../data/heldOutSplit";
+import { heldOutCount, sequencesBehind } from "../../data/heldOutSplit";
 import type { TextPart } from "../../data/sharedText";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunPaths } from "../folder/runFolder";
@@ -22,6 +22,30 @@ export async function sequencesOf(context: StageContext, path: string, sequences
     for (const note of notes) await context.warn(note);
     return built;
   });
+}
+
+/** Calibration sequences that come before those of an evaluation that is split off: trained on, held out, and spare ones. */
+export function sequencesBeforeSplit({ data, calibrate }: Pick<Recipe, "data" | "calibrate">): number {
+  const { sequences } = data;
+  return sequences + (calibrate ? 2 * heldOutCount(sequences, calibrate.heldOut, calibrate.maxHeldOut) : 0);
+}
+
+/** The sequences that a run is measured on: those of the evaluation text, or those split off the calibration text. */
+export async function evaluationSequencesOf(context: StageContext, says = false): Promise<TokenSequences> {
+  const { recipe } = context.run;
+  const { evaluationSequences, splitEvaluation } = recipe.data;
+  const file = context.paths.evaluationData!;
+  const read = (count: number) => (says ? readSequences(context, file, count) : sequencesOf(context, file, count));
+  if (!splitEvaluation) return read(evaluationSequences);
+  const before = sequencesBeforeSplit(recipe);
+  const { behind, sharesDocument } = sequencesBehind(
+    await read(before + evaluationSequences),
+    before,
+    evaluationSequences,
+  );
+  if (says && sharesDocument)
+    await context.warn("The split-off evaluation text begins inside a document that was trained on");
+  return behind;
 }
 
 /** The parts of the evaluation text and of the calibration text that a run reads; there is an evaluation text. */

@@ -19,7 +19,7 @@ import { removeEvaluationState } from "../folder/leftovers";
 import { planExecution } from "../../execution/memoryPlan";
 import { beyond, numExpertsOf, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
-import { readSequences, sequencesOf, textParts } from "./data";
+import { evaluationSequencesOf, textParts } from "./data";
 import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
@@ -33,11 +33,10 @@ export const evaluateStage: Stage = {
     for (const [role, directory] of checkpointsOf(context)) {
       fingerprints[role] = (await context.models.model(directory)).fingerprint;
     }
-    const { evaluationSequences } = context.run.recipe.data;
     return {
       version: 2,
       checkpoints: fingerprints,
-      text: textRead(await sequencesOf(context, context.paths.evaluationData!, evaluationSequences)),
+      text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,
     };
   },
@@ -48,8 +47,8 @@ export const evaluateStage: Stage = {
   },
   run: async (context) => {
     const { paths, run } = context;
-    const { evaluationSequences, sequenceLength } = run.recipe.data;
-    const sequences = await readSequences(context, paths.evaluationData!, evaluationSequences);
+    const { sequenceLength } = run.recipe.data;
+    const sequences = await evaluationSequencesOf(context, true);
     const trainedOn = await trainedShare(context);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
@@ -106,7 +105,7 @@ export const evaluateStage: Stage = {
 
 /** Share of the evaluation text that is in the calibration text too: the pre-flight lets it pass when it is told to. */
 async function trainedShare({ run, paths, signal }: StageContext): Promise<number> {
-  if (run.recipe.calibrate === undefined) return 0;
+  if (run.recipe.calibrate === undefined || run.recipe.data.splitEvaluation) return 0;
   const { shared, passages } = await sharedText(...textParts(run.recipe, paths), signal);
   return passages === 0 ? 0 : shared / passages;
 }

@@ -71,7 +71,7 @@ describe("refused before anything starts", () => {
       "nothing to hold out",
       { calibrate: {}, data: { calibration: "two.txt", sequenceLength: 128 } },
       "data/too-few-tokens",
-      /which is 1 sequences of 128, but one sequence to train on and one that is held out is needed/,
+      /which is 1 sequences of 128, but one sequence to train on and one that is held out are needed/,
     ],
     [
       "too little held-out text",

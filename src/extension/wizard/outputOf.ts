@@ -1,0 +1,18 @@
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { outputFolder, outputParent } from "../runs/runName";
+import { workspaceFolder } from "../settings";
+import type { WizardState } from "./questions";
+
+/** What the answers do to a checkpoint, for names: "reap-0.5", "evaluate". */
+export function actionOf({ context, answers }: Pick<WizardState, "context" | "answers">): string {
+  return answers.keep === undefined ? context.purpose : `${answers.method ?? ""}-${answers.keep}`;
+}
+
+/** The folder that is proposed for the result: new, in `parent` or where results go. */
+export function outputOf(state: Pick<WizardState, "context" | "answers">, parent: string | null): string {
+  const { checkpoint, purpose } = state.context;
+  const calibrated = purpose === "calibrate" && state.answers.keep !== undefined ? "-calibrated" : "";
+  const place = parent ?? outputParent(checkpoint.path, workspaceFolder(checkpoint.path), homedir());
+  return outputFolder(checkpoint.path, place, `${actionOf(state)}${calibrated}`, existsSync);
+}
