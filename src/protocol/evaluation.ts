@@ -25,8 +25,17 @@ export const checkpointCost = z.object({
   bytes: z.number(),
   /** Floating-point operations of one forward pass, a token (2 per multiply-add), at the evaluated length. */
   flopsPerToken: z.number(),
-  /** Measured; null when not measured in this process. */
-  tokensPerSecond: z.number().nullable(),
+  tokensPerSecond: z
+    .number()
+    .nullable()
+    .describe(
+      "Median over chunks of sequences of tokens a second of graph time, layers alone; null where not measured",
+    ),
+  tokensPerSecondQuartiles: z
+    .tuple([z.number(), z.number()])
+    .nullable()
+    .optional()
+    .describe("First and third quartile over the chunks; null for fewer than three of them"),
   peakMemoryBytes: z.number().nullable(),
 });
 

@@ -95,7 +95,7 @@ async function evaluateAlone(folder: string, preload: string | null = null, more
     child.on("close", (code, signal) => resolve({ code, signal }));
   });
   const result = code === 0 ? (JSON.parse(stdout) as ModelEvaluation) : null;
-  if (result) Object.assign(result.cost, { tokensPerSecond: 0, peakMemoryBytes: 0 });
+  if (result) Object.assign(result.cost, { tokensPerSecond: 0, tokensPerSecondQuartiles: null, peakMemoryBytes: 0 });
   return { code, signal, stderr, result: JSON.stringify(result) };
 }
 

@@ -169,7 +169,7 @@ export class TinyRun {
       .join("\n");
     const evaluation = JSON.parse(text("evaluation.json")) as EvaluationFile;
     for (const part of [evaluation.teacher, evaluation.before, evaluation.after]) {
-      if (part) Object.assign(part.cost, { tokensPerSecond: 0, peakMemoryBytes: 0 });
+      if (part) Object.assign(part.cost, { tokensPerSecond: 0, tokensPerSecondQuartiles: null, peakMemoryBytes: 0 });
     }
     results["evaluation.json"] = JSON.stringify(evaluation);
     return results;

@@ -153,7 +153,7 @@ function studentPass() {
   const plan = planExecution(model.description, 8, 1e9, "forward");
   const pass = { sequences, runtime, plan, description: model.description, expertMapping: null };
   const resume = { directory: at("mutated"), model: "a", teacher: "b", saveEverySeconds: 0 };
-  return { compared, moes, state: studentState(resume, pass, compared, new PassMeter(() => 1)) };
+  return { compared, moes, state: studentState(resume, pass, compared, new PassMeter(() => 1, 8)) };
 }
 
 async function evaluationState(): Promise<Buffer> {

@@ -5,6 +5,7 @@ import type { HeadSource } from "../execution/headGraphs";
 import { perDomain, perSequence, type RowValues } from "./aggregate";
 import { checkpointCost } from "./cost";
 import { estimateMean } from "./estimate";
+import { speedOf } from "./passMeter";
 import { runAgainst, runAlone, type EvaluateOptions } from "./modelRuns";
 
 export type { EvaluateOptions } from "./modelRuns";
@@ -44,7 +45,7 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Mode
     byDomain: perDomain(byRow(run.nll), run.kl && byRow(run.kl), sequences),
     routing: run.routing,
     expertMapping,
-    cost: { ...cost, tokensPerSecond: targets.labels.length / run.seconds, peakMemoryBytes: run.peakMemoryBytes },
+    cost: { ...cost, ...speedOf(run.chunks), peakMemoryBytes: run.peakMemoryBytes },
   };
 }
 

@@ -40,10 +40,10 @@ type Role = "teacher" | "student";
 
 /** A pass that is not done: how far it is and what it added up, beside its hidden states. */
 const keptPass = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   key: z.string(),
   layers: z.int().min(1),
-  seconds: z.number().min(0),
+  chunks: z.array(z.object({ tokens: z.int().min(1), seconds: z.number().min(0) })),
   peakMemoryBytes: z.number().min(0),
   /** Teacher: layers whose routing lies in files of their own; null where nobody asked for it. */
   trace: z.array(z.int().min(0)).nullable(),
@@ -141,7 +141,7 @@ function passSums(directory: string, role: Role, meter: PassMeter, parts: SumsPa
   return {
     save: async (key, { layers }) => {
       const sums = await parts.save();
-      const kept: KeptPass = { version: 1, key, layers, ...meter.measured(), ...sums };
+      const kept: KeptPass = { version: 2, key, layers, ...meter.measured(), ...sums };
       await writeFileAtomically(file, `${JSON.stringify(kept)}\n`);
     },
     load: async (key) => {

@@ -44,7 +44,7 @@ export interface ModelRun extends Measured {
 /** A model without a teacher. It may be the teacher of evaluations to come: then its run is kept. */
 export async function runAlone(options: EvaluateOptions, labels: Int32Array): Promise<ModelRun> {
   const { model, sequences, teacherRuns, signal } = options;
-  const meter = new PassMeter(options.residentBytes);
+  const meter = new PassMeter(options.residentBytes, options.sequences.ids.length);
   let result: ModelRun | null = null;
   const measure = async (executor: ModelExecutor, hidden: HiddenStates) => {
     const nll = await headOf(model, executor).nll(hidden, labels, signal);
@@ -61,7 +61,7 @@ export async function runAlone(options: EvaluateOptions, labels: Int32Array): Pr
 export async function runAgainst(teacher: HeadSource, options: EvaluateOptions, labels: Int32Array): Promise<ModelRun> {
   const shared = options.teacherRuns ?? new TeacherRuns();
   try {
-    const meter = new PassMeter(options.residentBytes);
+    const meter = new PassMeter(options.residentBytes, options.sequences.ids.length);
     const run = await shared.get(teacher, options.sequences, () => runTeacher(teacher, options, meter));
     return await runStudent(options, run, labels);
   } finally {
@@ -94,8 +94,9 @@ async function runTeacher(
     const state = stateOf(resume);
     // For others, the end of the pass is kept whenever the last save was.
     const end = resume?.teacherDirectory === undefined ? state : stateOf({ ...resume, saveEverySeconds: 0 });
-    const onChunk = progress(options, teacher, meter, measure ? "Evaluating" : "Running the teacher");
-    hidden = await forward(executor, options, { state, end }, { ...(isWanted ? { observer: trace } : {}), onChunk });
+    const count = progress(options, teacher, measure ? "Evaluating" : "Running the teacher");
+    const hooks = { ...(isWanted ? { observer: trace } : {}), meter, count };
+    hidden = await forward(executor, options, { state, end }, hooks);
     await measure?.(executor, hidden);
     await headOf(teacher, executor).normalise(hidden, signal);
     const fits = hidden.numTokens * hidden.width * 4 <= allowance;
@@ -115,11 +116,11 @@ async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels:
   let hidden: HiddenStates | null = null;
   try {
     const fidelity = teacher.trace.compareWith(mappings(options), tokenBatch(sequences).valid);
-    const meter = new PassMeter(options.residentBytes);
+    const meter = new PassMeter(options.residentBytes, options.sequences.ids.length);
     const pass = { sequences, runtime, plan: executor.plan, description: model.description, expertMapping };
     const state = resume === undefined ? null : studentState(resume, pass, fidelity, meter);
-    const onChunk = progress(options, model, meter, "Evaluating");
-    hidden = await forward(executor, options, { state, end: state }, { observer: fidelity, onChunk });
+    const count = progress(options, model, "Evaluating");
+    hidden = await forward(executor, options, { state, end: state }, { observer: fidelity, meter, count });
     const sharedHead = await headsAreEqual(model, teacher.source);
     const head = headOf(model, executor, { source: teacher.source, sharedHead });
     const rows = await head.compare(hidden, teacher.hidden, labels, signal);
@@ -135,16 +136,20 @@ async function forward(
   executor: ModelExecutor,
   { sequences, signal }: EvaluateOptions,
   { state, end }: Record<"state" | "end", PassState | null>,
-  hooks: Pick<ForwardOptions, "observer"> & { onChunk: (tokens: number) => void },
+  { meter, count, ...hooks }: Pick<ForwardOptions, "observer"> & { meter: PassMeter; count: (tokens: number) => void },
 ): Promise<HiddenStates> {
   const { hiddenSize, layers } = executor.options.description;
   const batch = tokenBatch(sequences);
   const numTokens = batch.ids.length;
   const found = await state?.load([{ numTokens }], { mostLayers: layers.length, width: hiddenSize });
-  if (found) hooks.onChunk(numTokens * found.position.layers);
+  if (found) count(numTokens * found.position.layers);
   return executor.forward(batch, {
     ...hooks,
     signal,
+    onChunk: (tokens) => {
+      meter.onChunk(tokens);
+      count(tokens);
+    },
     ...(found?.hidden ? { start: { layers: found.position.layers, hidden: found.hidden } } : {}),
     onLayer: async (done, states) => {
       await (done === layers.length ? end : state)?.save({ shard: 0, layers: done }, states);
@@ -177,17 +182,15 @@ function open(source: HeadSource, { sequences, runtime, scratchDirectory }: Eval
   return ModelExecutor.open({ ...source, sequenceLength, runtime, scratchDirectory, direction: "forward" });
 }
 
-/** Counts tokens through all layers, and looks at memory. */
+/** Counts tokens through all layers. */
 function progress(
   { report, sequences }: EvaluateOptions,
   { description }: HeadSource,
-  meter: PassMeter,
   message: string,
 ): (tokens: number) => void {
   const total = sequences.ids.length;
   let done = 0;
   return (tokens) => {
-    meter.onChunk();
     done += tokens / description.layers.length;
     report?.({ stage: "evaluate", message, done: Math.round(done), total, unit: "tokens" });
   };

@@ -1,32 +1,76 @@
-/** Seconds and memory of one model's pass, over all attempts where it was interrupted. */
-export interface Measured {
+import { graphSeconds } from "../runtime/session";
+
+/** One chunk of sequences and the time that graphs took for it, through all layers so far. */
+interface ChunkTime {
+  tokens: number;
   seconds: number;
+}
+
+/** Graph time and memory of one model's pass, over all attempts where it was interrupted. */
+export interface Measured {
+  chunks: ChunkTime[];
   /** Largest sample of this process's memory. */
   peakMemoryBytes: number;
 }
 
-/** Runs from its making on; memory is sampled then and after every chunk of a layer. */
+/**
+ * Meters what every model does alike: the graphs of its layers, chunk by chunk. Observers, vocabulary heads, compiling and what is
+ * written to disk are left out. Memory is sampled at the start and after every chunk of a layer.
+ */
 export class PassMeter {
-  readonly #started = performance.now();
-  #before = 0;
+  readonly #chunks: ChunkTime[] = [];
+  #next = 0;
+  #tokens = 0;
+  #graphSeconds = graphSeconds();
   #largest: number;
 
-  /** @param residentBytes anonymous resident bytes of this process */
-  constructor(readonly residentBytes: () => number) {
+  /**
+   * @param residentBytes anonymous resident bytes of this process
+   * @param numTokens of the whole pass
+   */
+  constructor(
+    readonly residentBytes: () => number,
+    readonly numTokens: number,
+  ) {
     this.#largest = residentBytes();
   }
 
-  onChunk(): void {
+  /** After a chunk of a layer; chunks of every layer are the same. */
+  onChunk(tokens: number): void {
+    const now = graphSeconds();
+    const chunk = (this.#chunks[this.#next++] ??= { tokens, seconds: 0 });
+    chunk.seconds += now - this.#graphSeconds;
+    this.#graphSeconds = now;
+    this.#tokens += tokens;
+    if (this.#tokens >= this.numTokens) this.#next = this.#tokens = 0;
     this.#largest = Math.max(this.#largest, this.residentBytes());
   }
 
   /** Adds what earlier attempts took. */
-  restore({ seconds, peakMemoryBytes }: Measured): void {
-    this.#before = seconds;
+  restore({ chunks, peakMemoryBytes }: Measured): void {
+    for (const [i, { tokens, seconds }] of chunks.entries())
+      (this.#chunks[i] ??= { tokens, seconds: 0 }).seconds += seconds;
     this.#largest = Math.max(this.#largest, peakMemoryBytes);
   }
 
   measured(): Measured {
-    return { seconds: this.#before + (performance.now() - this.#started) / 1e3, peakMemoryBytes: this.#largest };
+    return { chunks: this.#chunks.map((chunk) => ({ ...chunk })), peakMemoryBytes: this.#largest };
   }
+}
+
+/** Median and quartiles over chunks of the tokens that graphs take a second; the first chunk of a layer may read its weights. */
+export function speedOf(chunks: readonly ChunkTime[]): {
+  tokensPerSecond: number | null;
+  tokensPerSecondQuartiles: [number, number] | null;
+} {
+  const rates = chunks.map(({ tokens, seconds }) => tokens / seconds).sort((a, b) => a - b);
+  const quantile = (share: number): number => {
+    const at = (rates.length - 1) * share;
+    const [low, high] = [rates[Math.floor(at)]!, rates[Math.ceil(at)]!];
+    return low + (high - low) * (at - Math.floor(at));
+  };
+  return {
+    tokensPerSecond: rates.length === 0 ? null : quantile(0.5),
+    tokensPerSecondQuartiles: rates.length < 3 ? null : [quantile(0.25), quantile(0.75)],
+  };
 }

@@ -36,10 +36,16 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
         optional(m.klToTeacher, (kl) => withError(kl, m.uncertainty.klToTeacher)),
       ),
       row("Top-1 agreement", "", (m) => optional(m.top1Agreement, formatPercent)),
-      row("Speed", "tokens a second", ({ cost }) => optional(cost.tokensPerSecond, (rate) => formatCount(rate))),
+      row("Speed", "tokens a second", ({ cost }) => speed(cost)),
       row("Peak memory", "", ({ cost }) => optional(cost.peakMemoryBytes, formatBytes)),
     ],
   };
+}
+
+/** With its quartiles, since a machine's speed scatters. */
+function speed({ tokensPerSecond, tokensPerSecondQuartiles: quartiles }: ModelEvaluation["cost"]): string {
+  const spread = quartiles ? ` (${formatCount(quartiles[0])} to ${formatCount(quartiles[1])})` : "";
+  return optional(tokensPerSecond, (rate) => formatCount(rate) + spread);
 }
 
 function withError(value: number, estimate: Estimate | null): string {

@@ -70,7 +70,8 @@ export const numberDefinitions: readonly NumberDefinition[] = [
   {
     name: "Tokens a second",
     unit: "tokens / s",
-    meaning: "Tokens through the forward pass, measured on this machine during the evaluation",
+    meaning:
+      "Tokens over the time that the graphs of a model's layers run, the same work for teacher and student: median over chunks of sequences, with quartiles in the report. Heads, comparisons, compiling and disk are left out",
     source: "evaluation.json cost.tokensPerSecond",
   },
   {

@@ -32,6 +32,13 @@ export interface BlockSessionOptions {
   keepFloat32Weights: boolean;
 }
 
+let secondsInGraphs = 0;
+
+/** Seconds that graphs of this process have run so far; compiling is not counted. */
+export function graphSeconds(): number {
+  return secondsInGraphs;
+}
+
 /** One compiled graph. The only place that talks to onnxruntime-node. */
 export class BlockSession {
   readonly #session: Ort.InferenceSession;
@@ -105,7 +112,9 @@ export class BlockSession {
     const outputs = this.#session.outputNames.map((name) => [name, into[name] ?? null] as const);
     try {
       const fetches = outputs.map(([name, tensor]) => [name, tensor === null ? null : this.#tensor(tensor)] as const);
+      const started = performance.now();
       const results = await this.#session.run(tensors, Object.fromEntries(fetches));
+      secondsInGraphs += (performance.now() - started) / 1e3;
       const made = outputs.map(([name, given]) => (given === null ? (results[name]!.data as Float32Array) : null));
       noteAllocation(
         made.reduce((sum, data) => sum + (data?.byteLength ?? 0), 0),

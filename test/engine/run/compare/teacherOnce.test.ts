@@ -53,7 +53,7 @@ function evaluationOf(runDirectory: string): string {
   const text = readFileSync(path.join(runDirectory, "evaluation.json"), "utf8").replaceAll(runDirectory, "");
   const evaluation = JSON.parse(text) as EvaluationFile;
   for (const part of [evaluation.teacher, evaluation.before])
-    Object.assign(part!.cost, { tokensPerSecond: 0, peakMemoryBytes: 0 });
+    Object.assign(part!.cost, { tokensPerSecond: 0, tokensPerSecondQuartiles: null, peakMemoryBytes: 0 });
   return JSON.stringify(evaluation);
 }
 
