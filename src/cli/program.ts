@@ -6,6 +6,7 @@ import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";
 import { addDoctor } from "./commands/doctor";
 import { addEvaluate } from "./commands/evaluate";
+import { addFamilies } from "./commands/families";
 import { addForward } from "./commands/forward";
 import { addImportTrace } from "./commands/importTrace";
 import { addInspect } from "./commands/inspect";
@@ -43,6 +44,7 @@ function createProgram(io: CliIo): Command {
     addRun,
     addCompare,
     addForward,
+    addFamilies,
     addImportTrace,
     addMcp,
   ])

@@ -7,6 +7,7 @@ import { numberDefinitions } from "../../src/engine/report/definitions";
 import { statisticsFields } from "../../src/engine/routing/layerStatistics";
 import { errorCodes } from "../../src/protocol/errors";
 import { runFiles } from "../../src/protocol/run";
+import { familiesAsMarkdown } from "../../src/cli/commands/families";
 import { runCli } from "../../src/cli/program";
 import { cellMeasures, layerMeasures } from "../../webview/routing/measures";
 import { costs, qualities } from "../../webview/tradeOff/measures";
@@ -76,13 +77,21 @@ describe("documents in step with the code", () => {
     const commands = [...(await help()).matchAll(/^ {2}([a-z-]+) /gm)]
       .map((match) => match[1]!)
       .filter((name) => name !== "help");
-    expect(commands.length).toBe(11);
+    expect(commands.length).toBe(12);
     for (const command of commands) {
       expect(text).toContain(`reroute ${command} `);
       for (const [option] of (await help(command)).matchAll(/--[a-z][a-z-]+/g)) {
         if (option !== "--help") expect(text, `${command} ${option}`).toContain(option);
       }
     }
+  });
+
+  it("families.md has the table that the command prints", async () => {
+    const cells = (line: string) => line.split("|").map((cell) => cell.trim());
+    const rows = (await read("families.md")).split("\n").filter((line) => /^\| `[a-z0-9_]+` /.test(line));
+    const listed = rows.slice(1);
+    const printed = familiesAsMarkdown().split("\n").slice(2, -1);
+    expect(listed.map(cells)).toEqual(printed.map(cells));
   });
 
   it("ARCHITECTURE.md lists the engine's folders in the order that the import rules hold", async () => {

@@ -111,8 +111,14 @@ export function toReleasedStyle(config: Json): void {
   const sparse = text["mlp_layer_types"] as string[] | undefined;
   if (sparse) text["moe_layer_freq"] = sparse.map((type) => (type === "sparse" ? 1 : 0));
   delete text["mlp_layer_types"];
-  // Some are released with their layer types; the other families say them by other keys.
-  if (!["gpt_oss", "lfm2_moe"].includes(text["model_type"] as string)) delete text["layer_types"];
+  if (text["model_type"] === "dots1" && types?.includes("sliding_attention")) {
+    text["max_window_layers"] = types.indexOf("sliding_attention");
+  }
+  // Some are released with their layer types; the other families say them by other keys, as far as those can.
+  const every = (text["sliding_window_pattern"] ?? text["global_attn_every_n_layers"]) as number | undefined;
+  const isSaid =
+    every === undefined || types?.every((type, i) => (type === "full_attention") === ((i + 1) % every === 0));
+  if (isSaid && !["gpt_oss", "lfm2_moe"].includes(text["model_type"] as string)) delete text["layer_types"];
 }
 
 /** Largest difference as a share of the reference's largest magnitude. */

@@ -8,6 +8,8 @@ export interface FamilyAbout {
   /** Checkpoints of this family, as they are called. */
   examples: string;
   attention: string;
+  /** What works, where that is not everything. */
+  limits?: string;
 }
 
 /**

@@ -25,9 +25,12 @@ const limited = (
   moeLayers(model.description).some(({ moe: { routing } }) => routing.kind !== "sparse-mixer" && routing.groups),
 );
 
-test("group limits are met in the goldens of DeepSeek-V2, V3 and GLM", () => {
+test("group limits are met in the goldens of DeepSeek, GLM and their relatives", () => {
   expect(new Set(limited.map(({ model }) => model.description.family))).toEqual(
-    new Set(["deepseek_v2", "deepseek_v3", "glm4_moe"]),
+    new Set([
+      ...["deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite"],
+      ...["mimo_v2_flash", "mistral4", "solar_open"],
+    ]),
   );
 });
 

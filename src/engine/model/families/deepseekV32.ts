@@ -16,6 +16,7 @@ export const deepseekV32 = decoderFamily({
     architectures: ["DeepseekV32ForCausalLM"],
     examples: "DeepSeek-V3.2, DeepSeek-V3.2-Exp",
     attention: "latent, index-selected",
+    limits: "sequences of up to index_topk tokens",
   },
   sizes: { vocab: 129280, hidden: 7168, layers: 61, heads: 128, keyValueHeads: 128, positions: 163840, epsilon: 1e-6 },
   check: (config, { numLayers }) => {

@@ -12,7 +12,11 @@ const window = sizeOrNone("sliding_window", 4096);
 /** Layers that see all positions have no rotary ones, unless no layer slides. */
 export const exaoneMoe = decoderFamily({
   modelType: "exaone_moe",
-  about: { architectures: ["ExaoneMoeForCausalLM"], examples: "K-EXAONE-236B-A23B", attention: "grouped-query" },
+  about: {
+    architectures: ["ExaoneMoeForCausalLM", "ExaoneMoEForCausalLM"],
+    examples: "K-EXAONE-236B-A23B",
+    attention: "grouped-query",
+  },
   sizes: { vocab: 102400, hidden: 4096, layers: 32, heads: 32, keyValueHeads: 32, positions: 2048, epsilon: 1e-5 },
   attention: groupedQuery({
     rotary: { defaultTheta: 10_000 },

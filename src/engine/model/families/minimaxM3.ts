@@ -18,6 +18,7 @@ export const minimaxM3 = decoderFamily({
     architectures: ["MiniMaxM3VLForCausalLM", "MiniMaxM3ForCausalLM"],
     examples: "MiniMax-M3",
     attention: "grouped-query, index-selected",
+    limits: "sequences in which all blocks are chosen",
   },
   sizes: {
     ...{ vocab: 200064, hidden: 6144, layers: 60, heads: 64, keyValueHeads: 4, headDim: 128 },

@@ -17,7 +17,7 @@ export const solarOpen = decoderFamily({
     use_qk_norm: [[false], "this family does not normalise queries and keys"],
   },
   attention: groupedQuery({
-    rotary: { defaultTheta: 1_000_000, partialFactor: () => 1 },
+    rotary: { defaultTheta: 1_000_000 },
     bias: flag("attention_bias", false),
     outputBias: false,
   }),
