@@ -1,7 +1,6 @@
 import { throwIfCancelled } from "../../protocol/errors";
-import { cholesky, invertLower } from "./cholesky";
+import { cholesky, invertLower, orthonormalRows } from "./cholesky";
 import { randomMatrix, rowsOf, trace, transpose, type Matrix } from "./matrix";
-import { orthonormalRows } from "./orthonormalRows";
 import type { MatrixProducts } from "./products";
 import { symmetricEigen, type Eigen } from "./symmetricEigen";
 import { withoutSmallest } from "./withoutSmallest";

@@ -1,6 +1,5 @@
-import { cholesky, invertLower } from "./cholesky";
+import { cholesky, invertLower, orthonormalRows } from "./cholesky";
 import { matrix, randomMatrix, rowsOf, type Matrix } from "./matrix";
-import { orthonormalRows } from "./orthonormalRows";
 import type { MatrixProducts } from "./products";
 import { symmetricEigen } from "./symmetricEigen";
 

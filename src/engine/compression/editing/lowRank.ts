@@ -1,7 +1,6 @@
-import { cholesky } from "../../linalg/cholesky";
+import { cholesky, orthonormalRows } from "../../linalg/cholesky";
 import { leadingSubspace } from "../../linalg/leadingEigen";
 import { matrix, trace, transpose, type Matrix } from "../../linalg/matrix";
-import { orthonormalRows } from "../../linalg/orthonormalRows";
 import type { MatrixProducts } from "../../linalg/products";
 import { truncatedSvd } from "../../linalg/truncatedSvd";
 

@@ -1,9 +1,8 @@
 import { RerouteError } from "../../../protocol/errors";
-import { planSchema, type CompressionPlan, type PruningPlan } from "../../../protocol/plan";
+import { planSchema, type CompressionPlan, type EditingPlan, type PruningPlan } from "../../../protocol/plan";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { assertGroupsWork, groupsOf } from "./keptCount";
 import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
-import { validateEditedLayer } from "./validateEditing";
 import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
 import { planOfOtherTool } from "./otherTools";
@@ -122,6 +121,28 @@ function validatePrunedLayer(plan: PruningPlan, layer: number, moe: MoeDescripti
     );
   }
   validateGroups(kept, layer, moe);
+}
+
+/** What a rank may be called: a projection, or a part of one that a method factorises apart. */
+const rankName = /^(gateProj|upProj|downProj)(\.(bases|experts|outputs|inputs))?$/;
+
+/**
+ * Refuses ranks that a layer's matrices cannot have.
+ * @throws RerouteError `plan/invalid`
+ */
+function validateEditedLayer(plan: EditingPlan, layer: number, moe: MoeDescription): void {
+  for (const [name, rank] of Object.entries(plan.layers[String(layer)]!.ranks)) {
+    const match = rankName.exec(name);
+    if (match === null) {
+      throw invalid(
+        `The plan gives a rank for ${JSON.stringify(name)} in layer ${layer}; ranks are for gateProj, upProj, downProj`,
+      );
+    }
+    const part = match[2];
+    if ((part === "bases" || part === "experts") && rank > moe.numExperts) {
+      throw invalid(`The plan asks for ${rank} ${name} in layer ${layer}, which has ${moe.numExperts} experts`);
+    }
+  }
 }
 
 function validateGroups(kept: number[], layer: number, moe: MoeDescription): void {

@@ -12,9 +12,8 @@ import { expertViews } from "../layer/expertMatrices";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import type { MethodContext } from "../methodContext";
 import { statisticsOf } from "../merging/mergingPlan";
-import { groupsOf, keptCount } from "../plan/keptCount";
+import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
-import { selectKept } from "../plan/selectKept";
 
 export const moneOptions = z.strictObject({});
 

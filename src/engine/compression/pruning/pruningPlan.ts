@@ -6,10 +6,9 @@ import { neverUsed } from "../../routing/loadBalance";
 import { overDomains, tokensOf, type LayerStatistics, type RoutingStatisticsData } from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
-import { groupsOf, keptCount } from "../plan/keptCount";
+import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
-import { selectKept } from "../plan/selectKept";
 import { superExperts } from "../plan/superExperts";
 import { isPruningCriterion, pruningCriteria, type PruningCriterion } from "./criteria";
 
