@@ -27,7 +27,7 @@ export function liveServices(): EngineServices {
     },
 
     "checkpoint/inspect": async ({ path: folder }) => {
-      const { inspectPath } = await import("./model/inspectPath");
+      const { inspectPath } = await import("./model/inspect");
       return inspectPath(folder);
     },
     "checkpoint/hubModels": async () => {

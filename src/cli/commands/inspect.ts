@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { inspectPath } from "../../engine/model/inspectPath";
+import { inspectPath } from "../../engine/model/inspect";
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { CliIo } from "../io";

@@ -1,7 +1,6 @@
-import { open, rename, rm } from "node:fs/promises";
 import path from "node:path";
+import { open, rename, rm } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
-import { partialName } from "./outputNames";
 import { quote } from "./quote";
 
 /**
@@ -99,10 +98,26 @@ const writeProblems: Record<string, string | undefined> = {
 
 type WritableFile = Awaited<ReturnType<typeof open>>;
 
-/** A write may take fewer bytes than given: on Linux at most 2,147,479,552. */
-export async function writeAll(file: WritableFile, bytes: Uint8Array): Promise<void> {
+/**
+ * Writes all bytes, from `position` on where one is given. A write may take fewer bytes than given: on Linux at most
+ * 2,147,479,552.
+ */
+export async function writeAll(file: WritableFile, bytes: Uint8Array, position?: number): Promise<void> {
   for (let done = 0; done < bytes.byteLength;) {
-    const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.byteLength - done, 2 ** 30));
+    const at = position === undefined ? null : position + done;
+    const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.byteLength - done, 2 ** 30), at);
     done += bytesWritten;
   }
+}
+
+/** Lies in an output folder while it is being written and names the run that writes it; removed last. */
+export const incompleteMarker = ".reroute-incomplete";
+
+/** The name a file has until it is complete. */
+export function partialName(name: string): string {
+  return `.${name}.reroute-partial`;
+}
+
+export function isPartialName(name: string): boolean {
+  return name.startsWith(".") && name.endsWith(".reroute-partial");
 }

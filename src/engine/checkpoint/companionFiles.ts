@@ -1,7 +1,7 @@
-import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
-import { readError } from "./fileErrors";
-import { incompleteMarker } from "./outputNames";
+import { lstat, readdir, realpath, stat } from "node:fs/promises";
+import { incompleteMarker } from "./atomicFile";
+import { readError } from "./smallFile";
 
 /** A file beside the weights that a checkpoint of the same tokenizer, code and templates needs. */
 export interface CompanionFile {

@@ -3,9 +3,9 @@ import { createReadStream } from "node:fs";
 import { throwIfCancelled } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "./checkpoint";
 import { canonicalJson } from "./contentKey";
-import { readError } from "./fileErrors";
+import { streamTensor } from "./read";
+import { readError } from "./smallFile";
 import { SourceFiles } from "./sourceFiles";
-import { streamTensor } from "./stream";
 
 /**
  * The smallest tensors are hashed whole until this many bytes are reached. That covers norms, routers and scales of every

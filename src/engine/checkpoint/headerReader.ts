@@ -4,7 +4,6 @@ import type { HeaderTensor, SafetensorsHeader } from "./headerFormat";
 import { JsonReader } from "./jsonReader";
 import { maxDims, maxMetadataEntries, maxTensors } from "./limits";
 import { quote } from "./quote";
-import { ShapePool } from "./shapePool";
 
 /**
  * The JSON header of a safetensors file: tensors in the order of the header, offsets relative to the data's start. Every
@@ -169,4 +168,26 @@ function checkSize(name: string, dtype: DType, shape: readonly number[], byteLen
   if (expected === byteLength && !tooLarge) return;
   const needs = tooLarge ? "is larger than any file" : `needs ${expected}`;
   malformed(fileName, `tensor ${quote(name)} takes ${byteLength} bytes, ${dtype} [${shape.join(", ")}] ${needs}`);
+}
+
+/** More shapes than a decoder's tensors have; of a file with more of them, each further tensor keeps an array of its own. */
+const maxShapes = 16;
+
+/** Shapes, each once: a model of 100,000 tensors has about ten, and an array a tensor would be most of what is kept of it. */
+class ShapePool {
+  readonly #shapes: (readonly number[])[] = [];
+
+  /** The shape of the first `rank` numbers, which later changes of `sizes` do not reach. */
+  get(sizes: readonly number[], rank: number): readonly number[] {
+    for (const known of this.#shapes) if (isShape(known, sizes, rank)) return known;
+    const made = sizes.slice(0, rank);
+    if (this.#shapes.length < maxShapes) this.#shapes.push(made);
+    return made;
+  }
+}
+
+function isShape(known: readonly number[], sizes: readonly number[], rank: number): boolean {
+  if (known.length !== rank) return false;
+  for (let i = 0; i < rank; i++) if (known[i] !== sizes[i]) return false;
+  return true;
 }

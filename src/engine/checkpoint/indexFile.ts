@@ -3,7 +3,6 @@ import { RerouteError } from "../../protocol/errors";
 import { JsonReader } from "./jsonReader";
 import { maxIndexBytes, maxShards, maxTensors } from "./limits";
 import { quote } from "./quote";
-import { checkFileName } from "./shardNames";
 import { readSmallFile } from "./smallFile";
 
 /** Which shard holds each tensor, as an index says. Lists, because a table of 100,000 names takes as long as reading them. */
@@ -67,4 +66,30 @@ export function parseIndex(bytes: Uint8Array, fileName: string): ShardIndex {
 
 export function malformedIndex(fileName: string, problem: string): never {
   throw new RerouteError("checkpoint/malformed", `cannot read the index ${quote(fileName)}: ${problem}`);
+}
+
+/**
+ * Refuses names from an index (or of files to write) that could lead out of the folder. A download cache may well hold
+ * symbolic links that lead elsewhere: the user made those, the index did not.
+ *
+ * @throws RerouteError checkpoint/unsafe-path
+ */
+export function checkFileName(name: string, namedBy: string): void {
+  const problem =
+    name === "" || name === "." || name === ".."
+      ? "is not a file name"
+      : /[/\\]/.test(name)
+        ? "contains a path separator"
+        : name.includes("\0")
+          ? "contains a NUL character"
+          : name.includes(":")
+            ? "contains a colon, which names a drive or stream on Windows"
+            : name.length > 255
+              ? "is longer than 255 characters"
+              : undefined;
+  if (problem === undefined) return;
+  throw new RerouteError(
+    "checkpoint/unsafe-path",
+    `${quote(namedBy)} names the file ${quote(name)}, which ${problem}; expected a plain name of a file in the same folder`,
+  );
 }

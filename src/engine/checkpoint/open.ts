@@ -1,16 +1,16 @@
-import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
+import { readdir, stat } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
+import { incompleteMarker } from "./atomicFile";
 import type { Checkpoint, TensorEntry } from "./checkpoint";
 import { readConfigFile } from "./configFile";
-import { readError } from "./fileErrors";
 import { placeTensors } from "./indexCheck";
 import { readIndexFile } from "./indexFile";
 import { maxShards, maxTensors } from "./limits";
 import { explainFolder } from "./noCheckpoint";
-import { incompleteMarker } from "./outputNames";
 import { quote } from "./quote";
 import { openShard } from "./shardFile";
+import { readError } from "./smallFile";
 
 const indexSuffix = ".safetensors.index.json";
 

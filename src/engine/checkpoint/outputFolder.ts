@@ -1,8 +1,7 @@
-import { lstat, mkdir, readdir, readFile, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
+import { lstat, mkdir, readdir, readFile, rm, rmdir } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
-import { syncFolder, writeError, writeNewFile } from "./atomicFile";
-import { incompleteMarker, isPartialName } from "./outputNames";
+import { syncFolder, writeError, writeNewFile, incompleteMarker, isPartialName } from "./atomicFile";
 import { quote } from "./quote";
 
 /** An output folder that is being filled; `discard` takes back everything that was written. */

@@ -3,7 +3,7 @@ import { isFloat, type DType } from "../tensor/dtype";
 import { float8E4M3Values, float8E5M2Values, float8E8M0Values } from "../tensor/float8";
 import type { Checkpoint } from "./checkpoint";
 import { quote } from "./quote";
-import { streamTensor } from "./stream";
+import { streamTensor } from "./read";
 
 export interface NonFiniteTensor {
   name: string;

@@ -1,12 +1,11 @@
-import { realpath } from "node:fs/promises";
 import path from "node:path";
+import { realpath } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
 import type { Shard, TensorEntry } from "./checkpoint";
-import { readError } from "./fileErrors";
 import { parseSafetensorsHeader, readHeaderLength } from "./header";
 import { lengthFieldBytes, type HeaderTensor } from "./headerFormat";
 import { quote } from "./quote";
-import { openRegularFile, readRange, refusePointerFile } from "./smallFile";
+import { readError, openRegularFile, readRange, refusePointerFile } from "./smallFile";
 
 /**
  * Opens one safetensors file: reads its header, nothing else.

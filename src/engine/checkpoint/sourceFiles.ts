@@ -1,7 +1,6 @@
 import type { Shard } from "./checkpoint";
-import { readError } from "./fileErrors";
 import { checkUnchanged, type ShardHandle } from "./shardFile";
-import { openRegularFile, readInto } from "./smallFile";
+import { readError, openRegularFile, readInto } from "./smallFile";
 
 /** Far below the usual limit of 1024 open files. */
 const maxOpenFiles = 64;

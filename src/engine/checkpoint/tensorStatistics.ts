@@ -1,71 +1,105 @@
 import type { TensorStatistics } from "../../protocol/checkpointSummary";
-import { throwIfCancelled } from "../../protocol/errors";
-import { elementCount } from "../tensor/dtype";
+import type { DType } from "../tensor/dtype";
+import { decodeFloats } from "../tensor/floatCodec";
 import type { TensorEntry } from "./checkpoint";
-import { readFloat32 } from "./read";
+import { streamTensor } from "./read";
 
-/** Elements read at a time: 4 MiB of numbers, so that a tensor of any size needs no more memory than that. */
-const chunkElements = 2 ** 20;
-const bins = 64;
+const numBins = 64;
 
 /**
- * Minimum, maximum, mean, standard deviation (over all elements, not n - 1), zeros and a histogram of a tensor, over
- * its finite values. Read twice in chunks, since the histogram needs the range first. Stored codes of quantised tensors
- * count as the numbers they stand for, without their block scales.
- * @throws RerouteError as readFloat32; cancelled
+ * Statistics of one tensor, in bounded memory; reads it twice, since a histogram needs the range first. NaN and infinity
+ * are counted (count - finite) and left out of everything else. The standard deviation is that of the population.
+ * Quantised codes count as the numbers they stand for, without block scales. Without a finite element, minimum, maximum,
+ * mean and deviation are 0.
+ *
+ * @throws RerouteError checkpoint/truncated, /changed, /not-found, cancelled
  */
 export async function tensorStatistics(entry: TensorEntry, signal?: AbortSignal): Promise<TensorStatistics> {
-  const moments = { count: 0, mean: 0, squares: 0, min: Infinity, max: -Infinity, zeros: 0 };
-  await forEachChunk(entry, signal, (values) => addMoments(moments, values));
-  const { count: finite, mean, squares, zeros } = moments;
-  const [min, max] = finite > 0 ? [moments.min, moments.max] : [0, 0];
-  const counts = new Array<number>(bins).fill(0);
-  const width = (max - min) / bins;
-  await forEachChunk(entry, signal, (values) => {
-    for (const value of values) {
-      if (!Number.isFinite(value)) continue;
-      const bin = width > 0 ? Math.min(bins - 1, Math.floor((value - min) / width)) : 0;
-      counts[bin]!++;
-    }
-  });
+  const moments = { count: 0, finite: 0, zeros: 0, min: Infinity, max: -Infinity, mean: 0, squares: 0 };
+  await streamTensor(entry, (bytes) => addChunk(moments, decodeNumbers(bytes, entry.dtype)), signal);
+  const { count, finite, zeros } = moments;
+  const known = (value: number) => (finite > 0 ? value : 0);
+  const histogram = await histogramOf(entry, known(moments.min), known(moments.max), signal);
   return {
     name: entry.name,
-    count: elementCount(entry.shape),
+    count,
     finite,
-    min,
-    max,
-    mean,
-    standardDeviation: finite > 0 ? Math.sqrt(squares / finite) : 0,
     zeros,
-    histogram: { edges: Array.from({ length: bins + 1 }, (_, edge) => min + edge * width), counts },
+    min: known(moments.min),
+    max: known(moments.max),
+    mean: known(moments.mean),
+    standardDeviation: known(Math.sqrt(moments.squares / finite)),
+    histogram,
   };
 }
 
-/** Welford's update, exact enough for billions of elements of similar size. */
-function addMoments(
-  moments: { count: number; mean: number; squares: number; min: number; max: number; zeros: number },
-  values: Float32Array,
-): void {
-  for (const value of values) {
+type Moments = Pick<TensorStatistics, "count" | "finite" | "zeros" | "min" | "max" | "mean"> & {
+  /** Sum of squared deviations from the mean. */
+  squares: number;
+};
+
+/** Chan, Golub and LeVeque (1979): moments of each chunk about its own mean, then joined, lose no digits to large sums. */
+function addChunk(total: Moments, values: Float32Array | Float64Array): void {
+  let finite = 0;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
     if (!Number.isFinite(value)) continue;
-    moments.count++;
-    const before = value - moments.mean;
-    moments.mean += before / moments.count;
-    moments.squares += before * (value - moments.mean);
-    if (value < moments.min) moments.min = value;
-    if (value > moments.max) moments.max = value;
-    if (value === 0) moments.zeros++;
+    finite++;
+    sum += value;
+    if (value === 0) total.zeros++;
+    if (value < total.min) total.min = value;
+    if (value > total.max) total.max = value;
   }
+  total.count += values.length;
+  if (finite === 0) return;
+  const mean = sum / finite;
+  let squares = 0;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (Number.isFinite(value)) squares += (value - mean) ** 2;
+  }
+  const joined = total.finite + finite;
+  const difference = mean - total.mean;
+  total.squares += squares + (difference ** 2 * total.finite * finite) / joined;
+  total.mean += (difference * finite) / joined;
+  total.finite = joined;
 }
 
-async function forEachChunk(
-  entry: TensorEntry,
-  signal: AbortSignal | undefined,
-  use: (values: Float32Array) => void,
-): Promise<void> {
-  const total = elementCount(entry.shape);
-  for (let offset = 0; offset < total; offset += chunkElements) {
-    throwIfCancelled(signal);
-    use(await readFloat32(entry, { offset, count: Math.min(chunkElements, total - offset) }));
+/** Equal bins from min to max, the last one closed; where all values are equal, all are in the first. */
+async function histogramOf(entry: TensorEntry, min: number, max: number, signal: AbortSignal | undefined) {
+  const counts = new Array<number>(numBins).fill(0);
+  const scale = max > min ? numBins / (max - min) : 0;
+  await streamTensor(
+    entry,
+    (bytes) => {
+      for (const value of decodeNumbers(bytes, entry.dtype)) {
+        if (Number.isFinite(value)) counts[Math.min(numBins - 1, Math.floor((value - min) * scale))]!++;
+      }
+    },
+    signal,
+  );
+  const edges = Array.from({ length: numBins + 1 }, (_, i) =>
+    i === numBins ? max : min + ((max - min) * i) / numBins,
+  );
+  return { edges, counts };
+}
+
+/** As float32 where that is exact, else as float64. Chunks begin at a multiple of eight bytes. */
+function decodeNumbers(bytes: Uint8Array, dtype: DType): Float32Array | Float64Array {
+  const { buffer, byteOffset, byteLength } = bytes;
+  switch (dtype) {
+    case "F64":
+      return new Float64Array(buffer, byteOffset, byteLength / 8);
+    case "I64":
+      return Float64Array.from(new BigInt64Array(buffer, byteOffset, byteLength / 8), Number);
+    case "U64":
+      return Float64Array.from(new BigUint64Array(buffer, byteOffset, byteLength / 8), Number);
+    case "I32":
+      return Float64Array.from(new Int32Array(buffer, byteOffset, byteLength / 4));
+    case "U32":
+      return Float64Array.from(new Uint32Array(buffer, byteOffset, byteLength / 4));
+    default:
+      return decodeFloats(bytes, dtype);
   }
 }

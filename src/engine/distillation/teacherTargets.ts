@@ -2,8 +2,9 @@ import { readFileSync, statSync } from "node:fs";
 import { mkdir, open, rm } from "node:fs/promises";
 import path from "node:path";
 import type { ReportProgress } from "../../protocol/progress";
-import { writeError, writeFileAtomically } from "../checkpoint/atomicFile";
+import { writeAll, writeError, writeFileAtomically } from "../checkpoint/atomicFile";
 import { contentKey } from "../checkpoint/contentKey";
+import { readInto } from "../checkpoint/smallFile";
 import { sliceSequences, tokensRead, type TokenSequences } from "../data/sequences";
 import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
@@ -11,6 +12,7 @@ import { MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../ex
 import { ModelExecutor } from "../execution/modelExecutor";
 import { VocabularyHead } from "../execution/vocabularyHead";
 import type { RuntimeOptions } from "../runtime/session";
+import { bytesOf } from "../tensor/floatCodec";
 import { RouterLogitTargets } from "./routerLogitTargets";
 import type { LogitMapping } from "./routerLogits";
 
@@ -72,7 +74,7 @@ export class TeacherTargets {
     try {
       const rows = new Float32Array(sequenceLength * width);
       for (let i = 0; i < numbers.length; i++) {
-        await transferAll(handle, "read", rows, numbers[i]! * rows.byteLength);
+        await readInto(handle, this.file, numbers[i]! * rows.byteLength, bytesOf(rows));
         result.write(i * sequenceLength, rows);
       }
     } finally {
@@ -125,7 +127,7 @@ async function computeTargets(
       await head.normalise(hidden, signal);
       try {
         const rows = hidden.read(0, hidden.numTokens);
-        await transferAll(handle, "write", rows, first * sequenceLength * targets.width * 4);
+        await writeAll(handle, bytesOf(rows), first * sequenceLength * targets.width * 4);
         await handle.sync();
         observer?.sync();
       } catch (error) {
@@ -165,25 +167,5 @@ function readDone(progressFile: string, files: readonly { file: string; bytes: n
     return files.every(({ file, bytes }) => statSync(file).size >= count * bytes) ? count : 0;
   } catch {
     return 0;
-  }
-}
-
-type Handle = Awaited<ReturnType<typeof open>>;
-
-async function transferAll(
-  handle: Handle,
-  direction: "read" | "write",
-  rows: Float32Array,
-  position: number,
-): Promise<void> {
-  const bytes = new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
-  for (let done = 0; done < bytes.length;) {
-    const length = Math.min(bytes.length - done, 2 ** 30);
-    const moved =
-      direction === "read"
-        ? (await handle.read(bytes, done, length, position + done)).bytesRead
-        : (await handle.write(bytes, done, length, position + done)).bytesWritten;
-    if (moved === 0) throw new Error(`the teacher targets end at byte ${position + done}`);
-    done += moved;
   }
 }

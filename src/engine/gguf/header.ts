@@ -1,15 +1,14 @@
 import path from "node:path";
 import { realpath } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
-import { elementCount } from "../tensor/dtype";
 import type { Shard } from "../checkpoint/checkpoint";
-import { readError } from "../checkpoint/fileErrors";
+import { maxTensors } from "../checkpoint/limits";
+import { quote } from "../checkpoint/quote";
+import { readError, openRegularFile, refusePointerFile } from "../checkpoint/smallFile";
+import { elementCount } from "../tensor/dtype";
 import { readGgufMetadata, type GgufValue } from "./metadata";
 import { GgufReader } from "./reader";
 import { ggufType } from "./types";
-import { maxTensors } from "../checkpoint/limits";
-import { quote } from "../checkpoint/quote";
-import { openRegularFile, refusePointerFile } from "../checkpoint/smallFile";
 
 /** One GGUF file, opened by reading its header only. */
 export interface GgufFile {

@@ -2,7 +2,7 @@ import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../protocol/errors";
 import type { Shard } from "../checkpoint/checkpoint";
-import { readError } from "../checkpoint/fileErrors";
+import { readError } from "../checkpoint/smallFile";
 import { isGgufPath, openGguf, type GgufFile, type GgufTensor } from "./header";
 import type { GgufValue } from "./metadata";
 import { maxShards, maxTensors } from "../checkpoint/limits";

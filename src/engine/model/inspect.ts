@@ -4,10 +4,14 @@ import { RerouteError, type ErrorCode } from "../../protocol/errors";
 import { provenanceSchema } from "../../protocol/provenance";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { readConfigFile } from "../checkpoint/configFile";
+import { resolveHubPath } from "../checkpoint/hubCache";
+import { openCheckpoint } from "../checkpoint/open";
+import { findGguf, openGgufModel } from "../gguf/open";
 import { configSize, layerCountSpellings } from "./configSize";
 import type { ModelDescription } from "./description";
 import { expertCountSpellings } from "./expertCount";
 import { describeModel } from "./families/index";
+import { summariseGguf } from "./ggufSummary";
 import { summariseLayers } from "./layerSummaries";
 import { countParameters } from "./parameters";
 import { unreadTensors } from "./unread";
@@ -113,4 +117,18 @@ async function readProvenance(checkpoint: Checkpoint): Promise<CheckpointSummary
     if (error instanceof RerouteError) return null;
     throw error;
   }
+}
+
+/**
+ * What a path holds: a safetensors checkpoint (folder, config.json, .safetensors file, index) or a GGUF model (.gguf
+ * file, any part of a split one, or a folder with one such model); of a model's folder in a Hugging Face cache, its newest
+ * snapshot. Headers only.
+ * @throws RerouteError codes of openCheckpoint and openGgufModel
+ */
+export async function inspectPath(anyPath: string): Promise<CheckpointSummary> {
+  const found = await resolveHubPath(anyPath);
+  const gguf = await findGguf(found);
+  return gguf === null
+    ? summariseCheckpoint(await openCheckpoint(found))
+    : summariseGguf(await openGgufModel(gguf.path), gguf.notes);
 }

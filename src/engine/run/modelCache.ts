@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { readError } from "../checkpoint/fileErrors";
+import { readError } from "../checkpoint/smallFile";
 import { fingerprintCheckpoint } from "../checkpoint/fingerprint";
 import { openCheckpoint } from "../checkpoint/open";
 import { checkUnchanged } from "../checkpoint/shardFile";

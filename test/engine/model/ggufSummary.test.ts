@@ -2,7 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { ggufRole } from "../../../src/engine/model/ggufSummary";
-import { inspectPath } from "../../../src/engine/model/inspectPath";
+import { inspectPath } from "../../../src/engine/model/inspect";
 import { ggufBytes, type GgufTensorParts } from "../../support/ggufFile";
 import { temporaryFolder } from "../../support/temporaryFolder";
 

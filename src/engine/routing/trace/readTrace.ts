@@ -1,8 +1,7 @@
-import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { readError } from "../../checkpoint/fileErrors";
+import { readdir, stat } from "node:fs/promises";
 import { quote } from "../../checkpoint/quote";
-import { openRegularFile, readRange, readSmallFile } from "../../checkpoint/smallFile";
+import { readError, openRegularFile, readRange, readSmallFile } from "../../checkpoint/smallFile";
 import { countImatrix, isLegacyImatrix, legacyImatrixError } from "./imatrix";
 import { parseNpy, type IntegerArray } from "./npy";
 import { parseNpz } from "./npz";

@@ -1,7 +1,7 @@
 import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { runFiles } from "../../../protocol/run";
-import { isPartialName } from "../../checkpoint/outputNames";
+import { isPartialName } from "../../checkpoint/atomicFile";
 import { isEvaluationState } from "../../evaluation/evaluationState";
 import { hiddenNames } from "../../execution/passState";
 import { lockLeftovers } from "./lock";
