@@ -42,6 +42,10 @@ const magic = 0x46554747;
  * Reads the header of a GGUF file of version 2 or 3 (docs/gguf.md of ggml-org/ggml): magic, counts, metadata, tensor
  * descriptions. Tensors must lie inside the file, aligned and apart from each other, and have the size their type implies.
  *
+ * Why not `@huggingface/gguf` (0.4.6 was read): it says where no tensor ends, so places, sizes and overlaps would still be
+ * checked here, with the table of types; it decodes whole vocabularies, which nobody asks for; a broken file ends in a plain
+ * Error; and it reads local files in pieces of 2 MB through a class for downloads.
+ *
  * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /lfs-pointer
  */
 export async function openGguf(filePath: string): Promise<GgufFile> {
