@@ -73,8 +73,10 @@ export function toReleasedStyle(config: Json): void {
   const text = (config["text_config"] ?? config) as Json;
   if (text["model_type"] === "gemma4_text") {
     // Released with rotary parameters and types of layers as they are; sizes of full attention have keys of their own.
+    const [full = text] = Object.values(text["per_layer_config"] as Record<string, Json>);
     delete text["per_layer_config"];
-    text["global_head_dim"] = text["head_dim"];
+    text["global_head_dim"] = full["head_dim"];
+    text["num_global_key_value_heads"] = full["num_key_value_heads"];
     return;
   }
   const parameters = text["rope_parameters"] as Json;
