@@ -1,4 +1,6 @@
+import type { z } from "zod";
 import { RerouteError } from "../../protocol/errors";
+import type { estimate } from "../../protocol/evaluation";
 import { createRandom } from "../tensor/random";
 
 /**
@@ -54,6 +56,17 @@ export function bootstrapMean(values: SequenceSums, options: BootstrapOptions = 
     means[r] = sum / count;
   }
   return { mean: total(sums) / total(tokens), interval95: centralInterval(means, nominalTail) };
+}
+
+/**
+ * The mean a token of a quantity with its uncertainty over units of text, as evaluation.json holds it. The bootstrap interval
+ * need not be symmetric; half its width is what "mean +/- x" in a table can show.
+ *
+ * @throws `internal` as {@link bootstrapMean}
+ */
+export function estimateMean(values: SequenceSums, options: BootstrapOptions = {}): z.infer<typeof estimate> {
+  const { mean, interval95 } = bootstrapMean(values, options);
+  return { mean, halfWidth95: (interval95[1] - interval95[0]) / 2 };
 }
 
 /**

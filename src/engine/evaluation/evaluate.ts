@@ -1,10 +1,10 @@
 import { RerouteError } from "../../protocol/errors";
-import type { ModelEvaluation } from "../../protocol/evaluation";
+import type { CheckpointCost, ModelEvaluation } from "../../protocol/evaluation";
 import { nextTokens } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
+import { countParameters, flopsPerToken } from "../model/parameters";
 import { perDomain, perSequence, type RowValues } from "./aggregate";
-import { checkpointCost } from "./cost";
-import { estimateMean } from "./estimate";
+import { estimateMean } from "./bootstrap";
 import { speedOf } from "./passMeter";
 import { runAgainst, runAlone, type EvaluateOptions } from "./modelRuns";
 
@@ -56,4 +56,18 @@ function checkLosses(nll: Float32Array, isTarget: Uint8Array, { checkpoint }: He
     "checkpoint/not-finite",
     `The loss of ${checkpoint.directory} is NaN or infinite although the outputs of all layers are finite; check its final norm and vocabulary head`,
   );
+}
+
+/** What a checkpoint costs to keep and to run; measured figures are null until something has been run. */
+function checkpointCost({ checkpoint, description }: HeadSource, sequenceLength: number): CheckpointCost {
+  const { total, active } = countParameters(description);
+  return {
+    parametersTotal: total,
+    parametersActive: active,
+    bytes: [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    flopsPerToken: flopsPerToken(description, sequenceLength),
+    tokensPerSecond: null,
+    tokensPerSecondQuartiles: null,
+    peakMemoryBytes: null,
+  };
 }

@@ -1,6 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { bootstrapDifference, bootstrapMean, type SequenceSums } from "../../../src/engine/evaluation/bootstrap";
-import { estimateMean } from "../../../src/engine/evaluation/estimate";
+import {
+  bootstrapDifference,
+  bootstrapMean,
+  estimateMean,
+  type SequenceSums,
+} from "../../../src/engine/evaluation/bootstrap";
 import { processorMs } from "../../support/processorTime";
 import { createRandom } from "../../../src/engine/tensor/random";
 
