@@ -57,7 +57,12 @@ export function liveServices(): EngineServices {
       const { preflight } = await import("./run/preflight/preflight");
       const { probeWith } = await import("./run/startRun");
       const probe = probeWith(await machinery(), { recipe }, { signal });
-      return preflight(recipe, baseFolder, { runDirectory: path.join(runsFolder, "next"), signal, probe });
+      return preflight(recipe, baseFolder, {
+        runDirectory: path.join(runsFolder, "next"),
+        signal,
+        probe,
+        showsText: true,
+      });
     },
 
     "run/start": async (request, context) => {

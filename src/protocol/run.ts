@@ -7,6 +7,25 @@ export const stageIds = ["profile", "compress", "calibrate", "evaluate", "report
 export type StageId = (typeof stageIds)[number];
 export const stageStates = ["pending", "running", "done", "failed", "cancelled", "skipped"] as const;
 
+/** The beginning of a text as sequences hold it; `tokens` of each count, `special` of them are special tokens, `padding` does not count. */
+export const textPreview = z.object({
+  role: z.enum(["calibration", "evaluation"]),
+  path: z.string(),
+  wanted: z.number(),
+  sequences: z.array(
+    z.object({
+      text: z.string(),
+      tokens: z.number(),
+      special: z.number(),
+      padding: z.number(),
+      domains: z.array(z.string()),
+    }),
+  ),
+  /** What had to be assumed to read it. */
+  notes: z.array(z.string()),
+});
+export type TextPreview = z.infer<typeof textPreview>;
+
 export const preflight = z.object({
   parametersBefore: z.number(),
   parametersAfter: z.number(),
@@ -33,6 +52,8 @@ export const preflight = z.object({
     .object({ scope: z.string(), parameters: z.number(), tensors: z.array(z.string()) })
     .nullable()
     .optional(),
+  /** Where it was asked for. */
+  texts: z.array(textPreview).optional(),
   /** What would be refused, with its code; empty when the run can start. */
   refusals: z.array(z.object({ code: z.string(), message: z.string() })),
   warnings: z.array(z.string()),

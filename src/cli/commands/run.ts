@@ -9,7 +9,7 @@ import { preflight } from "../../engine/run/preflight/preflight";
 import { isRunFolder, readRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import { recipeSchema, type Recipe } from "../../protocol/recipe";
-import { runFiles, type Preflight } from "../../protocol/run";
+import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
 import type { CliIo } from "../io";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
@@ -84,6 +84,7 @@ async function dryRun(
     ...(run ? { run } : {}),
     probe: probeWith(machinery, { recipe }, { signal: io.signal }),
     force,
+    showsText: true,
     signal: io.signal,
   });
   io.out(json ? `${JSON.stringify(result, null, 2)}\n` : describePreflight(result));
@@ -112,9 +113,22 @@ function describePreflight(p: Preflight): string {
         ...p.trained.tensors.map((name) => `  ${name}`),
       ]
     : [];
+  const texts = (p.texts ?? []).flatMap(describeText);
   const warnings = p.warnings.map((warning) => `warning: ${warning}`);
   const refusals = p.refusals.map(({ code, message }) => `would be refused: ${code}: ${message}`);
-  return `${textTable(sizes)}\n${[...machine, ...stages, ...trained, ...warnings, ...refusals].join("\n")}\n`;
+  return `${textTable(sizes)}\n${[...machine, ...stages, ...trained, ...texts, ...warnings, ...refusals].join("\n")}\n`;
+}
+
+function describeText({ role, path: file, wanted, sequences, notes }: TextPreview): string[] {
+  const name = role === "calibration" ? "Calibration" : "Evaluation";
+  return [
+    `${name} text, the first ${sequences.length} of ${wanted} sequences of ${file}:`,
+    ...sequences.flatMap(({ text, tokens, special, padding, domains }) => [
+      `  ${tokens} tokens count, ${special} of them special; ${padding} of padding do not (${domains.join(", ")})`,
+      `    ${JSON.stringify(text)}`,
+    ]),
+    ...notes.map((note) => `warning: ${note}`),
+  ];
 }
 
 function jsonResult({ run, evaluation, runDirectory, plan }: ReportData): string {

@@ -12,6 +12,10 @@ export interface TokenizerFiles {
   sizeBytes: number;
   /** tokenizer.json without what only decoding and special-token templates need. */
   definition: { [key: string]: unknown };
+  /** Its decoder, unchecked. */
+  decoder: unknown;
+  /** Ids of special tokens. */
+  special: ReadonlySet<number>;
   /** Every (id, token) pair, ordinary and added tokens. */
   vocabulary: [number, string][];
   endOfTextToken: string | null;
@@ -36,7 +40,7 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
   if (file === null) {
     throw new RerouteError(
       "data/tokenizer",
-      `${path} does not exist. Text can only be read with the checkpoint's fast tokenizer: copy tokenizer.json beside config.json`,
+      `${path} does not exist. Text can only be read with the checkpoint's fast tokenizer: copy tokenizer.json beside config.json, or name the folder that has it (--tokenizer DIR, data.tokenizer in a recipe)`,
     );
   }
   const tokenizerConfig = await readJson(join(directory, "tokenizer_config.json"));
@@ -67,7 +71,18 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
   };
   const unknownToken = contentOf(model.unk_token);
   const { size: sizeBytes } = await stat(path);
-  return { path, sizeBytes, definition, vocabulary, endOfTextToken, unknownToken, endOfTextId };
+  const special = new Set(added.flatMap((token) => (token["special"] === true ? [token.id] : [])));
+  return {
+    path,
+    sizeBytes,
+    definition,
+    decoder: file.decoder ?? null,
+    special,
+    vocabulary,
+    endOfTextToken,
+    unknownToken,
+    endOfTextId,
+  };
 }
 
 /** A JSON object, or null when the file does not exist. */

@@ -54,6 +54,16 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
           ),
         ]
       : []),
+    ...(preflight.texts ?? []).flatMap(({ role, sequences }) =>
+      sequences
+        .slice(0, 1)
+        .map(({ text, tokens, special, padding }) =>
+          fact(
+            role === "calibration" ? t("Calibration text") : t("Evaluation text"),
+            t("{0} tokens count, {1} of them special; {2} of padding do not: {3}", tokens, special, padding, text),
+          ),
+        ),
+    ),
   ];
   const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;
   const unmeasured =
@@ -62,11 +72,13 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       : [];
   return [
     ...lines,
-    ...[...preflight.warnings, ...unmeasured].map((message): PreflightLine => ({
-      kind: "warning",
-      label: t("Warning"),
-      description: message,
-    })),
+    ...[...preflight.warnings, ...(preflight.texts ?? []).flatMap(({ notes }) => notes), ...unmeasured].map(
+      (message): PreflightLine => ({
+        kind: "warning",
+        label: t("Warning"),
+        description: message,
+      }),
+    ),
     ...preflight.refusals.map(({ message, code }): PreflightLine => ({
       kind: "refusal",
       label: t("Cannot start"),

@@ -19,6 +19,7 @@ import { checkTexts } from "./texts";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { routingWarnings } from "./routingWarnings";
+import { textPreview } from "./textPreview";
 import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
@@ -35,6 +36,8 @@ export interface PreflightOptions {
   /** Measures this machine; left out, times are 0 and their assumption says so. */
   probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
   force?: boolean;
+  /** Also gives the first sequences of the texts. */
+  showsText?: boolean;
   signal?: AbortSignal;
 }
 
@@ -93,7 +96,10 @@ class Preflighter {
     const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
     if (input) this.#checkMemory(input, stages.length > 0);
     this.#warnOfLessMemory(memoryBudgetBytes);
-    throwIfCancelled(this.options.signal);
+    const { showsText, signal } = this.options;
+    const texts =
+      showsText && teacher ? await this.#try(() => textPreview(recipe, paths, teacher, this.#models, signal)) : null;
+    throwIfCancelled(signal);
     return {
       parametersBefore: before.parameters,
       parametersAfter: after.parameters,
@@ -105,6 +111,7 @@ class Preflighter {
       stages,
       seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
       trained: trained && { scope: trained.scope, parameters: trained.parameters, tensors: trained.tensors },
+      ...(texts ? { texts } : {}),
       refusals: this.#refusals,
       warnings: this.#warnings,
     };
