@@ -1,35 +1,12 @@
 // Builds every program of the project into dist/: the extension, the engine, the command line, the pages.
 import { context, build } from "esbuild";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { nodeBundle } from "./scripts/nodeBundle.mjs";
 
 const watch = process.argv.includes("--watch");
 
-/** zod carries its messages in fifty languages, which are half of the extension's code and are never shown. */
-const zodInEnglishOnly = {
-  name: "zod-in-english-only",
-  setup({ onLoad }) {
-    onLoad({ filter: /zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({
-      contents: 'export { default as en } from "./en.js";',
-    }));
-  },
-};
-
-/** Code that runs in Node: onnxruntime-node carries native binaries and `vscode` is given by the host. */
-const node = {
-  bundle: true,
-  platform: "node",
-  target: "node20",
-  format: "cjs",
-  outdir: "dist",
-  external: ["vscode", "onnxruntime-node"],
-  // Libraries that are modules ask for a `require` of their own, by the place of their file.
-  define: { "import.meta.url": "__filename" },
-  sourcemap: "linked",
-  minifySyntax: true,
-  minifyWhitespace: true,
-  plugins: [zodInEnglishOnly],
-  logLevel: "warning",
-};
+/** Code that runs in Node, small. */
+const node = { ...nodeBundle, outdir: "dist", sourcemap: "linked", minifySyntax: true, minifyWhitespace: true };
 
 const nodePrograms = Object.fromEntries(
   [

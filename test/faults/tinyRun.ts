@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
+import { nodeBundle } from "../../scripts/nodeBundle.mjs";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import { recipeSchema, type Recipe } from "../../src/protocol/recipe";
 import { runFile, type StageId } from "../../src/protocol/run";
@@ -18,16 +19,7 @@ export async function bundleCli(): Promise<string> {
 /** Inside the project, so that the bundle finds onnxruntime-node. */
 async function bundle(entry: string, name: string): Promise<string> {
   const outfile = path.resolve(`node_modules/.cache/reroute-faults-${name}-${process.pid}.cjs`);
-  const external = ["onnxruntime-node"];
-  await build({
-    entryPoints: [entry],
-    bundle: true,
-    platform: "node",
-    format: "cjs",
-    external,
-    outfile,
-    logLevel: "warning",
-  });
+  await build({ ...nodeBundle, entryPoints: [entry], outfile });
   return outfile;
 }
 

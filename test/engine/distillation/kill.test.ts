@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
+import { nodeBundle } from "../../../scripts/nodeBundle.mjs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CalibrateOptions } from "../../../src/protocol/recipe";
 import { createRandom } from "../../../src/engine/tensor/random";
@@ -16,14 +17,10 @@ let student = "";
 
 beforeAll(async () => {
   await build({
+    ...nodeBundle,
     entryPoints: ["test/engine/distillation/child.ts"],
-    bundle: true,
-    platform: "node",
-    format: "cjs",
-    external: ["onnxruntime-node"],
     outfile: bundle,
-    logLevel: "warning",
-    define: { "import.meta.dirname": JSON.stringify(path.resolve("test/support")) },
+    define: { ...nodeBundle.define, "import.meta.dirname": JSON.stringify(path.resolve("test/support")) },
   });
   student = (await writeGoldenStudent(family, path.join(temporaryFolder(), "student"))).checkpoint.directory;
 });
