@@ -33,6 +33,8 @@ const tokens = 6;
 describe.each([
   ...["qwen2_moe", "deepseek_v3", "gpt_oss", "granitemoe-tied-bias-top1", "phimoe-biases-window"],
   ...["qwen3_next", "lfm2_moe", "llama4_text", "gemma4_text"],
+  ...["afmoe-mup-bias-tied", "mimo_v2_flash-bias-groups-no-scale", "cohere2_moe-sigmoid-shared-dense-front"],
+  "mistral4-groups-stretched-dense-front",
 ])("%s", (name) => {
   test("gradients of all weights are those of finite differences to 1e-6", async () => {
     const { checkpoint, description } = await openModel(goldenCase(name).checkpoint);

@@ -2,6 +2,7 @@ import path from "node:path";
 import { expect, it } from "vitest";
 import { planExecution, smallestBudget } from "../../../src/engine/execution/memoryPlan";
 import { workingSetBytes } from "../../../src/engine/execution/workingSet";
+import { goldenCheckpoint } from "../../support/goldens";
 import { openModel } from "../../support/tinyModels";
 
 /** From the smallest budget to one that keeps widened weights: what is promised together never exceeds what there is. */
@@ -20,4 +21,15 @@ it.each(["forward", "backward"] as const)("a %s plan stays inside its budget", a
     if (plan.keepFloat32Weights) expect(plan.sessionBytes).toBeGreaterThan(0.1 * (budget - plan.overheadBytes));
   }
   expect(kept).toEqual(new Set([false, true]));
+});
+
+it("sequences beyond what an index branch chooses whole are refused", async () => {
+  const { description } = await openModel(goldenCheckpoint("deepseek_v32"));
+  expect(() => planExecution(description, 64, 1e9, "forward")).not.toThrow();
+  expect(() => planExecution(description, 65, 1e9, "forward")).toThrow(
+    expect.objectContaining({
+      code: "model/unsupported-option",
+      message: expect.stringContaining("index_topk = 64") as string,
+    }),
+  );
 });

@@ -201,6 +201,13 @@ testOptions([
     expected: "deepseek_v3",
   },
   {
+    family: "glm4_moe_lite",
+    changes: { model_type: "glm_flash_of_tomorrow" },
+    says: "a model_type without a row, by its architecture",
+    read: (d) => d.family,
+    expected: "glm4_moe_lite",
+  },
+  {
     family: "mixtral",
     changes: { num_local_experts: undefined, num_experts: 8 },
     says: "the other spelling",

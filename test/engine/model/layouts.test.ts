@@ -263,6 +263,66 @@ describe("merged checkpoints with a logical map", () => {
   });
 });
 
+describe("language models inside multimodal checkpoints", () => {
+  const roots = [
+    { body: "model.language_model.", head: "lm_head." },
+    { body: "language_model.model.", head: "language_model.lm_head." },
+    { body: "language_model.model.", head: "lm_head." },
+    { body: "model.", head: "lm_head." },
+  ];
+  const rows = ["mistral4", "deepseek_v3", "glm4_moe", "granitemoe"].flatMap((family) =>
+    roots.map((root) => [family, root.body, root.head] as const),
+  );
+
+  it.each(rows)("%s under %s and %s is the plain model with other names", async (family, body, head) => {
+    const plain = await openGolden(family);
+    const rename = (name: string) => name.replace(/^model\./, body).replace(/^lm_head\./, head);
+    const inside = await openGolden(family);
+    inside.config = { model_type: "a_wrapper", text_config: plain.config };
+    inside.tensors.clear();
+    for (const [name, entry] of plain.tensors) inside.tensors.set(rename(name), { ...entry, name: rename(name) });
+    addTensor(inside, "vision_tower.encoder.layers.0.weight", [4, 4]);
+    const { family: found, description } = describeModel(inside);
+    const renamed = JSON.stringify(describeModel(plain).description).replace(
+      /"((?:model|lm_head)\.[^"]*)"/g,
+      (_, name: string) => JSON.stringify(rename(name)),
+    );
+    const expected = { ...(JSON.parse(renamed) as object), unusedTensors: ["vision_tower.encoder.layers.0.weight"] };
+    expect(JSON.parse(JSON.stringify(description))).toEqual(expected);
+    const written = found.withNumExperts(inside.config, 5);
+    expect(written["text_config"]).toEqual(families.get(family)!.withNumExperts(plain.config, 5));
+    expect(written["model_type"]).toBe("a_wrapper");
+    const layer = description.layers.length - 1;
+    const listed = found.perExpertTensors(layer).filter(({ name }) => inside.tensors.has(name));
+    expect(listed.map(({ name }) => name)).toEqual(
+      families
+        .get(family)!
+        .perExpertTensors(layer)
+        .map(({ name }) => rename(name))
+        .filter((name, i, all) => inside.tensors.has(name) && all.indexOf(name) === i),
+    );
+  });
+
+  it("reads Qwen3-VL's experts with both axes the other way round, as released", async () => {
+    const checkpoint = await openGolden("qwen3_vl_moe");
+    for (const [name, entry] of [...checkpoint.tensors]) {
+      const [experts, rows, columns] = entry.shape as [number, number, number];
+      if (name.includes(".mlp.experts.")) checkpoint.tensors.set(name, { ...entry, shape: [experts, columns, rows] });
+    }
+    const { experts } = moeOf(checkpoint);
+    const prefix = "model.language_model.layers.0.mlp.experts";
+    const view = (name: string, shape: number[]) => ({
+      weight: { tensor: `${prefix}.${name}`, offset: 3 * shape[0]! * shape[1]!, shape, dtype: "BF16" },
+      bias: null,
+      layout: "in-out",
+    });
+    expect(experts[3]).toEqual({
+      gateUp: { kind: "joined", order: "halves", projection: view("gate_up_proj", [32, 48]) },
+      downProj: view("down_proj", [24, 32]),
+    });
+  });
+});
+
 describe("number of experts in a config", () => {
   it.each([
     {

@@ -23,9 +23,10 @@ export function predictionLayers(description: ModelDescription): PredictionLayer
   const last = moeLayers(description).at(-1);
   if (!last) return [];
   const names = new Set(description.unusedTensors);
+  const layers = prefixOfLayers(last.moe);
   const numbers = new Set(
     description.unusedTensors.flatMap((name) => {
-      const number = Number(/^model\.layers\.(\d{1,6})\./.exec(name)?.[1] ?? -1);
+      const number = name.startsWith(layers) ? Number(/^\d{1,6}(?=\.)/.exec(name.slice(layers.length))?.[0] ?? -1) : -1;
       return number >= description.layers.length ? [number] : [];
     }),
   );
@@ -61,7 +62,8 @@ export function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescri
 }
 
 function renamed(moe: MoeDescription, from: number, to: number): MoeDescription {
-  const rename = (name: string): string => name.replace(`model.layers.${from}.`, `model.layers.${to}.`);
+  const layers = prefixOfLayers(moe);
+  const rename = (name: string): string => name.replace(`${layers}${from}.`, `${layers}${to}.`);
   const view = <V extends { tensor: string } | null>(found: V): V =>
     found && { ...found, tensor: rename(found.tensor) };
   const { router, storage } = moe;
@@ -73,4 +75,9 @@ function renamed(moe: MoeDescription, from: number, to: number): MoeDescription 
         ? { kind: "fused", tensors: storage.tensors.map(rename) }
         : { ...storage, prefix: rename(storage.prefix) },
   };
+}
+
+/** "model.layers.", or what stands before a layer's number inside a multimodal checkpoint. */
+function prefixOfLayers({ router }: MoeDescription): string {
+  return /^.*?layers\.(?=\d)/.exec(router.weight.tensor)?.[0] ?? "model.layers.";
 }
