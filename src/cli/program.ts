@@ -26,7 +26,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     await createProgram(io).parseAsync([...argv], { from: "user" });
     return exitCodes.done;
   } catch (error) {
-    return report(error, io);
+    return report(error, io, argv);
   }
 }
 
@@ -58,21 +58,54 @@ function createProgram(io: CliIo): Command {
   return program;
 }
 
-function report(error: unknown, io: CliIo): number {
+function report(error: unknown, io: CliIo, argv: readonly string[]): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return exitCodes.done;
     const isHelp = error.code === "commander.help";
     const message = isHelp ? 'name a command; "reroute --help" lists them' : error.message.replace(/^error: /, "");
-    io.err(`error arguments/invalid: ${message}\n`);
+    io.err(`error arguments/invalid: ${message}${suggestion(message)}\n`);
     return exitCodes.input;
   }
   const code = errorCodeOf(error);
   if (isCancelled(error)) {
-    io.err("cancelled\n");
+    const isResumable = resumed.has(argv[0] ?? "");
+    io.err(isResumable ? `cancelled; continue with: reroute ${argv.map(quoted).join(" ")}\n` : "cancelled\n");
     return exitCodes.cancelled;
   }
   io.err(`error ${code}: ${error instanceof Error ? error.message : String(error)}\n`);
   if (!(error instanceof RerouteError) && error instanceof Error && error.stack !== undefined)
     io.err(`${error.stack}\n`);
   return defects.has(code) ? exitCodes.bug : exitCodes.input;
+}
+
+/** Commands that go on where they stopped when they are called again. */
+const resumed = new Set(["run", "compare", "profile", "compress", "calibrate", "evaluate"]);
+
+/** An argument as a shell takes it. */
+function quoted(argument: string): string {
+  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
+}
+
+/** "(Did you mean reap?)" where one of an option's values is close to what was given. */
+function suggestion(message: string): string {
+  const [, given, allowed] = /argument '(.+)' is invalid\. Allowed choices are (.+)\.$/.exec(message) ?? [];
+  if (given === undefined) return "";
+  const near = allowed!
+    .split(", ")
+    .map((value) => ({ value, distance: editDistance(given.toLowerCase(), value) }))
+    .filter(({ value, distance }) => distance <= Math.max(1, Math.floor(value.length / 3)))
+    .sort((a, b) => a.distance - b.distance);
+  return near[0] === undefined ? "" : ` (Did you mean ${near[0].value}?)`;
+}
+
+/** Insertions, deletions and changes of characters between two words (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
+    row = next;
+  }
+  return row[b.length]!;
 }

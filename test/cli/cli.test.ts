@@ -87,6 +87,7 @@ describe("refused with exit code 2 and a code on stderr", () => {
       /calibrate.learningRate/,
     ],
     ["a strange memory size", ["evaluate", coarse, "--data", text, "--memory", "lots"], /memory.*8GiB/],
+    ["a method with a typing error", ["compress", mixtral, "--method", "reep", "--out", "o"], /Did you mean reap\?/],
     ["an unknown method", ["compress", mixtral, "--method", "magic", "--out", "o"], /magic.*reap/s],
     ["a method without its text", ["compress", mixtral, "--out", "o"], /reap needs calibration text.*--data/],
     [
@@ -230,15 +231,17 @@ describe("commands without onnxruntime", () => {
   it("cancellation has its own exit code", async () => {
     const abort = new AbortController();
     abort.abort();
+    let said = "";
     const io: CliIo = {
       out: () => undefined,
-      err: () => undefined,
+      err: (part) => (said += part),
       isTerminal: false,
       columns: 80,
       signal: abort.signal,
       cwd,
     };
-    expect(await runCli(["compress", mixtral, "--method", "aimer", "--out", "never"], io)).toBe(130);
+    expect(await runCli(["compress", mixtral, "--method", "aimer", "--out", "never here"], io)).toBe(130);
+    expect(said).toBe(`cancelled; continue with: reroute compress ${mixtral} --method aimer --out 'never here'\n`);
   });
 });
 
