@@ -18,7 +18,7 @@ import type { EstimateInput } from "./stageTimes";
 import { checkTexts } from "./texts";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
-import { routingWarnings } from "./routingWarnings";
+import { fittingWarnings, routingWarnings } from "./routingWarnings";
 import { textPreview } from "./textPreview";
 import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
@@ -75,7 +75,12 @@ class Preflighter {
     await this.#checkTexts(teacher);
     await this.#checkTrainedOn();
     await this.#checkOutput();
-    if (teacher) this.#checkRouting(teacher);
+    if (teacher) {
+      this.#checkRouting(teacher);
+      const { max_position_embeddings: positions } = teacher.checkpoint.config;
+      const fitting = this.#try(async () => fittingWarnings(recipe, teacher.description, positions));
+      this.#warnings.push(...((await fitting) ?? []));
+    }
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
     const before = teacher ? checkpointSize(teacher.checkpoint) : none;
     const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;

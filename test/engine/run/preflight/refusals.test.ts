@@ -103,7 +103,7 @@ describe("text", () => {
   it("that is shorter than asked for is a warning with the number there is", async () => {
     const { warnings, refusals } = await of({ data: { sequences: 4000 } });
     expect(refusals).toEqual([]);
-    expect(warnings).toEqual([expect.stringMatching(/has text for 125 of the 4000 sequences of 32 tokens/)]);
+    expect(warnings).toContainEqual(expect.stringMatching(/has text for 125 of the 4000 sequences of 32 tokens/));
   });
 
   it("that no open stage reads is not looked at", async () => {
@@ -113,5 +113,32 @@ describe("text", () => {
     const { refusals } = await of({ compress: undefined, student, data });
     await rm(student, { recursive: true });
     expect(refusals).toEqual([]);
+  });
+});
+
+describe("warned of before anything starts", () => {
+  const long = { calibration: "long.jsonl", sequences: 1 };
+  const rows: [string, Parameters<typeof of>[0], RegExp | null][] = [
+    [
+      "a count that servers cannot place",
+      { compress: { method: "random", keep: 0.9 } },
+      /^7 experts a layer .* keep 8/,
+    ],
+    ["merged to such a count", { compress: { method: "m-smoe", keep: 3 } }, /^3 experts a layer/],
+    ["slots that stay", { compress: { method: "m-smoe", keep: 3, options: { router: "duplicate" } } }, null],
+    ["experts that stay", { compress: { method: "svd", keep: 0.5 } }, null],
+    [
+      "sequences beyond the model's positions",
+      { compress: undefined, data: { ...long, sequenceLength: 3000 } },
+      /positions of this model/,
+    ],
+    ["sequences within them", { compress: undefined, data: { ...long, sequenceLength: 64 } }, null],
+  ];
+  it.each(rows)("%s", async (_name, change, message) => {
+    const { warnings, refusals } = await of(change);
+    expect(refusals).toEqual([]);
+    const said = warnings.filter((text) => /experts a layer|positions/.test(text));
+    if (message === null) expect(said).toEqual([]);
+    else expect(said).toEqual([expect.stringMatching(message)]);
   });
 });
