@@ -1,4 +1,4 @@
-import { copyFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
@@ -74,6 +74,24 @@ describe("doctor", () => {
     expect(checksOf(out)["Tensors"]).toMatchObject({ state: "problem", code: "model/unread-tensors" });
     expect([code, err]).toEqual([2, expect.stringMatching(/error model\/unread-tensors: .*q_norm/)]);
     await expect(openModel(directory)).rejects.toMatchObject({ code: "model/unread-tensors" });
+  });
+
+  it("says once why a checkpoint is for inspection only, and still looks at the rest", async () => {
+    const directory = temporaryFolder();
+    const up = { dtype: "BF16", shape: [4, 4], data: new Uint16Array(16) } as const;
+    await writeSafetensorsFile(
+      path.join(directory, "model.safetensors"),
+      new Map([["model.layers.0.mlp.up_proj.weight", up]]),
+    );
+    writeFileSync(path.join(directory, "config.json"), JSON.stringify({ model_type: "llama" }));
+    const { code, out } = await doctor(directory, "--json");
+    const checks = checksOf(out);
+    expect(checks["Tensors"]).toMatchObject({
+      state: "problem",
+      code: "model/unsupported-family",
+      detail: expect.stringMatching(/^for inspection only: this is a dense model \(llama\)/) as unknown,
+    });
+    expect([code, Object.keys(checks).slice(-3)]).toEqual([2, ["Tensors", "Tokenizer", "Weights"]]);
   });
 
   it("stops at a checkpoint that cannot be opened", async () => {

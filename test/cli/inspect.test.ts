@@ -149,6 +149,13 @@ const rows: [string, () => Promise<string>, RegExp[]][] = [
       /^Experts +4 in 1 of 1 layer; router blk\.0\.ffn_gate_inp\.weight$/m,
     ],
   ],
+  [
+    "a model that no cache has",
+    async () => "acme/nowhere",
+    [
+      /^error checkpoint\/not-found: no such file or folder: .*acme\/nowhere; nor has the Hugging Face cache .* a model acme\/nowhere/m,
+    ],
+  ],
   ["nothing there", async () => path.join(folder, "nowhere"), [/^error checkpoint\/not-found: .*no such file/m]],
 ];
 

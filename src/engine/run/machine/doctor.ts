@@ -1,5 +1,6 @@
 import { arch, availableParallelism, cpus, release, totalmem } from "node:os";
 import { freeDiskBytes } from "../../checkpoint/diskSpace";
+import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { openCheckpoint } from "../../checkpoint/open";
 import { scanForNonFinite } from "../../checkpoint/scan";
 import { loadTokenizer } from "../../data/tokenizer";
@@ -8,7 +9,7 @@ import { GraphBuilder } from "../../graph/builder";
 import { describeModel } from "../../model/families/index";
 import { refuseUnread, unreadTensors } from "../../model/unread";
 import { summariseCheckpoint } from "../../model/inspect";
-import { errorCodeOf, isCancelled, throwIfCancelled, type ErrorCode } from "../../../protocol/errors";
+import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled, type ErrorCode } from "../../../protocol/errors";
 import { BlockSession, probeRuntime } from "../../runtime/session";
 import { engineVersion } from "../../../protocol/version";
 import { availableMemoryBytes, defaultMemoryBudget } from "./machine";
@@ -55,8 +56,10 @@ export async function examine(options: DoctorOptions): Promise<DoctorCheck[]> {
     checks.push(found);
     // Nothing more can be said of what cannot be opened.
     if (found.state === "problem") return checks;
-    checks.push(await check("Tensors", () => tensors(checkpoint)));
-    checks.push(await check("Memory needed", () => memoryNeeded(checkpoint)));
+    const model = await check("Tensors", () => tensors(checkpoint));
+    checks.push(model);
+    // What is for inspection only needs no memory, and its reason is given once.
+    if (model.state !== "problem") checks.push(await check("Memory needed", () => memoryNeeded(checkpoint)));
     checks.push(await check("Tokenizer", () => tokenizer(checkpoint)));
     checks.push(await check("Weights", () => weights(checkpoint, options.readAll, signal)));
   }
@@ -114,13 +117,14 @@ async function structure(folder: string): Promise<Finding> {
   const summary = await summariseCheckpoint(await openCheckpoint(folder));
   const moe = summary.layers.filter((layer) => layer.moe).length;
   const text = `${summary.modelType ?? "unknown family"}, ${summary.layers.length} layers, ${moe} with experts, ${summary.tensors} tensors, ${gibibytes(summary.bytes)}`;
-  return summary.supported ? text : { warning: `${text}; inspection only: ${summary.unsupportedReason ?? ""}` };
+  return text;
 }
 
 /** Whether every tensor is read, and how the files were. */
 async function tensors(folder: string): Promise<Finding> {
   const checkpoint = await openCheckpoint(folder);
-  const { description } = describeModel(checkpoint);
+  const { unsupportedReason } = await summariseCheckpoint(checkpoint);
+  const { description } = describeOr(checkpoint, unsupportedReason);
   refuseUnread(checkpoint, description);
   const unread = unreadTensors(checkpoint, description);
   const count = unread.reduce((sum, group) => sum + group.tensors, 0);
@@ -131,6 +135,15 @@ async function tensors(folder: string): Promise<Finding> {
       ? "every tensor is read"
       : `${count} of ${checkpoint.tensors.size} are read by nothing, copied as they are: ${list.join(", ")}${unread.length > 3 ? ", ..." : ""}`;
   return notes.length > 0 ? { warning: [text, ...notes].join("; ") } : text;
+}
+
+/** As describeModel; where that fails, with the plainest reason for it. */
+function describeOr(checkpoint: Checkpoint, reason: string | null): ReturnType<typeof describeModel> {
+  try {
+    return describeModel(checkpoint);
+  } catch (error) {
+    throw reason === null ? error : new RerouteError(errorCodeOf(error), `for inspection only: ${reason}`);
+  }
 }
 
 async function memoryNeeded(folder: string): Promise<Finding> {
