@@ -10,7 +10,7 @@ import {
   unsupported,
   type Config,
 } from "./config";
-import type { RotaryDescription, RotaryScaling } from "./description";
+import type { RotaryDescription, RotaryScaling } from "./rotaryDescription";
 import type { LayerType } from "./layerTypes";
 
 export interface RotaryOptions {
