@@ -1,10 +1,22 @@
 /**
  * How much slower this machine is now than the one that the limits of rendering and activation were set for (2 cores of
- * a small cloud machine, idle): at least 1. Limits are multiplied by it, so that a busy machine fails nothing.
+ * a small cloud machine, idle): from 1 to `mostSlowdown`. Limits are multiplied by it, so that a busy machine fails nothing.
  */
 export function slowdown(): number {
-  return Math.max(1, Math.min(...Array.from({ length: 7 }, measure)) / idleMs);
+  return Math.min(mostSlowdown, Math.max(1, Math.min(...Array.from({ length: 7 }, measure)) / idleMs));
 }
+
+/** Beyond this a limit would let a regression of as many times through. */
+export const mostSlowdown = 2;
+
+/**
+ * Whether what took too long says nothing, because the machine was at the bound when it was measured: the test is then skipped with
+ * this reason.
+ */
+export function tooBusy(slower: readonly number[]): boolean {
+  return slower.some((ratio) => ratio >= mostSlowdown);
+}
+export const busyReason = `the machine is ${mostSlowdown} times slower than idle or more: nothing was measured`;
 
 /** Milliseconds of `measure` on the idle reference machine. */
 const idleMs = 9;

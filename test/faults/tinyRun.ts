@@ -3,10 +3,12 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statS
 import path from "node:path";
 import { build } from "esbuild";
 import { nodeBundle } from "../../scripts/nodeBundle.mjs";
+import { expect } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import { recipeSchema, type Recipe } from "../../src/protocol/recipe";
 import { runFile, type StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "../bench/makeCheckpoint";
+import type { StepKiller } from "./killAtStep";
 
 /** The long forms of the fault tests, for the nightly run. */
 export const isNightly = process.env["REROUTE_NIGHTLY"] !== undefined;
@@ -95,16 +97,19 @@ export class TinyRun {
 
   /**
    * One process that works on the run. `onStart` gets its number at once; `limits` are shell commands in front of it, such
-   * as `ulimit -f 100`; `preload` is a script that goes first in the process, and changes what it finds there.
+   * as `ulimit -f 100`; `preload` is a script that goes first in the process, and changes what it finds there, by `env`.
    */
-  start(options: { limits?: string; preload?: string; onStart?: (pid: number) => void } = {}): Promise<Outcome> {
+  start(
+    options: { limits?: string; preload?: string; env?: Record<string, string>; onStart?: (pid: number) => void } = {},
+  ): Promise<Outcome> {
     const { limits, preload, onStart } = options;
+    const env = { ...process.env, ...options.env };
     const before = preload === undefined ? [] : ["--require", preload];
     const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory];
     const command = [process.execPath, ...args].map((word) => `'${word}'`).join(" ");
     const child = limits
-      ? spawn("bash", ["-c", `${limits}; exec ${command}`], { stdio: ["ignore", "pipe", "pipe"] })
-      : spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+      ? spawn("bash", ["-c", `${limits}; exec ${command}`], { stdio: ["ignore", "pipe", "pipe"], env })
+      : spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], env });
     let stderr = "";
     child.stdout.resume();
     child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
@@ -165,6 +170,32 @@ export class TinyRun {
     }
     results["evaluation.json"] = JSON.stringify(evaluation);
     return results;
+  }
+}
+
+/**
+ * Kills a run before each of these steps at the disk (stepKiller), some of them in what an earlier kill left, and lets it end in
+ * between: it then has the results of an undisturbed one. `killed` is called after every kill.
+ */
+export async function killAtSteps(
+  run: TinyRun,
+  killer: StepKiller,
+  steps: readonly number[],
+  expected: Record<string, string>,
+  killed: () => void = () => undefined,
+): Promise<void> {
+  for (const [i, step] of steps.entries()) {
+    const { signal } = await run.start({ preload: killer.preload, env: { [killer.variable]: String(step) } });
+    if (signal !== null) {
+      expect(signal).toBe("SIGKILL");
+      killed();
+      // Every other one is killed again in what it left.
+      if (i % 2 === 0 && i + 1 < steps.length) continue;
+    }
+    const { code, stderr } = await run.start();
+    expect([code, stderr]).toEqual([0, expect.anything()]);
+    expect(run.results()).toEqual(expected);
+    run.reset();
   }
 }
 

@@ -7,9 +7,12 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CalibrateOptions } from "../../../src/protocol/recipe";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { goldenCheckpoint } from "../../support/goldens";
+import { spreadSteps, stepKiller } from "../../faults/killAtStep";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { writeGoldenStudent } from "../../support/tinyModels";
 
+const isNightly = process.env["REROUTE_NIGHTLY"] !== undefined;
+const killer = stepKiller();
 const family = "qwen2_moe";
 // Inside the project, so that the bundle finds onnxruntime-node.
 const bundle = path.resolve(`node_modules/.cache/reroute-test-${process.pid}.cjs`);
@@ -26,34 +29,18 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(bundle, { force: true }));
 
-/**
- * Runs the calibration until it ends or, with `killAt`, is killed a few milliseconds after its killAt-th line; what it
- * printed tells whether it got to the end.
- */
-function calibrateInChild(
-  options: Partial<CalibrateOptions>,
-  folder: string,
-  output: string,
-  kill: { line: number; afterMs: number } | null,
-) {
-  return new Promise<{ finished: boolean; lines: string[] }>((resolve, reject) => {
+/** Runs the calibration until it ends or is killed before a step at the disk; what it printed tells whether it got to the end. */
+function calibrateInChild(options: Partial<CalibrateOptions>, folder: string, output: string, killAt: number | null) {
+  return new Promise<{ finished: boolean }>((resolve, reject) => {
     const argv = [bundle, student, goldenCheckpoint(family), folder, output, JSON.stringify(options)];
-    const child = spawn(process.execPath, argv, {
+    const child = spawn(process.execPath, ["--require", killer.preload, ...argv], {
       stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, [killer.variable]: killAt === null ? "" : String(killAt) },
     });
     let text = "";
-    let isDying = false;
-    child.stdout.setEncoding("utf8").on("data", (part: string) => {
-      text += part;
-      if (kill === null || isDying || text.split("\n").length <= kill.line) return;
-      isDying = true;
-      setTimeout(() => child.kill("SIGKILL"), kill.afterMs);
-    });
+    child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part));
     child.on("error", reject);
-    child.on("close", () => {
-      const lines = text.split("\n").filter((line) => line !== "");
-      resolve({ finished: lines.includes("done"), lines });
-    });
+    child.on("close", () => resolve({ finished: text.split("\n").includes("done") }));
   });
 }
 
@@ -71,11 +58,11 @@ function resultsOf(folder: string, output: string) {
 }
 
 test.each<{ kills: number; options: Partial<CalibrateOptions> }>([
-  { kills: 12, options: {} },
-  { kills: 6, options: { scope: "router+experts", loss: "lm" } },
-  { kills: 6, options: { scope: "router+top-experts", topExperts: 2, initialise: "router-logits" } },
+  { kills: isNightly ? 24 : 4, options: {} },
+  { kills: isNightly ? 12 : 2, options: { scope: "router+experts", loss: "lm" } },
+  { kills: isNightly ? 12 : 2, options: { scope: "router+top-experts", topExperts: 2, initialise: "router-logits" } },
 ])(
-  "killed $kills times at random, a calibration ($options) ends with the bytes of an undisturbed one",
+  "killed before $kills of its steps at the disk, a calibration ($options) ends with the bytes of an undisturbed one",
   async ({ kills, options }) => {
     const parent = temporaryFolder();
     const folders = (name: string): [string, string] => {
@@ -84,25 +71,21 @@ test.each<{ kills: number; options: Partial<CalibrateOptions> }>([
       return [folder, path.join(parent, `${name}-output`)];
     };
     const undisturbed = folders("undisturbed");
-    const whole = await calibrateInChild(options, ...undisturbed, null);
-    expect(whole.finished).toBe(true);
+    expect(await calibrateInChild(options, ...undisturbed, null)).toEqual({ finished: true });
     const expected = resultsOf(...undisturbed);
     // 24 updates, 13 looks at the held-out set, and one after routers were fitted where that made it better.
     expect(expected.metrics.length - 37).toBeOneOf(options.initialise ? [0, 1] : [0]);
 
+    // Spread over teacher, updates and the writing of the checkpoint; every second one meets what the first one left.
     const random = createRandom(20);
-    let killed = 0;
-    for (let run = 0; killed < kills; run++) {
-      const disturbed = folders(`disturbed-${run}`);
-      let finished = false;
-      while (!finished) {
-        // A few lines into its work, so that the kills spread over teacher, updates and the writing of the checkpoint.
-        const kill = killed < kills ? { line: 1 + random.below(7), afterMs: random.below(15) } : null;
-        ({ finished } = await calibrateInChild(options, ...disturbed, kill));
-        if (!finished) killed++;
-      }
+    const steps = spreadSteps(kills, killer.steps(), (n) => random.below(n));
+    for (let first = 0; first < kills; first += 2) {
+      const disturbed = folders(`disturbed-${first}`);
+      expect(await calibrateInChild(options, ...disturbed, steps[first]!)).toEqual({ finished: false });
+      const { finished } = await calibrateInChild(options, ...disturbed, steps[first + 1]!);
+      if (!finished) await calibrateInChild(options, ...disturbed, null);
       expect(resultsOf(...disturbed)).toEqual(expected);
     }
   },
-  120_000,
+  600_000,
 );
