@@ -40,14 +40,18 @@ export function progressPrinter(
 }
 
 function bar(progress: Progress): string {
-  const share = progress.total > 0 ? Math.min(1, progress.done / progress.total) : 0;
+  const share = shareOf(progress);
   const filled = Math.round(share * barWidth);
   return `${progress.message.padEnd(28)} [${"#".repeat(filled)}${"-".repeat(barWidth - filled)}] ${percent(share)}${speed(progress)}`;
 }
 
 function plain(progress: Progress): string {
-  const share = progress.total > 0 ? Math.min(1, progress.done / progress.total) : 0;
-  return `${progress.stage}: ${progress.message}, ${percent(share)}${speed(progress)}`;
+  return `${progress.stage}: ${progress.message}, ${percent(shareOf(progress))}${speed(progress)}`;
+}
+
+/** Of the whole run, which only rises; of the pass where there is no run. */
+function shareOf({ run, done, total }: Progress): number {
+  return run?.share ?? (total > 0 ? Math.min(1, done / total) : 0);
 }
 
 function percent(share: number): string {

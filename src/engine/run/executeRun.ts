@@ -12,6 +12,7 @@ import { sampleResources } from "./machine/resources";
 import { writtenSince, weightStamp } from "./folder/weightStamp";
 import { requireNewOutput } from "./stages/outputs";
 import { appendLog, idOf, pendingStage, runPaths, writeRun } from "./folder/runFolder";
+import { RunShare, type ExpectedStage } from "./runShare";
 import type { Stage, StageContext } from "./stages/stage";
 import type { HeavyWork } from "./work";
 
@@ -119,6 +120,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
     error: null,
   });
   const started = performance.now();
+  state.share.begin(stage.id, before);
   const seconds = (): number => before + (performance.now() - started) / 1000;
   const sampler = sampleResources(
     stage.id,
@@ -138,6 +140,7 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
       peakMemoryBytes,
       weightStamp: await weightStamp(context),
     });
+    state.share.end(stage.id, seconds());
     await stage.complete?.(context);
   } catch (error) {
     const peakMemoryBytes = peak(sampler.stop());
@@ -146,6 +149,17 @@ async function runStage(state: RunState, stage: Stage, context: StageContext, in
   } finally {
     state.signal = state.cancel;
   }
+}
+
+function expectedStages({ stages, preflight }: RunFile): ExpectedStage[] {
+  const predicted = new Map(preflight?.stages.map(({ stage, seconds }) => [stage, seconds]));
+  return stages
+    .filter(({ state }) => state !== "skipped")
+    .map(({ id, state, seconds }) => ({
+      id,
+      seconds: predicted.get(id) ?? 0,
+      took: state === "done" ? seconds : null,
+    }));
 }
 
 function recordOf(run: RunFile, id: StageId): StageRecord {
@@ -159,9 +173,11 @@ class RunState {
   tokensPerSecond: number | null = null;
   /** What stops the stage that is being worked on: the user, or a weight file that changed. */
   signal: AbortSignal;
+  readonly share: RunShare;
   readonly #options: ExecuteOptions;
 
   constructor(options: ExecuteOptions) {
+    this.share = new RunShare(expectedStages(options.run));
     this.#options = options;
     this.run = options.run;
     this.signal = options.signal;
@@ -248,7 +264,7 @@ function makeContext(options: ExecuteOptions, state: RunState): StageContext {
     },
     report: progressMeter((progress) => {
       state.tokensPerSecond = progress.unit === "tokens" ? (progress.rate ?? null) : null;
-      options.report?.(progress);
+      options.report?.({ ...progress, run: state.share.behind(progress) });
     }),
     onMetrics: (line) => {
       options.onMetrics?.(line);

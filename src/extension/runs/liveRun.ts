@@ -13,6 +13,8 @@ export interface LiveRun {
   phase: "queued" | "running" | "cancelling" | "done" | "failed" | "cancelled";
   run: RunFile | null;
   progress: Progress | null;
+  /** Of the whole run or comparison, 0..1; never falls. Null before anything is known. */
+  share: number | null;
   /** Held-out evaluations so far, in order of step. */
   heldOut: { step: number; kl: number; best: boolean }[];
   latestLoss: number | null;
@@ -35,6 +37,7 @@ export type LiveRunEvent =
   | { type: "compared"; comparison: ComparisonFile }
   | { type: "failed"; error: { code: ErrorCode; message: string } };
 
+/** Whether it begins behind other work, its tracker knows. */
 export function newLiveRun(runDirectory: string, name: string, expectedSeconds: number | null = null): LiveRun {
   return {
     runDirectory,
@@ -42,6 +45,7 @@ export function newLiveRun(runDirectory: string, name: string, expectedSeconds: 
     phase: "queued",
     run: null,
     progress: null,
+    share: null,
     heldOut: [],
     latestLoss: null,
     outcome: null,
@@ -62,13 +66,19 @@ export function nextLiveRun(live: LiveRun, event: LiveRunEvent): LiveRun {
   const working = live.phase === "queued" ? "running" : live.phase;
   switch (event.type) {
     case "progress":
-      return { ...live, phase: working, progress: event.progress };
+      return { ...withProgress(live, event.progress), phase: working };
     case "stageChanged":
       return { ...live, phase: working, run: event.run, progress: sameStage(live.progress, event.run) };
     case "metrics":
       return withMetrics(live, event.line);
     case "cellBegun":
-      return { ...live, phase: working, progress: null, cell: { ...event.cell, since: event.at } };
+      return {
+        ...live,
+        phase: working,
+        progress: null,
+        cell: { ...event.cell, since: event.at },
+        share: highest(live.share, (event.cell.number - 1) / event.cell.total),
+      };
     case "cancelAsked":
       return { ...live, phase: "cancelling" };
     case "done":
@@ -105,49 +115,35 @@ export interface OverallProgress {
   remainingSeconds: number | null;
 }
 
-/**
- * Share of the whole run that is done, 0..1, and the seconds left; null where it cannot be estimated. Stages weigh as
- * much as the pre-flight expects them to take, or all the same without one.
- */
+/** Share of the whole run that is done, 0..1, and the seconds left, as the engine counts them; null where nothing is known. */
 export function overallProgress(live: LiveRun, now = Date.now()): OverallProgress {
   if (live.phase === "done") return { fraction: 1, remainingSeconds: 0 };
-  if (live.cell) return comparisonProgress(live.cell, live.expectedSeconds, now);
-  if (!live.run) return { fraction: null, remainingSeconds: null };
-  const expected = new Map(live.run.preflight?.stages.map(({ stage, seconds }) => [stage, seconds]));
-  const stages = live.run.stages.filter(({ state }) => state !== "skipped");
-  const known = stages.some(({ id }) => (expected.get(id) ?? 0) > 0);
-  const { progress } = live;
+  const { cell, share, expectedSeconds } = live;
+  if (cell) return { fraction: share, remainingSeconds: cellsRemaining(cell, expectedSeconds, now) };
+  return { fraction: share, remainingSeconds: live.progress?.run?.remainingSeconds ?? null };
+}
 
-  let total = 0;
-  let done = 0;
-  let remaining = 0;
-  for (const { id, state } of stages) {
-    const weight = known ? (expected.get(id) ?? 0) : 1;
-    const share =
-      state === "done" ? 1 : progress?.stage === id && progress.total > 0 ? progress.done / progress.total : 0;
-    total += weight;
-    done += weight * Math.min(1, share);
-    // The running stage knows better than the pre-flight how long it still takes.
-    remaining +=
-      progress?.stage === id && progress.remainingSeconds !== undefined
-        ? progress.remainingSeconds
-        : weight * (1 - share);
-  }
-  return { fraction: total > 0 ? done / total : null, remainingSeconds: known ? remaining : null };
+/** The share never falls while this window looks on. Cells of a comparison weigh the same. */
+function withProgress(live: LiveRun, progress: Progress): LiveRun {
+  const own = progress.run?.share;
+  const { cell } = live;
+  const share = own === undefined ? null : cell ? (cell.number - 1 + own) / cell.total : own;
+  return { ...live, progress, share: highest(live.share, share) };
+}
+
+function highest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.max(a, b);
 }
 
 /**
- * Cells weigh the same. Time left is what the engine said when the cell began, from the pace of the cells before it, or
- * else the pre-flight's; what has passed since then is taken off.
+ * Time left is what the engine said when the cell began, from the pace of the cells before it, or else the pre-flight's; what
+ * has passed since then is taken off.
  */
-function comparisonProgress(
+function cellsRemaining(
   { number, total, remainingSeconds, since }: NonNullable<LiveRun["cell"]>,
   expectedSeconds: number | null,
   now: number,
-): OverallProgress {
+): number | null {
   const left = remainingSeconds ?? (expectedSeconds === null ? null : (expectedSeconds * (total - number + 1)) / total);
-  return {
-    fraction: (number - 1) / total,
-    remainingSeconds: left === null ? null : Math.max(0, left - (now - since) / 1000),
-  };
+  return left === null ? null : Math.max(0, left - (now - since) / 1000);
 }

@@ -121,7 +121,9 @@ export class RunTracker {
     const earlier = this.tracked.get(runDirectory);
     if (earlier && isUnfinished(earlier.live)) return earlier.live;
     const abort = new AbortController();
-    const tracked: Tracked = { live: begun, abort };
+    // The engine does one job at a time.
+    const live: LiveRun = { ...begun, phase: this.unfinished().length > 0 ? "queued" : "running" };
+    const tracked: Tracked = { live, abort };
     this.tracked.set(runDirectory, tracked);
     this.tellChange(tracked.live);
     try {

@@ -8,6 +8,7 @@ import {
 } from "../../../src/extension/runs/liveRun";
 import { outcomeLine, progressLine } from "../../../src/extension/runs/runMessages";
 import { english } from "../../../src/extension/translate";
+import type { Progress } from "../../../src/protocol/progress";
 import type { RunFile, StageRecord } from "../../../src/protocol/run";
 
 const stage = (id: StageRecord["id"], state: StageRecord["state"]): StageRecord => ({
@@ -21,17 +22,9 @@ const stage = (id: StageRecord["id"], state: StageRecord["state"]): StageRecord 
   error: null,
 });
 
-function run(stages: StageRecord[], expected: Record<string, number> = {}): RunFile {
-  const timed = Object.entries(expected).map(([id, seconds]) => ({
-    stage: id,
-    seconds,
-    peakMemoryBytes: 0,
-    assumption: "",
-  }));
-  return { stages, preflight: timed.length > 0 ? { stages: timed } : null } as unknown as RunFile;
-}
+const run = (stages: StageRecord[]): RunFile => ({ stages, preflight: null }) as unknown as RunFile;
 
-const progress = (id: string, done: number, total: number, remainingSeconds?: number): LiveRunEvent => ({
+const progress = (id: string, done: number, total: number, share?: Progress["run"]): LiveRunEvent => ({
   type: "progress",
   progress: {
     stage: id,
@@ -39,7 +32,7 @@ const progress = (id: string, done: number, total: number, remainingSeconds?: nu
     done,
     total,
     unit: "updates",
-    ...(remainingSeconds === undefined ? {} : { remainingSeconds }),
+    ...(share === undefined ? {} : { run: share }),
   },
 });
 const after = (...events: LiveRunEvent[]): LiveRun => events.reduce(nextLiveRun, newLiveRun("/runs/a", "a"));
@@ -100,26 +93,22 @@ describe("overall progress", () => {
     stage("evaluate", "pending"),
   ];
 
-  it("weighs stages by their expected time", () => {
+  it("is what the engine counts, in every place the same", () => {
     const live = after(
-      { type: "stageChanged", run: run(stages, { profile: 20, calibrate: 60, evaluate: 20 }) },
-      progress("calibrate", 30, 60),
+      { type: "stageChanged", run: run(stages) },
+      progress("calibrate", 30, 60, { share: 0.5, remainingSeconds: 120 }),
     );
-    expect(overallProgress(live)).toEqual({ fraction: 0.5, remainingSeconds: 50 });
-  });
-
-  it("believes the running stage about its own time", () => {
-    const live = after(
-      { type: "stageChanged", run: run(stages, { profile: 20, calibrate: 60, evaluate: 20 }) },
-      progress("calibrate", 30, 60, 100),
-    );
-    expect(overallProgress(live).remainingSeconds).toBe(120);
+    expect(overallProgress(live)).toEqual({ fraction: 0.5, remainingSeconds: 120 });
     expect(progressLine(live, english)).toBe("calibrate: working · 50 % · about 2 min left");
   });
 
-  it("weighs stages the same without a pre-flight, and claims no time", () => {
-    const live = after({ type: "stageChanged", run: run(stages) }, progress("calibrate", 1, 2));
-    expect(overallProgress(live)).toEqual({ fraction: 0.5, remainingSeconds: null });
+  it("never falls: not between passes, not between stages, not where the engine counts anew", () => {
+    const live = after(
+      progress("profile", 40, 40, { share: 0.4 }),
+      { type: "stageChanged", run: run(stages) },
+      progress("calibrate", 0, 60, { share: 0.3 }),
+    );
+    expect(overallProgress(live)).toEqual({ fraction: 0.4, remainingSeconds: null });
   });
 
   it("knows nothing before the first event", () => {
@@ -155,8 +144,8 @@ describe("a comparison", () => {
   });
 
   it("says which cell is worked on, and what it does", () => {
-    const live = begun(null, cell(2, null), progress("calibrate", 1, 2));
-    expect(progressLine(live, english)).toBe("cell 2 of 4 · calibrate: working · 25 %");
+    const live = begun(null, cell(2, null), progress("calibrate", 1, 2, { share: 0.5 }));
+    expect(progressLine(live, english)).toBe("cell 2 of 4 · calibrate: working · 37 %");
   });
 
   it("a new cell forgets the progress of the one before", () => {

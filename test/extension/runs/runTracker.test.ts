@@ -1,5 +1,8 @@
 import { expect, it } from "vitest";
 import type { EngineEvent } from "../../../src/extension/engine/connection";
+import type { LiveRun } from "../../../src/extension/runs/liveRun";
+import { progressLine } from "../../../src/extension/runs/runMessages";
+import { english } from "../../../src/extension/translate";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
 import { RerouteError } from "../../../src/protocol/errors";
 import type { ComparisonRecipe } from "../../../src/protocol/compare";
@@ -42,7 +45,7 @@ it("follows a run from start to end", async () => {
   tracker.onMetrics((runDirectory, line) => lines.push(`${runDirectory} ${line.kind}`));
   tracker.onStage((runDirectory) => stages.push(runDirectory));
   const end = tracker.start(start);
-  expect(tracker.unfinished().map(({ phase }) => phase)).toEqual(["queued"]);
+  expect(tracker.unfinished().map(({ phase }) => phase)).toEqual(["running"]);
   emit({
     name: "run/metrics",
     body: { runDirectory: "/runs/a", line: { kind: "held-out", step: 1, kl: 0.1, nll: 2, best: true } },
@@ -88,6 +91,17 @@ it("does not start twice what is being worked on", async () => {
   await tracker.resume("/runs/a", "a");
   expect(calls).toHaveLength(1);
   calls[0]!.end();
+});
+
+it("waits for other work only where there is some", async () => {
+  const { engine, calls } = fakeEngine();
+  const tracker = new RunTracker(engine);
+  const line = (live: LiveRun) => progressLine(live, english);
+  const first = tracker.start(start);
+  const second = tracker.resume("/runs/b", "b");
+  expect(tracker.unfinished().map(line)).toEqual(["starting", "waiting for other work to end"]);
+  for (const call of calls) call.end();
+  await Promise.all([first, second]);
 });
 
 it("follows a comparison by its folder, cancels it and continues it", async () => {

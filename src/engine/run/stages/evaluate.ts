@@ -20,6 +20,7 @@ import { planExecution } from "../../execution/memoryPlan";
 import { beyond, numExpertsOf, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { evaluationSequencesOf, textParts } from "./data";
+import type { ReportProgress } from "../../../protocol/progress";
 import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
@@ -53,8 +54,11 @@ export const evaluateStage: Stage = {
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
     try {
-      for (const [role, directory] of checkpointsOf(context))
-        parts[role] = await evaluatePart(context, role, directory, sequences, teacherRuns);
+      const checkpoints = checkpointsOf(context);
+      for (const [i, [role, directory]] of checkpoints.entries()) {
+        const report = inPass(context, role, { number: i + 1, of: checkpoints.length });
+        parts[role] = await evaluatePart({ ...context, report }, role, directory, sequences, teacherRuns);
+      }
     } finally {
       teacherRuns.close();
     }
@@ -165,6 +169,14 @@ function checkpointsOf({ run, paths }: StageContext): [Role, string][] {
     ...(hasStudent ? [["before", paths.student] as [Role, string]] : []),
     ...(calibrate ? [["after", paths.output] as [Role, string]] : []),
   ];
+}
+
+/** Names the model that is evaluated, and which of them it is. */
+function inPass({ run, report }: StageContext, role: Role, pass: { number: number; of: number }): ReportProgress {
+  const student = run.recipe.calibrate ? `the student ${role} calibration` : "the student";
+  const message = `Evaluating ${role === "teacher" ? "the teacher" : student}`;
+  return (progress) =>
+    report({ ...progress, message: pass.of > 1 ? `${message}, ${pass.number} of ${pass.of}` : message, pass });
 }
 
 /** One model; kept in a file of its own, so that an interrupted evaluation does not measure it again. */
