@@ -1,6 +1,7 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import families from "../fixtures/tokenizer-families.json";
 import { buildSequences } from "../../src/engine/data/buildSequences";
@@ -11,8 +12,8 @@ import { errorCodeOf, RerouteError } from "../../src/protocol/errors";
 import { casesOf } from "./cases";
 import { mutateBytes, mutateJson } from "./mutate";
 
-/** Cases of each of the five kinds. A failing case is repeated by its seed, which the message names. */
-const numCases = casesOf(5);
+/** Cases of each of the kinds below. A failing case is repeated by its seed, which the message names. */
+const numCases = casesOf(13);
 const limitMs = 2000;
 const sample = join(__dirname, "../../media/sample");
 
@@ -66,6 +67,36 @@ async function read(path: string): Promise<TextDocument[]> {
   for await (const document of readDocuments(path)) documents.push(document);
   return documents;
 }
+
+const formats = join(__dirname, "../fixtures/text-formats");
+const chats = [
+  { messages: [{ role: "user", content: [{ type: "text", text: "a" }] }], tools: "[]", domain: 1 },
+  { conversations: [{ from: "human", value: "b" }], system: "s" },
+  { instruction: "c", input: "d", output: "e" },
+  { prompt: "f", completion: "g" },
+  { input_ids: [1, 2, 3], attention_mask: [1, 1, 0] },
+];
+
+test.each<[string, number, () => Promise<Buffer> | Buffer]>([
+  ["parquet", 11, () => readFile(join(formats, "text-zstd.parquet"))],
+  ["messages.parquet", 12, () => readFile(join(formats, "messages.parquet"))],
+  ["arrow", 13, () => readFile(join(formats, "dataset/data-00000-of-00001.arrow"))],
+  ["jsonl.zst", 14, () => readFile(join(formats, "text.jsonl.zst"))],
+  ["jsonl.gz", 15, () => gzipSync(JSON.stringify({ text: "abc" }))],
+  ["csv", 16, () => Buffer.from('text,domain\n"a ""b""\nc",x\nd,')],
+  ["json", 17, () => Buffer.from(JSON.stringify(chats, null, 1))],
+  ["ndjson", 18, () => Buffer.from(chats.map((chat) => JSON.stringify(chat)).join("\n"))],
+])("mutated .%s files give documents or a typed error", async (kind, stream, original) => {
+  const path = join(folder, `hostile.${kind}`);
+  const bytes = await original();
+  const outcomes = await everyCase(stream, async (random) => {
+    await writeFile(path, mutateBytes(bytes, random));
+    const documents = await attempt(() => read(path));
+    if (typeof documents === "string") expect(documents).toBe("data/malformed");
+    return typeof documents === "string" ? documents : "read";
+  });
+  expect(outcomes["data/malformed"]).toBeGreaterThan(numCases / 20);
+});
 
 /** What a file holds, computed the simple way from all its bytes at once; null when it must be refused. */
 function expectedDocuments(bytes: Buffer, kind: "txt" | "jsonl"): TextDocument[] | null {

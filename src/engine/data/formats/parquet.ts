@@ -14,15 +14,21 @@ export async function* readParquet({ path, compression, columns }: RowSource): A
   const handle = await open(path);
   try {
     const { size: byteLength } = await handle.stat();
+    const readBlock = async (start: number, end: number): Promise<ArrayBuffer> => {
+      const length = Math.max(0, Math.min(end, byteLength) - start);
+      if (length > maxGroupBytes)
+        throw malformed(`${path} asks for a block of ${length} bytes, the limit is ${maxGroupBytes}`);
+      const block = new Uint8Array(length);
+      if (length > 0) await handle.read(block, 0, length, start);
+      return block.buffer;
+    };
     const file = {
       byteLength,
-      slice: async (start: number, end = byteLength): Promise<ArrayBuffer> => {
-        const length = Math.max(0, Math.min(end, byteLength) - start);
-        if (length > maxGroupBytes)
-          throw malformed(`${path} asks for a block of ${length} bytes, the limit is ${maxGroupBytes}`);
-        const buffer = new Uint8Array(length);
-        await handle.read(buffer, 0, length, start);
-        return buffer.buffer;
+      slice: (start: number, end = byteLength): Promise<ArrayBuffer> => {
+        const block = readBlock(start, end);
+        // The library asks for several blocks and gives up at the first that fails: the others must not end the process.
+        block.catch(() => undefined);
+        return block;
       },
     };
     const metadata = await parquetMetadataAsync(file);
