@@ -95,7 +95,7 @@ function layersOf(text: string, source: string): Layers | null {
 /** The text as one JSON value, or as one a line. */
 function parsed(text: string): unknown[] | null {
   try {
-    return [JSON.parse(text)];
+    return [JSON.parse(text) as unknown];
   } catch {
     try {
       const lines = text.split("\n").filter((line) => line.trim() !== "");
