@@ -18,6 +18,7 @@ export function describeLayers(...layers: FakeLayer[]): ModelDescription {
     index: i + 1,
     feedForward: {
       kind: "moe",
+      router: { weight: { tensor: `model.layers.${i + 1}.mlp.gate.weight` } },
       numExperts: layer.numExperts ?? 8,
       numExpertsPerToken: layer.topK ?? 2,
       routing: {

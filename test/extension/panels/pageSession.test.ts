@@ -7,10 +7,11 @@ import type { ToPage } from "../../../src/protocol/pageMessages";
 vi.mock("vscode", () => ({}));
 vi.mock("../../../src/extension/settings", () => ({}));
 vi.mock("../../../src/extension/panels/pageRequests", () => ({ pageRequestHandlers: () => ({}) }));
+const { context } = vi.hoisted(() => ({ context: { title: "a" } }));
 /** What the run's files hold at the moment. */
 let data: unknown = null;
 vi.mock("../../../src/extension/panels/pageLoad", () => ({
-  loadPage: async () => ({ type: "hydrate", page: "calibration", data }),
+  loadPage: async () => ({ type: "hydrate", page: "calibration", context, data }),
 }));
 
 const line = (step: number): MetricsLine => ({ kind: "held-out", step, kl: 0.1, nll: 2, best: true });
@@ -29,7 +30,7 @@ it("a panel opened before the first update fills with it, then gets one line aft
 
   receive({ type: "ready", page: "calibration", state: null });
   await settled();
-  expect(posted).toEqual([{ type: "hydrate", page: "calibration", data: null }]);
+  expect(posted).toEqual([{ type: "hydrate", page: "calibration", context, data: null }]);
   data = { updates: [], heldOut: [{ step: 1, kl: 0.1, nll: 2, best: true }] };
   session.addMetrics(line(1));
   await settled();
