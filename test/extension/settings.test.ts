@@ -32,19 +32,19 @@ const context = {
 };
 beforeEach(() => {
   workspace.folders = {
-    "/work/one": { defaultData: "texts/one.jsonl", memory: "1GiB" },
-    "/work/two": { defaultData: "two.txt", runFolder: "results", memory: "2GiB" },
-    "/work/three": { runFolder: "/big/disk/runs" },
-    "/work/four": { runFolder: "/big/disk/runs" },
+    "/space/one": { defaultData: "texts/one.jsonl", memory: "1GiB" },
+    "/space/two": { defaultData: "two.txt", runFolder: "results", memory: "2GiB" },
+    "/space/three": { runFolder: "/big/disk/runs" },
+    "/space/four": { runFolder: "/big/disk/runs" },
   };
 });
 
 it.each([
-  ["/work/one/model", "1GiB", "/work/one/texts/one.jsonl", "/work/one/.reroute/runs"],
-  ["/work/two/a/b.reroute.json", "2GiB", "/work/two/two.txt", "/work/two/results"],
-  ["/work/three", null, null, "/big/disk/runs"],
+  ["/space/one/model", "1GiB", "/space/one/texts/one.jsonl", "/space/one/.reroute/runs"],
+  ["/space/two/a/b.reroute.json", "2GiB", "/space/two/two.txt", "/space/two/results"],
+  ["/space/three", null, null, "/big/disk/runs"],
   // In no folder of the workspace: a model in a cache.
-  ["/home/cache/model", null, null, "/work/one/.reroute/runs"],
+  ["/home/cache/model", null, null, "/space/one/.reroute/runs"],
 ])("what is about %s has the settings and the run folder of its own folder", (about, memory, text, runs) => {
   expect(readSettings(about)).toMatchObject({ memory, defaultData: text && path.normalize(text) });
   expect(runsFolder(context, about)).toBe(path.normalize(runs));
@@ -52,7 +52,7 @@ it.each([
 
 it("runs are looked for in the run folder of every folder, each once", () => {
   expect(runsFolders(context)).toEqual(
-    ["/work/one/.reroute/runs", "/work/two/results", "/big/disk/runs"].map((folder) => path.normalize(folder)),
+    ["/space/one/.reroute/runs", "/space/two/results", "/big/disk/runs"].map((folder) => path.normalize(folder)),
   );
   workspace.folders = {};
   expect(runsFolders(context)).toEqual([path.normalize("/storage/.reroute/runs")]);

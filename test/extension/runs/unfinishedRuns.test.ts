@@ -73,10 +73,10 @@ it("run ids sort by time and are safe as folder names", () => {
 
 const cached = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-30B-A3B/snapshots/0123abc";
 it.each<[string, string | null, string]>([
-  ["/work/models/qwen", "/work", "/work/models"],
-  ["/data/qwen", "/work", "/work"],
+  ["/space/models/qwen", "/space", "/space/models"],
+  ["/data/qwen", "/space", "/space"],
   ["/data/qwen", null, "/data"],
-  [cached, "/work", "/work"],
+  [cached, "/space", "/space"],
   [cached, null, "/home/me/reroute"],
 ])("results of %s in the workspace %s go to %s", (checkpoint, workspace, parent) => {
   expect(outputParent(checkpoint, workspace, "/home/me")).toBe(parent);
@@ -85,5 +85,5 @@ it.each<[string, string | null, string]>([
 it("a checkpoint in a Hugging Face cache has its model's name, not the snapshot's hash", () => {
   expect(checkpointName(cached)).toBe("Qwen/Qwen3-30B-A3B");
   expect(checkpointName("/data/qwen")).toBe("qwen");
-  expect(outputFolder(cached, "/work", "reap-0.5", () => false)).toBe("/work/Qwen3-30B-A3B-reap-0.5");
+  expect(outputFolder(cached, "/space", "reap-0.5", () => false)).toBe("/space/Qwen3-30B-A3B-reap-0.5");
 });
