@@ -7,7 +7,7 @@ import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
 import { bundleEngine, isNightly, TinyRun } from "./tinyRun";
 
-const kills = isNightly ? 100 : 3;
+const kills = isNightly ? 100 : 2;
 const killer = stepKiller();
 let script: string;
 let run: TinyRun;

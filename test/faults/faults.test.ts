@@ -26,7 +26,7 @@ function otherFiles(run: TinyRun): string {
 }
 
 describe.skipIf(process.platform === "win32")("a disk that is full", () => {
-  const limits = isNightly ? 40 : 5;
+  const limits = isNightly ? 40 : 3;
 
   it(`at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`, async () => {
     // Logarithmic, since the files of the run are of 1 to 440 KiB; from every stage on, since the largest comes early.
@@ -62,7 +62,7 @@ describe.skipIf(process.platform === "win32")("a disk that is full", () => {
 
   async function fillSmall(small: string): Promise<void> {
     const random = createRandom(8);
-    const sizes = isNightly ? 25 : 3;
+    const sizes = isNightly ? 25 : 2;
     for (const name of ["teacher", "calibration.jsonl", "evaluation.jsonl"])
       cpSync(path.join(run.parent, name), path.join(small, name), { recursive: true });
     const tiny = new TinyRun(run.cli, small);

@@ -5,7 +5,7 @@ import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
 import { bundleCli, isNightly, killAtSteps, TinyRun } from "./tinyRun";
 
-const kills = isNightly ? 100 : 5;
+const kills = isNightly ? 100 : 4;
 const killer = stepKiller();
 let run: TinyRun;
 let expected: Record<string, string>;

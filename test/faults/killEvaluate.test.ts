@@ -9,7 +9,7 @@ import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli, filesBelow, isNightly, TinyRun } from "./tinyRun";
 
 /** Evaluations that are killed between their layers. */
-const kills = isNightly ? 60 : 6;
+const kills = isNightly ? 60 : 4;
 let run: TinyRun;
 let expected: Record<string, string>;
 
