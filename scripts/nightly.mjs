@@ -1,8 +1,16 @@
-// `npm run nightly`: the long forms: 20,000 hostile files, 100 kills of a whole run, more full disks.
+// `npm run nightly`: the long forms: 20,000 hostile files, 100 kills of a whole run, more full disks, every row of a kind.
 import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
 
-const tests = ["test/fuzz", "test/faults", "test/engine/checkpoint/headerFuzz.test.ts"];
-const env = { REROUTE_FUZZ_CASES: "20000", REROUTE_NIGHTLY: "1", ...process.env };
+/** Arguments choose test files by parts of their names; without any, every file that has a long form. */
+const asked = process.argv.slice(2);
+const withLongForm = readdirSync("test", { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".test.ts"))
+  .map((name) => path.join("test", name))
+  .filter((file) => /support\/nightly"|"\.\/cases"/.test(readFileSync(file, "utf8")));
+const env = { REROUTE_NIGHTLY: "1", ...process.env };
+const tests = asked.length === 0 ? withLongForm : asked;
 const { status } = spawnSync("npx", ["vitest", "run", "--project", "unit", "--testTimeout=3600000", ...tests], {
   stdio: "inherit",
   env,

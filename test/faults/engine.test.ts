@@ -5,7 +5,8 @@ import { errorCodeOf } from "../../src/protocol/errors";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
-import { bundleEngine, isNightly, TinyRun } from "./tinyRun";
+import { isNightly } from "../support/nightly";
+import { bundleEngine, TinyRun } from "./tinyRun";
 
 const kills = isNightly ? 100 : 2;
 const killer = stepKiller();

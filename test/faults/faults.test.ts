@@ -4,7 +4,8 @@ import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { filesBelow, isNightly, TinyRun } from "./tinyRun";
+import { isNightly } from "../support/nightly";
+import { filesBelow, TinyRun } from "./tinyRun";
 import { undisturbedRun, whenIn } from "./undisturbedRun";
 
 let run: TinyRun;

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
-import { bundleCli, isNightly, killAtSteps, TinyRun } from "./tinyRun";
+import { isNightly } from "../support/nightly";
+import { bundleCli, killAtSteps, TinyRun } from "./tinyRun";
 
 const kills = isNightly ? 100 : 4;
 const killer = stepKiller();

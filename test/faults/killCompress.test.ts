@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
-import { bundleCli, filesBelow, isNightly, killAtSteps, TinyRun } from "./tinyRun";
+import { daily, isNightly } from "../support/nightly";
+import { bundleCli, filesBelow, killAtSteps, TinyRun } from "./tinyRun";
 
 const kills = isNightly ? 25 : 2;
 let cli = "";
@@ -15,15 +16,15 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => rmSync(cli, { force: true }));
 
-/** One method of each kind of work between layers, and MoBE, whose optimiser goes on in the middle of a projection; two share a way to go on with others. */
-const rows: { method: string; options: Record<string, unknown>; file: RegExp; nightly?: true }[] = [
+/** One method of each kind of work between layers, and MoBE, whose optimiser goes on in the middle of a projection. */
+const rows: { method: string; options: Record<string, unknown>; file: RegExp }[] = [
   { method: "hc-smoe", options: { router: "map" }, file: /compress-state.layer-\d+\.json$/ },
-  { method: "ream", options: {}, file: /compress-state.layer-\d+\.json$/, nightly: true },
-  { method: "svd-llm", options: { output: "factored" }, file: /compress-state.layer-\d+\.json$/, nightly: true },
   { method: "mobe", options: { steps: 1600 }, file: /compress-state.mobe-\d+-(gate|up)Proj\.safetensors$/ },
+  { method: "ream", options: {}, file: /compress-state.layer-\d+\.json$/ },
+  { method: "svd-llm", options: { output: "factored" }, file: /compress-state.layer-\d+\.json$/ },
 ];
 
-test.each(isNightly ? rows : rows.filter(({ nightly }) => !nightly))(
+test.each(daily(2, rows))(
   `$method killed in the middle of compression ends with the bytes of an undisturbed one`,
   async ({ method, options, file }) => {
     // Profile and compression alone: the steps of the other stages are killed in kill.test.ts.

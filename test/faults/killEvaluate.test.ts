@@ -6,7 +6,8 @@ import { isEvaluationState } from "../../src/engine/evaluation/evaluationState";
 import type { ModelEvaluation } from "../../src/protocol/evaluation";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, filesBelow, isNightly, TinyRun } from "./tinyRun";
+import { isNightly } from "../support/nightly";
+import { bundleCli, filesBelow, TinyRun } from "./tinyRun";
 
 /** Evaluations that are killed between their layers. */
 const kills = isNightly ? 60 : 4;

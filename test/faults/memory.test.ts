@@ -5,7 +5,8 @@ import { makeCheckpoint } from "../bench/makeCheckpoint";
 import { measuredRun } from "../bench/measuredRun";
 import { parseMemorySize } from "../../src/engine/run/machine/machine";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, isNightly } from "./tinyRun";
+import { isNightly } from "../support/nightly";
+import { bundleCli } from "./tinyRun";
 
 const memory = "400MiB";
 const sizes = { sequences: 8, sequenceLength: 128, batch: 4, memory, threads: 1 };

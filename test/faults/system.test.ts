@@ -2,7 +2,8 @@ import { copyFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { isNightly, type TinyRun } from "./tinyRun";
+import { daily } from "../support/nightly";
+import type { TinyRun } from "./tinyRun";
 import { undisturbedRun, whenIn } from "./undisturbedRun";
 
 /** A system that misbehaves: clocks, disks, and files that lose their end. */
@@ -14,11 +15,6 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
-
-/** The first rows of many that take the same way; the nightly run has them all. */
-function daily<T>(count: number, rows: readonly T[]): readonly T[] {
-  return isNightly ? rows : rows.slice(0, count);
-}
 
 /** A script that goes first in the process. */
 function preload(code: string): string {

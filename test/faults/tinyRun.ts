@@ -10,9 +10,6 @@ import { runFile, type StageId } from "../../src/protocol/run";
 import { makeCheckpoint } from "../bench/makeCheckpoint";
 import type { StepKiller } from "./killAtStep";
 
-/** The long forms of the fault tests, for the nightly run. */
-export const isNightly = process.env["REROUTE_NIGHTLY"] !== undefined;
-
 /** The command line, bundled as it ships. */
 export async function bundleCli(): Promise<string> {
   return bundle("src/cli/main.ts", "cli");

@@ -2,10 +2,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from "node:path";
 import { createRandom, type Random } from "../../src/engine/tensor/random";
 import { errorCodeOf, RerouteError } from "../../src/protocol/errors";
+import { fuzzCases } from "../support/nightly";
 
 /** Cases of all kinds of a suite together; the nightly form asks for 20,000. A failing case is repeated by its seed. */
 export function casesOf(kinds: number): number {
-  return Math.ceil(Number(process.env["REROUTE_FUZZ_CASES"] ?? 2000) / kinds);
+  return Math.ceil(fuzzCases / kinds);
 }
 
 const limitMs = 2000;

@@ -7,9 +7,9 @@ import { parseConfig } from "../../../src/engine/checkpoint/configFile";
 import { byteLengthOf } from "../../../src/engine/tensor/dtype";
 import { createRandom, type Random } from "../../../src/engine/tensor/random";
 import { RerouteError } from "../../../src/protocol/errors";
+import { fuzzCases as cases } from "../../support/nightly";
 import { processorMs } from "../../support/processorTime";
 
-const cases = Number(process.env["REROUTE_FUZZ_CASES"] ?? 2000);
 const header = readFileSync("test/fixtures/goldens/qwen3_moe/checkpoint/model.safetensors");
 const config = readFileSync("test/fixtures/goldens/qwen3_moe/checkpoint/config.json");
 const index = Buffer.from(

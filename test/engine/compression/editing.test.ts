@@ -16,6 +16,7 @@ import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import type { EditingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
+import { daily } from "../../support/nightly";
 import authorsMobe from "../../fixtures/authors/mobe.json";
 import {
   compress,
@@ -137,7 +138,8 @@ describe("low rank weighted by activations", () => {
 
 const methods = ["svd", "svd-llm", "d2-moe", "td-moe", "mobe"] as const;
 
-describe.each(["qwen3_moe", "granitemoe", "gpt_oss"])("%s", (family) => {
+// Experts apart, fused, and fused with biases.
+describe.each(daily(2, ["qwen3_moe", "gpt_oss", "granitemoe"]))("%s", (family) => {
   it.each(methods)("%s at keep 1 is the identity", async (method) => {
     const model = await golden(family);
     const context = await makeContext(model, fresh(), { method, keep: 1 });

@@ -7,6 +7,7 @@ import { TeacherRuns } from "../../../src/engine/evaluation/teacherRuns";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { TokenSequences } from "../../../src/engine/data/sequences";
 import { goldenCheckpoint, readGolden } from "../../support/goldens";
+import { isNightly } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences, writeGoldenStudent } from "../../support/tinyModels";
 
@@ -91,7 +92,8 @@ describe("an evaluation", () => {
       const whole = await attempt({ memoryBudgetBytes });
       expect(whole.json).not.toBeNull();
       const perLayer = memoryBudgetBytes === 1 ? lengths.length : 1;
-      for (let stopAt = 1; stopAt < whole.chunks; stopAt += memoryBudgetBytes === 1 ? 7 : 1) {
+      const step = isNightly ? 1 : Math.ceil(whole.chunks / 4);
+      for (let stopAt = 1; stopAt < whole.chunks; stopAt += step) {
         forget();
         expect((await attempt({ stopAt, memoryBudgetBytes })).json).toBeNull();
         const again = await attempt({ memoryBudgetBytes });

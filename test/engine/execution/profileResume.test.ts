@@ -10,6 +10,7 @@ import { RoutingStatistics } from "../../../src/engine/routing/collect";
 import { profileSums } from "../../../src/engine/routing/profileSums";
 import { saveRoutingStatistics } from "../../../src/engine/routing/statisticsFile";
 import { goldenCheckpoint } from "../../support/goldens";
+import { daily, isNightly } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences } from "../../support/tinyModels";
 
@@ -76,7 +77,7 @@ describe.each(["qwen3_moe", "deepseek_v3"])("a profile of %s", (family) => {
   it("in shards gives the bytes of one in one go", async () => {
     const { attempt, forget } = await profiler(family);
     const { sha256, observed } = await attempt({ shardTokens: 1000 });
-    for (const shardTokens of [10, 20, 30, 60]) {
+    for (const shardTokens of daily(2, [20, 30, 10, 60])) {
       forget();
       expect(await attempt({ shardTokens })).toEqual({ isDone: true, observed, sha256 });
     }
@@ -85,7 +86,7 @@ describe.each(["qwen3_moe", "deepseek_v3"])("a profile of %s", (family) => {
   it("that was stopped anywhere goes on behind its last layer, to the same bytes", async () => {
     const { attempt, forget, hiddenFiles } = await profiler(family);
     const whole = await attempt({});
-    for (let stopAt = 1; stopAt < whole.observed; stopAt += 5) {
+    for (let stopAt = 1; stopAt < whole.observed; stopAt += isNightly ? 1 : 9) {
       forget();
       expect((await attempt({ stopAt })).isDone).toBe(false);
       expect(hiddenFiles().length).toBeLessThanOrEqual(1);
