@@ -5,6 +5,7 @@ export const engineFolders = [
   "tensor",
   "checkpoint",
   "gguf",
+  "weights",
   "model",
   "graph",
   "autodiff",

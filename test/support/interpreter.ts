@@ -57,6 +57,23 @@ const operations: Operations = {
   LessOrEqual: elementwise((a, b) => (a <= b ? 1 : 0)),
   And: elementwise((a, b) => a * b),
   BitwiseAnd: elementwise((a, b) => a & b),
+  BitwiseOr: elementwise((a, b) => a | b),
+  DequantizeLinear: ({ attributes: { axis, block } }, [codes, scales, zeros]) =>
+    fromIndices(codes!.shape, (index) => {
+      const place = block === 0 ? [index[axis]!] : withSize(index, axis, Math.floor(index[axis]! / block));
+      return (at(codes!, index) - (zeros ? at(zeros, place) : 0)) * at(scales!, place);
+    }),
+  MatMulNBits: ({ attributes: { bits, block } }, [x, codes, scales]) => {
+    const perByte = 8 / bits;
+    return fromIndices([x!.shape[0]!, codes!.shape[0]!], ([row, n]) =>
+      sum(x!.shape[1]!, (k) => {
+        const [b, i] = [Math.floor(k / block), k % block];
+        const byte = at(codes!, [n!, b, Math.floor(i / perByte)]);
+        const code = (byte >> ((i % perByte) * bits)) & (2 ** bits - 1);
+        return at(x!, [row!, k]) * (code - 2 ** (bits - 1)) * at(scales!, [n!, b]);
+      }),
+    );
+  },
   BitShift: ({ attributes: { direction } }, inputs) =>
     elementwise((a, b) => (direction === "RIGHT" ? a >>> b : (a << b) & 255))(null, inputs),
   Cast: ({ attributes: { to } }, [x]) => {

@@ -72,6 +72,10 @@ class Draw {
     return this.#declare(shape, values, type, true);
   }
 
+  integers(shape: readonly number[], below: number): number[] {
+    return Array.from({ length: sizeOf(shape) }, () => this.random.below(below));
+  }
+
   condition(shape: readonly number[]): Value {
     const values = Array.from({ length: sizeOf(shape) }, () => (this.chance(0.5) ? 1 : 0));
     return this.#declare(shape, values, "bool", false);
@@ -357,6 +361,43 @@ export const opRows: { [O in OpName]: OpRow } = {
   BitwiseAnd: discrete((draw) => {
     const codes = draw.indices(draw.shape(2), 256, "uint8");
     return draw.builder.cast(draw.builder.bitwiseAnd(codes, draw.builder.uint8Constant([15], [])), "int32");
+  }),
+  BitwiseOr: discrete((draw) => {
+    const codes = draw.indices(draw.shape(2), 256, "uint8");
+    const shifted = draw.builder.shiftLeft(codes, draw.builder.uint8Constant([2], []));
+    return draw.builder.cast(draw.builder.bitwiseOr(shifted, draw.builder.uint8Constant([3], [])), "int32");
+  }),
+  DequantizeLinear: smooth((draw) => {
+    const { builder } = draw;
+    const axis = draw.random.below(2);
+    // The last block of an axis may be cut; 0: one scale for each place on it.
+    const block = draw.random.below(3) * 3;
+    const shape = [draw.integer(1, 7), draw.integer(1, 7)];
+    const codes = draw.numbers(shape, draw.integers(shape, 256), "uint8");
+    const places = block === 0 ? [shape[axis]!] : shape.map((size, i) => (i === axis ? Math.ceil(size / block) : size));
+    const zeros = draw.chance(0.5) ? draw.numbers(places, draw.integers(places, 256), "uint8") : null;
+    return builder.dequantizeLinear(codes, draw.float(places, { fixed: true }), zeros, axis, block);
+  }),
+  MatMulNBits: smooth((draw) => {
+    const { builder } = draw;
+    const bits = ([2, 4, 8] as const)[draw.random.below(3)]!;
+    const [rows, outputs, blocks, block] = [draw.integer(0, 2), draw.integer(1, 2), 1, 16];
+    const perByte = 8 / bits;
+    const shape = [outputs, blocks, block / perByte];
+    const codes = draw.numbers(shape, draw.integers(shape, 256), "uint8");
+    const x = draw.floatRows(rows, blocks * block, "R");
+    const places = [outputs, blocks];
+    const scales = draw.numbers(places, draw.integers(places, 9), builder.floatType);
+    const table = Array.from(
+      { length: 256 * perByte },
+      (_, i) => (Math.floor(i / perByte) >> ((i % perByte) * bits)) & (2 ** bits - 1),
+    );
+    const decoded = () => {
+      const picked = builder.gather(builder.uint8Constant(table, [256, perByte]), builder.cast(codes, "int32"));
+      const unpacked = builder.reshape(picked, [outputs, blocks * block]);
+      return builder.dequantizeLinear(unpacked, scales, builder.filled("uint8", 2 ** (bits - 1), places), 1, block);
+    };
+    return builder.matMulNBits(x, codes, scales, { bits, block, decoded });
   }),
   Softplus: unary(({ builder }, x) => builder.append("Softplus", [x], {}, x.type, x.shape)),
   UnitLowerInverse: smooth((draw) => {

@@ -108,6 +108,20 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   And: null,
   BitShift: null,
   BitwiseAnd: null,
+  BitwiseOr: null,
+
+  // y = (q - z) s: ds = sum of dy (q - z) over the codes of a scale; codes are constants
+  DequantizeLinear: ({ builder, node, gradients: [dy], wanted }) => [
+    null,
+    wanted[1] ? scaleGradient(builder, node, dy!) : null,
+    null,
+  ],
+
+  // Y = X W^T: dX = dY W, with W decoded; codes are constants
+  MatMulNBits: ({ builder, node: { attributes }, gradients: [dy], wanted }) => {
+    if (wanted[2]) throw new Error("MatMulNBits: scales train through DequantizeLinear");
+    return [wanted[0] ? builder.gemm(dy!, attributes.decoded()) : null, null, null];
+  },
 
   // y = x in another type: dx = dy in x's type
   Cast: ({ builder, node: { inputs }, gradients: [dy] }) => [builder.cast(dy!, inputs[0]!.type)],
@@ -301,6 +315,22 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     null,
   ],
 };
+
+function scaleGradient(builder: GraphBuilder, { inputs, attributes }: Node<"DequantizeLinear">, dy: Value): Value {
+  const [codes, scales, zeros] = inputs as [Value, Value, Value?];
+  const { axis, block } = attributes;
+  const others = codes.shape.map((_, i) => i).filter((i) => i !== axis);
+  const ones = builder.expandLike(builder.constant([1]), scales);
+  // The codes less their zeros are what they decode to with scales of 1.
+  const plain = builder.dequantizeLinear(codes, ones, zeros ?? null, axis, block);
+  const terms = builder.mul(dy, plain);
+  if (block === 0) return builder.reduceSum(terms, others);
+  const size = codes.shape[axis] as number;
+  const groups = Math.ceil(size / block);
+  const padded = groups * block === size ? terms : builder.pad(terms, axis, 0, groups * block - size);
+  const split = [...codes.shape.slice(0, axis), groups, block, ...codes.shape.slice(axis + 1)];
+  return builder.reduceSum(builder.reshape(padded, split), [axis + 1]);
+}
 
 /** dB of Y = op(A) op(B). Where B is one matrix for a whole batch, the batch is flattened into rows first. */
 function matMulRightGradient(builder: GraphBuilder, { inputs, attributes }: Node<"MatMul">, dy: Value): Value {

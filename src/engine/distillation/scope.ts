@@ -5,6 +5,7 @@ import { allViewsIn } from "../execution/weightViews";
 import { weightKey } from "../graph/blocks/weights";
 import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
 import { elementCount } from "../tensor/dtype";
+import { formName } from "../weights/forms";
 
 /** A weight that a calibration may change. */
 export interface TrainableWeight {
@@ -74,7 +75,8 @@ function addExperts(
 
 const plainDtypes: readonly string[] = ["F32", "F16", "BF16"];
 
-function checkStored({ tensor, dtype, quantisation }: WeightView, scope: string): void {
+function checkStored(view: WeightView, scope: string): void {
+  const { tensor, dtype, quantisation } = view;
   if (quantisation?.kind === "factored") {
     throw new RerouteError(
       "model/unsupported-option",
@@ -84,6 +86,6 @@ function checkStored({ tensor, dtype, quantisation }: WeightView, scope: string)
   if (quantisation === undefined && plainDtypes.includes(dtype)) return;
   throw new RerouteError(
     "checkpoint/unsupported-dtype",
-    `The scope ${quote(scope)} would change ${quote(tensor)}, which is stored as ${dtype}${quantisation ? ` (${quantisation.kind})` : ""}, expected ${plainDtypes.join(", ")}; calibrate the routers (scope router), or convert the checkpoint to BF16`,
+    `The scope ${quote(scope)} would change ${quote(tensor)}, which is stored as ${formName(view)}, expected ${plainDtypes.join(", ")}; calibrate the routers (scope router), or convert the checkpoint to BF16`,
   );
 }

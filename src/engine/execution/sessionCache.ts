@@ -99,12 +99,20 @@ export class SessionCache {
   }
 }
 
-/** Mapped weights are page cache and cost nothing here. */
+/**
+ * Mapped weights are page cache and cost nothing here, but those of products with integers: onnxruntime keeps a copy of
+ * them in the order that its kernel reads.
+ */
 function costOf(graph: Graph, keepFloat32Weights: boolean, threads: number): Cost {
   const files = graph.initialisers.filter(({ kind }) => kind === "file");
   const weights = files.reduce((sum, { value }) => sum + value.shape.reduce<number>((n, dim) => n * Number(dim), 4), 0);
+  const reordered = new Set(graph.nodes.flatMap(({ op, inputs }) => (op === "MatMulNBits" ? [inputs[1]!] : [])));
+  const copies = files.reduce(
+    (sum, { value }) => sum + (reordered.has(value) ? value.shape.reduce<number>((n, dim) => n * Number(dim), 1) : 0),
+    0,
+  );
   return {
-    bytes: graph.nodes.length * bytesPerNode + (keepFloat32Weights ? weights : 0),
+    bytes: graph.nodes.length * bytesPerNode + copies + (keepFloat32Weights ? weights : 0),
     mapped: files.length,
     threads: threads - 1,
   };

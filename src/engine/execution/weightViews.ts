@@ -6,7 +6,7 @@ import type {
   MoeDescription,
   WeightView,
 } from "../model/description";
-import { elementCount } from "../tensor/dtype";
+import { decodedNumbers, mayTrain } from "../weights/forms";
 
 /** Every weight view of the attention half of a layer, the router included. */
 export function attentionViews(layer: LayerDescription): WeightView[] {
@@ -67,14 +67,12 @@ export function headViews({ finalNorm, head }: Pick<ModelDescription, "finalNorm
 
 /** Numbers in each weight of a layer once it is decoded, quantised ones included: what memory plans count. */
 export function decodedSizes(layer: LayerDescription): number[] {
-  return allViewsIn(layer).map(
-    ({ shape, quantisation }) => elementCount(shape) * (quantisation?.kind === "mxfp4" ? 2 : 1),
-  );
+  return allViewsIn(layer).map(decodedNumbers);
 }
 
 /** The weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
 export function viewsIn(part: unknown): WeightView[] {
-  return allViewsIn(part).filter(({ quantisation }) => quantisation === undefined);
+  return allViewsIn(part).filter(mayTrain);
 }
 
 /**

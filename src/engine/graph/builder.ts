@@ -55,6 +55,14 @@ export class GraphBuilder {
     return this.#constant(Uint8Array.from(data), shape, "uint8", data.join(","));
   }
 
+  /** A tensor of one number; the same one for the same shape. */
+  filled(type: "uint4" | "uint8", number: number, shape: readonly number[]): Value {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const data =
+      type === "uint8" ? new Uint8Array(count).fill(number) : new Uint8Array(Math.ceil(count / 2)).fill(number * 17);
+    return this.#initialiser(`filled:${type}[${shape.join()}]=${number}`, data, shape, type);
+  }
+
   add = (a: Value, b: Value) => this.#binary("Add", a, b);
   sub = (a: Value, b: Value) => this.#binary("Sub", a, b);
   mul = (a: Value, b: Value) => this.#binary("Mul", a, b);
@@ -71,8 +79,9 @@ export class GraphBuilder {
   lessOrEqual = (a: Value, b: Value) => this.#binary("LessOrEqual", a, b, "bool");
   and = (a: Value, b: Value) => this.#binary("And", a, b);
   bitwiseAnd = (a: Value, b: Value) => this.#binary("BitwiseAnd", a, b);
-  shiftRight = (a: Value, b: Value) =>
-    this.#node("BitShift", [a, b], { direction: "RIGHT" }, a.type, broadcastShapes(a.shape, b.shape));
+  bitwiseOr = (a: Value, b: Value) => this.#binary("BitwiseOr", a, b);
+  shiftRight = (a: Value, b: Value) => this.#shift("RIGHT", a, b);
+  shiftLeft = (a: Value, b: Value) => this.#shift("LEFT", a, b);
 
   /** a times a number. */
   scale(a: Value, factor: number): Value {
@@ -237,6 +246,24 @@ export class GraphBuilder {
     return this.#node("PermuteRows", [data, order, inverse], {}, data.type, [order.shape[0]!, ...data.shape.slice(1)]);
   }
 
+  /** (codes - zeros) * scales; see graph.ts for the shapes. */
+  dequantizeLinear(codes: Value, scales: Value, zeros: Value | null, axis: number, block: number): Value {
+    const size = codes.shape[axis] as number;
+    const expected = block === 0 ? [size] : codes.shape.map((dim, i) => (i === axis ? Math.ceil(size / block) : dim));
+    const fits = ({ shape }: Value) =>
+      shape.length === expected.length && shape.every((dim, i) => sameDim(dim, expected[i]!));
+    if (!fits(scales) || (zeros !== null && !fits(zeros))) throw shapeError("DequantizeLinear", codes, scales);
+    const inputs = zeros === null ? [codes, scales] : [codes, scales, zeros];
+    return this.#node("DequantizeLinear", inputs, { axis, block }, scales.type, codes.shape);
+  }
+
+  /** x W^T for W [N, K] stored as integers; see graph.ts for the shapes. */
+  matMulNBits(x: Value, codes: Value, scales: Value, of: OpAttributes["MatMulNBits"]): Value {
+    const [outputs, blocks] = codes.shape;
+    if (!sameDim(x.shape[1]!, Number(blocks) * of.block)) throw shapeError("MatMulNBits", x, codes);
+    return this.#node("MatMulNBits", [x, codes, scales], of, x.type, [x.shape[0]!, outputs!]);
+  }
+
   /** Adds a node of any op with its result's type and shape given: what gradient rules use. */
   append<O extends OpName>(
     op: O,
@@ -276,11 +303,24 @@ export class GraphBuilder {
     key: string,
   ) {
     const name = data.length <= 8 ? `const:${type}[${shape.join()}]=${key}` : `const:${this.#nextId++}`;
+    return this.#initialiser(name, data, shape, type);
+  }
+
+  #initialiser(
+    name: string,
+    data: Float32Array | Float64Array | BigInt64Array | Uint8Array,
+    shape: Shape,
+    type: ElementType,
+  ): Value {
     const known = this.#initialisers.get(name);
     if (known !== undefined) return known.value;
     const value: Value = { name, type, shape };
     this.#initialisers.set(name, { kind: "constant", value, data });
     return value;
+  }
+
+  #shift(direction: "LEFT" | "RIGHT", a: Value, b: Value): Value {
+    return this.#node("BitShift", [a, b], { direction }, a.type, broadcastShapes(a.shape, b.shape));
   }
 
   #unary(op: OpName, a: Value): Value {

@@ -5,7 +5,18 @@
  */
 
 export type ElementType =
-  "float32" | "float64" | "float16" | "bfloat16" | "float8e4m3fn" | "int64" | "int32" | "uint8" | "bool";
+  | "float32"
+  | "float64"
+  | "float16"
+  | "bfloat16"
+  | "float8e4m3fn"
+  | "int64"
+  | "int32"
+  | "int8"
+  | "uint8"
+  /** Two in a byte, the low nibble first. */
+  | "uint4"
+  | "bool";
 
 /** A fixed size, or the name of a size that is known when the graph runs. Equal names are equal sizes. */
 export type Dim = number | string;
@@ -83,6 +94,17 @@ export interface OpAttributes {
   PermuteRows: NoAttributes;
   BitShift: { direction: "LEFT" | "RIGHT" };
   BitwiseAnd: NoAttributes;
+  BitwiseOr: NoAttributes;
+  /**
+   * (codes - zero) * scale; inputs: codes, scales and zeros of the codes' type (left out: 0). One scale for `block` codes
+   * along the axis; with block 0 one for each place on the axis, scales [size of the axis].
+   */
+  DequantizeLinear: { axis: number; block: number };
+  /**
+   * x W^T for W [N, K] stored as integers: inputs x [rows, K], codes U8 [N, K / block, block * bits / 8], lowest bits first,
+   * scales [N, K / block]; W = (code - 2^(bits - 1)) * scale. `decoded` adds W to the graph, for the gradient.
+   */
+  MatMulNBits: { bits: 2 | 4 | 8; block: number; decoded: () => Value };
 }
 
 type NoAttributes = Readonly<Record<string, never>>;

@@ -129,6 +129,33 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
   Gather: (node) => [plain(node, [["axis", node.attributes.axis]])],
   GatherElements: (node) => [plain(node, [["axis", node.attributes.axis]])],
   BitShift: (node) => [plain(node, [["direction", node.attributes.direction]])],
+  DequantizeLinear: (node) => {
+    const { axis, block } = node.attributes;
+    return [
+      plain(node, [
+        ["axis", axis],
+        ["block_size", block],
+      ]),
+    ];
+  },
+  // Level 0 computes with the weights as they are. Level 4 rounds the inputs to 8 bits a block, and gives zeros where
+  // scales are no constants, as those behind a cast (onnxruntime 1.30).
+  MatMulNBits: (node) => {
+    const { bits, block } = node.attributes;
+    const [x, codes] = node.inputs;
+    return [
+      {
+        ...plain(node, [
+          ["K", x!.shape[1] as number],
+          ["N", codes!.shape[0] as number],
+          ["bits", bits],
+          ["block_size", block],
+          ["accuracy_level", 0],
+        ]),
+        domain: "com.microsoft",
+      },
+    ];
+  },
   Slice: (node) => {
     const { axis, start, end, step } = node.attributes;
     return [withConstants(plain(node), [[start], [end], [axis], [step]])];
@@ -219,6 +246,7 @@ function zerosOf(shape: string, name: string, type: ElementType): OnnxNode[] {
 export const onnxDataTypes: Record<ElementType, number> = {
   float32: 1,
   uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,
@@ -226,4 +254,5 @@ export const onnxDataTypes: Record<ElementType, number> = {
   float64: 11,
   bfloat16: 16,
   float8e4m3fn: 17,
+  uint4: 21,
 };

@@ -1,6 +1,7 @@
-import type { DType } from "../tensor/dtype";
+import type { WeightView } from "../weights/view";
 import type { RotaryDescription } from "./rotaryDescription";
 
+export type { FactoredForm, WeightView } from "../weights/view";
 export type { RotaryDescription } from "./rotaryDescription";
 
 /**
@@ -28,39 +29,6 @@ export interface ModelDescription {
   /** Tensors of the checkpoint that the forward pass does not use (MTP layers and the like), copied untouched. */
   unusedTensors: string[];
 }
-
-/**
- * A contiguous run of elements inside one stored tensor: the whole of it, or one expert's slice of a fused tensor.
- * `shape` is the view's own shape; `offset` counts elements from the tensor's start.
- */
-export interface WeightView {
-  tensor: string;
-  offset: number;
-  shape: readonly number[];
-  dtype: DType;
-  /** Set where stored values need scales to become numbers. */
-  quantisation?: BlockQuantisation;
-}
-
-export type BlockQuantisation =
-  /** F8_E4M3 with one F32 (or BF16) scale per block: value = code * scale[row / blockRows, column / blockColumns]. */
-  | { kind: "f8-block"; scales: WeightView; blockRows: number; blockColumns: number }
-  /**
-   * MXFP4: U8 codes [rows, groups, 16] of two FP4 values each (low nibble first), U8 exponents [rows, groups]. The view's
-   * own shape is that of the codes: it stands for a matrix [rows, groups * 32].
-   */
-  | { kind: "mxfp4"; scales: WeightView }
-  /** Reroute's factored layout (docs/factored-layout.md): the matrix [out, in] is made of stored factors. */
-  | { kind: "factored"; form: FactoredForm };
-
-/** m outputs, n inputs. Factors marked shared belong to all experts of a layer. */
-export type FactoredForm =
-  /** left [m, r] times right [r, n], plus a shared base [m, n] where there is one. */
-  | { kind: "low-rank"; left: WeightView; right: WeightView; base: WeightView | null }
-  /** left [m, r] times phi(sum_k softmax(mixture)_k bases_k), mixture [b], bases [b, r, n] shared. */
-  | { kind: "shared-basis"; left: WeightView; mixture: WeightView; bases: WeightView; activation: "silu" | "tanh" }
-  /** left [m, r2] times (sum_a mixture_a core_a) times right [r3, n]; core [r1, r2, r3]; all but mixture [r1] shared. */
-  | { kind: "tucker"; mixture: WeightView; left: WeightView; core: WeightView; right: WeightView };
 
 /** y = x W^T + b for layout "out-in" (W is [out, in]); y = x W + b for "in-out" (W is [in, out]). */
 export interface LinearDescription {

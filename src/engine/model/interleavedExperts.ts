@@ -1,11 +1,10 @@
+import { mxfp4Group } from "../weights/float4";
 import { unsupported } from "./config";
 import type { ExpertWeights, LinearDescription, WeightView } from "./description";
 import type { ExpertShape, StoredExperts } from "./expertTensors";
 import type { Weights } from "./weights";
 
-/** Values that share one exponent in MXFP4, and the bytes that hold them. */
-const groupSize = 32;
-const groupBytes = 16;
+const groupBytes = mxfp4Group / 2;
 
 /**
  * The experts of gpt-oss under `<prefix>.`: gate and up alternate along the output of one projection, and both
@@ -72,12 +71,12 @@ function quantisedMatrix(
   shape: ExpertShape,
 ): FusedMatrix {
   const { numExperts, because } = shape;
-  const groups = inputs / groupSize;
+  const groups = inputs / mxfp4Group;
   if (!Number.isInteger(groups)) {
     throw unsupported(
       "quantization_config.quant_method",
       "mxfp4",
-      `sizes that are multiples of ${groupSize}; ${name} has ${inputs} inputs`,
+      `sizes that are multiples of ${mxfp4Group}; ${name} has ${inputs} inputs`,
     );
   }
   const blocks = weights.bytes(`${name}_blocks`, [numExperts, outputs, groups, groupBytes], because);
@@ -88,7 +87,7 @@ function quantisedMatrix(
     ofExpert: (expert) => ({
       tensor: blocks.name,
       offset: expert * perExpert * groupBytes,
-      shape: [outputs, groups, groupBytes],
+      shape: [outputs, inputs],
       dtype: blocks.dtype,
       quantisation: {
         kind: "mxfp4",

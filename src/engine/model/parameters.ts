@@ -1,4 +1,5 @@
 import { elementCount } from "../tensor/dtype";
+import { decodedNumbers } from "../weights/forms";
 import type {
   AttentionDescription,
   ExpertWeights,
@@ -120,12 +121,12 @@ function multiplyAddsIn(part: unknown): number {
   });
 }
 
-/** Numbers that a view stands for: an MXFP4 byte holds two; of a factored matrix, the expert's own factors. */
+/** Numbers that a view stands for; of a factored matrix, the expert's own factors. */
 function parametersOf(view: WeightView): number {
   if (view.quantisation?.kind === "factored") {
     return ownFactors(view.quantisation.form).reduce((sum, { shape }) => sum + elementCount(shape), 0);
   }
-  return elementCount(view.shape) * (view.quantisation?.kind === "mxfp4" ? 2 : 1);
+  return decodedNumbers(view);
 }
 
 function ownFactors(form: FactoredForm): WeightView[] {

@@ -2,10 +2,11 @@ import { RerouteError } from "../../protocol/errors";
 import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
 import { quote } from "../checkpoint/quote";
 import { isDType } from "../tensor/dtype";
+import type { Quantisation } from "../weights/view";
 import { readIntList, readObject, readString, unsupported, type Config } from "./config";
 import { readFactored } from "./factored";
 import { rootOf, storedName, type Root } from "./textTower";
-import type { BlockQuantisation, LinearDescription, NormDescription, WeightView } from "./description";
+import type { LinearDescription, NormDescription, WeightView } from "./description";
 
 /** "rms plus one" multiplies by 1 + weight, "rms alone" by nothing. */
 export type NormKind = "rms" | "rms plus one" | "rms alone" | "layer" | "layer without bias";
@@ -144,7 +145,7 @@ export class Weights {
     return [...this.#tensors.keys()].filter((name) => !this.#used.has(name));
   }
 
-  #quantisation(entry: TensorEntry, because: string): BlockQuantisation | undefined {
+  #quantisation(entry: TensorEntry, because: string): Quantisation | undefined {
     if (plainDtypes.includes(entry.dtype)) return undefined;
     const { shape } = entry;
     const scaleName = `${entry.name}_scale_inv`;
@@ -163,7 +164,7 @@ export class Weights {
     const scales = this.entry(scaleName, [Math.ceil(rows / blockRows), Math.ceil(columns / blockColumns)], because);
     this.#refuseUnscaled(scales);
     return {
-      kind: "f8-block",
+      kind: "scaled",
       scales: { tensor: scales.name, offset: 0, shape: scales.shape, dtype: scales.dtype },
       blockRows,
       blockColumns,

@@ -65,6 +65,8 @@ export class BlockSession {
       // A thread that waits for another by spinning burns the core that the other one needs: on two cores with anything
       // else running, updates of a small model took five times as long. On an idle machine it makes no difference here.
       intra_op: { allow_spinning: "0" },
+      // Otherwise onnxruntime copies a decoding step for each product that reads it: weights would be decoded twice.
+      disable_quant_qdq: "1",
       ...(folder === null ? {} : { model_external_initializers_file_folder_path: folder }),
     };
     const options: Ort.InferenceSession.SessionOptions = {

@@ -58,7 +58,7 @@ describe("cosine of experts' weights", () => {
     const constant = { ...b, constant: b.downProj.weight };
     expect(await cosine.ofLayer([a, constant], signal)).toBeNull();
     const scales = b.downProj.weight;
-    const quantisation = { kind: "f8-block" as const, scales, blockRows: 1, blockColumns: 1 };
+    const quantisation = { kind: "scaled" as const, scales, blockRows: 1, blockColumns: 1 };
     const coded = { ...b, downProj: { ...b.downProj, weight: { ...scales, quantisation } } };
     expect(await cosine.ofLayer([a, coded], signal)).toBeNull();
     expect(await cosine.ofLayer([], signal)).toBeNull();

@@ -69,7 +69,7 @@ describe("what cannot be changed is refused by name", () => {
     const description = await changed((copy) => {
       const { weight } = expertOf(copy)!;
       weight.dtype = "F8_E4M3";
-      weight.quantisation = { kind: "f8-block", scales: scales(weight), blockRows: 128, blockColumns: 128 };
+      weight.quantisation = { kind: "scaled", scales: scales(weight), blockRows: 128, blockColumns: 128 };
     });
     expect(trainableWeights(description, "router")).toHaveLength(3);
     expect(trainableWeights(description, "router+top-experts", new Map([[1, [0, 1]]])).length).toBe(3 + 2 * 3);

@@ -105,7 +105,7 @@ describe("F8_E4M3 with block scales", () => {
         offset: 0,
         shape: [height, width],
         dtype: "F8_E4M3",
-        quantisation: { kind: "f8-block", scales, blockRows, blockColumns },
+        quantisation: { kind: "scaled", scales, blockRows, blockColumns },
       };
       const expected = decodeFloat8Blocks(
         stored,
@@ -136,7 +136,7 @@ describe("MXFP4", () => {
       const view: WeightView = {
         tensor: "blocks",
         offset: from * 16,
-        shape: [rows, groups, 16],
+        shape: [rows, groups * 32],
         dtype: "U8",
         quantisation: { kind: "mxfp4", scales: { tensor: "scales", offset: from, shape: [rows, groups], dtype: "U8" } },
       };

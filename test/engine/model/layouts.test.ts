@@ -120,7 +120,7 @@ describe("quantised tensors", () => {
       weight: {
         tensor: `${prefix}.down_proj_blocks`,
         offset: 3 * 32 * 2 * 16,
-        shape: [32, 2, 16],
+        shape: [32, 64],
         dtype: "U8",
         quantisation: {
           kind: "mxfp4",
@@ -176,7 +176,7 @@ describe("quantised tensors", () => {
       shape: [32, 24],
       dtype: "F8_E4M3",
       quantisation: {
-        kind: "f8-block",
+        kind: "scaled",
         scales: { tensor: `${layer}1.down_proj.weight_scale_inv`, offset: 0, shape: [2, 3], dtype: "F32" },
         blockRows: 16,
         blockColumns: 10,

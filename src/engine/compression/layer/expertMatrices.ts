@@ -4,6 +4,7 @@ import { quote } from "../../checkpoint/quote";
 import { readFloat32 } from "../../checkpoint/read";
 import type { ExpertWeights, GateUpWeights, LinearDescription, WeightView } from "../../model/description";
 import { elementCount } from "../../tensor/dtype";
+import { formName } from "../../weights/forms";
 
 /** One expert's weights as float32, whatever their layout on disk. I intermediate units, H hidden size. */
 export interface ExpertMatrices {
@@ -126,7 +127,7 @@ export function requirePlain(view: WeightView, method: string): void {
   if (!view.quantisation) return;
   throw new RerouteError(
     "model/unsupported-option",
-    `The method ${method} makes new weights, but ${quote(view.tensor)} is stored as ${view.quantisation.kind}; convert the ` +
+    `The method ${method} makes new weights, but ${quote(view.tensor)} is stored as ${formName(view)}; convert the ` +
       `checkpoint to BF16 first, or use a pruning method, which keeps stored bytes`,
   );
 }

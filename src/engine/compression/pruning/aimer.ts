@@ -4,6 +4,7 @@ import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { ReportProgress } from "../../../protocol/progress";
 import type { ExpertWeights, ModelDescription, WeightView } from "../../model/description";
 import { elementCount } from "../../tensor/dtype";
+import { formName } from "../../weights/forms";
 import { moeLayers } from "../plan/moeLayers";
 
 /** Elements read at a time: no expert tensor is ever whole in JavaScript memory. */
@@ -72,7 +73,7 @@ async function* readView(checkpoint: Checkpoint, view: WeightView): AsyncGenerat
   if (view.quantisation) {
     throw new RerouteError(
       "model/unsupported-option",
-      `The method aimer does not read quantised weights, but ${view.tensor} is stored as ${view.quantisation.kind}; use a method that reads activations`,
+      `The method aimer does not read quantised weights, but ${view.tensor} is stored as ${formName(view)}; use a method that reads activations`,
     );
   }
   const entry = checkpoint.tensors.get(view.tensor)!;

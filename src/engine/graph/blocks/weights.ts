@@ -1,36 +1,31 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint";
-import type { FactoredForm, LinearDescription, NormDescription, WeightView } from "../../model/description";
+import type { LinearDescription, NormDescription, WeightView } from "../../model/description";
 import { dtypeBits, elementCount, type DType } from "../../tensor/dtype";
+import type { Decoding, StoredType } from "../../weights/form";
+import { decodeView, productOfView } from "../../weights/forms";
 import type { GraphBuilder } from "../builder";
-import type { ElementType, FileRange, Value } from "../graph";
+import type { FileRange, Value } from "../graph";
 
 /**
  * Brings a checkpoint's weights into a graph. Stored bytes are mapped where they lie and cast inside the graph, so they
  * never pass through JavaScript. Tensors named in `replaced` are taken from graph inputs instead: what trains.
  */
 export class BlockWeights {
+  readonly #decoding: Decoding<Value>;
+
   constructor(
     readonly builder: GraphBuilder,
     readonly checkpoint: Checkpoint,
     readonly replaced: ReadonlyMap<string, Value> = new Map(),
     /** Keeps two checkpoints' tensors apart in one graph. */
     readonly namePrefix = "",
-  ) {}
+  ) {
+    this.#decoding = { graph: builder, stored: (view, as) => this.stored(view, as), float: (view) => this.float(view) };
+  }
 
   /** The view's numbers in the graph's float type. */
   float(view: WeightView): Value {
-    const replacement = this.replaced.get(weightKey(view));
-    if (replacement !== undefined) return replacement;
-    switch (view.quantisation?.kind) {
-      case undefined:
-        return this.builder.cast(this.#stored(view), this.builder.floatType);
-      case "f8-block":
-        return this.#blockScaled(view, view.quantisation);
-      case "mxfp4":
-        return this.#mxfp4(view, view.quantisation.scales);
-      case "factored":
-        return this.#factored(view.quantisation.form);
-    }
+    return this.replaced.get(weightKey(view)) ?? decodeView(this.#decoding, view);
   }
 
   /** x W^T + b, or x W + b for "in-out" weights; x is [rows, in]. */
@@ -63,85 +58,20 @@ export class BlockWeights {
     return plusOne ? builder.add(this.float(weight), builder.constant([1])) : this.float(weight);
   }
 
-  /** Two thin products where the weight is of low rank, which costs less than putting it together. */
   #product(x: Value, weight: WeightView, layout: LinearDescription["layout"]): Value {
-    const { builder } = this;
-    const form = weight.quantisation?.kind === "factored" ? weight.quantisation.form : null;
-    if (form?.kind !== "low-rank" || this.replaced.has(weightKey(weight))) {
-      return builder.gemm(x, this.float(weight), false, layout === "out-in");
-    }
-    const thin = builder.gemm(x, this.float(form.right), false, true);
-    const product = builder.gemm(thin, this.float(form.left), false, true);
-    return form.base === null ? product : builder.add(product, builder.gemm(x, this.float(form.base), false, true));
+    const direct =
+      layout === "out-in" && !this.replaced.has(weightKey(weight)) ? productOfView(this.#decoding, x, weight) : null;
+    return direct ?? this.builder.gemm(x, this.float(weight), false, layout === "out-in");
   }
 
-  /** The matrix [out, in] that the factors stand for. */
-  #factored(form: FactoredForm): Value {
-    const { builder } = this;
-    /** sum_k shares_k parts_k for parts [k, rows, columns] and shares [1, k]. */
-    const mixed = (shares: Value, parts: WeightView) => {
-      const [count, rows, columns] = parts.shape as [number, number, number];
-      const flat = builder.matMul(shares, builder.reshape(this.float(parts), [count, rows * columns]));
-      return builder.reshape(flat, [rows, columns]);
-    };
-    const row = (view: WeightView) => builder.reshape(this.float(view), [1, view.shape[0]!]);
-    switch (form.kind) {
-      case "low-rank": {
-        const product = builder.matMul(this.float(form.left), this.float(form.right));
-        return form.base === null ? product : builder.add(product, this.float(form.base));
-      }
-      case "shared-basis": {
-        const basis = mixed(builder.softmax(row(form.mixture)), form.bases);
-        const active = form.activation === "tanh" ? builder.tanh(basis) : builder.mul(basis, builder.sigmoid(basis));
-        return builder.matMul(this.float(form.left), active);
-      }
-      case "tucker": {
-        const core = mixed(row(form.mixture), form.core);
-        return builder.matMul(builder.matMul(this.float(form.left), core), this.float(form.right));
-      }
-    }
+  /** The view's bytes as they lie, without scales; as another type of as many bytes where one is given. */
+  stored(view: WeightView, as?: { type: StoredType; shape: readonly number[] }): Value {
+    const { range, type } = storedRange(this.checkpoint, view, as);
+    const seenAs = as === undefined || as.type === type ? "" : ` as ${as.type}`;
+    const shape = as?.shape ?? view.shape;
+    const name = `${this.namePrefix}${weightKey(view)}${seenAs}${shape === view.shape ? "" : ` [${shape.join()}]`}`;
+    return this.builder.fileInitialiser(name, as?.type ?? type, shape, range);
   }
-
-  #stored(view: WeightView): Value {
-    return storedWeight(this, view);
-  }
-
-  /** F8 codes times one scale a block: the scale matrix is spread to the weight's rows and columns by two gathers. */
-  #blockScaled(
-    view: WeightView,
-    { scales, blockRows, blockColumns }: { scales: WeightView; blockRows: number; blockColumns: number },
-  ) {
-    const { builder } = this;
-    const [rows, columns] = view.shape as [number, number];
-    const spread = (count: number, block: number) =>
-      builder.int64Constant(Array.from({ length: count }, (_, i) => Math.floor(i / block)));
-    const byRow = builder.gather(this.float(scales), spread(rows, blockRows), 0);
-    const scale = builder.gather(byRow, spread(columns, blockColumns), 1);
-    return builder.mul(builder.cast(this.#stored(view), builder.floatType), scale);
-  }
-
-  /**
-   * FP4 (E2M1) pairs, low nibble first, times a power of two for every 32 values: the OCP MX format. Codes
-   * [rows, groups, 16] become a matrix [rows, groups * 32].
-   */
-  #mxfp4(view: WeightView, scales: WeightView): Value {
-    const { builder } = this;
-    const [rows, groups] = view.shape as [number, number, number];
-    const codes = this.#stored(view);
-    const low = builder.bitwiseAnd(codes, builder.uint8Constant([15], []));
-    const high = builder.shiftRight(codes, builder.uint8Constant([4], []));
-    const pairs = builder.concat([builder.unsqueeze(low, [3]), builder.unsqueeze(high, [3])], 3);
-    const values = builder.gather(builder.constant(fp4Values, [16]), builder.cast(pairs, "int32"));
-    const exponents = builder.gather(builder.constant(powersOfTwo, [256]), builder.cast(this.#stored(scales), "int32"));
-    const scaled = builder.mul(values, builder.unsqueeze(exponents, [2, 3]));
-    return builder.reshape(scaled, [rows, groups * 32]);
-  }
-}
-
-/** The view in its stored type, without cast or scales. */
-export function storedWeight({ builder, checkpoint, namePrefix }: BlockWeights, view: WeightView): Value {
-  const { range, type } = storedRange(checkpoint, view);
-  return builder.fileInitialiser(namePrefix + weightKey(view), type, view.shape, range);
 }
 
 /** Name of a view's initialiser, and the key under which a trainable replacement is given. */
@@ -150,31 +80,43 @@ export function weightKey({ tensor, offset }: WeightView): string {
 }
 
 /** Where the view's bytes lie. */
-function storedRange(checkpoint: Checkpoint, view: WeightView): { range: FileRange; type: ElementType } {
+function storedRange(
+  checkpoint: Checkpoint,
+  view: WeightView,
+  as: { type: StoredType; shape: readonly number[] } | undefined,
+): { range: FileRange; type: StoredType } {
   const entry = checkpoint.tensors.get(view.tensor);
   if (entry === undefined) throw new Error(`no tensor ${view.tensor}`);
-  const bytes = dtypeBits[entry.dtype] / 8;
-  const type = elementTypes[entry.dtype];
+  const type = elementTypes[entry.dtype] ?? as?.type;
   if (type === undefined) throw new Error(`weights stored as ${entry.dtype} are not read`);
+  const bits = as === undefined ? dtypeBits[entry.dtype] : typeBits[as.type];
   return {
     type,
     range: {
       file: entry.shard.realPath,
-      offset: entry.byteOffset + view.offset * bytes,
-      length: elementCount(view.shape) * bytes,
+      offset: entry.byteOffset + (view.offset * dtypeBits[entry.dtype]) / 8,
+      length: Math.ceil((elementCount(as?.shape ?? view.shape) * bits) / 8),
     },
   };
 }
 
-const elementTypes: Partial<Record<DType, ElementType>> = {
+const elementTypes: Partial<Record<DType, StoredType>> = {
   F64: "float64",
   F32: "float32",
   F16: "float16",
   BF16: "bfloat16",
   F8_E4M3: "float8e4m3fn",
+  I8: "int8",
   U8: "uint8",
 };
 
-const fp4Values = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
-/** Scales by their stored exponent (E8M0); 255 is NaN. */
-const powersOfTwo = Array.from({ length: 256 }, (_, exponent) => (exponent === 255 ? NaN : 2 ** (exponent - 127)));
+const typeBits: Record<StoredType, number> = {
+  float64: 64,
+  float32: 32,
+  float16: 16,
+  bfloat16: 16,
+  float8e4m3fn: 8,
+  int8: 8,
+  uint8: 8,
+  uint4: 4,
+};
