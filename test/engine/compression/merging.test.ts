@@ -39,6 +39,7 @@ import {
   withExperts,
   type OpenModel,
 } from "./support";
+import { daily } from "../../support/nightly";
 
 const { folder, fresh } = scratch();
 
@@ -66,7 +67,7 @@ function planOf(model: OpenModel, sets: number[][], more: Partial<MergingPlan> =
 }
 
 /** Experts one by one, fused, and interleaved with biases; every rule on the first, what depends on the layout on all. */
-describe.each(["qwen3_moe", "granitemoe", "gpt_oss"])("%s", (family) => {
+describe.each(daily(2, ["qwen3_moe", "gpt_oss", "granitemoe"]))("%s", (family) => {
   const open = () => openModel(path.join(goldens, family, "checkpoint"));
 
   it.each(["fold", "map", "duplicate"] as const)(

@@ -21,6 +21,7 @@ import { calibrateOptions, calibrationScopes, type CalibrateOptions } from "../.
 import { expectError } from "../checkpoint/fixtures";
 import { goldenCase, relativeToLargest } from "../../support/goldens";
 import { kl, logitsOf, logSoftmax, mean, targetRows } from "../../support/logitsReference";
+import { daily } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences, writeStudentOf } from "../../support/tinyModels";
 
@@ -70,12 +71,13 @@ function coverage(entry: TensorEntry, weights: ReturnType<typeof trainableWeight
   return covered;
 }
 
-describe.each([
-  ["olmoe", "experts one by one"],
+const layouts: [name: string, what: string][] = [
   ["gpt_oss", "fused, transposed experts with biases, sinks"],
-  ["granitemoe", "fused experts"],
   ["qwen2_moe-no-bias-dynamic-tied", "tied embeddings, shared experts, a dense layer"],
-])("%s (%s)", (name) => {
+  ["olmoe", "experts one by one"],
+  ["granitemoe", "fused experts"],
+];
+describe.each(daily(2, layouts))("%s (%s)", (name) => {
   test.each(calibrationScopes)("scope %s changes what it names, to the byte, and nothing else", async (scope) => {
     const { given } = await setUp(name, { scope, batch: 12 });
     const { student } = given;
@@ -223,11 +225,13 @@ describe("router logits fitted first", () => {
   });
 });
 
-describe.each([
-  { scope: "router+experts", loss: "lm" },
-  { scope: "all", loss: "kd" },
-  { scope: "router+top-experts", loss: "router-logits" },
-] as const)("$scope, $loss", (change) => {
+describe.each(
+  daily(2, [
+    { scope: "all", loss: "kd" },
+    { scope: "router+top-experts", loss: "router-logits" },
+    { scope: "router+experts", loss: "lm" },
+  ] as const),
+)("$scope, $loss", (change) => {
   const identity = { "0": 5, "1": 5, "2": 5 };
   const given = () =>
     setUp(

@@ -8,6 +8,7 @@ import { lockRunFolder } from "../../../../src/engine/run/folder/lock";
 import { parseMemorySize, availableMemoryBytes, residentBytes } from "../../../../src/engine/run/machine/machine";
 import { progressMeter } from "../../../../src/engine/run/progressMeter";
 import type { Progress } from "../../../../src/protocol/progress";
+import { isNightly } from "../../../support/nightly";
 
 /** Lets the calls of node:fs/promises that wait go on one at a time, in an order drawn from a seed. */
 const schedule = vi.hoisted(() => {
@@ -100,29 +101,32 @@ describe("lock of a run folder", () => {
 
 describe("contenders for a stale lock", () => {
   // Every step at the disk waits for its turn, and chance says whose comes next: other orders than a quiet machine's.
-  it.each(Array.from({ length: 8 }, (_, i) => i))("never hold it together (orders %#)", async (block) => {
-    for (let seed = 25 * block; seed < 25 * (block + 1); seed++) {
-      const directory = path.join(folder, `contended-${seed}`);
-      await mkdir(directory);
-      const dead = { pid: 2 ** 22 + 1, host: hostname(), processStart: null };
-      await writeFile(path.join(directory, "lock.json"), JSON.stringify(dead));
-      let holders = 0;
-      let most = 0;
-      const contend = async () => {
-        const release = await lockRunFolder(directory).catch(() => null);
-        if (release === null) return false;
-        most = Math.max(most, ++holders);
-        for (let turn = 0; turn < 6; turn++) await schedule.turn();
-        holders--;
-        await release();
-        return true;
-      };
-      schedule.begin(seed);
-      const took = await Promise.all([contend(), contend(), contend()]);
-      schedule.end();
-      expect([seed, most, took.includes(true)]).toEqual([seed, 1, true]);
-    }
-  });
+  it.each(Array.from({ length: isNightly ? 40 : 2 }, (_, i) => i))(
+    "never hold it together (orders %#)",
+    async (block) => {
+      for (let seed = 25 * block; seed < 25 * (block + 1); seed++) {
+        const directory = path.join(folder, `contended-${seed}`);
+        await mkdir(directory);
+        const dead = { pid: 2 ** 22 + 1, host: hostname(), processStart: null };
+        await writeFile(path.join(directory, "lock.json"), JSON.stringify(dead));
+        let holders = 0;
+        let most = 0;
+        const contend = async () => {
+          const release = await lockRunFolder(directory).catch(() => null);
+          if (release === null) return false;
+          most = Math.max(most, ++holders);
+          for (let turn = 0; turn < 6; turn++) await schedule.turn();
+          holders--;
+          await release();
+          return true;
+        };
+        schedule.begin(seed);
+        const took = await Promise.all([contend(), contend(), contend()]);
+        schedule.end();
+        expect([seed, most, took.includes(true)]).toEqual([seed, 1, true]);
+      }
+    },
+  );
 });
 
 it.each([
