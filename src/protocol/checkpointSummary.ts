@@ -3,6 +3,8 @@ export interface CheckpointSummary {
   path: string;
   modelType: string | null;
   supported: boolean;
+  /** Set for a dense model that the engine runs: it is evaluated, but has nothing to compress or calibrate. */
+  isDense?: true;
   /** Why calibration is not offered: unsupported family or option, dense model. */
   unsupportedReason: string | null;
   parametersTotal: number;

@@ -83,13 +83,13 @@ describe("doctor", () => {
       path.join(directory, "model.safetensors"),
       new Map([["model.layers.0.mlp.up_proj.weight", up]]),
     );
-    writeFileSync(path.join(directory, "config.json"), JSON.stringify({ model_type: "llama" }));
+    writeFileSync(path.join(directory, "config.json"), JSON.stringify({ model_type: "gpt2" }));
     const { code, out } = await doctor(directory, "--json");
     const checks = checksOf(out);
     expect(checks["Tensors"]).toMatchObject({
       state: "problem",
       code: "model/unsupported-family",
-      detail: expect.stringMatching(/^for inspection only: this is a dense model \(llama\)/) as unknown,
+      detail: expect.stringMatching(/^for inspection only: this is a dense model \(gpt2\)/) as unknown,
     });
     expect([code, Object.keys(checks).slice(-3)]).toEqual([2, ["Tensors", "Tokenizer", "Weights"]]);
   });

@@ -15,6 +15,7 @@ import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
 import { parsePlan } from "../../engine/compression/plan/validatePlan";
 import { writeCompressedCheckpoint } from "../../engine/compression/writeCompressed";
 import { formatBytes, formatCount } from "../../protocol/quantities";
+import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/compression/plannedSize";
@@ -136,6 +137,7 @@ async function compressWithoutText(
   const stateDirectory = await mkdtemp(path.join(tmpdir(), "reroute-compress-"));
   try {
     const model = await openModel(teacher);
+    requireExperts(model.description, "compress");
     const context: MethodContext = {
       ...model,
       options: recipe.compress!,

@@ -53,7 +53,12 @@ function headOf(summary: CheckpointSummary): [label: string, value: string][] {
     ["Family", safeText(summary.modelType ?? "unknown")],
     ...(summary.supported
       ? []
-      : [["Inspection only", safeText(summary.unsupportedReason ?? "")] satisfies [string, string]]),
+      : [
+          [summary.isDense ? "Dense" : "Inspection only", safeText(summary.unsupportedReason ?? "")] satisfies [
+            string,
+            string,
+          ],
+        ]),
     ["Parameters", `${formatCount(parametersTotal)}${active}`],
     [
       "Size",

@@ -17,7 +17,7 @@ import { SessionCache } from "./sessionCache";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
 import { trainedSizes } from "./trainedSizes";
-import { attentionTrains } from "./weightViews";
+import { attentionTrains, feedForwardViews } from "./weightViews";
 
 /** Sequences of token ids, one after another, all of the executor's length. */
 export interface TokenBatch {
@@ -160,9 +160,7 @@ export class ModelExecutor {
     const table = gradients.get(weightKey(embedding.weight));
     // Below the lowest layer that trains, nothing asks for a gradient.
     const lowest =
-      table === undefined
-        ? layers.findIndex((layer) => layer.feedForward.kind === "moe" || this.#trainsAttention(layer))
-        : 0;
+      table === undefined ? layers.findIndex((layer) => layer.feedForward.kind === "moe" || this.#trains(layer)) : 0;
     for (let i = layers.length - 1; i >= lowest && lowest >= 0; i--) {
       const needsInputGradient = i > lowest || table !== undefined;
       await this.#backwardLayer(layers[i]!, tape, gradient, needsInputGradient, gradients, options);
@@ -281,6 +279,11 @@ export class ModelExecutor {
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
         dRouterLogits,
       };
+      if (!needs && dRouterLogits === null) {
+        // Nothing below this layer's feed-forward part trains.
+        onChunk?.(to - from);
+        continue;
+      }
       const x = taped.x.read(from, to);
       const dx = await this.#attention.backward(layer, x, cotangents, needsInputGradient, gradients);
       if (dx !== null) gradient.write(from, dx);
@@ -312,6 +315,13 @@ export class ModelExecutor {
   /** Whether attention or norms of this layer train, beside its router. */
   #trainsAttention(layer: LayerDescription): boolean {
     return attentionTrains(layer, this.#trainableKeys);
+  }
+
+  /** Whether anything of this layer trains, beside its router. */
+  #trains(layer: LayerDescription): boolean {
+    return (
+      this.#trainsAttention(layer) || feedForwardViews(layer).some((view) => this.#trainableKeys.has(weightKey(view)))
+    );
   }
 
   #chunks(tokens: number): [number, number][] {

@@ -163,7 +163,8 @@ export class VocabularyHead {
 /** Whether two models turn final hidden states into logits alike: same scale, same bytes of head and bias. */
 export async function headsAreEqual(a: HeadSource, b: HeadSource): Promise<boolean> {
   const [headA, headB] = [a.description.head, b.description.head];
-  if (headA.scale !== headB.scale || (headA.bias === null) !== (headB.bias === null)) return false;
+  if (headA.scale !== headB.scale || headA.softcap !== headB.softcap) return false;
+  if ((headA.bias === null) !== (headB.bias === null)) return false;
   const digests = await Promise.all([
     digest(a, headA.weight),
     digest(b, headB.weight),

@@ -1,4 +1,3 @@
-import { RerouteError } from "../../protocol/errors";
 import { malformed, readInt, readNumber, type Config, type Key } from "./config";
 import type {
   AttentionDescription,
@@ -113,7 +112,6 @@ export interface DecoderOptions {
 /**
  * Puts a decoder together from its layers. Layers are described one by one, and each names tensors that must exist, so a
  * config that claims a billion layers ends at the first one that is not in the shards.
- * @throws RerouteError `model/not-moe` where no layer has experts.
  */
 export function describeDecoder(options: DecoderOptions): ModelDescription {
   const { weights, sizes, tied: tie } = options;
@@ -148,12 +146,6 @@ export function describeDecoder(options: DecoderOptions): ModelDescription {
         ? {}
         : { scalar: weights.view(`${prefix}.${options.scalar}`, [1], "one number") }),
     });
-  }
-  if (!layers.some((layer) => layer.feedForward.kind === "moe")) {
-    throw new RerouteError(
-      "model/not-moe",
-      `config.json of this ${options.family} checkpoint makes none of its ${layers.length} layers a Mixture-of-Experts layer, so there is no router to calibrate`,
-    );
   }
   const softcap = options.softcap === null ? {} : { softcap: options.softcap };
   const finalNorm = options.norm(options.finalNorm ?? "model.norm");

@@ -3,7 +3,13 @@ import { describeDecoder, readSizes, type DecoderDefaults, type DecoderSizes, ty
 import type { AttentionDescription, RotaryDescription } from "./description";
 import { writeNumExperts } from "./expertCount";
 import type { FamilyAbout, JsonObject, ModelFamily } from "./family";
-import { feedForwardReader, perExpertTensors, type FeedForwardTable } from "./feedForward";
+import {
+  denseReader,
+  feedForwardReader,
+  perExpertTensors,
+  type DenseTable,
+  type FeedForwardTable,
+} from "./feedForward";
 import { readRotary, type RotaryOptions } from "./rotaryConfig";
 import { settle, type Setting } from "./settings";
 import { roots } from "./textTower";
@@ -39,7 +45,8 @@ export interface DecoderFamily {
   /** Default: before attention and before the feed-forward part. */
   norms?: LayerNorms;
   attention: AttentionReader;
-  feedForward: FeedForwardTable;
+  /** With `count`, some or all layers have experts; without it, none has: a dense model. */
+  feedForward: FeedForwardTable | DenseTable;
   /** `tie_word_embeddings` where config.json names none, or what to read instead; default false. */
   tied?: Setting<boolean>;
   finalNorm?: string;
@@ -92,16 +99,27 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
         residualMultiplier,
         expertsMultiplier: settle(table.expertsMultiplier, config, 1),
         attention: table.attention(context),
-        feedForward: feedForwardReader(context, feedForward),
+        feedForward: hasExperts(feedForward)
+          ? feedForwardReader(context, feedForward)
+          : denseReader(context, feedForward),
       });
     },
+    isDense: !hasExperts(feedForward),
     withNumExperts: (config, numExperts) => {
+      if (!hasExperts(feedForward)) return config;
       const { keys, written = [keys[0]] } = feedForward.count;
       const changed = writeNumExperts(config, numExperts, written);
       return table.alsoWritten?.(changed, numExperts) ?? changed;
     },
-    perExpertTensors: (layer) => roots.flatMap(({ body }) => perExpertTensors(`${body}layers.${layer}`, feedForward)),
+    perExpertTensors: (layer) =>
+      hasExperts(feedForward)
+        ? roots.flatMap(({ body }) => perExpertTensors(`${body}layers.${layer}`, feedForward))
+        : [],
   };
+}
+
+function hasExperts(table: FeedForwardTable | DenseTable): table is FeedForwardTable {
+  return "count" in table;
 }
 
 /** How a family rotates queries and keys; what is not said is not there. */

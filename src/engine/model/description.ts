@@ -120,6 +120,8 @@ export interface GroupedQueryAttention extends AttentionCommon {
   normAfterRotary: boolean;
   /** Projections are clamped to [-clip, clip] (OLMoE clip_qkv). */
   clip: number | null;
+  /** Scores z become c tanh(z / c) for this c before the softmax (Gemma 2); absent: they stay. */
+  softcap?: number;
   /** One extra score per head that takes probability away (gpt-oss); [numHeads]. */
   sinks: WeightView | null;
   /** Values are multiplied by this (MiMo-V2); 1 elsewhere. */

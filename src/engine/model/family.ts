@@ -19,6 +19,8 @@ export interface ModelFamily {
   /** config.json `model_type`. */
   modelType: string;
   about: FamilyAbout;
+  /** No checkpoint of this family has experts: it is inspected, evaluated and trained, but has nothing to compress. */
+  isDense?: boolean;
   /**
    * Reads config.json and checks it against the tensors' names and shapes.
    * @throws RerouteError `model/unsupported-option` naming the option, `checkpoint/missing-tensor`,

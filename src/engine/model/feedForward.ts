@@ -66,6 +66,11 @@ export interface FeedForwardTable {
   joined?: JoinedNames;
 }
 
+/** The feed-forward parts of a family without experts. */
+export interface DenseTable extends Pick<FeedForwardTable, "activation" | "joined"> {
+  dense: NonNullable<FeedForwardTable["dense"]>;
+}
+
 export interface SharedTable {
   names: Names;
   /** Width of all shared experts, which are stored as one; 0: none. */
@@ -84,6 +89,25 @@ export interface FeedForwardContext {
   config: Config;
   weights: Weights;
   sizes: DecoderSizes;
+}
+
+/** Reads the feed-forward part of each layer of a family without experts. */
+export function denseReader(
+  { config, weights, sizes: { hiddenSize } }: FeedForwardContext,
+  { dense, joined, activation: given }: DenseTable,
+): (index: number, layer: string) => MlpDescription {
+  const activation = settle(given ?? readGatedActivation, config, undefined!);
+  const intermediateSize = settle(dense.size, config, 0);
+  const bias = settle(dense.bias, config, false);
+  const because = `intermediate_size = ${intermediateSize}`;
+  const { name = "mlp", projections = llamaNames } = dense;
+  return (_, layer) =>
+    readMlp(
+      weights,
+      `${layer}.${name}`,
+      { intermediateSize, bias, because, hiddenSize, activation, joined },
+      projections,
+    );
 }
 
 /** Reads the feed-forward part of each layer, which is under `<layer>.` for a layer such as "model.layers.3". */

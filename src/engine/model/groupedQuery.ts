@@ -1,6 +1,6 @@
 import type { Config } from "./config";
 import { settleRotary, type AttentionReader, type FamilyContext, type RotarySetting } from "./decoderFamily";
-import type { GroupedQueryAttention, PositionScale } from "./description";
+import type { GroupedQueryAttention, LinearDescription, PositionScale } from "./description";
 import type { WindowRule } from "./layerTypes";
 import { settle, type Setting } from "./settings";
 import type { NormKind } from "./weights";
@@ -39,6 +39,10 @@ export interface GroupedQueryTable {
   /** Scores are multiplied by this; default: headDim^-1/2. */
   scale?: Setting<number>;
   clip?: Setting<number | null>;
+  /** Scores z become c tanh(z / c) for this c. */
+  softcap?: (config: Config) => number | null;
+  /** Query, key and value projections are rows of this one tensor, in that order, unless they are stored apart (Phi-3). */
+  joined?: string;
   /** Scores that take probability away, under one of these names, in the layers that have them. */
   sinks?: { names: readonly [string, ...string[]]; in: (window: number | null) => boolean };
   /** Default: as many as config.json's num_key_value_heads. */
@@ -75,6 +79,7 @@ export function groupedQuery(table: GroupedQueryTable): AttentionReader {
       clip: settle(table.clip, config, null),
       valueHeadDim: settle(table.valueHeadDim, config, headDim),
       valueScale: settle(table.valueScale, config, 1),
+      softcap: table.softcap?.(config) ?? null,
     };
     return (layer, prefix) =>
       withChunk(
@@ -99,6 +104,7 @@ interface Settled {
   clip: number | null;
   valueHeadDim: number;
   valueScale: number;
+  softcap: number | null;
 }
 
 function readLayer(
@@ -110,7 +116,7 @@ function readLayer(
 ): GroupedQueryAttention {
   const { config, weights, sizes } = context;
   const { hiddenSize, numHeads, headDim, normEpsilon } = sizes;
-  const { scale, clip, valueHeadDim, valueScale, inputBias, outputBias } = settled;
+  const { scale, clip, valueHeadDim, valueScale, softcap, inputBias, outputBias } = settled;
   const numKeyValueHeads = table.numKeyValueHeads?.(context, slidingWindow) ?? sizes.numKeyValueHeads;
   const [queries, keys, values] = [numHeads * headDim, numKeyValueHeads * headDim, numKeyValueHeads * valueHeadDim];
   const because =
@@ -120,6 +126,17 @@ function readLayer(
   const norms = typeof table.norms === "function" ? table.norms(config, has, rotary !== null) : (table.norms ?? null);
   const linear = (name: string, inputs: number, outputs: number, bias: boolean) =>
     weights.linear(`${prefix}.${name}`, inputs, outputs, { bias, because });
+  const widths = [queries, keys, values] as const;
+  const stacked = queries + keys + values;
+  const joined =
+    table.joined === undefined || has("q_proj.weight")
+      ? null
+      : weights.entry(`${prefix}.${table.joined}.weight`, [stacked, hiddenSize], because);
+  const input = (part: 0 | 1 | 2, name: string, outputs: number = widths[part]): LinearDescription => {
+    if (joined === null) return linear(name, hiddenSize, outputs, inputBias);
+    const first = [0, queries, queries + keys][part]! * hiddenSize;
+    return { weight: weights.slice(joined, first, [widths[part], hiddenSize]), bias: null, layout: "out-in" };
+  };
   const norm = (name: string, projection: number) =>
     weights.norm(
       norms?.kind ?? "rms",
@@ -139,9 +156,9 @@ function readLayer(
     positionScale: table.positionScale?.(config, rotary !== null) ?? null,
     slidingWindow,
     indexer: table.indexer?.(context, layer, prefix) ?? null,
-    query: linear("q_proj", hiddenSize, typeof table.outputGate === "object" ? 2 * queries : queries, inputBias),
-    key: linear("k_proj", hiddenSize, keys, inputBias),
-    value: table.keysAreValues ? "key" : linear("v_proj", hiddenSize, values, inputBias),
+    query: input(0, "q_proj", typeof table.outputGate === "object" ? 2 * queries : queries),
+    key: input(1, "k_proj"),
+    value: table.keysAreValues ? "key" : input(2, "v_proj"),
     ...(table.valueNorm === undefined
       ? {}
       : { valueNorm: weights.norm(table.valueNorm, `${prefix}.v_norm`, valueHeadDim, normEpsilon, because) }),
@@ -151,6 +168,7 @@ function readLayer(
     normScope: norms?.scope ?? "head",
     normAfterRotary: norms?.afterRotary ?? false,
     clip,
+    ...(softcap === null ? {} : { softcap }),
     sinks: table.sinks?.in(slidingWindow) ? weights.view(sinkName(table.sinks.names), [numHeads], because) : null,
     valueScale,
     outputGate: outputGate(table.outputGate),

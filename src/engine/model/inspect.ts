@@ -10,7 +10,7 @@ import { findGguf, openGgufModel } from "../gguf/open";
 import { configSize, layerCountSpellings } from "./configSize";
 import type { ModelDescription } from "./description";
 import { expertCountSpellings } from "./expertCount";
-import { describeModel } from "./families/index";
+import { denseFamilies, describeModel } from "./families/index";
 import { summariseGguf } from "./ggufSummary";
 import { summariseLayers } from "./layerSummaries";
 import { countParameters } from "./parameters";
@@ -28,11 +28,17 @@ export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<Check
   const dtypes = countDtypes(checkpoint);
   const size = (spellings: readonly string[]) => configSize(checkpoint.config, spellings);
   const dense = layers.length > 0 && layers.every((layer) => layer.moe === null);
+  const runs = description !== null;
   return {
     path: checkpoint.directory,
     modelType: stringOf(checkpoint, "model_type"),
-    supported: description !== null,
-    unsupportedReason: failure && (plainerReason(checkpoint, layers, failure.code) ?? failure.message),
+    supported: runs && moe !== undefined,
+    ...(runs && moe === undefined ? { isDense: true as const } : {}),
+    unsupportedReason: runs
+      ? moe === undefined
+        ? `${denseReason(checkpoint, layers)}; forward and evaluate run it`
+        : null
+      : failure && (plainerReason(checkpoint, layers, failure.code) ?? failure.message),
     parametersTotal,
     parametersActive: description ? countParameters(description).active : dense ? parametersTotal : null,
     bytes: Object.values(dtypes).reduce((sum, { bytes }) => sum + bytes, 0),
@@ -87,11 +93,10 @@ function plainerReason(
   layers: readonly LayerSummary[],
   code: ErrorCode,
 ): string | null {
-  const isUnknown = code === "model/unsupported-family" || code === "model/not-moe";
+  const isUnknown = code === "model/unsupported-family" || denseFamilies.has(stringOf({ config }, "model_type") ?? "");
   const isDense = layers.length > 0 && layers.every(({ moe }) => moe === null);
   if (isUnknown && isDense && configSize(config, expertCountSpellings) === null) {
-    const type = typeof config["model_type"] === "string" ? ` (${config["model_type"]})` : "";
-    return `this is a dense model${type}: none of its ${layers.length} layers has experts, so there is no router to calibrate and nothing to compress`;
+    return denseReason({ config }, layers);
   }
   for (const name of tensors.keys()) {
     if (/(?:^|\.)switch_(?:mlp|glu)\./.test(name)) {
@@ -101,7 +106,12 @@ function plainerReason(
   return null;
 }
 
-function stringOf({ config }: Checkpoint, key: string): string | null {
+function denseReason({ config }: Pick<Checkpoint, "config">, layers: readonly LayerSummary[]): string {
+  const type = typeof config["model_type"] === "string" ? ` (${config["model_type"]})` : "";
+  return `this is a dense model${type}: none of its ${layers.length} layers has experts, so there is no router to calibrate and nothing to compress`;
+}
+
+function stringOf({ config }: Pick<Checkpoint, "config">, key: string): string | null {
   const value = Object.hasOwn(config, key) ? config[key] : undefined;
   return typeof value === "string" ? value : null;
 }

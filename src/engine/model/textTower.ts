@@ -64,6 +64,7 @@ export function textTowerOf(text: ModelFamily, modelType: string, about: FamilyA
   return {
     modelType,
     about,
+    isDense: text.isDense ?? false,
     describe: (checkpoint) => ({
       ...text.describe({ ...checkpoint, config: textConfig(checkpoint.config) }),
       family: modelType,

@@ -8,6 +8,7 @@ import { saveRoutingStatistics } from "../routing/statisticsFile";
 import { readTrace, type TraceFormat } from "../routing/trace/readTrace";
 import { traceStatistics } from "../routing/trace/traceStatistics";
 import type { ModelDescription } from "../model/description";
+import { requireExperts } from "../model/requireExperts";
 import { openModel } from "./modelCache";
 import { lockRunFolder } from "./folder/lock";
 import { appendLog, createRunFolder, newRun, writeRun } from "./folder/runFolder";
@@ -43,6 +44,7 @@ export async function importTrace(request: ImportTraceRequest): Promise<Imported
   const { file, format, runDirectory } = request;
   await refuseUsedFolder(runDirectory);
   const model = request.checkpoint === undefined ? null : await openModel(request.checkpoint);
+  if (model !== null) requireExperts(model.description, "record a routing trace of");
   const trace = await readTrace(file, format, {
     layers: model?.description.layers.length ?? null,
     expertsPerToken: model ? expertsPerTokenOf(model.description) : (request.numExpertsPerToken ?? null),

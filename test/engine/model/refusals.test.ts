@@ -1,15 +1,17 @@
 import { expect, it } from "vitest";
 import type { ErrorCode } from "../../../src/protocol/errors";
 import { addTensor, changeConfig, openGolden } from "./goldens";
-import { errorOf } from "./refused";
+import { describeModel } from "../../../src/engine/model/families/index";
+import { requireExperts } from "../../../src/engine/model/requireExperts";
+import { caught, errorOf } from "./refused";
 
 /** Changes to the config of a family's golden checkpoint (undefined takes a key away), and what is said of them. */
 const refusals: [family: string, changes: Record<string, unknown>, code: ErrorCode, says: string | RegExp][] = [
   [
     "qwen3_moe",
-    { model_type: "llama", architectures: ["LlamaForCausalLM"] },
+    { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] },
     "model/unsupported-family",
-    /model_type = "llama", expected one of afmoe, .*deepseek_v3, .*qwen3_vl_moe, solar_open\. /,
+    /model_type = "gpt2", expected one of afmoe, .*deepseek_v3, .*qwen3_vl_moe, solar_open, .*llama, .*qwen3\. /,
   ],
   ["qwen3_moe", { model_type: null }, "model/unsupported-family", "no model_type"],
   ["qwen3_moe", { model_type: 3 }, "checkpoint/malformed", "model_type = 3"],
@@ -114,5 +116,9 @@ it.each([
       addTensor(checkpoint, `model.layers.${layer}.mlp.${projection}.weight`, shape);
     }
   }
-  expect(errorOf(checkpoint).code).toBe("model/not-moe");
+  const { description } = describeModel(checkpoint);
+  expect(caught(() => requireExperts(description, "compress"))).toMatchObject({
+    code: "model/not-moe",
+    message: expect.stringContaining(`This ${family} checkpoint is a dense model: none of its 3 layers`) as unknown,
+  });
 });

@@ -41,14 +41,14 @@ function softmaxAttention(
     description.kind === "latent"
       ? { heads: latentHeads(weights, x, description, inputs), gate: null }
       : groupedHeads(weights, x, description, inputs);
-  const sinks = description.kind === "latent" ? null : description.sinks;
+  const { sinks, softcap } = description.kind === "latent" ? { sinks: null } : description;
   const ranges = queryBlocks(inputs.sequenceLength, description);
   const sizes = ranges.map(({ from, to }) => to - from);
   // Split, not sliced: the gradient of a split is one concatenation.
   const queries = heads.parts.map(({ query }) => (sizes.length === 1 ? [query] : builder.split(query, sizes, 3)));
   const blocks = ranges.map((range, i) => {
     const parts = heads.parts.map(({ keyTransposed }, p) => ({ query: queries[p]![i]!, keyTransposed }));
-    return attendBlock(weights, { ...heads, parts }, numHeads / heads.groups, inputs.mask, range, sinks);
+    return attendBlock(weights, { ...heads, parts }, numHeads / heads.groups, inputs.mask, range, { sinks, softcap });
   });
   const valueDim = heads.value.shape[3] as number;
   // [B, groups, heads a group, S, V] -> [B, S, groups, heads a group, V]
@@ -92,12 +92,12 @@ function attendBlock(
   perGroup: number,
   mask: Value,
   { from, to, firstKey }: QueryBlock,
-  sinks: GroupedQueryAttention["sinks"],
+  { sinks, softcap }: Pick<GroupedQueryAttention, "sinks"> & { softcap?: number | undefined },
 ): Value {
   const { builder } = weights;
   const rows = to - from;
   const keys = to - firstKey;
-  const scores = parts
+  const products = parts
     .map(({ query, keyTransposed }) => {
       const queryDim = query.shape[4] as number;
       // Query heads of one key-value head are stacked into one matrix, so keys are never repeated.
@@ -105,6 +105,8 @@ function attendBlock(
       return builder.matMul(stacked, builder.slice(keyTransposed, 3, firstKey, to));
     })
     .reduce((sum, part) => builder.add(sum, part));
+  const scores =
+    softcap === undefined ? products : builder.scale(builder.tanh(builder.scale(products, 1 / softcap)), softcap);
   const visible = builder.slice(builder.slice(mask, 0, from, to), 1, firstKey, to);
   const masked = builder.add(builder.reshape(scores, ["B", groups, perGroup, rows, keys]), visible);
   const seen = builder.slice(value, 2, firstKey, to);

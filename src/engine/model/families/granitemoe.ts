@@ -4,14 +4,8 @@ import { groupedQuery } from "../groupedQuery";
 import { topKThenSoftmax } from "../routingRules";
 import { flag, number, size } from "../settings";
 
-/** Fused experts; multipliers on embeddings, attention scores, residual branches and logits. */
-export const graniteTable: DecoderFamily = {
-  modelType: "granitemoe",
-  about: {
-    architectures: ["GraniteMoeForCausalLM"],
-    examples: "Granite-3.0-1B-A400M, Granite-3.1-3B-A800M",
-    attention: "grouped-query",
-  },
+/** Multipliers on embeddings, attention scores, residual branches and logits, of Granite's dense and MoE models. */
+export const graniteMultipliers = {
   sizes: { vocab: 32000, hidden: 4096, layers: 32, heads: 32, keyValueHeads: null, positions: 2048, epsilon: 1e-6 },
   embeddingMultiplier: (config) => readNumber(config, "embedding_multiplier", { default: 1 }),
   residualMultiplier: number("residual_multiplier", 1),
@@ -21,6 +15,17 @@ export const graniteTable: DecoderFamily = {
     bias: flag("attention_bias", false),
     scale: number("attention_multiplier", 1),
   }),
+} as const satisfies Partial<DecoderFamily>;
+
+/** Fused experts. */
+export const graniteTable: DecoderFamily = {
+  modelType: "granitemoe",
+  about: {
+    architectures: ["GraniteMoeForCausalLM"],
+    examples: "Granite-3.0-1B-A400M, Granite-3.1-3B-A800M",
+    attention: "grouped-query",
+  },
+  ...graniteMultipliers,
   feedForward: {
     block: ["block_sparse_moe"],
     router: ["router.layer.weight", "router.weight"],

@@ -9,6 +9,14 @@ import { flag, size } from "../settings";
 
 const norms: HeadNorms = { query: "query_layernorm", key: "key_layernorm", scope: "head", afterRotary: true };
 
+/** Attention of Hunyuan's dense and MoE models. */
+export const hunyuanAttention = groupedQuery({
+  rotary: hunyuanRotary,
+  bias: flag("attention_bias", false),
+  // transformers always normalises; the released code can leave the norms out, and then has no tensors for them.
+  norms: (config, has) => (flag("use_qk_norm", true)(config) || has("query_layernorm.weight") ? norms : null),
+});
+
 /** A shared expert beside the routed ones, queries and keys normalised after the rotation. */
 export const hunyuanV1Moe = decoderFamily({
   modelType: "hunyuan_v1_moe",
@@ -27,12 +35,7 @@ export const hunyuanV1Moe = decoderFamily({
     mlp_bias: [[false], "this family has no biases in its experts"],
   },
   check: refuseUnequalLayers,
-  attention: groupedQuery({
-    rotary: hunyuanRotary,
-    bias: flag("attention_bias", false),
-    // transformers always normalises; the released code can leave the norms out, and then has no tensors for them.
-    norms: (config, has) => (flag("use_qk_norm", true)(config) || has("query_layernorm.weight") ? norms : null),
-  }),
+  attention: hunyuanAttention,
   feedForward: {
     router: ["gate.wg.weight", "gate.weight"],
     count: {

@@ -7,6 +7,8 @@ import type { ModelFamily } from "../family";
 import { textTowerOf } from "../textTower";
 import { afmoe } from "./afmoe";
 import { cohere2Moe } from "./cohere2Moe";
+import { gemma2, gemma3Text } from "./denseGemma";
+import { ernie45, glm4, granite, hunyuanV1Dense, llama, mistral, olmo2, phi3, qwen2, qwen3 } from "./denseLlama";
 import { deepseekV2 } from "./deepseekV2";
 import { deepseekV3 } from "./deepseekV3";
 import { deepseekV32 } from "./deepseekV32";
@@ -37,7 +39,7 @@ import { qwen35MoeText, qwen3Next } from "./qwen3Next";
 import { qwen3VlMoe } from "./qwen3VlMoe";
 import { solarOpen } from "./solarOpen";
 
-/** Supported families by `model_type`. Adding one is one file and one entry here. */
+/** Supported MoE families by `model_type`. Adding one is one file and one entry here. */
 export const families: ReadonlyMap<string, ModelFamily> = new Map(
   [
     afmoe,
@@ -75,6 +77,13 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
   ].map((family) => [family.modelType, family]),
 );
 
+/** Dense families, which are inspected and evaluated, by `model_type`. */
+export const denseFamilies: ReadonlyMap<string, ModelFamily> = new Map(
+  [ernie45, gemma2, gemma3Text, glm4, granite, hunyuanV1Dense, llama, mistral, olmo2, phi3, qwen2, qwen3].map(
+    (family) => [family.modelType, family],
+  ),
+);
+
 /** Other names that config.json gives to a supported family. */
 const aliases: ReadonlyMap<string, string> = new Map([
   ["kimi_k2", "deepseek_v3"],
@@ -98,25 +107,27 @@ export function familyOf(checkpoint: Checkpoint): ModelFamily {
     modelType === null ? "config.json has no model_type" : `config.json says model_type = ${quote(modelType)}`;
   throw new RerouteError(
     "model/unsupported-family",
-    `${found}, expected one of ${[...families.keys()].join(", ")}. Other models can only be inspected`,
+    `${found}, expected one of ${[...families.keys(), ...denseFamilies.keys()].join(", ")}. Other models can only be inspected`,
   );
 }
 
 function namedFamily(config: Config): ModelFamily | null {
   const modelType = readString(config, "model_type");
   if (modelType === null) return null;
-  const known = families.get(aliases.get(modelType) ?? modelType);
+  const name = aliases.get(modelType) ?? modelType;
+  const known = families.get(name) ?? denseFamilies.get(name);
   if (known !== undefined) return known;
   const architectures = readStringList(config, "architectures") ?? [];
   return (
-    [...families.values()].find(({ about }) => about.architectures.some((one) => architectures.includes(one))) ?? null
+    [...families.values(), ...denseFamilies.values()].find(({ about }) =>
+      about.architectures.some((one) => architectures.includes(one)),
+    ) ?? null
   );
 }
 
 /**
  * Reads config.json and checks every tensor that it implies, headers only.
- * @throws RerouteError `model/unsupported-family`, `model/unsupported-option`, `model/not-moe`,
- *   `checkpoint/malformed`, `checkpoint/missing-tensor`, `checkpoint/shape-mismatch`, `checkpoint/unsupported-dtype`.
+ * @throws RerouteError `model/unsupported-family`, `model/unsupported-option`, `checkpoint/malformed`, `checkpoint/missing-tensor`, `checkpoint/shape-mismatch`, `checkpoint/unsupported-dtype`.
  */
 export function describeModel(checkpoint: Checkpoint): { family: ModelFamily; description: ModelDescription } {
   const family = familyOf(checkpoint);

@@ -9,6 +9,7 @@ import { expertMapping } from "../../compression/plan/expertMapping";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { requireExperts } from "../../model/requireExperts";
 import { sharedText } from "../../data/sharedText";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
@@ -70,7 +71,11 @@ class Preflighter {
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
     const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
-    const teacher = await this.#try(() => this.#models.model(paths.teacher));
+    const teacher = await this.#try(async () => {
+      const model = await this.#models.model(paths.teacher);
+      requireExperts(model.description, "profile, compress or calibrate");
+      return model;
+    });
     await this.#checkRecipe();
     await this.#checkTexts(teacher);
     await this.#checkTrainedOn();
