@@ -88,8 +88,44 @@ export const compressOptions = z.strictObject({
   options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
 });
 
-export const calibrationScopes = ["router", "router+top-experts", "router+experts", "all"] as const;
+export const calibrationScopes = ["router", "router+top-experts", "router+experts", "feed-forward", "all"] as const;
+export const divergenceKinds = ["forward", "reverse", "jsd", "skew-forward", "skew-reverse"] as const;
+export type DivergenceKind = (typeof divergenceKinds)[number];
 export const calibrationLosses = ["kd", "lm", "kd+lm", "router-logits"] as const;
+
+const activeExperts = z
+  .int()
+  .min(1)
+  .optional()
+  .describe("Experts that each token goes to; default: all (augment: all but one)");
+
+/** Which experts of the teacher teach. */
+export const teacherRouting = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("own") }),
+  z.strictObject({ kind: z.literal("active"), active: activeExperts }),
+  z.strictObject({
+    kind: z.literal("augment"),
+    active: activeExperts,
+    lambda: z.number().min(0).max(1).default(0.05).describe("Share of tokens whose experts are drawn, in each layer"),
+    draws: z.int().min(1).max(64).default(2).describe("Passes of the teacher, each with draws of its own"),
+  }),
+  z.strictObject({
+    kind: z.literal("student-aware"),
+    active: activeExperts,
+    routerLearningRate: z
+      .number()
+      .positive()
+      .optional()
+      .describe("Of the teacher's router copies; default: a tenth of learningRate"),
+    roundUpdates: z.int().min(1).default(32).describe("Updates between two runs of the teacher; 1: the published loop"),
+    freezeAbove: z
+      .number()
+      .positive()
+      .default(0.1)
+      .describe("Mean KL of the trained to the original routers, nats, above which they train no more"),
+  }),
+]);
+export type TeacherRouting = z.infer<typeof teacherRouting>;
 
 export const calibrateOptions = z.strictObject({
   loss: z
@@ -98,6 +134,19 @@ export const calibrateOptions = z.strictObject({
     .describe(
       "kd: KL(teacher || student) over the vocabulary; lm: cross-entropy of the text; kd+lm: both, weighted by lmShare; router-logits: match the teacher's router logits",
     ),
+  divergence: z
+    .enum(divergenceKinds)
+    .optional()
+    .describe("Of kd: forward, KL(teacher || student), unless another is named; docs/calibration.md defines them"),
+  mix: z
+    .number()
+    .gt(0)
+    .lt(1)
+    .optional()
+    .describe("Of the divergences jsd (default 0.5), skew-forward and skew-reverse (default 0.1)"),
+  teacherRouting: teacherRouting
+    .optional()
+    .describe("Which experts of the teacher teach: its own choice unless another is named"),
   lmShare: z.number().min(0).max(1).default(0.5).describe("With loss kd+lm: the share of lm"),
   initialise: z
     .enum(["none", "router-logits"])
@@ -109,7 +158,7 @@ export const calibrateOptions = z.strictObject({
     .enum(calibrationScopes)
     .default("router")
     .describe(
-      "Which tensors may change: routers; routers and the topExperts most used experts of each layer; routers and all experts; everything",
+      "Which tensors may change: routers; routers and the topExperts most used experts of each layer; routers and all experts; all feed-forward parts, of dense layers too; everything",
     ),
   topExperts: z.int().min(1).default(8).describe("With scope router+top-experts: most used experts a layer"),
   learningRate: z.number().positive().default(5e-5),

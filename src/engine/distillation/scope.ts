@@ -22,6 +22,7 @@ export interface TrainableWeight {
  * - router: the router matrix of every sparse layer
  * - router+top-experts: and the experts in `chosen` (layer number -> expert numbers)
  * - router+experts: and all routed experts, with their biases and constants
+ * - feed-forward: and shared experts and the MLPs of dense layers; of a dense model those alone
  * - all: and everything else that the forward pass reads: embedding, attention, norms, shared experts, dense layers, router
  *   biases, the vocabulary head. A tied head is the embedding.
  * Never: correction biases, which only select and get no gradient, and tensors that the forward pass does not read.
@@ -47,6 +48,10 @@ export function trainableWeights(
   for (const { index, feedForward } of layers) if (feedForward.kind === "moe") add(feedForward.router.weight, index);
   if (scope === "router") return [...found.values()];
   for (const layer of layers) addExperts(layer, scope === "router+top-experts" ? (chosen ?? new Map()) : null, add);
+  if (scope === "feed-forward") {
+    for (const { index, feedForward } of layers)
+      add(feedForward.kind === "mlp" ? feedForward.weights : feedForward.shared?.mlp, index);
+  }
   if (scope !== "all") return [...found.values()];
   add(embedding.weight);
   for (const layer of layers) {

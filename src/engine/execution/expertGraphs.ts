@@ -2,7 +2,7 @@ import { combineRows, dispatchRows, expertOutput, sharedExperts, weightedExpertO
 import { routingWeights } from "../graph/blocks/routing";
 import type { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
-import type { LayerDescription, MoeDescription } from "../model/description";
+import type { KeptMass, LayerDescription, MoeDescription } from "../model/description";
 import { Block, type BlockContext } from "./block";
 import type { ExpertGroup } from "./expertGroups";
 import { numLogits } from "./moeLayers";
@@ -174,7 +174,9 @@ function routing(block: Block, moe: MoeDescription) {
   const routerLogits = builder.input("routerLogits", ["T", numLogits(moe)]);
   const ids = builder.input("selectedIds", ["T", moe.numExpertsPerToken], "int32");
   const rowOfSlot = rowOfSlotInput(builder);
-  const own = routingWeights(builder, routerLogits, ids, moe.routing);
+  const kept = keptMassOf(moe);
+  const ownIds = kept && builder.input("ownIds", ["T", kept.numExpertsPerToken], "int32");
+  const own = routingWeights(builder, routerLogits, ids, moe.routing, ownIds);
   const { expertScale } = moe.router;
   block.declareTrainable(viewsIn(expertScale));
   const scales = expertScale && builder.expandLike(weights.float(expertScale), routerLogits);
@@ -182,6 +184,11 @@ function routing(block: Block, moe: MoeDescription) {
   const column = builder.reshape(perSlot, ["R", 1]);
   const rowWeights = builder.permuteRows(column, builder.input("slotOfRow", ["R"], "int32"), rowOfSlot);
   return { routerLogits, rowOfSlot, perSlot, rowWeights };
+}
+
+/** What a routing that keeps the family's own mass goes by; null for all others, whose graphs have no input `ownIds`. */
+export function keptMassOf({ routing }: Pick<MoeDescription, "routing">): KeptMass | null {
+  return routing.kind === "sparse-mixer" ? null : (routing.keepsMass ?? null);
 }
 
 function rowOfSlotInput(builder: GraphBuilder): Value {

@@ -6,6 +6,8 @@ import type { AttentionOutput } from "./attentionRunner";
 import type { LayerContext } from "./block";
 import { denseBackwardGraph, denseGraph } from "./layerGraphs";
 import { numLogits } from "./moeLayers";
+import { keptMassOf } from "./expertGraphs";
+import type { ExpertSampler } from "./expertSampler";
 import type { RoutingObserver } from "./observer";
 import { addGradients, type Parameters } from "./parameters";
 import { RoutedExperts, type InputGradients, type RoutedChunk } from "./routedExperts";
@@ -32,6 +34,7 @@ export class FeedForwardRunner {
     readonly parameters: Parameters,
     /** [numExperts] by layer, for families whose selection adds one. */
     readonly correctionBiases: ReadonlyMap<number, Float32Array>,
+    readonly sampler: ExpertSampler | null = null,
   ) {
     this.#experts = new RoutedExperts(context, sessions);
   }
@@ -47,13 +50,30 @@ export class FeedForwardRunner {
     return floats((await session.run({ ...feeds, ...this.#weights(layer) }))["hidden"]!);
   }
 
-  /** [rows, k] experts of each token, by the family's rule. */
-  select(layer: number, moe: MoeDescription, routerLogits: Float32Array): Int32Array {
+  /**
+   * [rows, k] experts of each token, by the family's rule, or a sampler's.
+   * @param firstToken of these rows in the batch
+   */
+  select(layer: number, moe: MoeDescription, routerLogits: Float32Array, firstToken: number): Int32Array {
+    const ids = this.#select(layer, moe, routerLogits);
+    this.sampler?.sample({ layer, moe, routerLogits, firstToken, ids });
+    return ids;
+  }
+
+  #select(layer: number, moe: MoeDescription, routerLogits: Float32Array): Int32Array {
     const rows = routerLogits.length / numLogits(moe);
     const ids = new Int32Array(rows * moe.numExpertsPerToken);
     const bias = this.correctionBiases.get(layer) ?? null;
     selectExperts(moe.routing, routerLogits, rows, numLogits(moe), moe.numExpertsPerToken, bias, ids);
     return ids;
+  }
+
+  /** What the family's own rule would select, where the routing keeps that mass. */
+  #ownIds(layer: number, moe: MoeDescription, routerLogits: Float32Array): Int32Array | undefined {
+    const kept = keptMassOf(moe);
+    if (kept === null || moe.routing.kind === "sparse-mixer") return undefined;
+    const { numExpertsPerToken, groups } = kept;
+    return this.#select(layer, { ...moe, numExpertsPerToken, routing: { ...moe.routing, groups } }, routerLogits);
   }
 
   /** Hidden states after an MoE layer. */
@@ -134,13 +154,15 @@ export class FeedForwardRunner {
 
   #chunk(
     layer: LayerDescription,
-    { numExpertsPerToken: k, numExperts, logicalToPhysical }: MoeDescription,
+    moe: MoeDescription,
     feedForwardInput: Float32Array,
     routerLogits: Float32Array,
     selectedIds: Int32Array,
   ): RoutedChunk {
+    const { numExpertsPerToken: k, numExperts, logicalToPhysical } = moe;
     const assignment = assignExperts(selectedIds, selectedIds.length / k, k, numExperts, logicalToPhysical);
-    return { feedForwardInput, routerLogits, selectedIds, assignment, weights: this.#weights(layer) };
+    const ownIds = this.#ownIds(layer.index, moe, routerLogits);
+    return { feedForwardInput, routerLogits, selectedIds, ownIds, assignment, weights: this.#weights(layer) };
   }
 
   /** The trained weights that this half of a layer takes. */

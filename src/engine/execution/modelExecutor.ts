@@ -4,6 +4,7 @@ import type { LayerDescription, ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
+import type { ExpertSampler } from "./expertSampler";
 import { FeedForwardRunner } from "./feedForwardRunner";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
@@ -68,6 +69,8 @@ export interface ExecutorOptions {
   scratchDirectory: string;
   /** Keys of weights that train beside the routers. */
   trainable?: ReadonlySet<string>;
+  /** Replaces some of what routing selects. */
+  sampler?: ExpertSampler;
 }
 
 /**
@@ -97,7 +100,8 @@ export class ModelExecutor {
     const { hiddenSize } = description;
     const context = { checkpoint, description, hiddenSize, sequenceLength, trainable: this.#trainableKeys };
     this.#attention = new AttentionRunner(context, this.sessions, parameters, this.plan.attentionSequences);
-    this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases);
+    const sampler = options.sampler ?? null;
+    this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases, sampler);
   }
 
   static async open(options: ExecutorOptions): Promise<ModelExecutor> {
@@ -217,7 +221,7 @@ export class ModelExecutor {
       if (feedForward.kind === "mlp") {
         output = await this.#feedForward.forwardDense(layer, feedForward, input);
       } else {
-        const ids = this.#feedForward.select(index, feedForward, input.routerLogits!);
+        const ids = this.#feedForward.select(index, feedForward, input.routerLogits!, from);
         taped?.routerLogits?.write(from, input.routerLogits!);
         const chunk = { input, firstToken: from, valid: batch.valid };
         output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);
@@ -262,7 +266,9 @@ export class ModelExecutor {
       const routerLogits = taped.routerLogits?.read(from, to) ?? new Float32Array(0);
       // The same logits select the same experts again.
       const selectedIds =
-        feedForward.kind === "moe" ? this.#feedForward.select(index, feedForward, routerLogits) : new Int32Array(0);
+        feedForward.kind === "moe"
+          ? this.#feedForward.select(index, feedForward, routerLogits, from)
+          : new Int32Array(0);
       const residual = taped.residual?.read(from, to);
       const inputs = { feedForwardInput, routerLogits, selectedIds, residual };
       const needs = needsInputGradient || this.#trainsAttention(layer);

@@ -90,7 +90,8 @@ export async function runForwardProbe(options: ProbeOptions): Promise<Map<string
   }
 }
 
-async function finalHidden(model: ProbeModel, options: ProbeOptions) {
+/** Final hidden states behind the final norm, [tokens, hidden]. The caller closes them. */
+export async function finalHidden(model: ProbeModel, options: Omit<ProbeOptions, "model" | "teacher">) {
   const executor = await openExecutor(model, options, "forward");
   try {
     const hidden = await executor.forward({ ids: options.inputIds });
@@ -108,7 +109,7 @@ async function finalHidden(model: ProbeModel, options: ProbeOptions) {
 
 function openExecutor(
   model: ProbeModel,
-  { positions, runtime, scratchDirectory }: ProbeOptions,
+  { positions, runtime, scratchDirectory }: Pick<ProbeOptions, "positions" | "runtime" | "scratchDirectory">,
   direction: "forward" | "backward",
 ) {
   return ModelExecutor.open({ ...model, sequenceLength: positions, runtime, scratchDirectory, direction });

@@ -26,6 +26,8 @@ export interface RoutedChunk {
   routerLogits: Float32Array;
   /** [T, k] */
   selectedIds: Int32Array;
+  /** [T, own k] what the family's own rule selects, where the routing keeps its mass. */
+  ownIds?: Int32Array | undefined;
   assignment: Assignment;
   weights: Readonly<Record<string, Tensor>>;
   /** [T, H], for the backward pass of layers whose shared experts read it. */
@@ -243,12 +245,18 @@ export class RoutedExperts {
     return { routingWeights: floats(routingWeights!), rowWeights: floats(rowWeights!) };
   }
 
-  #routingFeeds(moe: MoeDescription, { routerLogits, selectedIds, assignment }: RoutedChunk): Record<string, Tensor> {
+  #routingFeeds(
+    moe: MoeDescription,
+    { routerLogits, selectedIds, ownIds, assignment }: RoutedChunk,
+  ): Record<string, Tensor> {
     const k = moe.numExpertsPerToken;
     const numTokens = selectedIds.length / k;
     return {
       routerLogits: float32(routerLogits, [numTokens, numLogits(moe)]),
       selectedIds: { type: "int32", shape: [numTokens, k], data: selectedIds },
+      ...(ownIds === undefined
+        ? {}
+        : { ownIds: { type: "int32" as const, shape: [numTokens, ownIds.length / numTokens], data: ownIds } }),
       ...slotFeeds(assignment),
     };
   }

@@ -16,7 +16,7 @@ import type { HiddenStates } from "./hiddenStates";
 import { addGradients, type Parameters } from "./parameters";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
-import { headViews } from "./weightViews";
+import { headViews, viewsIn } from "./weightViews";
 import type { Tensor } from "../runtime/session";
 
 /**
@@ -28,7 +28,8 @@ export class VocabularyHead {
     readonly student: HeadSource,
     readonly sessions: SessionCache,
     readonly positionsPerRun: number,
-    readonly teacher: { source: HeadSource; sharedHead: boolean } | null = null,
+    /** With the values of its head where that trains elsewhere. */
+    readonly teacher: { source: HeadSource; sharedHead: boolean; trained?: Parameters } | null = null,
     /** Weights that train, where the student names some; an executor's own. */
     readonly trained: Parameters | null = null,
   ) {}
@@ -105,11 +106,12 @@ export class VocabularyHead {
 
   /**
    * Row losses, and the gradient of sum_t rowWeights_t * loss_t with respect to the final hidden states, which replaces
-   * `hidden`; gradients of final norm and head are added to `gradients` where they train.
+   * `hidden`; gradients of final norm and head are added to `gradients` where they train. Of several draws of the teacher's
+   * hidden states, the mean over them.
    */
   async lossAndGradient(
     hidden: HiddenStates,
-    targets: { teacherHidden: HiddenStates | null; labels: Int32Array },
+    targets: { teacherHidden: HiddenStates | readonly HiddenStates[] | null; labels: Int32Array },
     rowWeights: Float32Array,
     options: LossOptions,
     signal?: AbortSignal,
@@ -118,21 +120,43 @@ export class VocabularyHead {
     const teacher = options.loss !== "lm" ? this.#teacher() : { source: this.student, sharedHead: true };
     const rowLoss = new Float32Array(hidden.numTokens);
     const { teacherHidden, labels } = targets;
-    const rows: Record<string, (from: number, to: number) => Tensor> = {
-      rowWeights: (from, to) => float32(rowWeights.subarray(from, to), [to - from, 1]),
-      labels: (from, to) => labelRows(labels, from, to),
-    };
-    if (teacherHidden !== null) {
-      rows["teacherHidden"] = (from, to) => float32(teacherHidden.read(from, to), [to - from, teacherHidden.width]);
-    }
-    const key = `loss ${options.loss} ${options.temperature} ${options.lmShare ?? ""}`;
+    const draws: readonly (HiddenStates | null)[] =
+      teacherHidden === null || "read" in teacherHidden ? [teacherHidden] : teacherHidden;
+    const weights = draws.length === 1 ? rowWeights : rowWeights.map((weight) => weight / draws.length);
+    const key = `loss ${JSON.stringify(options)}`;
     const graph = () => lossGraph(this.student, teacher.source, teacher.sharedHead, options);
-    await this.#run(key, graph, hidden, rows, signal, (from, outputs) => {
-      rowLoss.set(floats(outputs["rowLoss"]!), from);
-      hidden.write(from, floats(outputs["dx"]!));
-      addGradients(outputs, gradients);
-    });
+    const total = draws.length === 1 ? null : new Float32Array(hidden.numTokens * hidden.width);
+    for (const [draw, states] of draws.entries()) {
+      const rows: Record<string, (from: number, to: number) => Tensor> = {
+        ...this.#headOfTeacher(),
+        rowWeights: (from, to) => float32(weights.subarray(from, to), [to - from, 1]),
+        labels: (from, to) => labelRows(labels, from, to),
+      };
+      if (states !== null)
+        rows["teacherHidden"] = (from, to) => float32(states.read(from, to), [to - from, states.width]);
+      const isLast = draw === draws.length - 1;
+      await this.#run(key, graph, hidden, rows, signal, (from, outputs) => {
+        const part = floats(outputs["rowLoss"]!);
+        for (let i = 0; i < part.length; i++) rowLoss[from + i]! += part[i]! / draws.length;
+        const dx = floats(outputs["dx"]!);
+        if (total === null) hidden.write(from, dx);
+        else {
+          const sum = total.subarray(from * hidden.width, from * hidden.width + dx.length);
+          for (let i = 0; i < dx.length; i++) sum[i]! += dx[i]!;
+          if (isLast) hidden.write(from, sum);
+        }
+        addGradients(outputs, gradients);
+      });
+    }
     return rowLoss;
+  }
+
+  /** Values of the teacher's head where it trains elsewhere. */
+  #headOfTeacher(): Record<string, () => Tensor> {
+    if (this.teacher?.trained === undefined || this.teacher.sharedHead) return {};
+    const { head } = this.teacher.source.description;
+    const feeds = this.teacher.trained.feeds("head alone", () => viewsIn([head.weight, head.bias]));
+    return Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [`teacher ${name}`, () => tensor]));
   }
 
   #teacher() {

@@ -265,6 +265,7 @@ export interface RouterDescription {
 export type RoutingDescription =
   | {
       kind: "softmax";
+      keepsMass?: KeptMass;
       /** "before": softmax over all experts, then top-k; "after": top-k of logits, softmax over the selected. */
       softmax: "before" | "after";
       renormalise: boolean;
@@ -278,6 +279,7 @@ export type RoutingDescription =
     }
   | {
       kind: "sigmoid";
+      keepsMass?: KeptMass;
       renormalise: boolean;
       epsilon: number;
       scalingFactor: number;
@@ -286,6 +288,15 @@ export type RoutingDescription =
     }
   /** PhiMoE: two sequential arg-max steps, each weight a softmax over logits near the maximum. */
   | { kind: "sparse-mixer"; jitter: number };
+
+/**
+ * Set where other experts are active than the family's own rule takes: their weights are multiplied, token by token, so that
+ * they sum to what those of the own rule would.
+ */
+export interface KeptMass {
+  numExpertsPerToken: number;
+  groups: GroupLimit | null;
+}
 
 export interface GroupLimit {
   numGroups: number;

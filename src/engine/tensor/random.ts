@@ -40,6 +40,31 @@ export function shuffledOrder(count: number, seed: number, epoch: number): Int32
   return order;
 }
 
+/**
+ * A generator of its own for each list of whole numbers: what is drawn for an item does not depend on what was drawn for
+ * others, or in which order. Each word of the state is the list hashed with murmur3's 32-bit mixing (Appleby 2011).
+ */
+export function keyedRandom(...keys: readonly number[]): Random {
+  const word = (start: number) => {
+    let hash = start;
+    for (const key of keys) {
+      hash = mixed(hash ^ (key | 0));
+      // What 32 bits cut off of a large seed.
+      hash = mixed(hash + Math.floor(key / 2 ** 32) + 0x9e3779b9);
+    }
+    return hash;
+  };
+  return xoshiro128([word(0x243f6a88), word(0x85a308d3), word(0x13198a2e), word(0x03707344) | 1]);
+}
+
+/** murmur3's finaliser: each bit of the result depends on each bit given. */
+function mixed(value: number): number {
+  let h = value | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
 /** The generator itself, from its four 32-bit state words. Exported for the test against the published algorithm. */
 export function xoshiro128(state: readonly [number, number, number, number]): Random {
   let [s0, s1, s2, s3] = state;

@@ -5,8 +5,22 @@ import type { Value } from "../graph";
 /**
  * Routing weights [T, k] of the selected experts, differentiable in the router logits [T, E]. Which experts are selected
  * (`ids`, int64 [T, k]) is given: top-k has no gradient.
+ *
+ * @param ownIds [T, own k] what the family's own rule selects, where the routing keeps its mass
  */
-export function routingWeights(builder: GraphBuilder, logits: Value, ids: Value, routing: RoutingDescription): Value {
+export function routingWeights(
+  builder: GraphBuilder,
+  logits: Value,
+  ids: Value,
+  routing: RoutingDescription,
+  ownIds: Value | null = null,
+): Value {
+  if ("keepsMass" in routing && routing.keepsMass !== undefined) {
+    const scores = routing.kind === "softmax" ? builder.softmax(logits) : builder.sigmoid(logits);
+    const [chosen, own] = [ids, ownIds!].map((selected) => builder.gatherElements(scores, selected, 1));
+    const mass = (weights: Value) => builder.reduceSum(weights, [1], true);
+    return builder.scale(builder.mul(chosen!, builder.div(mass(own!), mass(chosen!))), routing.scalingFactor);
+  }
   switch (routing.kind) {
     case "softmax": {
       const selected =
