@@ -21,6 +21,8 @@ export const metricsLine = z.discriminatedUnion("kind", [
     kl: z.number(),
     nll: z.number(),
     best: z.boolean(),
+    /** KL of the teacher's own routers to those that train with the student, by sparse layer (routing student-aware). */
+    routerKl: z.array(z.number()).optional(),
   }),
   z.object({
     kind: z.literal("resources"),

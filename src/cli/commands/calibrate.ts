@@ -4,7 +4,12 @@ import { calibrationPanel } from "../../engine/report/panels";
 import { readProvenance } from "../../engine/run/stages/outputs";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
-import { calibrationLosses, calibrationScopes } from "../../protocol/recipe";
+import { openCheckpoint } from "../../engine/checkpoint/open";
+import { describeModel } from "../../engine/model/families/index";
+import { hasExperts } from "../../engine/model/requireExperts";
+import { RerouteError } from "../../protocol/errors";
+import { distillationPresets, type DistillationPreset } from "../../protocol/presets";
+import { calibrationLosses, calibrationScopes, divergenceKinds } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -37,6 +42,16 @@ interface CalibrateCommandOptions extends SharedOptions {
   learningRate?: number;
   batch?: number;
   epochs?: number;
+  preset?: DistillationPreset;
+  divergence?: string;
+  mix?: number;
+  teacherRouting?: string;
+  active?: number;
+  lambda?: number;
+  draws?: number;
+  routerLearningRate?: number;
+  roundUpdates?: number;
+  freezeAbove?: number;
   temperature?: number;
   schedule?: string;
   warmup?: number;
@@ -69,6 +84,37 @@ export function addCalibrate(program: Command, io: CliIo): void {
       toInteger(1),
     )
     .addOption(new Option("--loss <kind>", "what the training minimises (default: kd)").choices([...calibrationLosses]))
+    .addOption(
+      new Option("--preset <name>", "what a method of the literature amounts to; options beside it win").choices(
+        Object.keys(distillationPresets),
+      ),
+    )
+    .addOption(
+      new Option("--divergence <kind>", "of kd: of the student from the teacher (default: forward)").choices([
+        ...divergenceKinds,
+      ]),
+    )
+    .option("--mix <x>", "beta of jsd (default 0.5), alpha of the skewed divergences (default 0.1)", toNumber)
+    .addOption(
+      new Option(
+        "--teacher-routing <kind>",
+        "which experts of the teacher teach (default: own): its own choice, --active of them, draws of them, or those of routers that train with the student",
+      ).choices(["own", "active", "augment", "student-aware"]),
+    )
+    .option("--active <n>", "the teacher's active experts (default: all; augment: all but one)", toInteger(1))
+    .option("--lambda <share>", "with augment: share of tokens whose experts are drawn (default: 0.05)", toNumber)
+    .option(
+      "--router-learning-rate <x>",
+      "with student-aware: of the teacher's routers (default: a tenth of the learning rate)",
+      toNumber,
+    )
+    .option("--round-updates <n>", "with student-aware: updates a run of the teacher (default: 32)", toInteger(1))
+    .option(
+      "--freeze-above <kl>",
+      "with student-aware: mean KL at which routers stop training (default: 0.1)",
+      toNumber,
+    )
+    .option("--draws <n>", "with augment: passes of the teacher (default: 2)", toInteger(1))
     .option("--lm-share <share>", "with --loss kd+lm: the share of lm (default: 0.5)", toNumber)
     .addOption(
       new Option(
@@ -106,6 +152,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const { heldOut, maxHeldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } =
       options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
+    const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
       student: resolve(student),
@@ -113,9 +160,10 @@ export function addCalibrate(program: Command, io: CliIo): void {
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
       output: resolve(options.out),
       calibrate: {
-        loss,
+        ...chosen,
+        ...(loss === undefined ? {} : { loss }),
         lmShare,
-        scope,
+        scope: scope ?? chosen["scope"] ?? (await defaultScope(resolve(student))),
         topExperts,
         initialise,
         heldOut,
@@ -139,6 +187,50 @@ export function addCalibrate(program: Command, io: CliIo): void {
     await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false });
     io.out(await describeResult(runDirectory, recipe.output, options.json ?? false));
   });
+}
+
+/** The choices of divergence and teacher routing, a preset expanded. @throws RerouteError arguments/invalid */
+function distillationOptions({
+  preset,
+  divergence,
+  mix,
+  teacherRouting,
+  active,
+  lambda,
+  draws,
+  routerLearningRate,
+  roundUpdates,
+  freezeAbove,
+}: CalibrateCommandOptions): Record<string, unknown> {
+  const expanded = preset === undefined ? {} : distillationPresets[preset];
+  const kind = teacherRouting ?? expanded.teacherRouting?.kind;
+  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, roundUpdates, freezeAbove }).filter(
+    ([, value]) => value !== undefined,
+  );
+  if (numbers.length > 0 && (kind === undefined || kind === "own"))
+    throw new RerouteError(
+      "arguments/invalid",
+      `The option for ${numbers[0]![0]} says how the teacher routes; name how with --teacher-routing active, augment or student-aware`,
+    );
+  const known = kind === expanded.teacherRouting?.kind ? expanded.teacherRouting : {};
+  return {
+    ...expanded,
+    ...(divergence === undefined ? {} : { divergence }),
+    ...(mix === undefined ? {} : { mix }),
+    ...(kind === undefined ? {} : { teacherRouting: { ...known, kind, ...Object.fromEntries(numbers) } }),
+  };
+}
+
+/** A dense student has no routers: all of it trains unless a scope is named. */
+async function defaultScope(student: string): Promise<"all" | undefined> {
+  try {
+    const { description } = describeModel(await openCheckpoint(student));
+    return hasExperts(description) ? undefined : "all";
+  } catch (error) {
+    // The pre-flight says what is wrong with it.
+    if (error instanceof RerouteError) return undefined;
+    throw error;
+  }
 }
 
 async function describeResult(runDirectory: string, output: string, json: boolean): Promise<string> {

@@ -7,6 +7,7 @@ import { ModelExecutor } from "../execution/modelExecutor";
 import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import { weightKey } from "../graph/blocks/weights";
+import { sliceSequences } from "../data/sequences";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
 import { stateKey, type CalibrationOptions, type TrainedParameters } from "./calibration";
@@ -17,7 +18,10 @@ import { initialiseRouters } from "./initialiseRouters";
 import { lossAndGradients } from "./losses";
 import { learningRateAt } from "./schedule";
 import { trainableWeights, type TrainableWeight } from "./scope";
+import { RouterRounds } from "./routerRounds";
+import { StudentAwareTeacher } from "./studentAwareTeacher";
 import { prepareTargets } from "./targets";
+import { teacherRoutes } from "./teacherRouting";
 import { trainedNames } from "./trainedNames";
 import { initialState, loadState, saveState, stateBytes, type TrainState } from "./trainState";
 
@@ -53,6 +57,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     direction: "backward",
     trainable,
   });
+  const closing: (() => Promise<void> | undefined)[] = [];
   try {
     const headTrains = headViews(student.description).some((view) => trainable.has(weightKey(view)));
     const sharedHead = !headTrains && (await headsAreEqual(student, teacher));
@@ -70,6 +75,13 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
     const isSmall = stateBytes(state, heldOut !== null) <= (calibration.alwaysSavedBytes ?? alwaysSavedBytes);
+    const numbersOf = (update: number) => {
+      const order = shuffledOrder(training.numSequences, seed, Math.floor(update / updatesPerEpoch));
+      const first = (update % updatesPerEpoch) * options.batch;
+      return order.subarray(first, first + options.batch);
+    };
+    const rounds = await openRounds(calibration, { executor, head, state, numbersOf, totalUpdates });
+    closing.push(() => rounds?.close());
     /** @param undo takes back what was done since the last evaluation where that made it worse */
     const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
@@ -77,7 +89,11 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const result = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
       const best = recordHeldOut(state, result, options);
       if (!best && undo) undo();
-      else await onMetrics({ kind: "held-out", step: state.step, ...result, best });
+      else {
+        const few = rounds && sliceSequences(heldOut, 0, Math.min(heldOut.numSequences, options.batch));
+        const moved = rounds && few ? { routerKl: await rounds.measure(few) } : {};
+        await onMetrics({ kind: "held-out", step: state.step, ...result, best, ...moved });
+      }
     };
 
     if (saved === null) {
@@ -93,20 +109,12 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     }
     while (state.step < totalUpdates && !state.finished) {
       const update = state.step;
-      const order = shuffledOrder(training.numSequences, seed, Math.floor(update / updatesPerEpoch));
-      const first = (update % updatesPerEpoch) * options.batch;
-      const numbers = order.subarray(first, first + options.batch);
+      const numbers = numbersOf(update);
       const started = performance.now();
       const batch = pickSequences(training, numbers);
+      const taught = rounds === null ? targets.training : await rounds.targetsFor(update);
       const { loss, gradients } = await inUpdate(update + 1, async () => {
-        const result = await lossAndGradients(
-          executor,
-          head,
-          { sequences: batch, numbers },
-          targets.training,
-          options,
-          signal,
-        );
+        const result = await lossAndGradients(executor, head, { sequences: batch, numbers }, taught, options, signal);
         checkFinite(result.gradients, "the gradient of");
         return result;
       });
@@ -140,8 +148,42 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       heldOutAfter: useBest ? state.best!.kl : null,
     };
   } finally {
+    for (const close of closing) await close();
     await executor.close();
   }
+}
+
+/** The rounds in which the teacher's routers train with the student; null under every other routing. */
+async function openRounds(
+  { student, teacher, training, options, runtime, stateDirectory, signal }: CalibrationOptions,
+  run: {
+    executor: ModelExecutor;
+    head: VocabularyHead;
+    state: TrainState;
+    numbersOf: (update: number) => Int32Array;
+    totalUpdates: number;
+  },
+): Promise<RouterRounds | null> {
+  const { teacherRouting: routing } = options;
+  if (routing?.kind !== "student-aware") return null;
+  const { executor, head, state, numbersOf, totalUpdates } = run;
+  const [{ description }] = teacherRoutes(routing, teacher.description, 0);
+  const aware = await StudentAwareTeacher.open({
+    teacher: { ...teacher, description },
+    student: { ...student, trainable: new Set(executor.parameters.keys()) },
+    trained: executor.trained,
+    sequenceLength: training.sequenceLength,
+    runtime,
+    scratchDirectory: stateDirectory,
+    routers: state.routers,
+  });
+  state.routers = aware.state;
+  const learningRate = routing.routerLearningRate ?? options.learningRate / 10;
+  return new RouterRounds({
+    ...{ teacher: aware, student: { executor, head }, training, numbersOf, totalUpdates, state, signal },
+    ...{ roundUpdates: routing.roundUpdates, clip: options.clip, freezeAbove: routing.freezeAbove },
+    learningRateAt: (update) => learningRateAt(update, totalUpdates, { ...options, learningRate }),
+  });
 }
 
 /** What may change; a resumed calibration goes on with the experts that its state holds. */

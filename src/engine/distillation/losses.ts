@@ -8,7 +8,8 @@ import type { ModelExecutor } from "../execution/modelExecutor";
 import { Tape } from "../execution/tape";
 import type { VocabularyHead } from "../execution/vocabularyHead";
 import { routerLogitLoss } from "./routerLogits";
-import type { TeacherTargets } from "./teacherTargets";
+import { divergenceOf } from "./divergence";
+import type { TrainingTargets } from "./targets";
 
 /** One batch, and the numbers of its sequences among the training sequences. */
 export interface LossBatch {
@@ -18,7 +19,7 @@ export interface LossBatch {
 
 /**
  * Loss of one batch and its gradient in every trainable weight:
- * - kd: temperature^2 KL(teacher || student), lm: -log p(next token), kd+lm: their weighted sum; nats a target position
+ * - kd: temperature^2 times the divergence from the teacher, of several draws their mean; lm: -log p(next token), kd+lm: their weighted sum; nats a target position
  * - router-logits: mean squared difference to the teacher's router logits, over experts, tokens and layers. Exact: what a
  *   router changes in the layers above it counts too.
  */
@@ -26,7 +27,7 @@ export async function lossAndGradients(
   executor: ModelExecutor,
   head: VocabularyHead,
   batch: LossBatch,
-  targets: TeacherTargets | null,
+  targets: TrainingTargets | null,
   options: CalibrateOptions,
   signal: AbortSignal | undefined,
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
@@ -49,8 +50,8 @@ async function vocabularyLoss(
   tape: Tape,
   hidden: HiddenStates,
   { sequences, numbers }: LossBatch,
-  targets: TeacherTargets | null,
-  { loss: kind, temperature, lmShare }: CalibrateOptions,
+  targets: TrainingTargets | null,
+  { loss: kind, temperature, lmShare, divergence, mix }: CalibrateOptions,
   signal: AbortSignal | undefined,
 ) {
   const { labels, isTarget } = nextTokens(sequences);
@@ -60,9 +61,12 @@ async function vocabularyLoss(
   const gradients = executor.trained.zeros();
   const rowLosses = await head.lossAndGradient(
     hidden,
-    { teacherHidden: (await targets?.read(numbers)) ?? null, labels },
+    { teacherHidden: targets && (await Promise.all(targets.draws.map((draw) => draw.read(numbers)))), labels },
     rowWeights,
-    { loss: kind as "kd" | "lm" | "kd+lm", temperature, lmShare },
+    {
+      ...{ loss: kind as "kd" | "lm" | "kd+lm", temperature, lmShare },
+      ...(divergence === undefined ? {} : { divergence: divergenceOf(divergence, mix) }),
+    },
     signal,
     gradients,
   );
@@ -82,7 +86,7 @@ async function routingLoss(
   tape: Tape,
   hidden: HiddenStates,
   { sequences, numbers }: LossBatch,
-  targets: TeacherTargets,
+  targets: TrainingTargets,
   signal: AbortSignal | undefined,
 ) {
   const { mapping } = targets.routerLogits!;

@@ -1,14 +1,23 @@
 import { matchesRouterLogits, type CalibrationOptions } from "./calibration";
+import type { RouterLogitTargets } from "./routerLogitTargets";
 import { logitMapping } from "./routerLogits";
+import { teacherRoutes } from "./teacherRouting";
 import { TeacherTargets } from "./teacherTargets";
+
+/** What a student learns from: the teacher's targets, one set for each draw of its routing. */
+export interface TrainingTargets {
+  routerLogits: RouterLogitTargets | null;
+  draws: readonly Pick<TeacherTargets, "read">[];
+}
 
 /**
  * What the teacher is asked for: its targets on the training sequences (none where it has no part in training), with its
- * router logits where they are matched, and on the held-out sequences.
+ * router logits where they are matched, and on the held-out sequences. Whatever routing teaches, held-out targets are those
+ * of the teacher's own, so that results compare.
  */
 export async function prepareTargets(
   calibration: CalibrationOptions,
-): Promise<{ training: TeacherTargets | null; heldOut: TeacherTargets | null }> {
+): Promise<{ training: TrainingTargets | null; heldOut: TeacherTargets | null }> {
   const { student, teacher, training, heldOut, options, runtime, stateDirectory, signal, report } = calibration;
   const common = {
     teacher,
@@ -21,9 +30,17 @@ export async function prepareTargets(
   const routerLogits = matchesRouterLogits(options)
     ? logitMapping(student.description, teacher.description, calibration.expertMapping ?? null)
     : null;
-  const isTaught = options.loss !== "lm" || routerLogits !== null;
+  // Where routers train with the student, targets are made round by round.
+  const inRounds = options.teacherRouting?.kind === "student-aware";
+  const isTaught = !inRounds && (options.loss !== "lm" || routerLogits !== null);
+  const draws: TeacherTargets[] = [];
+  if (isTaught) {
+    for (const route of teacherRoutes(options.teacherRouting, teacher.description, calibration.seed))
+      draws.push(await TeacherTargets.prepare({ ...common, sequences: training, routerLogits, route }));
+  }
+  const [first] = draws;
   return {
-    training: isTaught ? await TeacherTargets.prepare({ ...common, sequences: training, routerLogits }) : null,
+    training: first === undefined ? null : { routerLogits: first.routerLogits, draws },
     heldOut: heldOut === null ? null : await TeacherTargets.prepare({ ...common, sequences: heldOut }),
   };
 }

@@ -15,6 +15,7 @@ import type { RuntimeOptions } from "../runtime/session";
 import { bytesOf } from "../tensor/floatCodec";
 import { RouterLogitTargets } from "./routerLogitTargets";
 import type { LogitMapping } from "./routerLogits";
+import { KeyedDraws, type TeacherRoute } from "./teacherRouting";
 
 export interface TeacherTargetsOptions {
   teacher: HeadSource & { fingerprint: string };
@@ -24,6 +25,8 @@ export interface TeacherTargetsOptions {
   directory: string;
   /** The student's expert axis, where its router logits are matched: the same pass then keeps the teacher's. */
   routerLogits?: LogitMapping | null;
+  /** Absent: the teacher's own routing. */
+  route?: TeacherRoute;
   signal?: AbortSignal | undefined;
   report?: ReportProgress;
   stage: string;
@@ -96,18 +99,21 @@ export class TeacherTargets {
 }
 
 async function computeTargets(
-  { teacher, sequences, runtime, directory, signal, report, stage }: TeacherTargetsOptions,
+  { teacher: whole, sequences, runtime, directory, signal, report, stage, route }: TeacherTargetsOptions,
   targets: TeacherTargets,
   from: number,
   finished: (sequences: number) => Promise<void>,
 ): Promise<void> {
   const { sequenceLength, numSequences } = sequences;
+  const teacher = { ...whole, description: route?.description ?? whole.description };
+  const draws = route?.draw ? new KeyedDraws(route.draw, sequenceLength) : null;
   const executor = await ModelExecutor.open({
     ...teacher,
     sequenceLength,
     runtime,
     scratchDirectory: directory,
     direction: "forward",
+    ...(draws === null ? {} : { sampler: draws.sampler }),
   });
   const head = new VocabularyHead(teacher, executor.sessions, executor.plan.headPositions);
   const handle = await open(targets.file, from === 0 ? "w" : "r+");
@@ -123,6 +129,7 @@ async function computeTargets(
     for (let first = from; first < numSequences; first += perGroup) {
       const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
       if (observer) observer.firstSequence = first;
+      if (draws) draws.firstSequence = first;
       using hidden = await executor.forward(tokenBatch(group), { signal, onChunk, ...(observer ? { observer } : {}) });
       await head.normalise(hidden, signal);
       try {
@@ -152,10 +159,13 @@ function targetsKey({
   teacher,
   sequences,
   routerLogits,
+  route,
   runtime: { threads, provider },
 }: TeacherTargetsOptions): string {
   const mapping = routerLogits ? [...routerLogits] : null;
-  const decides = { teacher: teacher.fingerprint, tokens: tokensRead(sequences), mapping, threads, provider };
+  const routing = route?.key ? { routing: route.key } : {};
+  const tokens = tokensRead(sequences);
+  const decides = { teacher: teacher.fingerprint, tokens, mapping, threads, provider, ...routing };
   return contentKey(decides).slice(0, 16);
 }
 

@@ -18,6 +18,17 @@ export interface TrainState {
   /** Held-out evaluations since the last new best. */
   evaluationsWithoutImprovement: number;
   finished: boolean;
+  /** Copies of the teacher's routers that train (routing student-aware); null before the first round, and without it. */
+  routers: RouterState | null;
+  /** The last round whose router steps are done; -1 before the first. */
+  routerRound: number;
+  routersFrozen: boolean;
+}
+
+/** Copies of the teacher's routers that train, and their optimiser. */
+export interface RouterState {
+  parameters: Map<string, Float32Array>;
+  optimiser: AdamWState;
 }
 
 /** What a held-out evaluation found: mean KL to the teacher and mean loss, nats a target position. */
@@ -37,8 +48,11 @@ export function initialState(inputHash: string, parameters: ReadonlyMap<string, 
     initialKl: null,
     evaluationsWithoutImprovement: 0,
     finished: false,
+    ...noRouters,
   };
 }
+
+const noRouters = { routers: null, routerRound: -1, routersFrozen: false };
 
 export function copyParameters(parameters: ReadonlyMap<string, Float32Array>): Map<string, Float32Array> {
   return new Map([...parameters].map(([key, values]) => [key, values.slice()]));
@@ -59,6 +73,12 @@ export async function saveState(file: string, state: TrainState): Promise<void> 
   add("m", state.optimiser.m);
   add("v", state.optimiser.v);
   if (state.best !== null) add("best", state.best.parameters);
+  const { routers, routerRound, routersFrozen } = state;
+  if (routers !== null) {
+    add("teacher-router", routers.parameters);
+    add("teacher-m", routers.optimiser.m);
+    add("teacher-v", routers.optimiser.v);
+  }
   const { inputHash, step, initialKl, evaluationsWithoutImprovement, finished, best } = state;
   const summary = {
     version: 1,
@@ -69,6 +89,9 @@ export async function saveState(file: string, state: TrainState): Promise<void> 
     looksWithoutGain: evaluationsWithoutImprovement,
     finished,
     best: best && { step: best.step, kl: best.kl, nll: best.nll },
+    ...(routers === null
+      ? {}
+      : { routers: { round: routerRound, frozen: routersFrozen, step: routers.optimiser.step } }),
   };
   await writeSafetensorsFile(file, tensors, { reroute: JSON.stringify(summary) });
 }
@@ -94,7 +117,7 @@ export async function loadState(file: string, inputHash: string): Promise<TrainS
         return [[name.slice(prefix.length + 1), toFloats(data)] as const];
       }),
     );
-  const { step, initialKl, looksWithoutGain, finished, best } = summary;
+  const { step, initialKl, looksWithoutGain, finished, best, routers } = summary;
   return {
     inputHash,
     step,
@@ -104,12 +127,23 @@ export async function loadState(file: string, inputHash: string): Promise<TrainS
     initialKl,
     evaluationsWithoutImprovement: looksWithoutGain,
     finished,
+    ...(routers === undefined
+      ? noRouters
+      : {
+          routers: {
+            parameters: take("teacher-router"),
+            optimiser: { m: take("teacher-m"), v: take("teacher-v"), step: routers.step },
+          },
+          routerRound: routers.round,
+          routersFrozen: routers.frozen,
+        }),
   };
 }
 
 type Summary = Pick<TrainState, "inputHash" | "step" | "initialKl" | "finished"> & {
   looksWithoutGain: number;
   best: (HeldOutResult & { step: number }) | null;
+  routers?: { round: number; frozen: boolean; step: number };
 };
 
 function parseSummary(file: string, text: string | undefined): Summary {

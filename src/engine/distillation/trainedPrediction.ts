@@ -7,6 +7,9 @@ import { trainedNames } from "./trainedNames";
 import type { TrainedSizes } from "../execution/workingSet";
 import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription } from "../model/description";
+import { hasExperts } from "../model/requireExperts";
+import { divergenceOf } from "./divergence";
+import { teacherRoutes } from "./teacherRouting";
 import { elementCount } from "../tensor/dtype";
 
 /** What a recipe's calibration may change, before there is a student. */
@@ -34,6 +37,9 @@ export function predictTrained(
 ): TrainedPrediction | null {
   if (!calibrate) return null;
   const { scope, topExperts } = calibrate;
+  teacherRoutes(calibrate.teacherRouting, teacher, 0);
+  checkRoutingFits(calibrate);
+  if (calibrate.divergence !== undefined) divergenceOf(calibrate.divergence, calibrate.mix);
   const model = student ?? (compress ? compressedDescription(teacher, compress, plan) : teacher);
   const isFactored = plan ? plan.paradigm === "editing" && plan.output === "factored" : writesFactors(compress);
   if (scope !== "router" && student === null && isFactored) {
@@ -42,6 +48,7 @@ export function predictTrained(
       `The scope ${scope} would change experts that compression writes in factors; calibrate the routers (scope router), or compress with output=dense`,
     );
   }
+  if (!hasExperts(model)) checkDenseOptions(model, calibrate);
   // Which experts are used most is not known yet, but all are of one size.
   const some = new Map(model.layers.map(({ index }) => [index, Array.from({ length: topExperts }, (_, e) => e)]));
   const weights = trainableWeights(model, scope, some);
@@ -57,6 +64,29 @@ export function predictTrained(
       0,
     ),
   };
+}
+
+/** Routers that train with the student need a student that is compared. @throws RerouteError arguments/invalid */
+function checkRoutingFits({ teacherRouting, loss, initialise }: NonNullable<Recipe["calibrate"]>): void {
+  if (teacherRouting?.kind !== "student-aware") return;
+  if (loss !== "lm" && loss !== "router-logits" && initialise === "none") return;
+  const found = initialise === "none" ? `the loss ${loss}` : `initialise ${initialise}`;
+  throw new RerouteError(
+    "arguments/invalid",
+    `The teacher routing student-aware trains the teacher's routers on its divergence from the student, which ${found} does not have; use the loss kd or kd+lm, and no initialisation`,
+  );
+}
+
+/** What a dense student cannot be asked for. @throws RerouteError arguments/invalid */
+function checkDenseOptions(
+  { family }: ModelDescription,
+  { scope, loss, initialise }: NonNullable<Recipe["calibrate"]>,
+): void {
+  const student = `this ${family} student is dense: it has no routers`;
+  if (scope !== "all" && scope !== "feed-forward")
+    throw new RerouteError("arguments/invalid", `The scope is ${scope}, but ${student}; use feed-forward or all`);
+  if (loss === "router-logits" || initialise === "router-logits")
+    throw new RerouteError("arguments/invalid", `Router logits were to be matched, but ${student}; use the loss kd`);
 }
 
 function writesFactors(compress: CompressOptions | undefined): boolean {

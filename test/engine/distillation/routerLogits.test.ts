@@ -102,7 +102,8 @@ describe.each(["olmoe", "deepseek_v3"])("%s", (family) => {
     const head = new VocabularyHead(student, executor.sessions, 30);
     const options = calibrateOptions.parse({ loss: "router-logits" });
     const batch = { sequences, numbers: [0, 1, 2] };
-    const lossOf = () => lossAndGradients(executor, head, batch, targets, options, undefined);
+    const taught = { routerLogits: targets.routerLogits, draws: [targets] };
+    const lossOf = () => lossAndGradients(executor, head, batch, taught, options, undefined);
     const choices = async () => {
       const chosen: string[] = [];
       const observer = { observe: ({ selectedIds }: MoeObservation) => void chosen.push(selectedIds.join()) };

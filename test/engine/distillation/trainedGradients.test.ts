@@ -53,7 +53,9 @@ describe.each(Object.keys(numbers))("%s", (name) => {
     const source = { source: teacher, sharedHead: false };
     const head = new VocabularyHead({ ...student, trainable }, executor.sessions, 20, source, executor.trained);
     const batch = { sequences, numbers: [0, 1] };
-    const found = await lossAndGradients(executor, head, batch, targets, given, undefined);
+    const found = await lossAndGradients(
+      ...[executor, head, batch, { routerLogits: targets.routerLogits, draws: [targets] }, given, undefined],
+    );
     await executor.close();
 
     const expected = numbers[name]![loss]!;

@@ -9,7 +9,7 @@ import { expertMapping } from "../../compression/plan/expertMapping";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
-import { requireExperts } from "../../model/requireExperts";
+import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { sharedText } from "../../data/sharedText";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
@@ -25,6 +25,7 @@ import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
 import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
+import { checkDenseStudent } from "../stages/calibrate";
 import { textParts } from "../stages/data";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
@@ -244,6 +245,10 @@ class Preflighter {
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
     const student = await this.#models.model(this.paths.student);
+    if (!hasExperts(student.description)) {
+      await checkDenseStudent(student, teacher);
+      return checkpointSize(student.checkpoint);
+    }
     if (student.description.vocabSize !== teacher.description.vocabSize) {
       this.#refuse(
         "teacher/mismatch",

@@ -1,10 +1,14 @@
 import { rm } from "node:fs/promises";
 import { completeOutput } from "../../checkpoint/outputFolder";
+import { tokenizerDifference } from "../../data/sameTokenizer";
+import { hasExperts } from "../../model/requireExperts";
 import { expertMapping } from "../../compression/plan/expertMapping";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { tokensRead } from "../../data/sequences";
 import { RerouteError } from "../../../protocol/errors";
 import { removeTeacherTargets } from "../folder/leftovers";
+import { teacherRoutes } from "../../distillation/teacherRouting";
+import { flopsPerToken } from "../../model/parameters";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
@@ -85,7 +89,8 @@ export const calibrateStage: Stage = {
     const updates = totalUpdates(recipe);
     const evaluations = 1 + Math.ceil(updates / evaluateEvery);
     const taught = isTaught(recipe) ? tokens.calibration : 0;
-    const teacherSeconds = time.targets(taught + tokens.heldOut);
+    const passes = teacherPasses(recipe, teacher);
+    const teacherSeconds = time.targets(taught * passes + tokens.heldOut);
     const inMemory = {
       tokens: batch * recipe.data.sequenceLength,
       allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
@@ -102,7 +107,7 @@ export const calibrateStage: Stage = {
       seconds,
       teacherSeconds,
       peakMemoryBytes: streamingMemory(input, inMemory, "backward") + fitBytes(recipe, teacher),
-      assumption: `teacher once over ${taught + tokens.heldOut} tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
+      assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
   },
   // Teacher targets (the final hidden state of every training and held-out token and, where they are matched, the router
@@ -116,7 +121,7 @@ export const calibrateStage: Stage = {
     const matched = recipe.calibrate && matchesRouterLogits(recipe.calibrate);
     const logits = matched ? tokens.calibration * (trained?.routerLogits ?? 0) : 0;
     const state = trained?.sizes ? 2 * 4 * trained.parameters : 0;
-    const targets = (isTaught(recipe) ? tokens.calibration : 0) + tokens.heldOut;
+    const targets = (isTaught(recipe) ? tokens.calibration * drawsOf(recipe) : 0) + tokens.heldOut;
     return {
       kept: rowBytes(teacher, targets) + 4 * (logits + state),
       spilled: beyond(update, hiddenStateBytes) + beyond(rowBytes(teacher, tokens.heldOut), hiddenStateBytes),
@@ -128,6 +133,19 @@ export const calibrateStage: Stage = {
     await removeTeacherTargets(context.paths.runDirectory);
   },
 };
+
+/** Passes over the training tokens that the teacher's routing costs, in passes under its own. */
+function teacherPasses(recipe: Recipe, teacher: ModelDescription): number {
+  const routing = recipe.calibrate?.teacherRouting;
+  if (routing === undefined || routing.kind === "own") return 1;
+  const [{ description }] = teacherRoutes(routing, teacher, recipe.seed);
+  const { sequenceLength } = recipe.data;
+  return (drawsOf(recipe) * flopsPerToken(description, sequenceLength)) / flopsPerToken(teacher, sequenceLength);
+}
+
+function drawsOf({ calibrate }: Recipe): number {
+  return calibrate?.teacherRouting?.kind === "augment" ? calibrate.teacherRouting.draws : 1;
+}
 
 /** Optimiser updates of the recipe's calibration, where the text is long enough. */
 export function totalUpdates({ data, calibrate }: Recipe): number {
@@ -162,6 +180,7 @@ function spareCount({ run }: StageContext): number {
  */
 export async function checkOrigin(context: StageContext, student: OpenModel, teacher: OpenModel): Promise<void> {
   const [s, t] = [student.description, teacher.description];
+  if (!hasExperts(s)) return checkDenseStudent(student, teacher);
   if (s.vocabSize !== t.vocabSize) {
     throw mismatch(
       `The student's vocabulary has ${s.vocabSize} entries, the teacher's ${t.vocabSize}; choose the model that the student was made from`,
@@ -177,6 +196,19 @@ export async function checkOrigin(context: StageContext, student: OpenModel, tea
   const message = `The student says it was made from ${origin.path} (${origin.fingerprint.slice(0, 12)}), not from this teacher (${teacher.fingerprint.slice(0, 12)})`;
   if (!context.force) throw mismatch(`${message}; choose that teacher, or use --force to go on`);
   await context.warn(`${message}; going on because of --force`);
+}
+
+/**
+ * A dense student may have any size, but must read the same tokens; vocabularies may differ by padding rows, since both
+ * distributions are cut to the tokens that both have.
+ * @throws RerouteError teacher/mismatch, data/tokenizer
+ */
+export async function checkDenseStudent(student: OpenModel, teacher: OpenModel): Promise<void> {
+  const difference = await tokenizerDifference(student.checkpoint.directory, teacher.checkpoint.directory);
+  if (difference === null) return;
+  throw mismatch(
+    `The tokenizers of student and teacher differ (${difference}), so that their distributions are over other tokens; choose a student with the teacher's tokenizer`,
+  );
 }
 
 function mismatch(message: string): RerouteError {

@@ -1,0 +1,24 @@
+import type { CalibrateOptions } from "./recipe";
+
+export const distillationPresetNames = ["router-kd", "kd", "reverse", "all", "ka", "sar"] as const;
+export type DistillationPreset = (typeof distillationPresetNames)[number];
+
+/**
+ * What methods of the literature choose of the calibration's options; a recipe holds these, not the name. Router KD: arXiv
+ * 2603.02217. All experts active, Knowledge Augmentation and Student-Aware Router: Every Expert Matters, arXiv 2502.12947, on the text that is
+ * given instead of the student's own.
+ */
+export const distillationPresets: Readonly<
+  Record<DistillationPreset, Partial<Pick<CalibrateOptions, "loss" | "scope" | "divergence" | "teacherRouting">>>
+> = {
+  "router-kd": { loss: "kd", scope: "router" },
+  kd: { loss: "kd", divergence: "forward" },
+  reverse: { loss: "kd", divergence: "reverse" },
+  all: { loss: "kd", divergence: "reverse", teacherRouting: { kind: "active" } },
+  ka: { loss: "kd", divergence: "reverse", teacherRouting: { kind: "augment", lambda: 0.05, draws: 2 } },
+  sar: {
+    loss: "kd",
+    divergence: "reverse",
+    teacherRouting: { kind: "student-aware", roundUpdates: 32, freezeAbove: 0.1 },
+  },
+};
