@@ -2,7 +2,7 @@ import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { permuteUnits } from "../../../src/engine/compression/merging/align";
-import { zipUnits } from "../../../src/engine/compression/merging/unitClusters";
+import { correlation, zipUnits } from "../../../src/engine/compression/merging/unitClusters";
 import {
   dominantGroups,
   globalGroupCounts,
@@ -458,12 +458,52 @@ describe("grouping", () => {
     expect(globalGroupCounts(frequencies, total)).toEqual(counts);
   });
   it("ZipIt joins the most correlated units, ties to the lower", () => {
-    const similarity = Float32Array.from([1, 0, 0.9, 0, 0, 1, 0, 0.5, 0.9, 0, 1, 0, 0, 0.5, 0, 1]);
-    expect(zipUnits(similarity.slice(), 4, 3)).toEqual([[0, 2], [1], [3]]);
-    expect(zipUnits(similarity.slice(), 4, 2)).toEqual([
+    const similarity = () => [[1], [0, 1], [0.9, 0, 1], [0, 0.5, 0, 1]].map((row) => Float32Array.from(row));
+    expect(zipUnits(similarity(), 3)).toEqual([[0, 2], [1], [3]]);
+    expect(zipUnits(similarity(), 2)).toEqual([
       [0, 2],
       [1, 3],
     ]);
-    expect(zipUnits(similarity.slice(), 4, 4)).toEqual([[0], [1], [2], [3]]);
+    expect(zipUnits(similarity(), 4)).toEqual([[0], [1], [2], [3]]);
+  });
+  it("ZipIt on a triangle joins what it joins on the whole matrix, pair by pair", () => {
+    const random = createRandom(5);
+    for (let trial = 0; trial < 20; trial++) {
+      const [n, keep] = [24, 5 + random.below(12)];
+      // Few different values, so that there are ties.
+      const half = Array.from({ length: n }, (_, i) =>
+        Float32Array.from({ length: i + 1 }, () => random.below(12) / 8),
+      );
+      const whole = Array.from({ length: n }, (_, i) =>
+        Array.from({ length: n }, (_, j) => (i === j ? -Infinity : half[Math.max(i, j)]![Math.min(i, j)]!)),
+      );
+      const units = Array.from({ length: n }, (_, i) => ({ id: i, members: [i] }));
+      while (units.length > keep) {
+        let [low, high] = [0, 1];
+        for (let i = 0; i < units.length; i++)
+          for (let j = i + 1; j < units.length; j++)
+            if (whole[units[i]!.id]![units[j]!.id]! > whole[units[low]!.id]![units[high]!.id]!) [low, high] = [i, j];
+        const [a, b] = [units[low]!, units[high]!];
+        a.members.push(...b.members);
+        units.splice(high, 1);
+        for (const { id } of units) {
+          if (id === a.id) continue;
+          whole[a.id]![id] = Math.fround(0.1 * Math.min(whole[a.id]![id]!, whole[b.id]![id]!));
+          whole[id]![a.id] = whole[a.id]![id]!;
+        }
+      }
+      const expected = units.map(({ members }) => members.sort((x, y) => x - y));
+      expect(zipUnits(half, keep)).toEqual(expected);
+    }
+  });
+  it("correlation of a triangle is Pearson's, 0 for a unit that does not vary, and takes the Gram matrix away", () => {
+    const units = [[1, 2, 3, 4], [2, 1, 4, 3], [-1, -2, -3, -4], [5, 5, 5, 5]]; // prettier-ignore
+    const gram = units.map((a, i) =>
+      Float64Array.from({ length: i + 1 }, (_, j) => a.reduce((sum, value, t) => sum + value * units[j]![t]!, 0)),
+    );
+    const sums = Float64Array.from(units, (values) => values.reduce((sum, value) => sum + value, 0));
+    const found = correlation(gram, sums, 4).map((row) => [...row].map((value) => Math.round(value * 1e6) / 1e6));
+    expect(found).toEqual([[1], [0.6, 1], [-1, -0.6, 1], [0, 0, 0, 0]]);
+    expect(gram.every((row) => row.length === 0)).toBe(true);
   });
 });

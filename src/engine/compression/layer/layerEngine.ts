@@ -110,6 +110,33 @@ export class LayerEngine {
     if (sums) accumulate(sums, outputs["sums"]!);
   }
 
+  /**
+   * Adds the lower triangle of X^T X, row i up to column i, and the column sums, for X given as blocks of columns [rows, width]: one
+   * product of two blocks at a time.
+   */
+  async addTriangle(
+    blocks: readonly Float32Array[],
+    width: number,
+    triangle: readonly Float64Array[],
+    sums: Float64Array,
+  ): Promise<void> {
+    for (const [e, block] of blocks.entries()) {
+      const a = float32(block, [block.length / width, width]);
+      const own = await this.#run("gram", gramGraph, { a });
+      accumulate(sums.subarray(e * width), own["sums"]!);
+      for (let f = 0; f <= e; f++) {
+        const b = float32(blocks[f]!, a.shape);
+        const product = f === e ? own["gram"]! : (await this.#run("cross", crossGraph, { a, b }))["c"]!;
+        const values = floats(product);
+        for (let i = 0; i < width; i++) {
+          const row = triangle[e * width + i]!;
+          const columns = f === e ? i + 1 : width;
+          for (let j = 0; j < columns; j++) row[f * width + j]! += values[i * width + j]!;
+        }
+      }
+    }
+  }
+
   /** Adds a^T b for a [rows, m], b [rows, n]. */
   async addCross(a: Float32Array, m: number, b: Float32Array, n: number, sum: Float64Array): Promise<void> {
     if (a.length === 0) return;

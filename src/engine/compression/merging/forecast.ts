@@ -84,8 +84,10 @@ function mergeCost(
   // Members and their groups' first are read, added up and written.
   const touched = 2 * merged * weights;
   const cost = { ...noCost, plain: touched * touch, workingBytes: 8 * weights * 4 };
-  // Routed tokens of the original and of the merged layer.
-  cost.float32 += 2 * k * Math.min(T, errorTokens) * 2 * weights;
+  // Routed tokens of the original and of the merged layer, and again of the original and of its dominant experts alone.
+  const standsAlone = (options["router"] ?? "fold") === "fold" || groupsOf(moe) === 1;
+  const comparisons = merged > 0 && standsAlone ? 2 : 1;
+  cost.float32 += comparisons * 2 * k * Math.min(T, errorTokens) * 2 * weights;
   if (everyExpert) cost.float32 += K * T * 2 * weights;
   if (centroids) cost.float32 += k * T * 2 * 2 * weights;
   if (alignment !== "none") {
@@ -102,11 +104,13 @@ function mergeCost(
   if (rule === "zipit" || rule === "fix-dominant") {
     const width =
       rule === "zipit" ? Math.min(numberOf(options, "zipLimit", 16), 1 + merged / Math.max(1, kept / 4)) * I : 2 * I;
-    cost.float32 += 2 * merged * perGroup * (width * width + 2 * weights);
+    // Half of the Gram matrix, in blocks of two experts' units.
+    cost.float32 += 2 * merged * perGroup * ((width * (width + I)) / 2 + 2 * weights);
     cost.plain += merged * width * width * (rule === "zipit" ? 60 : 10);
     const correlated = rule === "zipit" ? Math.min(numberOf(options, "zipLimit", 16), mostMembers) : 2;
-    // A group's members and the expert made of them, f32; the Gram matrix of their units, f64, and its correlation, f32.
-    const held = (mostMembers + 2) * weights * 4 + 12 * (Math.max(2, correlated) * I) ** 2;
+    // A group's members and the expert made of them, f32; half of the Gram matrix of their units, f64, which becomes their correlation
+    // row by row, and one block of it, f32, as the runtime gives it and as it is read.
+    const held = (mostMembers + 2) * weights * 4 + 4 * (Math.max(2, correlated) * I) ** 2 + 8 * I ** 2;
     if (merged > 0) cost.workingBytes = Math.max(cost.workingBytes, held);
   }
   return cost;

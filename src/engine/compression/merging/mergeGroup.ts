@@ -9,7 +9,7 @@ import { chunks, chunkTokens, gatherRows, tokensJoined, tokensOfAny, type LayerE
 import { matchByWeights, permuteUnits } from "./align";
 import { ExpertAverage } from "./average";
 import { matchByProfiles, unitProfiles } from "./profiles";
-import { combineUnits, correlation, zipUnits, type UnitSource } from "./unitClusters";
+import { combineUnits, correlation, zeroTriangle, zipUnits, type Triangle, type UnitSource } from "./unitClusters";
 
 export type MergeGroup = z.infer<typeof mergeGroupSchema>;
 
@@ -155,10 +155,9 @@ async function joinUnits(
   const shares = order.map((member) =>
     unitWeights === "even" && !zips ? 1 / order.length : group.weights[group.members.indexOf(member)]!,
   );
-  const n = order.length * I;
   if (zips) {
     const similarity = await unitCorrelation(experts);
-    const clusters = zipUnits(similarity, n, I).map((units) =>
+    const clusters = zipUnits(similarity, I).map((units) =>
       units.map((u): UnitSource => ({ expert: Math.floor(u / I), unit: u % I, weight: 1 })),
     );
     return combineUnits(experts, clusters, downColumns, shares);
@@ -168,7 +167,7 @@ async function joinUnits(
     // Pairs only: memory for 2 I units, however large the group.
     const similarity = await unitCorrelation([experts[0]!, experts[e]!]);
     for (let unit = 0; unit < I; unit++) {
-      const row = similarity.subarray((I + unit) * 2 * I, (I + unit) * 2 * I + I);
+      const row = similarity[I + unit]!;
       let best = 0;
       for (let j = 1; j < I; j++) if (row[j]! > row[best]!) best = j;
       clusters[best]!.push({ expert: e, unit, weight: shares[e]! });
@@ -176,18 +175,14 @@ async function joinUnits(
   }
   return combineUnits(experts, clusters, downColumns, shares);
 
-  async function unitCorrelation(of: readonly ExpertMatrices[]): Promise<Float32Array> {
-    const width = of.length * I;
-    const gram = new Float64Array(width * width);
-    const sums = new Float64Array(width);
+  async function unitCorrelation(of: readonly ExpertMatrices[]): Promise<Triangle<Float32Array>> {
+    const gram = zeroTriangle(of.length * I);
+    const sums = new Float64Array(of.length * I);
     for (const [from, to] of chunks(tokens.length, chunkTokens)) {
       const x = gatherRows(collected!.inputs, tokens.subarray(from, to));
-      const all = new Float32Array((to - from) * width);
-      for (const [e, expert] of of.entries()) {
-        const h = await engine.intermediate(moe, expert, x);
-        for (let t = 0; t < to - from; t++) all.set(h.subarray(t * I, (t + 1) * I), t * width + e * I);
-      }
-      await engine.addGram(all, width, gram, sums);
+      const activations: Float32Array[] = [];
+      for (const expert of of) activations.push(await engine.intermediate(moe, expert, x));
+      await engine.addTriangle(activations, I, gram, sums);
     }
     return correlation(gram, sums, tokens.length);
   }

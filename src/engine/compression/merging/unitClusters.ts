@@ -1,53 +1,66 @@
 import type { ExpertMatrices } from "../layer/expertMatrices";
 
-/** Correlation [n, n] from a Gram matrix, column sums and the number of rows; 0 where a column does not vary. */
-export function correlation(gram: Float64Array, sums: Float64Array, rows: number): Float32Array {
-  const n = sums.length;
-  const deviation = new Float64Array(n);
-  for (let i = 0; i < n; i++) deviation[i] = Math.sqrt(Math.max(0, gram[i * n + i]! / rows - (sums[i]! / rows) ** 2));
-  const result = new Float32Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) {
+/** A symmetric matrix [n, n]: row i holds columns 0..i. Each row is an array of its own, as long ones have limits. */
+export type Triangle<Row> = Row[];
+
+export function zeroTriangle(n: number): Triangle<Float64Array> {
+  return Array.from({ length: n }, (_, i) => new Float64Array(i + 1));
+}
+
+/**
+ * Correlation from a Gram matrix, column sums and the number of rows; 0 where a column does not vary. Takes the Gram matrix's rows
+ * away one by one, so that both are never there as a whole.
+ */
+export function correlation(gram: Triangle<Float64Array>, sums: Float64Array, rows: number): Triangle<Float32Array> {
+  const deviation = gram.map((row, i) => Math.sqrt(Math.max(0, row[i]! / rows - (sums[i]! / rows) ** 2)));
+  const none = new Float64Array(0);
+  return gram.map((row, i) => {
+    gram[i] = none;
+    return Float32Array.from(row, (product, j) => {
       const scale = deviation[i]! * deviation[j]!;
-      if (scale > 0) result[i * n + j] = (gram[i * n + j]! / rows - (sums[i]! * sums[j]!) / rows ** 2) / scale;
-    }
-  }
-  return result;
+      return scale > 0 ? (product / rows - (sums[i]! * sums[j]!) / rows ** 2) / scale : 0;
+    });
+  });
 }
 
 /**
  * ZipIt without unmerging, as HC-SMoE's code does it: while more than `keep` units are left, join the two most correlated;
- * the joined unit's correlation with any other is 0.1 * min of both. Overwrites `similarity` [n, n]. Ties go to the lower
- * units.
+ * the joined unit's correlation with any other is 0.1 * min of both. Overwrites `similarity`. Ties go to the lower units.
  *
  * @returns members of each remaining unit, ascending, ordered by first member
  */
-export function zipUnits(similarity: Float32Array, n: number, keep: number): number[][] {
-  for (let i = 0; i < n; i++) similarity[i * n + i] = -1;
-  const alive = Array.from({ length: n }, (_, i) => i);
+export function zipUnits(similarity: Triangle<Float32Array>, keep: number): number[][] {
+  const alive = similarity.map((_, i) => i);
   const members = alive.map((i) => [i]);
-  const best = new Int32Array(n);
+  const between = (i: number, j: number) => (i > j ? similarity[i]![j]! : similarity[j]![i]!);
+  const best = new Int32Array(alive.length).fill(-1);
   const findBest = (i: number) => {
     let found = -1;
-    for (const j of alive) if (j !== i && (found < 0 || similarity[i * n + j]! > similarity[i * n + found]!)) found = j;
+    for (const j of alive) if (j !== i && (found < 0 || between(i, j) > between(i, found))) found = j;
     best[i] = found;
   };
-  alive.forEach(findBest);
+  // In the order of the rows, each unit still meets the others from the lowest on.
+  for (const [i, row] of similarity.entries()) {
+    for (let j = 0; j < i; j++) {
+      if (best[i]! < 0 || row[j]! > row[best[i]!]!) best[i] = j;
+      if (best[j]! < 0 || row[j]! > between(j, best[j]!)) best[j] = i;
+    }
+  }
   while (alive.length > keep) {
     let i = alive[0]!;
-    for (const a of alive) if (similarity[a * n + best[a]!]! > similarity[i * n + best[i]!]!) i = a;
+    for (const a of alive) if (between(a, best[a]!) > between(i, best[i]!)) i = a;
     const [low, high] = i < best[i]! ? [i, best[i]!] : [best[i]!, i];
     members[low]!.push(...members[high]!);
     alive.splice(alive.indexOf(high), 1);
     for (const j of alive) {
       if (j === low) continue;
-      const joined = 0.1 * Math.min(similarity[low * n + j]!, similarity[high * n + j]!);
-      similarity[low * n + j] = joined;
-      similarity[j * n + low] = joined;
+      const joined = 0.1 * Math.min(between(low, j), between(high, j));
+      if (low > j) similarity[low]![j] = joined;
+      else similarity[j]![low] = joined;
     }
     for (const j of alive) {
       if (j === low || best[j] === low || best[j] === high) findBest(j);
-      else if (similarity[j * n + low]! > similarity[j * n + best[j]!]!) best[j] = low;
+      else if (between(j, low) > between(j, best[j]!)) best[j] = low;
     }
   }
   return alive.map((i) => members[i]!.sort((a, b) => a - b));

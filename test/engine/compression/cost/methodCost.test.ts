@@ -55,6 +55,22 @@ it("options count: optimiser steps, alignment, factored output alone does not", 
   expect(seconds({ method: "svd", keep: 1 })).toBeLessThan(seconds({ method: "svd", keep: 0.5 }));
 });
 
+it("HC-SMoE holds half of a group's Gram matrix, and two blocks of it", () => {
+  const { workingBytes } = methodCost(compressOptions.parse({ method: "hc-smoe", keep: 0.625 }), large, text);
+  // 48 of 128 experts leave; groups of up to 16 are zipped: 16 * 768 units, at most 49 experts and two more.
+  expect(workingBytes).toBe(51 * 3 * 2048 * 768 * 4 + 4 * (16 * 768) ** 2 + 8 * 768 ** 2);
+});
+
+it("merging compares its layer twice where the dominant experts can stand alone: with the merged ones, and with those", () => {
+  const products = (keep: number, options: object, description = large) =>
+    methodCost(compressOptions.parse({ method: "m-smoe", keep, options }), description, text).float32;
+  const comparison = 2 * 8 * 8192 * 2 * 3 * 2048 * 768;
+  expect(products(0.5, { alignment: "activations" }) - products(0.5, { alignment: "weights" })).toBeCloseTo(
+    2 * comparison + 64 * 512 * 2 * 3 * 2048 * 768,
+  );
+  expect(products(0.5, {})).toBe(0);
+});
+
 it("iterations on weighted matrices are counted by their rounds", () => {
   for (const method of compressionMethods) {
     const { subspace } = methodCost(compressOptions.parse({ method }), large, text);

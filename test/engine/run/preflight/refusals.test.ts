@@ -47,7 +47,7 @@ const of = (change: { data?: object; [key: string]: unknown }) =>
 
 const hcSmoe = (options: object) => ({
   teacher: "mixtral",
-  memory: "32GiB",
+  memory: "24GiB",
   compress: { method: "hc-smoe", keep: 0.5, options },
 });
 
