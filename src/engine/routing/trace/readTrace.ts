@@ -5,7 +5,7 @@ import { readError, openRegularFile, readRange, readSmallFile } from "../../chec
 import { countImatrix, isLegacyImatrix, legacyImatrixError } from "./imatrix";
 import { parseNpy, type IntegerArray } from "./npy";
 import { parseNpz } from "./npz";
-import { countCsv, countLogical, csvHeader, recordedCounts } from "./sglang";
+import { addRecorders, countCsv, countLogical, csvHeader, recordedCounts } from "./sglang";
 import { parseTorchFile } from "./torchFile";
 import { invalidTrace, type TraceCounts } from "./traceCounts";
 import { countRoutedExperts, findRoutedExperts, readSafetensorsIds, type KnownAxes } from "./vllm";
@@ -26,7 +26,7 @@ export interface Trace {
 
 /**
  * Reads a trace that another program recorded; the format is told from the content unless it is given. A folder stands
- * for all .csv files in it (SGLang writes one a rank).
+ * for all .csv files in it, or else all .pt files (SGLang writes one a rank, and one each time it is asked).
  *
  * @param axes what is known of the model: plain arrays of ids do not say their shape
  * @throws RerouteError trace/invalid, checkpoint/not-found, checkpoint/limit
@@ -37,10 +37,14 @@ export async function readTrace(
   axes: KnownAxes = { layers: null, expertsPerToken: null },
 ): Promise<Trace> {
   const found = await tellFormat(file);
-  if (format !== "auto" && found !== format && !(found === "arrays" && format !== "imatrix")) {
+  const fits =
+    found === "arrays" ? format !== "imatrix" : found === "recorders" ? format === "sglang" : found === format;
+  if (format !== "auto" && !fits) {
     throw invalidTrace(`${quote(file)} is ${describe(found)}, which is no trace of the format ${format}`);
   }
   switch (found) {
+    case "recorders":
+      return { format: "sglang", ...(await readRecorders(file)) };
     case "imatrix":
       return { format: "imatrix", counts: await countImatrix(file), notes: [] };
     case "sglang":
@@ -51,10 +55,10 @@ export async function readTrace(
   }
 }
 
-type Found = TraceFormat | "arrays";
+type Found = TraceFormat | "arrays" | "recorders";
 
 async function tellFormat(file: string): Promise<Found> {
-  if (await isFolder(file)) return "sglang";
+  if (await isFolder(file)) return (await filesOf(file, /\.csv$/)).length > 0 ? "sglang" : "recorders";
   const beginning = await readBeginning(file);
   const text = beginning.toString("latin1");
   if (text.startsWith("GGUF")) return "imatrix";
@@ -151,13 +155,7 @@ function rectangular(value: unknown[], name: string): IntegerArray {
 }
 
 async function readCsvFiles(file: string): Promise<{ name: string; text: string }[]> {
-  const files = (await isFolder(file))
-    ? (await readdir(file))
-        .filter((name) => name.endsWith(".csv"))
-        .sort()
-        .map((name) => path.join(file, name))
-    : [file];
-  if (files.length === 0) throw invalidTrace(`${quote(file)} holds no .csv file`);
+  const files = (await isFolder(file)) ? await filesOf(file, /\.csv$/) : [file];
   const texts: { name: string; text: string }[] = [];
   for (const one of files) {
     texts.push({
@@ -166,6 +164,25 @@ async function readCsvFiles(file: string): Promise<{ name: string; text: string 
     });
   }
   return texts;
+}
+
+/** Counts of all the recorder's .pt files of a folder. */
+async function readRecorders(folder: string): Promise<{ counts: TraceCounts; notes: string[] }> {
+  const files = await filesOf(folder, /\.(?:pt|pth|pkl)$/);
+  if (files.length === 0) throw invalidTrace(`${quote(folder)} holds neither .csv nor .pt files of SGLang's recorder`);
+  const counts: { name: string; counts: TraceCounts }[] = [];
+  for (const file of files) {
+    const name = path.basename(file);
+    const [, recorded] = [...recordedCounts(parseTorchFile(await readSmallFile(file, maxTraceBytes), name), name)][0]!;
+    counts.push({ name, counts: countLogical(recorded, name) });
+  }
+  return addRecorders(counts);
+}
+
+/** Files of a folder by their names, sorted. */
+async function filesOf(folder: string, name: RegExp): Promise<string[]> {
+  const names = (await readdir(folder)).filter((each) => name.test(each));
+  return names.sort().map((each) => path.join(folder, each));
 }
 
 async function readBeginning(file: string): Promise<Buffer> {
@@ -187,5 +204,6 @@ async function isFolder(file: string): Promise<boolean> {
 }
 
 function describe(found: Found): string {
+  if (found === "recorders") return "a folder of SGLang's recorder";
   return found === "arrays" ? "an array of integers" : `a trace of ${found}`;
 }

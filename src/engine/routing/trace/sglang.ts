@@ -1,7 +1,14 @@
 import { createHash } from "node:crypto";
 import { quote } from "../../checkpoint/quote";
 import type { IntegerArray } from "./npy";
-import { ExpertCounter, invalidTrace, maxTraceExperts, maxTraceLayers, type TraceCounts } from "./traceCounts";
+import {
+  ExpertCounter,
+  invalidTrace,
+  maxTraceExperts,
+  maxTraceLayers,
+  type TraceCounts,
+  type TraceLayer,
+} from "./traceCounts";
 
 /** First line of the recorder's CSV files. */
 export const csvHeader = "layer_id,expert_id,count";
@@ -32,8 +39,7 @@ export function countCsv(files: readonly { name: string; text: string }[]): { co
       counter.add(expert, count);
     }
   }
-  const notes =
-    same > 0 ? [`${same} of ${files.length} ranks hold the same counts as another and are counted once`] : [];
+  const notes = sameCounts(same, files.length);
   const counted = [...layers]
     .sort(([a], [b]) => a - b)
     .map(([number, { frequency }]) => ({ number, frequency, tokens: null }));
@@ -89,6 +95,47 @@ export function countLogical({ shape, values }: IntegerArray, name: string): Tra
     numbering: "decoder",
     hasAllExperts: true,
   };
+}
+
+/**
+ * What several files of the recorder hold together, as with its CSV files: ranks that share their tokens hold the same counts and
+ * are counted once, all others add up.
+ *
+ * @throws RerouteError trace/invalid for files of different models
+ */
+export function addRecorders(files: readonly { name: string; counts: TraceCounts }[]): {
+  counts: TraceCounts;
+  notes: string[];
+} {
+  const experts = ({ layers }: TraceCounts) => layers[0]?.frequency.length ?? 0;
+  const first = files[0]!;
+  const other = files.find(({ counts }) => experts(counts) !== experts(first.counts) && counts.layers.length > 0);
+  if (other && first.counts.layers.length > 0) {
+    throw invalidTrace(
+      `${quote(other.name)} counts ${experts(other.counts)} experts, ${quote(first.name)} ${experts(first.counts)}; give files of one model`,
+    );
+  }
+  const different = new Map(files.map(({ counts: { layers } }) => [digestOf(layers), layers]));
+  const sums = new Map<number, TraceLayer>();
+  for (const { number, frequency, tokens } of [...different.values()].flat()) {
+    const known = sums.get(number);
+    if (known) frequency.forEach((count, expert) => (known.frequency[expert]! += count));
+    else sums.set(number, { number, frequency: frequency.slice(), tokens });
+  }
+  const same = files.length - different.size;
+  return {
+    counts: { ...first.counts, layers: [...sums.values()].sort((a, b) => a.number - b.number) },
+    notes: sameCounts(same, files.length),
+  };
+}
+
+function digestOf(layers: readonly TraceLayer[]): string {
+  const lines = layers.map(({ number, frequency }) => `${number}: ${frequency.join(" ")}`);
+  return createHash("sha256").update(lines.join("\n")).digest("hex");
+}
+
+function sameCounts(same: number, files: number): string[] {
+  return same > 0 ? [`${same} of ${files} ranks hold the same counts as another and are counted once`] : [];
 }
 
 /**

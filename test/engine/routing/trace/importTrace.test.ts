@@ -181,6 +181,32 @@ describe("the recorder's .pt files", () => {
     expect(rows).toEqual(layers);
   });
 
+  test("a folder of them adds up, equal ones count once, other models do not mix", async () => {
+    const one = "expert_distribution_recorder_0.pt";
+    const many = path.join(folder, "recorders");
+    mkdirSync(many);
+    const into = (file: string, name: string) => copyFileSync(path.join(traces, file), path.join(many, name));
+    into(one, "a_0.pt");
+    into(one, "a_1.pt");
+    writeFileSync(path.join(many, "notes.txt"), "");
+    const alone = await run(one, { numExpertsPerToken: 4 });
+    const twice = await run(many, { numExpertsPerToken: 4 });
+    expect(twice.rows).toEqual(alone.rows);
+    expect(twice.notes).toEqual(["1 of 2 ranks hold the same counts as another and are counted once"]);
+    // One more token of expert 0 in step 0 and layer 0: another interval of the same server.
+    const bytes = readFileSync(path.join(traces, one));
+    const from = 64 * Math.ceil((bytes.indexOf("data/0") + "data/0".length) / 64);
+    bytes.writeBigInt64LE(bytes.readBigInt64LE(from) + 1n, from);
+    writeFileSync(path.join(many, "b_0.pt"), bytes);
+    const added = await run(many, { format: "sglang", numExpertsPerToken: 1 });
+    expect(added.rows).toEqual(alone.rows.map((row, l) => row.map((count, e) => 2 * count! + (l + e === 0 ? 1 : 0))));
+    into("sglang-records.pt", "c_0.pt");
+    await expect(run(many)).rejects.toThrow(/"c_0.pt" counts 3 experts, "a_0.pt" 32; give files of one model/);
+    await expect(run(many, { format: "vllm" })).rejects.toThrow(
+      /is a folder of SGLang's recorder, which is no trace of/,
+    );
+  });
+
   test("per_pass: records of physical experts, mapped to logical ones", async () => {
     const { rows, format } = await run("sglang-records.pt", { numExpertsPerToken: 1 });
     expect(format).toBe("sglang");
