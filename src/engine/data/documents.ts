@@ -1,5 +1,7 @@
+import { open } from "node:fs/promises";
 import { RerouteError } from "../../protocol/errors";
 import { textFormatOf } from "../../protocol/textFormats";
+import { refusePointerFile } from "../checkpoint/smallFile";
 import type { ChatTemplate } from "./chatTemplate";
 import { contentOfRow, readColumns, type ChatMessage, type Content } from "./columns";
 import { readBytes } from "./formats/bytes";
@@ -31,7 +33,7 @@ export const maxDomainCharacters = 200;
  * Documents of a corpus in file order, streamed: a consumer that has enough simply stops. `formats/` reads the kinds of files,
  * `columns.ts` says what their rows mean. Empty documents are skipped.
  *
- * @throws `data/not-found`, `data/chat-template`, or `data/malformed` naming file and line
+ * @throws `data/not-found`, `data/chat-template`, `checkpoint/lfs-pointer`, or `data/malformed` naming file and line
  */
 export async function* readDocuments(path: string, options: ReadOptions = {}): AsyncGenerator<TextDocument> {
   const columns = readColumns(options.column);
@@ -40,6 +42,7 @@ export async function* readDocuments(path: string, options: ReadOptions = {}): A
     const { format, compression } = textFormatOf(file)!;
     const read = format === null ? readUnnamed : rowReaders[format];
     try {
+      await refusePointer(file);
       for await (const row of read({ path: file, compression, columns, wholeText: file !== path })) {
         const content = contentOfRow(row, options.column);
         if (content === null) continue;
@@ -54,6 +57,16 @@ export async function* readDocuments(path: string, options: ReadOptions = {}): A
     } catch (cause) {
       throw cause instanceof RerouteError ? cause : unreadable(file, cause);
     }
+  }
+}
+
+/** What lies there before Git LFS has put the file in its place is no text, although it reads like some. */
+async function refusePointer(path: string): Promise<void> {
+  const file = await open(path);
+  try {
+    await refusePointerFile(file, path);
+  } finally {
+    await file.close();
   }
 }
 

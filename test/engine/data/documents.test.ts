@@ -27,6 +27,17 @@ const texts = async (path: string) => (await read(path)).map((document) => ("tex
 const bytes = (...parts: (string | number[])[]) =>
   Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part) : Buffer.from(part))));
 
+test.each(["text.txt", "text.jsonl", "text.parquet", "text.csv"])(
+  "a Git LFS pointer in place of %s is named",
+  async (name) => {
+    const path = await write(name, "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 123456\n");
+    await expect(read(path)).rejects.toMatchObject({
+      code: "checkpoint/lfs-pointer",
+      message: expect.stringMatching(/is a Git LFS pointer: the file of 123456 bytes .*git lfs pull/) as string,
+    });
+  },
+);
+
 describe("txt", () => {
   test.each<[string, string | Uint8Array, string[]]>([
     ["one document without blank line", "a\nb\n", ["a\nb"]],
