@@ -141,11 +141,14 @@ describe.skipIf(process.platform === "win32")("an interrupt", () => {
     ["once", 1],
     ["twice", 2],
   ])("%s ends with 130, and the run goes on from there", async (_name, times) => {
-    const interrupt = (pid: number) => {
-      for (let i = 0; i < times; i++) setTimeout(() => process.kill(pid, "SIGINT"), i * 15);
-    };
-    const { code, signal, stderr } = await run.start({ onStart: whenIn(run, "calibrate", interrupt) });
-    // A second signal that comes while the process ends by the first ends it the system's way, which shells call 130, too.
+    const { code, signal, stderr } = await run.start({
+      onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGINT")),
+      // The second comes when the first has been heard.
+      onSaid: (said, child) => {
+        if (times === 2 && /interrupt again to exit at once\n$/.test(said)) child.kill("SIGINT");
+      },
+    });
+    // Where the process has ended by the first already, the second ends it the system's way, which shells call 130, too.
     expect(signal === "SIGINT" ? 130 : code).toBe(130);
     expect(stderr).not.toMatch(/ at .*\.[cj]s:\d+/);
     if (times === 1) {

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
@@ -94,12 +94,18 @@ export class TinyRun {
 
   /**
    * One process that works on the run. `onStart` gets its number at once; `limits` are shell commands in front of it, such
-   * as `ulimit -f 100`; `preload` is a script that goes first in the process, and changes what it finds there, by `env`.
+   * as `ulimit -f 100`; `onSaid` gets what it has said so far, whenever it says more; `preload` is a script that goes first in the process, and changes what it finds there, by `env`.
    */
   start(
-    options: { limits?: string; preload?: string; env?: Record<string, string>; onStart?: (pid: number) => void } = {},
+    options: {
+      limits?: string;
+      preload?: string;
+      env?: Record<string, string>;
+      onStart?: (pid: number) => void;
+      onSaid?: (stderr: string, child: ChildProcess) => void;
+    } = {},
   ): Promise<Outcome> {
-    const { limits, preload, onStart } = options;
+    const { limits, preload, onStart, onSaid } = options;
     const env = { ...process.env, ...options.env };
     const before = preload === undefined ? [] : ["--require", preload];
     const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory];
@@ -109,7 +115,10 @@ export class TinyRun {
       : spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], env });
     let stderr = "";
     child.stdout.resume();
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+      onSaid?.(stderr, child);
+    });
     onStart?.(child.pid!);
     return new Promise((resolve, reject) => {
       child.on("error", reject);

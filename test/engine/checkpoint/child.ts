@@ -18,7 +18,6 @@ async function run(command: string, source: string, out: string): Promise<object
     const found = { supported, tensors, layers: layers.length, shards: checkpoint.shards.length };
     return { ...found, openMs, totalMs, cpuMs: (user + system) / 1000, peakBytes };
   }
-  console.log("ready");
   const tensors = [...checkpoint.tensors.values()].map((entry) => copyTensor(entry));
   const { bytes } = await writeCheckpoint({
     directory: out,
@@ -27,10 +26,6 @@ async function run(command: string, source: string, out: string): Promise<object
     copyFilesFrom: source,
     maxShardBytes: 12e6,
     runId: "killed",
-    // Slows the copy down where a test kills it at a random time.
-    ...(command === "write-slowly"
-      ? { onProgress: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 15) }
-      : {}),
   });
   return { bytes, peakBytes: process.resourceUsage().maxRSS * 1024 };
 }

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -7,6 +7,7 @@ import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { errorCodeOf } from "../../../src/protocol/errors";
 import { makeCheckpoint } from "../../bench/makeCheckpoint";
+import { spreadSteps, stepKiller } from "../../faults/killAtStep";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { bundleChild } from "./bundleChild";
 
@@ -51,19 +52,21 @@ describe.skipIf(process.platform === "win32")("a writer that fails", () => {
     }
   });
 
-  it("by SIGKILL at 8 random instants leaves no valid checkpoint, and the same run writes it anew", async () => {
+  it("by SIGKILL before 8 of its steps at the disk leaves no valid checkpoint, and the same run writes it anew", async () => {
+    const killer = stepKiller();
+    const write = (folder: string, step: string) =>
+      spawnSync(process.execPath, ["--require", killer.preload, child, "write", source, folder], {
+        encoding: "utf8",
+        env: { ...process.env, [killer.variable]: step },
+      });
+    const clean = path.join(temporaryFolder(), "out");
+    expect(write(clean, "").stdout).toContain('"bytes"');
+    expect(killer.steps()).toBeGreaterThan(8);
     const random = createRandom(11);
     const out = path.join(temporaryFolder(), "out");
     let unfinished = 0;
-    for (let kill = 0; kill < 8; kill++) {
-      const writer = spawn(process.execPath, [child, "write-slowly", source, out], {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
-      const ended = new Promise((resolve) => writer.once("exit", resolve));
-      await new Promise((resolve) => writer.stdout.once("data", resolve));
-      await new Promise((resolve) => setTimeout(resolve, random.below(250)));
-      writer.kill("SIGKILL");
-      await ended;
+    for (const step of spreadSteps(8, killer.steps(), (n) => random.below(n))) {
+      expect(write(out, String(step)).signal).toBe("SIGKILL");
       if (!existsSync(out) || readdirSync(out).length === 0) continue;
       const state = await openCheckpoint(out).then(() => "complete", errorCodeOf);
       if (state === "complete") rmSync(out, { recursive: true });
@@ -73,10 +76,7 @@ describe.skipIf(process.platform === "win32")("a writer that fails", () => {
       }
     }
     expect(unfinished).toBeGreaterThan(2);
-    const { stdout } = spawnSync(process.execPath, [child, "write", source, out], { encoding: "utf8" });
-    expect(stdout).toContain('"bytes"');
-    const clean = path.join(temporaryFolder(), "out");
-    spawnSync(process.execPath, [child, "write", source, clean]);
+    expect(write(out, "").stdout).toContain('"bytes"');
     expect(Object.keys(contents(out))).toEqual(Object.keys(contents(clean)));
     for (const [name, bytes] of Object.entries(contents(clean))) {
       expect(bytes.equals(contents(out)[name]!), name).toBe(true);
