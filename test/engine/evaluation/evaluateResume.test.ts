@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { evaluateCheckpoint } from "../../../src/engine/evaluation/evaluate";
 import { isEvaluationState } from "../../../src/engine/evaluation/evaluationState";
 import { TeacherRuns } from "../../../src/engine/evaluation/teacherRuns";
@@ -10,6 +10,13 @@ import { goldenCheckpoint, readGolden } from "../../support/goldens";
 import { isNightly } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences, writeGoldenStudent } from "../../support/tinyModels";
+
+/** Each chunk of each layer takes a quarter of a second in graphs. */
+const clock = vi.hoisted(() => ({ graphs: 0 }));
+vi.mock(import("../../../src/engine/runtime/session"), async (original) => {
+  const actual = await original();
+  return { ...actual, graphSeconds: () => (clock.graphs += 0.25) };
+});
 
 const lengths = [12, 5, 12, 2, 9, 12];
 const sequences = randomSequences(3, 6, 12, { lengths, domains: ["prose", "code"] });
@@ -30,7 +37,7 @@ function evaluator(teacher: OpenModel, student: OpenModel, expertMapping: Record
     let chunks = 0;
     const teacherRuns = new TeacherRuns();
     const evaluate = async (model: OpenModel, against: OpenModel | null, saveEverySeconds = 0) => {
-      const { cost, ...rest } = await evaluateCheckpoint({
+      return evaluateCheckpoint({
         ...{ model, teacher: against, sequences: text, teacherRuns, scratchDirectory: folder },
         expertMapping: against && expertMapping,
         runtime: { threads: 1, provider: "cpu", memoryBudgetBytes },
@@ -45,8 +52,6 @@ function evaluator(teacher: OpenModel, student: OpenModel, expertMapping: Record
           if (++chunks > stopAt) throw new Error("stopped");
         },
       });
-      expect(cost.tokensPerSecond).toBeGreaterThan(0);
-      return rest;
     };
     try {
       const results = [await evaluate(teacher, null), await evaluate(student, teacher)];

@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { escapeHtml } from "../../../src/engine/report/format";
 import { heatmap, lineChart } from "../../../src/engine/report/charts";
+import { comparisonTable } from "../../../src/engine/report/comparisonTable";
 import { numberDefinitions } from "../../../src/engine/report/definitions";
 import {
   calibrationPanel,
@@ -20,6 +21,7 @@ import { evaluationFile } from "../../../src/protocol/evaluation";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { fakeWork } from "../run/fakeWork";
 
+const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const hostile = `<img src=x onerror="alert(1)"> \`|*‮`;
 let folder = "";
 let runDirectory = "";
@@ -74,6 +76,33 @@ describe("report.html", () => {
     for (const { name } of numberDefinitions) expect(html).toContain(escapeHtml(name));
   });
 
+  it("puts the figures of each checkpoint in its column, as they are written by hand", async () => {
+    const file = evaluationFile.parse(JSON.parse(await readFile(path.join(runDirectory, "evaluation.json"), "utf8")));
+    const { teacher, before, after } = file;
+    const models = [teacher!, before!, after!];
+    const cost = {
+      ...after!.cost,
+      tokensPerSecond: 1234,
+      tokensPerSecondQuartiles: [1000, 1_500_000] as [number, number],
+    };
+    const table = comparisonTable({ ...file, after: { ...after!, cost } })!;
+    const cells = Object.fromEntries(table.rows.map(({ label, cells: row }) => [label, row]));
+    const same = (text: string) => [text, text, text];
+    expect(table.columns).toEqual(["Teacher", "Before calibration", "After calibration"]);
+    expect(cells).toEqual({
+      Parameters: same("1.00 M"),
+      "Active parameters": same("400 k"),
+      Size: same("1.91 MiB"),
+      FLOPs: same("800 k"),
+      Loss: models.map(({ perSequence: { nll } }) => `${meanOf(nll).toFixed(4)} ± 0.0100`),
+      Perplexity: models.map(({ perSequence: { nll } }) => Math.exp(meanOf(nll)).toFixed(2)),
+      "KL to the teacher": ["–", ...[before!, after!].map((m) => `${meanOf(m.perSequence.kl!).toFixed(4)} ± 0.0050`)],
+      "Top-1 agreement": ["–", "90 %", "90 %"],
+      Speed: ["5.00 k", "5.00 k", "1.23 k (1.00 k to 1.50 M)"],
+      "Peak memory": same("286 MiB"),
+    });
+  });
+
   it("has a Markdown twin whose tables hostile names cannot break", async () => {
     const markdown = await readFile(path.join(runDirectory, "report.md"), "utf8");
     expect(markdown).toMatch(/Recovered: KL/);
@@ -88,8 +117,12 @@ describe("panel data of a run folder", () => {
     const routing = (await routingPanel(runDirectory))!;
     expect(routing.domains).toContain("law");
     const shares = routing.byDomain[""]!.utilisation;
-    const firstRow = shares.values.slice(0, shares.columns);
-    expect(firstRow.reduce<number>((sum, v) => sum + (v ?? 0), 0)).toBeCloseTo(1, 12);
+    const { frequency } = routing.byDomain[""]!;
+    const counts = frequency.values.slice(0, frequency.columns).map((count) => count ?? 0);
+    // 8 sequences of 32 tokens, each with two experts.
+    const selections = 8 * 32 * 2;
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(selections);
+    expect(shares.values.slice(0, shares.columns)).toEqual(counts.map((count) => count / selections));
     const similarity = (await similarityPanel(runDirectory, {}))!;
     expect(similarity.dropped.length).toBe(3);
     expect([...similarity.dendrogramOrder].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
