@@ -3,7 +3,10 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
-/** Arguments choose test files by parts of their names; without any, every file that has a long form. */
+/**
+ * Arguments choose test files by parts of their names, and tests by theirs: `npm run nightly -- faults.test -t "file size"`. Without
+ * any, every file that has a long form.
+ */
 const asked = process.argv.slice(2);
 const withLongForm = readdirSync("test", { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".test.ts"))
