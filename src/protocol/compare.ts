@@ -36,7 +36,7 @@ export const comparisonRecipeSchema = z
     grid: comparisonGrid,
     /** Options that all methods share. */
     compress: compressOptions
-      .pick({ protectSuperExperts: true, reapWeights: true, groupLimits: true })
+      .pick({ multipleOf: true, protectSuperExperts: true, reapWeights: true, groupLimits: true })
       .optional()
       .describe("Options of every method"),
     methodOptions: z

@@ -69,6 +69,13 @@ export const compressOptions = z.strictObject({
     .positive()
     .default(0.625)
     .describe("Experts kept in each layer: a fraction up to 1, or a count above 1"),
+  multipleOf: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      "Kept experts of each layer are rounded to the nearest multiple of this (a tie goes down), as servers can place them; for methods that drop or merge experts",
+    ),
   plan: z.string().optional().describe("A compression-plan.json to apply instead of computing one"),
   protectSuperExperts: z
     .enum(["off", "early-layers", "all-layers"])

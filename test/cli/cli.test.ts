@@ -49,6 +49,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(cwd, { recursive: true }));
 
+  await writeFile(
+    path.join(cwd, "measured.reroute.json"),
+    JSON.stringify({ schemaVersion: 1, teacher: coarse, data: { calibration: text }, output: "o" }),
+  );
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const result = { code: -1, out: "", err: "" };
   const io: CliIo = {
@@ -119,6 +123,27 @@ describe("refused with exit code 2 and a code on stderr", () => {
       "a folder that is not empty",
       ["compress", mixtral, "--method", "random", "--out", "full"],
       /^error output\/not-empty/,
+    [
+      "a multiple that drops nothing",
+      ["compress", mixtral, "--method", "random", "--keep", "7", "--multiple-of", "4", "--out", "o"],
+      /^error plan\/invalid: .*nearest multiple of 4 is 8, which drops none/,
+    ],
+    [
+      "a multiple of a method that drops nothing",
+      ["compress", mixtral, "--method", "svd", "--multiple-of", "4", "--out", "o"],
+      /^error arguments\/invalid: .*svd keeps every expert.*leave --multiple-of out/,
+    ],
+    ["no multiple", ["compress", mixtral, "--multiple-of", "0", "--out", "o"], /whole number of at least 1/],
+    [
+      "a multiple where nothing is compressed",
+      ["run", "measured.reroute.json", "--multiple-of", "4"],
+      /^error arguments\/invalid: .*compresses nothing/,
+    ],
+    [
+      "a recipe whose multiple cannot be met",
+      ["run", "tight.reroute.json", "--multiple-of", "7"],
+      /^error plan\/invalid: .*nearest multiple of 7 is 0/,
+    ],
     ],
     ["a missing text", ["profile", coarse, "--data", "nothing.txt", "--out", "p"], /^error data\/not-found/],
     ["a recipe that is no JSON", ["run", "bad.json"], /^error recipe\/invalid/],
@@ -137,7 +162,7 @@ describe("refused with exit code 2 and a code on stderr", () => {
     [
       "an output file that exists",
       ["forward", mixtral, "--input", "ids.safetensors", "--output", "bad.json"],
-      /^error output\/not-empty/,
+      /^error output\/not-empty/m,
     ],
   ];
   it.each(rows)("%s", async (_name, argv, message) => {
@@ -174,7 +199,7 @@ describe("commands without onnxruntime", () => {
   });
 
   it("compress by weights alone, and again by the plan it wrote, to the same bytes", async () => {
-    const { code, out } = await run(
+    const { code, out, err } = await run(
       "compress",
       mixtral,
       "--method",
@@ -201,6 +226,7 @@ describe("commands without onnxruntime", () => {
   it("compress by hand", async () => {
     expect((await run("compress", mixtral, "--plan", "plan.json", "--out", "hand")).out).toMatch(
       /Parameters.*->.*Written/s,
+    expect(err).toMatch(/^warning: 5 experts a layer .* cannot place them. --multiple-of 8 /m);
     );
     expect((await run("inspect", "hand")).out).toMatch(/Made from.*compressed by manual.*layer 0\s+4 experts/s);
   });

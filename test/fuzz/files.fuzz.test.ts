@@ -238,7 +238,7 @@ const kinds: (FuzzKind & { results?: boolean })[] = [
     name: "plan",
     make: jsonCase("plan"),
     read: (bytes) => {
-      const plan = parsePlan(Buffer.from(bytes).toString(), "plan.json", 0.625);
+      const plan = parsePlan(Buffer.from(bytes).toString(), "plan.json", { keep: 0.625 });
       validatePlan(plan, model.description, model.fingerprint);
       if (plan.paradigm === "pruning") plannedSize(model, plan);
     },

@@ -5,6 +5,7 @@ import { Option, type Command } from "commander";
 import { aimerScores } from "../../engine/compression/pruning/aimer";
 import {
   applyPlan,
+  checkMethodOptions,
   compressionMetrics,
   makePlan,
   planNeedsText,
@@ -17,6 +18,7 @@ import { writeCompressedCheckpoint } from "../../engine/compression/writeCompres
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
+import { placementNotes } from "../../engine/run/preflight/routingWarnings";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/compression/plannedSize";
 import { needsText, readPlanText } from "../../engine/run/stages/compress";
@@ -33,6 +35,7 @@ import {
   dataHelp,
   defaultRunDirectory,
   recipeFrom,
+  toInteger,
   toMethodOption,
   toNumber,
   type SharedOptions,
@@ -43,6 +46,7 @@ import { runInFolder } from "../runInFolder";
 interface CompressCommandOptions extends SharedOptions {
   method?: string;
   keep?: number;
+  multipleOf?: number;
   out: string;
   data?: string;
   plan?: string;
@@ -64,6 +68,11 @@ export function addCompress(program: Command, io: CliIo): void {
       "--keep <share or count>",
       "experts kept in each layer: a share up to 1, or a count (default: 0.625)",
       toNumber,
+    )
+    .option(
+      "--multiple-of <n>",
+      "round the experts kept in each layer to the nearest multiple, as servers can place them (default: no rounding)",
+      toInteger(1),
     )
     .requiredOption("--out <dir>", "folder for the compressed checkpoint; must not exist or be empty")
     .option("--data <file>", `calibration text, for methods that look at activations: ${dataHelp}`)
@@ -92,18 +101,27 @@ export function addCompress(program: Command, io: CliIo): void {
     async (checkpoint: string, options: CompressCommandOptions) => {
       const teacher = await checkpointPath(io, checkpoint);
       const output = path.resolve(io.cwd, options.out);
-      const { method, keep, protectSuperExperts, reapWeights, groupLimits } = options;
+      const { method, keep, multipleOf, protectSuperExperts, reapWeights, groupLimits } = options;
       const plan = options.plan === undefined ? undefined : path.resolve(io.cwd, options.plan);
       const recipe = recipeFrom(io.cwd, options, {
         teacher,
         calibration: path.resolve(io.cwd, options.data ?? "no text needed"),
         output,
-        compress: { method, keep, plan, protectSuperExperts, reapWeights, groupLimits, options: options.set },
+        compress: {
+          method,
+          keep,
+          multipleOf,
+          plan,
+          protectSuperExperts,
+          reapWeights,
+          groupLimits,
+          options: options.set,
+        },
       });
       const needs =
         plan === undefined
           ? needsText(recipe.compress!)
-          : planNeedsText(parsePlan(await readPlanText(plan), JSON.stringify(plan), recipe.compress!.keep));
+          : planNeedsText(parsePlan(await readPlanText(plan), JSON.stringify(plan), recipe.compress!));
       // Methods that can do without text still measure with it what they change.
       const measures = plan === undefined && !isPruningCriterion(recipe.compress!.method);
       const usesText = needs || (measures && options.data !== undefined);
@@ -149,7 +167,11 @@ async function compressWithoutText(
       signal: io.signal,
       report: progress.report,
     };
+    const isPlanned = recipe.compress!.plan === undefined;
+    if (isPlanned) checkMethodOptions(recipe.compress!);
     const plan = await planWithoutText(io, context, recipe, progress.report);
+    const placement = isPlanned ? placementNotes(recipe.compress!, model.description) : [];
+    for (const note of placement) progress.note(`warning: ${note}`);
     const layers = await applyPlan(context, plan);
     for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
     await writeCompressedCheckpoint({
@@ -176,7 +198,7 @@ async function planWithoutText(
 ): Promise<CompressionPlan> {
   const options = recipe.compress!;
   if (options.plan !== undefined) {
-    return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan), options.keep);
+    return parsePlan(await readPlanText(options.plan), JSON.stringify(options.plan), options);
   }
   if (!isPruningCriterion(options.method)) return makePlan(model);
   const weightScores =

@@ -11,6 +11,7 @@ import { RerouteError } from "../../protocol/errors";
 import { recipeSchema, type Recipe } from "../../protocol/recipe";
 import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
 import type { CliIo } from "../io";
+import { toInteger } from "../options";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
@@ -18,6 +19,7 @@ interface RunOptions {
   run?: string;
   dryRun?: boolean;
   force?: boolean;
+  multipleOf?: number;
   json?: boolean;
 }
 
@@ -33,10 +35,15 @@ export function addRun(program: Command, io: CliIo): void {
     .option("--run <dir>", "run folder (default: .reroute/runs/<recipe name> beside the recipe)")
     .option("--dry-run", "print sizes, disk, memory, time and refusals, and do nothing")
     .option("--force", "go on although the teacher is not the student's origin, or the evaluation text was trained on")
+    .option(
+      "--multiple-of <n>",
+      "in place of the recipe's multipleOf: rounds the experts kept in each layer",
+      toInteger(1),
+    )
     .option("--json", "print the result as JSON")
     .action(async (file: string, options: RunOptions) => {
       const recipeFile = path.resolve(io.cwd, file);
-      const recipe = await readRecipe(recipeFile);
+      const recipe = rounding(await readRecipe(recipeFile), options.multipleOf);
       const baseFolder = path.dirname(recipeFile);
       const name = path.basename(recipeFile).replace(/(\.reroute)?\.json$/, "");
       const runDirectory =
@@ -49,6 +56,14 @@ export function addRun(program: Command, io: CliIo): void {
         io.out(options.json ? jsonResult(data) : describe(data));
       }
     });
+}
+
+/** @throws RerouteError arguments/invalid where the recipe keeps no experts of a teacher's */
+function rounding(recipe: Recipe, multipleOf: number | undefined): Recipe {
+  if (multipleOf === undefined) return recipe;
+  if (recipe.compress === undefined || recipe.student !== undefined)
+    throw new RerouteError("arguments/invalid", "The recipe compresses nothing, so --multiple-of has nothing to round");
+  return { ...recipe, compress: { ...recipe.compress, multipleOf } };
 }
 
 /** @throws RerouteError recipe/invalid */

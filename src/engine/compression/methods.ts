@@ -115,7 +115,13 @@ export async function applyPlan(
  * Refuses options that a method does not have.
  * @throws RerouteError arguments/invalid
  */
-export function checkMethodOptions({ method, options }: CompressOptions): void {
+export function checkMethodOptions({ method, options, multipleOf }: CompressOptions): void {
+  if (multipleOf !== undefined && paradigmOf(method) === "editing") {
+    throw new RerouteError(
+      "arguments/invalid",
+      `The method ${method} keeps every expert and shrinks its matrices, so there is no count to round; leave --multiple-of out, or use a method that drops or merges experts`,
+    );
+  }
   if (!isPruningCriterion(method)) parseMethodOptions(method, methods[method].options, options);
 }
 

@@ -103,10 +103,17 @@ function choiceLines(
   return [
     ...(compress
       ? [
-          [t("Method"), t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))] as [
-            string,
-            string,
-          ],
+          [
+            t("Method"),
+            compress.multipleOf === undefined
+              ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
+              : t(
+                  "{0}, keeping {1} of each layer's experts, in multiples of {2}",
+                  compress.method,
+                  kept(compress.keep),
+                  compress.multipleOf,
+                ),
+          ] as [string, string],
         ]
       : []),
     [student === undefined ? t("Checkpoint") : t("Teacher"), teacher],

@@ -457,6 +457,14 @@ describe("grouping", () => {
   it.each(budgets)("M-SMoE's global budget: %s", (_name, frequencies, total, counts) => {
     expect(globalGroupCounts(frequencies, total)).toEqual(counts);
   });
+  it("M-SMoE's global budget in multiples: the nearest of each layer, a tie down, at least one and no more than there are", () => {
+    // Shares above .20, the first of each layer counted as 1.
+    const frequencies = [[30, 28, 22, 20], [52, 38, 6, 4], [97, 1, 1, 1], [31, 30, 29, 28]]; // prettier-ignore
+    expect(globalGroupCounts(frequencies, 10)).toEqual([3, 2, 1, 4]);
+    expect(globalGroupCounts(frequencies, 10, 2)).toEqual([2, 2, 2, 4]);
+    expect(globalGroupCounts(frequencies, 10, 3)).toEqual([3, 3, 3, 3]);
+    expect(globalGroupCounts([[30, 28, 22, 20, 1]], 5, 4)).toEqual([4]);
+  });
   it("ZipIt joins the most correlated units, ties to the lower", () => {
     const similarity = () => [[1], [0, 1], [0.9, 0, 1], [0, 0.5, 0, 1]].map((row) => Float32Array.from(row));
     expect(zipUnits(similarity(), 3)).toEqual([[0, 2], [1], [3]]);

@@ -59,6 +59,11 @@ describe("kept experts of a hand-made layer", () => {
     ["everything", { method: "reap", keep: 1 }, {}, [0, 1, 2, 3, 4, 5, 6, 7]],
     ["super expert stays", { method: "frequency", keep: 2, protectSuperExperts: "all-layers" }, {}, [4, 7]],
     ["one from each group", { method: "reap", keep: 4 }, { groups }, [0, 2, 5, 6]],
+    ["five rounded to a multiple of four", { method: "reap", keep: 0.625, multipleOf: 4 }, {}, [2, 5, 6, 7]],
+    ["of two as near the smaller", { method: "reap", keep: 6, multipleOf: 4 }, {}, [2, 5, 6, 7]],
+    ["five rounded to a multiple of three", { method: "reap", keep: 5, multipleOf: 3 }, {}, [0, 2, 3, 5, 6, 7]],
+    ["a multiple that fits already", { method: "reap", keep: 0.5, multipleOf: 2 }, {}, [2, 5, 6, 7]],
+    ["a multiple that groups share", { method: "reap", keep: 3, multipleOf: 2 }, { groups }, [0, 2, 5, 6]],
     ["share is rounded per group", { method: "reap", keep: 0.45 }, { groups }, [0, 2, 5, 6]],
   ];
   it.each(rows)("%s", (_name, options, layer, kept) => {
@@ -93,6 +98,15 @@ describe("refused before any work", () => {
     ["count above", { keep: 9 }, [{}], /asks for 9 experts.*has only 8/],
     ["fractional count", { keep: 2.5 }, [{}], /whole number/],
     ["not a multiple of the groups", { keep: 5 }, [{ groups }], /multiple of 4/],
+    [
+      "a multiple that drops none",
+      { keep: 0.9, multipleOf: 4 },
+      [{}],
+      /leaves 7 of 8.*multiple of 4 is 8, which drops/,
+    ],
+    ["a multiple beyond all", { keep: 7, multipleOf: 9 }, [{}], /multiple of 9 is 9, which drops none of the 8/],
+    ["a multiple below top-k", { keep: 4, multipleOf: 8 }, [{}], /multiple of 8 is 0, but the router .* selects 2/],
+    ["a multiple in one layer of two", { keep: 0.9, multipleOf: 9 }, [{ numExperts: 20 }, {}], /of layer 2/],
     ["group score needs two", { keep: 4 }, [{ groups: groupsOfTwo }], /best two; keep at least 8/],
     ["groups too small for top-k", { keep: 4 }, [{ groups, topK: 3 }], /keep at least 8/],
     ["statistics of another model", {}, [{ numExperts: 16 }], /statistics hold 8 experts.*has 16/],

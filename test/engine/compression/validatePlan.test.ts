@@ -8,7 +8,7 @@ const groups: GroupLimit = { numGroups: 2, topGroups: 1, score: "sum-of-two" };
 const model = describeLayers({}, {});
 
 function check(plan: unknown, description = model): void {
-  validatePlan(parsePlan(JSON.stringify(plan), "plan.json", 0.625), description, "abcdef");
+  validatePlan(parsePlan(JSON.stringify(plan), "plan.json", { keep: 0.625 }), description, "abcdef");
 }
 const manual = (layers: Record<string, number[]>, more: object = {}) => ({
   schemaVersion: 1,
@@ -76,7 +76,7 @@ describe("plans", () => {
   });
 
   it("refuses text that is not JSON, and a merged checkpoint", () => {
-    expect(() => parsePlan("{", "plan.json", 0.625)).toThrow(/plan.json is not JSON/);
+    expect(() => parsePlan("{", "plan.json", { keep: 0.625 })).toThrow(/plan.json is not JSON/);
     expect(() => check(manual({ 1: [0, 1] }), describeLayers({ merged: [0, 0, 1] }))).toThrow(/already merged/);
   });
 });
@@ -89,7 +89,7 @@ describe("plans of other tools", () => {
       .map(([layer, list]) => JSON.stringify({ [layer]: list }))
       .join("\n");
   const kept = (text: string, keep = 0.625) => {
-    const plan = parsePlan(text, "plan.json", keep);
+    const plan = parsePlan(text, "plan.json", { keep });
     validatePlan(plan, model, "abcdef");
     expect(plan).toMatchObject({ paradigm: "pruning", method: "imported" });
     return Object.fromEntries(Object.entries((plan as PruningPlan).layers).map(([layer, made]) => [layer, made.kept]));
@@ -111,6 +111,23 @@ describe("plans of other tools", () => {
     ["kept ids in any order", JSON.stringify({ 1: [7, 0, 3], 2: [2, 1, 0] }), 0.625, { 1: [0, 3, 7], 2: [0, 1, 2] }],
   ];
   it.each(rows)("%s", (_name, text, keep, expected) => expect(kept(text, keep)).toEqual(expected));
+
+  it("counts of a ranked list are rounded to a multiple, and every other plan must keep to it", () => {
+    const rounded = parsePlan(JSON.stringify(ranking), "plan.json", { keep: 0.625, multipleOf: 4 });
+    expect(rounded).toMatchObject({ layers: { 1: { kept: [1, 2, 3, 5] }, 2: { kept: [0, 1, 5, 7] } } });
+    const group = (dominant: number) => ({ members: [dominant], weights: [1], dominant });
+    const merging = { schemaVersion: 1, paradigm: "merging", method: "m", alignment: "none", router: "map" };
+    for (const [plan, count] of [
+      [mask, 5],
+      [manual({ 1: [0, 1, 2], 2: [0, 1, 2] }), 3],
+      [{ ...merging, layers: { 1: { groups: [0, 1, 2].map(group) } } }, 3],
+    ] as const) {
+      const parse = (multipleOf: number) => parsePlan(JSON.stringify(plan), "plan.json", { keep: 0.5, multipleOf });
+      expect(() => parse(4)).toThrow(new RegExp(`keeps ${count} experts in layer 1, which is no multiple of 4`));
+      expect(() => parse(4)).toThrow(expect.objectContaining({ code: "plan/invalid" }));
+      expect(() => parse(count)).not.toThrow();
+    }
+  });
 
   const wrong: [string, string, RegExp][] = [
     [

@@ -19,7 +19,7 @@ export interface MethodCost extends LayerCost {
  * weights are counted as on random ones.
  */
 export function methodCost(
-  { method, keep, options }: CompressOptions,
+  { method, keep, multipleOf, options }: CompressOptions,
   description: ModelDescription,
   tokens: { sequences: number; sequenceLength: number },
 ): MethodCost {
@@ -33,7 +33,7 @@ export function methodCost(
   for (const { layer, moe } of moeLayers(description)) {
     const { numExperts: K, numExpertsPerToken: k, intermediateSize: I } = moe;
     const H = description.hiddenSize;
-    const kept = edits ? K : keptCount(keep, layer, moe);
+    const kept = edits ? K : keptCount({ keep, multipleOf }, layer, moe);
     const shape = { moe, layer, K, H, I, k, kept, T, weights: 3 * H * I, ranks: ranks[String(layer)] ?? {} };
     addCost(cost, forecast.layer(shape, options));
   }

@@ -1,4 +1,5 @@
 import { averageLinkage, cutToClusters } from "../../routing/averageLinkage";
+import { nearestMultiple } from "../plan/keptCount";
 import type { MergeGroup } from "./mergeGroup";
 
 /** Members with their averaging weights; ids ascending. */
@@ -107,9 +108,11 @@ export function dominantGroups(
  *
  * @param frequencies [E] of each layer
  * @param total groups over all layers, at least one a layer
+ * @param multipleOf each layer's count is rounded to the nearest multiple, so that all together may differ from `total`; at
+ * most the number of experts
  * @returns number of groups of each layer
  */
-export function globalGroupCounts(frequencies: readonly ArrayLike<number>[], total: number): number[] {
+export function globalGroupCounts(frequencies: readonly ArrayLike<number>[], total: number, multipleOf = 1): number[] {
   const shares = frequencies.map((frequency) => {
     const values = Array.from(frequency);
     const sum = values.reduce((all, value) => all + value, 0);
@@ -117,7 +120,11 @@ export function globalGroupCounts(frequencies: readonly ArrayLike<number>[], tot
     return values.map((value, expert) => (expert === top ? 1 : sum > 0 ? value / sum : 0));
   });
   const threshold = shares.flat().sort((a, b) => b - a)[total] ?? -1;
-  return shares.map((layer) => layer.filter((share) => share > threshold).length);
+  return shares.map((layer) => {
+    const count = layer.filter((share) => share > threshold).length;
+    const most = Math.floor(layer.length / multipleOf) * multipleOf;
+    return Math.min(most, Math.max(multipleOf, nearestMultiple(count, multipleOf)));
+  });
 }
 
 /**

@@ -6,7 +6,7 @@ import { neverUsed } from "../../routing/loadBalance";
 import { routerLogitCosine } from "../../routing/similarity";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
-import { groupsOf, keptCount } from "../plan/keptCount";
+import { groupsOf, keepAsSaid, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
 import { dominantGroups, globalGroupCounts, hierarchicalGroups, withinRoutingGroups } from "./groups";
@@ -36,6 +36,7 @@ export function planMSmoe(context: MethodContext, options: z.infer<typeof mSmoeO
     perLayer = globalGroupCounts(
       frequencies,
       counts.reduce((sum, count) => sum + count, 0),
+      context.options.multipleOf,
     );
     const loads = options.router === "map" ? "; Reroute loads the result, stock servers do not" : "";
     notes.push(`global budget: ${perLayer.join(", ")} experts a layer${loads}`);
@@ -87,7 +88,7 @@ export async function planHcSmoe(context: MethodContext, options: z.infer<typeof
 
 /** Number of groups of each MoE layer, refused where impossible. */
 export function groupCounts({ description, options }: MethodContext): number[] {
-  return moeLayers(description).map(({ layer, moe }) => keptCount(options.keep, layer, moe));
+  return moeLayers(description).map(({ layer, moe }) => keptCount(options, layer, moe));
 }
 
 export function mergingPlan(
@@ -109,7 +110,7 @@ export function mergingPlan(
     method: options.method,
     teacherFingerprint: fingerprint,
     seed,
-    options: { keep: options.keep, ...rest },
+    options: { ...keepAsSaid(options), ...rest },
     notes: [...notes, ...prediction],
     alignment,
     router,

@@ -6,20 +6,33 @@ import { moeLayers } from "./moeLayers";
 
 /**
  * How many experts of a layer stay. `keep` up to 1 is a share, rounded to the nearest count (to the nearest count per
- * group where routing is limited to groups); above 1 it is a count.
- * @throws RerouteError `plan/invalid` where the router could not select its top-k afterwards, or groups would differ.
+ * group where routing is limited to groups); above 1 it is a count. With `multipleOf`, the multiple nearest to that.
+ * @throws RerouteError `plan/invalid` where the router could not select its top-k afterwards, groups would differ, or no
+ * multiple drops anything.
  */
-export function keptCount(keep: number, layer: number, moe: MoeDescription): number {
+export function keptCount({ keep, multipleOf }: KeepOptions, layer: number, moe: MoeDescription): number {
   const { numExperts, numExpertsPerToken } = moe;
   const groups = groupsOf(moe);
   const isShare = keep <= 1;
   if (!isShare && !Number.isInteger(keep)) {
     throw invalid(`keep is ${keep}: give a share up to 1 or a whole number of experts`);
   }
-  const kept = isShare ? Math.round((numExperts / groups) * keep) * groups : keep;
-  const wanted = isShare ? `keep ${keep} leaves ${kept} of ${numExperts} experts` : `keep asks for ${kept} experts`;
-  if (kept > numExperts) {
+  const asked = isShare ? Math.round((numExperts / groups) * keep) * groups : keep;
+  let wanted = isShare ? `keep ${keep} leaves ${asked} of ${numExperts} experts` : `keep asks for ${asked} experts`;
+  if (asked > numExperts) {
     throw invalid(`${wanted}, but layer ${layer} has only ${numExperts}; use a count up to ${numExperts} or a share`);
+  }
+  const kept = multipleOf === undefined ? asked : nearestMultiple(asked, leastCommonMultiple(multipleOf, groups));
+  if (multipleOf !== undefined) {
+    const each = groups > 1 ? ` that ${groups} equal groups share` : "";
+    wanted = `${wanted}, and the nearest multiple of ${multipleOf}${each} is ${kept}`;
+    const unreachable = kept > numExperts || (kept === numExperts && asked < numExperts);
+    if (unreachable || (kept < numExpertsPerToken && asked >= numExpertsPerToken)) {
+      const why = unreachable
+        ? `which drops none of the ${numExperts} experts of layer ${layer}`
+        : `but the router of layer ${layer} selects ${numExpertsPerToken} a token`;
+      throw invalid(`${wanted}, ${why}; use another keep, or a smaller multiple`);
+    }
   }
   if (kept < numExpertsPerToken) {
     throw invalid(
@@ -36,10 +49,29 @@ export function keptCount(keep: number, layer: number, moe: MoeDescription): num
   return kept;
 }
 
+/** What decides how many experts stay. */
+export type KeepOptions = Pick<CompressOptions, "keep" | "multipleOf">;
+
+/** What a plan says about it. */
+export function keepAsSaid({ keep, multipleOf }: KeepOptions): { keep: number; multipleOf?: number } {
+  return { keep, ...(multipleOf === undefined ? {} : { multipleOf }) };
+}
+
+/** The multiple of `step` nearest to a count; of two equally near ones the smaller, so that no more stays than was asked for. */
+export function nearestMultiple(count: number, step: number): number {
+  return Math.ceil(count / step - 0.5) * step;
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y !== 0) [x, y] = [y, x % y];
+  return (a / x) * b;
+}
+
 /** Ids of as many experts of each layer as stay, whichever: what is scored does not change the size. */
 export function keptAnyhow(
   description: ModelDescription,
-  { keep, groupLimits }: Pick<CompressOptions, "keep" | "groupLimits">,
+  { groupLimits, ...keep }: KeepOptions & Pick<CompressOptions, "groupLimits">,
 ): Record<string, number[]> {
   const layers = moeLayers(description).map(({ layer, moe: limited }) => {
     const moe = groupLimits === "drop" ? withoutGroupLimits(limited) : limited;

@@ -1,5 +1,6 @@
 import { RerouteError } from "../../../protocol/errors";
 import type { PruningPlan } from "../../../protocol/plan";
+import { nearestMultiple, type KeepOptions } from "./keptCount";
 
 type Layers = [layer: string, list: unknown[]][];
 
@@ -13,7 +14,7 @@ type Layers = [layer: string, list: unknown[]][];
  *
  * @throws RerouteError plan/invalid for lists that are none of these, differ in kind, or name a layer twice
  */
-export function planOfOtherTool(text: string, source: string, keep: number): PruningPlan | null {
+export function planOfOtherTool(text: string, source: string, keep: KeepOptions): PruningPlan | null {
   const layers = layersOf(text, source);
   if (layers === null) return null;
   const kind = kindOf(layers, source);
@@ -24,7 +25,7 @@ export function planOfOtherTool(text: string, source: string, keep: number): Pru
     notes: [
       {
         mask: "read from a mask of each layer: 1 stays",
-        ranking: `read from a ranked list of each layer, the best first; keep ${keep}`,
+        ranking: `read from a ranked list of each layer, the best first; keep ${keep.keep}`,
         "kept ids": "read from a list of the experts that stay in each layer",
       }[kind],
     ],
@@ -57,7 +58,7 @@ function kindOf(layers: Layers, source: string): Kind {
 function keptOf(
   list: unknown[],
   kind: Kind,
-  keep: number,
+  { keep, multipleOf }: KeepOptions,
   layer: string,
   source: string,
 ): PruningPlan["layers"][string] {
@@ -66,7 +67,8 @@ function keptOf(
   const scores = new Array<number>(list.length).fill(0);
   if (kind === "mask") list.forEach((entry, e) => (scores[e] = Number(entry)));
   else ids.forEach((e, rank) => (scores[e] = list.length - rank));
-  const count = keep > 1 ? keep : Math.round(keep * list.length);
+  const asked = keep > 1 ? keep : Math.round(keep * list.length);
+  const count = multipleOf === undefined ? asked : nearestMultiple(asked, multipleOf);
   const stays = (score: number) => (kind === "mask" ? score === 1 : score > list.length - count);
   const kept = scores.flatMap((score, e) => (stays(score) ? [e] : []));
   if (kept.length === 0) throw invalid(source, `keeps no expert of layer ${layer}; keep at least as many as top-k`);

@@ -1,7 +1,7 @@
 import { RerouteError } from "../../../protocol/errors";
 import { planSchema, type CompressionPlan, type EditingPlan, type PruningPlan } from "../../../protocol/plan";
 import type { ModelDescription, MoeDescription } from "../../model/description";
-import { assertGroupsWork, groupsOf } from "./keptCount";
+import { assertGroupsWork, groupsOf, type KeepOptions } from "./keptCount";
 import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
 import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
@@ -11,12 +11,34 @@ import { predictionLayers } from "./predictionLayers";
 /**
  * Reads a plan from JSON text: Reroute's own form, or kept experts as other tools write them.
  * @param source where the text comes from, for messages
- * @param keep how much of a ranked list stays, a share up to 1 or a count
+ * @param keep how much of a ranked list stays, a share up to 1 or a count; with `multipleOf`, what every plan must keep to
  * @throws RerouteError `plan/invalid`
  */
-export function parsePlan(text: string, source: string, keep: number): CompressionPlan {
-  const imported = planOfOtherTool(text, source, keep);
-  if (imported !== null) return imported;
+export function parsePlan(text: string, source: string, keep: KeepOptions): CompressionPlan {
+  const plan = planOfOtherTool(text, source, keep) ?? ownPlan(text, source);
+  const { multipleOf } = keep;
+  for (const [layer, { length }] of multipleOf === undefined ? [] : staying(plan)) {
+    if (length % multipleOf! === 0) continue;
+    throw invalid(
+      `The plan ${source} keeps ${length} experts in layer ${layer}, which is no multiple of ${multipleOf}; only the counts of a ranked list are rounded. Make another plan, or leave the multiple out`,
+    );
+  }
+  return plan;
+}
+
+/** What stays of each layer; an edited layer keeps all its experts, whatever their number. */
+function staying(plan: CompressionPlan): [layer: string, kept: readonly unknown[]][] {
+  switch (plan.paradigm) {
+    case "pruning":
+      return Object.entries(plan.layers).map(([layer, { kept }]) => [layer, kept]);
+    case "merging":
+      return Object.entries(plan.layers).map(([layer, { groups }]) => [layer, groups]);
+    case "editing":
+      return [];
+  }
+}
+
+function ownPlan(text: string, source: string): CompressionPlan {
   let value: unknown;
   try {
     value = JSON.parse(text);

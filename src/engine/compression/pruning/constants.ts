@@ -12,7 +12,7 @@ import { expertViews } from "../layer/expertMatrices";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import type { MethodContext } from "../methodContext";
 import { statisticsOf } from "../merging/mergingPlan";
-import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
+import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 
 export const moneOptions = z.strictObject({});
@@ -50,7 +50,7 @@ export function planMone(context: MethodContext): PruningPlan {
     const fluctuation = outputFluctuation(statistics);
     const weight = overDomains(statistics, "routingWeightSum");
     const scores = Array.from(fluctuation, (f, e) => (frequency[e]! > 0 ? f * weight[e]! : null));
-    const count = keptCount(context.options.keep, layer, moe);
+    const count = keptCount(context.options, layer, moe);
     const kept = selectKept({ scores, keepEnd: "highest", count, groups: groupsOf(moe), protectedExperts: new Set() });
     return [String(layer), { kept, scores, replaceByConstant: true }] as const;
   });
@@ -60,7 +60,7 @@ export function planMone(context: MethodContext): PruningPlan {
     method: "mone",
     teacherFingerprint: context.fingerprint,
     seed: context.seed,
-    options: { keep: context.options.keep },
+    options: keepAsSaid(context.options),
     notes,
     layers: Object.fromEntries(layers),
   };

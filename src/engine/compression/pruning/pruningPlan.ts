@@ -6,7 +6,7 @@ import { neverUsed } from "../../routing/loadBalance";
 import { overDomains, tokensOf, type LayerStatistics, type RoutingStatisticsData } from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
-import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
+import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
 import { superExperts } from "../plan/superExperts";
@@ -41,7 +41,7 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
   const drop = options.groupLimits === "drop" && droppedLimitsNote(limited).length > 0;
   const layers = drop ? limited.map(({ layer, moe }) => ({ layer, moe: withoutGroupLimits(moe) })) : limited;
   // Every impossible ratio is refused before statistics are looked at.
-  const counts = layers.map(({ layer, moe }) => keptCount(options.keep, layer, moe));
+  const counts = layers.map(({ layer, moe }) => keptCount(options, layer, moe));
   const protectedByLayer = superExperts(
     neededStatistics(request, options.protectSuperExperts !== "off"),
     options.protectSuperExperts,
@@ -68,7 +68,7 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
     teacherFingerprint: request.fingerprint,
     seed: request.seed,
     options: {
-      keep: options.keep,
+      ...keepAsSaid(options),
       protectSuperExperts: options.protectSuperExperts,
       ...(method === "reap" ? { reapWeights: options.reapWeights } : {}),
       ...options.options,

@@ -5,7 +5,7 @@ import { neverUsed } from "../../routing/loadBalance";
 import { createRandom } from "../../tensor/random";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
-import { groupsOf, keptCount } from "../plan/keptCount";
+import { groupsOf, keepAsSaid, keptCount } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
 import { outputTable, segmentErrors, sequenceError, type OutputTable } from "./subsetError";
 import { backwardSearch, exhaustiveSearch, numberOfSets, type SubsetRequest, type SubsetResult } from "./subsetSearch";
@@ -113,7 +113,7 @@ async function searchedPlan(
 ): Promise<PruningPlan> {
   const { description, fingerprint, seed } = context;
   const counts = new Map(
-    moeLayers(description).map(({ layer, moe }) => [layer, keptCount(context.options.keep, layer, moe)]),
+    moeLayers(description).map(({ layer, moe }) => [layer, keptCount(context.options, layer, moe)]),
   );
   const layers: PruningPlan["layers"] = {};
   const notes: string[] = [];
@@ -139,7 +139,7 @@ async function searchedPlan(
     method: context.options.method,
     teacherFingerprint: fingerprint,
     seed,
-    options: { keep: context.options.keep, ...options },
+    options: { ...keepAsSaid(context.options), ...options },
     notes,
     layers,
   };

@@ -48,7 +48,7 @@ export interface PreflightOptions {
  * everything that would be refused, each with its code. Throws only on cancellation and defects.
  */
 export async function preflight(recipe: Recipe, baseFolder: string, options: PreflightOptions): Promise<Preflight> {
-  const check = new Preflighter(recipe, runPaths(options.runDirectory, recipe, baseFolder), options);
+  const check = new Preflighter(recipe, await runPaths(options.runDirectory, recipe, baseFolder), options);
   return check.result();
 }
 
@@ -237,7 +237,7 @@ class Preflighter {
       validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
       return compressedSize(teacher, recipe.compress);
     }
-    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress.keep);
+    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress);
     validatePlan(plan, teacher.description, teacher.fingerprint);
     validateLayout(layoutNeedsOfPlan(plan), teacher.description);
     return plannedSize(teacher, plan);
@@ -269,7 +269,7 @@ class Preflighter {
     const student = recipe.student === undefined ? null : await this.#models.model(paths.student);
     const plan =
       student === null && paths.plan !== null && recipe.compress
-        ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress.keep)
+        ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress)
         : null;
     const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
     if (student && recipe.calibrate && matchesRouterLogits(recipe.calibrate)) {

@@ -1,4 +1,5 @@
-import type { Recipe } from "../../../protocol/recipe";
+import { RerouteError } from "../../../protocol/errors";
+import type { CompressOptions, Recipe } from "../../../protocol/recipe";
 import { compressedDescription } from "../../compression/compressedDescription";
 import { droppedLimitsNote } from "../../compression/plan/groupLimits";
 import { moeLayers } from "../../compression/plan/moeLayers";
@@ -40,19 +41,55 @@ export function fittingWarnings(
     );
   }
   if (compress && compress.plan === undefined && student === undefined) {
-    const after = compressedDescription(description, compress, null);
-    const counts = new Set(
-      moeLayers(after).flatMap(({ moe }, i) => {
-        const before = moeLayers(description)[i]!.moe.numExperts;
-        return moe.numExperts < before && moe.numExperts % placedTogether !== 0 ? [moe.numExperts] : [];
-      }),
-    );
-    for (const count of counts) {
-      const nearest = Math.max(placedTogether, Math.round(count / placedTogether) * placedTogether);
-      warnings.push(
-        `${count} experts a layer would stay, which is no multiple of ${placedTogether}: servers that split experts over devices, and some routing kernels of vLLM, cannot place them. keep ${nearest} can be placed`,
-      );
-    }
+    warnings.push(...placementNotes(compress, description));
   }
   return warnings;
+}
+
+/**
+ * Whether servers can place as many experts as stay, what would be placed, and what rounding (`multipleOf`) changes.
+ * @throws RerouteError `plan/invalid` for an impossible `keep`
+ */
+export function placementNotes(compress: CompressOptions, description: ModelDescription): string[] {
+  const { keep, multipleOf } = compress;
+  const before = moeLayers(description).map(({ moe }) => moe.numExperts);
+  const after = countsAfter(compress, description);
+  const asked = multipleOf === undefined ? after : possibleCounts({ ...compress, multipleOf: 1 }, description);
+  const notes = after.flatMap((count, i) => {
+    if (multipleOf !== undefined) {
+      if (count === asked?.[i]) return [];
+      const means = asked === null ? "alone is not possible" : `means ${asked[i]} of ${before[i]} experts a layer`;
+      return [`keep ${keep} ${means}; ${count} stay, the nearest multiple of ${multipleOf}`];
+    }
+    if (count >= before[i]! || count % placedTogether === 0) return [];
+    return [
+      `${count} experts a layer would stay, which is no multiple of ${placedTogether}: servers that split experts over devices, and some routing kernels of vLLM, cannot place them. ${advice(compress, description, i)}`,
+    ];
+  });
+  return [...new Set(notes)];
+}
+
+/** Experts that stay in each MoE layer. */
+function countsAfter(compress: CompressOptions, description: ModelDescription): number[] {
+  return moeLayers(compressedDescription(description, compress, null)).map(({ moe }) => moe.numExperts);
+}
+
+/** The same; null where this is impossible. */
+function possibleCounts(compress: CompressOptions, description: ModelDescription): number[] | null {
+  try {
+    return countsAfter(compress, description);
+  } catch (error) {
+    if (error instanceof RerouteError) return null;
+    throw error;
+  }
+}
+
+function advice(compress: CompressOptions, description: ModelDescription, i: number): string {
+  try {
+    const count = countsAfter({ ...compress, multipleOf: placedTogether }, description)[i]!;
+    return `--multiple-of ${placedTogether} (multipleOf in a recipe) would keep ${count}`;
+  } catch (error) {
+    if (!(error instanceof RerouteError)) throw error;
+    return `--multiple-of ${placedTogether} (multipleOf in a recipe) finds no count that fits: ${error.message}`;
+  }
 }

@@ -168,7 +168,7 @@ async function planFor(context: StageContext, model: OpenModel): Promise<Compres
   const { paths, run, signal, report } = context;
   const options = run.recipe.compress!;
   if (paths.plan !== null) {
-    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), options.keep);
+    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), options);
     validatePlan(plan, model.description, model.fingerprint);
     return plan;
   }

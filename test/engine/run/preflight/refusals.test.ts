@@ -8,6 +8,7 @@ import { temporaryFolder } from "../../../support/temporaryFolder";
 
 const coarse = path.join(__dirname, "../../../fixtures/coarse");
 const folder = temporaryFolder();
+const fine = path.join(__dirname, "../../../../media/sample/checkpoint");
 const words = "the quick brown fox jumps over the lazy dog and runs far away from here ";
 const line = (text: string) => `${JSON.stringify({ text })}\n`;
 
@@ -122,7 +123,17 @@ describe("warned of before anything starts", () => {
     [
       "a count that servers cannot place",
       { compress: { method: "random", keep: 0.9 } },
-      /^7 experts a layer .* keep 8/,
+      /^7 experts a layer .* --multiple-of 8 .* finds no count that fits: .*drops none of the 8/,
+    ],
+    [
+      "such a count that can be rounded",
+      { teacher: fine, compress: { method: "random", keep: 0.7 } },
+      /^22 experts a layer .* --multiple-of 8 \(multipleOf in a recipe\) would keep 24$/,
+    ],
+    [
+      "what rounding changes",
+      { teacher: fine, compress: { method: "random", keep: 0.7, multipleOf: 8 } },
+      /^keep 0.7 means 22 of 32 experts a layer; 24 stay, the nearest multiple of 8$/,
     ],
     ["merged to such a count", { compress: { method: "m-smoe", keep: 3 } }, /^3 experts a layer/],
     ["slots that stay", { compress: { method: "m-smoe", keep: 3, options: { router: "duplicate" } } }, null],
@@ -142,3 +153,4 @@ describe("warned of before anything starts", () => {
     else expect(said).toEqual([expect.stringMatching(message)]);
   });
 });
+    ["a multiple that fits", { teacher: fine, compress: { method: "random", keep: 0.5, multipleOf: 8 } }, null],
