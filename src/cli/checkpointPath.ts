@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
 import path from "node:path";
-import { hubCacheFolder, resolveHubPath } from "../engine/checkpoint/hubCache";
+import { hubModelMissing, resolveHubPath } from "../engine/checkpoint/hubCache";
 import { RerouteError } from "../protocol/errors";
 import type { CliIo } from "./io";
 
@@ -11,11 +10,7 @@ import type { CliIo } from "./io";
  */
 export async function checkpointPath(io: CliIo, written: string): Promise<string> {
   const found = await resolveHubPath(path.resolve(io.cwd, written), written);
-  if (!existsSync(found) && /^[\w.-]+\/[\w.-]+(?:@[\w.-]+)?$/.test(written)) {
-    throw new RerouteError(
-      "checkpoint/not-found",
-      `no such file or folder: ${found}; nor has the Hugging Face cache ${hubCacheFolder()} a model ${written}; check the path, or download the model`,
-    );
-  }
+  const missing = hubModelMissing(written, found);
+  if (missing !== null) throw new RerouteError("checkpoint/not-found", missing);
   return found;
 }

@@ -103,7 +103,7 @@ export function activate(context: vscode.ExtensionContext): void {
       supportsMultipleEditorsPerDocument: true,
     }),
     panels.registerSerializers(),
-    registerRecipeDocuments(),
+    registerRecipeDocuments(services),
     registerLanguageModelTools(services),
     showRunsInStatusBar(runs),
     vscode.workspace.onDidChangeWorkspaceFolders(() => runList.watch()),

@@ -8,6 +8,7 @@ import {
   dataOptions,
   executionProviders,
   memorySize,
+  recipeSchema,
   type CompressionMethod,
 } from "./recipe";
 import type { Preflight } from "./run";
@@ -28,7 +29,7 @@ export const comparisonRecipeSchema = z
     $schema: z.string().optional(),
     schemaVersion: z.literal(1),
     name: z.string().max(100).optional().describe("A name for people"),
-    teacher: z.string().min(1).describe("The original checkpoint folder"),
+    teacher: recipeSchema.shape.teacher,
     data: dataOptions
       .omit({ splitEvaluation: true })
       .extend({ evaluation: z.string().min(1).describe("Held-out text that every cell is measured on") })

@@ -210,8 +210,15 @@ export const recipeSchema = z
     $schema: z.string().optional(),
     schemaVersion: z.literal(1),
     name: z.string().max(200).optional().describe("A name for people"),
-    teacher: z.string().min(1).describe("The original checkpoint folder"),
-    student: z.string().min(1).optional().describe("An already compressed checkpoint; leaves out profile and compress"),
+    teacher: z
+      .string()
+      .min(1)
+      .describe('The original checkpoint: a folder, or "org/name" of a model in the Hugging Face cache'),
+    student: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("An already compressed checkpoint, named in the same way; leaves out profile and compress"),
     data: dataOptions,
     compress: compressOptions.optional(),
     calibrate: calibrateOptions.optional(),

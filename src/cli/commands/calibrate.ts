@@ -155,7 +155,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
-      student: resolve(student),
+      student: await checkpointPath(io, student),
       calibration: resolve(options.data),
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
       output: resolve(options.out),

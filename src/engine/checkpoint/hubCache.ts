@@ -1,7 +1,11 @@
+import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
 import type { HubModel } from "../../protocol/checkpointSummary";
+
+/** "org/name" or "org/name@revision". */
+const hubName = /^(\w[\w.-]*\/\w[\w.-]*)(?:@([\w.-]+))?$/;
 
 /**
  * Where Hugging Face's libraries keep what they download, first what they read first: `HF_HUB_CACHE`, `HF_HOME`/hub,
@@ -77,11 +81,17 @@ export async function resolveHubPath(
     const isModelFolder = names.includes("snapshots") && !names.includes("config.json");
     return (isModelFolder ? await newestSnapshot(absolute) : null) ?? absolute;
   }
-  const [, id, revision] = /^([\w.-]+\/[\w.-]+)(?:@([\w.-]+))?$/.exec(written ?? "") ?? [];
+  const [, id, revision] = hubName.exec(written ?? "") ?? [];
   if (id === undefined) return absolute;
   const folder = path.join(cacheFolder, `models--${id.replace("/", "--")}`);
   const found = revision === undefined ? await newestSnapshot(folder) : path.join(folder, "snapshots", revision);
   return found !== null && (await stat(found).catch(() => null)) !== null ? found : absolute;
+}
+
+/** Where both were looked for: why "org/name" that was resolved to `found` means nothing; null for what is there, or is a path. */
+export function hubModelMissing(written: string, found: string): string | null {
+  if (!hubName.test(written) || existsSync(found)) return null;
+  return `no such file or folder: ${found}; nor has the Hugging Face cache ${hubCacheFolder()} a model ${written}; check the path, or download the model`;
 }
 
 async function listOrNone(folder: string): Promise<string[]> {

@@ -32,7 +32,8 @@ export async function similarityPanel(
 ): Promise<SimilarityPanelData | null> {
   const { run, plan, hasStatistics } = await readReportData(runDirectory);
   if (!hasStatistics) return null;
-  const statistics = await loadRoutingStatistics(runPaths(runDirectory, run.recipe, run.baseFolder).file("statistics"));
+  const paths = await runPaths(runDirectory, run.recipe, run.baseFolder);
+  const statistics = await loadRoutingStatistics(paths.file("statistics"));
   const layer = request.layer ?? statistics.layers[0]?.layer;
   const numExperts = statistics.layers.find((l) => l.layer === layer)?.numExperts ?? 0;
   return similarityPanelData(statistics, { ...request, ...plannedFate(plan, layer, numExperts) });
@@ -91,13 +92,13 @@ function plannedFate(
   return { groups: [], dropped: [] };
 }
 
-function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): TradeOffPoint[] {
+async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Promise<TradeOffPoint[]> {
   if (!evaluation) return [];
-  const { teacher } = runPaths(runDirectory, run.recipe, run.baseFolder);
+  const { teacher } = await runPaths(runDirectory, run.recipe, run.baseFolder);
   const { path: text, sha256, sequences, sequenceLength } = evaluation.data;
   const group = {
     id: JSON.stringify([teacher, sha256, sequences, sequenceLength]),
-    label: `${path.basename(teacher)} on ${path.basename(text)}, ${sequences} x ${sequenceLength} tokens`,
+    label: `${path.basename(run.recipe.teacher)} on ${path.basename(text)}, ${sequences} x ${sequenceLength} tokens`,
   };
   const stages = ["teacher", "before", "after"] as const;
   return stages.flatMap((stage): TradeOffPoint[] => {

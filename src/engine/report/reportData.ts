@@ -32,7 +32,7 @@ export interface ReportData {
 /** @throws RerouteError run/invalid */
 export async function readReportData(runDirectory: string): Promise<ReportData> {
   const run = await readRun(runDirectory);
-  const paths = runPaths(runDirectory, run.recipe, run.baseFolder);
+  const paths = await runPaths(runDirectory, run.recipe, run.baseFolder);
   const plan = await readPlan(paths.file("plan"));
   const metrics = await readMetrics(paths.file("metrics"));
   const evaluation = await readEvaluation(paths.file("evaluation"));

@@ -40,7 +40,7 @@ export interface ExecuteOptions {
  */
 export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
   const state = new RunState(options);
-  const context = makeContext(options, state);
+  const context = await makeContext(options, state);
   let isChanged = false;
   let isTold = false;
   for (const id of stageIds) {
@@ -80,7 +80,7 @@ export async function executeRun(options: ExecuteOptions): Promise<RunFile> {
 export async function checkFinishedOutput(options: ExecuteOptions): Promise<void> {
   const writer = (["calibrate", "compress"] as const).find((id) => recordOf(options.run, id).state !== "skipped");
   if (writer === undefined || recordOf(options.run, writer).state !== "done") return;
-  const context = makeContext(options, new RunState(options));
+  const context = await makeContext(options, new RunState(options));
   for (const id of stageIds.slice(0, stageIds.indexOf(writer) + 1)) {
     const { state, inputHash } = recordOf(options.run, id);
     if (state === "skipped") continue;
@@ -245,9 +245,9 @@ class RunState {
   }
 }
 
-function makeContext(options: ExecuteOptions, state: RunState): StageContext {
+async function makeContext(options: ExecuteOptions, state: RunState): Promise<StageContext> {
   const { run, runDirectory } = options;
-  const paths = runPaths(runDirectory, run.recipe, run.baseFolder);
+  const paths = await runPaths(runDirectory, run.recipe, run.baseFolder);
   let writing: Promise<void> = Promise.resolve();
   // One change of the file after the other, in the order they come; one that fails does not stop the work.
   const afterOthers = (change: () => Promise<void>) => (writing = writing.then(change).catch(() => undefined));

@@ -45,6 +45,17 @@ export class CheckpointFinder implements vscode.Disposable {
     }
   }
 
+  /** Names of all models of the Hugging Face cache; none where the engine cannot say. */
+  async hubModelIds(): Promise<string[]> {
+    this.hub ??= this.engine.request("checkpoint/hubModels", {});
+    try {
+      return (await this.hub).models.map(({ id }) => id);
+    } catch {
+      this.hub = null;
+      return [];
+    }
+  }
+
   /** Asks which models of the cache are listed: parts of their names, in any order. */
   async askFilter(): Promise<void> {
     const prompt = vscode.l10n.t("Parts of the names of models to list; nothing lists all");

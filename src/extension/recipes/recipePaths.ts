@@ -9,7 +9,7 @@ export type Look = (file: string) => "file" | "folder" | null;
 
 /**
  * What the schema cannot know: whether the files that a recipe names are there. Paths are relative to `baseFolder`.
- * `output` must not exist; the engine also takes an empty folder, but a recipe written for one is rarely meant.
+ * A checkpoint may also be one of `hubModels`, by "org/name". `output` must not exist; the engine also takes an empty folder, but a recipe written for one is rarely meant.
  */
 export function recipePathProblems(
   text: string,
@@ -17,6 +17,7 @@ export function recipePathProblems(
   baseFolder: string,
   look: Look,
   t: Translate,
+  hubModels: readonly string[] = [],
 ): RecipeProblem[] {
   const wanted: [keys: string[], file: string | undefined, kind: "file" | "folder" | "text"][] = [
     [["teacher"], recipe.teacher, "folder"],
@@ -28,10 +29,19 @@ export function recipePathProblems(
   ];
   return wanted.flatMap(([keys, file, kind]) => {
     if (file === undefined || isThere(look(path.resolve(baseFolder, file)), file, kind)) return [];
+    const modelId = kind === "folder" ? hubModelIdOf(file) : null;
+    if (modelId !== null && hubModels.includes(modelId)) return [];
+    const name = keys.join(".");
     const message =
       kind !== "folder"
-        ? t("{0}: there is no file {1} beside this recipe", keys.join("."), file)
-        : t("{0}: there is no folder {1} beside this recipe", keys.join("."), file);
+        ? t("{0}: there is no file {1} beside this recipe", name, file)
+        : modelId === null
+          ? t("{0}: there is no folder {1} beside this recipe", name, file)
+          : t(
+              "{0}: there is no folder {1} beside this recipe, and no such model in the Hugging Face cache",
+              name,
+              file,
+            );
     return [{ message, ...rangeOf(text, keys) }];
   });
 }
@@ -40,4 +50,9 @@ export function recipePathProblems(
 function isThere(found: ReturnType<Look>, file: string, kind: "file" | "folder" | "text"): boolean {
   if (kind !== "text") return found === kind;
   return found === "file" || (found === "folder" && textFormatOf(file) === null) || /[*?{[]/.test(file);
+}
+
+/** "org/name" of a checkpoint that is written so, or as "org/name@revision"; null for any other path. */
+export function hubModelIdOf(written: string): string | null {
+  return /^(\w[\w.-]*\/\w[\w.-]*)(?:@[\w.-]+)?$/.exec(written)?.[1] ?? null;
 }

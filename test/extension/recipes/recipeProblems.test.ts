@@ -56,6 +56,18 @@ it("names of missing files are marked, present ones are not", () => {
   expect(good.slice(problems[0]!.start, problems[0]!.end)).toBe('"calibration"');
 });
 
+it.each<[string, RegExp | null]>([
+  ["org/model", null],
+  ["org/model@main", null],
+  ["org/other", /no folder org\/other beside this recipe, and no such model/],
+  ["./org/model", /no folder \.\/org\/model beside this recipe$/],
+])("a teacher may be a model of the Hugging Face cache: %s", (name, message) => {
+  const text = good.replace('"checkpoint"', JSON.stringify(name));
+  const look = (file: string) => (file.startsWith("/r/org") ? null : file.endsWith("jsonl") ? "file" : "folder");
+  const problems = recipePathProblems(text, parseRecipe(text).recipe!, "/r", look, english, ["org/model"]);
+  expect(problems.map((problem) => problem.message)).toEqual(message === null ? [] : [expect.stringMatching(message)]);
+});
+
 it.each<[string, "file" | "folder" | null, boolean]>([
   ["texts", "folder", true],
   ["texts", null, false],

@@ -4,6 +4,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageRecord } from "../../../protocol/run";
 import { appendLine, writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { resolveHubPath } from "../../checkpoint/hubCache";
 import { quote } from "../../checkpoint/quote";
 import { engineVersion } from "../../../protocol/version";
 import { runtimeOptions } from "../machine/machine";
@@ -11,7 +12,7 @@ import { runtimeOptions } from "../machine/machine";
 /** run.json is small; a larger one is not ours. */
 const maxRunFileBytes = 16 * 2 ** 20;
 
-/** Where a run's files are. Paths of the recipe are relative to its base folder. */
+/** Where a run's files are. Paths of the recipe are relative to its base folder, or name models of the Hugging Face cache. */
 export interface RunPaths {
   runDirectory: string;
   teacher: string;
@@ -26,8 +27,9 @@ export interface RunPaths {
   file: (name: keyof typeof runFiles) => string;
 }
 
-export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: string): RunPaths {
+export async function runPaths(runDirectory: string, recipe: Recipe, baseFolder: string): Promise<RunPaths> {
   const resolve = (p: string): string => path.resolve(baseFolder, p);
+  const checkpoint = (written: string): Promise<string> => resolveHubPath(resolve(written), written);
   const file = (name: keyof typeof runFiles): string => path.join(runDirectory, runFiles[name]);
   const { calibration, splitEvaluation } = recipe.data;
   const evaluation = recipe.data.evaluation ?? (splitEvaluation ? calibration : undefined);
@@ -35,11 +37,11 @@ export function runPaths(runDirectory: string, recipe: Recipe, baseFolder: strin
   const compressed = recipe.calibrate ? file("compressed") : output;
   return {
     runDirectory,
-    teacher: resolve(recipe.teacher),
-    student: recipe.student !== undefined ? resolve(recipe.student) : compressed,
+    teacher: await checkpoint(recipe.teacher),
+    student: recipe.student !== undefined ? await checkpoint(recipe.student) : compressed,
     calibrationData: resolve(recipe.data.calibration),
     evaluationData: evaluation === undefined ? null : resolve(evaluation),
-    tokenizer: resolve(recipe.data.tokenizer ?? recipe.teacher),
+    tokenizer: await checkpoint(recipe.data.tokenizer ?? recipe.teacher),
     plan: recipe.compress?.plan === undefined ? null : resolve(recipe.compress.plan),
     output,
     file,

@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { freeDiskBytes } from "../../checkpoint/diskSpace";
+import { hubModelMissing } from "../../checkpoint/hubCache";
 import { isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compression/plan/validateLayout";
@@ -73,7 +74,7 @@ class Preflighter {
     const { recipe, paths } = this;
     const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
     const teacher = await this.#try(async () => {
-      const model = await this.#models.model(paths.teacher);
+      const model = await this.#open(recipe.teacher, paths.teacher);
       requireExperts(model.description, "profile, compress or calibrate");
       return model;
     });
@@ -127,6 +128,13 @@ class Preflighter {
       warnings: this.#warnings,
     };
   }
+  /** A checkpoint that the recipe names by a path, or by its name in the Hugging Face cache. */
+  #open(written: string, found: string): Promise<OpenModel> {
+    const missing = hubModelMissing(written, found);
+    if (missing !== null) throw new RerouteError("checkpoint/not-found", missing);
+    return this.#models.model(found);
+  }
+
 
   async #checkRecipe(): Promise<void> {
     const { compress, calibrate, student, data } = this.recipe;
@@ -244,7 +252,7 @@ class Preflighter {
   }
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
-    const student = await this.#models.model(this.paths.student);
+    const student = await this.#open(this.recipe.student!, this.paths.student);
     if (!hasExperts(student.description)) {
       await checkDenseStudent(student, teacher);
       return checkpointSize(student.checkpoint);
@@ -266,7 +274,7 @@ class Preflighter {
 
   async #trained(teacher: OpenModel): Promise<TrainedPrediction | null> {
     const { recipe, paths } = this;
-    const student = recipe.student === undefined ? null : await this.#models.model(paths.student);
+    const student = recipe.student === undefined ? null : await this.#open(recipe.student, paths.student);
     const plan =
       student === null && paths.plan !== null && recipe.compress
         ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress)

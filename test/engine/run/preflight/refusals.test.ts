@@ -1,14 +1,15 @@
-import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { runPaths } from "../../../../src/engine/run/folder/runFolder";
 import { preflight } from "../../../../src/engine/run/preflight/preflight";
 import { recipeSchema } from "../../../../src/protocol/recipe";
 import { writeSparseCheckpoint } from "../../../support/sparseCheckpoint";
 import { temporaryFolder } from "../../../support/temporaryFolder";
 
 const coarse = path.join(__dirname, "../../../fixtures/coarse");
-const folder = temporaryFolder();
 const fine = path.join(__dirname, "../../../../media/sample/checkpoint");
+const folder = temporaryFolder();
 const words = "the quick brown fox jumps over the lazy dog and runs far away from here ";
 const line = (text: string) => `${JSON.stringify({ text })}\n`;
 
@@ -100,6 +101,34 @@ describe("refused before anything starts", () => {
   });
 });
 
+describe("models of the Hugging Face cache", () => {
+  const cache = path.join(folder, "hub");
+  const snapshot = path.join(cache, "models--org--coarse/snapshots/one");
+  beforeAll(async () => {
+    await mkdir(path.dirname(snapshot), { recursive: true });
+    await symlink(coarse, snapshot);
+    vi.stubEnv("HF_HUB_CACHE", cache);
+  });
+  afterAll(() => vi.unstubAllEnvs());
+
+  it("are teacher, student and tokenizer by their names", async () => {
+    const named = { teacher: "org/coarse", student: "org/coarse@one", compress: undefined };
+    const { refusals, parametersBefore } = await of({ ...named, data: { tokenizer: "org/coarse" } });
+    expect(refusals).toEqual([]);
+    expect(parametersBefore).toBe((await of({})).parametersBefore);
+    const recipe = recipeSchema.parse({ ...named, schemaVersion: 1, data: { calibration: "t" }, output: "out" });
+    const paths = await runPaths(path.join(folder, "run"), recipe, folder);
+    expect(paths).toMatchObject({ teacher: snapshot, student: snapshot, tokenizer: snapshot });
+  });
+
+  it.each(["teacher", "student"])("that are not there are refused, a %s with both places", async (role) => {
+    const { refusals } = await of({ compress: undefined, [role]: "org/none" });
+    expect(refusals.map(({ code }) => code)).toContain("checkpoint/not-found");
+    expect(refusals[0]!.message).toContain(path.join(folder, "org/none"));
+    expect(refusals[0]!.message).toContain(`cache ${cache} a model org/none`);
+  });
+});
+
 describe("text", () => {
   it("that is shorter than asked for is a warning with the number there is", async () => {
     const { warnings, refusals } = await of({ data: { sequences: 4000 } });
@@ -135,6 +164,7 @@ describe("warned of before anything starts", () => {
       { teacher: fine, compress: { method: "random", keep: 0.7, multipleOf: 8 } },
       /^keep 0.7 means 22 of 32 experts a layer; 24 stay, the nearest multiple of 8$/,
     ],
+    ["a multiple that fits", { teacher: fine, compress: { method: "random", keep: 0.5, multipleOf: 8 } }, null],
     ["merged to such a count", { compress: { method: "m-smoe", keep: 3 } }, /^3 experts a layer/],
     ["slots that stay", { compress: { method: "m-smoe", keep: 3, options: { router: "duplicate" } } }, null],
     ["experts that stay", { compress: { method: "svd", keep: 0.5 } }, null],
@@ -153,4 +183,3 @@ describe("warned of before anything starts", () => {
     else expect(said).toEqual([expect.stringMatching(message)]);
   });
 });
-    ["a multiple that fits", { teacher: fine, compress: { method: "random", keep: 0.5, multipleOf: 8 } }, null],
