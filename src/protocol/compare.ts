@@ -86,6 +86,10 @@ export const comparisonCell = z.object({
   gain: z.number().nullable().describe("KL before minus KL after, nats a token: positive is better"),
   gainInterval95: z.tuple([z.number(), z.number()]).nullable(),
   recoveredShare: z.number().nullable(),
+  lostToDropping: z
+    .string()
+    .optional()
+    .describe("Where a merge's layers are further from the original than its dominant experts alone: one line"),
   seconds: z.number().describe("Work of all the cell's stages"),
 });
 export type ComparisonCell = z.infer<typeof comparisonCell>;

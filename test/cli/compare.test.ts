@@ -58,6 +58,7 @@ it("says beforehand what each cell takes and which would be refused", async () =
   for (const method of methods) expect(out).toMatch(new RegExp(`^${method}-0.5 `, "m"));
   expect(out).toMatch(/^mobe-0.5 .*would be refused: arguments\/invalid$/m);
   expect(out).toMatch(/Time of the whole comparison/);
+  expect(out.match(/^(Calibration|Evaluation) text, the first 2 of 8 sequences of .*jsonl:$/gm)).toHaveLength(2);
 });
 
 it("compares, records what fails, and has nothing left to do afterwards", async () => {

@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { Command } from "commander";
-import { comparisonRows } from "../../engine/report/comparisonReport";
+import { comparisonRows, lostLines } from "../../engine/report/comparisonReport";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import { readComparisonRecipe } from "../../engine/run/compare/comparisonFolder";
 import type { ComparisonRequest } from "../../engine/run/compare/startComparison";
@@ -14,6 +14,7 @@ import { errorCodeOf } from "../../protocol/errors";
 import type { CliIo } from "../io";
 import { progressPrinter } from "../progress";
 import { textTable } from "../table";
+import { describeText } from "./run";
 
 interface CompareOptions {
   dir?: string;
@@ -83,6 +84,7 @@ function describe({ directory }: ComparisonRequest, comparison: ComparisonFile):
   const seconds = comparison.cells.reduce((sum, cell) => sum + cell.seconds, 0);
   const lines = [
     ...failures,
+    ...lostLines(comparison),
     "KL to the teacher and loss in nats a token, ± half of the 95 % bootstrap interval over held-out sequences",
     `Time    ${formatDuration(seconds)}`,
     `Report  ${path.join(directory, comparisonFiles.report)}`,
@@ -116,5 +118,6 @@ function describeForecast({ cells, seconds }: ComparisonForecast): string {
   );
   const head = ["Cell", "Parameters", "Size", "Disk needed", "Peak memory", "Time alone", ""];
   const total = `Time of the whole comparison, with one profile and one teacher for all: about ${formatDuration(seconds)}`;
-  return `${textTable([head, ...rows])}\n${[...refusals, total].join("\n")}\n`;
+  const texts = cells.flatMap(({ preflight: p }) => p?.texts ?? []).flatMap(describeText);
+  return `${textTable([head, ...rows])}\n${[...refusals, ...texts, total].join("\n")}\n`;
 }

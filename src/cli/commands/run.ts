@@ -134,7 +134,8 @@ function describePreflight(p: Preflight): string {
   return `${textTable(sizes)}\n${[...machine, ...stages, ...trained, ...texts, ...warnings, ...refusals].join("\n")}\n`;
 }
 
-function describeText({ role, path: file, wanted, sequences, notes }: TextPreview): string[] {
+/** The first sequences of a text, for people. */
+export function describeText({ role, path: file, wanted, sequences, notes }: TextPreview): string[] {
   const name = role === "calibration" ? "Calibration" : "Evaluation";
   return [
     `${name} text, the first ${sequences.length} of ${wanted} sequences of ${file}:`,

@@ -72,6 +72,7 @@ function optional(value: number | null | undefined, format: (value: number) => s
   return value === null || value === undefined ? "–" : format(value);
 }
 
+const lostTitle = "Merges that lose to their own dominant experts";
 const explanation =
   "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several. Recovered is the share of the KL that calibration took back; the verdict is a paired studentised bootstrap of the KL before and after, on at least 20 of them.";
 
@@ -80,13 +81,20 @@ function comparisonMarkdown(comparison: ComparisonFile): string {
   const line = (cells: string[]): string => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
   const table = [line(head!), `|${head!.map(() => "---|").join("")}`, ...rows.map(line)].join("\n");
   const failures = failed(comparison).map(({ id, error }) => `- ${escapeMarkdown(`${id}: ${error.message}`)}`);
+  const lost = lostLines(comparison).map((text) => `- ${escapeMarkdown(text)}`);
   const parts = [
     `# Reroute comparison: ${escapeMarkdown(comparison.name)}`,
     explanation,
     table,
+    ...(lost.length > 0 ? [`## ${lostTitle}\n\n${lost.join("\n")}`] : []),
     ...(failures.length > 0 ? [`## Failed\n\n${failures.join("\n")}`] : []),
   ];
   return `${parts.join("\n\n")}\n`;
+}
+
+/** Merges that lose to their own simplest part, a line each. */
+export function lostLines({ cells }: ComparisonFile): string[] {
+  return cells.flatMap(({ id, lostToDropping }) => (lostToDropping === undefined ? [] : [`${id}: ${lostToDropping}`]));
 }
 
 function failed({ cells }: ComparisonFile): { id: string; error: { code: string; message: string } }[] {
@@ -103,6 +111,8 @@ function comparisonHtml(comparison: ComparisonFile): string {
     ({ id, error }) => `<li>${escapeHtml(`${id}: ${error.message} (${error.code})`)}</li>`,
   );
   const failedList = failures.length > 0 ? `<h2>Failed</h2><ul>${failures.join("")}</ul>` : "";
+  const lost = lostLines(comparison).map((text) => `<li>${escapeHtml(text)}</li>`);
+  const lostList = lost.length > 0 ? `<h2>${lostTitle}</h2><ul>${lost.join("")}</ul>` : "";
   const recipe = escapeHtml(JSON.stringify(comparison.recipe, null, 2));
   return `<!doctype html>
 <html lang="en">
@@ -118,6 +128,7 @@ function comparisonHtml(comparison: ComparisonFile): string {
 <h1>${title}</h1>
 ${table}
 <p class="muted">${escapeHtml(explanation)}</p>
+${lostList}
 ${failedList}
 ${charts(comparison)}
 <h2>Comparison file</h2>

@@ -2,7 +2,7 @@ import type { ComparisonForecast, ComparisonRecipe } from "../../protocol/compar
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../translate";
-import type { PreflightLine } from "./preflightLines";
+import { textLines, type PreflightLine } from "./preflightLines";
 
 /**
  * What is shown before a comparison starts: the grid, time, memory, disk, each cell, then what is wrong. A cell that would
@@ -30,6 +30,7 @@ export function comparisonLines(
     fact(t("Time"), t("about {0}, with one profile and one teacher for all cells", formatDuration(seconds))),
     ...resources(possible.length > 0 ? possible : known, t),
     fact(t("Folder"), directory),
+    ...known.flatMap((preflight) => textLines(preflight, t)),
     ...possible.map(({ id, parametersAfter, bytesAfter, seconds: alone }) =>
       fact(
         id,

@@ -54,16 +54,7 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
           ),
         ]
       : []),
-    ...(preflight.texts ?? []).flatMap(({ role, sequences }) =>
-      sequences
-        .slice(0, 1)
-        .map(({ text, tokens, special, padding }) =>
-          fact(
-            role === "calibration" ? t("Calibration text") : t("Evaluation text"),
-            t("{0} tokens count, {1} of them special; {2} of padding do not: {3}", tokens, special, padding, text),
-          ),
-        ),
-    ),
+    ...textLines(preflight, t),
   ];
   const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;
   const unmeasured =
@@ -97,6 +88,23 @@ function choiceLines(
   const heldOut =
     data.evaluation !== undefined
       ? `${data.evaluation} · ${amount(data.evaluationSequences)}`
+/** The first sequence of each text. */
+export function textLines({ texts = [] }: Pick<Preflight, "texts">, t: Translate): PreflightLine[] {
+  return texts.flatMap(({ role, sequences }) =>
+    sequences.slice(0, 1).map(({ text, tokens, special, padding }) => ({
+      kind: "fact" as const,
+      label: role === "calibration" ? t("Calibration text") : t("Evaluation text"),
+      description: t(
+        "{0} tokens count, {1} of them special; {2} of padding do not: {3}",
+        tokens,
+        special,
+        padding,
+        text,
+      ),
+    })),
+  );
+}
+
       : data.splitEvaluation
         ? t("split off the calibration text, {0}", amount(data.evaluationSequences))
         : t("none");

@@ -92,6 +92,15 @@ describe("what is shown before a comparison starts", () => {
     ]);
   });
 
+  it("shows the texts once", () => {
+    const sequence = { text: "once", tokens: 4, special: 1, padding: 0, domains: ["all"] };
+    const texts = [{ role: "calibration" as const, path: "c", wanted: 8, sequences: [sequence, sequence], notes: [] }];
+    const lines = linesOf([cell("reap-0.5", { texts }), cell("reap-12")]);
+    expect(lines.filter((line) => line.includes("tokens count"))).toEqual([
+      "fact Calibration text: 4 tokens count, 1 of them special; 0 of padding do not: once",
+    ]);
+  });
+
   it("a cell that would be refused is a warning; the others can start", () => {
     const lines = linesOf([cell("reap-0.5"), broken]);
     expect(lines).toContain("warning mobe-0.5 would be refused: no option magic (arguments/invalid)");

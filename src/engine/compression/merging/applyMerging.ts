@@ -211,7 +211,7 @@ function dominantsAlone(
  * Says where a merge is further from the original than dropping the experts it merged: the routed output of both, on up to
  * 8,192 calibration tokens a layer, whose relative squared errors the metrics hold. At most one line.
  */
-export function lostToDropping(layers: Iterable<LayerStage>): string[] {
+export function lostToDropping(layers: Iterable<Pick<LayerStage, "metrics">>): string[] {
   const measured = [...layers].flatMap(({ metrics: { outputError, dominantsError } }) =>
     outputError === undefined || dominantsError === undefined ? [] : [{ outputError, dominantsError }],
   );

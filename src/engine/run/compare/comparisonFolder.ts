@@ -11,11 +11,13 @@ import {
 } from "../../../protocol/compare";
 import { RerouteError } from "../../../protocol/errors";
 import type { EvaluationFile, ModelEvaluation } from "../../../protocol/evaluation";
-import { runFiles } from "../../../protocol/run";
+import { runFiles, type RunFile } from "../../../protocol/run";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { quote } from "../../checkpoint/quote";
-import { isRunFolder, readRun } from "../folder/runFolder";
+import { lostToDropping } from "../../compression/merging/applyMerging";
+import { isRunFolder, readRun, runPaths } from "../folder/runFolder";
 import { readEvaluation } from "../stages/evaluate";
+import { readProvenance } from "../stages/outputs";
 import type { Cell } from "./cells";
 
 /** A comparison file and comparison.json are some pages of JSON. */
@@ -77,9 +79,23 @@ export async function describeCell(
     gain: comparison?.gain ?? null,
     gainInterval95: comparison?.gainInterval95 ?? null,
     recoveredShare: comparison?.recoveredShare ?? null,
+    ...(await lostToDroppingOf(run, runDirectory)),
     seconds: (run?.stages ?? []).reduce((sum, stage) => sum + stage.seconds, 0),
   };
   return { cell, teacher: compared(evaluation, "teacher") };
+}
+
+/** The line of a merge that loses to its own simplest part, from what the compressed checkpoint says was measured. */
+async function lostToDroppingOf(run: RunFile | null, runDirectory: string): Promise<{ lostToDropping?: string }> {
+  if (run === null) return {};
+  const { student } = await runPaths(runDirectory, run.recipe, run.baseFolder);
+  const layers = new Map<string, Record<string, number>>();
+  for (const [name, value] of Object.entries((await readProvenance(student))?.metrics ?? {})) {
+    const [, layer, metric] = /^layer\.(\d+)\.(\w+)$/.exec(name) ?? [];
+    if (layer !== undefined) layers.set(layer, { ...layers.get(layer), [metric!]: value });
+  }
+  const [line] = lostToDropping([...layers.values()].map((metrics) => ({ metrics })));
+  return line === undefined ? {} : { lostToDropping: line };
 }
 
 function compared(evaluation: EvaluationFile | null, role: "teacher" | "before" | "after"): ComparedCheckpoint | null {

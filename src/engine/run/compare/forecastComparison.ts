@@ -23,7 +23,8 @@ export async function forecastComparison(
   const shared = sharedMachinery(machinery, path.join(directory, comparisonFiles.shared));
   const cells: CellForecast[] = [];
   for (const cell of cellsOf(recipe, directory, name)) {
-    cells.push(await forecastCell(shared, cell, baseFolder, signal));
+    // All cells read the same texts: they are shown once.
+    cells.push(await forecastCell(shared, cell, baseFolder, { showsText: cells.length === 0, signal }));
   }
   return { seconds: totalSeconds(cells), cells };
 }
@@ -32,13 +33,14 @@ async function forecastCell(
   machinery: RunMachinery,
   { id, method, keep, recipe, runDirectory }: Cell,
   baseFolder: string,
-  signal: AbortSignal,
+  { showsText, signal }: { showsText: boolean; signal: AbortSignal },
 ): Promise<CellForecast> {
   const probe = probeWith(machinery, { recipe }, { signal });
   try {
     const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
     const known = run ? { run } : {};
-    const result = await preflight(recipe, baseFolder, { runDirectory, ...known, probe, force: false, signal });
+    const options = { runDirectory, ...known, probe, force: false, showsText, signal };
+    const result = await preflight(recipe, baseFolder, options);
     return { id, method, keep, preflight: result, error: null };
   } catch (error) {
     if (isCancelled(error)) throw error;

@@ -84,6 +84,28 @@ const impossible = { methodOptions: { mobe: { magic: 1 } } };
 const calls = (pattern: RegExp) => work.calls.filter((call) => pattern.test(call));
 
 describe("a grid", () => {
+  it("says of a merge that it loses to its own dominant experts, in the file and in both reports", async () => {
+    const grid = recipe({ grid: { methods: ["random", "reap"], keep: [4] } });
+    await start(grid);
+    // What merging would have measured, which made-up work does not.
+    const file = path.join(directory(), "cells/random-4/compressed/reroute.json");
+    const provenance = JSON.parse(await readFile(file, "utf8")) as object;
+    const metrics = { "layer.0.outputError": 0.5, "layer.0.dominantsError": 0.1, "layer.1.outputError": 0.2 };
+    await writeFile(file, JSON.stringify({ ...provenance, metrics }));
+    const comparison = await start(grid);
+    const line = /^in 1 of 1 layers .* 0\.500 merged, 0\.100 alone/;
+    expect(comparison.cells.map(({ lostToDropping }) => lostToDropping)).toEqual([
+      expect.stringMatching(line),
+      undefined,
+    ]);
+    for (const name of ["comparison.md", "comparison.html"]) {
+      const text = await readFile(path.join(directory(), name), "utf8");
+      expect(text).toMatch(/Merges that lose to their own dominant experts/);
+      expect(text).toMatch(/random-4: in 1 of 1 layers/);
+      expect(text).not.toMatch(/reap-4: in/);
+    }
+  });
+
   it("works every cell off, with one profile, one teacher, one measurement of the machine", async () => {
     const seen: string[] = [];
     const comparison = await start(recipe(), {
@@ -196,6 +218,11 @@ describe("looked at from outside", () => {
       ["reap-4", undefined],
       ["random-4", undefined],
       ["mobe-4", "arguments/invalid"],
+    ]);
+    expect(cells.map(({ preflight }) => preflight?.texts?.map(({ role }) => role))).toEqual([
+      ["calibration", "evaluation"],
+      undefined,
+      undefined,
     ]);
     const [first, second] = cells.map(({ preflight }) => preflight!);
     const stage = (id: string) => first!.stages.find((one) => one.stage === id)!;
