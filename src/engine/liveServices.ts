@@ -65,16 +65,16 @@ export function liveServices(): EngineServices {
       });
     },
 
-    "run/start": async (request, context) => {
+    "run/start": async ({ force = false, ...request }, context) => {
       const { startRun } = await import("./run/startRun");
-      return outcome(
-        request.runDirectory,
-        await startRun(await machinery(), request, hooks(request.runDirectory, context)),
-      );
+      const { runDirectory } = request;
+      const run = await startRun(await machinery(), request, { ...hooks(runDirectory, context), force });
+      return outcome(runDirectory, run);
     },
-    "run/resume": async ({ runDirectory }, context) => {
+    "run/resume": async ({ runDirectory, force = false }, context) => {
       const { resumeRun } = await import("./run/startRun");
-      return outcome(runDirectory, await resumeRun(await machinery(), runDirectory, hooks(runDirectory, context)));
+      const run = await resumeRun(await machinery(), runDirectory, { ...hooks(runDirectory, context), force });
+      return outcome(runDirectory, run);
     },
     "comparison/preflight": async (request, { signal }) => {
       const { forecastComparison } = await import("./run/compare/forecastComparison");

@@ -31,10 +31,10 @@ export interface EngineRequests {
   "checkpoint/tensorStatistics": (p: { path: string; tensor: string }) => TensorStatistics;
   /** `runsFolder`: where the run would be kept, so that the right disk is looked at. */
   "recipe/preflight": (p: { recipe: Recipe; baseFolder: string; runsFolder: string }) => Preflight;
-  /** Creates the run folder if needed, then works until the run is done. */
-  "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string }) => RunOutcome;
+  /** Creates the run folder if needed, then works until the run is done. `force`: as --force of the command line. */
+  "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string; force?: boolean }) => RunOutcome;
   /** Continues a run folder where it stopped. */
-  "run/resume": (p: { runDirectory: string }) => RunOutcome;
+  "run/resume": (p: { runDirectory: string; force?: boolean }) => RunOutcome;
   /** What each cell would take, and which would be refused. */
   "comparison/preflight": (p: ComparisonStart) => ComparisonForecast;
   /** Works the grid off; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */

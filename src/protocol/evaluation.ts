@@ -66,6 +66,10 @@ export const modelEvaluation = z.object({
   /** Student expert -> teacher expert ids, by layer number. */
   expertMapping: z.record(z.string(), z.array(z.array(z.int()))).nullable(),
   cost: checkpointCost,
+  trainedOn: z
+    .number()
+    .optional()
+    .describe("Share of the text that this checkpoint was trained on, where there is any (--force)"),
 });
 export type ModelEvaluation = z.infer<typeof modelEvaluation>;
 export type RoutingFidelityLayer = z.infer<typeof routingFidelityLayer>;

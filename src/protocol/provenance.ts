@@ -1,6 +1,17 @@
 import { z } from "zod";
 import { planSchema } from "./plan";
 
+/** A text that weights were trained on, as far as it was read. */
+export const trainedText = z.object({
+  path: z.string(),
+  sha256: z.string().nullable().describe("Of its files, see evaluation.json; null where only the recipe is known"),
+  column: z.string().optional(),
+  sequences: z.int(),
+  sequenceLength: z.int(),
+  packing: z.enum(["packed", "truncated"]),
+});
+export type TrainedText = z.infer<typeof trainedText>;
+
 /** reroute.json: what a checkpoint written by Reroute was made from. Lies beside its config.json. */
 export const provenanceSchema = z.object({
   schemaVersion: z.literal(1),
@@ -12,6 +23,8 @@ export const provenanceSchema = z.object({
   plan: planSchema.nullable(),
   /** Of a calibrated checkpoint: the tensors that were trained; all others are the student's bytes. */
   trained: z.array(z.string()).optional(),
+  /** Texts of its calibration, and of those of the checkpoints that it was made from. */
+  trainedOn: z.array(trainedText).optional(),
   recipe: z.unknown(),
   seed: z.int(),
   versions: z.record(z.string(), z.string()),

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -18,6 +18,20 @@ beforeAll(async () => {
   await mkdir(path.join(cwd, "full"));
   await writeFile(path.join(cwd, "full/file"), "mine");
   await writeFile(path.join(cwd, "bad.json"), "{");
+  // A checkpoint that says it was calibrated on the text.
+  await cp(coarse, path.join(cwd, "trained"), { recursive: true });
+  const read = { path: text, sha256: null, sequences: 4, sequenceLength: 16, packing: "packed" };
+  const provenance = {
+    schemaVersion: 1,
+    reroute: "0",
+    kind: "calibrated",
+    teacher: { path: coarse, fingerprint: "f" },
+  };
+  const none = { student: null, plan: null, recipe: null, seed: 1, versions: {}, metrics: {} };
+  await writeFile(
+    path.join(cwd, "trained/reroute.json"),
+    JSON.stringify({ ...provenance, ...none, trainedOn: [read] }),
+  );
   const [kept, few] = [[0, 2, 3, 5], [0]];
   const plan = (ids: number[]) => ({
     schemaVersion: 1,
@@ -36,6 +50,10 @@ beforeAll(async () => {
     JSON.stringify({ schemaVersion: 1, teacher: coarse, data: { calibration: text, typo: 1 }, output: "o" }),
   );
   await writeFile(
+    path.join(cwd, "measured.reroute.json"),
+    JSON.stringify({ schemaVersion: 1, teacher: coarse, data: { calibration: text }, output: "o" }),
+  );
+  await writeFile(
     path.join(cwd, "tight.reroute.json"),
     JSON.stringify({
       schemaVersion: 1,
@@ -49,10 +67,6 @@ beforeAll(async () => {
 });
 afterAll(() => rm(cwd, { recursive: true }));
 
-  await writeFile(
-    path.join(cwd, "measured.reroute.json"),
-    JSON.stringify({ schemaVersion: 1, teacher: coarse, data: { calibration: text }, output: "o" }),
-  );
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const result = { code: -1, out: "", err: "" };
   const io: CliIo = {
@@ -110,20 +124,6 @@ describe("refused with exit code 2 and a code on stderr", () => {
       /^error plan\/invalid/,
     ],
     [
-      "a plan that is no JSON",
-      ["compress", mixtral, "--plan", "bad.json", "--out", "o"],
-      /^error plan\/invalid: .*not JSON/,
-    ],
-    [
-      "a plan below top-k",
-      ["compress", mixtral, "--plan", "few.json", "--out", "o"],
-      /^error plan\/invalid: .*keeps 1 experts/,
-    ],
-    [
-      "a folder that is not empty",
-      ["compress", mixtral, "--method", "random", "--out", "full"],
-      /^error output\/not-empty/,
-    [
       "a multiple that drops nothing",
       ["compress", mixtral, "--method", "random", "--keep", "7", "--multiple-of", "4", "--out", "o"],
       /^error plan\/invalid: .*nearest multiple of 4 is 8, which drops none/,
@@ -144,7 +144,22 @@ describe("refused with exit code 2 and a code on stderr", () => {
       ["run", "tight.reroute.json", "--multiple-of", "7"],
       /^error plan\/invalid: .*nearest multiple of 7 is 0/,
     ],
+    [
+      "a plan that is no JSON",
+      ["compress", mixtral, "--plan", "bad.json", "--out", "o"],
+      /^error plan\/invalid: .*not JSON/,
     ],
+    [
+      "a plan below top-k",
+      ["compress", mixtral, "--plan", "few.json", "--out", "o"],
+      /^error plan\/invalid: .*keeps 1 experts/,
+    ],
+    [
+      "a folder that is not empty",
+      ["compress", mixtral, "--method", "random", "--out", "full"],
+      /^error output\/not-empty/m,
+    ],
+    ["a text that was trained on", ["evaluate", "trained", "--data", text], /^error data\/trained-on: .* --force/],
     ["a missing text", ["profile", coarse, "--data", "nothing.txt", "--out", "p"], /^error data\/not-found/],
     ["a recipe that is no JSON", ["run", "bad.json"], /^error recipe\/invalid/],
     ["a recipe with a typing error", ["run", "recipe.reroute.json"], /^error recipe\/invalid: .*data.*typo/s],
@@ -162,7 +177,7 @@ describe("refused with exit code 2 and a code on stderr", () => {
     [
       "an output file that exists",
       ["forward", mixtral, "--input", "ids.safetensors", "--output", "bad.json"],
-      /^error output\/not-empty/m,
+      /^error output\/not-empty/,
     ],
   ];
   it.each(rows)("%s", async (_name, argv, message) => {
@@ -211,6 +226,7 @@ describe("commands without onnxruntime", () => {
       "--json",
     );
     expect(code).toBe(0);
+    expect(err).toMatch(/^warning: 5 experts a layer .* cannot place them. --multiple-of 8 /m);
     const result = JSON.parse(out) as { parametersBefore: number; parametersAfter: number };
     // Three layers lose three of eight experts of 3 * 24 * 32 weights, and their router rows.
     expect(result.parametersBefore - result.parametersAfter).toBe(3 * 3 * (3 * 24 * 32 + 32));
@@ -223,10 +239,17 @@ describe("commands without onnxruntime", () => {
     expect(config).toMatchObject({ num_local_experts: 5, num_experts: 5 });
   });
 
+  it("evaluate with --force says what share of the text was trained on", async () => {
+    const evaluate = ["evaluate", "trained", "--data", text, "--sequences", "1", "--sequence-length", "16", "--force"];
+    expect((await run(...evaluate)).out).toMatch(/Perplexity.*\n100 % of the evaluation text was trained on/s);
+    const { out, err } = await run(...evaluate, "--json");
+    expect(JSON.parse(out)).toMatchObject({ tokens: 15, trainedOn: 1 });
+    expect(err).toMatch(/^warning: The evaluation text .* is the calibration text itself/m);
+  });
+
   it("compress by hand", async () => {
     expect((await run("compress", mixtral, "--plan", "plan.json", "--out", "hand")).out).toMatch(
       /Parameters.*->.*Written/s,
-    expect(err).toMatch(/^warning: 5 experts a layer .* cannot place them. --multiple-of 8 /m);
     );
     expect((await run("inspect", "hand")).out).toMatch(/Made from.*compressed by manual.*layer 0\s+4 experts/s);
   });

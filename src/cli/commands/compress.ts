@@ -22,7 +22,7 @@ import { placementNotes } from "../../engine/run/preflight/routingWarnings";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/compression/plannedSize";
 import { needsText, readPlanText } from "../../engine/run/stages/compress";
-import { provenanceOf } from "../../engine/run/stages/outputs";
+import { provenanceOf, readProvenance } from "../../engine/run/stages/outputs";
 import { newRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
@@ -174,12 +174,16 @@ async function compressWithoutText(
     for (const note of placement) progress.note(`warning: ${note}`);
     const layers = await applyPlan(context, plan);
     for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
+    const trainedOn = (await readProvenance(teacher))?.trainedOn;
     await writeCompressedCheckpoint({
       ...model,
       plan,
       ...(layers === null ? {} : { layers }),
       directory: output,
-      provenance: { ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: compressionMetrics(layers) },
+      provenance: {
+        ...{ ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: compressionMetrics(layers) },
+        ...(trainedOn ? { trainedOn } : {}),
+      },
       signal: io.signal,
       report: progress.report,
     });

@@ -9,6 +9,9 @@ import { whileUnchanged } from "../../engine/run/folder/inputWatch";
 import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
 import { readProvenance } from "../../engine/run/stages/outputs";
+import { describeShare } from "../../engine/evaluation/verdict";
+import { describeGone, describeTrainedOn, refusedAsTrainedOn, shareOf, trainedOnBy } from "../../engine/run/trainedOn";
+import type { Recipe } from "../../protocol/recipe";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -27,6 +30,7 @@ interface EvaluateCommandOptions extends SharedOptions {
   data: string;
   teacher?: string;
   run?: string;
+  force?: boolean;
 }
 
 const defaultSequences = 96;
@@ -38,6 +42,7 @@ export function addEvaluate(program: Command, io: CliIo): void {
     .description("measure a checkpoint on held-out text, against its teacher if given")
     .argument("<checkpoint>", "checkpoint folder")
     .requiredOption("--data <file>", `text: ${dataHelp}`)
+    .option("--force", "go on although the checkpoint was trained on this text; the result says so")
     .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity")
     .option(
       "--run <dir>",
@@ -69,11 +74,13 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
   const model = await models.model(directory);
   const teacher = options.teacher === undefined ? null : await models.model(recipe.teacher);
   const progress = progressPrinter(io);
+  const warn = (message: string) => progress.note(`warning: ${message}`);
+  const trainedOn = await trainedShare(directory, recipe, options.force ?? false, warn, io.signal);
   const sequences = await buildSequences({
     path: calibration,
     column,
     ...models.textReaders(tokenizer ?? model.checkpoint.directory),
-    onNote: (note) => progress.note(`warning: ${note}`),
+    onNote: warn,
     vocabSize: model.description.vocabSize,
     sequences: count,
     sequenceLength,
@@ -85,7 +92,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
   const folder =
     options.run === undefined ? defaultRunDirectory(io.cwd, "evaluate", recipe) : path.resolve(io.cwd, options.run);
   try {
-    return await inEvaluationFolder(
+    const evaluation = await inEvaluationFolder(
       {
         directory: folder,
         inputs: {
@@ -95,7 +102,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
           "the text or the tokens taken from it": textRead(sequences),
         },
         machine: recipe,
-        onWarning: (message) => progress.note(`warning: ${message}`),
+        onWarning: warn,
       },
       (runtime) =>
         whileUnchanged(models, io.signal, (signal) =>
@@ -112,9 +119,33 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
           }),
         ),
     );
+    return trainedOn > 0 ? { ...evaluation, trainedOn } : evaluation;
   } finally {
     progress.end();
   }
+}
+
+/**
+ * Share of the text that the checkpoint says it was trained on.
+ * @throws RerouteError data/trained-on where there is any and it is not forced
+ */
+async function trainedShare(
+  directory: string,
+  { data }: Recipe,
+  force: boolean,
+  warn: (message: string) => void,
+  signal: AbortSignal,
+): Promise<number> {
+  const { calibration: path, column, sequences, sequenceLength, packing } = data;
+  const results = await trainedOnBy(directory, { path, column, sequences, sequenceLength, packing }, signal);
+  for (const { training, found } of results) {
+    const message = found && describeTrainedOn(path, training, found);
+    if (found === null) warn(describeGone(training));
+    if (message === null) continue;
+    if (!force) throw refusedAsTrainedOn(message);
+    warn(message);
+  }
+  return shareOf(results);
 }
 
 function describe(evaluation: ModelEvaluation): string {
@@ -127,5 +158,7 @@ function describe(evaluation: ModelEvaluation): string {
     comparison: null,
   })!;
   const rows = table.rows.map(({ label, unit, cells }) => [unit === "" ? label : `${label} (${unit})`, ...cells]);
-  return `${evaluation.tokens} target tokens in ${evaluation.sequences} sequences\n\n${textTable(rows)}`;
+  const { trainedOn } = evaluation;
+  const share = trainedOn ? `\n${describeShare(trainedOn)}\n` : "";
+  return `${evaluation.tokens} target tokens in ${evaluation.sequences} sequences\n\n${textTable(rows)}${share}`;
 }

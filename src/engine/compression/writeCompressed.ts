@@ -22,7 +22,7 @@ export interface WriteCompressedOptions {
   /** Merging and editing: the layers as applying the plan made them. */
   layers?: ReadonlyMap<number, CompressedLayer>;
   /** What reroute.json says beside teacher and plan. */
-  provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions" | "metrics">;
+  provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions" | "metrics" | "trainedOn">;
   /** See writeCheckpoint. */
   runId?: string;
   leaveMarker?: boolean;

@@ -1,7 +1,7 @@
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { throwIfCancelled } from "../../protocol/errors";
 import { readDocuments } from "./documents";
-import { hashTextFiles } from "./textFiles";
+import { hashTextFiles, listTextFiles } from "./textFiles";
 
 /** The part of a text that a run reads. */
 export interface TextPart {
@@ -32,9 +32,35 @@ const maxPassagesOfWindow = 2;
  * sequences are cut. A passage is shared when its whole document is in both, or when at least half of its windows of 64
  * characters are (white space counts as one space), templates left out.
  *
+ * What was found is remembered while the files stay as they are: a run asks twice, and a comparison for each of its cells.
+ *
  * @throws `data/not-found`, `data/malformed`, `cancelled`
  */
 export async function sharedText(evaluation: TextPart, training: TextPart, signal?: AbortSignal): Promise<SharedText> {
+  const key = JSON.stringify([evaluation, training, await stampOf(evaluation.path), await stampOf(training.path)]);
+  const known = found.get(key);
+  if (known) return known;
+  const result = await compare(evaluation, training, signal);
+  found.set(key, result);
+  if (found.size > maxRemembered) found.delete(found.keys().next().value!);
+  return result;
+}
+
+const found = new Map<string, SharedText>();
+const maxRemembered = 16;
+
+/** Names, sizes and times of a text's files. */
+async function stampOf(path: string): Promise<unknown> {
+  const files = await listTextFiles(path);
+  return Promise.all(
+    files.map(async (file) => {
+      const { size, mtimeMs, ino } = await stat(file);
+      return [file, size, mtimeMs, ino];
+    }),
+  );
+}
+
+async function compare(evaluation: TextPart, training: TextPart, signal?: AbortSignal): Promise<SharedText> {
   const passages = new Passages();
   for await (const document of documentsOf(evaluation, signal)) passages.add(document);
   const all = { shared: passages.count, passages: passages.count };

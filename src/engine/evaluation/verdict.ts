@@ -53,8 +53,13 @@ export function compareBeforeAfter(
 export function describeComparison(comparison: Comparison): string {
   const { trainedOn } = comparison;
   if (!trainedOn) return describeVerdict(comparison);
+  return `${describeVerdict(comparison)} ${describeShare(trainedOn)}`;
+}
+
+/** What figures on text that was trained on are worth. */
+export function describeShare(trainedOn: number): string {
   const share = (100 * trainedOn).toFixed(trainedOn < 0.1 ? 1 : 0);
-  return `${describeVerdict(comparison)} ${share} % of the evaluation text was trained on, so this says nothing about new text.`;
+  return `${share} % of the evaluation text was trained on, so this says nothing about new text.`;
 }
 
 function describeVerdict(comparison: Comparison): string {

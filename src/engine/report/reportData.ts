@@ -4,7 +4,7 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { CalibrationPanelData, DivergencePanelData, RoutingPanelData } from "../../protocol/panels";
 import { planSchema, type CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
-import { describeComparison } from "../evaluation/verdict";
+import { describeComparison, describeShare } from "../evaluation/verdict";
 import { routingPanelData } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { readMetrics } from "../run/folder/metricsFile";
@@ -56,7 +56,9 @@ function verdictText({ recipe }: RunFile, evaluation: EvaluationFile | null): st
   if (evaluation?.comparison) return describeComparison(evaluation.comparison);
   if (recipe.data.evaluation === undefined && !recipe.data.splitEvaluation)
     return "No verdict: the recipe names no evaluation text.";
-  if (!recipe.calibrate) return "No verdict: the recipe does not calibrate.";
+  const trainedOn = (evaluation?.before ?? evaluation?.teacher)?.trainedOn;
+  const share = trainedOn ? ` ${describeShare(trainedOn)}` : "";
+  if (!recipe.calibrate) return `No verdict: the recipe does not calibrate.${share}`;
   return "No verdict yet: the evaluation is not done.";
 }
 

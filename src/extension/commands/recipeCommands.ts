@@ -4,7 +4,7 @@ import type { Recipe } from "../../protocol/recipe";
 import { isComparisonFile, parseRecipe } from "../recipes/recipeProblems";
 import { startRun } from "../runs/runInBackground";
 import type { Services } from "../services";
-import { preflightLines } from "../wizard/preflightLines";
+import { preflightLines, startOf } from "../wizard/preflightLines";
 
 interface OpenedRecipe {
   recipe: Recipe;
@@ -44,15 +44,15 @@ export async function checkRecipe(argument: unknown, services: Services): Promis
   );
   const lines = preflightLines(preflight, opened.recipe, vscode.l10n.t);
   const detail = lines.map(({ label, description }) => `${label}: ${description}`).join("\n");
-  const refused = preflight.refusals.length > 0;
-  const start = vscode.l10n.t("Run");
-  const message = refused ? vscode.l10n.t("This recipe cannot run") : vscode.l10n.t("This recipe can run");
+  const how = startOf(lines);
+  const start = how === "force" ? vscode.l10n.t("Evaluate All the Same") : vscode.l10n.t("Run");
+  const message = how === "start" ? vscode.l10n.t("This recipe can run") : vscode.l10n.t("This recipe cannot run");
   const choice = await vscode.window.showInformationMessage(
     message,
     { modal: true, detail },
-    ...(refused ? [] : [start]),
+    ...(how === null ? [] : [start]),
   );
-  if (choice === start) await startRun(opened.recipe, opened.baseFolder, services);
+  if (choice === start) await startRun(opened.recipe, opened.baseFolder, services, how === "force");
 }
 
 async function openRecipe(argument: unknown): Promise<OpenedRecipe | null> {

@@ -21,7 +21,7 @@ export async function wizardCommand(
   const result = await runWizard(purpose, checkpoint, services);
   if (!result) return;
   if (result.action === "edit") return editAsRecipe(result.recipe, ".reroute.json");
-  const runDirectory = await startRun(result.recipe, result.baseFolder, services);
+  const runDirectory = await startRun(result.recipe, result.baseFolder, services, result.action === "force");
   if (purpose === "calibrate") {
     await vscode.commands.executeCommand("reroute.openCalibration", { runDirectory });
   }

@@ -13,15 +13,20 @@ import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
 import { outcomeLine, progressLine } from "./runMessages";
 import { runId } from "./runName";
 
-/** Starts a recipe in a new run folder and shows its progress; returns once it has begun. */
-export async function startRun(recipe: Recipe, baseFolder: string, services: Services): Promise<string> {
+/**
+ * Starts a recipe in a new run folder and shows its progress; returns once it has begun.
+ * @param force goes on where the pre-flight refuses what may be forced
+ */
+export async function startRun(recipe: Recipe, baseFolder: string, services: Services, force = false): Promise<string> {
   const { runs, runList } = services;
   const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
   const folder = runList.folderFor(baseFolder);
   const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
   const runDirectory = path.join(folder, id);
   tellDisconnectPolicy(services);
-  showRun(runDirectory, name, runs.start({ runDirectory, name, recipe, baseFolder }), services);
+  const work = (forced: boolean) =>
+    runs.start({ runDirectory, name, recipe, baseFolder, ...(forced ? { force: true } : {}) });
+  showRun(runDirectory, name, work, services, force);
   return runDirectory;
 }
 
@@ -29,8 +34,9 @@ export async function startRun(recipe: Recipe, baseFolder: string, services: Ser
 export async function resumeRun(runDirectory: string, name: string, services: Services): Promise<void> {
   const { runs } = services;
   tellDisconnectPolicy(services);
-  const end = isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name);
-  showRun(runDirectory, name, end, services);
+  const work = (forced: boolean) =>
+    isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name, forced);
+  showRun(runDirectory, name, work, services);
 }
 
 /** Starts a comparison in a folder, or continues the one that is there; returns once it has begun. */
@@ -40,7 +46,7 @@ export async function startComparison(
   services: Services,
 ): Promise<void> {
   tellDisconnectPolicy(services);
-  showRun(start.directory, start.name, services.runs.startComparison(start, expectedSeconds), services);
+  showRun(start.directory, start.name, () => services.runs.startComparison(start, expectedSeconds), services);
 }
 
 /** What the engine does with runs once this window is gone, as the setting says now. */
@@ -48,9 +54,13 @@ export function tellDisconnectPolicy({ engine }: Pick<Services, "engine">): void
   engine.onDisconnect(readSettings().onWindowClose === "continue" ? "finish-runs" : "exit");
 }
 
+/** Works on a run until it ends, however it ends; `forced` goes on where it may be forced. */
+type Work = (forced: boolean) => Promise<LiveRun>;
+
 /** One notification for the whole run: stage, percentage, time left, Cancel. The run does not depend on it. */
-function showRun(runDirectory: string, name: string, end: Promise<LiveRun>, services: Services): void {
+function showRun(runDirectory: string, name: string, work: Work, services: Services, forced = false): void {
   const { runs } = services;
+  const end = work(forced);
   void vscode.window.withProgress(
     { location: vscode.ProgressLocation.Notification, title: name, cancellable: true },
     async (progress, token) => {
@@ -70,7 +80,19 @@ function showRun(runDirectory: string, name: string, end: Promise<LiveRun>, serv
       }
     },
   );
-  void end.then((live) => tellEnd(live, services));
+  void end.then(async (live) => {
+    const isRefused = live.error?.code === "data/trained-on" && !live.comparison;
+    if (!isRefused || forced) await tellEnd(live, services);
+    else if (await goesOnAnyway(live)) showRun(runDirectory, name, work, services, true);
+    else services.runList.refresh();
+  });
+}
+
+/** Nothing has been written of a run whose evaluation text was trained on: the user may want to know its figures all the same. */
+async function goesOnAnyway({ name, error }: LiveRun): Promise<boolean> {
+  const goOn = vscode.l10n.t("Evaluate All the Same");
+  const message = `${name}: ${error!.message} (${error!.code})`;
+  return (await vscode.window.showWarningMessage(message, goOn)) === goOn;
 }
 
 async function tellEnd(live: LiveRun, services: Services): Promise<void> {

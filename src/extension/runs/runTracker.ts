@@ -11,6 +11,8 @@ export interface RunStart {
   recipe: Recipe;
   /** Folder that the recipe's relative paths start from. */
   baseFolder: string;
+  /** Goes on where the pre-flight refuses what may be forced. */
+  force?: boolean;
 }
 
 interface Tracked {
@@ -76,18 +78,18 @@ export class RunTracker {
   }
 
   /** Works until the run ends, however it ends; the state says how. Never rejects. */
-  start({ runDirectory, name, recipe, baseFolder }: RunStart): Promise<LiveRun> {
-    return this.track(newLiveRun(runDirectory, name), async (signal) => ({
+  start({ name, ...start }: RunStart): Promise<LiveRun> {
+    return this.track(newLiveRun(start.runDirectory, name), async (signal) => ({
       type: "done",
-      outcome: await this.engine.request("run/start", { runDirectory, recipe, baseFolder }, signal),
+      outcome: await this.engine.request("run/start", start, signal),
     }));
   }
 
   /** Continues a run folder where it stopped. */
-  resume(runDirectory: string, name: string): Promise<LiveRun> {
+  resume(runDirectory: string, name: string, force = false): Promise<LiveRun> {
     return this.track(newLiveRun(runDirectory, name), async (signal) => ({
       type: "done",
-      outcome: await this.engine.request("run/resume", { runDirectory }, signal),
+      outcome: await this.engine.request("run/resume", { runDirectory, ...(force ? { force } : {}) }, signal),
     }));
   }
 

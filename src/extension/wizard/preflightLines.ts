@@ -7,6 +7,15 @@ export interface PreflightLine {
   kind: "fact" | "warning" | "refusal";
   label: string;
   description: string;
+  /** Of a refusal: why. */
+  code?: string;
+}
+
+/** How a run may be started after its pre-flight: plainly, all the same ("force"), or not at all. */
+export function startOf(lines: readonly PreflightLine[]): "start" | "force" | null {
+  const refusals = lines.filter(({ kind }) => kind === "refusal");
+  if (refusals.length === 0) return "start";
+  return refusals.every(({ code }) => code === "data/trained-on") ? "force" : null;
 }
 
 /** What the last step of the wizard shows before anything starts: size, time, memory, disk, then what is wrong. */
@@ -74,20 +83,11 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       kind: "refusal",
       label: t("Cannot start"),
       description: `${message} (${code})`,
+      code,
     })),
   ];
 }
 
-/** Every choice that the recipe holds, as it was made. */
-function choiceLines(
-  { teacher, student, data, compress, calibrate, output }: Recipe,
-  t: Translate,
-): [string, string][] {
-  const amount = (sequences: number) => t("{0} sequences of {1} tokens", sequences, data.sequenceLength);
-  const kept = (keep: number) => (keep <= 1 ? `${Number((keep * 100).toFixed(2))} %` : String(keep));
-  const heldOut =
-    data.evaluation !== undefined
-      ? `${data.evaluation} · ${amount(data.evaluationSequences)}`
 /** The first sequence of each text. */
 export function textLines({ texts = [] }: Pick<Preflight, "texts">, t: Translate): PreflightLine[] {
   return texts.flatMap(({ role, sequences }) =>
@@ -105,6 +105,16 @@ export function textLines({ texts = [] }: Pick<Preflight, "texts">, t: Translate
   );
 }
 
+/** Every choice that the recipe holds, as it was made. */
+function choiceLines(
+  { teacher, student, data, compress, calibrate, output }: Recipe,
+  t: Translate,
+): [string, string][] {
+  const amount = (sequences: number) => t("{0} sequences of {1} tokens", sequences, data.sequenceLength);
+  const kept = (keep: number) => (keep <= 1 ? `${Number((keep * 100).toFixed(2))} %` : String(keep));
+  const heldOut =
+    data.evaluation !== undefined
+      ? `${data.evaluation} · ${amount(data.evaluationSequences)}`
       : data.splitEvaluation
         ? t("split off the calibration text, {0}", amount(data.evaluationSequences))
         : t("none");

@@ -5,7 +5,10 @@ import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
 import { comparisonLines } from "./comparisonLines";
 import { pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
-import { preflightLines, wrapped, type PreflightLine } from "./preflightLines";
+import { preflightLines, startOf, wrapped, type PreflightLine } from "./preflightLines";
+
+/** What the last step ends in; "force" starts although the text was trained on. */
+export type SummaryChoice = "start" | "force" | "edit";
 
 const icons = { fact: "info", warning: "warning", refusal: "error" } as const;
 
@@ -15,7 +18,7 @@ export function summaryStep(
   recipe: Recipe,
   baseFolder: string,
   { engine, runList }: Services,
-): Promise<StepResult<"start" | "edit">> {
+): Promise<StepResult<SummaryChoice>> {
   return askToStart(frame, async (signal) => {
     const request = { recipe, baseFolder, runsFolder: runList.folderFor(baseFolder) };
     return preflightLines(await engine.request("recipe/preflight", request, signal), recipe, vscode.l10n.t);
@@ -28,7 +31,7 @@ export function comparisonSummaryStep(
   start: ComparisonStart,
   { engine }: Services,
   onForecast: (seconds: number) => void,
-): Promise<StepResult<"start" | "edit">> {
+): Promise<StepResult<SummaryChoice>> {
   return askToStart(frame, async (signal) => {
     const forecast = await engine.request("comparison/preflight", start, signal);
     onForecast(forecast.seconds);
@@ -40,7 +43,7 @@ export function comparisonSummaryStep(
 async function askToStart(
   frame: StepFrame,
   estimate: (signal: AbortSignal) => Promise<PreflightLine[]>,
-): Promise<StepResult<"start" | "edit">> {
+): Promise<StepResult<SummaryChoice>> {
   const abort = new AbortController();
   const failed = (error: unknown): PreflightLine[] => {
     if (isCancelled(error)) return [];
@@ -50,7 +53,7 @@ async function askToStart(
     ];
   };
   try {
-    return await pickStep<"start" | "edit">(
+    return await pickStep<SummaryChoice>(
       {
         ...frame,
         placeholder: vscode.l10n.t("Estimating size, time, memory and disk..."),
@@ -58,7 +61,7 @@ async function askToStart(
       },
       estimate(abort.signal)
         .catch(failed)
-        .then((lines) => summaryItems(lines, lines.length > 0 && !lines.some(({ kind }) => kind === "refusal"))),
+        .then((lines) => summaryItems(lines, lines.length > 0 ? startOf(lines) : null)),
     );
   } finally {
     abort.abort(); // a pre-flight that nobody waits for any more
@@ -68,10 +71,17 @@ async function askToStart(
 /** Characters of a description that a row shows beside its label. */
 const besideLabel = 60;
 
-function summaryItems(lines: PreflightLine[], canStart: boolean): StepItem<"start" | "edit">[] {
-  const start: StepItem<"start" | "edit"> = { label: `$(play) ${vscode.l10n.t("Start")}`, value: "start" };
+function summaryItems(lines: PreflightLine[], start: "start" | "force" | null): StepItem<SummaryChoice>[] {
+  const starts: Record<"start" | "force", StepItem<SummaryChoice>> = {
+    start: { label: `$(play) ${vscode.l10n.t("Start")}`, value: "start" },
+    force: {
+      label: `$(warning) ${vscode.l10n.t("Evaluate All the Same")}`,
+      description: vscode.l10n.t("the verdict will say that this text was trained on"),
+      value: "force",
+    },
+  };
   return [
-    ...(canStart ? [start] : []),
+    ...(start === null ? [] : [starts[start]]),
     {
       label: `$(edit) ${vscode.l10n.t("Edit as recipe...")}`,
       description: vscode.l10n.t("all options, with completion"),

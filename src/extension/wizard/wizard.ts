@@ -21,10 +21,10 @@ import {
 } from "./questions";
 import { recipeOf, type RecipeSurroundings } from "./recipeOf";
 import { askStep } from "./steps";
-import { comparisonSummaryStep, summaryStep } from "./summaryStep";
+import { comparisonSummaryStep, summaryStep, type SummaryChoice } from "./summaryStep";
 
 export interface WizardResult {
-  action: "start" | "edit";
+  action: SummaryChoice;
   recipe: Recipe;
   baseFolder: string;
 }
@@ -44,7 +44,7 @@ export function runWizard(
 }
 
 export interface ComparisonWizardResult {
-  action: "start" | "edit";
+  action: SummaryChoice;
   start: ComparisonStart;
   /** By the pre-flight. */
   expectedSeconds: number | null;

@@ -54,3 +54,12 @@ test("the same file by another name, the same bytes in another file, the same te
   expect(await sharedText(part(write(training)), part(file))).toEqual({ kind: "same content", ...all });
   expect(await sharedText(part(write(training, "txt")), part(file))).toEqual({ kind: "shared passages", ...all });
 });
+
+test("what was found is not looked for again while the files stay as they are", async () => {
+  const [evaluation, trained] = [part(write([training[2]!])), part(write(training))];
+  const found = await sharedText(evaluation, trained);
+  expect(await sharedText({ ...evaluation }, { ...trained })).toBe(found);
+  expect(await sharedText(evaluation, { ...trained, sequences: 1 })).not.toBe(found);
+  writeFileSync(trained.path, JSON.stringify({ text: own[0] }));
+  expect(await sharedText(evaluation, trained)).toEqual({ kind: "nothing", shared: 0, passages: 1 });
+});

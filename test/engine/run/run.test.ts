@@ -10,9 +10,12 @@ import { readMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../../src/engine/run/folder/runFolder";
 import { calibrationPanel, listRuns } from "../../../src/engine/report/panels";
 import { writeReport } from "../../../src/engine/report/writeReport";
+import { openModel } from "../../../src/engine/run/modelCache";
 import { resumeRun, startRun } from "../../../src/engine/run/startRun";
+import { trainedOnBy } from "../../../src/engine/run/trainedOn";
 import { RerouteError } from "../../../src/protocol/errors";
 import type { EvaluationFile } from "../../../src/protocol/evaluation";
+import type { Provenance } from "../../../src/protocol/provenance";
 import { recipeSchema, type Recipe } from "../../../src/protocol/recipe";
 import { fakeWork, type FakeWork } from "./fakeWork";
 import { isNightly } from "../../support/nightly";
@@ -127,13 +130,57 @@ describe("a whole recipe", () => {
     const machine = { ...machinery(), stages: stageTable(writeReport) };
     const request = { runDirectory: runDirectory(), recipe: evaluatedOn("copy.txt"), baseFolder: folder };
     await startRun(machine, request, { signal: new AbortController().signal, ...hooks });
-    expect(warnings.join()).toContain("has the same content as the calibration text; the verdict will say so");
+    expect(warnings.join()).toMatch(
+      /has the same content as the calibration text "[^"]*calibration\.txt"; the verdict will say so/,
+    );
     const said = "100 % of the evaluation text was trained on, so this says nothing about new text";
     for (const report of ["report.html", "report.md"])
       expect(await readFile(path.join(runDirectory(), report), "utf8")).toContain(said);
     expect((await calibrationPanel(runDirectory()))!.verdict).toMatchObject({ trainedOn: 1 });
     const [listed] = (await listRuns(folder)).filter(({ directory }) => directory === runDirectory());
     expect(listed!.verdict).toBe("too little text on text that was trained on");
+  });
+
+  it("knows of a checkpoint what it was trained on: recorded beside it, or gone, or only in the recipe of an old one", async () => {
+    await start();
+    const calibrated = path.join(folder, `out-${count}`);
+    const file = path.join(calibrated, "reroute.json");
+    const written = JSON.parse(await readFile(file, "utf8")) as Provenance;
+    const [trainedOn] = written.trainedOn!;
+    expect(trainedOn).toMatchObject({ sequences: 5, sequenceLength: 32, packing: "packed" });
+    expect(trainedOn).toMatchObject({ path: path.join(folder, "calibration.txt") });
+    // Work here is made up, and so is what reroute.json says of it.
+    const { fingerprint } = await openModel(teacher);
+    const rest = { teacher: { path: teacher, fingerprint }, student: null, metrics: {} };
+    const says = (change: object) => writeFile(file, JSON.stringify({ ...written, ...rest, ...change }));
+    await says({});
+
+    const { compress: _no, calibrate: _none, ...measured } = recipe({ student: calibrated, output: "no output" });
+    const on = (evaluation: string, extra: object = {}) => {
+      count += 1;
+      return start(recipeSchema.parse({ ...measured, data: { ...measured.data, evaluation } }), undefined, extra);
+    };
+    const evaluation = path.join(folder, "evaluation.txt");
+    const part = { path: evaluation, ...{ sequences: 24, sequenceLength: 32, packing: "packed" as const } };
+    expect(await trainedOnBy(calibrated, part)).toMatchObject([{ found: { kind: "nothing" } }]);
+    await expect(on("calibration.txt")).rejects.toMatchObject({
+      code: "data/trained-on",
+      message: expect.stringMatching(/calibration\.txt" is the calibration text itself/) as string,
+    });
+    await on("calibration.txt", { force: true });
+    const { before, teacher: original } = JSON.parse(
+      await readFile(path.join(runDirectory(), "evaluation.json"), "utf8"),
+    ) as EvaluationFile;
+    expect([before!.trainedOn, original!.trainedOn]).toEqual([1, undefined]);
+
+    const gone = { ...trainedOn!, path: path.join(folder, "gone.txt") };
+    await says({ trainedOn: [gone] });
+    const warnings: string[] = [];
+    await on("evaluation.txt", { onWarning: (warning: string) => warnings.push(warning) });
+    expect(warnings.join()).toMatch(/gone\.txt" is not there any more: whether .* cannot be told/);
+    await expect(on("calibration.txt")).rejects.toMatchObject({ code: "data/trained-on" });
+    await says({ trainedOn: undefined });
+    await expect(on("calibration.txt")).rejects.toMatchObject({ code: "data/trained-on" });
   });
 
   it("resumes to the same bytes wherever it was interrupted", async () => {

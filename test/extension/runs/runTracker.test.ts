@@ -11,7 +11,7 @@ import type { Recipe } from "../../../src/protocol/recipe";
 /** An engine that answers when the test says so. */
 function fakeEngine() {
   const listeners: ((event: EngineEvent) => void)[] = [];
-  const calls: { method: string; signal: AbortSignal | undefined; end: (error?: Error) => void }[] = [];
+  const calls: { method: string; params: object; signal: AbortSignal | undefined; end: (error?: Error) => void }[] = [];
   const request = (method: string, params: { runDirectory: string }, signal?: AbortSignal) =>
     new Promise((resolve, reject) => {
       const outcome = {
@@ -22,7 +22,7 @@ function fakeEngine() {
         evaluation: null,
       };
       signal?.addEventListener("abort", () => reject(new RerouteError("cancelled", "cancelled")));
-      calls.push({ method, signal, end: (error) => (error ? reject(error) : resolve(outcome)) });
+      calls.push({ method, params, signal, end: (error) => (error ? reject(error) : resolve(outcome)) });
     });
   const engine = {
     request,
@@ -123,4 +123,17 @@ it("follows a comparison by its folder, cancels it and continues it", async () =
   calls[1]!.end();
   expect(await again).toMatchObject({ phase: "done", comparison: { cells: [] } });
   expect(calls.map(({ method }) => method)).toEqual(["comparison/start", "comparison/resume"]);
+});
+
+it("a run whose evaluation text was trained on can go on in the same folder, with force", async () => {
+  const { engine, calls } = fakeEngine();
+  const tracker = new RunTracker(engine);
+  const refused = tracker.start(start);
+  calls[0]!.end(new RerouteError("data/trained-on", "the evaluation text is the calibration text itself"));
+  expect(await refused).toMatchObject({ phase: "failed", error: { code: "data/trained-on" } });
+  const forced = tracker.start({ ...start, force: true });
+  calls[1]!.end();
+  expect(await forced).toMatchObject({ phase: "done", error: null });
+  void tracker.resume("/runs/a", "a", true);
+  expect(calls.map(({ params }) => "force" in params && params.force)).toEqual([false, true, true]);
 });

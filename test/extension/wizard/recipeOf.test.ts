@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { heldOutCount } from "../../../src/engine/data/heldOutSplit";
 import { english } from "../../../src/extension/translate";
-import { preflightLines, wrapped } from "../../../src/extension/wizard/preflightLines";
+import { preflightLines, startOf, wrapped } from "../../../src/extension/wizard/preflightLines";
 import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/extension/wizard/questions";
 import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
 import { recipeSchema } from "../../../src/protocol/recipe";
@@ -144,4 +144,15 @@ it("the summary cuts no line: long ones go on in the next row", () => {
   expect(rows.every((row) => row.length > 0 && row.length <= 100)).toBe(true);
   expect(rows.join("").replaceAll(" ", "")).toBe(long.replaceAll(" ", ""));
   expect(wrapped("short")).toEqual(["short"]);
+});
+
+it.each<[string[], "start" | "force" | null]>([
+  [[], "start"],
+  [["data/trained-on"], "force"],
+  [["data/trained-on", "preflight/disk"], null],
+  [["preflight/disk"], null],
+])("after refusals %j a run may be started: %s", (codes, how) => {
+  const refusals = codes.map((code) => ({ code, message: "no" }));
+  const recipe = make("calibrate", { method: "reap", keep: 0.625 });
+  expect(startOf(preflightLines(preflight({ refusals }), recipe, english))).toBe(how);
 });

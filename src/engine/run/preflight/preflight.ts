@@ -11,7 +11,6 @@ import { matchesRouterLogits } from "../../distillation/calibration";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
-import { sharedText } from "../../data/sharedText";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
 import type { Preflight, RunFile, StageId } from "../../../protocol/run";
@@ -27,7 +26,7 @@ import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from
 import { readPlanText } from "../stages/compress";
 import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
 import { checkDenseStudent } from "../stages/calibrate";
-import { textParts } from "../stages/data";
+import { trainedOnWarnings } from "./trainedOn";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
 
@@ -128,13 +127,13 @@ class Preflighter {
       warnings: this.#warnings,
     };
   }
+
   /** A checkpoint that the recipe names by a path, or by its name in the Hugging Face cache. */
   #open(written: string, found: string): Promise<OpenModel> {
     const missing = hubModelMissing(written, found);
     if (missing !== null) throw new RerouteError("checkpoint/not-found", missing);
     return this.#models.model(found);
   }
-
 
   async #checkRecipe(): Promise<void> {
     const { compress, calibrate, student, data } = this.recipe;
@@ -179,36 +178,10 @@ class Preflighter {
     this.#warnings.push(...(await warnings));
   }
 
-  /** Evaluation text that was trained on is refused, unless it is forced. */
   async #checkTrainedOn(): Promise<void> {
-    const { evaluationData } = this.paths;
-    const { calibrate, compress, student } = this.recipe;
-    const isProfiled = compress !== undefined && student === undefined;
-    if (
-      this.recipe.data.splitEvaluation ||
-      evaluationData === null ||
-      !this.#openStages().has("evaluate") ||
-      this.#refusals.length > 0
-    )
-      return;
-    if (calibrate === undefined && !isProfiled) return;
-    const parts = textParts(this.recipe, this.paths);
-    const found = await this.#try(() => sharedText(...parts, this.options.signal));
-    if (found === null || found.kind === "nothing") return;
-    const what = {
-      "same file": "is the calibration text itself",
-      "same content": "has the same content as the calibration text",
-      "shared passages": `has ${found.shared} of its ${found.passages} passages in common with the calibration text`,
-    }[found.kind];
-    const message = `The evaluation text ${quote(evaluationData)} ${what}`;
-    // Scores of experts come from that text too, but nothing is fitted to it.
-    if (calibrate === undefined) this.#warnings.push(`${message}, which the experts are chosen by`);
-    else if (this.options.force) this.#warnings.push(`${message}; the verdict will say so`);
-    else
-      this.#refuse(
-        "data/trained-on",
-        `${message}; what is measured on it says nothing about new text. Choose another text, or use --force to go on`,
-      );
+    if (!this.#openStages().has("evaluate") || this.#refusals.length > 0) return;
+    const warnings = await this.#try(() => trainedOnWarnings(this.recipe, this.paths, this.options));
+    this.#warnings.push(...(warnings ?? []));
   }
 
   async #checkOutput(): Promise<void> {

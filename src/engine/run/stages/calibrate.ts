@@ -16,7 +16,7 @@ import type { Recipe } from "../../../protocol/recipe";
 import { beyond, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
-import { readSequences, sequencesOf } from "./data";
+import { readSequences, sequencesOf, trainedText } from "./data";
 import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
 
 /** Router KD: trains the student's routers (or more of it) against the teacher and writes the calibrated checkpoint to the output folder. */
@@ -77,7 +77,10 @@ export const calibrateStage: Stage = {
       output: {
         directory: paths.output,
         runId,
-        provenance: { schemaVersion: 1, plan, ...provenanceOf(run) },
+        provenance: {
+          ...{ schemaVersion: 1, plan, ...provenanceOf(run) },
+          trainedOn: [...(compressed?.trainedOn ?? []), await trainedText(context)],
+        },
       },
     });
     await context.recordTrained(trained);

@@ -76,12 +76,13 @@ export const compressStage: Stage = {
       await writePlan(paths.file("plan"), plan);
     }
     context.models.forget(outputOf(context));
+    const trainedOn = (await readProvenance(paths.teacher))?.trainedOn;
     await writeCompressedCheckpoint({
       ...model,
       plan,
       ...(layers === null ? {} : { layers }),
       directory: outputOf(context),
-      provenance: { ...provenanceOf(run), metrics: compressionMetrics(layers) },
+      provenance: { ...provenanceOf(run), ...(trainedOn ? { trainedOn } : {}), metrics: compressionMetrics(layers) },
       runId,
       leaveMarker: true,
       signal,

@@ -2,6 +2,8 @@ import { buildSequences } from "../../data/buildSequences";
 import type { TokenSequences } from "../../data/sequences";
 import { heldOutCount, sequencesBehind } from "../../data/heldOutSplit";
 import type { TextPart } from "../../data/sharedText";
+import { hashTextFiles } from "../../data/textFiles";
+import type { TrainedText } from "../../../protocol/provenance";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunPaths } from "../folder/runFolder";
 import type { StageContext } from "./stage";
@@ -56,6 +58,19 @@ export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evalua
     { path: paths.evaluationData!, column, sequences: evaluationSequences, sequenceLength, packing },
     { path: paths.calibrationData, column, sequences: read, sequenceLength, packing },
   ];
+}
+
+/** A checkpoint that a run is given and measures, which may have been trained before; null where it measures none. */
+export function measuredBefore({ compress, calibrate, student }: Recipe, paths: RunPaths): string | null {
+  if (student !== undefined) return paths.student;
+  return compress === undefined && calibrate === undefined ? paths.teacher : null;
+}
+
+/** The calibration text as reroute.json records it. */
+export async function trainedText({ run, paths, signal }: StageContext): Promise<TrainedText> {
+  const [, { path, column, ...read }] = textParts(run.recipe, paths);
+  const sha256 = await hashTextFiles(path, signal);
+  return { path, sha256, ...(column === undefined ? {} : { column }), ...read };
 }
 
 /**

@@ -19,7 +19,8 @@ import { removeEvaluationState } from "../folder/leftovers";
 import { planExecution } from "../../execution/memoryPlan";
 import { beyond, numExpertsOf, rowBytes, streamingMemory, tokensOf } from "./forecast";
 import type { Stage, StageContext } from "./stage";
-import { evaluationSequencesOf, textParts } from "./data";
+import { shareOf, trainedOnBy } from "../trainedOn";
+import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
 import type { ReportProgress } from "../../../protocol/progress";
 import { fileExists, readProvenance } from "./outputs";
 
@@ -35,7 +36,7 @@ export const evaluateStage: Stage = {
       fingerprints[role] = (await context.models.model(directory)).fingerprint;
     }
     return {
-      version: 2,
+      version: 3,
       checkpoints: fingerprints,
       text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,
@@ -50,7 +51,7 @@ export const evaluateStage: Stage = {
     const { paths, run } = context;
     const { sequenceLength } = run.recipe.data;
     const sequences = await evaluationSequencesOf(context, true);
-    const trainedOn = await trainedShare(context);
+    const trainedOn = await trainedShares(context);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
     try {
@@ -62,6 +63,10 @@ export const evaluateStage: Stage = {
     } finally {
       teacherRuns.close();
     }
+    // Of a run without students, the teacher is what is measured.
+    const shares = { teacher: parts.before ? 0 : trainedOn.before, ...trainedOn };
+    for (const role of roles)
+      if (parts[role] && shares[role] > 0) parts[role] = { ...parts[role], trainedOn: shares[role] };
     const file: EvaluationFile = {
       schemaVersion: 1,
       data: {
@@ -75,7 +80,7 @@ export const evaluateStage: Stage = {
         parts.before && parts.after
           ? {
               ...comparePair(parts.before, parts.after, sequences, run.recipe.seed),
-              ...(trainedOn > 0 ? { trainedOn } : {}),
+              ...(trainedOn.after > 0 ? { trainedOn: trainedOn.after } : {}),
             }
           : null,
     };
@@ -107,11 +112,17 @@ export const evaluateStage: Stage = {
   complete: removeParts,
 };
 
-/** Share of the evaluation text that is in the calibration text too: the pre-flight lets it pass when it is told to. */
-async function trainedShare({ run, paths, signal }: StageContext): Promise<number> {
-  if (run.recipe.calibrate === undefined || run.recipe.data.splitEvaluation) return 0;
-  const { shared, passages } = await sharedText(...textParts(run.recipe, paths), signal);
-  return passages === 0 ? 0 : shared / passages;
+/**
+ * Share of the evaluation text that calibration reads here, or has read before: the pre-flight lets it pass when it is told to.
+ */
+async function trainedShares({ run, paths, signal }: StageContext): Promise<{ before: number; after: number }> {
+  const { recipe } = run;
+  const parts = textParts(recipe, paths);
+  const measured = measuredBefore(recipe, paths);
+  const before = measured === null ? 0 : shareOf(await trainedOnBy(measured, parts[0], signal));
+  if (recipe.calibrate === undefined || recipe.data.splitEvaluation) return { before, after: before };
+  const found = await sharedText(...parts, signal);
+  return { before, after: Math.max(before, shareOf([{ training: parts[1].path, found }])) };
 }
 
 /** What an interrupted evaluation goes on with. */
