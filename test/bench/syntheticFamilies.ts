@@ -474,24 +474,41 @@ export const syntheticFamilies = {
     };
   },
 
-  qwen3_vl_moe: (shape: SyntheticShape): SyntheticModel => {
-    const text = syntheticFamilies.qwen3_moe(shape);
-    return {
-      config: {
-        ...{ model_type: "qwen3_vl_moe", architectures: ["Qwen3VLMoeForConditionalGeneration"] },
-        ...{ tie_word_embeddings: shape.tieWordEmbeddings, vision_config: {} },
-        text_config: { ...text.config, model_type: "qwen3_vl_moe_text" },
-      },
-      tensors: [
-        ...text.tensors.map((tensor) => ({
-          ...tensor,
-          name: tensor.name.replace(/^model\./, "model.language_model."),
-        })),
-        weight("model.visual.pos_embed.weight", 4, 8),
-      ],
-    };
+  qwen3_vl_moe: (shape: SyntheticShape): SyntheticModel =>
+    multimodal("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", shape, syntheticFamilies.qwen3_moe(shape)),
+
+  qwen3_5_moe: (shape: SyntheticShape): SyntheticModel =>
+    multimodal("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", shape, syntheticFamilies.qwen3_5_moe_text(shape)),
+
+  gemma4: (shape: SyntheticShape): SyntheticModel =>
+    multimodal("gemma4", "Gemma4ForConditionalGeneration", shape, syntheticFamilies.gemma4_text(shape)),
+
+  llama4: (shape: SyntheticShape): SyntheticModel => {
+    const text = syntheticFamilies.llama4_text(shape);
+    return multimodal("llama4", "Llama4ForConditionalGeneration", shape, text, (name) => `language_model.${name}`);
   },
 };
+
+/** A text model inside a multimodal one, with a tensor of its other tower. */
+function multimodal(
+  modelType: string,
+  architecture: string,
+  shape: SyntheticShape,
+  text: SyntheticModel,
+  rename = (name: string) => name.replace(/^model\./, "model.language_model."),
+): SyntheticModel {
+  return {
+    config: {
+      ...{ model_type: modelType, architectures: [architecture], vision_config: {} },
+      tie_word_embeddings: shape.tieWordEmbeddings,
+      text_config: { ...text.config, model_type: `${modelType}_text` },
+    },
+    tensors: [
+      ...text.tensors.map((tensor) => ({ ...tensor, name: rename(tensor.name) })),
+      weight("model.visual.pos_embed.weight", 4, 8),
+    ],
+  };
+}
 
 /** DeepSeek-V3's routing and shared expert, whatever the attention. */
 function groupedExpertsConfig(shape: SyntheticShape): { [key: string]: unknown } {

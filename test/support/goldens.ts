@@ -16,16 +16,24 @@ export interface GoldenCase {
 
 /** One checkpoint of every family (goldens/), and others with further shapes and options (variants/). */
 export function goldenCases(): GoldenCase[] {
-  return ["goldens", "variants"].flatMap((kind) =>
-    readdirSync(path.join(fixtures, kind), { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => ({
-        name,
-        family: name.split("-")[0]!,
-        checkpoint: path.join(fixtures, kind, name, "checkpoint"),
-        golden: path.join(fixtures, kind, name, "golden.safetensors"),
-      })),
-  );
+  return ["goldens", "variants"].flatMap((kind) => casesIn(path.join(fixtures, kind)));
+}
+
+/** Goldens outside the fixtures; none where no folder is named. */
+export function otherGoldens(directory: string | undefined): GoldenCase[] {
+  if (directory === undefined) return [];
+  return casesIn(directory).map((one) => ({ ...one, name: `${one.name} of ${directory}` }));
+}
+
+function casesIn(directory: string): GoldenCase[] {
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => ({
+      name,
+      family: name.split("-")[0]!,
+      checkpoint: path.join(directory, name, "checkpoint"),
+      golden: path.join(directory, name, "golden.safetensors"),
+    }));
 }
 
 /** The case with a name: a family, or a variant. */

@@ -3,9 +3,9 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { MemoryHiddenStates } from "./hiddenStates";
+import { layerKinds } from "./layerKinds";
 import { measureDisk, type DiskSpeeds } from "./measureDisk";
 import { ModelExecutor } from "./modelExecutor";
-import { moeLayers } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
 import type { SessionCache } from "./sessionCache";
 import { Tape } from "./tape";
@@ -55,92 +55,131 @@ export interface Measurement {
 }
 
 /**
- * Measures one MoE layer of this model on this machine, once below and once above itself, because only the upper one
- * needs input gradients, and the vocabulary head; scales by the number of layers.
+ * Measures one layer of each kind that this model has on this machine, and the vocabulary head; counts as many of each as
+ * there are. A layer with experts is measured once below and once above itself, because only the upper one needs input
+ * gradients; a dense one above a layer with experts, because below all of those nothing asks for a gradient.
  */
 export async function measureMachine(options: MeasureOptions): Promise<Measurement> {
-  const {
-    checkpoint,
-    description,
-    sequenceLength,
-    runtime,
-    signal,
-    observer,
-    scratchDirectory = os.tmpdir(),
-  } = options;
-  // Before the layer's own weights come into the page cache.
+  const { checkpoint, description, sequenceLength, runtime, scratchDirectory = os.tmpdir(), signal } = options;
+  // Before the layers' own weights come into the page cache.
   const disk = measureDisk(checkpoint, scratchDirectory);
-  const layer = moeLayers(description)[0]![0];
-  const pair: ModelDescription = { ...description, layers: [layer, { ...layer, index: layer.index + 1 }] };
-  const source = { checkpoint, description: pair };
-  const executor = await ModelExecutor.open({
-    ...source,
-    sequenceLength,
-    runtime,
-    direction: "backward",
-    scratchDirectory,
-  });
-  try {
-    const numLayers = description.layers.length;
-    const sequences = Math.max(1, Math.round(timedTokens / sequenceLength));
-    const idsOf = (count: number) =>
-      Int32Array.from({ length: count * sequenceLength }, (_, i) => (i * 7919) % description.vocabSize);
-    const { sessions } = executor;
-    const observe = async (count: number) => {
-      const started = runClock(sessions);
-      (await executor.forward({ ids: idsOf(count) }, { observer, collectOutputs: true, signal })).close();
-      return runClock(sessions) - started;
-    };
-
-    // First, because the first graph of a process loads the runtime, which is no part of compiling layers.
-    const head = new VocabularyHead(source, sessions, executor.plan.headPositions, {
-      source,
-      sharedHead: true,
+  const { kinds, kindOf } = layerKinds(description);
+  let head: HeadTimes | null = null;
+  const times: LayerTimes[] = [];
+  for (const layer of kinds) {
+    const isSparse = layer.feedForward.kind === "moe";
+    const upper = { ...layer, index: layer.index + 1 };
+    const below = isSparse ? layer : { ...kinds[0]!, index: layer.index };
+    const source = { checkpoint, description: { ...description, layers: [below, upper] } };
+    const executor = await ModelExecutor.open({
+      ...{ ...source, sequenceLength, runtime, scratchDirectory },
+      direction: "backward",
     });
-    const headTimes = await timeHead(head, description.hiddenSize, signal);
-
-    // Also brings the layer's weights into the page cache: reading them from disk is measured and counted by itself.
-    let compiled = sessions.compileSeconds;
-    const compilePair = (await timeUpdate(executor, idsOf(1), signal)).compileForward;
-    const compileUpdatePair = sessions.compileSeconds - compiled;
-    const one = await best(() => timeUpdate(executor, idsOf(1), signal), total);
-    const all = await best(() => timeUpdate(executor, idsOf(sequences), signal), total);
-    // So that a profile's graphs are all compiled anew, attention's too.
-    await sessions.close();
-    compiled = sessions.compileSeconds;
-    await observe(1);
-    const compileObservedPair = sessions.compileSeconds - compiled;
-    const observed = await best(() => observe(sequences), Number);
-
-    // Of all layers only the lowest gets away without input gradients.
-    const backward = ({ upper, lower }: UpdateTimes) => upper * (numLayers - 1) + lower;
-    const size = { one: sequenceLength, all: sequences * sequenceLength };
-    const forward = costOf(size, (one.forward / 2) * numLayers, (all.forward / 2) * numLayers);
-    const back = costOf(size, backward(one), backward(all));
-    return {
-      forward,
-      observed: {
-        secondsPerChunk: forward.secondsPerChunk,
-        secondsPerToken: Math.max(
-          forward.secondsPerToken,
-          ((observed / 2) * numLayers - forward.secondsPerChunk) / size.all,
-        ),
-      },
-      update: {
-        secondsPerChunk: forward.secondsPerChunk + back.secondsPerChunk,
-        secondsPerToken: forward.secondsPerToken + back.secondsPerToken,
-      },
-      headTokensPerSecond: headTimes.positions / headTimes.compare,
-      headUpdateTokensPerSecond: headTimes.positions / headTimes.update,
-      compileForwardSeconds: (compilePair / 2) * numLayers,
-      compileObservedSeconds: (compileObservedPair / 2) * numLayers,
-      compileUpdateSeconds: (compileUpdatePair / 2) * numLayers,
-      disk,
-      assumption: `layer ${layer.index} measured with ${size.one} and ${size.all} tokens, times ${numLayers} layers`,
-    };
-  } finally {
-    await executor.close();
+    try {
+      // First, because the first graph of a process loads the runtime, which is no part of compiling layers.
+      const { sessions, plan } = executor;
+      const teacher = { source, sharedHead: true };
+      head ??= await timeHead(
+        new VocabularyHead(source, sessions, plan.headPositions, teacher),
+        description.hiddenSize,
+        signal,
+      );
+      times.push(ofOneLayer(await timePair(executor, options), isSparse ? null : times[0]!));
+    } finally {
+      await executor.close();
+    }
   }
+
+  const ofAll = (seconds: (layer: LayerTimes) => number) =>
+    kindOf.reduce((sum, kind) => sum + seconds(times[kind]!), 0);
+  const lowest = description.layers.findIndex(({ feedForward }) => feedForward.kind === "moe");
+  const backward = (of: "one" | "all") =>
+    kindOf.slice(lowest + 1).reduce((sum, kind) => sum + times[kind]![of].upper, times[kindOf[lowest]!]![of].lower);
+  const size = { one: sequenceLength, all: sequencesOf(sequenceLength) * sequenceLength };
+  const forward = costOf(
+    size,
+    ofAll(({ one }) => one.forward),
+    ofAll(({ all }) => all.forward),
+  );
+  const back = costOf(size, backward("one"), backward("all"));
+  const observed = ofAll((layer) => layer.observed);
+  const counts = kinds.map((_, kind) => kindOf.filter((one) => one === kind).length);
+  return {
+    forward,
+    observed: {
+      secondsPerChunk: forward.secondsPerChunk,
+      secondsPerToken: Math.max(forward.secondsPerToken, (observed - forward.secondsPerChunk) / size.all),
+    },
+    update: {
+      secondsPerChunk: forward.secondsPerChunk + back.secondsPerChunk,
+      secondsPerToken: forward.secondsPerToken + back.secondsPerToken,
+    },
+    headTokensPerSecond: head!.positions / head!.compare,
+    headUpdateTokensPerSecond: head!.positions / head!.update,
+    compileForwardSeconds: ofAll((layer) => layer.compileForward),
+    compileObservedSeconds: ofAll((layer) => layer.compileObserved),
+    compileUpdateSeconds: ofAll((layer) => layer.compileUpdate),
+    disk,
+    assumption:
+      `${kinds.length > 1 ? "layers" : "layer"} ${kinds.map(({ index }) => index).join(", ")} measured with ${size.one} ` +
+      `and ${size.all} tokens, times ${counts.join(", ")} layers`,
+  };
+}
+
+/** Seconds of one layer; of the backward pass above all others (`upper`) and below them (`lower`). */
+interface LayerTimes extends Record<"one" | "all", UpdateTimes> {
+  observed: number;
+  compileForward: number;
+  compileObserved: number;
+  compileUpdate: number;
+}
+
+/** Of the times of two layers those of one: half where they are equal, else what is left beside the lower one. */
+function ofOneLayer(pair: LayerTimes, lower: LayerTimes | null): LayerTimes {
+  const part = (of: (times: LayerTimes) => number) =>
+    lower === null ? of(pair) / 2 : Math.max(0, of(pair) - of(lower));
+  const update = (size: "one" | "all") => ({ ...pair[size], forward: part((times) => times[size].forward) });
+  return {
+    one: update("one"),
+    all: update("all"),
+    observed: part(({ observed }) => observed),
+    compileForward: part(({ compileForward }) => compileForward),
+    compileObserved: part(({ compileObserved }) => compileObserved),
+    compileUpdate: part(({ compileUpdate }) => compileUpdate),
+  };
+}
+
+function sequencesOf(sequenceLength: number): number {
+  return Math.max(1, Math.round(timedTokens / sequenceLength));
+}
+
+/** Times an executor's two layers with one sequence and with several. */
+async function timePair(
+  executor: ModelExecutor,
+  { description, sequenceLength, observer, signal }: MeasureOptions,
+): Promise<LayerTimes> {
+  const sequences = sequencesOf(sequenceLength);
+  const idsOf = (count: number) =>
+    Int32Array.from({ length: count * sequenceLength }, (_, i) => (i * 7919) % description.vocabSize);
+  const { sessions } = executor;
+  const observe = async (count: number) => {
+    const started = runClock(sessions);
+    (await executor.forward({ ids: idsOf(count) }, { observer, collectOutputs: true, signal })).close();
+    return runClock(sessions) - started;
+  };
+  // Also brings the layer's weights into the page cache: reading them from disk is measured and counted by itself.
+  let compiled = sessions.compileSeconds;
+  const compileForward = (await timeUpdate(executor, idsOf(1), signal)).compileForward;
+  const compileUpdate = sessions.compileSeconds - compiled;
+  const one = await best(() => timeUpdate(executor, idsOf(1), signal), total);
+  const all = await best(() => timeUpdate(executor, idsOf(sequences), signal), total);
+  // So that a profile's graphs are all compiled anew, attention's too.
+  await sessions.close();
+  compiled = sessions.compileSeconds;
+  await observe(1);
+  const compileObserved = sessions.compileSeconds - compiled;
+  const observed = await best(() => observe(sequences), Number);
+  return { one, all, observed, compileForward, compileObserved, compileUpdate };
 }
 
 /**
@@ -214,7 +253,14 @@ async function timeUpdate(
   }
 }
 
-async function timeHead(head: VocabularyHead, width: number, signal: AbortSignal | undefined) {
+/** Positions that were timed, and seconds for them. */
+interface HeadTimes {
+  positions: number;
+  compare: number;
+  update: number;
+}
+
+async function timeHead(head: VocabularyHead, width: number, signal: AbortSignal | undefined): Promise<HeadTimes> {
   const positions = Math.min(timedPositions, head.positionsPerRun);
   const states = (count: number) => {
     const hidden = new MemoryHiddenStates(count, width);

@@ -69,7 +69,9 @@ export function planExecution(
   const mostHeadBytes = Math.min(left, headFixedBytes(description, trained) + 1e9);
   const headPositions = largest(mostPositions, (n) => headBytes(work, n) <= mostHeadBytes);
   // One layer's graphs must stay while its chunks go through, even where hidden states then spill earlier.
-  const largestLayer = Math.max(...description.layers.map((layer) => compiledLayerBytes(layer, direction)));
+  const largestLayer = Math.max(
+    ...description.layers.map((layer) => compiledLayerBytes(layer, direction, sequenceLength)),
+  );
   const graphs = Math.max(usable * sessionShare, Math.min(largestLayer, usable * 0.4));
   // Copies that did not stay would be made anew in each pass.
   const sessionBytes = Math.min(usable * 0.4, graphs + (keepFloat32Weights ? copies : 0));

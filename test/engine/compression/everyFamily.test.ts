@@ -19,10 +19,7 @@ import { compress, difference, logitsOf, makeContext, scratch } from "./support"
 
 const { folder, fresh } = scratch();
 
-/** Families that differ from another row in attention or names of options alone, of which merging and editing know nothing. */
-const alike = ["dots1", "solar_open", "exaone_moe", "glm4_moe_lite", "deepseek_v32", "flex_olmo", "mimo_v2_flash"];
-const distinct = [...families.keys()].filter((family) => !alike.includes(family));
-const models = distinct.map((family): [name: string, open: () => Promise<OpenModel>] => [
+const models = [...families.keys()].map((family): [name: string, open: () => Promise<OpenModel>] => [
   family,
   () => openModel(goldenCheckpoint(family)),
 ]);

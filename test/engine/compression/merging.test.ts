@@ -15,6 +15,7 @@ import { collect, type MethodContext } from "../../../src/engine/compression/met
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { RoutingStatistics } from "../../../src/engine/routing/collect";
 import { expertFrequency } from "../../../src/engine/routing/layerStatistics";
@@ -24,7 +25,7 @@ import { meanOutputs } from "../../../src/engine/routing/similarity";
 import { loadRoutingStatistics } from "../../../src/engine/routing/statisticsFile";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";
-import type { CompressOptions } from "../../../src/protocol/recipe";
+import { compressOptions, type CompressOptions } from "../../../src/protocol/recipe";
 import authorsGroups from "../../fixtures/authors/globalGroups.json";
 import {
   compress,
@@ -65,6 +66,26 @@ function planOf(model: OpenModel, sets: number[][], more: Partial<MergingPlan> =
     ...more,
   };
 }
+
+// Norms behind the experts, an own norm of the routed sum, and a layer's scalar.
+it.each(["afmoe", "flex_olmo", "gemma4_text"])("%s: a sequential merge is refused before any work", async (family) => {
+  const model = await openModel(path.join(goldens, family, "checkpoint"));
+  const context = await makeContext(model, fresh(), {}, null);
+  const message = new RegExp(`^Layer \\d of this ${family} checkpoint .* Use m-smoe or hc-smoe`);
+  const refuses = (work: () => unknown) =>
+    expect(work).toThrow(
+      expect.objectContaining({
+        code: "model/unsupported-option",
+        message: expect.stringMatching(message) as string,
+      }),
+    );
+  const plan = planOf(model, [[0, 1]], { options: { sequential: true } }); // prettier-ignore
+  refuses(() => openMergeRun(context, plan));
+  refuses(() => validateLayout(layoutNeedsOfPlan(plan), model.description));
+  const recipe = compressOptions.parse({ method: "ream", keep: 0.5 });
+  refuses(() => validateLayout(layoutNeedsOf(recipe), model.description));
+  expect(() => validateLayout(layoutNeedsOfPlan(planOf(model, [[0, 1]])), model.description)).not.toThrow(); // prettier-ignore
+});
 
 /** Experts one by one, fused, and interleaved with biases; every rule on the first, what depends on the layout on all. */
 describe.each(daily(2, ["qwen3_moe", "gpt_oss", "granitemoe"]))("%s", (family) => {

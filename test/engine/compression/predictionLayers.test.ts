@@ -35,6 +35,8 @@ async function rowsOf(model: OpenModel, name: string, kept: number[]): Promise<B
 
 interface Row {
   family: string;
+  /** Where the layer is, if not behind the decoder's. */
+  at?: string;
   numExperts: number;
   /** Of the decoder's layers; where the router picks two of four groups, two of every group. */
   kept: number[];
@@ -52,14 +54,26 @@ const rows: Row[] = [
     fewer: [0, 1, 4, 5, 8, 9, 12],
   },
   { family: "glm4_moe", numExperts: 8, kept: [0, 3, 5, 6], explicit: [1, 2, 4, 7], fewer: [0, 1, 2] },
+  {
+    family: "qwen3_next",
+    at: "mtp.layers.0",
+    numExperts: 8,
+    kept: [0, 3, 5, 6],
+    explicit: [1, 2, 4, 7],
+    fewer: [0, 1, 2],
+  },
 ];
 
-describe.each(rows)("the multi-token-prediction layer of $family", ({ family, numExperts, kept, explicit, fewer }) => {
+describe.each(rows)("the multi-token-prediction layer of $family", (row) => {
+  const { family, at, numExperts, kept, explicit, fewer } = row;
+  const open = () => withPredictionLayer(family, folder, at === undefined ? {} : { at });
+  const placeOf = ({ description }: OpenModel) => at ?? `model.layers.${description.layers.length}`;
+
   test.each([
     ["the ids of the last sparse layer", null, kept],
     ["the ids that the plan names for it", explicit, explicit],
   ])("keeps %s", async (title, own, expected) => {
-    const model = await withPredictionLayer(family, folder);
+    const model = await open();
     const mtp = model.description.layers.length;
     expect(predictionLayers(model.description).map(({ layer }) => layer)).toEqual([mtp]);
     expect(moeLayers(model.description)[0]!.moe.numExperts).toBe(numExperts);
@@ -71,8 +85,11 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
       provenance,
     });
     const student = await openModel(directory);
-    const prefix = `model.layers.${mtp}.mlp`;
-    for (const name of [`${prefix}.gate.weight`, `${prefix}.gate.e_score_correction_bias`]) {
+    const place = placeOf(model);
+    const prefix = `${place}.mlp`;
+    const routers = [...model.checkpoint.tensors.keys()].filter((name) => name.startsWith(`${prefix}.gate.`));
+    expect(routers).toContain(`${prefix}.gate.weight`);
+    for (const name of routers) {
       expect(student.checkpoint.tensors.get(name)!.shape[0]).toBe(expected.length);
       expect(await bytesOf(student, name)).toEqual(await rowsOf(model, name, expected));
     }
@@ -85,15 +102,16 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
     }
     expect(student.checkpoint.tensors.has(`${prefix}.experts.${expected.length}.gate_proj.weight`)).toBe(false);
     const untouched = [...model.checkpoint.tensors.keys()].filter(
-      (name) => name.startsWith(`model.layers.${mtp}.`) && !/\.mlp\.(experts|gate)\./.test(name),
+      (name) => name.startsWith(`${place}.`) && !/\.mlp\.(experts|gate)\./.test(name),
     );
     expect(untouched.length).toBeGreaterThan(8);
     for (const name of untouched) expect(await bytesOf(student, name)).toEqual(await bytesOf(model, name));
-    expect(student.checkpoint.config["n_routed_experts"]).toBe(expected.length);
+    const { config } = student.checkpoint;
+    expect(config["n_routed_experts"] ?? config["num_experts"]).toBe(expected.length);
   });
 
   test("a plan with another number of experts there, or with a layer that is none, is refused", async () => {
-    const model = await withPredictionLayer(family, folder);
+    const model = await open();
     const mtp = String(model.description.layers.length);
     const check = (plan: PruningPlan) => () => {
       validatePlan(plan, model.description, model.fingerprint);
@@ -106,18 +124,18 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
   });
 
   test("a made plan says what becomes of it", async () => {
-    const model = await withPredictionLayer(family, folder);
+    const model = await open();
     const options = compressOptions.parse({ method: "random", keep: 0.5 });
     const plan = makePruningPlan({ ...model, options, seed: 1, statistics: null, weightScores: null });
     const mtp = model.description.layers.length;
     expect(plan.notes).toEqual([
-      `layer ${mtp} predicts further tokens and is not part of the forward pass: it keeps the same expert ids as layer ${mtp - 1}`,
+      `${at ?? `layer ${mtp}`} predicts further tokens and is not part of the forward pass: it keeps the same expert ids as layer ${mtp - 1}`,
     ]);
   });
 
   test("folded routers: it keeps the dominant ids of the last sparse layer, unmerged", async () => {
-    const model = await withPredictionLayer(family, folder);
-    const mtp = model.description.layers.length;
+    const model = await open();
+    const prefix = `${placeOf(model)}.mlp`;
     const layers = new Map<number, CompressedLayer>(
       moeLayers(model.description).map(({ layer }) => [
         layer,
@@ -133,11 +151,26 @@ describe.each(rows)("the multi-token-prediction layer of $family", ({ family, nu
     );
     const sources = compressedTensors(model.checkpoint, model.family, model.description, layers);
     const shapes = new Map(sources.map(({ name, shape }) => [name, shape]));
-    expect(shapes.get(`model.layers.${mtp}.mlp.gate.weight`)).toEqual([kept.length, 32]);
-    expect(shapes.get(`model.layers.${mtp}.mlp.gate.e_score_correction_bias`)).toEqual([kept.length]);
-    const experts = [...shapes.keys()].filter((name) => name.startsWith(`model.layers.${mtp}.mlp.experts.`));
+    expect(shapes.get(`${prefix}.gate.weight`)).toEqual([kept.length, 32]);
+    const bias = `${prefix}.gate.e_score_correction_bias`;
+    expect(shapes.get(bias)).toEqual(model.checkpoint.tensors.has(bias) ? [kept.length] : undefined);
+    const experts = [...shapes.keys()].filter((name) => name.startsWith(`${prefix}.experts.`));
     expect(experts.length).toBe(kept.length * 3);
-    const first = sources.find(({ name }) => name === `model.layers.${mtp}.mlp.experts.1.up_proj.weight`)!;
-    expect(first.parts).toMatchObject([{ entry: { name: `model.layers.${mtp}.mlp.experts.3.up_proj.weight` } }]);
+    const first = sources.find(({ name }) => name === `${prefix}.experts.1.up_proj.weight`)!;
+    expect(first.parts).toMatchObject([{ entry: { name: `${prefix}.experts.3.up_proj.weight` } }]);
   });
+});
+
+test("a prediction layer with stacked experts beside a decoder with one tensor an expert loses the same ones", async () => {
+  const model = await withPredictionLayer("qwen3_next", folder, { at: "mtp.layers.0", stacked: true });
+  const kept = [1, 2, 6, 7];
+  const directory = path.join(folder, "stacked");
+  await writeCompressedCheckpoint({ ...model, plan: handPlan(model, kept), directory, provenance });
+  const student = await openModel(directory);
+  for (const name of ["gate.weight", "experts.gate_up_proj", "experts.down_proj"].map(
+    (one) => `mtp.layers.0.mlp.${one}`,
+  )) {
+    expect(student.checkpoint.tensors.get(name)!.shape[0]).toBe(kept.length);
+    expect(await bytesOf(student, name)).toEqual(await rowsOf(model, name, kept));
+  }
 });

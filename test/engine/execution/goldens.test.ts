@@ -15,6 +15,7 @@ import { temporaryFolder } from "../../support/temporaryFolder";
 import {
   copyInReleasedStyle,
   goldenCases,
+  otherGoldens,
   readGoldenFile,
   relativeToLargest,
   type Golden,
@@ -22,13 +23,17 @@ import {
 
 const runtime = { threads: 1, provider: "cpu", memoryBudgetBytes: 2e9 } as const;
 
-test("every supported family has a golden checkpoint", () => {
-  const covered = new Set(goldenCases().map(({ family }) => family));
-  expect([...families.keys()].filter((family) => !covered.has(family))).toEqual([]);
+test("every supported family has a golden checkpoint, and every golden or variant is a supported family's", () => {
+  const goldens = goldenCases().filter(({ name, family }) => name === family);
+  expect(goldens.map(({ family }) => family).sort()).toEqual([...families.keys()].sort());
+  expect(goldenCases().filter(({ family }) => !families.has(family))).toEqual([]);
 });
 
+/** GOLDENS names a folder with more of them, made by the scripts beside the fixtures with other shapes and seeds. */
+const cases = [...goldenCases(), ...otherGoldens(process.env["GOLDENS"])];
+
 /** Every checkpoint against transformers; a new family's row, or a new variant's, appears by itself. */
-describe.each(goldenCases())("$name agrees with transformers", (golden) => {
+describe.each(cases)("$name agrees with transformers", (golden) => {
   const folder = temporaryFolder();
   let numbers: Golden;
   let model: Awaited<ReturnType<typeof open>>;

@@ -11,7 +11,8 @@ export const goldenFolder = (family: string) => path.join("test", "fixtures", "g
 export type EditableCheckpoint = Omit<Checkpoint, "tensors"> & { tensors: Map<string, TensorEntry> };
 
 /** Whether a tensor belongs to a multimodal golden's other tower, which nothing of ours uses. */
-export const isVision = (tensor: string) => /(?:^|\.)(?:visual|vision_tower|multi_modal_projector)\./.test(tensor);
+export const isVision = (tensor: string) =>
+  /(?:^|\.)(?:visual|vision_(?:tower|model)|embed_vision|multi_modal_projector)\./.test(tensor);
 
 export async function openGolden(family: string): Promise<EditableCheckpoint> {
   return editable(await openCheckpoint(path.join(goldenFolder(family), "checkpoint")));

@@ -35,7 +35,7 @@ const withBias = [
 ];
 const withSharedExpert = [
   ...["deepseek_v2", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "hunyuan_v1_moe", "dots1", "solar_open", "exaone_moe"],
-  ...["hy_v3", "afmoe", "glm4_moe_lite", "mistral4", "deepseek_v32", "llama4_text"],
+  ...["hy_v3", "afmoe", "glm4_moe_lite", "mistral4", "deepseek_v32", "llama4_text", "llama4"],
 ];
 
 describe("a supported checkpoint", () => {
@@ -69,12 +69,13 @@ describe("a supported checkpoint", () => {
     const router =
       numExperts * 32 + (withBias.includes(family) ? numExperts : 0) + (family.startsWith("gemma4") ? 32 : 0);
     const shared = {
-      ...{ qwen2_moe: 3 * 32 * 28 + 32, qwen3_next: 3 * 32 * 28 + 32, qwen3_5_moe_text: 3 * 32 * 28 + 32 },
+      ...{ qwen2_moe: 3 * 32 * 28 + 32, qwen3_next: 3 * 32 * 28 + 32, qwen3_5_moe: 3 * 32 * 28 + 32 },
+      qwen3_5_moe_text: 3 * 32 * 28 + 32,
       ...{ granitemoeshared: 3 * 32 * 28, minimax_m3_vl_text: 3 * 32 * 28 },
     }[family];
     const sharedExperts = shared ?? (withSharedExpert.includes(family) ? 3 * 32 * 24 : undefined);
     expect(moe?.routerTensor).toMatch(
-      /^model\.(language_model\.)?layers\.2\.((mlp|block_sparse_moe|feed_forward)\.)?(gate|router)/,
+      /^(language_model\.)?model\.(language_model\.)?layers\.2\.((mlp|block_sparse_moe|feed_forward)\.)?(gate|router)/,
     );
     expect(moe).toEqual({
       numExperts,

@@ -270,9 +270,10 @@ describe("language models inside multimodal checkpoints", () => {
     { body: "language_model.model.", head: "lm_head." },
     { body: "model.", head: "lm_head." },
   ];
-  const rows = ["mistral4", "deepseek_v3", "glm4_moe", "granitemoe"].flatMap((family) =>
-    roots.map((root) => [family, root.body, root.head] as const),
-  );
+  const rows = [
+    ...["mistral4", "deepseek_v3", "glm4_moe", "granitemoe"],
+    ...["qwen3_5_moe_text", "llama4_text", "gemma4_text"],
+  ].flatMap((family) => roots.map((root) => [family, root.body, root.head] as const));
 
   it.each(rows)("%s under %s and %s is the plain model with other names", async (family, body, head) => {
     const plain = await openGolden(family);

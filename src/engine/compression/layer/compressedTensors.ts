@@ -74,7 +74,7 @@ function slicedPredictionLayers(
   description: ModelDescription,
   layers: ReadonlyMap<number, CompressedLayer>,
 ): KnownLayer[] {
-  return predictionLayers(description).flatMap(({ layer, moe, like }): KnownLayer[] => {
+  return predictionLayers(description).flatMap(({ moe, like, rename }): KnownLayer[] => {
     const routerRows = layers.get(like)?.outcome.routerRows ?? null;
     if (routerRows === null) return [];
     const experts = routerRows.map((source) => ({ source, stagedAs: null }));
@@ -83,16 +83,17 @@ function slicedPredictionLayers(
         moe,
         outcome: { experts, routerRows, logicalToPhysical: null },
         staged: new Map(),
-        rows: rowTensors(family, layer, moe),
+        rows: rowTensors(family, like, moe, rename),
       },
     ];
   });
 }
 
 /** Tensors with one entry per router row, and their axis. */
-function rowTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
-  const fused = moe.storage.kind === "fused" ? moe.storage.tensors : [];
-  return new Map([...slicedTensors(family, layer, moe)].filter(([name]) => !fused.includes(name)));
+function rowTensors(...layer: Parameters<typeof slicedTensors>): Map<string, number> {
+  const { storage } = layer[2];
+  const fused = storage.kind === "fused" ? storage.tensors : [];
+  return new Map([...slicedTensors(...layer)].filter(([name]) => !fused.includes(name)));
 }
 
 /** A tensor whose first axis is the expert, put together from copied and staged slices. */

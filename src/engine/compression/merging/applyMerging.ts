@@ -1,8 +1,8 @@
 import type { MergingPlan } from "../../../protocol/plan";
 import type { TensorSource } from "../../checkpoint/tensorSource";
 import type { CollectedLayer } from "../../execution/collectLayers";
-import type { ModelDescription, MoeDescription } from "../../model/description";
-import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import type { MoeDescription } from "../../model/description";
+import { throwIfCancelled } from "../../../protocol/errors";
 import { MatrixProducts } from "../../linalg/products";
 import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { LayerEngine, tokensOfExperts } from "../layer/layerEngine";
@@ -13,6 +13,7 @@ import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExp
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
 import { groupsOf } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
+import { requireSums } from "../plan/validateLayout";
 import { mergeGroup, needsActivations, type MergeGroup } from "./mergeGroup";
 import { appliedMergeOptions, type AppliedMergeOptions } from "./options";
 
@@ -32,7 +33,7 @@ export interface MergeRun {
 
 export function openMergeRun(context: MethodContext, plan: MergingPlan): MergeRun {
   const options = appliedMergeOptions(plan);
-  if (options.sequential) requireSums(context.description);
+  if (options.sequential) requireSums(plan.method, context.description);
   const products = new MatrixProducts(context.runtime);
   const looks = needsActivations(options) || options.sequential;
   return {
@@ -134,24 +135,6 @@ export async function applyToLayer(
   } finally {
     await engine.close();
   }
-}
-
-/**
- * Refuses layers behind whose experts stands more than a sum: the change of a merge is added to the hidden states.
- * @throws RerouteError model/unsupported-option
- */
-function requireSums({ layers, family }: ModelDescription): void {
-  const other = layers.find(
-    ({ feedForward, feedForwardOutputNorm, scalar }) =>
-      feedForward.kind === "moe" &&
-      (feedForwardOutputNorm !== null || scalar !== undefined || feedForward.routedNorm !== undefined),
-  );
-  if (other === undefined) return;
-  throw new RerouteError(
-    "model/unsupported-option",
-    `Layer ${other.index} of this ${family} checkpoint normalises what its experts give, so a sequential merge cannot pass on what ` +
-      `it changes; merge with sequential=false`,
-  );
 }
 
 /** Later layers get what the merged layer gives: the difference of both outputs is added to the hidden states. */

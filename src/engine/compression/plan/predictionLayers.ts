@@ -1,14 +1,18 @@
-import type { ModelDescription, MoeDescription } from "../../model/description";
+import type { ExpertStorage, ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
 import { moeLayers } from "./moeLayers";
 
 /**
- * A layer that predicts further tokens (multi-token prediction: DeepSeek-V3, GLM-4-MoE). It is stored behind the last
- * decoder layer, with the same names; transformers leaves it out, vLLM and SGLang load it for speculative decoding and
- * give it as many experts as config.json says. So it must lose as many experts as the others.
+ * A layer that predicts further tokens (multi-token prediction). It is stored behind the last decoder layer, with the same
+ * names (DeepSeek-V3, GLM-4-MoE), or in a stack of its own, `mtp.layers.` (Qwen3-Next, Qwen3.5); transformers leaves it
+ * out, vLLM and SGLang load it for speculative decoding and give it as many experts as config.json says. So it must lose as
+ * many experts as the others.
  */
 export interface PredictionLayer {
+  /** Its number in a plan; those of a stack of its own count on behind the decoder's. */
   layer: number;
+  /** What it is called in messages. */
+  name: string;
   /**
    * The last sparse decoder layer, whose kept ids the prediction layer takes over where a plan says nothing about it: it
    * was not profiled, it was trained on that layer's outputs, and those ids leave its routing groups equal.
@@ -16,6 +20,8 @@ export interface PredictionLayer {
   like: number;
   /** That layer's description with the tensor names of this one. */
   moe: MoeDescription;
+  /** A tensor's name here, from that in the layer `like`. */
+  rename: (name: string) => string;
 }
 
 /** Prediction layers that have a router; ascending. */
@@ -24,16 +30,32 @@ export function predictionLayers(description: ModelDescription): PredictionLayer
   if (!last) return [];
   const names = new Set(description.unusedTensors);
   const layers = prefixOfLayers(last.moe);
-  const numbers = new Set(
-    description.unusedTensors.flatMap((name) => {
-      const number = name.startsWith(layers) ? Number(/^\d{1,6}(?=\.)/.exec(name.slice(layers.length))?.[0] ?? -1) : -1;
-      return number >= description.layers.length ? [number] : [];
-    }),
-  );
-  return [...numbers]
-    .sort((a, b) => a - b)
-    .map((layer) => ({ layer, like: last.layer, moe: renamed(last.moe, last.layer, layer) }))
-    .filter(({ moe }) => names.has(moe.router.weight.tensor));
+  const found = new Map<string, PredictionLayer>();
+  for (const tensor of names) {
+    const place = placeOf(tensor, layers, description.layers.length);
+    if (place === null || found.has(place.prefix)) continue;
+    const { layer, name, prefix } = place;
+    const from = `${layers}${last.layer}.`;
+    const rename = (one: string) => (one.startsWith(from) ? prefix + one.slice(from.length) : one);
+    found.set(prefix, { layer, name, like: last.layer, moe: renamed(last.moe, rename, names), rename });
+  }
+  return [...found.values()].filter(({ moe }) => names.has(moe.router.weight.tensor)).sort((a, b) => a.layer - b.layer);
+}
+
+/** The prediction layer that a tensor belongs to; null where it is another's. */
+function placeOf(
+  tensor: string,
+  layers: string,
+  numLayers: number,
+): { layer: number; name: string; prefix: string } | null {
+  const behind = tensor.startsWith(layers) ? /^\d{1,6}(?=\.)/.exec(tensor.slice(layers.length))?.[0] : undefined;
+  if (behind !== undefined) {
+    return Number(behind) < numLayers
+      ? null
+      : { layer: Number(behind), name: `layer ${behind}`, prefix: `${layers}${behind}.` };
+  }
+  const own = /^(?:.*\.)?mtp\.layers\.(\d{1,6})(?=\.)/.exec(tensor);
+  return own && { layer: numLayers + Number(own[1]), name: own[0], prefix: `${own[0]}.` };
 }
 
 /**
@@ -42,13 +64,21 @@ export function predictionLayers(description: ModelDescription): PredictionLayer
  */
 export function predictionNotes(description: ModelDescription, what = "the same expert ids as"): string[] {
   return predictionLayers(description).map(
-    ({ layer, like }) =>
-      `layer ${layer} predicts further tokens and is not part of the forward pass: it keeps ${what} layer ${like}`,
+    ({ name, like }) =>
+      `${name} predicts further tokens and is not part of the forward pass: it keeps ${what} layer ${like}`,
   );
 }
 
-/** Names of a layer's tensors with one entry per expert, and the axis they have it on. */
-export function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescription): Map<string, number> {
+/**
+ * Names of a layer's tensors with one entry per expert, and the axis they have it on.
+ * @param layer number of the decoder layer whose names the family knows, which `rename` makes into those of this one
+ */
+export function slicedTensors(
+  family: ModelFamily,
+  layer: number,
+  moe: MoeDescription,
+  rename: (name: string) => string = (name) => name,
+): Map<string, number> {
   const { router, storage } = moe;
   const onFirstAxis = [
     router.weight.tensor,
@@ -57,24 +87,30 @@ export function slicedTensors(family: ModelFamily, layer: number, moe: MoeDescri
   ];
   return new Map([
     ...onFirstAxis.map((name): [string, number] => [name, 0]),
-    ...family.perExpertTensors(layer).map(({ name, axis }): [string, number] => [name, axis]),
+    ...family.perExpertTensors(layer).map(({ name, axis }): [string, number] => [rename(name), axis]),
   ]);
 }
 
-function renamed(moe: MoeDescription, from: number, to: number): MoeDescription {
-  const layers = prefixOfLayers(moe);
-  const rename = (name: string): string => name.replace(`${layers}${from}.`, `${layers}${to}.`);
+function renamed(moe: MoeDescription, rename: (name: string) => string, names: ReadonlySet<string>): MoeDescription {
   const view = <V extends { tensor: string } | null>(found: V): V =>
     found && { ...found, tensor: rename(found.tensor) };
-  const { router, storage } = moe;
+  const { router } = moe;
   return {
     ...moe,
     router: { weight: view(router.weight), bias: view(router.bias), correctionBias: view(router.correctionBias) },
-    storage:
-      storage.kind === "fused"
-        ? { kind: "fused", tensors: storage.tensors.map(rename) }
-        : { ...storage, prefix: rename(storage.prefix) },
+    storage: storageOf(moe.storage, rename, names),
   };
+}
+
+/** How the experts are stored: as the decoder's, or in the other layout (Qwen3.5 has both in use). */
+function storageOf(like: ExpertStorage, rename: (name: string) => string, names: ReadonlySet<string>): ExpertStorage {
+  const experts = like.kind === "fused" ? /^.*\.experts\./.exec(like.tensors[0]!)?.[0] : like.prefix;
+  if (experts === undefined && like.kind === "fused") return { kind: "fused", tensors: like.tensors.map(rename) };
+  const prefix = rename(experts!);
+  const own = [...names].filter((name) => name.startsWith(prefix));
+  const isFused = own.length > 0 && !own.some((name) => /^\d/.test(name.slice(prefix.length)));
+  if (isFused) return { kind: "fused", tensors: own };
+  return { kind: "per-expert", prefix, suffixes: like.kind === "per-expert" ? like.suffixes : [] };
 }
 
 /** "model.layers.", or what stands before a layer's number inside a multimodal checkpoint. */

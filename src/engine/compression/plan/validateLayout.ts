@@ -1,6 +1,7 @@
 import { replacesByConstants } from "../pruning/constants";
 import { requireSeparateExperts } from "../editing/factoredTensors";
 import { expertViews, requirePlain } from "../layer/expertMatrices";
+import { appliedMergeOptions } from "../merging/options";
 import type { CompressionPlan } from "../../../protocol/plan";
 import { paradigmOf, type CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
@@ -15,6 +16,8 @@ export interface LayoutNeeds {
   makesWeights: boolean;
   /** Each expert has tensors of its own: for factors or constants in their place. */
   separate: "factors" | "constants" | null;
+  /** What a layer's merge changes is added to the hidden states that later layers see. */
+  passesOn: boolean;
 }
 
 /** What these methods look at is what experts give for inputs as they are. */
@@ -28,6 +31,7 @@ export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
     method,
     makesWeights: changes && paradigmOf(method) !== "pruning",
     separate: changes && factored ? "factors" : method === "mone" ? "constants" : null,
+    passesOn: method === "ream",
   };
 }
 
@@ -35,16 +39,23 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
   const { method } = plan;
   switch (plan.paradigm) {
     case "pruning":
-      return { method, makesWeights: false, separate: replacesByConstants(plan) ? "constants" : null };
+      return {
+        ...{ method, makesWeights: false, passesOn: false },
+        separate: replacesByConstants(plan) ? "constants" : null,
+      };
     case "merging":
       return {
         method,
         makesWeights: Object.values(plan.layers).some(({ groups }) => groups.some((g) => g.members.length > 1)),
         separate: null,
+        passesOn: appliedMergeOptions(plan).sequential,
       };
     case "editing": {
       const edits = Object.values(plan.layers).some(({ ranks }) => Object.values(ranks).some((rank) => rank > 0));
-      return { method, makesWeights: edits, separate: edits && plan.output === "factored" ? "factors" : null };
+      return {
+        ...{ method, makesWeights: edits, passesOn: false },
+        separate: edits && plan.output === "factored" ? "factors" : null,
+      };
     }
   }
 }
@@ -54,7 +65,9 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
  * already factored, and one tensor an expert where they are fused.
  * @throws RerouteError model/unsupported-option
  */
-export function validateLayout({ method, makesWeights, separate }: LayoutNeeds, description: ModelDescription): void {
+export function validateLayout(needs: LayoutNeeds, description: ModelDescription): void {
+  const { method, makesWeights, separate, passesOn } = needs;
+  if (passesOn) requireSums(method, description);
   for (const { layer, moe } of moeLayers(description)) {
     if (moe.weightsInput && runsExperts.includes(method)) {
       throw new RerouteError(
@@ -74,4 +87,22 @@ export function validateLayout({ method, makesWeights, separate }: LayoutNeeds, 
       );
     }
   }
+}
+
+/**
+ * Refuses layers behind whose experts stands more than a sum, where the change of a merge is added to the hidden states.
+ * @throws RerouteError model/unsupported-option
+ */
+export function requireSums(method: string, { layers, family }: ModelDescription): void {
+  const other = layers.find(
+    ({ feedForward, feedForwardOutputNorm, scalar }) =>
+      feedForward.kind === "moe" &&
+      (feedForwardOutputNorm !== null || scalar !== undefined || feedForward.routedNorm !== undefined),
+  );
+  if (other === undefined) return;
+  throw new RerouteError(
+    "model/unsupported-option",
+    `Layer ${other.index} of this ${family} checkpoint normalises or scales what its experts give, so the sequential merge of ` +
+      `${method} cannot pass on what it changes. Use m-smoe or hc-smoe, or sequential=false in the options of a plan`,
+  );
 }

@@ -23,10 +23,10 @@ export function pruneTensors(
   description: ModelDescription,
   plan: PruningPlan,
 ): TensorSource[] {
-  const decoder = moeLayers(description).map(({ layer, moe }) => ({ layer, moe, like: layer }));
-  const layers = [...decoder, ...predictionLayers(description)].map(({ layer, moe, like }) => {
+  const decoder = moeLayers(description).map(({ layer, moe }) => ({ layer, moe, like: layer, rename: undefined }));
+  const layers = [...decoder, ...predictionLayers(description)].map(({ layer, moe, like, rename }) => {
     const { kept } = (plan.layers[String(layer)] ?? plan.layers[String(like)])!;
-    return { moe, kept, sliced: slicedTensors(family, layer, moe) };
+    return { moe, kept, sliced: slicedTensors(family, like, moe, rename) };
   });
   const sources: TensorSource[] = [];
   for (const entry of checkpoint.tensors.values()) {

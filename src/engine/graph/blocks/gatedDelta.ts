@@ -11,6 +11,11 @@ const hidden = -1e30;
 /** Tokens of a chunk: within it, products of matrices; between chunks, the state. Costs least at 32 for heads of 128. */
 const chunkTokens = 32;
 
+/** Chunks of a sequence, which come one after another. */
+export function gatedDeltaChunks(sequenceLength: number): number {
+  return Math.ceil(sequenceLength / chunkTokens);
+}
+
 /** Linear attention by the gated delta rule, over normalised rows x [T, H]; returns [T, H]. */
 export function gatedDelta(weights: BlockWeights, x: Value, layer: GatedDelta, sequenceLength: number): Value {
   const { builder } = weights;

@@ -9,6 +9,7 @@ import { readTypes, type LayerType } from "../layerTypes";
 import { readRotary } from "../rotaryConfig";
 import { softmaxThenTopK } from "../routingRules";
 import { flag, numberOrNone, size } from "../settings";
+import { textTowerOf } from "../textTower";
 
 /**
  * Sliding layers with one full one in six, whose heads are larger and of which a quarter turns; a dense MLP beside the experts;
@@ -67,6 +68,12 @@ export const gemma4Text = decoderFamily({
       outputNorm: "post_feedforward_layernorm_1",
     },
   },
+});
+
+export const gemma4 = textTowerOf(gemma4Text, "gemma4", {
+  ...gemma4Text.about,
+  architectures: ["Gemma4ForConditionalGeneration"],
+  examples: "gemma-4-26B-A4B",
 });
 
 function sizeOfInputs(config: Config): Config {

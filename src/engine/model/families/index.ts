@@ -16,7 +16,7 @@ import { dots1 } from "./dots1";
 import { ernie45Moe } from "./ernie45Moe";
 import { exaoneMoe } from "./exaoneMoe";
 import { flexOlmo } from "./flexOlmo";
-import { gemma4Text } from "./gemma4";
+import { gemma4, gemma4Text } from "./gemma4";
 import { glm4Moe } from "./glm4Moe";
 import { glm4MoeLite } from "./glm4MoeLite";
 import { gptOss } from "./gptOss";
@@ -25,7 +25,7 @@ import { granitemoeshared } from "./granitemoeshared";
 import { hunyuanV1Moe } from "./hunyuanV1Moe";
 import { hyV3 } from "./hyV3";
 import { lfm2Moe } from "./lfm2Moe";
-import { llama4Text } from "./llama4";
+import { llama4, llama4Text } from "./llama4";
 import { mimoV2Flash } from "./mimoV2Flash";
 import { minimaxM2 } from "./minimaxM2";
 import { minimaxM3 } from "./minimaxM3";
@@ -35,7 +35,7 @@ import { olmoe } from "./olmoe";
 import { phimoe } from "./phimoe";
 import { qwen2Moe } from "./qwen2Moe";
 import { qwen3Moe } from "./qwen3Moe";
-import { qwen35MoeText, qwen3Next } from "./qwen3Next";
+import { qwen35Moe, qwen35MoeText, qwen3Next } from "./qwen3Next";
 import { qwen3VlMoe } from "./qwen3VlMoe";
 import { solarOpen } from "./solarOpen";
 
@@ -51,6 +51,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     ernie45Moe,
     exaoneMoe,
     flexOlmo,
+    gemma4,
     gemma4Text,
     glm4Moe,
     glm4MoeLite,
@@ -60,6 +61,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     hunyuanV1Moe,
     hyV3,
     lfm2Moe,
+    llama4,
     llama4Text,
     mimoV2Flash,
     minimaxM2,
@@ -70,6 +72,7 @@ export const families: ReadonlyMap<string, ModelFamily> = new Map(
     phimoe,
     qwen2Moe,
     qwen3Moe,
+    qwen35Moe,
     qwen35MoeText,
     qwen3Next,
     qwen3VlMoe,

@@ -7,6 +7,7 @@ import { readTypes } from "../layerTypes";
 import { sigmoidRouting } from "../routingRules";
 import { flag, number, size, sizeOrNone } from "../settings";
 import type { SparseRule } from "../sparseLayers";
+import { textTowerOf } from "../textTower";
 
 /** Chunked attention with rotary positions, and full attention without; one expert a token, weighted at its input. */
 export const llama4Text = decoderFamily({
@@ -50,6 +51,12 @@ export const llama4Text = decoderFamily({
       because: "intermediate_size",
     },
   },
+});
+
+export const llama4 = textTowerOf(llama4Text, "llama4", {
+  ...llama4Text.about,
+  architectures: ["Llama4ForConditionalGeneration"],
+  examples: "Llama-4-Scout-17B-16E, Llama-4-Maverick-17B-128E",
 });
 
 /** `no_rope_layers` holds 1 where a layer has rotary positions; without it, every n-th has none. */

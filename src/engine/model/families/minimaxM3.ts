@@ -15,7 +15,10 @@ import { byLayerType, everyLayer } from "../sparseLayers";
 export const minimaxM3 = decoderFamily({
   modelType: "minimax_m3_vl_text",
   about: {
-    architectures: ["MiniMaxM3VLForCausalLM", "MiniMaxM3ForCausalLM"],
+    architectures: [
+      ...["MiniMaxM3VLForCausalLM", "MiniMaxM3ForCausalLM"],
+      ...["MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"],
+    ],
     examples: "MiniMax-M3",
     attention: "grouped-query, index-selected",
     limits: "sequences in which all blocks are chosen",

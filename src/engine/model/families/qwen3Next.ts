@@ -5,6 +5,7 @@ import { byType, gatedDelta, linearButEvery, type DeltaSizes } from "../hybridAt
 import { softmaxThenTopK } from "../routingRules";
 import { flag, size } from "../settings";
 import { inSteps } from "../sparseLayers";
+import { textTowerOf } from "../textTower";
 
 type Input = Parameters<typeof gatedDelta>[0];
 
@@ -110,4 +111,10 @@ export const qwen35MoeText = decoderFamily({
     count: { keys: ["num_experts"], absent: 256, perToken: 8 },
     routing: softmaxThenTopK(true),
   },
+});
+
+export const qwen35Moe = textTowerOf(qwen35MoeText, "qwen3_5_moe", {
+  ...qwen35MoeText.about,
+  architectures: ["Qwen3_5MoeForConditionalGeneration"],
+  examples: "Qwen3.5-35B-A3B, Qwen3.5-122B-A10B, Qwen3.5-397B-A17B",
 });

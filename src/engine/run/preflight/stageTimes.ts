@@ -60,7 +60,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
     planExecution(teacher, sequenceLength, memoryBudgetBytes, direction),
   ) as [ReturnType<typeof planExecution>, ReturnType<typeof planExecution>];
   // Share of all layers' sessions that each pass compiles again, because they do not stay.
-  const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward"));
+  const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward", sequenceLength));
   const compile = { forward: probe?.compileForwardSeconds ?? NaN, observed: probe?.compileObservedSeconds ?? NaN };
   const headRate = probe?.headTokensPerSecond ?? NaN;
   const {

@@ -88,7 +88,7 @@ export function streamingMemory(
   const stored = tokens * (direction === "backward" ? tapedBytesPerToken(teacher) + row : row);
   const hidden = (stored <= plan.hiddenStateBytes ? stored : 0) + (direction === "backward" ? tokens * row : 0);
   const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
-  const sessions = Math.min(copies + compiledBytes(teacher, direction), plan.sessionBytes);
+  const sessions = Math.min(copies + compiledBytes(teacher, direction, sequenceLength), plan.sessionBytes);
   const sequences = Math.max(1, Math.ceil(tokens / sequenceLength));
   const portions = {
     attentionSequences: Math.min(plan.attentionSequences, sequences),
