@@ -12,6 +12,7 @@ import { decodeFloat8Blocks, decodeMxfp4 } from "./quantisedBlocks";
 import { bytesOf, decodeFloats } from "../../src/engine/tensor/floatCodec";
 import { createRandom } from "../../src/engine/tensor/random";
 import { goldenCheckpoint } from "./goldens";
+import type { PackedLayout } from "./packedLayouts";
 import { openModel } from "./tinyModels";
 
 /** A golden with experts stored one by one, as transformers holds them in memory: gate and up rows fused, down fused. */
@@ -158,4 +159,35 @@ async function write(to: string, config: object, tensors: ReadonlyMap<string, Me
   const stored = [...tensors].map(([name, tensor]) => [name, { ...tensor, data: bytesOf(tensor.data) }] as const);
   await writeSafetensorsFile(path.join(to, "model.safetensors"), new Map(stored));
   return openModel(to);
+}
+
+/** A golden with every projection replaced by random codes and scales in a packed layout, and the same numbers in F32. */
+export async function writePacked(
+  family: string,
+  to: string,
+  layout: PackedLayout,
+): Promise<{ quantised: OpenModel; plain: OpenModel }> {
+  const { tensors } = await readSafetensorsFile(path.join(goldenCheckpoint(family), "model.safetensors"));
+  const quantised = new Map<string, MemoryTensor>();
+  const plain = new Map<string, MemoryTensor>();
+  const random = createRandom(21);
+  let quantization_config = {};
+  for (const [name, tensor] of tensors) {
+    const [outputs, inputs] = tensor.shape;
+    const module = /^(.*(?:_proj|\.w[123]))\.weight$/.exec(name)?.[1];
+    if (module === undefined || inputs === undefined) {
+      quantised.set(name, tensor);
+      plain.set(name, tensor);
+      continue;
+    }
+    const made = layout(outputs!, inputs, random);
+    quantization_config = made.quantisation;
+    for (const [ending, stored] of Object.entries(made.tensors)) quantised.set(`${module}.${ending}`, stored);
+    plain.set(name, { dtype: "F32", shape: tensor.shape, data: made.values });
+  }
+  const config = goldenConfig(family);
+  return {
+    quantised: await write(path.join(to, "packed"), { ...config, quantization_config }, quantised),
+    plain: await write(path.join(to, "f32"), config, plain),
+  };
 }

@@ -4,7 +4,7 @@ import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { RerouteError } from "../../protocol/errors";
 import type { ChatMessage } from "./columns";
 import { contentOf, readJson } from "./tokenizerFiles";
-import { TimeLimitExceeded, withTimeLimit } from "./timeLimit";
+import { TimeLimitExceeded, withTimeLimit } from "../checkpoint/timeLimit";
 
 /** A checkpoint's way of writing a conversation as text. */
 export interface ChatTemplate {

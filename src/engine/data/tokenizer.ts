@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { RerouteError } from "../../protocol/errors";
 import { readTokenizerFiles, type TokenizerFiles } from "./tokenizerFiles";
-import { TimeLimitExceeded, withTimeLimit } from "./timeLimit";
+import { TimeLimitExceeded, withTimeLimit } from "../checkpoint/timeLimit";
 
 /** Text to token ids, exactly as the checkpoint's own `tokenizer.json` does it. */
 export interface Tokenizer {

@@ -109,10 +109,9 @@ function readSeparateExperts(
     if (constant !== null && weights.has(constant)) experts.push(readConstantExpert(weights, constant, shape));
     else experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, options));
   }
-  const suffixes = [names.gateProj, names.upProj, names.downProj].flatMap((name) => {
-    const suffix = `.${name}.weight`;
-    return weights.has(`${prefix}.0${suffix}_scale_inv`) ? [suffix, `${suffix}_scale_inv`] : [suffix];
-  });
+  const suffixes = [names.gateProj, names.upProj, names.downProj].flatMap((name) =>
+    weights.endingsOf(`${prefix}.0.${name}`).map((ending) => `.${name}.${ending}`),
+  );
   return { experts, storage: { kind: "per-expert", prefix: weights.storedName(`${prefix}.`), suffixes } };
 }
 
@@ -137,7 +136,7 @@ export function readMlp(
   projections = llamaNames,
 ): MlpDescription {
   const { activation, intermediateSize, joined } = options;
-  const isApart = [projections.gateProj, projections.upProj].some((name) => weights.has(`${prefix}.${name}.weight`));
+  const isApart = [projections.gateProj, projections.upProj].some((name) => weights.hasLinear(`${prefix}.${name}`));
   const mlp =
     joined && !isApart
       ? readJoinedMlp(weights, prefix, joined, options)

@@ -194,9 +194,7 @@ export function feedForwardReader(
     const says = `${because}: ${size}`;
     const { gateProj, upProj, downProj } = llamaNames;
     const projections = [gateProj, upProj, downProj, ...(table.joined ?? [])];
-    const prefix = inBlock(layer, names).find((name) =>
-      weights.hasAny(projections.map((one) => `${name}.${one}.weight`)),
-    );
+    const prefix = inBlock(layer, names).find((name) => projections.some((one) => weights.hasLinear(`${name}.${one}`)));
     return {
       mlp: mlp(prefix ?? `${layer}.${names[0]}`, { intermediateSize: size, bias, because: says }),
       gate:

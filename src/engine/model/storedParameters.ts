@@ -53,18 +53,20 @@ export class StoredParameters {
     return batch * outputs * (inputs ?? (rows * 32) / bits);
   }
 
-  /** compressed-tensors: [out, in * bits / 32], padded to whole words; scales [out, groups] tell layers of other bits. */
+  /**
+   * compressed-tensors: [out, in * bits / 32], rows padded to whole words. Scales [out, groups] tell layers of other bits, and
+   * with the size of a group how many values a row has.
+   */
   #packedWords(stem: string, shape: readonly number[], elements: number): number {
     const groups = this.#tensors.get(`${stem}.weight_scale`)?.shape.at(-1);
-    const words = shape.at(-1);
-    const fits = ({ bits, groupSize }: PackedGroup) =>
-      groups === undefined ||
-      words === undefined ||
-      groupSize === null ||
-      Math.ceil((words * Math.floor(32 / bits)) / groupSize) === groups;
+    const words = shape.at(-1) ?? 0;
+    const isOf = ({ bits, groupSize }: PackedGroup) =>
+      groups !== undefined && groupSize !== null && Math.ceil((groups * groupSize * bits) / 32) === words;
     const known = packedGroups(this.#config);
-    const bits = (known.find(fits) ?? known[0])?.bits ?? 4;
-    return elements * Math.floor(32 / bits);
+    const own = known.find(isOf);
+    if (own !== undefined) return (elements / words) * groups! * own.groupSize!;
+    const bits = (known.find(({ groupSize }) => groupSize === null) ?? known[0])?.bits ?? 4;
+    return (elements / Math.max(1, words)) * Math.floor((words * 32) / bits);
   }
 
   /** MLX: weights [.., out, in * bits / 32], scales [.., out, in / group size]; layers may have settings of their own. */

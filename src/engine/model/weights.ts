@@ -3,8 +3,11 @@ import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
 import { quote } from "../checkpoint/quote";
 import { isDType } from "../tensor/dtype";
 import type { Quantisation } from "../weights/view";
-import { readIntList, readObject, readString, unsupported, type Config } from "./config";
+import { unsupported, type Config } from "./config";
 import { readFactored } from "./factored";
+import { isPacked, readPacked, readScales, storedEndings } from "./quantisation/readLinear";
+import type { Schemes } from "./quantisation/scheme";
+import { readSchemes } from "./quantisation/schemes";
 import { rootOf, storedName, type Root } from "./textTower";
 import type { LinearDescription, NormDescription, WeightView } from "./description";
 
@@ -23,14 +26,14 @@ export class Weights {
   readonly #root: Root;
   readonly #used = new Set<string>();
   readonly #endings = new Map<string, boolean>();
-  readonly #blockSize: readonly [number, number] | null;
+  readonly #schemes: Schemes;
   readonly #config: Config;
 
   /** @throws RerouteError `model/unsupported-option` for a quantisation that Reroute does not read. */
   constructor(checkpoint: Checkpoint) {
     this.#tensors = checkpoint.tensors;
     this.#root = rootOf(checkpoint.tensors);
-    this.#blockSize = readBlockSize(checkpoint.config);
+    this.#schemes = readSchemes(checkpoint.config);
     this.#config = checkpoint.config;
   }
 
@@ -40,6 +43,17 @@ export class Weights {
 
   hasAny(names: readonly string[]): boolean {
     return names.some((name) => this.has(name));
+  }
+
+  /** Whether a module's matrix is there, packed or not. */
+  hasLinear(prefix: string): boolean {
+    return this.has(`${prefix}.weight`) || isPacked(this, prefix);
+  }
+
+  /** Endings of what a module stores beside its bias. */
+  endingsOf(prefix: string): string[] {
+    const found = storedEndings.filter((ending) => this.has(`${prefix}.${ending}`));
+    return found.length === 0 ? ["weight"] : found;
   }
 
   /** What a tensor is called in this checkpoint, by its name in a plain text model. */
@@ -75,7 +89,7 @@ export class Weights {
    */
   view(name: string, shape: readonly number[], because: string): WeightView {
     const entry = this.entry(name, shape, because);
-    const quantisation = this.#quantisation(entry, because);
+    const quantisation = this.#quantisation(entry, name, because);
     // Name and shape are the entry's own: of the copies that 100,000 lookups made, none is kept.
     const whole = { tensor: entry.name, offset: 0, shape: entry.shape, dtype: entry.dtype };
     return quantisation === undefined ? whole : { ...whole, quantisation };
@@ -86,6 +100,7 @@ export class Weights {
     const stored = this.storedName(name);
     const entry = this.#tensors.get(stored);
     if (entry === undefined) {
+      this.#refusePacked(name, stored);
       throw new RerouteError(
         "checkpoint/missing-tensor",
         `cannot find tensor ${quote(stored)} in any shard, config.json implies it (${because}). Is the checkpoint complete?`,
@@ -121,13 +136,15 @@ export class Weights {
     outputs: number,
     options: { bias: boolean; because: string },
   ): LinearDescription {
-    return {
-      weight:
-        readFactored(this, this.#config, prefix, [outputs, inputs], options.because) ??
-        this.view(`${prefix}.weight`, [outputs, inputs], options.because),
-      bias: options.bias ? this.view(`${prefix}.bias`, [outputs], options.because) : null,
-      layout: "out-in",
-    };
+    const bias = options.bias ? this.view(`${prefix}.bias`, [outputs], options.because) : null;
+    if (isPacked(this, prefix)) {
+      const scheme = this.#schemes(this.storedName(prefix));
+      return { ...readPacked(this, scheme, { prefix, outputs, inputs, because: options.because }), bias };
+    }
+    const weight =
+      readFactored(this, this.#config, prefix, [outputs, inputs], options.because) ??
+      this.view(`${prefix}.weight`, [outputs, inputs], options.because);
+    return { weight, bias, layout: "out-in" };
   }
 
   norm(kind: NormKind, prefix: string, size: number, epsilon: number, because = "hidden_size"): NormDescription {
@@ -145,30 +162,34 @@ export class Weights {
     return [...this.#tensors.keys()].filter((name) => !this.#used.has(name));
   }
 
-  #quantisation(entry: TensorEntry, because: string): Quantisation | undefined {
+  #quantisation(entry: TensorEntry, name: string, because: string): Quantisation | undefined {
     if (plainDtypes.includes(entry.dtype)) return undefined;
     const { shape } = entry;
-    const scaleName = `${entry.name}_scale_inv`;
     const [rows, columns] = shape;
+    const scheme = this.#schemes(entry.name.replace(/\.weight$/, ""));
+    const ending = scheme?.kind === "scaled" ? scheme.scale : "scale_inv";
+    const isCode = entry.dtype === "F8_E4M3" || (entry.dtype === "I8" && ending === "scale");
     if (
-      entry.dtype !== "F8_E4M3" ||
+      !isCode ||
       rows === undefined ||
       columns === undefined ||
       shape.length !== 2 ||
-      !this.#tensors.has(scaleName)
+      !this.#tensors.has(`${entry.name}_${ending}`)
     ) {
       throw unreadable(entry);
     }
-    if (this.#blockSize === null) throw unsupported("quantization_config.weight_block_size", null, "[rows, columns]");
-    const [blockRows, blockColumns] = this.#blockSize;
-    const scales = this.entry(scaleName, [Math.ceil(rows / blockRows), Math.ceil(columns / blockColumns)], because);
-    this.#refuseUnscaled(scales);
-    return {
-      kind: "scaled",
-      scales: { tensor: scales.name, offset: 0, shape: scales.shape, dtype: scales.dtype },
-      blockRows,
-      blockColumns,
-    };
+    if (scheme?.kind !== "scaled") throw unsupported("quantization_config.weight_block_size", null, "[rows, columns]");
+    return readScales(this, scheme, name, [rows, columns], because);
+  }
+
+  /** A matrix that is looked for as plain numbers where it is stored packed. */
+  #refusePacked(name: string, stored: string): void {
+    if (!name.endsWith(".weight") || !isPacked(this, name.slice(0, -".weight".length))) return;
+    throw new RerouteError(
+      "model/unsupported-option",
+      `${quote(stored)} is stored packed, which Reroute reads of projections inside layers alone, not here (routers, embedding, ` +
+        `head, joined projections). Keep it in BF16 when quantising, or convert the checkpoint to BF16`,
+    );
   }
 
   #refuseUnscaled(entry: TensorEntry): void {
@@ -190,28 +211,4 @@ function unreadable(
     "checkpoint/unsupported-dtype",
     `tensor ${quote(entry.name)} in ${quote(entry.shard.name)} is stored as ${entry.dtype}, expected ${expected}. Convert the checkpoint to BF16`,
   );
-}
-
-/**
- * Rows and columns that share one scale of an F8 checkpoint (DeepSeek-V3 and its kin).
- * @throws RerouteError `model/unsupported-option`.
- */
-function readBlockSize(config: Config): readonly [number, number] | null {
-  const quantisation = readObject(config, "quantization_config");
-  if (quantisation === null) return null;
-  const method = readString(quantisation, "quant_method");
-  if (method !== "fp8" && method !== "mxfp4")
-    throw unsupported("quantization_config.quant_method", method, "fp8, mxfp4");
-  if (method === "mxfp4") return null;
-  const scheme = readString(quantisation, "activation_scheme");
-  // A static scheme also rounds activations with stored scales; the numbers would differ from the model's own.
-  if (scheme !== null && scheme !== "dynamic")
-    throw unsupported("quantization_config.activation_scheme", scheme, "dynamic");
-  const size = readIntList(quantisation, "weight_block_size", { min: 1 });
-  if (size === null) return null;
-  const [rows, columns] = size;
-  if (rows === undefined || columns === undefined || size.length !== 2) {
-    throw unsupported("quantization_config.weight_block_size", size, "two integers");
-  }
-  return [rows, columns];
 }

@@ -14,7 +14,8 @@ import type { OpenModel } from "../../../src/engine/run/work";
 import type { PruningPlan } from "../../../src/protocol/plan";
 import { calibrateOptions } from "../../../src/protocol/recipe";
 import { goldenCheckpoint, readGolden, relativeToLargest } from "../../support/goldens";
-import { writeFloat8, writeFused, writeMxfp4 } from "../../support/otherLayouts";
+import { awqPacked, eightBits, gptqPacked, packQuantized } from "../../support/packedLayouts";
+import { writeFloat8, writeFused, writeMxfp4, writePacked } from "../../support/otherLayouts";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences } from "../../support/tinyModels";
 
@@ -187,16 +188,42 @@ const quantised: Quantised[] = [
     make: writeMxfp4,
     scales: () => "model.layers.1.mlp.experts.down_proj_scales",
   },
+  {
+    title: "qwen3_moe in packed integers of 4 bits",
+    family: "qwen3_moe",
+    make: (to) => writePacked("qwen3_moe", to, packQuantized(4, 8)),
+    scales: (e) => `model.layers.1.mlp.experts.${e}.down_proj.weight_scale`,
+  },
+  {
+    title: "glm4_moe in F8_E4M3 with a scale a row",
+    family: "glm4_moe",
+    make: (to) => writePacked("glm4_moe", to, eightBits("float", "channel")),
+    scales: (e) => `model.layers.1.mlp.experts.${e}.up_proj.weight_scale`,
+  },
+  {
+    title: "mixtral by GPTQ",
+    family: "mixtral",
+    make: (to) => writePacked("mixtral", to, gptqPacked(4, 8, 1)),
+    scales: (e) => `model.layers.1.block_sparse_moe.experts.${e}.w2.qzeros`,
+  },
+  {
+    title: "olmoe by AWQ",
+    family: "olmoe",
+    make: (to) => writePacked("olmoe", to, awqPacked(8)),
+    scales: (e) => `model.layers.1.mlp.experts.${e}.gate_proj.scales`,
+  },
 ];
 
-describe.each(quantised)("$title", ({ family, make, scales }) => {
+describe.each(quantised)("$title", ({ title, family, make, scales }) => {
   let model: OpenModel;
   let plain: OpenModel;
   let plan: PruningPlan;
   let student: OpenModel;
   let plainStudent: OpenModel;
   beforeAll(async () => {
-    ({ quantised: model, plain } = await make(path.join(folder, `quantised-${family}`)));
+    ({ quantised: model, plain } = await make(
+      path.join(folder, `quantised-${quantised.findIndex((row) => row.title === title)}`),
+    ));
     plan = await planOf(family);
     student = await prune(model, plan);
     plainStudent = await prune(plain, plan);
@@ -249,7 +276,7 @@ describe.each(quantised)("$title", ({ family, make, scales }) => {
     for (const [name, numbers] of expected.parameters) {
       expect(relativeToLargest(moved.parameters.get(name)!, numbers), name).toBeLessThan(1e-3);
     }
-    const directory = path.join(folder, `calibrated-${family}`);
+    const directory = path.join(folder, `calibrated-${quantised.findIndex((row) => row.title === title)}`);
     await liveWork.calibrate({
       ...common,
       student,

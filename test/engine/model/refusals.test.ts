@@ -36,9 +36,9 @@ const refusals: [family: string, changes: Record<string, unknown>, code: ErrorCo
   ["qwen3_moe", { layer_types: ["full_attention"] }, "checkpoint/malformed", "num_hidden_layers = 3"],
   [
     "qwen3_moe",
-    { quantization_config: { quant_method: "gptq" } },
+    { quantization_config: { quant_method: "bitsandbytes" } },
     "model/unsupported-option",
-    'quantization_config.quant_method = "gptq"',
+    'quantization_config.quant_method = "bitsandbytes"',
   ],
   [
     "qwen3_moe",

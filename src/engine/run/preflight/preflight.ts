@@ -17,6 +17,7 @@ import type { Preflight, RunFile, StageId } from "../../../protocol/run";
 import { estimateStages, scratchBytes, smallestMemory, stageBeyondBudget } from "./estimates";
 import type { EstimateInput } from "./stageTimes";
 import { checkTexts } from "./texts";
+import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
@@ -75,6 +76,7 @@ class Preflighter {
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
       requireExperts(model.description, "profile, compress or calibrate");
+      await checkScales(model, this.options.signal);
       return model;
     });
     await this.#checkRecipe();
@@ -226,6 +228,7 @@ class Preflighter {
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
     const student = await this.#open(this.recipe.student!, this.paths.student);
+    await checkScales(student, this.options.signal);
     if (!hasExperts(student.description)) {
       await checkDenseStudent(student, teacher);
       return checkpointSize(student.checkpoint);

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { TimeLimitExceeded, withTimeLimit } from "../../../src/engine/data/timeLimit";
+import { TimeLimitExceeded, withTimeLimit } from "../../../src/engine/checkpoint/timeLimit";
 
 /** Holds this thread without using the processor, as a busy machine does. */
 const stall = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
