@@ -1,7 +1,8 @@
 import { attention } from "../graph/blocks/attention";
+import type { AttentionInputs } from "../graph/blocks/attentionHeads";
 import { denseMlp } from "../graph/blocks/experts";
 import type { GraphBuilder } from "../graph/builder";
-import type { Graph } from "../graph/graph";
+import type { Graph, Value } from "../graph/graph";
 import type { LayerDescription, MlpDescription, MoeDescription, RotaryDescription } from "../model/description";
 import { Block, type LayerContext } from "./block";
 import { attentionViews, feedForwardViews } from "./weightViews";
@@ -15,7 +16,11 @@ import { attentionViews, feedForwardViews } from "./weightViews";
  */
 export function attentionGraph(context: LayerContext, layer: LayerDescription): Graph {
   const block = new Block(context);
-  const { residual, feedForwardInput, routerLogits } = attentionBlock(block, layer, context);
+  const { residual, feedForwardInput, routerLogits } = attentionHalf(
+    block,
+    layer,
+    sequenceInputs(block, layer, context),
+  );
   return block.builder.build({ residual, feedForwardInput, ...(routerLogits === null ? {} : { routerLogits }) });
 }
 
@@ -29,7 +34,11 @@ export function attentionBackwardGraph(
   needsInputGradient: boolean,
 ): Graph {
   const block = new Block(context);
-  const { x, residual, feedForwardInput, routerLogits } = attentionBlock(block, layer, context);
+  const { x, residual, feedForwardInput, routerLogits } = attentionHalf(
+    block,
+    layer,
+    sequenceInputs(block, layer, context),
+  );
   const cotangents = [block.cotangent("dResidual", residual), block.cotangent("dFeedForwardInput", feedForwardInput)];
   if (routerLogits !== null) cotangents.push(block.cotangent("dRouterLogits", routerLogits));
   return block.buildGradients(cotangents, needsInputGradient ? { dx: x } : {});
@@ -54,17 +63,27 @@ export function denseBackwardGraph(
   return block.buildGradients([block.cotangent("dHidden", hidden)], wrt);
 }
 
-function attentionBlock(block: Block, layer: LayerDescription, { sequenceLength: s }: LayerContext) {
-  const { builder, weights, hidden } = block;
-  block.declareTrainable(attentionViews(layer));
-  const x = builder.input("x", ["T", hidden]);
-  const rotary = "rotary" in layer.attention ? layer.attention.rotary : null;
-  const input = weights.norm(x, layer.inputNorm);
-  const mixed = attention(weights, input, layer.attention, {
+/** Inputs of whole sequences, which begin with their first token. */
+function sequenceInputs(
+  { builder }: Block,
+  { attention }: LayerDescription,
+  { sequenceLength: s }: LayerContext,
+): AttentionInputs {
+  const rotary = "rotary" in attention ? attention.rotary : null;
+  return {
     sequenceLength: s,
     rotary: rotary === null ? null : rotaryInputs(builder, s, rotary),
     mask: builder.input("mask", [s, s]),
-  });
+  };
+}
+
+/** From hidden states x, a graph input, to those behind attention and what the feed-forward half and its router read. */
+export function attentionHalf(block: Block, layer: LayerDescription, inputs: AttentionInputs) {
+  const { builder, weights, hidden } = block;
+  block.declareTrainable(attentionViews(layer));
+  const x = builder.input("x", ["T", hidden]);
+  const input = weights.norm(x, layer.inputNorm);
+  const mixed = attention(weights, input, layer.attention, inputs);
   const branch = weights.norm(mixed, layer.attentionOutputNorm);
   const residual = builder.add(x, builder.scale(branch, layer.residualMultiplier));
   const feedForwardInput = layer.parallel ? input : weights.norm(residual, layer.postAttentionNorm);
@@ -90,10 +109,20 @@ function rotaryInputs(builder: GraphBuilder, s: number, description: RotaryDescr
 }
 
 function denseBlock(block: Block, layer: LayerDescription, mlp: MlpDescription) {
-  const { builder, weights } = block;
   block.declareTrainable(feedForwardViews(layer));
-  const residual = builder.input("residual", ["T", block.hidden]);
-  const feedForwardInput = builder.input("feedForwardInput", ["T", block.hidden]);
+  const residual = block.builder.input("residual", ["T", block.hidden]);
+  const feedForwardInput = block.builder.input("feedForwardInput", ["T", block.hidden]);
+  return { hidden: denseHalf(block, layer, mlp, residual, feedForwardInput), feedForwardInput };
+}
+
+/** Hidden states behind a dense layer. Weights that train are declared by the caller. */
+export function denseHalf(
+  { builder, weights }: Block,
+  layer: LayerDescription,
+  mlp: MlpDescription,
+  residual: Value,
+  feedForwardInput: Value,
+): Value {
   const output = weights.norm(denseMlp(weights, feedForwardInput, mlp), layer.feedForwardOutputNorm);
-  return { hidden: builder.add(residual, builder.scale(output, layer.feedForwardMultiplier)), feedForwardInput };
+  return builder.add(residual, builder.scale(output, layer.feedForwardMultiplier));
 }

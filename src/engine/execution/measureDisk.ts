@@ -22,13 +22,18 @@ const stretchBytes = 4 * 2 ** 20;
 
 /** A disk that cannot be read or written is found by who needs it: here it is taken for a common one. */
 export function measureDisk(checkpoint: Checkpoint, scratchDirectory: string): DiskSpeeds {
-  const readBytesPerSecond = measured(() => timeReading(checkpoint)) ?? fallbackDiskBytesPerSecond;
+  const readBytesPerSecond = measureReading(checkpoint);
   const written = orNull(() => timeWriting(checkpoint, scratchDirectory));
   return {
     readBytesPerSecond,
     writeBytesPerSecond: measured(() => written!.flushed) ?? fallbackDiskBytesPerSecond,
     bufferBytesPerSecond: measured(() => written!.buffered) ?? fallbackBufferBytesPerSecond,
   };
+}
+
+/** Bytes a second of reading weights that the page cache does not hold. */
+export function measureReading(checkpoint: Checkpoint): number {
+  return measured(() => timeReading(checkpoint)) ?? fallbackDiskBytesPerSecond;
 }
 
 interface Stretch {

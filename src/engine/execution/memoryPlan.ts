@@ -141,7 +141,7 @@ const keptByAllocatorBytes = 100e6;
  */
 export const trainingBytesPerNumber = 6 * 4;
 
-function overheadOf(
+export function overheadOf(
   description: ModelDescription,
   budgetBytes: number,
   direction: "forward" | "backward",
@@ -161,7 +161,8 @@ function overheadOf(
   return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;
 }
 
-function totalElements(description: ModelDescription): number {
+/** Numbers in the weights of all layers and the vocabulary head, decoded. */
+export function totalElements(description: ModelDescription): number {
   const sizes = description.layers.flatMap(decodedSizes);
   return sizes.reduce((sum, size) => sum + size, description.vocabSize * description.hiddenSize);
 }
@@ -181,7 +182,7 @@ function largest(limit: number, fits: (n: number) => boolean): number {
  * Refuses sequences in which an index branch would leave positions out: Reroute attends to all of them.
  * @throws RerouteError model/unsupported-option
  */
-function requireSequenceFits({ layers, family }: ModelDescription, sequenceLength: number): void {
+export function requireSequenceFits({ layers, family }: ModelDescription, sequenceLength: number): void {
   for (const { index, attention } of layers) {
     const indexer = "indexer" in attention ? attention.indexer : null;
     if (indexer === null || sequenceLength <= indexer.positions) continue;

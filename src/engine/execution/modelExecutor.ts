@@ -11,9 +11,9 @@ import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
-import { moeLayers, numLogits } from "./moeLayers";
+import { numLogits } from "./moeLayers";
 import type { RoutingObserver } from "./observer";
-import { Parameters, readView } from "./parameters";
+import { Parameters, readCorrectionBiases } from "./parameters";
 import { SessionCache } from "./sessionCache";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
@@ -107,12 +107,7 @@ export class ModelExecutor {
   static async open(options: ExecutorOptions): Promise<ModelExecutor> {
     const { checkpoint, description, trainable } = options;
     const parameters = await Parameters.read(checkpoint, description, trainable ?? []);
-    const correctionBiases = new Map<number, Float32Array>();
-    for (const [{ index }, { router }] of moeLayers(description)) {
-      if (router.correctionBias !== null)
-        correctionBiases.set(index, await readView(checkpoint, router.correctionBias));
-    }
-    return new ModelExecutor(options, parameters, correctionBiases);
+    return new ModelExecutor(options, parameters, await readCorrectionBiases(checkpoint, description));
   }
 
   /** Current values of the trainable weights by key, f32; a caller that trains replaces them. */

@@ -80,6 +80,18 @@ export function addGradients(outputs: Record<string, Tensor>, sums: ReadonlyMap<
 
 const gradientPrefix = "gradient:";
 
+/** Numbers that the selection of some families adds to its scores, [numExperts] by layer. */
+export async function readCorrectionBiases(
+  checkpoint: Checkpoint,
+  description: ModelDescription,
+): Promise<Map<number, Float32Array>> {
+  const biases = new Map<number, Float32Array>();
+  for (const [{ index }, { router }] of moeLayers(description)) {
+    if (router.correctionBias !== null) biases.set(index, await readView(checkpoint, router.correctionBias));
+  }
+  return biases;
+}
+
 /** The view's elements as f32: for small tensors such as routers and biases. */
 export function readView(checkpoint: Checkpoint, { tensor, offset, shape }: WeightView): Promise<Float32Array> {
   return readFloat32(checkpoint.tensors.get(tensor)!, { offset, count: elementCount(shape) });

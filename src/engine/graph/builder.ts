@@ -205,10 +205,10 @@ export class GraphBuilder {
     return this.#nodes("Split", [a, this.int64Constant(sizes)], { axis: at }, a.type, shapes);
   }
 
-  /** Parts along axis 0 whose sizes are an input; the sizes get the names given. */
-  splitRows(a: Value, sizes: Value, sizeNames: readonly string[]): Value[] {
-    const shapes = sizeNames.map((name) => [name, ...a.shape.slice(1)]);
-    return this.#nodes("Split", [a, sizes], { axis: 0 }, a.type, shapes);
+  /** Parts along an axis whose sizes are an input; the sizes get the names given. */
+  splitRows(a: Value, sizes: Value, sizeNames: readonly string[], axis = 0): Value[] {
+    const shapes = sizeNames.map((name) => a.shape.map((dim, i) => (i === axis ? name : dim)));
+    return this.#nodes("Split", [a, sizes], { axis }, a.type, shapes);
   }
 
   /** Elements start, start + step, ... below `end` of one axis of fixed size. */

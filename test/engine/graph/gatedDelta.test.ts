@@ -71,7 +71,7 @@ function graphOf(floatType: "float32" | "float64", feeds: ReturnType<typeof feed
   const inputs = Object.fromEntries(
     names.map((name) => [name, builder.input(name, ["B", ...feeds[name].shape.slice(1)])]),
   ) as Record<(typeof names)[number], ReturnType<GraphBuilder["input"]>>;
-  const output = gatedDeltaRule(builder, inputs, chunk);
+  const { output } = gatedDeltaRule(builder, inputs, chunk);
   return { builder, inputs, output };
 }
 

@@ -5,11 +5,12 @@ import type {
   SoftmaxAttention,
 } from "../../model/description";
 import type { Value } from "../graph";
-import type { AttentionHeads, AttentionInputs } from "./attentionHeads";
+import { bySequence, stretched, type AttentionHeads, type AttentionInputs } from "./attentionHeads";
+import { attendWithPast } from "./attendWithPast";
 import { shortConv } from "./causalConv";
 import { gatedDelta } from "./gatedDelta";
-import { latentHeads } from "./latentAttention";
-import { rotate, stretchByPosition } from "./rotary";
+import { latentHeads, latentWithPast } from "./latentAttention";
+import { rotate } from "./rotary";
 import type { BlockWeights } from "./weights";
 
 /** What mixes the tokens of each sequence, over normalised rows x [T, H]; returns [T, H]. No token sees a later one. */
@@ -21,12 +22,32 @@ export function attention(
 ): Value {
   switch (description.kind) {
     case "gated-delta":
-      return gatedDelta(weights, x, description, inputs.sequenceLength);
+      return gatedDelta(weights, x, description, inputs);
     case "short-conv":
-      return shortConv(weights, x, description, inputs.sequenceLength);
+      return shortConv(weights, x, description, inputs);
     default:
-      return softmaxAttention(weights, x, description, inputs);
+      return inputs.past === undefined
+        ? softmaxAttention(weights, x, description, inputs)
+        : softmaxAttentionWithPast(weights, x, description, { ...inputs, past: inputs.past });
   }
+}
+
+/** The same over keys and values of earlier tokens too, for any number of new tokens a sequence. */
+function softmaxAttentionWithPast(
+  weights: BlockWeights,
+  x: Value,
+  description: SoftmaxAttention,
+  inputs: AttentionInputs & Required<Pick<AttentionInputs, "past">>,
+): Value {
+  const { builder } = weights;
+  if (description.kind === "latent")
+    return weights.linear(latentWithPast(weights, x, description, inputs), description.output);
+  const { heads, gate } = groupedHeads(weights, x, description, inputs);
+  const { past } = inputs;
+  const value = past.extend("value", heads.value);
+  const parts = heads.parts.map(({ query, key }) => ({ query, key: past.extend("key", key) }));
+  const mixed = attendWithPast(weights, { parts, value, groups: heads.groups }, inputs, description);
+  return weights.linear(gate === null ? mixed : builder.mul(mixed, builder.sigmoid(gate)), description.output);
 }
 
 function softmaxAttention(
@@ -44,11 +65,12 @@ function softmaxAttention(
   const { sinks, softcap } = description.kind === "latent" ? { sinks: null } : description;
   const ranges = queryBlocks(inputs.sequenceLength, description);
   const sizes = ranges.map(({ from, to }) => to - from);
+  const keys = heads.parts.map(({ key }) => builder.transpose(key, [0, 1, 3, 2]));
   // Split, not sliced: the gradient of a split is one concatenation.
   const queries = heads.parts.map(({ query }) => (sizes.length === 1 ? [query] : builder.split(query, sizes, 3)));
   const blocks = ranges.map((range, i) => {
-    const parts = heads.parts.map(({ keyTransposed }, p) => ({ query: queries[p]![i]!, keyTransposed }));
-    return attendBlock(weights, { ...heads, parts }, numHeads / heads.groups, inputs.mask, range, { sinks, softcap });
+    const parts = keys.map((keyTransposed, p) => ({ query: queries[p]![i]!, keyTransposed }));
+    return attendBlock(weights, parts, heads, numHeads / heads.groups, inputs.mask, range, { sinks, softcap });
   });
   const valueDim = heads.value.shape[3] as number;
   // [B, groups, heads a group, S, V] -> [B, S, groups, heads a group, V]
@@ -88,7 +110,8 @@ export function queryBlockCount(s: number): number {
 /** Queries of one block against the keys it sees: [B, groups, heads a group, to - from, V]. */
 function attendBlock(
   weights: BlockWeights,
-  { parts, value, groups }: AttentionHeads,
+  parts: readonly { query: Value; keyTransposed: Value }[],
+  { value, groups }: AttentionHeads,
   perGroup: number,
   mask: Value,
   { from, to, firstKey }: QueryBlock,
@@ -127,14 +150,13 @@ function groupedHeads(
 ): { heads: AttentionHeads; gate: Value | null } {
   const { builder } = weights;
   const { numHeads, numKeyValueHeads: groups, headDim, valueHeadDim, clip, normAfterRotary } = attention;
-  const s = inputs.sequenceLength;
   const { queries, gate } = queriesAndGate(weights, x, attention);
   const keys = weights.linear(x, attention.key);
   const values = attention.value === "key" ? keys : weights.linear(x, attention.value);
   const shape = (projected: Value, norm: NormDescription | null, heads: number, dim = headDim) => {
     const wholeNorm = norm !== null && attention.normScope === "projection" ? weights.norm(projected, norm) : projected;
     const clipped = clip === null ? wholeNorm : builder.clip(wholeNorm, -clip, clip);
-    const perHead = builder.reshape(clipped, ["B", s, heads, dim]);
+    const perHead = bySequence(builder, clipped, inputs, [heads, dim]);
     const normed =
       norm !== null && attention.normScope === "head" && !normAfterRotary ? weights.norm(perHead, norm) : perHead;
     return builder.transpose(normed, [0, 2, 1, 3]);
@@ -146,11 +168,11 @@ function groupedHeads(
   const query = positioned(shape(queries, attention.queryNorm, numHeads), attention.queryNorm);
   const key = positioned(shape(keys, attention.keyNorm, groups), attention.keyNorm);
   // The scale goes to the queries: scores are many more numbers.
-  const stretched = stretchByPosition(builder, builder.scale(query, attention.scale), attention.positionScale);
-  const scaled = builder.reshape(stretched, ["B", groups, numHeads / groups, s, headDim]);
+  const long = stretched(builder, builder.scale(query, attention.scale), attention.positionScale, inputs);
+  const scaled = builder.reshape(long, ["B", groups, numHeads / groups, long.shape[2]!, headDim]);
   const clippedValue = shape(values, null, groups, valueHeadDim);
   const heads = {
-    parts: [{ query: scaled, keyTransposed: builder.transpose(key, [0, 1, 3, 2]) }],
+    parts: [{ query: scaled, key }],
     value: builder.scale(weights.norm(clippedValue, attention.valueNorm ?? null), attention.valueScale),
     groups,
   };

@@ -2,6 +2,7 @@ import type { GatedDelta } from "../../model/description";
 import type { GraphBuilder } from "../builder";
 import type { Value } from "../graph";
 import { unitLowerInverse } from "../unitLowerInverse";
+import type { AttentionInputs } from "./attentionHeads";
 import { causalConv } from "./causalConv";
 import type { BlockWeights } from "./weights";
 
@@ -17,14 +18,19 @@ export function gatedDeltaChunks(sequenceLength: number): number {
 }
 
 /** Linear attention by the gated delta rule, over normalised rows x [T, H]; returns [T, H]. */
-export function gatedDelta(weights: BlockWeights, x: Value, layer: GatedDelta, sequenceLength: number): Value {
+export function gatedDelta(
+  weights: BlockWeights,
+  x: Value,
+  layer: GatedDelta,
+  { sequenceLength, past }: Pick<AttentionInputs, "sequenceLength" | "past">,
+): Value {
   const { builder } = weights;
   const { numKeyHeads, numValueHeads, keyHeadDim, valueHeadDim } = layer;
   const keys = numKeyHeads * keyHeadDim;
   const values = numValueHeads * valueHeadDim;
   const { mixed, gate, beta, time } = projections(weights, x, layer);
   const sequences = builder.reshape(mixed, ["B", sequenceLength, 2 * keys + values]);
-  const convolved = swish(builder, causalConv(weights, sequences, layer.conv, null));
+  const convolved = swish(builder, causalConv(weights, sequences, layer.conv, null, past));
   const [query, key, value] = builder.split(convolved, [keys, keys, values], 2);
   // log decay = -exp(A) softplus(time + bias)
   const shifted = builder.add(time, weights.float(layer.timeBias));
@@ -39,13 +45,19 @@ export function gatedDelta(weights: BlockWeights, x: Value, layer: GatedDelta, s
       builder.constant(new Array<number>(keyHeadDim).fill(scale * keyHeadDim ** -0.5), [keyHeadDim]),
       1e-6 / keyHeadDim,
     );
-  const output = gatedDeltaRule(builder, {
+  // Tokens that only fill up a sequence leave its state as it is.
+  const valid = past && builder.reshape(past.valid(sequenceLength), ["B", sequenceLength, 1, 1]);
+  const counted = (numbers: Value) => (valid === undefined ? numbers : builder.mul(numbers, valid));
+  const initial = past?.state("state", [numKeyHeads, perKey, keyHeadDim, valueHeadDim]);
+  const { output, state } = gatedDeltaRule(builder, {
     query: unit(query!, keyHeadDim ** -0.5),
     key: unit(key!, 1),
     value: builder.reshape(value!, ["B", sequenceLength, numKeyHeads, perKey, valueHeadDim]),
-    logDecay: builder.reshape(logDecay, ["B", sequenceLength, numKeyHeads, perKey]),
-    beta: builder.reshape(builder.sigmoid(beta), ["B", sequenceLength, numKeyHeads, perKey]),
+    logDecay: counted(builder.reshape(logDecay, ["B", sequenceLength, numKeyHeads, perKey])),
+    beta: counted(builder.reshape(builder.sigmoid(beta), ["B", sequenceLength, numKeyHeads, perKey])),
+    ...(initial && { initial }),
   });
+  if (state !== null) past?.keep("state", state);
   const rows = builder.reshape(output, ["T", numValueHeads, valueHeadDim]);
   const normed = weights.norm(rows, layer.outputNorm);
   const gated = builder.mul(normed, swish(builder, builder.reshape(gate, ["T", numValueHeads, valueHeadDim])));
@@ -61,6 +73,8 @@ export interface DeltaInputs {
   /** [B, S, key heads, value heads a key head], at most 0. */
   logDecay: Value;
   beta: Value;
+  /** [B, key heads, value heads a key head, K, V]: the state to begin with; absent: zeros. */
+  initial?: Value;
 }
 
 /**
@@ -71,9 +85,14 @@ export interface DeltaInputs {
  * beta_i (v_i - e^c_i S^T k_i - sum_(j<i) e^(c_i - c_j) (k_i . k_j) u_j), so that all of a chunk are
  * u = (I + L)^-1 (beta v - beta e^c k S) with L_ij = beta_i e^(c_i - c_j) k_i . k_j below the diagonal.
  *
- * @returns [B, S, key heads, value heads a key head, V]
+ * @returns [B, S, key heads, value heads a key head, V], and where there was a state to begin with the one behind the last
+ * token
  */
-export function gatedDeltaRule(builder: GraphBuilder, inputs: DeltaInputs, chunk = chunkTokens): Value {
+export function gatedDeltaRule(
+  builder: GraphBuilder,
+  inputs: DeltaInputs,
+  chunk = chunkTokens,
+): { output: Value; state: Value | null } {
   const s = inputs.value.shape[1] as number;
   const c = Math.min(chunk, s);
   const n = Math.ceil(s / c);
@@ -114,28 +133,43 @@ export function gatedDeltaRule(builder: GraphBuilder, inputs: DeltaInputs, chunk
 
   const each = (x: Value) => (n === 1 ? [x] : builder.split(x, new Array<number>(n).fill(1), 3));
   const [owns, fromStates, keys, toEnds, wholes] = [own, fromState, key!, toEnd, whole].map(each);
-  const states: Value[] = [];
-  const updates = [owns![0]!];
+  /** The state that each chunk begins with; null: zeros. */
+  const states: (Value | null)[] = [inputs.initial ? builder.unsqueeze(inputs.initial, [3]) : null];
+  const updates: Value[] = [];
+  const update = (i: number) => {
+    const state = states[i]!;
+    updates.push(state === null ? owns![i]! : builder.sub(owns![i]!, builder.matMul(fromStates![i]!, state)));
+  };
+  const carry = (i: number) => {
+    const added = builder.matMul(keys![i]!, builder.mul(toEnds![i]!, updates[i]!), true, false);
+    const state = states[i]!;
+    states.push(state === null ? added : builder.add(builder.mul(state, wholes![i]!), added));
+  };
+  update(0);
   for (let i = 1; i < n; i++) {
-    const added = builder.matMul(keys![i - 1]!, builder.mul(toEnds![i - 1]!, updates[i - 1]!), true, false);
-    states.push(i === 1 ? added : builder.add(builder.mul(states[i - 2]!, wholes![i - 1]!), added));
-    updates.push(builder.sub(owns![i]!, builder.matMul(fromStates![i]!, states[i - 1]!)));
+    carry(i - 1);
+    update(i);
   }
   const inside = builder.matMul(
     builder.mul(builder.matMul(query!, key!, false, true), decay),
     builder.concat(updates, 3),
   );
-  const output = n === 1 ? inside : builder.add(inside, seenStates(builder, query!, fromStart, states));
+  const seen = states.filter((state) => state !== null);
+  const output = seen.length === 0 ? inside : builder.add(inside, seenStates(builder, query!, fromStart, seen, n));
   const tokens = builder.reshape(builder.transpose(output, [0, 3, 4, 1, 2, 5]), ["B", n * c, groups, perKey, valueDim]);
-  return n * c === s ? tokens : builder.slice(tokens, 1, 0, s);
+  if (inputs.initial) carry(n - 1);
+  return {
+    output: n * c === s ? tokens : builder.slice(tokens, 1, 0, s),
+    state: inputs.initial ? builder.squeeze(states[n]!, [3]) : null,
+  };
 }
 
-/** e^c S^T q of every chunk, zeros in the first one: its state is. */
-function seenStates(builder: GraphBuilder, query: Value, fromStart: Value, states: readonly Value[]): Value {
-  const n = states.length + 1;
-  const behind = (x: Value) => builder.slice(x, 3, 1, n);
+/** e^c S^T q of each of n chunks; zeros in the first one where its state is. */
+function seenStates(builder: GraphBuilder, query: Value, fromStart: Value, states: readonly Value[], n: number): Value {
+  const first = n - states.length;
+  const behind = (x: Value) => (first === 0 ? x : builder.slice(x, 3, first, n));
   const seen = builder.mul(builder.matMul(behind(query), builder.concat(states, 3)), behind(fromStart));
-  return builder.pad(seen, 3, 1, 0);
+  return first === 0 ? seen : builder.pad(seen, 3, first, 0);
 }
 
 /**
