@@ -13,6 +13,7 @@ export const engineFolders = [
   "linalg",
   "data",
   "execution",
+  "generation",
   "routing",
   "compression",
   "distillation",

@@ -26,6 +26,7 @@ export const errorCodes = {
   "data/token-out-of-range": "the tokenizer gives an id beyond the model's vocabulary",
   "data/trained-on": "the evaluation text is, or holds, text that was trained on",
   "data/tokenizer": "tokenizer.json is missing or cannot be used",
+  "data/prompt-too-long": "a prompt leaves no room for an answer in the model's context",
   "data/chat-template": "the chat template cannot be used, or does not take a conversation of the text",
   "plan/invalid": "the compression plan is malformed or impossible for this checkpoint",
   "trace/invalid": "a routing trace cannot be read, holds no expert counts or does not fit the checkpoint",

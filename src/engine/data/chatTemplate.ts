@@ -6,10 +6,17 @@ import type { ChatMessage } from "./columns";
 import { contentOf, readJson } from "./tokenizerFiles";
 import { TimeLimitExceeded, withTimeLimit } from "../checkpoint/timeLimit";
 
+export interface Conversation {
+  messages: ChatMessage[];
+  tools: unknown;
+  /** Ends the text where the assistant's answer begins. */
+  asksForAnswer?: boolean;
+}
+
 /** A checkpoint's way of writing a conversation as text. */
 export interface ChatTemplate {
   /** @throws `data/chat-template`, with the template's own message where it refuses the conversation */
-  render: (conversation: { messages: ChatMessage[]; tools: unknown }, where: string) => string;
+  render: (conversation: Conversation, where: string) => string;
 }
 
 /** The longest known ones have 20 kB. */
@@ -36,12 +43,13 @@ export async function loadChatTemplate(directory: string): Promise<ChatTemplate 
   const templates = new Map([...sources].map(([name, source]) => [name, parseTemplate(source, file)]));
   const tokens = specialTokens(config, await readJson(join(directory, "special_tokens_map.json")));
   return {
-    render: ({ messages, tools }, where) => {
+    render: ({ messages, tools, asksForAnswer = false }, where) => {
       const template =
         (tools === null ? undefined : templates.get("tool_use")) ??
         templates.get("default") ??
         [...templates.values()][0]!;
-      const variables = { ...tokens, ...functions, messages, tools, documents: null, add_generation_prompt: false };
+      const given = { messages, tools, documents: null, add_generation_prompt: asksForAnswer };
+      const variables = { ...tokens, ...functions, ...given };
       const characters = messages.reduce(
         (sum, { content }) => sum + (typeof content === "string" ? content.length : 0),
         0,
