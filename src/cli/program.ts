@@ -8,6 +8,7 @@ import { addDoctor } from "./commands/doctor";
 import { addEvaluate } from "./commands/evaluate";
 import { addFamilies } from "./commands/families";
 import { addForward } from "./commands/forward";
+import { addGenerate } from "./commands/generate";
 import { addImportTrace } from "./commands/importTrace";
 import { addInspect } from "./commands/inspect";
 import { addMcp } from "./commands/mcp";
@@ -44,6 +45,7 @@ function createProgram(io: CliIo): Command {
     addRun,
     addCompare,
     addForward,
+    addGenerate,
     addFamilies,
     addImportTrace,
     addMcp,

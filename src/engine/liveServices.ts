@@ -89,6 +89,13 @@ export function liveServices(): EngineServices {
       const { importTrace } = await import("./run/importTrace");
       return importTrace({ file, ...request, signal });
     },
+    "generation/start": async (request, { signal, emit }) => {
+      const { generateText } = await import("./run/generateText");
+      return generateText(request, {
+        signal,
+        onEvent: (event) => emit("generation/event", { id: request.id, event }),
+      });
+    },
     "run/list": async ({ runsFolder }) => {
       const { listRuns } = await import("./report/panels");
       const { listComparisons } = await import("./run/compare/listComparisons");

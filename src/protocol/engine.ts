@@ -1,6 +1,7 @@
 import type { CheckpointSummary, HubModel, TensorRow, TensorStatistics } from "./checkpointSummary";
 import type { CellProgress, ComparisonFile, ComparisonForecast, ComparisonRecipe, ComparisonSummary } from "./compare";
 import type { EvaluationFile } from "./evaluation";
+import type { GenerationEvent, GenerationResult, GenerationStart } from "./generation";
 import type {
   CalibrationPanelData,
   DivergencePanelData,
@@ -51,6 +52,8 @@ export interface EngineRequests {
     checkpoint?: string;
     numExpertsPerToken?: number;
   }) => { runDirectory: string; format: "vllm" | "sglang" | "imatrix"; notes: string[] };
+  /** Responses to prompts; their tokens come as events while they are made. */
+  "generation/start": (p: GenerationStart) => GenerationResult;
   /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[]; comparisons: ComparisonSummary[] };
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
@@ -74,6 +77,8 @@ export interface EngineEvents {
   "comparison/cell": { runDirectory: string; cell: CellProgress };
   /** A cell has ended, well or not: comparison.json is written anew. */
   "comparison/changed": { runDirectory: string };
+  /** `id` is that of the request. */
+  "generation/event": { id: string; event: GenerationEvent };
   log: { level: "info" | "warning" | "error"; message: string };
 }
 
@@ -146,6 +151,7 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "comparison/start": "job",
   "comparison/resume": "job",
   "trace/import": "job",
+  "generation/start": "job",
   "run/list": "inspection",
   "run/read": "inspection",
   "panel/routing": "inspection",

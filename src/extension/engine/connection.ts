@@ -27,6 +27,7 @@ const eventNames = Object.keys({
   "run/stageChanged": true,
   "comparison/cell": true,
   "comparison/changed": true,
+  "generation/event": true,
   log: true,
 } satisfies Record<keyof EngineEvents, true>) as (keyof EngineEvents)[];
 
