@@ -3,7 +3,9 @@ import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
 
 const outfile = "out/bench.mjs";
-const banner = { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' };
+const banner = {
+  js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
+};
 await build({
   entryPoints: ["test/bench/main.ts"],
   bundle: true,

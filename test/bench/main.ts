@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { familiesBench } from "./familiesBench";
+import { generateBench } from "./generateBench";
 import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
@@ -32,6 +33,10 @@ async function main(): Promise<void> {
   if (only === undefined || only === "methods") {
     print("Every compression method on one Qwen3-30B-shaped layer, keep 62.5 %");
     await methodsBench(runtime, process.argv[3], print);
+  }
+  if (only === "generate") {
+    print("Decoding many sequences against one, and a dense checkpoint against transformers");
+    await generateBench(runtime, process.argv.slice(3), print);
   }
   if (only === "scale") await scale(process.argv[3], print);
 }
