@@ -14,6 +14,7 @@ import { addInspect } from "./commands/inspect";
 import { addMcp } from "./commands/mcp";
 import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
+import { addRuns } from "./commands/runs";
 import type { CliIo } from "./io";
 
 const exitCodes = { done: 0, bug: 1, input: 2, cancelled: 130 } as const;
@@ -43,6 +44,7 @@ function createProgram(io: CliIo): Command {
     addCalibrate,
     addEvaluate,
     addRun,
+    addRuns,
     addCompare,
     addForward,
     addGenerate,

@@ -101,6 +101,17 @@ export function liveServices(): EngineServices {
       const { listComparisons } = await import("./run/compare/listComparisons");
       return { runs: await listRuns(runsFolder), comparisons: await listComparisons(runsFolder) };
     },
+    "run/label": async ({ directory, ...labels }) => {
+      const { writeLabels } = await import("./run/folder/labels");
+      await writeLabels(directory, labels);
+      return null;
+    },
+    "run/size": async ({ directory }) => (await import("./run/folder/runSize")).runSize(directory),
+    "run/cancel": async ({ directory }) => {
+      const { requestCancel } = await import("./run/folder/onlookers");
+      await requestCancel(directory);
+      return null;
+    },
     "run/read": async ({ runDirectory }) => {
       const { readReportData } = await import("./report/reportData");
       const { run, evaluation } = await readReportData(runDirectory);

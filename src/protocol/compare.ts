@@ -127,6 +127,7 @@ export interface ComparisonSummary {
   cells: number;
   done: number;
   failed: number;
+  tags: string[];
 }
 
 /** The cell being worked on. */

@@ -56,6 +56,12 @@ export interface EngineRequests {
   "generation/start": (p: GenerationStart) => GenerationResult;
   /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[]; comparisons: ComparisonSummary[] };
+  /** What people call a run or comparison; null: what its recipe says. */
+  "run/label": (p: { directory: string; name: string | null; tags: string[] }) => null;
+  /** Bytes of a run's or comparison's folder, and of the checkpoint that the run wrote elsewhere, if it is there. */
+  "run/size": (p: { directory: string }) => { bytes: number; output: { path: string; bytes: number } | null };
+  /** Asks the process that works in a folder, whichever it is, to stop. */
+  "run/cancel": (p: { directory: string }) => null;
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;
   "panel/divergence": (p: { runDirectory: string }) => DivergencePanelData | null;
@@ -153,6 +159,9 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "trace/import": "job",
   "generation/start": "job",
   "run/list": "inspection",
+  "run/label": "inspection",
+  "run/size": "inspection",
+  "run/cancel": "inspection",
   "run/read": "inspection",
   "panel/routing": "inspection",
   "panel/divergence": "inspection",

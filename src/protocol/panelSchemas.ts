@@ -161,6 +161,7 @@ export const runSummary: z.ZodMiniType<RunSummary> = z.object({
   verdict: z.nullable(z.string()),
   klBefore: nullableNumber,
   klAfter: nullableNumber,
+  tags: z.array(z.string()),
 });
 
 export const progressSchema: z.ZodMiniType<Progress> = z.object({

@@ -145,4 +145,5 @@ export interface RunSummary {
   verdict: string | null;
   klBefore: number | null;
   klAfter: number | null;
+  tags: string[];
 }

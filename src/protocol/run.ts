@@ -115,6 +115,12 @@ export const runFiles = {
   reportMarkdown: "report.md",
   log: "log.jsonl",
   lock: "lock.json",
+  /** What people call the run: see labels.ts. */
+  labels: "labels.json",
+  /** The latest progress, while a process works here. */
+  progress: "progress.json",
+  /** Asks the process that works here to stop. */
+  cancel: "cancel.json",
   /** The compressed checkpoint before calibration. */
   compressed: "compressed",
 } as const;

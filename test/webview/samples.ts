@@ -223,6 +223,7 @@ export function run(name: string, state: RunSummary["state"], more: Partial<RunS
     verdict: null,
     klBefore: null,
     klAfter: null,
+    tags: [],
     ...more,
   };
 }

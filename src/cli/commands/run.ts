@@ -17,6 +17,7 @@ import { textTable } from "../table";
 
 interface RunOptions {
   run?: string;
+  output?: string;
   dryRun?: boolean;
   force?: boolean;
   multipleOf?: number;
@@ -31,8 +32,12 @@ export function addRun(program: Command, io: CliIo): void {
   program
     .command("run")
     .description("work off a recipe: profile, compress, calibrate, evaluate, report; continues where it stopped")
-    .argument("<recipe>", "recipe file (*.reroute.json)")
-    .option("--run <dir>", "run folder (default: .reroute/runs/<recipe name> beside the recipe)")
+    .argument("<recipe>", "recipe file (*.reroute.json), or a run folder, whose recipe it is then")
+    .option(
+      "--run <dir>",
+      "run folder (default: .reroute/runs/<recipe name> beside the recipe, or the one that was named)",
+    )
+    .option("--output <dir>", "folder for the resulting checkpoint (default: the recipe's)")
     .option("--dry-run", "print sizes, disk, memory, time and refusals, and do nothing")
     .option("--force", "go on although the teacher is not the student's origin, or the evaluation text was trained on")
     .option(
@@ -42,12 +47,11 @@ export function addRun(program: Command, io: CliIo): void {
     )
     .option("--json", "print the result as JSON")
     .action(async (file: string, options: RunOptions) => {
-      const recipeFile = path.resolve(io.cwd, file);
-      const recipe = rounding(await readRecipe(recipeFile), options.multipleOf);
-      const baseFolder = path.dirname(recipeFile);
-      const name = path.basename(recipeFile).replace(/(\.reroute)?\.json$/, "");
-      const runDirectory =
-        options.run === undefined ? path.join(baseFolder, ".reroute", "runs", name) : path.resolve(io.cwd, options.run);
+      const named = await recipeOf(path.resolve(io.cwd, file));
+      const { baseFolder } = named;
+      const runDirectory = options.run === undefined ? named.runDirectory : path.resolve(io.cwd, options.run);
+      const output = options.output === undefined ? {} : { output: path.resolve(io.cwd, options.output) };
+      const recipe: Recipe = { ...rounding(named.recipe, options.multipleOf), ...output };
       const request = { runDirectory, recipe, baseFolder, force: options.force ?? false };
       if (options.dryRun) await dryRun(io, request, options.json ?? false);
       else {
@@ -64,6 +68,17 @@ function rounding(recipe: Recipe, multipleOf: number | undefined): Recipe {
   if (recipe.compress === undefined || recipe.student !== undefined)
     throw new RerouteError("arguments/invalid", "The recipe compresses nothing, so --multiple-of has nothing to round");
   return { ...recipe, compress: { ...recipe.compress, multipleOf } };
+}
+
+/** A recipe file's recipe and where it is run, or those of a run folder. */
+async function recipeOf(file: string): Promise<{ recipe: Recipe; baseFolder: string; runDirectory: string }> {
+  if (await isRunFolder(file)) {
+    const { recipe, baseFolder } = await readRun(file);
+    return { recipe, baseFolder, runDirectory: file };
+  }
+  const baseFolder = path.dirname(file);
+  const name = path.basename(file).replace(/(\.reroute)?\.json$/, "");
+  return { recipe: await readRecipe(file), baseFolder, runDirectory: path.join(baseFolder, ".reroute", "runs", name) };
 }
 
 /** @throws RerouteError recipe/invalid */

@@ -17,6 +17,7 @@ import { verdictWords } from "../../protocol/verdict";
 import { similarityPanelData } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { isRunFolder, readRun, runPaths } from "../run/folder/runFolder";
+import { readLabels } from "../run/folder/labels";
 import { isHeld } from "../run/folder/lock";
 import { readReportData, type ReportData } from "./reportData";
 
@@ -136,10 +137,11 @@ function keptOf(keep: number): string {
 
 async function summarise(directory: string): Promise<RunSummary> {
   const { run, evaluation } = await readReportData(directory);
+  const labels = await readLabels(directory);
   return {
     directory,
     id: run.id,
-    name: run.name,
+    name: labels.name ?? run.name,
     createdAt: run.createdAt,
     state: await stateOf(run, directory),
     stages: run.stages.map(({ id, state, seconds }) => ({ id, state, seconds })),
@@ -152,6 +154,7 @@ async function summarise(directory: string): Promise<RunSummary> {
       : null,
     klBefore: evaluation?.before?.klToTeacher ?? null,
     klAfter: evaluation?.after?.klToTeacher ?? null,
+    tags: labels.tags,
   };
 }
 

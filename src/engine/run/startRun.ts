@@ -5,7 +5,9 @@ import type { Recipe } from "../../protocol/recipe";
 import { stageIds, type RunFile, type StageId } from "../../protocol/run";
 import { checkFinishedOutput, executeRun } from "./executeRun";
 import { removeLeftovers } from "./folder/leftovers";
+import { ignoreInGit } from "./folder/gitIgnore";
 import { lockRunFolder } from "./folder/lock";
+import { withOnlookers } from "./folder/onlookers";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
 import { ModelCache } from "./modelCache";
 import { preflight, throwRefusal } from "./preflight/preflight";
@@ -63,13 +65,13 @@ function startInFolder(
   request: { runDirectory: string; recipe: Recipe; baseFolder: string },
   hooks: RunHooks,
 ): Promise<RunFile> {
-  return withLock(request.runDirectory, async () => {
+  return withLock(request.runDirectory, hooks, async (shared) => {
     const isNew = !(await isRunFolder(request.runDirectory));
     const id = path.basename(request.runDirectory);
     const run = isNew
       ? newRun(id, request.recipe, request.baseFolder)
       : withRecipe(await readRun(request.runDirectory), request.recipe, request.baseFolder);
-    return work(machinery, request.runDirectory, run, hooks);
+    return work(machinery, request.runDirectory, run, shared);
   });
 }
 
@@ -79,7 +81,9 @@ function startInFolder(
  */
 export async function resumeRun(machinery: RunMachinery, runDirectory: string, hooks: RunHooks): Promise<RunFile> {
   await readRun(runDirectory);
-  return withLock(runDirectory, async () => work(machinery, runDirectory, await readRun(runDirectory), hooks));
+  return withLock(runDirectory, hooks, async (shared) =>
+    work(machinery, runDirectory, await readRun(runDirectory), shared),
+  );
 }
 
 async function work(machinery: RunMachinery, runDirectory: string, found: RunFile, hooks: RunHooks): Promise<RunFile> {
@@ -97,6 +101,7 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   const run: RunFile = { ...found, runtime: runtimeOf(found), preflight: found.preflight ?? prediction };
   const models = new ModelCache();
   await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
+  await ignoreInGit(runDirectory);
   await writeRun(runDirectory, run);
   const removed = await removeLeftovers(runDirectory);
   if (removed.length > 0) await appendLog(runDirectory, { level: "info", event: "leftovers removed", files: removed });
@@ -146,10 +151,10 @@ function withRecipe(run: RunFile, recipe: Recipe, baseFolder: string): RunFile {
   };
 }
 
-async function withLock<T>(runDirectory: string, action: () => Promise<T>): Promise<T> {
+async function withLock<T>(runDirectory: string, hooks: RunHooks, action: (hooks: RunHooks) => Promise<T>): Promise<T> {
   const release = await lockRunFolder(runDirectory);
   try {
-    return await action();
+    return await withOnlookers(runDirectory, hooks, action);
   } finally {
     await release();
   }

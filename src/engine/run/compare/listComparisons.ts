@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import type { ComparisonSummary } from "../../../protocol/compare";
+import { readLabels } from "../folder/labels";
 import { isHeld } from "../folder/lock";
 import { readComparison } from "./comparisonFolder";
 
@@ -16,7 +17,14 @@ async function summarise(directory: string): Promise<ComparisonSummary> {
   const { name, cells } = await readComparison(directory);
   const count = (state: (typeof cells)[number]["state"]): number => cells.filter((cell) => cell.state === state).length;
   const counts = { cells: cells.length, done: count("done"), failed: count("failed") };
-  return { directory, name, state: await stateOf(directory, counts), ...counts };
+  const labels = await readLabels(directory);
+  return {
+    directory,
+    name: labels.name ?? name,
+    tags: labels.tags,
+    state: await stateOf(directory, counts),
+    ...counts,
+  };
 }
 
 /** "running" needs a living process behind it: what a killed one left behind is "interrupted". */

@@ -11,6 +11,7 @@ import type { ReportProgress } from "../../../protocol/progress";
 import { engineVersion } from "../../../protocol/version";
 import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../folder/leftovers";
 import { lockRunFolder } from "../folder/lock";
+import { withOnlookers } from "../folder/onlookers";
 import { createRunFolder } from "../folder/runFolder";
 import { startRun, type RunMachinery } from "../startRun";
 import { cellsOf, type Cell } from "./cells";
@@ -57,7 +58,9 @@ export async function startComparison(
   try {
     await removeLeftovers(request.directory);
     await removeLeftovers(shared);
-    const { comparison, firstError } = await workCells(sharedMachinery(machinery, shared), request, hooks);
+    const { comparison, firstError } = await withOnlookers(request.directory, hooks, (seen) =>
+      workCells(sharedMachinery(machinery, shared), request, seen),
+    );
     await removeTeacherTargets(shared);
     await removeEvaluationState(shared, "all");
     await writeReport(request.directory);
