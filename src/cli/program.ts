@@ -4,6 +4,7 @@ import { engineVersion } from "../protocol/version";
 import { addCalibrate } from "./commands/calibrate";
 import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";
+import { addCompletion } from "./commands/completion";
 import { addDoctor } from "./commands/doctor";
 import { addEvaluate } from "./commands/evaluate";
 import { addFamilies } from "./commands/families";
@@ -51,6 +52,7 @@ function createProgram(io: CliIo): Command {
     addFamilies,
     addImportTrace,
     addMcp,
+    addCompletion,
   ])
     add(program, io);
   for (const command of [program, ...program.commands]) {

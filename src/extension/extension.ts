@@ -5,30 +5,40 @@ import { CheckpointsTree } from "./checkpoints/checkpointsTree";
 import { compareMethods } from "./commands/compareCommand";
 import { exportData } from "./commands/exportCommand";
 import { openPanel } from "./commands/panelCommands";
-import { checkRecipe, runRecipe } from "./commands/recipeCommands";
+import { checkRecipe, newRecipe, runRecipe } from "./commands/recipeCommands";
+import { compareRuns } from "./commands/compareRuns";
+import { openRun } from "./commands/openRun";
 import { cancelRun, openReport, openRunFolder, resumeRun } from "./commands/runCommands";
+import { copyCommandLine, deleteRun, duplicateRun, renameRun, runAgain, tagRun } from "./commands/runEdits";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
+import { reportIssue } from "./commands/supportCommands";
 import { importTrace } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
+import { askForTensorTable } from "./editors/askForTensorTable";
 import { SafetensorsEditor } from "./editors/safetensorsEditor";
 import { EngineClient } from "./engine/client";
-import { showFailure } from "./failure";
+import { setDocumentationFolder, showDocumentation, showFailure } from "./failure";
 import { OverviewView } from "./overview/overviewView";
 import { PageHub } from "./panels/pageHub";
 import { PanelHost } from "./panels/panelHost";
 import { registerRecipeDocuments } from "./recipes/recipeDocuments";
+import { registerRecipeTasks } from "./recipes/recipeTasks";
+import { openReportInBrowser, saveReport } from "./reports/reportPage";
 import { offerResume } from "./runs/offerResume";
 import { tellDisconnectPolicy } from "./runs/runInBackground";
+import { metricsSoFar, RunFollower } from "./runs/runFollower";
 import { RunList } from "./runs/runList";
-import { showRunsInStatusBar } from "./runs/runStatusBar";
+import { showRunningRuns } from "./runs/runStatusBar";
 import { RunsTree } from "./runs/runsTree";
 import { registerLanguageModelTools } from "./agents/languageModelTools";
 import { RunTracker } from "./runs/runTracker";
 import type { Services } from "./services";
+import { registerUriHandler } from "./support/uriHandler";
 import { refusedInRestrictedMode, tellRestrictedMode } from "./trust";
 import { readSettings } from "./settings";
 
-type Command = (argument: unknown) => unknown;
+/** `selected`: all items of a tree that are selected, of which `argument` is one. */
+type Command = (argument: unknown, selected: unknown) => unknown;
 
 /** An engine without work is ended after this long: its memory goes back, and the next request starts one in 100 ms. */
 const engineIdleMs = 5 * 60_000;
@@ -55,18 +65,32 @@ export function activate(context: vscode.ExtensionContext): void {
     openSimilarity: (argument) => openPanel("similarity", argument, services, panels),
     openCalibration: (argument) => openPanel("calibration", argument, services, panels),
     openTradeOff: (argument) => openPanel("tradeOff", argument, services, panels),
+    newRecipe: (argument) => newRecipe(argument),
     runRecipe: (argument) => runRecipe(argument, services),
     checkRecipe: (argument) => checkRecipe(argument, services),
     resumeRun: (argument) => resumeRun(argument, services),
     cancelRun: (argument) => cancelRun(argument, services),
+    openRun: (argument) => openRun(argument, services),
+    renameRun: (argument) => renameRun(argument, services),
+    tagRun: (argument) => tagRun(argument, services),
+    deleteRun: (argument, selected) => deleteRun(argument, selected, services),
+    duplicateRun: (argument) => duplicateRun(argument, services),
+    runAgain: (argument) => runAgain(argument, services),
+    copyCommandLine: (argument) => copyCommandLine(argument, services),
+    compareRuns: (argument, selected) => compareRuns(argument, selected, services, panels),
     openReport: (argument) => openReport(argument, services),
+    saveReport: () => saveReport(),
+    openReportInBrowser: () => openReportInBrowser(),
     openRunFolder: (argument) => openRunFolder(argument, services),
     exportData: (argument) => exportData(argument, services),
     openSampleCheckpoint: () => openSampleCheckpoint(services),
     showEngineLog: () => log.show(),
+    reportIssue: () => reportIssue(services),
+    showDocumentation: () => showDocumentation("extension.md"),
     filterHubModels: () => services.checkpoints.askFilter(),
     refreshCheckpoints: () => services.checkpoints.refresh(),
     refreshRuns: () => runList.refresh(),
+    filterRuns: () => runList.askFilter(),
   };
 
   runs.onMetrics((runDirectory, line) => pages.metrics(runDirectory, line));
@@ -75,23 +99,32 @@ export function activate(context: vscode.ExtensionContext): void {
     pages.runChanged(runDirectory);
   });
 
+  const runsView = vscode.window.createTreeView("reroute.runs", {
+    treeDataProvider: new RunsTree(runList, runs),
+    canSelectMany: true,
+    showCollapseAll: true,
+  });
   const trees = [
     vscode.window.createTreeView("reroute.checkpoints", {
       treeDataProvider: new CheckpointsTree(services.checkpoints),
     }),
-    vscode.window.createTreeView("reroute.runs", { treeDataProvider: new RunsTree(runList, runs) }),
+    runsView,
   ];
   for (const tree of trees) tellRestrictedMode(tree);
+  const follower = new RunFollower(runs);
+  runList.onDidRead(({ runs: listed }) => follower.watch(listed));
 
   context.subscriptions.push(
     log,
     services.checkpoints,
     runList,
     ...Object.entries(commands).map(([name, command]) =>
-      vscode.commands.registerCommand(`reroute.${name}`, async (argument: unknown) => {
+      vscode.commands.registerCommand(`reroute.${name}`, async (argument: unknown, selected: unknown) => {
         try {
           if (await refusedInRestrictedMode(name)) return;
-          await command(argument);
+          // A key pressed in the tree names nothing: what is selected there is meant.
+          const { selection } = runsView;
+          await (isFromTree(argument) ? command(selection[0], selection) : command(argument, selected));
         } catch (error) {
           showFailure(error, log);
         }
@@ -104,8 +137,12 @@ export function activate(context: vscode.ExtensionContext): void {
     }),
     panels.registerSerializers(),
     registerRecipeDocuments(services),
+    registerRecipeTasks(context),
+    registerUriHandler(services),
+    askForTensorTable(context),
     registerLanguageModelTools(services),
-    showRunsInStatusBar(runs),
+    showRunningRuns(runs, runsView),
+    follower,
     vscode.workspace.onDidChangeWorkspaceFolders(() => runList.watch()),
     vscode.workspace.onDidChangeConfiguration((change) => {
       if (change.affectsConfiguration("reroute.colourScale")) pages.settingsChanged();
@@ -117,6 +154,10 @@ export function activate(context: vscode.ExtensionContext): void {
   void offerResume(services);
 }
 
+function isFromTree(argument: unknown): boolean {
+  return typeof argument === "object" && argument !== null && "fromTree" in argument;
+}
+
 /** VS Code gives a few seconds: the engine is told by the closing channel; runs go on where the setting says so. */
 export function deactivate(): void {
   const linger = readSettings().onWindowClose === "continue" && (running?.runs.unfinished().length ?? 0) > 0;
@@ -125,6 +166,7 @@ export function deactivate(): void {
 }
 
 function createServices(context: vscode.ExtensionContext): Services {
+  setDocumentationFolder(vscode.Uri.joinPath(context.extensionUri, "docs"));
   const log = vscode.window.createOutputChannel("Reroute", { log: true });
   const engine = new EngineClient({
     script: context.asAbsolutePath("dist/engine.js"),
@@ -139,7 +181,7 @@ function createServices(context: vscode.ExtensionContext): Services {
     context,
     log,
     engine,
-    runs: new RunTracker(engine),
+    runs: new RunTracker(engine, metricsSoFar),
     runList: new RunList({ context, engine, log }),
     checkpoints: new CheckpointFinder(engine),
     pages: new PageHub(),

@@ -9,10 +9,17 @@ const needsTrust: ReadonlySet<string> = new Set([
   "compareCheckpoints",
   "compareMethods",
   "importTrace",
+  "newRecipe",
   "runRecipe",
   "checkRecipe",
   "resumeRun",
   "exportData",
+  "renameRun",
+  "tagRun",
+  "deleteRun",
+  "duplicateRun",
+  "runAgain",
+  "saveReport",
   "openSampleCheckpoint",
 ]);
 

@@ -56,8 +56,8 @@ export interface EngineRequests {
   "generation/start": (p: GenerationStart) => GenerationResult;
   /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[]; comparisons: ComparisonSummary[] };
-  /** What people call a run or comparison; null: what its recipe says. */
-  "run/label": (p: { directory: string; name: string | null; tags: string[] }) => null;
+  /** What people call a run or comparison; a null name is what its recipe says, and what is absent stays as it is. */
+  "run/label": (p: { directory: string; name?: string | null; tags?: string[] }) => null;
   /** Bytes of a run's or comparison's folder, and of the checkpoint that the run wrote elsewhere, if it is there. */
   "run/size": (p: { directory: string }) => { bytes: number; output: { path: string; bytes: number } | null };
   /** Asks the process that works in a folder, whichever it is, to stop. */

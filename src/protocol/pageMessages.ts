@@ -38,10 +38,19 @@ export type PageName = (typeof pageNames)[number];
 export const colourScales = ["viridis", "cividis", "greys"] as const;
 export type ColourScale = (typeof colourScales)[number];
 
+/** Most runs that a page puts beside the one it shows. */
+export const maxCompared = 7;
+
 /** What a page shows the data of. A page keeps it in its state, so the host can restore the panel after a reload. */
 export const pageSource = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("run"), runDirectory: z.string() }),
-  z.object({ kind: z.literal("runs"), runsFolder: z.string() }),
+  /** `compareWith`: other runs whose data of the same kind is shown beside it. */
+  z.object({
+    kind: z.literal("run"),
+    runDirectory: z.string(),
+    compareWith: z.optional(z.array(z.string()).check(z.maxLength(maxCompared))),
+  }),
+  /** `only`: of the runs below the folder, these. */
+  z.object({ kind: z.literal("runs"), runsFolder: z.string(), only: z.optional(z.array(z.string())) }),
   z.object({ kind: z.literal("file"), uri: z.string() }),
   z.object({ kind: z.literal("workspace") }),
 ]);
@@ -134,7 +143,8 @@ export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 export const pageRequests = {
   /** Another layer or metric of the same run; null when the run holds no such matrix. */
   similarity: {
-    params: z.object({ layer: z.int(), metric: similarityMetric }),
+    /** `runDirectory`: of the runs that are compared with the page's own, the one that is meant. */
+    params: z.object({ layer: z.int(), metric: similarityMetric, runDirectory: z.optional(z.string()) }),
     result: z.nullable(similarityPanelData),
   },
   /** `tensor` is a name of the hydrated table; the host refuses others. */
@@ -148,6 +158,14 @@ export const pageRequests = {
       content: z.string(),
     }),
     result: z.object({ saved: z.boolean() }),
+  },
+  /** Shows another run in the same page, and others beside it; a hydrate follows. The host must know them all. */
+  showRuns: {
+    params: z.object({
+      runDirectory: z.string(),
+      compareWith: z.array(z.string()).check(z.maxLength(maxCompared)),
+    }),
+    result: z.null(),
   },
   /** Opens a known file of the shown run in an editor. A page never names a path. */
   openFile: {
@@ -184,6 +202,7 @@ const fromPage = z.discriminatedUnion("type", [
     request("similarity"),
     request("tensorStatistics"),
     request("save"),
+    request("showRuns"),
     request("openFile"),
     request("command"),
   ]),
@@ -203,6 +222,8 @@ export const pageContext = z.object({
   /** A run is writing this data now: the page says "live". */
   live: z.boolean(),
   colourScale: z.enum(colourScales),
+  /** Pages of one run: the runs that can be shown in its place or beside it, newest first; names are untrusted text. */
+  runs: z.optional(z.array(z.object({ directory: z.string(), name: z.string() }))),
 });
 export type PageContext = z.infer<typeof pageContext>;
 
@@ -218,6 +239,10 @@ const hydrate = <P extends PageName>(page: P) =>
     data: z.nullable(pageDataSchemas[page]),
     /** Given when data is null; without it the page says that the run holds no such data yet. */
     empty: z.nullable(emptyReason),
+    /** The runs that are compared with this one, in the order of the source's `compareWith`; null: no such data yet. */
+    others: z.optional(
+      z.array(z.object({ directory: z.string(), name: z.string(), data: z.nullable(pageDataSchemas[page]) })),
+    ),
   });
 
 const toPage = z.discriminatedUnion("type", [

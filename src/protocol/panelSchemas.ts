@@ -155,6 +155,7 @@ export const runSummary: z.ZodMiniType<RunSummary> = z.object({
   state: z.enum(["pending", "running", "done", "failed", "cancelled", "interrupted"]),
   stages: z.array(z.object({ id: z.string(), state: z.string(), seconds: number })),
   error: z.nullable(z.object({ code: z.string(), message: z.string() })),
+  baseFolder: z.string(),
   teacher: z.string(),
   output: z.string(),
   method: z.nullable(z.string()),

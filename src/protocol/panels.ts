@@ -139,6 +139,8 @@ export interface RunSummary {
   state: "pending" | "running" | "done" | "failed" | "cancelled" | "interrupted";
   stages: { id: string; state: string; seconds: number }[];
   error: { code: string; message: string } | null;
+  /** Folder that the recipe's relative paths, the next two among them, start from. */
+  baseFolder: string;
   teacher: string;
   output: string;
   method: string | null;

@@ -7,7 +7,7 @@ import { number } from "../../webview/common/format";
 import { until } from "./codeServer";
 import { chooseFromMenu, expand, explorerItem, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
-import { notification } from "./notifications";
+import { answerNotification, notification } from "./notifications";
 import { click, tryClick } from "./pointer";
 import { openSession, type Session } from "./session";
 import { activityBarItem, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
@@ -153,7 +153,7 @@ describe("a comparison asked for by questions", () => {
       const { page } = session;
       const states = () => readComparison(wizardFolder()).cells.map(({ state }) => state);
       await until(() => states().every((state) => state === "done"), gridMs);
-      await notification(page, "4 cells compared. Nearest to the teacher");
+      await answerNotification(page, "4 cells compared. Nearest to the teacher", "Open Trade-off");
       const { cells } = readComparison(wizardFolder());
       expect(cells).toHaveLength(4);
       const panel = await pageInState(page, "tradeOff");

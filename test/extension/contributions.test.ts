@@ -14,6 +14,7 @@ interface Manifest {
     configuration: { properties: Record<string, { default: unknown; enum?: string[]; markdownDescription: string }> };
     walkthroughs: { steps: { media: { image: Record<string, string> }; description: string }[] }[];
     jsonValidation: { url: string }[];
+    keybindings: { command: string; when: string; args?: { fromTree: boolean } }[];
   };
   activationEvents: string[];
 }
@@ -28,6 +29,13 @@ const wiring = readFileSync("src/extension/extension.ts", "utf8");
 const contributed = contributes.commands.map(({ command }) => command);
 
 describe("package.json and the code are in step", () => {
+  it("keys do what commands of the table do, and those pressed in the tree mean what is selected there", () => {
+    for (const { command, when, args } of contributes.keybindings) {
+      expect(contributed).toContain(command);
+      expect(args?.fromTree === true).toBe(when.includes("listFocus"));
+    }
+  });
+
   it("every contributed command is in the wiring table, and every row of the table is contributed", () => {
     const table = /const commands: Record<string, Command> = \{([\s\S]*?)\n {2}\};/.exec(wiring)![1]!;
     const rows = [...table.matchAll(/^ {4}(\w+): /gm)].map((match) => `reroute.${match[1]!}`);
@@ -77,6 +85,7 @@ describe("package.json and the code are in step", () => {
       "workspaceContains:.reroute/runs/*/run.json",
       "workspaceContains:.reroute/runs/*/comparison.json",
       ...panels.map((page) => `onWebviewPanel:reroute.${page}`),
+      "onUri",
     ]);
   });
 });

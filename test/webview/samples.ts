@@ -217,6 +217,7 @@ export function run(name: string, state: RunSummary["state"], more: Partial<RunS
     state,
     stages: [],
     error: null,
+    baseFolder: "/w",
     teacher: "/models/olmoe",
     output: "/models/out",
     method: "reap",

@@ -15,8 +15,14 @@ const data: Record<PageName, unknown> = {
 };
 export const pages = Object.keys(data) as PageName[];
 
-export const hydrate = (page: PageName, value: unknown = data[page], more: object = {}): ToPage =>
+export const hydrate = (
+  page: PageName,
+  value: unknown = data[page],
+  more: object = {},
+  others?: { directory: string; name: string; data: unknown }[],
+): ToPage =>
   ({
+    ...(others ? { others } : {}),
     type: "hydrate",
     page,
     context: { ...samples.context, ...more },

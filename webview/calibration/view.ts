@@ -8,7 +8,7 @@ import { seriesTable } from "../common/charts/seriesTable";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { count, number } from "../common/format";
-import type { Services, View } from "../common/page";
+import type { OtherRun, Services, View } from "../common/page";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 import { lossWords } from "./lossWords";
@@ -21,10 +21,12 @@ const noUpdates = "No update was finished yet. The first appears here as soon as
 export class CalibrationView implements View<"calibration"> {
   readonly element: HTMLElement;
   private data: CalibrationPanelData | undefined;
+  private others: readonly OtherRun<"calibration">[] = [];
   private waiting: MetricsLine[] = [];
   private frame = 0;
   private readonly verdict = element("div", { class: "notice", "data-verdict": true, hidden: true });
   private readonly summary = element("dl", { class: "facts" });
+  private readonly unlike = element("p", { class: "notice", hidden: true });
   private readonly loss: Figure<LineSpec>;
   private readonly rate: Figure<LineSpec>;
   private readonly norm: Figure<LineSpec>;
@@ -47,13 +49,19 @@ export class CalibrationView implements View<"calibration"> {
       this.verdict,
       this.summary,
       element("div", { class: "toolbar" }, log.element, smooth.element),
+      this.unlike,
       this.loss.element,
       element("div", { class: "figures" }, this.rate.element, this.norm.element),
     );
   }
 
-  show(data: CalibrationPanelData, _context: PageContext): void {
+  show(data: CalibrationPanelData, _context: PageContext, others: readonly OtherRun<"calibration">[]): void {
     this.data = data;
+    // Curves of other losses are other quantities: they share no axis.
+    this.others = others.filter((other) => (other.data.loss ?? "kd") === (data.loss ?? "kd"));
+    const left = others.length - this.others.length;
+    this.unlike.hidden = left === 0;
+    this.unlike.textContent = `${left} of the other runs minimised another loss, which is another quantity: they are not drawn here.`;
     this.draw();
   }
 
@@ -96,6 +104,11 @@ export class CalibrationView implements View<"calibration"> {
           points: data.heldOut.map((look) => ({ x: look.step, y: words.heldOutValue(look) })),
           pronounced: true,
         },
+        ...this.others.map(({ name, data: { heldOut } }) => ({
+          label: `held-out, ${name}`,
+          points: heldOut.map((look) => ({ x: look.step, y: words.heldOutValue(look) })),
+          pronounced: true,
+        })),
       ],
       format: (value) => number(value, 4),
       marker: best

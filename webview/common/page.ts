@@ -12,7 +12,9 @@ import { element } from "./dom";
 import { emptyState, errorState } from "./emptyState";
 import { HostError, listen, log, ready, request, select } from "./messaging";
 import { PersistedView } from "./persist";
+import { RunBar } from "./runBar";
 import { addStyle } from "./style";
+import { plainLabel } from "./text";
 import { onThemeChange, readTheme, type Theme } from "./theme";
 import { progressRing, registerToolkit } from "./toolkit";
 import { untrusted } from "./untrusted";
@@ -36,10 +38,19 @@ export interface Services {
   readonly onSettings: (callback: () => void) => void;
 }
 
+/** A run that is compared with the one that a page shows. */
+export interface OtherRun<P extends PageName> {
+  directory: string;
+  /** Untrusted text, made plain. */
+  name: string;
+  data: PageData<P>;
+}
+
 /** The content of a page; made once, at the first data. */
 export interface View<P extends PageName> {
   readonly element: HTMLElement;
-  show(data: PageData<P>, context: PageContext): void;
+  /** `others`: the same of the runs that are compared with this one. */
+  show(data: PageData<P>, context: PageContext, others: readonly OtherRun<P>[]): void;
   update?(message: Extract<ToPage, { type: "update" }>): void;
   select?(selection: Selection): void;
 }
@@ -60,7 +71,10 @@ export function startPage<P extends PageName>(
   const state = element("div", { class: "state" });
   const content = element("div", { class: "content", hidden: true });
   const header = element("header", { class: "page-header" }, element("h1", {}, heading), title, live);
-  document.body.append(element("main", {}, header, notification, state, content), announcer);
+  const runBar = new RunBar((message) => {
+    services.notify(message);
+  });
+  document.body.append(element("main", {}, header, runBar.element, notification, state, content), announcer);
 
   let theme = readTheme();
   let colourScale: ColourScale = "viridis";
@@ -107,12 +121,13 @@ export function startPage<P extends PageName>(
     ready(page, persisted.saved);
   };
 
-  const hydrate = ({ context, data, empty }: Hydrate<P>): void => {
+  const hydrate = ({ context, data, empty, others = [] }: Hydrate<P>): void => {
     colourScale = context.colourScale;
     shownTitle = context.title;
     persisted.setSource(context.source);
     title.replaceChildren(untrusted(context.title, 100));
     live.hidden = !context.live;
+    runBar.show(context);
     if (data === null) {
       setState(
         "empty",
@@ -125,7 +140,9 @@ export function startPage<P extends PageName>(
       view = makeView(services);
       content.append(view.element);
     }
-    view.show(data as PageData<P>, context);
+    view.show(data as PageData<P>, context, othersWithData(others as ReceivedOther<P>[]));
+    const lacking = others.filter((other) => other.data === null).map(({ name }) => plainLabel(name, 60));
+    if (others.length > 0) services.notify(lacking.length > 0 ? `No such data yet: ${lacking.join(", ")}` : null);
   };
 
   listen(
@@ -172,6 +189,14 @@ export function startPage<P extends PageName>(
     for (const callback of onTheme) callback();
   });
   retry();
+}
+
+type ReceivedOther<P extends PageName> = { directory: string; name: string; data: PageData<P> | null };
+
+function othersWithData<P extends PageName>(others: readonly ReceivedOther<P>[]): OtherRun<P>[] {
+  return others.flatMap(({ directory, name, data }) =>
+    data === null ? [] : [{ directory, name: plainLabel(name, 60), data }],
+  );
 }
 
 /** Records, as a performance measure, the time from the message until the frame that shows it was presented. */

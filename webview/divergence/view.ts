@@ -1,14 +1,14 @@
-import type { Selection } from "../../src/protocol/pageMessages";
-import type { DivergenceData, DivergencePanelData, MatrixData } from "../../src/protocol/panels";
+import type { PageContext, Selection } from "../../src/protocol/pageMessages";
+import type { DivergenceData, DivergencePanelData } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
-import { heatmap } from "../common/charts/heatmap";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { matrixTable } from "../common/charts/matrixTable";
 import { seriesTable } from "../common/charts/seriesTable";
+import { ComparedMap } from "../common/comparedMap";
+import { minus } from "../common/compareScale";
 import { element } from "../common/dom";
 import { number } from "../common/format";
-import type { Services, View } from "../common/page";
+import type { OtherRun, Services, View } from "../common/page";
 import { Segments } from "../common/segments";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
@@ -47,12 +47,13 @@ const diagnostic =
 export class DivergenceView implements View<"divergence"> {
   readonly element: HTMLElement;
   private data: DivergencePanelData | undefined;
+  private others: readonly OtherRun<"divergence">[] = [];
   private selection: Selection | null = null;
   private readonly subtitle = element("p", {});
   private readonly mapping = element("p", { class: "muted", "data-mapping": true });
   private readonly phase: Segments<Phase>;
   private readonly log: Toggle;
-  private readonly map: Figure<HeatmapSpec>;
+  private readonly map: ComparedMap;
   private readonly lines: Figure<LineSpec>[];
 
   constructor(private readonly services: Services) {
@@ -72,7 +73,7 @@ export class DivergenceView implements View<"divergence"> {
       services.persisted.set("log", value);
       this.draw();
     });
-    this.map = new Figure("kl", heatmap, services);
+    this.map = new ComparedMap("kl", services);
     this.lines = byLayer.map(({ id }) => new Figure(id, lineChart, services));
     this.element = element(
       "div",
@@ -89,8 +90,9 @@ export class DivergenceView implements View<"divergence"> {
     });
   }
 
-  show(data: DivergencePanelData): void {
+  show(data: DivergencePanelData, _context: PageContext, others: readonly OtherRun<"divergence">[]): void {
     this.data = data;
+    this.others = others;
     this.subtitle.replaceChildren("Teacher ", untrusted(data.teacher), ", student ", untrusted(data.student));
     this.mapping.replaceChildren(
       "Experts are on the teacher's axis. Mapping: ",
@@ -135,10 +137,9 @@ export class DivergenceView implements View<"divergence"> {
     // Contributions p log(p / q) to a KL may be negative; the scale then has 0 in its middle.
     const range = sharedRange([data.before, data.after]);
     const signed = difference || range.min < 0;
-    const values = difference ? subtract(data.after!.kl, data.before!.kl) : data[phase]!.kl.values;
+    const values = valuesOf(data, phase)!;
     const spec: HeatmapSpec = {
-      rows: { title: "Layer", labels: data.layers.map(String) },
-      columns: { title: "Teacher expert", labels: Array.from({ length: data.numExperts }, (_, i) => String(i)) },
+      ...axesOf(data),
       values,
       quantity: difference ? "change of KL, nats a token" : "KL contribution, nats a token",
       format: (value) => number(value, 4),
@@ -162,16 +163,25 @@ export class DivergenceView implements View<"divergence"> {
       : data.before && data.after
         ? "Before and after share one colour scale."
         : null;
-    this.map.show({ title: titles[phase], note, spec, table: matrixTable(spec) });
+    this.map.show(
+      { title: titles[phase], note, spec },
+      this.others.flatMap(({ name, data: theirs }) => {
+        const other = valuesOf(theirs, phase);
+        return other ? [{ name, values: other, ...axesOf(theirs) }] : [];
+      }),
+    );
   }
 
   private drawLines(figure: Figure<LineSpec>, measure: (typeof byLayer)[number], data: DivergencePanelData): void {
-    const series = (["before", "after"] as const).flatMap((phase) => {
-      const measured = data[phase];
-      if (!measured) return [];
-      const points = measured.byLayer.map((layer) => ({ x: layer.layer, y: layer[measure.key] }));
-      return [{ label: `${phase} calibration`, points }];
-    });
+    const runs = [{ name: null, data }, ...this.others];
+    const series = runs.flatMap((run) =>
+      (["before", "after"] as const).flatMap((phase) => {
+        const measured = run.data[phase];
+        if (!measured) return [];
+        const points = measured.byLayer.map((layer) => ({ x: layer.layer, y: layer[measure.key] }));
+        return [{ label: `${phase} calibration${run.name === null ? "" : `, ${run.name}`}`, points }];
+      }),
+    );
     if (series.length === 0) {
       figure.showEmpty(measure.title, "Nothing was evaluated yet.");
       return;
@@ -200,11 +210,17 @@ export class DivergenceView implements View<"divergence"> {
   }
 }
 
-function subtract(a: MatrixData, b: MatrixData): (number | null)[] {
-  return a.values.map((value, i) => {
-    const other = b.values[i] ?? null;
-    return value === null || other === null ? null : value - other;
-  });
+/** What is drawn of a run in a phase; null where it was not measured. */
+function valuesOf({ before, after }: DivergencePanelData, phase: Phase): (number | null)[] | null {
+  if (phase === "difference") return before && after ? minus(after.kl.values, before.kl.values) : null;
+  return (phase === "before" ? before : after)?.kl.values ?? null;
+}
+
+function axesOf({ layers, numExperts }: DivergencePanelData): Pick<HeatmapSpec, "rows" | "columns"> {
+  return {
+    rows: { title: "Layer", labels: layers.map(String) },
+    columns: { title: "Teacher expert", labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
+  };
 }
 
 /** Contributions to a KL may be negative for single experts; the range covers both phases. */

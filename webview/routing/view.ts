@@ -1,14 +1,13 @@
-import type { Selection } from "../../src/protocol/pageMessages";
+import type { PageContext, Selection } from "../../src/protocol/pageMessages";
 import type { RoutingPanelData } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
-import { heatmap } from "../common/charts/heatmap";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { matrixTable } from "../common/charts/matrixTable";
 import { seriesTable } from "../common/charts/seriesTable";
+import { ComparedMap } from "../common/comparedMap";
 import { element } from "../common/dom";
 import { count, number } from "../common/format";
-import type { Services, View } from "../common/page";
+import type { OtherRun, Services, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { Select, Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
@@ -18,13 +17,14 @@ import { cellMeasureNames, cellMeasures, cellValues, layerMeasures, neverUsedTex
 export class RoutingView implements View<"routing"> {
   readonly element: HTMLElement;
   private data: RoutingPanelData | undefined;
+  private others: readonly OtherRun<"routing">[] = [];
   private selection: Selection | null = null;
   private readonly subtitle = element("p", { class: "muted" });
   private readonly coverage = element("div", { class: "notice", "data-coverage": true });
   private readonly measure: Select<CellMeasure>;
   private readonly domain: Select<string>;
   private readonly difference: Toggle;
-  private readonly map: Figure<HeatmapSpec>;
+  private readonly map: ComparedMap;
   private readonly lines: Figure<LineSpec>[];
 
   constructor(private readonly services: Services) {
@@ -37,7 +37,7 @@ export class RoutingView implements View<"routing"> {
     this.domain = new Select<string>("Domain", redraw("domain"));
     this.difference = new Toggle("Difference to all domains", persisted.flag("difference"), redraw("difference"));
     const log = new Toggle("Logarithmic colours", persisted.flag("log"), redraw("log"));
-    this.map = new Figure("utilisation", heatmap, services);
+    this.map = new ComparedMap("utilisation", services);
     this.lines = layerMeasures.map(({ id }) => new Figure(id, lineChart, services));
     const controls = [this.measure, this.domain, this.difference, log].map((control) => control.element);
     this.element = element(
@@ -54,8 +54,9 @@ export class RoutingView implements View<"routing"> {
     });
   }
 
-  show(data: RoutingPanelData): void {
+  show(data: RoutingPanelData, _context: PageContext, others: readonly OtherRun<"routing">[]): void {
     this.data = data;
+    this.others = others;
     this.measure.set(
       cellMeasureNames.map((value) => ({ value, label: cellMeasures[value].label })),
       this.services.persisted.choice("measure", cellMeasureNames),
@@ -117,8 +118,7 @@ export class RoutingView implements View<"routing"> {
       return;
     }
     const spec: HeatmapSpec = {
-      rows: { title: "Layer", labels: data.layers.map(String) },
-      columns: { title: "Expert", labels: Array.from({ length: data.numExperts }, (_, i) => String(i)) },
+      ...axesOf(data),
       values: cellValues(domain, difference ? overall : null, measure),
       quantity: difference ? `difference of ${quantity}` : quantity,
       format,
@@ -135,31 +135,44 @@ export class RoutingView implements View<"routing"> {
       },
     };
     const note = `${count(domain.tokens)} tokens. With even load every expert has a share of ${format0(1 / data.numExperts)}.`;
-    this.map.show({
-      title,
-      note: measure === "utilisation" ? note : `${count(domain.tokens)} tokens.`,
-      spec,
-      table: matrixTable(spec),
+    const others = this.others.flatMap((other) => {
+      const theirs = other.data.byDomain[name];
+      if (!theirs) return [];
+      return [{ ...other, domain: theirs, all: other.data.byDomain[""] }];
     });
-    for (const [i, figure] of this.lines.entries()) this.drawLines(figure, layerMeasures[i]!, domain.layers, place);
+    this.map.show(
+      { title, note: measure === "utilisation" ? note : `${count(domain.tokens)} tokens.`, spec },
+      others.map((other) => ({
+        name: other.name,
+        values: cellValues(other.domain, difference ? (other.all ?? null) : null, measure),
+        ...axesOf(other.data),
+      })),
+    );
+    const runs = [
+      { name: null, layers: domain.layers },
+      ...others.map((o) => ({ name: o.name, layers: o.domain.layers })),
+    ];
+    for (const [i, figure] of this.lines.entries()) this.drawLines(figure, layerMeasures[i]!, runs, place);
   }
 
   private drawLines(
     figure: Figure<LineSpec>,
     measure: (typeof layerMeasures)[number],
-    layers: RoutingPanelData["byDomain"][string]["layers"],
+    runs: readonly { name: string | null; layers: RoutingPanelData["byDomain"][string]["layers"] }[],
     place: string,
   ): void {
     const spec: LineSpec = {
       x: { title: "Layer" },
       y: { title: measure.unit, ...measure.range },
-      series: measure.series.flatMap(({ label, value }) => {
-        const points = layers.flatMap((layer) => {
-          const y = value(layer);
-          return y === null ? [] : [{ x: layer.layer, y }];
-        });
-        return points.length > 0 ? [{ label, points }] : [];
-      }),
+      series: runs.flatMap(({ name, layers }) =>
+        measure.series.flatMap(({ label, value }) => {
+          const points = layers.flatMap((layer) => {
+            const y = value(layer);
+            return y === null ? [] : [{ x: layer.layer, y }];
+          });
+          return points.length > 0 ? [{ label: name === null ? label : `${label}, ${name}`, points }] : [];
+        }),
+      ),
       format: (value) => number(value, 4),
       bars: measure.bars === true,
       selectedX: this.selection?.layer ?? null,
@@ -184,6 +197,13 @@ export class RoutingView implements View<"routing"> {
     this.services.select(selection);
     this.select(selection);
   }
+}
+
+function axesOf({ layers, numExperts }: RoutingPanelData): Pick<HeatmapSpec, "rows" | "columns"> {
+  return {
+    rows: { title: "Layer", labels: layers.map(String) },
+    columns: { title: "Expert", labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
+  };
 }
 
 function format0(share: number): string {

@@ -1,13 +1,12 @@
-import type { Selection } from "../../src/protocol/pageMessages";
+import type { PageContext, Selection } from "../../src/protocol/pageMessages";
 import type { SimilarityMetric, SimilarityPanelData } from "../../src/protocol/panels";
-import { Figure } from "../common/charts/figure";
-import { heatmap } from "../common/charts/heatmap";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
-import { matrixTable } from "../common/charts/matrixTable";
+import { ComparedMap } from "../common/comparedMap";
+import type { OtherMap } from "../common/compareScale";
 import { element } from "../common/dom";
 import { number } from "../common/format";
 import { request } from "../common/messaging";
-import { messageOf, type Services, type View } from "../common/page";
+import { messageOf, type OtherRun, type Services, type View } from "../common/page";
 import { Select } from "../common/toolkit";
 import { isPermutation, positionsOf, reorder } from "./reorder";
 
@@ -25,13 +24,15 @@ const orderLabels: Record<Order, string> = { dendrogram: "dendrogram order", ind
 export class SimilarityView implements View<"similarity"> {
   readonly element: HTMLElement;
   private data: SimilarityPanelData | undefined;
+  /** The runs that are compared; their matrices are those of `data`'s layer and metric. */
+  private others: readonly OtherRun<"similarity">[] = [];
   private selection: Selection | null = null;
   /** Only the answer to the latest question is shown. */
   private asked = 0;
   private readonly layer: Select<number>;
   private readonly metric: Select<SimilarityMetric>;
   private readonly order: Select<Order>;
-  private readonly map: Figure<HeatmapSpec>;
+  private readonly map: ComparedMap;
   private readonly groups = element("div", { "data-groups": true });
 
   constructor(private readonly services: Services) {
@@ -45,7 +46,7 @@ export class SimilarityView implements View<"similarity"> {
       services.persisted.set("order", order);
       this.draw();
     });
-    this.map = new Figure("similarity", heatmap, services);
+    this.map = new ComparedMap("similarity", services);
     const controls = [this.layer, this.metric, this.order].map((control) => control.element);
     this.element = element("div", {}, element("div", { class: "toolbar" }, ...controls), this.map.element, this.groups);
     services.onSettings(() => {
@@ -53,7 +54,8 @@ export class SimilarityView implements View<"similarity"> {
     });
   }
 
-  show(data: SimilarityPanelData): void {
+  show(data: SimilarityPanelData, _context: PageContext, others: readonly OtherRun<"similarity">[]): void {
+    this.others = others;
     const { persisted } = this.services;
     const layer = persisted.choice("layer", data.layers);
     const metric = persisted.choice("metric", data.available);
@@ -76,10 +78,15 @@ export class SimilarityView implements View<"similarity"> {
     persisted.set("layer", layer);
     persisted.set("metric", metric);
     persisted.set("chosen", true);
-    request("similarity", { layer, metric }).then(
-      (data) => {
+    const others = this.others.map(async (other) => {
+      const data = await request("similarity", { layer, metric, runDirectory: other.directory });
+      return data ? [{ ...other, data }] : [];
+    });
+    Promise.all([request("similarity", { layer, metric }), ...others]).then(
+      ([data, ...answered]) => {
         if (question !== this.asked) return;
         this.services.notify(null);
+        this.others = answered.flat();
         if (data) this.accept(data);
         else
           this.map.showEmpty(
@@ -148,8 +155,19 @@ export class SimilarityView implements View<"similarity"> {
     const note =
       `${data.numExperts} experts in ${orderName}` +
       (orderName === orderLabels.dendrogram ? " (average linkage on the metric's distance)." : ".");
-    this.map.show({ title, note, spec, table: matrixTable(spec) });
+    this.map.show({ title, note, spec }, this.othersIn(data, order));
     this.groups.replaceChildren(...this.describeGroups(groups, data.dropped));
+  }
+
+  /** The other runs' matrices of this layer and metric, in the same order of experts. */
+  private othersIn({ layer, metric, numExperts }: SimilarityPanelData, order: readonly number[]): OtherMap[] {
+    return this.others.flatMap(({ name, data }) => {
+      if (data.layer !== layer || data.metric !== metric) return [];
+      const theirs = data.numExperts === numExperts ? order : Array.from({ length: data.numExperts }, (_, i) => i);
+      const labels = theirs.map(String);
+      const axes = { rows: { title: "Expert", labels }, columns: { title: "Other expert", labels } };
+      return [{ name, values: reorder(data.matrix.values, theirs), ...axes }];
+    });
   }
 
   private describeGroups(groups: number[][], dropped: number[]): HTMLElement[] {

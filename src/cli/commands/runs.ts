@@ -124,7 +124,7 @@ async function label(directory: string, { name, tag = [], untag = [] }: RunsOpti
   if (name === undefined && tag.length === 0 && untag.length === 0) return;
   const before = await readLabels(directory);
   const tags = [...new Set([...before.tags, ...tag])].filter((known) => !untag.includes(known));
-  await writeLabels(directory, { name: name === undefined ? before.name : name.trim() || null, tags });
+  await writeLabels(directory, { ...(name === undefined ? {} : { name: name.trim() || null }), tags });
 }
 
 async function printRecipe(io: CliIo, directory: string): Promise<void> {

@@ -146,6 +146,7 @@ async function summarise(directory: string): Promise<RunSummary> {
     state: await stateOf(run, directory),
     stages: run.stages.map(({ id, state, seconds }) => ({ id, state, seconds })),
     error: run.stages.find(({ error }) => error)?.error ?? null,
+    baseFolder: run.baseFolder,
     teacher: run.recipe.teacher,
     output: run.recipe.output,
     method: run.recipe.compress?.method ?? null,

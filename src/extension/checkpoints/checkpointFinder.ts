@@ -4,7 +4,7 @@ import * as vscode from "vscode";
 import type { CheckpointSummary, HubModel } from "../../protocol/checkpointSummary";
 import type { EngineResult } from "../../protocol/engine";
 import type { EngineClient } from "../engine/client";
-import { matchesFilter } from "./checkpointFolder";
+import { isInternal, matchesFilter } from "./checkpointFolder";
 
 /** More checkpoints than this in one workspace are not listed: the search would slow the window down. */
 const maxShards = 5000;
@@ -98,7 +98,7 @@ export class CheckpointFinder implements vscode.Disposable {
     // What runs keep for themselves comes last: it is seldom what somebody looks for.
     const ofRun = (folder: string) => Number(folder.includes(`${path.sep}.reroute${path.sep}`));
     return [...folders]
-      .filter((folder) => existsSync(path.join(folder, "config.json")))
+      .filter((folder) => existsSync(path.join(folder, "config.json")) && !isInternal(folder))
       .sort((a, b) => ofRun(a) - ofRun(b) || (a < b ? -1 : 1));
   }
 }

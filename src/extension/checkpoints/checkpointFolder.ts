@@ -31,6 +31,11 @@ export function checkpointLabel(folder: string): string {
   return `${run}/${name}`;
 }
 
+/** What a run keeps for itself: the checkpoint between its compression and its calibration. Its result lies in its output folder. */
+export function isInternal(folder: string): boolean {
+  return path.basename(folder) === runFiles.compressed && existsSync(path.join(path.dirname(folder), runFiles.run));
+}
+
 /** Whether a name holds every word of a filter, in any order and case. */
 export function matchesFilter(name: string, filter: string): boolean {
   const words = filter.toLowerCase().split(/\s+/);

@@ -1,9 +1,13 @@
+import { statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { Recipe } from "../../protocol/recipe";
 import { isComparisonFile, parseRecipe } from "../recipes/recipeProblems";
+import { openNewRecipe } from "../recipes/newRecipe";
+import { recipeTemplates } from "../recipes/recipeTemplates";
 import { startRun } from "../runs/runInBackground";
 import type { Services } from "../services";
+import { workspaceFolder } from "../settings";
 import { preflightLines, startOf } from "../wizard/preflightLines";
 
 interface OpenedRecipe {
@@ -53,6 +57,26 @@ export async function checkRecipe(argument: unknown, services: Services): Promis
     ...(how === null ? [] : [start]),
   );
   if (choice === start) await startRun(opened.recipe, opened.baseFolder, services, how === "force");
+}
+
+/** Begins a recipe from a template, in the folder that was named or the workspace's first; the tab key leads through it. */
+export async function newRecipe(argument: unknown): Promise<void> {
+  const folder = argument instanceof vscode.Uri ? folderOf(argument.fsPath) : workspaceFolder();
+  if (folder === null) {
+    void vscode.window.showErrorMessage(
+      vscode.l10n.t("Open a folder first: a recipe's paths are relative to where it lies"),
+    );
+    return;
+  }
+  const template = await vscode.window.showQuickPick(recipeTemplates(vscode.l10n.t), {
+    placeHolder: vscode.l10n.t("What should the recipe do?"),
+  });
+  if (!template) return;
+  await openNewRecipe(folder, template.name, new vscode.SnippetString(template.snippet), template.ending);
+}
+
+function folderOf(file: string): string {
+  return statSync(file, { throwIfNoEntry: false })?.isDirectory() ? file : path.dirname(file);
 }
 
 async function openRecipe(argument: unknown): Promise<OpenedRecipe | null> {

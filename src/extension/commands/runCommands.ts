@@ -4,6 +4,7 @@ import * as vscode from "vscode";
 import { comparisonFiles, type ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
 import { runFiles } from "../../protocol/run";
+import { showReport } from "../reports/reportPage";
 import { comparisonOf, isComparison } from "../runs/comparisonFolders";
 import { resumeRun as resume } from "../runs/runInBackground";
 import type { Services } from "../services";
@@ -40,45 +41,44 @@ function resumable(
   ];
 }
 
-/** Cancels what this window works on; the run, comparison or cell that a tree or page names, or else the first. */
+/** Cancels what this window, or another process, works on; the run, comparison or cell that a tree or page names, or else the first. */
 export async function cancelRun(argument: unknown, services: Services): Promise<void> {
-  const unfinished = services.runs.unfinished();
+  const unfinished = services.runs.shown();
   const named = directoryOf(argument);
   const live =
     named === null
       ? unfinished[0]
       : unfinished.find(({ runDirectory }) => runDirectory === named || runDirectory === comparisonOf(named));
   if (!live) {
-    void vscode.window.showInformationMessage(vscode.l10n.t("This window works on no such run"));
+    void vscode.window.showInformationMessage(vscode.l10n.t("Nothing works on such a run"));
     return;
   }
-  services.runs.cancel(live.runDirectory);
+  if (!live.elsewhere) {
+    services.runs.cancel(live.runDirectory);
+    return;
+  }
+  // The process that works on it looks for this; of a comparison's cell, the comparison is meant.
+  await services.engine.request("run/cancel", { directory: comparisonOf(live.runDirectory) ?? live.runDirectory });
+  services.runs.observed(live.runDirectory, { type: "cancelAsked" });
 }
 
-/** Opens the report: in the browser on a desktop, as a Markdown preview where the files are on another machine. */
+/** Opens the report of a run or comparison as a page of the editor, on this machine as on a remote one. */
 export async function openReport(argument: unknown, services: Services): Promise<void> {
-  const files = await pickReport(argument, services);
-  if (!files) return;
-  const local = vscode.env.uiKind === vscode.UIKind.Desktop && vscode.env.remoteName === undefined;
-  if (local) await vscode.env.openExternal(vscode.Uri.file(files.html));
-  else await vscode.commands.executeCommand("markdown.showPreview", vscode.Uri.file(files.markdown));
+  const report = await pickReport(argument, services);
+  if (report) await showReport(report.file, report.name, services.context.extensionUri);
 }
 
-async function pickReport(argument: unknown, services: Services): Promise<{ html: string; markdown: string } | null> {
+async function pickReport(argument: unknown, services: Services): Promise<{ file: string; name: string } | null> {
   const named = directoryOf(argument);
-  if (named !== null && isComparison(named)) return reportOf(named, path.basename(named), comparisonFiles);
+  if (named !== null && isComparison(named)) return reportOf(named, path.basename(named), comparisonFiles.report);
   const hasReport = ({ directory }: RunSummary) => existsSync(path.join(directory, runFiles.report));
   const run = await pickRun(argument, services, hasReport);
-  return run && reportOf(run.directory, run.name, runFiles);
+  return run && reportOf(run.directory, run.name, runFiles.report);
 }
 
-function reportOf(
-  directory: string,
-  name: string,
-  files: { report: string; reportMarkdown: string },
-): { html: string; markdown: string } | null {
-  const html = path.join(directory, files.report);
-  if (existsSync(html)) return { html, markdown: path.join(directory, files.reportMarkdown) };
+function reportOf(directory: string, name: string, report: string): { file: string; name: string } | null {
+  const file = path.join(directory, report);
+  if (existsSync(file)) return { file, name };
   void vscode.window.showInformationMessage(
     vscode.l10n.t("{0} has no report yet: it is written when the run ends", name),
   );

@@ -1,10 +1,14 @@
+import path from "node:path";
 import * as vscode from "vscode";
 import type { Purpose } from "../wizard/questions";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { ComparisonRecipe } from "../../protocol/compare";
 import type { Recipe } from "../../protocol/recipe";
+import { openNewRecipe } from "../recipes/newRecipe";
 import { startRun } from "../runs/runInBackground";
+import { safeName } from "../runs/runName";
 import type { Services } from "../services";
+import { workspaceFolder } from "../settings";
 import { runWizard } from "../wizard/wizard";
 import { pickCheckpoint } from "./pickCheckpoint";
 
@@ -35,12 +39,11 @@ export async function inspectSupported(folder: string, { checkpoints }: Services
   return null;
 }
 
-/** All options in an editor with completion; saved as a file it can be run. Nothing is written by itself. */
-export async function editAsRecipe(recipe: Recipe | ComparisonRecipe, ending: string): Promise<void> {
-  const content = `${JSON.stringify(recipe, null, 2)}\n`;
-  const document = await vscode.workspace.openTextDocument({ language: "json", content });
-  await vscode.window.showTextDocument(document);
-  void vscode.window.showInformationMessage(
-    vscode.l10n.t("Save it with a name that ends in {0}, then choose the command above the first line", ending),
-  );
+/** All options in an editor with completion, where it can be run at once. Nothing is written by itself. */
+export async function editAsRecipe(
+  recipe: Recipe | ComparisonRecipe,
+  ending: ".reroute.json" | ".compare.reroute.json",
+): Promise<void> {
+  const folder = workspaceFolder(recipe.teacher) ?? path.dirname(recipe.teacher);
+  await openNewRecipe(folder, safeName(recipe.name ?? ""), recipe, ending);
 }

@@ -3,7 +3,7 @@ import { PageSession } from "../panels/pageSession";
 import { showPage } from "../panels/pageWebview";
 import type { Services } from "../services";
 
-/** The read-only table of a .safetensors file: names, shapes, dtypes, bytes; statistics of a tensor when asked for. */
+/** The read-only table of a .safetensors or .gguf file: names, shapes, dtypes, bytes; statistics of a tensor when asked for. */
 export class SafetensorsEditor implements vscode.CustomReadonlyEditorProvider {
   static readonly viewType = "reroute.safetensors";
 
@@ -17,7 +17,7 @@ export class SafetensorsEditor implements vscode.CustomReadonlyEditorProvider {
     const source = { kind: "file", uri: document.uri.toString() } as const;
     const session = new PageSession(panel.webview, "tensors", source, this.services);
     const watcher = vscode.workspace.createFileSystemWatcher(
-      new vscode.RelativePattern(vscode.Uri.joinPath(document.uri, ".."), "*.safetensors"),
+      new vscode.RelativePattern(vscode.Uri.joinPath(document.uri, ".."), "*.{safetensors,gguf}"),
     );
     watcher.onDidChange((changed) => {
       if (changed.toString() === document.uri.toString()) session.reload();

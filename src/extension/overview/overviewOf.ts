@@ -8,7 +8,7 @@ import type { Services } from "../services";
 /** What the Overview shows: the run being worked on or else the latest one, the engine, and other runs. */
 export async function overviewOf({ engine, runs, runList }: Services): Promise<OverviewData> {
   const summaries = await runList.get().catch(() => []);
-  const live = runs.unfinished()[0] ?? null;
+  const live = runs.shown()[0] ?? null;
   const shown = live ? workedOn(live, summaries) : summaries[0];
   const { fraction, remainingSeconds } = live ? overallProgress(live) : { fraction: null, remainingSeconds: null };
   const latest = live ?? (shown ? runs.get(shown.directory) : null);

@@ -3,6 +3,7 @@ import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import { errorCodeOf, RerouteError } from "../../protocol/errors";
 import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
+import type { RunSummary, TradeOffPanelData } from "../../protocol/panels";
 import { overviewOf } from "../overview/overviewOf";
 import { isComparison } from "../runs/comparisonFolders";
 import type { Services } from "../services";
@@ -15,10 +16,14 @@ export type HydrateMessage = Extract<ToPage, { type: "hydrate" }>;
 export async function loadPage(page: PageName, source: PageSource, services: Services): Promise<HydrateMessage> {
   const { engine } = services;
   const runDirectory = source.kind === "run" ? source.runDirectory : "";
+  const runs = source.kind === "run" ? await services.runList.get().catch(() => []) : [];
   const context = {
     title: await titleOf(page, source, services),
     source,
-    live: services.runs.unfinished().some((live) => live.runDirectory === runDirectory),
+    ...(source.kind === "run"
+      ? { runs: runs.slice(0, maxRuns).map(({ directory, name }) => ({ directory, name })) }
+      : {}),
+    live: services.runs.shown().some((live) => live.runDirectory === runDirectory),
     colourScale: readSettings().colourScale,
   };
   const common = { type: "hydrate", context } as const;
@@ -35,24 +40,28 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
     });
   switch (page) {
     case "routing": {
-      const data = await ofRun(engine.request("panel/routing", { runDirectory }));
-      return { ...common, page, data, empty: empty(data) };
+      const read = (directory: string) => ofRun(engine.request("panel/routing", { runDirectory: directory }));
+      const data = await read(runDirectory);
+      return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "divergence": {
-      const data = await ofRun(engine.request("panel/divergence", { runDirectory }));
-      return { ...common, page, data, empty: empty(data) };
+      const read = (directory: string) => ofRun(engine.request("panel/divergence", { runDirectory: directory }));
+      const data = await read(runDirectory);
+      return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "similarity": {
-      const data = await ofRun(engine.request("panel/similarity", { runDirectory }));
-      return { ...common, page, data, empty: empty(data) };
+      const read = (directory: string) => ofRun(engine.request("panel/similarity", { runDirectory: directory }));
+      const data = await read(runDirectory);
+      return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "calibration": {
-      const data = await ofRun(engine.request("panel/calibration", { runDirectory }));
-      return { ...common, page, data, empty: empty(data) };
+      const read = (directory: string) => ofRun(engine.request("panel/calibration", { runDirectory: directory }));
+      const data = await read(runDirectory);
+      return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "tradeOff": {
       const runsFolder = source.kind === "runs" ? source.runsFolder : services.runList.folder;
-      const data = await engine.request("panel/tradeOff", { runsFolder });
+      const data = onlyOf(source, await engine.request("panel/tradeOff", { runsFolder }));
       const nothing = data.points.length === 0;
       return { ...common, page, data: nothing ? null : data, empty: nothing ? empty(null) : null };
     }
@@ -63,6 +72,34 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
   }
 }
 
+/** Of runs that can be shown in a panel, this many are offered, the newest. */
+const maxRuns = 200;
+
+/** The same data of the runs that a page compares with its own; one that is gone is left out. */
+async function comparedWith<T>(
+  source: PageSource,
+  runs: RunSummary[],
+  read: (runDirectory: string) => Promise<T | null>,
+): Promise<{ others?: { directory: string; name: string; data: T | null }[] }> {
+  if (source.kind !== "run" || !source.compareWith) return {};
+  const wanted = source.compareWith.flatMap((one) => runs.filter(({ directory }) => directory === one));
+  const others = await Promise.all(
+    wanted.map(async ({ directory, name }) => ({ directory, name, data: await read(directory) })),
+  );
+  return { others };
+}
+
+/** The points of the runs that were chosen; without a choice all. Their teachers are among them. */
+function onlyOf(source: PageSource, { points }: TradeOffPanelData): TradeOffPanelData {
+  const only = source.kind === "runs" ? source.only : undefined;
+  if (!only) return { points };
+  const chosen = points.filter(({ runDirectory }) => only.includes(runDirectory));
+  const groups = new Set(chosen.map(({ group }) => group.id));
+  return {
+    points: points.filter((one) => chosen.includes(one) || (one.stage === "teacher" && groups.has(one.group.id))),
+  };
+}
+
 async function titleOf(page: PageName, source: PageSource, { runList, runs }: Services): Promise<string> {
   if (source.kind === "file") return path.basename(vscode.Uri.parse(source.uri).fsPath);
   if (source.kind === "run") {
@@ -71,6 +108,7 @@ async function titleOf(page: PageName, source: PageSource, { runList, runs }: Se
     return known?.name ?? path.basename(source.runDirectory);
   }
   if (source.kind !== "runs") return "Reroute";
+  if (source.only) return vscode.l10n.t("{0} runs", source.only.length);
   const comparison = (await runList.all()).comparisons.find(({ directory }) => directory === source.runsFolder);
   return (
     comparison?.name ?? (isComparison(source.runsFolder) ? path.basename(source.runsFolder) : vscode.l10n.t("All runs"))
@@ -82,12 +120,14 @@ async function loadTensors(source: PageSource, { engine, checkpoints }: Services
     throw new RerouteError("internal", `The tensor table was opened for a ${source.kind}, not a file`);
   const file = vscode.Uri.parse(source.uri).fsPath;
   const { tensors } = await engine.request("checkpoint/tensors", { path: file });
+  // Its quantised values are not read.
+  const isGguf = file.endsWith(".gguf");
   let summary: CheckpointSummary | null = null;
   let summaryError: string | null = null;
   try {
-    summary = await checkpoints.inspect(path.dirname(file));
+    summary = await checkpoints.inspect(isGguf ? file : path.dirname(file));
   } catch (error) {
     summaryError = error instanceof Error ? error.message : String(error);
   }
-  return { file: path.basename(file), tensors, summary, summaryError, statisticsAvailable: true };
+  return { file: path.basename(file), tensors, summary, summaryError, statisticsAvailable: !isGguf };
 }

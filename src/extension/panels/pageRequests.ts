@@ -10,16 +10,36 @@ const extensions = { "image/png": "png", "text/csv": "csv", "application/json": 
 
 /** What a page may ask for. It never names a path: files are those of the run it shows, tensors those of its table. */
 export function pageRequestHandlers(
-  source: PageSource,
+  sourceNow: () => PageSource,
   services: Services,
   knowsTensor: (name: string) => boolean,
+  showRuns: (source: Extract<PageSource, { kind: "run" }>) => void,
 ): PageRequestHandlers {
   const { engine } = services;
+  const known = (runDirectory: string): string => {
+    if (services.runList.knows(runDirectory) || services.runs.get(runDirectory)) return runDirectory;
+    throw new RerouteError("arguments/invalid", `The page named a run that is not known here: ${runDirectory}`);
+  };
   return {
-    similarity: async ({ layer, metric }) =>
-      engine.request("panel/similarity", { runDirectory: runOf(source), layer, metric }),
+    similarity: async ({ layer, metric, runDirectory }) => {
+      const own = runOf(sourceNow());
+      const asked = runDirectory === undefined ? own : known(runDirectory);
+      return engine.request("panel/similarity", { runDirectory: asked, layer, metric });
+    },
+
+    showRuns: async ({ runDirectory, compareWith }) => {
+      runOf(sourceNow());
+      const others = compareWith.map(known).filter((one) => one !== runDirectory);
+      showRuns({
+        kind: "run",
+        runDirectory: known(runDirectory),
+        ...(others.length > 0 ? { compareWith: others } : {}),
+      });
+      return null;
+    },
 
     tensorStatistics: async ({ tensor }) => {
+      const source = sourceNow();
       if (source.kind !== "file" || !knowsTensor(tensor)) {
         throw new RerouteError("arguments/invalid", "The page asked for a tensor that is not in its table");
       }
@@ -31,16 +51,15 @@ export function pageRequestHandlers(
     }),
 
     openFile: async ({ file }) => {
-      const uri = vscode.Uri.file(path.join(runOf(source), runFiles[file]));
+      const uri = vscode.Uri.file(path.join(runOf(sourceNow()), runFiles[file]));
       await vscode.window.showTextDocument(uri, { preview: true });
       return null;
     },
 
     command: async ({ command, runDirectory }) => {
-      const run = runDirectory ?? (source.kind === "run" ? source.runDirectory : undefined);
-      if (runDirectory !== null && !services.runList.knows(runDirectory) && !services.runs.get(runDirectory)) {
-        throw new RerouteError("arguments/invalid", `The page named a run that is not known here: ${runDirectory}`);
-      }
+      const source = sourceNow();
+      const named = runDirectory === null ? undefined : known(runDirectory);
+      const run = named ?? (source.kind === "run" ? source.runDirectory : undefined);
       // Not awaited: a calibration asked for by a button takes hours, and the page only wants to know it was heard.
       void vscode.commands.executeCommand(`reroute.${command}`, run === undefined ? undefined : { runDirectory: run });
       return null;

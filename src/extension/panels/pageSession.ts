@@ -34,18 +34,34 @@ export class PageSession implements OpenPage, vscode.Disposable {
   constructor(
     private readonly webview: vscode.Webview,
     readonly page: PageName,
-    readonly source: PageSource,
+    private shown: PageSource,
     private readonly services: Services,
-    /** Told the name of what the page shows, whenever it is read. */
-    private readonly named: (name: string) => void = () => undefined,
+    /** Told the name of what the page shows, and what that is, whenever it is read. */
+    private readonly named: (name: string, source: PageSource) => void = () => undefined,
   ) {
-    this.handlers = pageRequestHandlers(source, services, (name) => this.tensorNames.has(name));
+    this.handlers = pageRequestHandlers(
+      () => this.shown,
+      services,
+      (name) => this.tensorNames.has(name),
+      (source) => this.showOther(source),
+    );
     this.listener = webview.onDidReceiveMessage((message: unknown) => void this.receive(message));
     services.pages.add(this);
   }
 
+  get source(): PageSource {
+    return this.shown;
+  }
+
   get runDirectory(): string | null {
-    return this.source.kind === "run" ? this.source.runDirectory : null;
+    return this.shown.kind === "run" ? this.shown.runDirectory : null;
+  }
+
+  /** Shows another run in the same page, or others beside it. */
+  showOther(source: PageSource): void {
+    this.shown = source;
+    this.waitingLines = [];
+    this.reload();
   }
 
   select(selection: Selection): void {
@@ -116,11 +132,17 @@ export class PageSession implements OpenPage, vscode.Disposable {
     this.loading = true;
     this.reloadWanted = false;
     try {
-      const message = await loadPage(this.page, this.source, this.services);
+      const source = this.shown;
+      const message = await loadPage(this.page, source, this.services);
+      // Another run was chosen while this one was being read: it alone is shown.
+      if (source !== this.shown) {
+        this.reloadWanted = true;
+        return;
+      }
       if (message.page === "tensors" && message.data)
         this.tensorNames = new Set(message.data.tensors.map(({ name }) => name));
       this.empty = message.data === null;
-      this.named(message.context.title);
+      this.named(message.context.title, source);
       if (this.empty && this.waitingLines.length > 0) this.reloadWanted = true;
       this.post(message);
       this.postWaitingLines(message);
@@ -135,8 +157,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
     } finally {
       this.loading = false;
       this.waitingLines = [];
+      if (this.reloadWanted) void this.hydrate();
     }
-    if (this.reloadWanted) await this.hydrate();
   }
 
   private postWaitingLines(message: ToPage): void {

@@ -7,7 +7,7 @@ import { showPage } from "./pageWebview";
 
 /** Opens the editor panels, one per page and source, and brings them back after a reload of the window. */
 export class PanelHost {
-  private readonly open = new Map<string, vscode.WebviewPanel>();
+  private readonly open = new Map<string, { panel: vscode.WebviewPanel; session: PageSession }>();
 
   constructor(private readonly services: Services) {}
 
@@ -15,7 +15,9 @@ export class PanelHost {
   show(page: PanelPage, source: PageSource): void {
     const existing = this.open.get(keyOf(page, source));
     if (existing) {
-      existing.reveal();
+      // The same run with others beside it.
+      if (keysOf(existing.session.source) !== keysOf(source)) existing.session.showOther(source);
+      existing.panel.reveal();
       return;
     }
     const column = vscode.window.activeTextEditor?.viewColumn ?? vscode.ViewColumn.Active;
@@ -45,13 +47,19 @@ export class PanelHost {
     const { extensionUri } = this.services.context;
     panel.iconPath = vscode.Uri.joinPath(extensionUri, "media", "panels", panelKinds[page].icon);
     // Several runs' panels of one kind are told apart by their tabs.
-    const session = new PageSession(panel.webview, page, source, this.services, (name) => {
+    let key = keyOf(page, source);
+    const session = new PageSession(panel.webview, page, source, this.services, (name, shown) => {
       panel.title = `${panelKinds[page].title()}: ${name}`;
+      const next = keyOf(page, shown);
+      if (next !== key && this.open.get(key)?.panel === panel) this.open.delete(key);
+      key = next;
+      this.open.set(key, { panel, session });
+      const state: PageState = { version: 1, page, source: shown, view: {} };
+      void this.services.context.workspaceState.update(lastOf(page), state);
     });
-    const key = keyOf(page, source);
-    this.open.set(key, panel);
+    this.open.set(key, { panel, session });
     panel.onDidDispose(() => {
-      if (this.open.get(key) === panel) this.open.delete(key);
+      if (this.open.get(key)?.panel === panel) this.open.delete(key);
       session.dispose();
     });
     const state: PageState = { version: 1, page, source, view: {} };
@@ -69,7 +77,12 @@ function lastOf(page: PanelPage): string {
   return `reroute.panels.${page}`;
 }
 
+/** Panels are told apart by what they show; what is compared with it may change in the same one. */
 function keyOf(page: PanelPage, source: PageSource): string {
-  const folder = source.kind === "run" ? source.runDirectory : source.kind === "runs" ? source.runsFolder : "";
-  return `${page} ${folder}`;
+  if (source.kind === "runs") return `${page} ${[source.runsFolder, ...(source.only ?? [])].join("\n")}`;
+  return `${page} ${source.kind === "run" ? source.runDirectory : ""}`;
+}
+
+function keysOf(source: PageSource): string {
+  return source.kind === "run" ? (source.compareWith ?? []).join("\n") : "";
 }

@@ -25,9 +25,13 @@ export interface LiveRun {
   expectedSeconds: number | null;
   comparison: ComparisonFile | null;
   error: { code: ErrorCode; message: string } | null;
+  /** Another process works on it; this window only looks on. */
+  elsewhere: boolean;
 }
 
 export type LiveRunEvent =
+  /** What the run's metrics file held before this window looked. */
+  | { type: "metricsSoFar"; lines: MetricsLine[] }
   | { type: "progress"; progress: Progress }
   | { type: "metrics"; line: MetricsLine }
   | { type: "stageChanged"; run: RunFile }
@@ -53,6 +57,7 @@ export function newLiveRun(runDirectory: string, name: string, expectedSeconds: 
     expectedSeconds,
     comparison: null,
     error: null,
+    elsewhere: false,
   };
 }
 
@@ -71,6 +76,8 @@ export function nextLiveRun(live: LiveRun, event: LiveRunEvent): LiveRun {
       return { ...live, phase: working, run: event.run, progress: sameStage(live.progress, event.run) };
     case "metrics":
       return withMetrics(live, event.line);
+    case "metricsSoFar":
+      return withEarlier(live, event.lines);
     case "cellBegun":
       return {
         ...live,
@@ -102,6 +109,17 @@ function withMetrics(live: LiveRun, line: MetricsLine): LiveRun {
   // A resumed run repeats the evaluations behind its last saved state.
   const earlier = live.heldOut.filter(({ step }) => step < line.step);
   return { ...live, heldOut: [...earlier, { step: line.step, kl: line.kl, best: line.best }] };
+}
+
+/** Evaluations of before a resume, or of another process: the chart is whole. */
+function withEarlier(live: LiveRun, lines: MetricsLine[]): LiveRun {
+  const first = live.heldOut[0]?.step ?? Infinity;
+  const all = lines.reduce(withMetrics, { ...live, heldOut: [] });
+  return {
+    ...live,
+    heldOut: [...all.heldOut.filter(({ step }) => step < first), ...live.heldOut],
+    latestLoss: live.latestLoss ?? all.latestLoss,
+  };
 }
 
 /** Progress belongs to one stage; once another runs, the old one says nothing. */

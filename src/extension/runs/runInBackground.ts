@@ -57,7 +57,10 @@ export function tellDisconnectPolicy({ engine }: Pick<Services, "engine">): void
 /** Works on a run until it ends, however it ends; `forced` goes on where it may be forced. */
 type Work = (forced: boolean) => Promise<LiveRun>;
 
-/** One notification for the whole run: stage, percentage, time left, Cancel. The run does not depend on it. */
+/** After this long a run's notification makes room; the status bar and the Overview go on. */
+const notificationMs = 60_000;
+
+/** One notification for a run's beginning: stage, percentage, time left, Cancel. The run does not depend on it. */
 function showRun(runDirectory: string, name: string, work: Work, services: Services, forced = false): void {
   const { runs } = services;
   const end = work(forced);
@@ -73,10 +76,13 @@ function showRun(runDirectory: string, name: string, work: Work, services: Servi
         progress.report({ message: progressLine(live, vscode.l10n.t), increment: Math.max(0, percent - shown) });
         shown = Math.max(shown, percent);
       }, 500);
+      let folding: NodeJS.Timeout | undefined;
+      const folded = new Promise((resolve) => (folding = setTimeout(resolve, notificationMs)));
       try {
-        await end;
+        await Promise.race([end, folded]);
       } finally {
         clearInterval(timer);
+        clearTimeout(folding);
       }
     },
   );
@@ -103,31 +109,35 @@ async function tellEnd(live: LiveRun, services: Services): Promise<void> {
   if (live.comparison) return tellComparison(live, live.comparison);
   const openReport = vscode.l10n.t("Open Report");
   const openDivergence = vscode.l10n.t("Open Divergence");
-  const choice = await vscode.window.showInformationMessage(
-    outcomeLine(live, vscode.l10n.t),
-    openReport,
-    openDivergence,
-  );
+  // What calibration made worse is no success, and does not look like one.
+  const isWorse = live.outcome?.evaluation?.comparison?.verdict === "worse";
+  const tell = isWorse ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
+  const choice = await tell(outcomeLine(live, vscode.l10n.t), openReport, openDivergence);
   const command =
     choice === openReport ? "reroute.openReport" : choice === openDivergence ? "reroute.openDivergence" : null;
   if (command) await vscode.commands.executeCommand(command, { runDirectory: live.runDirectory });
 }
 
-/** A comparison ends in the panel that it was made for. */
+/** A comparison's end offers the panel that it was made for; it opens nothing over what somebody works on. */
 async function tellComparison(live: LiveRun, { cells }: ComparisonFile): Promise<void> {
   const { runDirectory } = live;
-  await vscode.commands.executeCommand("reroute.openTradeOff", { runDirectory });
+  const openTradeOff = vscode.l10n.t("Open Trade-off");
   const openReport = vscode.l10n.t("Open Report");
-  const message = outcomeLine(live, vscode.l10n.t);
-  const choice = await (cells.some(({ state }) => state === "failed")
-    ? vscode.window.showWarningMessage(message, openReport)
-    : vscode.window.showInformationMessage(message, openReport));
+  const hasFailed = cells.some(({ state }) => state === "failed");
+  const tell = hasFailed ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
+  const choice = await tell(outcomeLine(live, vscode.l10n.t), openTradeOff, openReport);
+  if (choice === openTradeOff) await vscode.commands.executeCommand("reroute.openTradeOff", { runDirectory });
   if (choice === openReport) await vscode.commands.executeCommand("reroute.openReport", { runDirectory });
 }
 
 async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, services: Services): Promise<void> {
   if (error.code !== "engine/closed") {
-    showFailure(new RerouteError(error.code, `${live.name}: ${error.message}`), services.log);
+    const { runDirectory } = live;
+    showFailure(
+      new RerouteError(error.code, `${live.name}: ${error.message}`),
+      services.log,
+      isComparison(runDirectory) ? null : { runDirectory },
+    );
     return;
   }
   const resume = vscode.l10n.t("Resume");

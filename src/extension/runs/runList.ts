@@ -14,8 +14,13 @@ export class RunList implements vscode.Disposable {
   private reading: Promise<Listed> | null = null;
   private readonly changed = new vscode.EventEmitter<void>();
   readonly onDidChange = this.changed.event;
+  private readonly readEmitter = new vscode.EventEmitter<Listed>();
+  /** The list was read: what it says. */
+  readonly onDidRead = this.readEmitter.event;
   private watchers: vscode.FileSystemWatcher[] = [];
   private timer: NodeJS.Timeout | undefined;
+  /** What the tree is filtered by; empty: nothing. */
+  filter = "";
 
   constructor(
     private readonly services: { context: vscode.ExtensionContext; engine: EngineClient; log: vscode.LogOutputChannel },
@@ -73,11 +78,23 @@ export class RunList implements vscode.Disposable {
     }, 150);
   }
 
+  /** Asks which runs are shown: words of their names, tags, methods, states, verdicts or dates, in any order. */
+  async askFilter(): Promise<void> {
+    const prompt = vscode.l10n.t(
+      "Words in name, tags, method, state, verdict or date; #word looks at tags alone; nothing shows all",
+    );
+    const filter = await vscode.window.showInputBox({ prompt, value: this.filter, placeHolder: "reap #paper 2026-11" });
+    if (filter === undefined) return;
+    this.filter = filter.trim();
+    void vscode.commands.executeCommand("setContext", "reroute.runsFiltered", this.filter !== "");
+    this.changed.fire();
+  }
+
   /** Starts over after the workspace's folders or the setting for the run folder changed. */
   watch(): void {
     for (const watcher of this.watchers) watcher.dispose();
     // Runs of a comparison are a folder deeper.
-    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json}";
+    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json,labels.json}";
     this.watchers = this.folders.map((folder) => {
       const pattern = new vscode.RelativePattern(vscode.Uri.file(folder), files);
       const watcher = vscode.workspace.createFileSystemWatcher(pattern);
@@ -103,6 +120,7 @@ export class RunList implements vscode.Disposable {
         runs: all.flatMap(({ runs }) => runs).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1)),
         comparisons: all.flatMap(({ comparisons }) => comparisons),
       };
+      this.readEmitter.fire(this.listed);
       return this.listed;
     } catch (error) {
       this.reading = null;

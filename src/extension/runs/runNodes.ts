@@ -1,5 +1,6 @@
 import type { ComparisonSummary } from "../../protocol/compare";
 import type { EngineResult } from "../../protocol/engine";
+import { isFound } from "../../protocol/labels";
 import type { RunSummary } from "../../protocol/panels";
 import { comparisonOf } from "./comparisonFolders";
 
@@ -10,6 +11,19 @@ export type RunNode =
   | { kind: "comparison"; runDirectory: string; summary: ComparisonSummary; runs: RunSummary[] }
   | { kind: "stage"; stage: RunSummary["stages"][number] }
   | { kind: "message"; message: string };
+
+/** The runs that somebody looks for; a comparison stays where one of its cells does, or its own name and tags are what is looked for. */
+export function filtered({ runs, comparisons }: EngineResult<"run/list">, filter: string): EngineResult<"run/list"> {
+  if (filter === "") return { runs, comparisons };
+  const unknown = { method: null, verdict: null, teacher: "", createdAt: "" };
+  const named = comparisons.filter(({ directory, name, state, tags }) =>
+    isFound({ ...unknown, id: directory, name, state, tags }, filter),
+  );
+  const isBelow = (run: RunSummary) => named.some(({ directory }) => directory === comparisonOf(run.directory));
+  const found = runs.filter((run) => isBelow(run) || isFound(run, filter));
+  const hasCell = ({ directory }: ComparisonSummary) => found.some((run) => comparisonOf(run.directory) === directory);
+  return { runs: found, comparisons: comparisons.filter((one) => named.includes(one) || hasCell(one)) };
+}
 
 /** Comparisons stand where their newest cell would; one that has no cell yet comes first. */
 export function topLevel({ runs, comparisons }: EngineResult<"run/list">): RunNode[] {

@@ -27,7 +27,11 @@ export class RunTracker {
   private readonly metricsListeners = new Set<(runDirectory: string, line: MetricsLine) => void>();
   private readonly stageListeners = new Set<(runDirectory: string) => void>();
 
-  constructor(private readonly engine: Pick<EngineClient, "request" | "onEvent">) {
+  constructor(
+    private readonly engine: Pick<EngineClient, "request" | "onEvent">,
+    /** What a run's metrics file holds already. */
+    private readonly metricsSoFar: (runDirectory: string) => Promise<MetricsLine[]> = async () => [],
+  ) {
     engine.onEvent((event) => {
       switch (event.name) {
         case "run/progress":
@@ -72,9 +76,46 @@ export class RunTracker {
     return this.tracked.get(runDirectory)?.live ?? null;
   }
 
-  /** Runs being worked on or waiting, in the order they were started. */
+  /** Runs that this window's engine works on or that wait for it, in the order they were started. */
   unfinished(): LiveRun[] {
-    return [...this.tracked.values()].map(({ live }) => live).filter(isUnfinished);
+    return this.shown().filter(({ elsewhere }) => !elsewhere);
+  }
+
+  /** Those, and behind them the runs that other processes work on. */
+  shown(): LiveRun[] {
+    const all = [...this.tracked.values()].map(({ live }) => live).filter(isUnfinished);
+    return [...all.filter(({ elsewhere }) => !elsewhere), ...all.filter(({ elsewhere }) => elsewhere)];
+  }
+
+  /** Shows a run that another process works on; its events come through `observed`, until `unfollow`. */
+  follow(runDirectory: string, name: string): void {
+    if (this.isOwn(runDirectory)) return;
+    const live: LiveRun = { ...newLiveRun(runDirectory, name), phase: "running", elsewhere: true };
+    this.tracked.set(runDirectory, { live, abort: new AbortController() });
+    void this.readEarlier(runDirectory);
+    this.tellChange(live);
+  }
+
+  /** What was seen of a run of another process. */
+  observed(runDirectory: string, event: Extract<LiveRunEvent, { type: "progress" | "metrics" | "cancelAsked" }>): void {
+    if (!this.tracked.get(runDirectory)?.live.elsewhere) return;
+    this.apply(runDirectory, event);
+    if (event.type === "metrics") for (const listener of this.metricsListeners) listener(runDirectory, event.line);
+  }
+
+  /** The other process has ended; the run's files say how. */
+  unfollow(runDirectory: string): void {
+    const live = this.tracked.get(runDirectory)?.live;
+    if (!live?.elsewhere) return;
+    this.tracked.delete(runDirectory);
+    this.tellChange(live);
+    this.tellStage(runDirectory);
+  }
+
+  /** Whether this window's engine works on a run, or will. */
+  isOwn(runDirectory: string): boolean {
+    const live = this.tracked.get(runDirectory)?.live;
+    return live !== undefined && !live.elsewhere && isUnfinished(live);
   }
 
   /** Works until the run ends, however it ends; the state says how. Never rejects. */
@@ -112,7 +153,7 @@ export class RunTracker {
   /** Asks the engine to stop; what is saved can be resumed. False: this window does not work on that run. */
   cancel(runDirectory: string): boolean {
     const tracked = this.tracked.get(runDirectory);
-    if (!tracked || !isUnfinished(tracked.live)) return false;
+    if (!tracked || tracked.live.elsewhere || !isUnfinished(tracked.live)) return false;
     this.apply(runDirectory, { type: "cancelAsked" });
     tracked.abort.abort();
     return true;
@@ -121,12 +162,13 @@ export class RunTracker {
   private async track(begun: LiveRun, work: (signal: AbortSignal) => Promise<LiveRunEvent>): Promise<LiveRun> {
     const { runDirectory } = begun;
     const earlier = this.tracked.get(runDirectory);
-    if (earlier && isUnfinished(earlier.live)) return earlier.live;
+    if (earlier && this.isOwn(runDirectory)) return earlier.live;
     const abort = new AbortController();
     // The engine does one job at a time.
     const live: LiveRun = { ...begun, phase: this.unfinished().length > 0 ? "queued" : "running" };
     const tracked: Tracked = { live, abort };
     this.tracked.set(runDirectory, tracked);
+    void this.readEarlier(runDirectory);
     this.tellChange(tracked.live);
     try {
       this.apply(runDirectory, await work(abort.signal));
@@ -136,6 +178,11 @@ export class RunTracker {
     }
     this.tellStage(runDirectory);
     return tracked.live;
+  }
+
+  private async readEarlier(runDirectory: string): Promise<void> {
+    const lines = await this.metricsSoFar(runDirectory).catch(() => []);
+    if (lines.length > 0) this.apply(runDirectory, { type: "metricsSoFar", lines });
   }
 
   private apply(runDirectory: string, event: LiveRunEvent): void {

@@ -1,26 +1,17 @@
 import * as vscode from "vscode";
 import type { ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
-import { formatNats } from "../quantities";
 import { formatDuration } from "../../protocol/quantities";
 import type { RunList } from "./runList";
-import { isUnfinished } from "./liveRun";
-import { cellsBelow, topLevel, type RunNode } from "./runNodes";
+import { isUnfinished, type LiveRun } from "./liveRun";
+import { runDescription, runFace, runLabel } from "./runFace";
+import { cellsBelow, filtered, topLevel, type RunNode } from "./runNodes";
 import { progressLine } from "./runMessages";
 import type { RunTracker } from "./runTracker";
 
-const stateIcons: Record<RunSummary["state"], vscode.ThemeIcon> = {
-  pending: new vscode.ThemeIcon("clock"),
-  running: new vscode.ThemeIcon("sync~spin"),
-  done: new vscode.ThemeIcon("pass", new vscode.ThemeColor("testing.iconPassed")),
-  failed: new vscode.ThemeIcon("error", new vscode.ThemeColor("testing.iconFailed")),
-  cancelled: new vscode.ThemeIcon("circle-slash"),
-  interrupted: new vscode.ThemeIcon("debug-pause"),
-};
-
 /**
- * Runs with their state, newest first, and below each its stages; the cells of a comparison are below it. What this
- * window works on shows its progress.
+ * Runs with their state, newest first, and below each its stages; the cells of a comparison are below it. What is being worked on
+ * shows its progress; a click opens what tells most of a run.
  */
 export class RunsTree implements vscode.TreeDataProvider<RunNode> {
   private readonly changed = new vscode.EventEmitter<void>();
@@ -46,7 +37,10 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     if (node?.kind === "comparison") return cellsBelow(node);
     if (node) return [];
     try {
-      return topLevel(await this.list.all());
+      const { filter } = this.list;
+      const nodes = topLevel(filtered(await this.list.all(), filter));
+      if (nodes.length > 0 || filter === "") return nodes;
+      return [{ kind: "message", message: vscode.l10n.t("No run has: {0}", filter) }];
     } catch (error) {
       return [{ kind: "message", message: error instanceof Error ? error.message : String(error) }];
     }
@@ -74,38 +68,55 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
   }
 
   private runItem(summary: RunSummary, name: string): vscode.TreeItem {
-    const live = this.tracker.get(summary.directory);
-    const working = live !== null && isUnfinished(live);
-    const state = working ? "running" : summary.state;
+    const live = this.working(summary.directory);
     const item = new vscode.TreeItem(name, vscode.TreeItemCollapsibleState.Collapsed);
+    const shown = live ? { ...summary, state: "running" as const } : summary;
+    const { icon, colour } = runFace(shown);
     item.id = summary.directory;
-    item.description = working ? progressLine(live, vscode.l10n.t) : describe(summary);
-    item.iconPath = stateIcons[state];
-    item.tooltip = [summary.directory, summary.error?.message].filter(Boolean).join("\n");
+    item.description = live ? progressLine(live, vscode.l10n.t) : runDescription(shown, dateOf(summary, "short"));
+    item.iconPath = new vscode.ThemeIcon(icon, colour === null ? undefined : new vscode.ThemeColor(colour));
+    const label = runLabel({ ...shown, name }, dateOf(summary, "long"), vscode.l10n.t);
+    item.accessibilityInformation = { label };
+    item.tooltip = [label, summary.error?.message, summary.directory].filter(Boolean).join("\n\n");
+    item.command = opens(summary.directory);
     // Menus look at this: run.done, run.resumable, run.live, run.elsewhere (another process works on it).
-    item.contextValue = `run.${working ? "live" : contextOf(summary.state)}`;
+    item.contextValue = `run.${live && !live.elsewhere ? "live" : contextOf(shown.state)}`;
     return item;
   }
 
-  private comparisonItem({ directory, name, state, cells, done, failed }: ComparisonSummary): vscode.TreeItem {
-    const live = this.tracker.get(directory);
-    const working = live !== null && isUnfinished(live);
+  private comparisonItem(summary: ComparisonSummary): vscode.TreeItem {
+    const { directory, name, state, cells, done, failed, tags } = summary;
+    const live = this.working(directory);
     const item = new vscode.TreeItem(name, vscode.TreeItemCollapsibleState.Collapsed);
     const counts = vscode.l10n.t("{0} of {1} cells", done, cells);
     const failures = failed > 0 ? `, ${vscode.l10n.t("{0} failed", failed)}` : "";
+    const described = [`${state} · ${counts}${failures}`, ...tags.map((tag) => `#${tag}`)].join(" · ");
+    const isWorking = live !== null || state === "running";
     item.id = directory;
-    item.description = working ? progressLine(live, vscode.l10n.t) : `${state} · ${counts}${failures}`;
-    item.iconPath = working || state === "running" ? stateIcons.running : new vscode.ThemeIcon("graph-scatter");
-    item.tooltip = directory;
-    item.contextValue = `comparison.${working ? "live" : contextOf(state)}`;
+    item.description = live ? progressLine(live, vscode.l10n.t) : described;
+    item.iconPath = new vscode.ThemeIcon(isWorking ? "sync~spin" : failed > 0 ? "warning" : "graph-scatter");
+    item.tooltip = `${name}: ${described}\n\n${directory}`;
+    item.accessibilityInformation = { label: `${name}, ${vscode.l10n.t("comparison")}, ${described}` };
+    item.command = opens(directory);
+    item.contextValue = `comparison.${live ? "live" : contextOf(state)}`;
     return item;
+  }
+
+  private working(directory: string): LiveRun | null {
+    const live = this.tracker.get(directory);
+    return live !== null && isUnfinished(live) ? live : null;
   }
 }
 
-function describe({ state, verdict, klBefore, klAfter }: RunSummary): string {
-  if (state !== "done" || verdict === null) return state;
-  if (klBefore === null || klAfter === null) return verdict;
-  return `${verdict} · KL ${formatNats(klBefore)} → ${formatNats(klAfter)}`;
+function opens(runDirectory: string): vscode.Command {
+  return { command: "reroute.openRun", title: vscode.l10n.t("Open Run"), arguments: [{ runDirectory }] };
+}
+
+function dateOf({ createdAt }: RunSummary, style: "short" | "long"): string {
+  const date = new Date(createdAt);
+  return style === "short"
+    ? date.toLocaleDateString(vscode.env.language, { day: "numeric", month: "short" })
+    : date.toLocaleString(vscode.env.language, { dateStyle: "long", timeStyle: "short" });
 }
 
 function contextOf(state: RunSummary["state"]): string {

@@ -56,7 +56,7 @@ function nameIn(file: Record<string, unknown>, directory: string): string {
 }
 
 /** True while the process that the lock names may be at work, by the engine's own rule. */
-function isLocked(file: string): boolean {
+export function isLocked(file: string): boolean {
   const lock = lockFile.safeParse(readJson(file));
   return lock.success && isAlive(lock.data);
 }

@@ -22,6 +22,8 @@ export interface DomainOptions {
   /** Fixed ends, so that several pictures compare; else the values' own. */
   min?: number;
   max?: number;
+  /** Where a logarithmic scale begins, so that several pictures compare; else the smallest positive value. */
+  logMin?: number;
 }
 
 /** @returns the domain over the finite values; one that is usable (0..1) when there are none. */
@@ -43,7 +45,7 @@ export function colourDomain(values: readonly (number | null)[], options: Domain
   const table = lookupTable(options.colours);
   const max = options.max ?? high;
   // A logarithm needs a positive range; without one the scale stays linear.
-  const start = Math.max(smallestPositive, max / 10 ** logDecades);
+  const start = Math.max(options.logMin ?? smallestPositive, max / 10 ** logDecades);
   if (options.log === true && start < max) {
     const logMin = Math.log(start);
     const logRange = Math.log(max) - logMin;

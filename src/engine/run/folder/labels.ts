@@ -15,9 +15,12 @@ export async function readLabels(directory: string): Promise<RunLabels> {
   }
 }
 
-/** @throws RerouteError `arguments/invalid` for a name or tags that are too long or too many, output/write-failed */
-export async function writeLabels(directory: string, labels: Pick<RunLabels, "name" | "tags">): Promise<void> {
-  const parsed = runLabels.safeParse({ schemaVersion: 1, ...labels });
+/**
+ * Changes labels; what is not given stays as it is.
+ * @throws RerouteError `arguments/invalid` for a name or tags that are too long or too many, output/write-failed
+ */
+export async function writeLabels(directory: string, labels: Partial<Pick<RunLabels, "name" | "tags">>): Promise<void> {
+  const parsed = runLabels.safeParse({ ...(await readLabels(directory)), ...labels });
   if (!parsed.success) {
     const { path: keys, message } = parsed.error.issues[0]!;
     throw new RerouteError("arguments/invalid", `The label ${keys.join(".")} cannot be used: ${message}`);

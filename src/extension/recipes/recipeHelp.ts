@@ -1,0 +1,140 @@
+import path from "node:path";
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { RunSummary } from "../../protocol/panels";
+import { editingMethods, paradigmOf, type CompressionMethod } from "../../protocol/recipe";
+import { textFormatOf } from "../../protocol/textFormats";
+import { formatNats } from "../quantities";
+import type { Translate } from "../translate";
+import { methodChoices } from "../wizard/choices";
+import { expertCounts, keptExperts } from "../wizard/validation";
+import { jsonPlaces, placeAt, type JsonPlace } from "./jsonPlaces";
+
+/** What a recipe's editor tells beyond its schema. Pure: recipeDocuments.ts gives it to VS Code. */
+
+export interface Help {
+  start: number;
+  end: number;
+  /** Markdown for hovers, plain text for hints. */
+  text: string;
+}
+
+/** What a method does, for whom its output is, and what the keep ratio means, at a place of a recipe or comparison. */
+export function hoverAt(text: string, offset: number, t: Translate): Help | null {
+  const place = placeAt(text, offset);
+  if (!place || typeof place.value !== "string" || !isMethod(place)) return null;
+  const { value } = place;
+  const choice = methodChoices(t)
+    .flatMap(({ title, choices }) => choices.map((one) => ({ ...one, title })))
+    .find((one) => one.value === value);
+  if (!choice) return null;
+  const lines = [
+    `**${choice.label}**`,
+    `${choice.detail ?? ""}.`,
+    `${choice.title}; ${choice.description}.`,
+    scopeOfKeep(value as CompressionMethod, t),
+  ];
+  return { start: place.start, end: place.end, text: lines.join("\n\n") };
+}
+
+function isMethod({ keys }: JsonPlace): boolean {
+  const names = keys.map(String);
+  return names.join(".") === "compress.method" || (names[0] === "grid" && names[1] === "methods");
+}
+
+function scopeOfKeep(method: CompressionMethod, t: Translate): string {
+  return {
+    pruning: t("`keep` is the share, or the number, of experts that stay in each layer."),
+    merging: t("`keep` is the share, or the number, of experts that remain after merging in each layer."),
+    editing: t("`keep` is the share of the experts' parameters that stays; every expert stays, smaller."),
+  }[paradigmOf(method)];
+}
+
+/** "80 of 128 experts" behind each `keep` of a recipe or comparison about a checkpoint. */
+export function keepHints(text: string, checkpoint: CheckpointSummary, t: Translate): Help[] {
+  const places = jsonPlaces(text);
+  const method = places.find(({ keys }) => keys.join(".") === "compress.method")?.value ?? "reap";
+  if (checkpoint.layers.every(({ moe }) => moe === null)) return [];
+  // A factorised expert stays: a share of its parameters does.
+  const counts = !(editingMethods as readonly unknown[]).includes(method);
+  const { fewest, most } = expertCounts(checkpoint);
+  return places.flatMap(({ keys, value, start, end }) => {
+    const isKeep = keys.join(".") === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
+    if (!isKeep || typeof value !== "number" || !(value > 0) || !counts) return [];
+    const of = (experts: number) => t("{0} of {1}", keptExperts(value, experts), experts);
+    return [{ start, end, text: fewest === most ? of(most) : t("{0} to {1}", of(fewest), of(most)) }];
+  });
+}
+
+/** Keys whose value is a path, and what may stand there. */
+const pathKeys: Record<string, "folder" | "text" | "plan"> = {
+  teacher: "folder",
+  student: "folder",
+  output: "folder",
+  "data.calibration": "text",
+  "data.evaluation": "text",
+  "data.tokenizer": "folder",
+  "compress.plan": "plan",
+};
+
+export interface PathChoice {
+  label: string;
+  isFolder: boolean;
+  /** What it replaces: the last part of the path, or the whole of an empty one. */
+  start: number;
+  end: number;
+}
+
+export interface FolderEntry {
+  name: string;
+  isFolder: boolean;
+}
+
+/** Paths that can stand at a place of a recipe, from what `list` says is in a folder; null where no path belongs. */
+export function pathChoices(
+  text: string,
+  offset: number,
+  baseFolder: string,
+  list: (folder: string) => FolderEntry[],
+): PathChoice[] | null {
+  const place = placeAt(text, offset);
+  const kind = place ? pathKeys[place.keys.join(".")] : undefined;
+  if (!place || kind === undefined || typeof place.value !== "string") return null;
+  const contentStart = place.start + 1;
+  if (offset < contentStart) return null;
+  const typed = text.slice(contentStart, offset).replaceAll("\\\\", "/");
+  const slash = typed.lastIndexOf("/");
+  const folder = path.resolve(baseFolder, typed.slice(0, slash + 1));
+  const isClosed = text[place.end - 1] === '"' && place.end - 1 > place.start;
+  const start = contentStart + slash + 1;
+  const end = Math.max(offset, isClosed ? place.end - 1 : place.end);
+  return list(folder)
+    .filter(({ name, isFolder }) => !name.startsWith(".") && (isFolder || fitsKind(name, kind)))
+    .map(({ name, isFolder }) => ({ label: isFolder ? `${name}/` : name, isFolder, start, end }));
+}
+
+function fitsKind(name: string, kind: "folder" | "text" | "plan"): boolean {
+  if (kind === "text") return textFormatOf(name) !== null;
+  return kind === "plan" && name.endsWith(".json");
+}
+
+/** The newest run of a recipe: one of the same teacher that wrote, or will write, the same output. */
+export function lastRunOf(
+  recipe: { teacher: string; output: string },
+  baseFolder: string,
+  runs: readonly RunSummary[],
+): RunSummary | null {
+  const at = (base: string, file: string) => path.resolve(base, file);
+  return (
+    runs.find(
+      (run) =>
+        at(run.baseFolder, run.output) === at(baseFolder, recipe.output) &&
+        at(run.baseFolder, run.teacher) === at(baseFolder, recipe.teacher),
+    ) ?? null
+  );
+}
+
+/** "Last verdict: recovered · KL 0.250 → 0.179", or the state of a run without one. */
+export function lastVerdict({ state, verdict, klBefore, klAfter }: RunSummary, t: Translate): string {
+  const kl = klBefore !== null && klAfter !== null ? ` · KL ${formatNats(klBefore)} → ${formatNats(klAfter)}` : "";
+  return verdict === null ? t("Last run: {0}", state) : t("Last verdict: {0}", verdict) + kl;
+}

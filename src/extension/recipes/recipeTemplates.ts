@@ -1,0 +1,101 @@
+import { compressionMethods } from "../../protocol/recipe";
+import type { Translate } from "../translate";
+
+export interface RecipeTemplate {
+  label: string;
+  detail: string;
+  /** Name of the file without its ending. */
+  name: string;
+  ending: ".reroute.json" | ".compare.reroute.json";
+  /** A snippet of VS Code: the tab key leads from one place to fill in to the next. */
+  snippet: string;
+}
+
+const methods = compressionMethods.join(",");
+
+/** Beginnings of recipes. A test holds what they make, with every proposal taken, to the schemas. */
+export function recipeTemplates(t: Translate): RecipeTemplate[] {
+  return [
+    {
+      label: t("Compress and calibrate"),
+      detail: t("Profile, compress, Router KD, and a verdict on held-out text"),
+      name: "calibrate",
+      ending: ".reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "data": {
+    "calibration": "\${2:calibration.jsonl}",
+    "evaluation": "\${3:evaluation.jsonl}",
+    "sequences": \${4:512},
+    "sequenceLength": \${5:512}
+  },
+  "compress": { "method": "\${6|reap,${methods.replace("reap,", "")}|}", "keep": \${7:0.625} },
+  "calibrate": { "learningRate": \${8:5e-5} },
+  "output": "\${9:checkpoint-calibrated}"
+}
+`,
+    },
+    {
+      label: t("Calibrate a compressed checkpoint"),
+      detail: t("Router KD of a student that exists already, against its teacher"),
+      name: "student",
+      ending: ".reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "student": "\${2:student}",
+  "data": {
+    "calibration": "\${3:calibration.jsonl}",
+    "splitEvaluation": true,
+    "sequences": \${4:512},
+    "sequenceLength": \${5:512}
+  },
+  "calibrate": { "learningRate": \${6:5e-5} },
+  "output": "\${7:student-calibrated}"
+}
+`,
+    },
+    {
+      label: t("Compress only"),
+      detail: t("Profile and compress, without calibration"),
+      name: "compress",
+      ending: ".reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "data": { "calibration": "\${2:calibration.jsonl}", "sequences": \${3:512}, "sequenceLength": \${4:512} },
+  "compress": { "method": "\${5|reap,${methods.replace("reap,", "")}|}", "keep": \${6:0.625} },
+  "output": "\${7:checkpoint-compressed}"
+}
+`,
+    },
+    {
+      label: t("Compare methods"),
+      detail: t("A grid of methods and ratios, each before and after Router KD"),
+      name: "grid",
+      ending: ".compare.reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "data": {
+    "calibration": "\${2:calibration.jsonl}",
+    "evaluation": "\${3:evaluation.jsonl}",
+    "sequences": \${4:512},
+    "sequenceLength": \${5:512}
+  },
+  "grid": { "methods": ["\${6:reap}", "\${7:hc-smoe}"], "keep": [\${8:0.75}, \${9:0.5}] },
+  "calibrate": { "learningRate": \${10:5e-5} }
+}
+`,
+    },
+  ];
+}
+
+/** What a snippet makes when every proposal is taken. */
+export function expanded(snippet: string): string {
+  return snippet.replace(
+    /\$\{\d+(?::([^}]*)|\|([^,|]*)[^|]*\|)\}/g,
+    (_, value?: string, first?: string) => value ?? first ?? "",
+  );
+}

@@ -1,0 +1,66 @@
+import { copyFile, readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import * as vscode from "vscode";
+import { RerouteError } from "../../protocol/errors";
+import { saveFileName } from "../panels/fileName";
+import { workspaceFolder } from "../settings";
+import { maxReportBytes, reportHtml } from "./reportHtml";
+
+/** View type of the page; its buttons in the tab's row look at it. */
+export const reportViewType = "reroute.report";
+
+interface ShownReport {
+  panel: vscode.WebviewPanel;
+  file: string;
+  name: string;
+}
+
+/** Reports by their files, each open at most once. */
+const shown = new Map<string, ShownReport>();
+
+/** Shows a report in a tab of the editor, on this machine as on a remote one. */
+export async function showReport(file: string, name: string, extensionUri: vscode.Uri): Promise<void> {
+  const { size } = await stat(file);
+  if (size > maxReportBytes)
+    throw new RerouteError("run/invalid", `The report ${file} has ${size} bytes, the limit is ${maxReportBytes}`);
+  const html = reportHtml(await readFile(file, "utf8"));
+  const known = shown.get(file);
+  if (known) {
+    known.panel.webview.html = html;
+    known.panel.reveal();
+    return;
+  }
+  const title = vscode.l10n.t("Report: {0}", name);
+  const panel = vscode.window.createWebviewPanel(reportViewType, title, vscode.ViewColumn.Active, {
+    enableScripts: false,
+    enableFindWidget: true,
+    localResourceRoots: [],
+  });
+  panel.iconPath = vscode.Uri.joinPath(extensionUri, "media", "panels", "calibration.svg");
+  panel.webview.html = html;
+  shown.set(file, { panel, file, name });
+  panel.onDidDispose(() => shown.delete(file));
+}
+
+/** Saves the report in front as one file, to hand on: it needs nothing else. */
+export async function saveReport(): Promise<void> {
+  const report = active();
+  if (!report) return;
+  const folder = workspaceFolder(report.file) ?? path.dirname(report.file);
+  const target = await vscode.window.showSaveDialog({
+    defaultUri: vscode.Uri.file(path.join(folder, saveFileName(report.name, "html"))),
+    filters: { HTML: ["html"] },
+  });
+  if (target) await copyFile(report.file, target.fsPath);
+}
+
+/** Shows the report in front in the system's browser, from which it can be printed. */
+export async function openReportInBrowser(): Promise<void> {
+  const report = active();
+  if (report) await vscode.env.openExternal(vscode.Uri.file(report.file));
+}
+
+function active(): ShownReport | null {
+  const reports = [...shown.values()];
+  return reports.find(({ panel }) => panel.active) ?? reports.at(-1) ?? null;
+}

@@ -1,0 +1,36 @@
+import { describe, expect, it } from "vitest";
+import { issueText } from "../../src/extension/support/issueText";
+import { linkOf } from "../../src/extension/support/links";
+
+describe("an issue report", () => {
+  const facts = { version: "1", vscode: "2", platform: "linux", doctor: "ok", log: "a\nb\n", home: "/home/ada" };
+  it("holds versions, the doctor and the log", () => {
+    const text = issueText(facts);
+    for (const part of ["Reroute 1, VS Code 2, linux", "```text\nok\n```", "```text\na\nb\n```"])
+      expect(text).toContain(part);
+  });
+  it("names no home folder, and keeps the end of a long log", () => {
+    const log = Array.from({ length: 300 }, (_, i) => `${i} /home/ada/models`).join("\n");
+    const text = issueText({ ...facts, log });
+    expect(text).not.toContain("ada");
+    expect(text).toContain("299 ~/models");
+    expect(text).not.toContain("\n99 ~/models");
+    expect(text).toContain("the last 200 of 300 lines");
+  });
+  it("cannot be ended by what the log says", () => {
+    expect(issueText({ ...facts, log: "x\n```\n# not a heading" })).toContain(
+      "````text\nx\n```\n# not a heading\n````",
+    );
+  });
+});
+
+it.each([
+  ["/run", "folder=%2Fw%2F.reroute%2Fruns%2Fa", { kind: "run", directory: "/w/.reroute/runs/a" }],
+  ["/file", "path=/w/a.reroute.json", { kind: "file", file: "/w/a.reroute.json" }],
+  ["/file", "path=/w/model.safetensors", { kind: "file", file: "/w/model.safetensors" }],
+  ["/file", "path=/etc/passwd", null],
+  ["/run", "", null],
+  ["/start", "folder=/w", null],
+])("the link %s?%s", (path, query, expected) => {
+  expect(linkOf(path, query)).toEqual(expected);
+});
