@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { readmePage } from "./readmePage.mjs";
 import { writeSbom } from "./sbom.mjs";
 
 /** VS Code's name of a platform -> folder of its binaries; null: onnxruntime-node has none, so inspection only. */
@@ -34,6 +35,8 @@ const natives = folder === null ? null : `node_modules/onnxruntime-node/bin/napi
 const numPackages = writeSbom(natives);
 const ignoreFile = path.join("out", `vscodeignore-${target}`);
 mkdirSync("out", { recursive: true });
+const readme = path.join("out", "README.md");
+writeFileSync(readme, readmePage(readFileSync("README.md", "utf8")));
 const binaries = natives === null ? "" : `!${natives}/**\n`;
 writeFileSync(ignoreFile, readFileSync(".vscodeignore", "utf8") + binaries);
 if (folder === null)
@@ -48,7 +51,7 @@ run("node_modules/@vscode/vsce/vsce", [
   ...["--target", target],
   ...["--ignoreFile", ignoreFile],
   ...["--out", out],
-  // The README's pictures are in the package, so its links stay as they are.
+  ...["--readme-path", readme],
   "--no-rewrite-relative-links",
   "--allow-missing-repository",
 ]);

@@ -11,13 +11,13 @@ import { openRun } from "./commands/openRun";
 import { cancelRun, openReport, openRunFolder, resumeRun } from "./commands/runCommands";
 import { copyCommandLine, deleteRun, duplicateRun, renameRun, runAgain, tagRun } from "./commands/runEdits";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
-import { reportIssue } from "./commands/supportCommands";
+import { pickDocumentation, reportIssue } from "./commands/supportCommands";
 import { importTrace } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
 import { askForTensorTable } from "./editors/askForTensorTable";
 import { SafetensorsEditor } from "./editors/safetensorsEditor";
 import { EngineClient } from "./engine/client";
-import { setDocumentationFolder, showDocumentation, showFailure } from "./failure";
+import { setDocumentationFolder, showFailure } from "./failure";
 import { OverviewView } from "./overview/overviewView";
 import { PageHub } from "./panels/pageHub";
 import { PanelHost } from "./panels/panelHost";
@@ -30,6 +30,7 @@ import { metricsSoFar, RunFollower } from "./runs/runFollower";
 import { RunList } from "./runs/runList";
 import { showRunningRuns } from "./runs/runStatusBar";
 import { RunsTree } from "./runs/runsTree";
+import { tellWalkthrough } from "./runs/walkthrough";
 import { registerLanguageModelTools } from "./agents/languageModelTools";
 import { RunTracker } from "./runs/runTracker";
 import type { Services } from "./services";
@@ -86,7 +87,7 @@ export function activate(context: vscode.ExtensionContext): void {
     openSampleCheckpoint: () => openSampleCheckpoint(services),
     showEngineLog: () => log.show(),
     reportIssue: () => reportIssue(services),
-    showDocumentation: () => showDocumentation("extension.md"),
+    showDocumentation: () => pickDocumentation(services),
     filterHubModels: () => services.checkpoints.askFilter(),
     refreshCheckpoints: () => services.checkpoints.refresh(),
     refreshRuns: () => runList.refresh(),
@@ -112,7 +113,10 @@ export function activate(context: vscode.ExtensionContext): void {
   ];
   for (const tree of trees) tellRestrictedMode(tree);
   const follower = new RunFollower(runs);
-  runList.onDidRead(({ runs: listed }) => follower.watch(listed));
+  runList.onDidRead(({ runs: listed }) => {
+    follower.watch(listed);
+    tellWalkthrough(listed);
+  });
 
   context.subscriptions.push(
     log,

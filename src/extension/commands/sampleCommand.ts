@@ -1,5 +1,6 @@
 import path from "node:path";
 import * as vscode from "vscode";
+import { reached } from "../runs/walkthrough";
 import type { Services } from "../services";
 import { workspaceFolder } from "../settings";
 
@@ -18,6 +19,7 @@ export async function openSampleCheckpoint({ context, checkpoints }: Services): 
   // What is there may have been worked on: it is shown, never overwritten.
   if (!exists) await vscode.workspace.fs.copy(source, target, { overwrite: false });
   checkpoints.refresh();
+  reached("hasSample");
   const config = vscode.Uri.joinPath(target, "checkpoint", "config.json");
   await vscode.commands.executeCommand("revealInExplorer", config);
   const calibrate = vscode.l10n.t("Calibrate Router");

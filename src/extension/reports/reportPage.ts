@@ -3,6 +3,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { RerouteError } from "../../protocol/errors";
 import { saveFileName } from "../panels/fileName";
+import { reached } from "../runs/walkthrough";
 import { workspaceFolder } from "../settings";
 import { maxReportBytes, reportHtml } from "./reportHtml";
 
@@ -23,6 +24,7 @@ export async function showReport(file: string, name: string, extensionUri: vscod
   const { size } = await stat(file);
   if (size > maxReportBytes)
     throw new RerouteError("run/invalid", `The report ${file} has ${size} bytes, the limit is ${maxReportBytes}`);
+  reached("readVerdict");
   const html = reportHtml(await readFile(file, "utf8"));
   const known = shown.get(file);
   if (known) {

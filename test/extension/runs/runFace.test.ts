@@ -2,6 +2,7 @@ import { expect, it } from "vitest";
 import { runDescription, runFace, runLabel } from "../../../src/extension/runs/runFace";
 import { commandLine, nextFree, sameElsewhere } from "../../../src/extension/runs/runAgain";
 import { filtered } from "../../../src/extension/runs/runNodes";
+import { milestonesOf } from "../../../src/extension/runs/milestones";
 import { english } from "../../../src/extension/translate";
 import type { ComparisonSummary } from "../../../src/protocol/compare";
 import type { RunSummary } from "../../../src/protocol/panels";
@@ -89,4 +90,17 @@ it("a filter keeps runs, and comparisons by their cells or their own name", () =
   expect(shown("svd")).toEqual(["/r/g/cells/svd", "/r/h/cells/svd", "/r/g", "/r/h"]);
   expect(shown("#paper")).toEqual(["/r/h/cells/svd", "/r/h"]);
   expect(shown("nothing")).toEqual([]);
+});
+
+it("the walkthrough's steps are completed by finished stages alone", () => {
+  const stages = (...done: string[]) => ({
+    stages: ["profile", "compress", "calibrate"].map((id) => ({
+      id,
+      state: done.includes(id) ? "done" : "cancelled",
+      seconds: 1,
+    })),
+  });
+  expect(milestonesOf([])).toEqual([]);
+  expect(milestonesOf([stages()])).toEqual([]);
+  expect(milestonesOf([stages("profile"), stages("profile", "compress")])).toEqual(["hasProfile", "hasCompressed"]);
 });

@@ -19,8 +19,9 @@ export async function withOnlookers<T, H extends { signal: AbortSignal; report?:
   work: (hooks: H) => Promise<T>,
 ): Promise<T> {
   const request = path.join(directory, runFiles.cancel);
-  // One that an earlier process did not live to see.
-  if (existsSync(request)) await rm(request, { force: true });
+  // What an earlier process did not live to see, or to take away.
+  for (const left of [request, path.join(directory, runFiles.progress)])
+    if (existsSync(left)) await rm(left, { force: true });
   const asked = new AbortController();
   const timer = setInterval(() => {
     if (existsSync(request)) asked.abort();

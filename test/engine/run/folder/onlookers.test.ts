@@ -34,6 +34,13 @@ it("a request in the folder stops the work, and is taken away", async () => {
   expect(existsSync(path.join(folder, "cancel.json"))).toBe(false);
 });
 
+it("the progress that a killed process left is gone, also where there is nothing to report", async () => {
+  const folder = temporaryFolder();
+  writeFileSync(path.join(folder, "progress.json"), JSON.stringify(progress));
+  await withOnlookers(folder, hooks(), async () => undefined);
+  expect(existsSync(path.join(folder, "progress.json"))).toBe(false);
+});
+
 it("a request that was meant for an earlier process stops nothing", async () => {
   const folder = temporaryFolder();
   await requestCancel(folder);

@@ -1,0 +1,1 @@
+export function readmePage(markdown: string, read?: (file: string) => Buffer): string;
