@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
-import type { ComparisonFile } from "../../protocol/compare";
 import type { ComparisonStart } from "../../protocol/engine";
 import type { Recipe } from "../../protocol/recipe";
 import { RerouteError } from "../../protocol/errors";
@@ -10,7 +9,7 @@ import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { isComparison } from "./comparisonFolders";
 import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
-import { outcomeLine, progressLine } from "./runMessages";
+import { endOf, progressLine } from "./runMessages";
 import { runId } from "./runName";
 
 /**
@@ -106,28 +105,12 @@ async function tellEnd(live: LiveRun, services: Services): Promise<void> {
   services.checkpoints.refresh();
   if (live.phase === "failed" && live.error) return tellFailure(live, live.error, services);
   if (live.phase !== "done") return;
-  if (live.comparison) return tellComparison(live, live.comparison);
-  const openReport = vscode.l10n.t("Open Report");
-  const openDivergence = vscode.l10n.t("Open Divergence");
-  // What calibration made worse is no success, and does not look like one.
-  const isWorse = live.outcome?.evaluation?.comparison?.verdict === "worse";
-  const tell = isWorse ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
-  const choice = await tell(outcomeLine(live, vscode.l10n.t), openReport, openDivergence);
-  const command =
-    choice === openReport ? "reroute.openReport" : choice === openDivergence ? "reroute.openDivergence" : null;
-  if (command) await vscode.commands.executeCommand(command, { runDirectory: live.runDirectory });
-}
-
-/** A comparison's end offers the panel that it was made for; it opens nothing over what somebody works on. */
-async function tellComparison(live: LiveRun, { cells }: ComparisonFile): Promise<void> {
-  const { runDirectory } = live;
-  const openTradeOff = vscode.l10n.t("Open Trade-off");
-  const openReport = vscode.l10n.t("Open Report");
-  const hasFailed = cells.some(({ state }) => state === "failed");
-  const tell = hasFailed ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
-  const choice = await tell(outcomeLine(live, vscode.l10n.t), openTradeOff, openReport);
-  if (choice === openTradeOff) await vscode.commands.executeCommand("reroute.openTradeOff", { runDirectory });
-  if (choice === openReport) await vscode.commands.executeCommand("reroute.openReport", { runDirectory });
+  const { title, offers, isWarning } = endOf(live, vscode.l10n.t);
+  // Nothing opens over what somebody works on: the panels are offered.
+  const tell = isWarning ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
+  const choice = await tell(title, ...offers.map(({ label }) => label));
+  const chosen = offers.find(({ label }) => label === choice);
+  if (chosen) await vscode.commands.executeCommand(chosen.command, { runDirectory: live.runDirectory });
 }
 
 async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, services: Services): Promise<void> {

@@ -39,6 +39,29 @@ export function outcomeLine(live: LiveRun, t: Translate): string {
   );
 }
 
+/** What a finished run or comparison says and offers, the most telling panel first. */
+export function endOf(
+  live: LiveRun,
+  t: Translate,
+): { title: string; isWarning: boolean; offers: { label: string; command: string }[] } {
+  const title = outcomeLine(live, t);
+  const report = { label: t("Open Report"), command: "reroute.openReport" };
+  if (live.comparison) {
+    const isWarning = live.comparison.cells.some(({ state }) => state === "failed");
+    return { title, isWarning, offers: [{ label: t("Open Trade-off"), command: "reroute.openTradeOff" }, report] };
+  }
+  const evaluation = live.outcome?.evaluation ?? null;
+  // A profile alone is about routing; what calibration made worse does not look like success.
+  const panel = evaluation
+    ? { label: t("Open Divergence"), command: "reroute.openDivergence" }
+    : { label: t("Open Routing"), command: "reroute.openRouting" };
+  return {
+    title,
+    isWarning: evaluation?.comparison?.verdict === "worse",
+    offers: evaluation ? [report, panel] : [panel, report],
+  };
+}
+
 /** How many cells were compared, and which of them is nearest to the teacher. */
 function comparisonLine(name: string, { cells }: ComparisonFile, t: Translate): string {
   const failed = cells.filter(({ state }) => state === "failed");

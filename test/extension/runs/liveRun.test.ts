@@ -6,7 +6,7 @@ import {
   type LiveRun,
   type LiveRunEvent,
 } from "../../../src/extension/runs/liveRun";
-import { outcomeLine, progressLine } from "../../../src/extension/runs/runMessages";
+import { endOf, outcomeLine, progressLine } from "../../../src/extension/runs/runMessages";
 import { english } from "../../../src/extension/translate";
 import type { Progress } from "../../../src/protocol/progress";
 import type { RunFile, StageRecord } from "../../../src/protocol/run";
@@ -181,3 +181,28 @@ describe("a comparison", () => {
 function at(fraction: number, remainingSeconds: number | null) {
   return { fraction, remainingSeconds };
 }
+
+describe("the end of a run", () => {
+  const end = (more: Partial<LiveRun>) => {
+    const { isWarning, offers } = endOf({ ...newLiveRun("/runs/a", "a"), ...more }, english);
+    return [isWarning, ...offers.map(({ label }) => label)];
+  };
+  const outcome = (verdict: string | null) =>
+    ({
+      evaluation: { comparison: verdict && { verdict, metric: "klToTeacher", before: 0.2, after: 0.3 } },
+    }) as unknown as NonNullable<LiveRun["outcome"]>;
+  const cells = (...states: string[]) =>
+    ({
+      cells: states.map((state) => ({ id: state, state, error: null, before: null, after: null })),
+    }) as unknown as NonNullable<LiveRun["comparison"]>;
+  it.each<[string, Partial<LiveRun>, unknown[]]>([
+    ["a profile", {}, [false, "Open Routing", "Open Report"]],
+    ["recovered", { outcome: outcome("recovered") }, [false, "Open Report", "Open Divergence"]],
+    ["worse, which warns", { outcome: outcome("worse") }, [true, "Open Report", "Open Divergence"]],
+    ["compressed and measured", { outcome: outcome(null) }, [false, "Open Report", "Open Divergence"]],
+    ["a comparison", { comparison: cells("done", "done") }, [false, "Open Trade-off", "Open Report"]],
+    ["one with a failed cell", { comparison: cells("done", "failed") }, [true, "Open Trade-off", "Open Report"]],
+  ])("%s", (_, more, expected) => {
+    expect(end(more)).toEqual(expected);
+  });
+});
