@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { issueText } from "../../src/extension/support/issueText";
+import { reportHtml } from "../../src/extension/reports/reportHtml";
 import { linkOf } from "../../src/extension/support/links";
 
 describe("an issue report", () => {
@@ -33,4 +34,14 @@ it.each([
   ["/start", "folder=/w", null],
 ])("the link %s?%s", (path, query, expected) => {
   expect(linkOf(path, query)).toEqual(expected);
+});
+
+it("a report keeps its policy as a page, takes the theme's colours, and has no script", () => {
+  const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`;
+  const page = reportHtml(`<html><head>${policy}<style>:root{--text:#111}</style></head><body>x</body></html>`);
+  expect(page).toContain(policy);
+  expect(page).not.toContain("<script");
+  expect(page.indexOf("--text:#111")).toBeLessThan(
+    page.indexOf("--text:var(--vscode-editor-foreground,var(--own-text))"),
+  );
 });
