@@ -5,6 +5,7 @@ import { runCli } from "../../src/cli/program";
 import { newRun, writeRun } from "../../src/engine/run/folder/runFolder";
 import { runSize } from "../../src/engine/run/folder/runSize";
 import { isFound, tagsOf } from "../../src/protocol/labels";
+import { withAbsolutePaths } from "../../src/protocol/recipePaths";
 import { recipeSchema } from "../../src/protocol/recipe";
 import { temporaryFolder } from "../support/temporaryFolder";
 
@@ -24,6 +25,7 @@ beforeAll(async () => {
   ] as const) {
     const directory = path.join(folder, ".reroute/runs", id);
     mkdirSync(directory, { recursive: true });
+    mkdirSync(path.join(folder, "models/teacher"), { recursive: true });
     const run = newRun(id, { ...recipe, name }, folder);
     await writeRun(directory, { ...run, createdAt: `${id.slice(0, 10)}T12:00:00.000Z` });
   }
@@ -74,6 +76,15 @@ it("prints a recipe that means the same anywhere", async () => {
     compress: { method: "reap", keep: 0.5 },
     output: path.join(folder, "out"),
   });
+});
+
+it.each([
+  ["Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B"],
+  ["Qwen/Qwen3-30B-A3B@abc", "Qwen/Qwen3-30B-A3B@abc"],
+  ["models/teacher", path.join(folder, "models/teacher")],
+  ["../teacher", path.join(path.dirname(folder), "teacher")],
+])("a teacher written %s stays what it is", (teacher, expected) => {
+  expect(withAbsolutePaths({ ...recipe, teacher }, folder).teacher).toBe(expected);
 });
 
 it.each([

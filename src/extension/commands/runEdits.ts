@@ -146,7 +146,9 @@ async function recipeAgain(
   if (!run) return null;
   const { run: file } = await services.engine.request("run/read", { runDirectory: run.directory });
   const recipe = withAbsolutePaths(file.recipe, file.baseFolder);
-  const parent = outputParent(recipe.teacher, workspaceFolder(recipe.teacher), homedir());
+  const parent = path.isAbsolute(recipe.teacher)
+    ? outputParent(recipe.teacher, workspaceFolder(recipe.teacher), homedir())
+    : (workspaceFolder(file.baseFolder) ?? path.join(homedir(), "reroute"));
   const newOutput = outputFolder(recipe.teacher, parent, recipe.compress?.method ?? "again", existsSync);
   return {
     recipe: { ...recipe, name: run.name, output: sameElsewhere(recipe.output, run.directory, newOutput, existsSync) },

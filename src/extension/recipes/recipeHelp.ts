@@ -6,7 +6,7 @@ import { textFormatOf } from "../../protocol/textFormats";
 import { formatNats } from "../quantities";
 import type { Translate } from "../translate";
 import { methodChoices } from "../wizard/choices";
-import { expertCounts, keptExperts } from "../wizard/validation";
+import { expertCounts } from "../wizard/validation";
 import { jsonPlaces, placeAt, type JsonPlace } from "./jsonPlaces";
 
 /** What a recipe's editor tells beyond its schema. Pure: recipeDocuments.ts gives it to VS Code. */
@@ -49,19 +49,39 @@ function scopeOfKeep(method: CompressionMethod, t: Translate): string {
   }[paradigmOf(method)];
 }
 
-/** "80 of 128 experts" behind each `keep` of a recipe or comparison about a checkpoint. */
+/** Numbers of groups that routers of released models choose among. */
+const possibleGroups = [1, 2, 4, 8, 16];
+
+/**
+ * Experts of a layer that `keep` leaves. Where routing is limited to groups, a share is rounded in each group, and what a checkpoint's
+ * summary says does not tell its groups: null where the count depends on them.
+ */
+function certainCount(keep: number, experts: number): number | null {
+  if (keep > 1) return keep;
+  const counts = possibleGroups
+    .filter((groups) => experts % groups === 0)
+    .map((groups) => Math.round((experts / groups) * keep) * groups);
+  return counts.every((count) => count === counts[0]) ? counts[0]! : null;
+}
+
+/** "80 of 128" behind each `keep` of a recipe or comparison about a checkpoint, where that is certain. */
 export function keepHints(text: string, checkpoint: CheckpointSummary, t: Translate): Help[] {
   const places = jsonPlaces(text);
-  const method = places.find(({ keys }) => keys.join(".") === "compress.method")?.value ?? "reap";
-  if (checkpoint.layers.every(({ moe }) => moe === null)) return [];
-  // A factorised expert stays: a share of its parameters does.
-  const counts = !(editingMethods as readonly unknown[]).includes(method);
+  const valueOf = (keys: string) => places.find((place) => place.keys.join(".") === keys)?.value;
+  const isDense = checkpoint.layers.every(({ moe }) => moe === null);
+  // A factorised expert stays, a share of its parameters does; with a multiple, or a plan, the count is another.
+  const isEditing = (editingMethods as readonly unknown[]).includes(valueOf("compress.method"));
+  const isOther = ["compress.multipleOf", "compress.plan"].some((keys) => valueOf(keys) !== undefined);
+  if (isDense || isEditing || isOther) return [];
   const { fewest, most } = expertCounts(checkpoint);
   return places.flatMap(({ keys, value, start, end }) => {
     const isKeep = keys.join(".") === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
-    if (!isKeep || typeof value !== "number" || !(value > 0) || !counts) return [];
-    const of = (experts: number) => t("{0} of {1}", keptExperts(value, experts), experts);
-    return [{ start, end, text: fewest === most ? of(most) : t("{0} to {1}", of(fewest), of(most)) }];
+    if (!isKeep || typeof value !== "number" || !(value > 0)) return [];
+    const [least, greatest] = [certainCount(value, fewest), certainCount(value, most)];
+    if (least === null || greatest === null) return [];
+    const of = (kept: number, experts: number) => t("{0} of {1}", kept, experts);
+    const range = t("{0} to {1}", of(least, fewest), of(greatest, most));
+    return [{ start, end, text: fewest === most ? of(greatest, most) : range }];
   });
 }
 

@@ -63,6 +63,8 @@ describe("keep", () => {
     ["a share and a count", recipe, model(128, 128), ["80 of 128", "96 of 128", "40 of 128"]],
     ["layers of two sizes", '{ "compress": { "keep": 0.5 } }', model(0, 64, 128), ["32 of 64 to 64 of 128"]],
     ["a method that shrinks experts keeps them all", '{ "compress": { "method": "svd", "keep": 0.5 } }', model(8), []],
+    ["a share whose count depends on the router's groups", '{ "compress": { "keep": 0.6 } }', model(128), []],
+    ["a multiple", '{ "compress": { "keep": 0.5, "multipleOf": 3 } }', model(128), []],
     ["a dense model", recipe, model(0, 0), []],
   ])("%s", (_, text, checkpoint, expected) => {
     expect(hints(text, checkpoint)).toEqual(expected);

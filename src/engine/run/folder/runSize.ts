@@ -13,7 +13,7 @@ export async function runSize(
   const bytes = await folderSize(directory);
   if (!(await isRunFolder(directory))) return { bytes, output: null };
   const { recipe, baseFolder, stages } = await readRun(directory);
-  const { output } = runPaths(directory, recipe, baseFolder);
+  const { output } = await runPaths(directory, recipe, baseFolder);
   const isWritten = stages.some(({ id, state }) => (id === "compress" || id === "calibrate") && state === "done");
   const isInside = output.startsWith(directory + path.sep);
   // What a finished run wrote is marked; a folder of that name without the mark is somebody else's.
