@@ -109,7 +109,11 @@ describe.each([
     const rowWeights = normal(random, [tokens, 1]);
     const feeds = new Map([...weights, ["x", rows(hiddenSize)], ["teacherHidden", rows(hiddenSize)]] as const);
     feeds.set("labels", ndArray([tokens, 1], labels)).set("rowWeights", rowWeights);
-    const loss = lossGraph(source, source, false, { loss: "kd+lm", temperature: 1.5, lmShare: 0.4 });
+    const loss = lossGraph(source, { checkpoint, description }, false, {
+      loss: "kd+lm",
+      temperature: 1.5,
+      lmShare: 0.4,
+    });
     checkGradients(runGraph(loss, files), runGraph(loss, files), feeds, covered, { rowLoss: "rowWeights" });
     expect(covered.size).toBeGreaterThan(15);
   });
