@@ -53,6 +53,7 @@ export class RunTracker {
           this.tellStage(event.body.runDirectory);
           return;
         case "log":
+        case "generation/event":
           return;
       }
     });

@@ -1,6 +1,7 @@
 import { readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { errorCodeOf } from "../../../src/protocol/errors";
 import { EngineClient } from "../../../src/extension/engine/client";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { makeCheckpoint } from "../../bench/makeCheckpoint";
@@ -57,7 +58,7 @@ it("a checkpoint of 17 shards or more opens within 200 ms while a job computes",
     );
     const ended = job.then(
       () => "done",
-      (error: { code?: string }) => error.code,
+      (error: unknown) => errorCodeOf(error),
     );
     await begun;
     const times: number[] = [];
