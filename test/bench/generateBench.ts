@@ -28,10 +28,14 @@ export async function generateBench(
   args: string[],
   print: (line: string) => void,
 ): Promise<void> {
-  const { values } = parseArgs({ args, options: { python: { type: "string" } } });
+  const { values } = parseArgs({
+    args,
+    options: { python: { type: "string" }, rounds: { type: "string", default: "3" } },
+  });
+  const rounds = Number(values.rounds);
   const sample = path.resolve("media/sample/checkpoint");
   const rates: Record<number, number[]> = { 1: [], 64: [] };
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const rows of [1, 64]) rates[rows]!.push(await decodingRate(sample, rows, 32, 96, runtime));
   }
   const [one, many] = [1, 64].map((rows) => median(rates[rows]!)) as [number, number];
@@ -42,7 +46,7 @@ export async function generateBench(
   try {
     const dense = path.join(folder, "dense");
     await makeDense(dense);
-    await denseBench(dense, values.python, runtime, print);
+    await denseBench(dense, values.python, rounds, runtime, print);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -51,11 +55,12 @@ export async function generateBench(
 async function denseBench(
   dense: string,
   python: string | undefined,
+  rounds: number,
   runtime: RuntimeOptions,
   print: (line: string) => void,
 ): Promise<void> {
   const ratios: number[] = [];
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < rounds; round++) {
     const ours = await decodingRate(dense, 1, 32, 32, runtime);
     if (python === undefined) {
       print(`  dense 0.6B: ${ours.toFixed(2)} tokens/s`);
