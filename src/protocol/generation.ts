@@ -1,4 +1,6 @@
-/** Texts that a model writes: what is asked for, and what comes back. */
+import type { ExecutionProvider } from "./recipe";
+
+/* Texts that a model writes: what is asked for, and what comes back. */
 
 /** Why a response ended; at "max-new-tokens" and "context" it was cut. */
 export type FinishReason = "end-token" | "stop-string" | "max-new-tokens" | "context";
@@ -43,9 +45,9 @@ export interface GenerationForecast {
   batchRows: number;
   /** Keys, values and states of one sequence at its longest. */
   cacheBytesPerSequence: number;
-  /** Weights that one step reads. */
+  /** Weights that one step reads, of experts those that are expected to have a token. */
   stepBytes: number;
-  /** Seconds of one step, where the weights do not stay in memory and are read from the disk again each time; else null. */
+  /** Seconds that reading them takes, where the model does not fit the memory and comes from the disk again; else null. */
   secondsPerStep: number | null;
 }
 
@@ -84,6 +86,7 @@ export interface GenerationStart {
   options: GenerationOptions;
   memory?: string;
   threads?: number;
+  provider?: ExecutionProvider;
 }
 
 export interface GenerationResult {

@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
-import type { GenerationResult } from "../../src/protocol/generation";
+import { liveServices } from "../../src/engine/liveServices";
+import type { GenerationEvent, GenerationResult } from "../../src/protocol/generation";
 
 const coarse = path.join(__dirname, "../fixtures/coarse");
 const mixtral = path.join(__dirname, "../fixtures/goldens/mixtral/checkpoint");
@@ -91,6 +92,37 @@ describe("reroute generate", () => {
     // --chat makes the same conversation of a text.
     const asked = await json(chatty, "--prompt", "And it came", "--chat", "--max-new-tokens", "1");
     expect(asked.responses[0]!.promptTokens).toBe(responses[2]!.promptTokens);
+  });
+
+  it("is the engine's request, whose events hold the text", async () => {
+    const events: GenerationEvent[] = [];
+    const abort = new AbortController();
+    const start = (id: string) =>
+      liveServices()["generation/start"](
+        {
+          id,
+          checkpoint: coarse,
+          prompts: [{ text: "In the" }],
+          options: { maxNewTokens: 4 },
+          memory: "1GB",
+          threads: 1,
+        },
+        {
+          signal: abort.signal,
+          emit: (name, body) => {
+            if (name !== "generation/event") return;
+            const { id: of, event } = body as { id: string; event: GenerationEvent };
+            expect(of).toBe(id);
+            events.push(event);
+            if (of === "stopped" && event.kind === "token") abort.abort();
+          },
+        },
+      );
+    const { responses } = await start("whole");
+    expect(events.map(({ kind }) => kind)).toEqual(["planned", "token", "token", "token", "token", "finished"]);
+    const text = events.map((event) => (event.kind === "token" ? event.text : "")).join("");
+    expect(text).toBe(responses[0]!.text);
+    await expect(start("stopped")).rejects.toMatchObject({ code: "cancelled" });
   });
 
   const rows: [string, string[], RegExp][] = [

@@ -58,7 +58,7 @@ export function addGenerate(program: Command, io: CliIo): void {
     const prompts = await promptsOf(io, options);
     const { generateText } = await import("../../engine/run/generateText");
     const printer = new ResponsePrinter(io, prompts, options.samples ?? 1, options.json ?? false);
-    const { memory, threads, tokenizer, greedy, doSample } = options;
+    const { memory, threads, provider, tokenizer, greedy, doSample } = options;
     if (greedy && doSample) throw new RerouteError("arguments/invalid", "--greedy and --do-sample exclude each other");
     const { maxNewTokens, minNewTokens, temperature, topK, topP, minP, repetitionPenalty, stop, samples, seed } =
       options;
@@ -70,7 +70,7 @@ export function addGenerate(program: Command, io: CliIo): void {
         ...(tokenizer === undefined ? {} : { tokenizer: path.resolve(io.cwd, tokenizer) }),
         prompts,
         options: { ...defined(given), ...(greedy ? { doSample: false } : doSample ? { doSample } : {}) },
-        ...defined({ memory, threads }),
+        ...defined({ memory, threads, provider }),
       },
       { signal: io.signal, onEvent: (event) => printer.show(event) },
     );

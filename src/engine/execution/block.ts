@@ -10,6 +10,8 @@ export interface BlockContext {
   hiddenSize: number;
   /** Weights given as graph inputs `weight:<key>`, with gradients as outputs `gradient:<key>`: routers, and what else trains. */
   trainable: ReadonlySet<string>;
+  /** Experts that are compiled as one graph at most; absent: as many as compile quickly. */
+  expertsPerGraph?: number;
 }
 
 export interface LayerContext extends BlockContext {

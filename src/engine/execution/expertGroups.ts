@@ -18,13 +18,14 @@ const mostExpertsPerGraph = 32;
  * Sessions of one layer that take turns: one for each group of experts, combine, attention, a router's fit, and one to
  * spare.
  */
-export function sessionsInTurn(description: ModelDescription): number {
-  return Math.max(0, ...moeLayers(description).map(([, { numExperts }]) => expertGroups(numExperts).length)) + 4;
+export function sessionsInTurn(description: ModelDescription, expertsPerGraph?: number): number {
+  const groups = moeLayers(description).map(([, { numExperts }]) => expertGroups(numExperts, expertsPerGraph).length);
+  return Math.max(0, ...groups) + 4;
 }
 
-/** All experts of a layer in groups of about the same size. Depends on nothing but their number. */
-export function expertGroups(numExperts: number): ExpertGroup[] {
-  const count = Math.ceil(numExperts / mostExpertsPerGraph);
+/** All experts of a layer in groups of about the same size. Depends on nothing but its arguments. */
+export function expertGroups(numExperts: number, expertsPerGraph = mostExpertsPerGraph): ExpertGroup[] {
+  const count = Math.ceil(numExperts / expertsPerGraph);
   const start = (group: number) => Math.round((group * numExperts) / count);
   return Array.from({ length: count }, (_, group) => ({ from: start(group), to: start(group + 1) }));
 }

@@ -84,7 +84,7 @@ export class RoutedExperts {
     const { routingWeights, rowWeights } = await this.#route(moe, chunk);
     const rows = this.#rowsOf(chunk.assignment);
     const observed = validRows === null ? null : emptyObservation(chunk, moe, this.context.hiddenSize);
-    for (const group of expertGroups(moe.numExperts)) {
+    for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
       const looksAt = observed === null ? null : { ...observed, validRows: validRows! };
       await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, looksAt);
     }
@@ -164,7 +164,7 @@ export class RoutedExperts {
     const dRowWeights = new Float32Array(assignment.tokenOfRow.length);
     const dRows = needsInputGradient ? this.#rowsOf(assignment) : null;
     const states = { feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) };
-    for (const group of expertGroups(moe.numExperts)) {
+    for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
       const [first, end] = [assignment.firstRow[group.from]!, assignment.firstRow[group.to]!];
       if (first === end) continue;
       const part = (values: Float32Array) => float32(values.subarray(first, end), [end - first, 1]);
@@ -210,7 +210,7 @@ export class RoutedExperts {
     gradients: ReadonlyMap<string, Float32Array>,
   ): Promise<InputGradients> {
     const rows = this.#rowsOf(chunk.assignment);
-    for (const group of expertGroups(moe.numExperts)) {
+    for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
       await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, null);
     }
     const session = await this.sessions.get(`tail backward ${layer.index}`, () =>

@@ -52,8 +52,10 @@ export class Decoder {
     const { checkpoint, description, runtime, plan } = options;
     const trainable = new Set(parameters.values.keys());
     const { hiddenSize } = description;
-    this.#context = { checkpoint, description, hiddenSize, sequenceLength: 1, trainable };
-    this.#sessions = new SessionCache(runtime, plan, sessionsInTurn(description));
+    const { expertsPerGraph } = plan;
+    const grouping = expertsPerGraph === undefined ? {} : { expertsPerGraph };
+    this.#context = { checkpoint, description, hiddenSize, sequenceLength: 1, trainable, ...grouping };
+    this.#sessions = new SessionCache(runtime, plan, sessionsInTurn(description, expertsPerGraph));
     this.#feedForward = new FeedForwardRunner(this.#context, this.#sessions, parameters, correctionBiases);
     const source = { checkpoint, description, trainable };
     this.#head = new VocabularyHead(source, this.#sessions, plan.headPositions, null, parameters);

@@ -13,6 +13,11 @@ export interface DecodingPlan extends SessionLimits {
   rows: number;
   /** What each of them keeps at that length, in all layers. */
   pastBytesPerSequence: number;
+  /**
+   * Experts that are compiled as one graph. Where weights are widened in each run, those of a whole graph are, and a token
+   * needs few of them: then each expert is one of its own, which runs only if it has a token.
+   */
+  expertsPerGraph?: number;
   /** New tokens that a sequence brings to one run at most. */
   mostPromptTokens: number;
   /** Positions that one run of the vocabulary head takes. */
@@ -53,8 +58,9 @@ export function planDecoding(
   const sessionBytes = graphs + (keepFloat32Weights ? copies : 0);
   const pastBytesPerSequence = 4 * layers.reduce((sum, { attention }) => sum + pastNumbers(attention, lengthLimit), 0);
   const largestLayer = 4 * Math.max(...layers.map(({ attention }) => pastNumbers(attention, lengthLimit)));
-  // While a layer's past grows, it is there twice; logits of all sequences are one array.
-  const perRow = pastBytesPerSequence + largestLayer + 8 * vocabSize;
+  // While a layer's past grows, it is there twice; hidden states of whole prompts wait between layers; logits of all
+  // sequences are one array.
+  const perRow = pastBytesPerSequence + largestLayer + 4 * hiddenSize * lengthLimit + 8 * vocabSize;
   const rows = Math.min(wanted, Math.floor((usable - sessionBytes - runBytes) / perRow));
   if (rows < 1) {
     const needed = budgetBytes + perRow - (usable - sessionBytes - runBytes);
@@ -66,6 +72,7 @@ export function planDecoding(
   }
   return {
     ...{ keepFloat32Weights, sessionBytes, lengthLimit, rows, pastBytesPerSequence, runBytes, mostPromptTokens },
+    ...(keepFloat32Weights ? {} : { expertsPerGraph: 1 }),
     headPositions: Math.max(1, Math.min(2048, Math.floor(runBytes / (12 * vocabSize)))),
     runBytesPerSequence: (s, n) => Math.max(...layers.map((layer) => runNumbers(layer, hiddenSize, s, n))) * 4,
   };

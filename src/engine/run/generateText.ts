@@ -39,7 +39,11 @@ export async function generateText(
   const prompts = await promptTokens(start.prompts, readers, vocabSize, contextLength);
   const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 0);
   const lengthLimit = Math.min(contextLength, longest + settings.maxNewTokens);
-  const runtime = runtimeOptions({ provider: "cpu", memory: start.memory, threads: start.threads });
+  const runtime = runtimeOptions({
+    provider: start.provider ?? "cpu",
+    memory: start.memory,
+    threads: start.threads,
+  });
   const sequences = prompts.length * settings.samples;
   const plan = planDecoding(description, runtime.memoryBudgetBytes, lengthLimit, sequences);
   onEvent({

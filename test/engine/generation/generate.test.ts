@@ -7,6 +7,10 @@ import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { Decoder } from "../../../src/engine/generation/decoder";
 import { planDecoding, type DecodingPlan } from "../../../src/engine/generation/decodingPlan";
 import { generate, type GenerationRequest, type GenerationSettings } from "../../../src/engine/generation/generate";
+import { forecastGeneration } from "../../../src/engine/generation/forecast";
+import { Parameters } from "../../../src/engine/execution/parameters";
+import { viewsByKey } from "../../../src/engine/execution/weightViews";
+import { weightKey } from "../../../src/engine/graph/blocks/weights";
 import { describeModel } from "../../../src/engine/model/families/index";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { goldenCase, relativeToLargest } from "../../support/goldens";
@@ -91,12 +95,14 @@ test.each(["gpt_oss-window-top3", "llama4_text-short-chunks-stretched-no-norm", 
 const prompts = [[3, 1, 4, 1, 5, 9, 2, 6], [5], [3, 5, 8], [9, 7, 9], [3, 2, 3, 8, 4]];
 
 test.each(["mixtral", "gpt_oss", "deepseek_v3", "qwen3_next"])(
-  "sampled tokens of %s do not depend on how many sequences are decoded together",
+  "sampled tokens of %s do not depend on how many sequences, or experts, run together",
   async (name) => {
     const settings = { ...sampled, maxNewTokens: 8, samples: 2 };
     const together = await respond(name, prompts, settings);
     const few = name === "mixtral" ? 1 : 3;
-    const apart = await respond(name, prompts, settings, {}, { rows: few });
+    // And weights are widened in each run, as those of large models are.
+    const change = { rows: few, keepFloat32Weights: false, expertsPerGraph: 1 };
+    const apart = await respond(name, prompts, settings, {}, change);
     expect(apart.responses).toEqual(together.responses);
     expect(apart.metrics.batchRows).toBe(few);
     const ids = together.responses.map((response) => response.ids.join());
@@ -158,6 +164,42 @@ describe("how responses end", () => {
     await expect(work).rejects.toMatchObject({ code: "cancelled" });
     expect(tokens).toBeLessThan(prompts.length * 3);
   });
+});
+
+test.each(["mixtral", "deepseek_v3", "qwen3_next"])("weights of %s that train are read from memory", async (name) => {
+  const { checkpoint, description, decoder } = await open(name);
+  await decoder.close();
+  const keys = [...viewsByKey(description).keys()];
+  const parameters = await Parameters.read(checkpoint, description, keys);
+  const respondWith = async () => {
+    const prompt = { number: 0, ids: Int32Array.from(prompts[0]!) };
+    const trained = await Decoder.open({ ...decoder.options, parameters });
+    try {
+      const settings = { ...greedy, maxNewTokens: 6 };
+      return (await generate({ decoder: trained, prompts: [prompt], settings, contextLength: 120 })).responses[0]!.ids;
+    } finally {
+      await trained.close();
+    }
+  };
+  const stored = await respond(name, [prompts[0]!], { ...greedy, maxNewTokens: 6 });
+  expect(await respondWith()).toEqual(stored.responses[0]!.ids);
+  // A head of zeros leaves all logits equal, of which the lowest id is taken.
+  parameters.values.get(weightKey(description.head.weight))!.fill(0);
+  expect(await respondWith()).toEqual([0, 0, 0, 0, 0, 0]);
+});
+
+test("a model larger than the free memory is said to be read at each step", async () => {
+  const { checkpoint, description, decoder } = await open("mixtral", { keepFloat32Weights: false });
+  await decoder.close();
+  const { plan } = decoder.options;
+  const bytes = [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const embedding = checkpoint.tensors.get(description.embedding.weight.tensor)!.byteLength;
+  const fits = forecastGeneration(checkpoint, description, plan, 40, bytes);
+  expect(fits).toMatchObject({ sequences: 40, batchRows: 16, secondsPerStep: null, stepBytes: bytes - embedding });
+  const tight = forecastGeneration(checkpoint, description, { ...plan, rows: 1, expertsPerGraph: 1 }, 1, 1000);
+  expect(tight.secondsPerStep).toBeGreaterThan(0);
+  // One token at 2 of 8 experts, each three matrices of 24 x 32 in bf16, in 3 layers.
+  expect(fits.stepBytes - tight.stepBytes).toBe(3 * 6 * 3 * 24 * 32 * 2);
 });
 
 describe("what cannot be decoded is refused before anything runs", () => {
