@@ -36,6 +36,15 @@ export const editingLayer = z.strictObject({
     .describe("Rank by projection (gateProj, upProj, downProj); 0: left as it is"),
 });
 
+export const sparsityPatterns = ["unstructured", "2:4", "4:8"] as const;
+
+export const sparsityLayer = z.strictObject({
+  keep: z
+    .array(z.number().positive().max(1))
+    .min(1)
+    .describe("Share of the weights that stay, of every expert; 1: all"),
+});
+
 const common = {
   schemaVersion: z.literal(1),
   method: z.string().min(1).max(100),
@@ -70,9 +79,20 @@ export const planSchema = z.discriminatedUnion("paradigm", [
     output: z.enum(["dense", "factored"]).default("dense"),
     layers: z.record(layerKey, editingLayer),
   }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("sparsity"),
+    pattern: z
+      .enum(sparsityPatterns)
+      .default("unstructured")
+      .describe("2:4, 4:8: two of four, four of eight consecutive inputs stay"),
+    layers: z.record(layerKey, sparsityLayer),
+  }),
 ]);
 
 export type CompressionPlan = z.infer<typeof planSchema>;
 export type PruningPlan = Extract<CompressionPlan, { paradigm: "pruning" }>;
 export type MergingPlan = Extract<CompressionPlan, { paradigm: "merging" }>;
 export type EditingPlan = Extract<CompressionPlan, { paradigm: "editing" }>;
+export type SparsityPlan = Extract<CompressionPlan, { paradigm: "sparsity" }>;
+export type SparsityPattern = SparsityPlan["pattern"];

@@ -16,13 +16,28 @@ export const pruningMethods = [
 ] as const;
 export const editingMethods = ["svd", "svd-llm", "mobe", "td-moe", "d2-moe"] as const;
 export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;
-export const compressionMethods = [...pruningMethods, ...editingMethods, ...mergingMethods] as const;
+/** Weights inside experts become zero. */
+export const sparsityMethods = ["magnitude", "wanda", "moe-pruner", "sparsegpt"] as const;
+export const compressionMethods = [
+  ...pruningMethods,
+  ...editingMethods,
+  ...mergingMethods,
+  ...sparsityMethods,
+] as const;
 export type CompressionMethod = (typeof compressionMethods)[number];
-export type Paradigm = "pruning" | "editing" | "merging";
+
+/** What becomes of the experts, and by which methods. */
+const paradigms = {
+  pruning: pruningMethods,
+  editing: editingMethods,
+  merging: mergingMethods,
+  sparsity: sparsityMethods,
+} satisfies Record<string, readonly CompressionMethod[]>;
+export type Paradigm = keyof typeof paradigms;
 
 export function paradigmOf(method: CompressionMethod): Paradigm {
-  if ((pruningMethods as readonly string[]).includes(method)) return "pruning";
-  return (editingMethods as readonly string[]).includes(method) ? "editing" : "merging";
+  const rows = Object.entries(paradigms) as [Paradigm, readonly CompressionMethod[]][];
+  return rows.find(([, methods]) => methods.includes(method))![0];
 }
 
 export const executionProviders = ["cpu", "cuda", "directml", "coreml", "webgpu"] as const;

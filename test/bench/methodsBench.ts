@@ -44,6 +44,9 @@ const rows: Row[] = [
   { label: "m-smoe weights", method: "m-smoe", measuredExperts: 32, options: { alignment: "weights" } },
   { label: "m-smoe activations", method: "m-smoe", measuredExperts: 32, options: { alignment: "activations" } },
   { label: "ream", method: "ream", measuredExperts: 32 },
+  { label: "magnitude", method: "magnitude", measuredExperts: 16 },
+  { label: "wanda", method: "wanda", measuredExperts: 16 },
+  { label: "sparsegpt", method: "sparsegpt", measuredExperts: 8 },
   { label: "mergemoe", method: "m-smoe", measuredExperts: 32, options: { merge: "least-squares" } },
 ];
 

@@ -3,6 +3,7 @@ import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
 import { constantExperts, replacesByConstants } from "./pruning/constants";
 import { factoredConfigKey } from "../model/factored";
+import { withKeptZeros } from "../model/keptZeros";
 import type { JsonObject, ModelFamily } from "../model/family";
 
 /**
@@ -32,6 +33,8 @@ export function compressedConfig(
           activation: plan.options?.["activation"] ?? "silu",
         },
       };
+    case "sparsity":
+      return withKeptZeros(config, "experts");
     case "merging":
       break;
   }

@@ -42,7 +42,7 @@ function countsOf(plan: CompressionPlan, layer: number, moe: MoeDescription): Co
     const { kept, replaceByConstant } = plan.layers[String(layer)] ?? { kept: null };
     return kept ? { experts: kept.length, rows: replaceByConstant ? all.rows : kept.length } : all;
   }
-  if (plan.paradigm === "editing" || plan.router === "duplicate") return all;
+  if (plan.paradigm !== "merging" || plan.router === "duplicate") return all;
   const groups = plan.layers[String(layer)]?.groups.length;
   return groups === undefined ? all : { experts: groups, rows: plan.router === "map" ? all.rows : groups };
 }

@@ -21,6 +21,10 @@ import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPl
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
 import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
 import { cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
+import { applySparsity, sparsityNeedsText } from "./sparsity/applySparsity";
+import { magnitudeForecast, sparseGptForecast, wandaForecast } from "./sparsity/forecast";
+import { magnitudeOptions, sparseGptOptions, wandaOptions } from "./sparsity/options";
+import { planMagnitude, planSparsity } from "./sparsity/sparsityPlan";
 import { layoutNeedsOfPlan, validateLayout } from "./plan/validateLayout";
 import { validatePlan } from "./plan/validatePlan";
 
@@ -71,6 +75,10 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
   "m-smoe": row("m-smoe", { statistics: true, text: true }, mSmoeOptions, mSmoeForecast, planMSmoe),
   "hc-smoe": row("hc-smoe", { statistics: false, text: true }, hcSmoeOptions, hcSmoeForecast, planHcSmoe),
   ream: row("ream", { statistics: false, text: true }, reamOptions, reamForecast, planReam),
+  magnitude: row("magnitude", { statistics: false, text: false }, magnitudeOptions, magnitudeForecast, planMagnitude),
+  wanda: row("wanda", { statistics: false, text: true }, wandaOptions, wandaForecast, planSparsity),
+  "moe-pruner": row("moe-pruner", { statistics: false, text: true }, wandaOptions, wandaForecast, planSparsity),
+  sparsegpt: row("sparsegpt", { statistics: false, text: true }, sparseGptOptions, sparseGptForecast, planSparsity),
 };
 
 /** What a method answers about itself from shapes alone. */
@@ -108,6 +116,8 @@ export async function applyPlan(
       return applyMerging(context, plan);
     case "editing":
       return applyEditing(context, plan);
+    case "sparsity":
+      return applySparsity(context, plan);
   }
 }
 
@@ -136,10 +146,18 @@ export function compressionMetrics(layers: ReadonlyMap<number, LayerStage> | nul
 
 /** Whether applying a plan runs calibration text through the experts. */
 export function planNeedsText(plan: CompressionPlan): boolean {
-  if (plan.paradigm === "pruning") return replacesByConstants(plan);
-  if (plan.paradigm === "editing") return editingNeedsText(plan);
-  const options = appliedMergeOptions(plan);
-  return needsActivations(options) || options.sequential;
+  switch (plan.paradigm) {
+    case "pruning":
+      return replacesByConstants(plan);
+    case "merging": {
+      const options = appliedMergeOptions(plan);
+      return needsActivations(options) || options.sequential;
+    }
+    case "editing":
+      return editingNeedsText(plan);
+    case "sparsity":
+      return sparsityNeedsText(plan);
+  }
 }
 
 /** @throws RerouteError arguments/invalid naming the option */

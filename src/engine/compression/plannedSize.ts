@@ -43,6 +43,8 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
       return mergedSize(model, plan);
     case "editing":
       return editedSize(model, plan);
+    case "sparsity":
+      return checkpointSize(model.checkpoint);
   }
 }
 

@@ -13,6 +13,7 @@ import { clipGlobalNorm, updateAdamW } from "./adamW";
 import { stateKey, type CalibrationOptions, type TrainedParameters } from "./calibration";
 import { chooseExperts } from "./chooseExperts";
 import { firstTokens } from "./firstTokens";
+import { freezeZeros, rememberZeros, weightsWithZeros } from "./frozenZeros";
 import { evaluateHeldOut, recordHeldOut } from "./heldOut";
 import { initialiseRouters } from "./initialiseRouters";
 import { lossAndGradients } from "./losses";
@@ -46,6 +47,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   const saved = await loadState(stateFile, inputHash);
   const weights = await chooseWeights(calibration, saved);
   const trainable = new Set(weights.map(({ key }) => key));
+  const frozen = weightsWithZeros(weights, student);
 
   const { sequenceLength } = training;
   const scratchDirectory = stateDirectory;
@@ -100,7 +102,9 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       await evaluate();
       if (options.initialise === "router-logits") {
         const routerLogits = targets.training!.routerLogits!;
+        const restoreZeros = rememberZeros(state.parameters, frozen);
         await initialiseRouters({ executor, sequences: firstTokens(training), targets: routerLogits, signal, report });
+        restoreZeros();
         checkFinite(state.parameters, "the fitted router");
         await evaluate(options.keepStep === "best" ? () => restore(state) : undefined);
         state.evaluationsWithoutImprovement = 0;
@@ -118,6 +122,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
         checkFinite(result.gradients, "the gradient of");
         return result;
       });
+      freezeZeros(gradients, state.parameters, frozen);
       const gradientNorm = clipGlobalNorm(gradients, options.clip);
       const learningRate = learningRateAt(update, totalUpdates, options);
       updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay);

@@ -46,6 +46,11 @@ function scopeOfKeep(method: CompressionMethod, t: Translate): string {
     pruning: t("`keep` is the share, or the number, of experts that stay in each layer."),
     merging: t("`keep` is the share, or the number, of experts that remain after merging in each layer."),
     editing: t("`keep` is the share of the experts' parameters that stays; every expert stays, smaller."),
+    sparsity: t(
+      "`keep` is the share of the experts' weights that stays; the others become zero, the size does not change.",
+    ),
+    neurons: t("`keep` is the share of the experts' intermediate units that stays; every expert stays, narrower."),
+    router: t("`keep` is the share of the routers' inputs or weights that stays; the others become zero."),
   }[paradigmOf(method)];
 }
 

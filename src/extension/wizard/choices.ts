@@ -39,13 +39,18 @@ export function methodChoices(t: Translate): MethodGroup[] {
     "hc-smoe": t("Merge experts whose mean outputs cluster together"),
     "m-smoe": t("Merge by router-logit similarity, weighted by frequency"),
     ream: t("Merge experts into those with the highest REAP scores"),
+    magnitude: t("Zero the smallest weights: the baseline, without text"),
+    wanda: t("Zero weights that are small times their input's norm"),
+    "moe-pruner": t("As wanda, with each token counted by its routing weight"),
+    sparsegpt: t("Zero weights and let the others take over their part"),
   };
   const titles: Record<Paradigm, string> = {
     pruning: t("Pruning: fewer experts"),
     editing: t("Editing: smaller experts"),
     merging: t("Merging: experts combined"),
+    sparsity: t("Sparsity: weights at zero, size unchanged"),
   };
-  const paradigms = ["pruning", "merging", "editing"] as const;
+  const paradigms = ["pruning", "merging", "editing", "sparsity"] as const;
   return paradigms.map((paradigm) => ({
     paradigm,
     title: titles[paradigm],

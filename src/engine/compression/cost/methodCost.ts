@@ -27,13 +27,14 @@ export function methodCost(
   const passes = forecast.passes(options);
   const sequences = Math.min(tokens.sequences, numberOf(options, "sequences", forecast.sequences));
   const T = passes > 0 ? sequences * tokens.sequenceLength : 0;
-  const edits = paradigmOf(method) === "editing";
-  const ranks = edits ? plannedRanks(description, method, keep, options) : {};
+  const paradigm = paradigmOf(method);
+  const dropsExperts = paradigm === "pruning" || paradigm === "merging";
+  const ranks = paradigm === "editing" ? plannedRanks(description, method, keep, options) : {};
   const cost: MethodCost = { ...noCost, passTokens: passes * T };
   for (const { layer, moe } of moeLayers(description)) {
     const { numExperts: K, numExpertsPerToken: k, intermediateSize: I } = moe;
     const H = description.hiddenSize;
-    const kept = edits ? K : keptCount({ keep, multipleOf }, layer, moe);
+    const kept = dropsExperts ? keptCount({ keep, multipleOf }, layer, moe) : K;
     const shape = { moe, layer, K, H, I, k, kept, T, weights: 3 * H * I, ranks: ranks[String(layer)] ?? {} };
     addCost(cost, forecast.layer(shape, options));
   }

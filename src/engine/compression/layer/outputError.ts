@@ -67,6 +67,14 @@ export async function relativeOutputError(
   return size > 0 ? error / size : 0;
 }
 
+/** Later layers get what the compressed layer gives: the difference of both outputs is added to the hidden states. */
+export async function passOn(engine: LayerEngine, collected: CollectedLayer, layer: RunnableLayer): Promise<void> {
+  for await (const { from, before, after } of compareOutputs(engine, collected, layer)) {
+    const change = after.map((value, i) => (value - before[i]!) * collected.layer.feedForwardMultiplier);
+    collected.addToOutput(from, change);
+  }
+}
+
 /** The layer's correction bias, which selection adds to scores; null without one. */
 export async function correctionBias(checkpoint: Checkpoint, { router }: MoeDescription): Promise<Float32Array | null> {
   return router.correctionBias === null ? null : readVector(checkpoint, router.correctionBias);

@@ -6,7 +6,7 @@ import { throwIfCancelled } from "../../../protocol/errors";
 import { MatrixProducts } from "../../linalg/products";
 import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { LayerEngine, tokensOfExperts } from "../layer/layerEngine";
-import { compareOutputs, relativeOutputError, type RunnableLayer } from "../layer/outputError";
+import { passOn, relativeOutputError, type RunnableLayer } from "../layer/outputError";
 import type { CompressedLayer } from "../layer/compressedTensors";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
@@ -134,14 +134,6 @@ export async function applyToLayer(
     return compressed(stage, outcome);
   } finally {
     await engine.close();
-  }
-}
-
-/** Later layers get what the merged layer gives: the difference of both outputs is added to the hidden states. */
-async function passOn(engine: LayerEngine, collected: CollectedLayer, layer: RunnableLayer): Promise<void> {
-  for await (const { from, before, after } of compareOutputs(engine, collected, layer)) {
-    const change = after.map((value, i) => (value - before[i]!) * collected.layer.feedForwardMultiplier);
-    collected.addToOutput(from, change);
   }
 }
 

@@ -24,6 +24,7 @@ function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | nu
     case "merging":
       return plan.router === "fold" ? (plan.layers[layer]?.groups.map(({ members }) => members) ?? null) : null;
     case "editing":
+    case "sparsity":
     case undefined:
       return null;
   }

@@ -21,7 +21,17 @@ export interface LayoutNeeds {
 }
 
 /** What these methods look at is what experts give for inputs as they are. */
-const runsExperts: readonly string[] = ["cfes", "naee", "svd-llm", "td-moe", "d2-moe", "m-smoe", "hc-smoe", "ream"];
+const runsExperts: readonly string[] = [
+  "cfes",
+  "naee",
+  "svd-llm",
+  "sparsegpt",
+  "td-moe",
+  "d2-moe",
+  "m-smoe",
+  "hc-smoe",
+  "ream",
+];
 
 export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
   const { method, options, keep } = compress;
@@ -31,7 +41,7 @@ export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
     method,
     makesWeights: changes && paradigmOf(method) !== "pruning",
     separate: changes && factored ? "factors" : method === "mone" ? "constants" : null,
-    passesOn: method === "ream",
+    passesOn: method === "ream" || options["sequential"] === true,
   };
 }
 
@@ -50,6 +60,10 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
         separate: null,
         passesOn: appliedMergeOptions(plan).sequential,
       };
+    case "sparsity": {
+      const makesWeights = Object.values(plan.layers).some(({ keep }) => keep.some((share) => share < 1));
+      return { method, makesWeights, separate: null, passesOn: plan.options?.["sequential"] === true };
+    }
     case "editing": {
       const edits = Object.values(plan.layers).some(({ ranks }) => Object.values(ranks).some((rank) => rank > 0));
       return {
@@ -102,7 +116,7 @@ export function requireSums(method: string, { layers, family }: ModelDescription
   if (other === undefined) return;
   throw new RerouteError(
     "model/unsupported-option",
-    `Layer ${other.index} of this ${family} checkpoint normalises or scales what its experts give, so the sequential merge of ` +
-      `${method} cannot pass on what it changes. Use m-smoe or hc-smoe, or sequential=false in the options of a plan`,
+    `Layer ${other.index} of this ${family} checkpoint normalises or scales what its experts give, so ` +
+      `${method} cannot pass on to later layers what it changes. Use m-smoe or hc-smoe, or sequential=false in the options of a plan`,
   );
 }

@@ -7,6 +7,7 @@ import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
 import { planOfOtherTool } from "./otherTools";
 import { predictionLayers } from "./predictionLayers";
+import { validateSparseLayer } from "../sparsity/sparsityPlan";
 
 /**
  * Reads a plan from JSON text: Reroute's own form, or kept experts as other tools write them.
@@ -26,14 +27,14 @@ export function parsePlan(text: string, source: string, keep: KeepOptions): Comp
   return plan;
 }
 
-/** What stays of each layer; an edited layer keeps all its experts, whatever their number. */
+/** What stays of each layer; where experts themselves change, all of them stay, whatever their number. */
 function staying(plan: CompressionPlan): [layer: string, kept: readonly unknown[]][] {
   switch (plan.paradigm) {
     case "pruning":
       return Object.entries(plan.layers).map(([layer, { kept }]) => [layer, kept]);
     case "merging":
       return Object.entries(plan.layers).map(([layer, { groups }]) => [layer, groups]);
-    case "editing":
+    default:
       return [];
   }
 }
@@ -103,6 +104,9 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
       break;
     case "editing":
       for (const { layer, moe } of layers) validateEditedLayer(plan, layer, moe);
+      break;
+    case "sparsity":
+      for (const { layer, moe } of layers) validateSparseLayer(plan, layer, moe, description.hiddenSize);
       break;
   }
 }

@@ -1,0 +1,90 @@
+import type { SparsityPlan } from "../../../protocol/plan";
+import type { CompressOptions } from "../../../protocol/recipe";
+import type { ModelDescription } from "../../model/description";
+import {
+  callOperations,
+  errorTokens,
+  noCost,
+  touch,
+  type LayerCost,
+  type LayerShape,
+  type MethodForecast,
+} from "../cost/layerCost";
+import { projections, projectionShape } from "../layer/expertMatrices";
+import { uniformShares } from "./sparsityPlan";
+
+/** Plain-code operations to score, sort and zero one weight. */
+const choose = 30;
+
+export const magnitudeForecast: MethodForecast = {
+  passes: () => 0,
+  sequences: 0,
+  layer: (shape) => ({ ...weightsCost(shape), ...(shape.T > 0 ? { float32: errorCost(shape) } : {}) }),
+  lighter: [],
+  iteratesSubspaces: false,
+  anyPlan: anySparsityPlan,
+};
+
+/** Wanda and MoE-Pruner: norms of inputs and intermediate activations. */
+export const wandaForecast: MethodForecast = {
+  ...magnitudeForecast,
+  passes: passesOf,
+  sequences: 64,
+  layer: (shape, options) => normsCost(shape, options),
+};
+
+export const sparseGptForecast: MethodForecast = {
+  ...wandaForecast,
+  layer: (shape, options) => {
+    const { K, H, k, T, moe } = shape;
+    const cost = normsCost(shape, options);
+    const block = typeof options["block"] === "number" ? options["block"] : 128;
+    for (const projection of projections) {
+      const [m, n] = projectionShape({ ...moe, hiddenSize: H }, projection);
+      cost.float32 += 2 * n * n * k * T;
+      // Cholesky, the inverse of its factor, and the columns behind each block.
+      cost.float64 += K * (n ** 3 + m * n * n);
+      // Half of the weights leave, and each is taken out of half a block.
+      cost.plain += K * ((m * n * Math.min(block, n)) / 4 + 4 * n * n + 4 * callOperations);
+      cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * n * n + 3 * m * n));
+    }
+    return cost;
+  },
+};
+
+function passesOf(options: CompressOptions["options"]): number {
+  return isAdaptive(options) ? 2 : 1;
+}
+
+function isAdaptive({ adaptive }: CompressOptions["options"]): boolean {
+  return adaptive !== undefined && adaptive !== "none";
+}
+
+function weightsCost({ K, weights }: LayerShape): LayerCost {
+  return { ...noCost, plain: K * weights * (2 * touch + choose), workingBytes: 4 * 4 * weights };
+}
+
+function normsCost(shape: LayerShape, options: CompressOptions["options"]): LayerCost {
+  const { k, T, H, I } = shape;
+  const cost = weightsCost(shape);
+  const times = isAdaptive(options) ? 2 : 1;
+  cost.float32 = times * k * T * 2 * 2 * H * I + errorCost(shape);
+  cost.plain += times * k * T * (H + I) * 4 + (times - 1) * shape.K * shape.weights * (touch + choose);
+  return cost;
+}
+
+/** The routed output before and after, on a sample of tokens. */
+function errorCost({ k, T, weights }: LayerShape): number {
+  return 2 * k * Math.min(T, errorTokens) * 2 * weights;
+}
+
+/** The size does not depend on which weights leave. */
+function anySparsityPlan(description: ModelDescription, compress: CompressOptions): SparsityPlan {
+  const pattern = compress.options["pattern"];
+  const known = pattern === "2:4" || pattern === "4:8" ? pattern : "unstructured";
+  const shares = uniformShares(description, compress, known);
+  return {
+    ...{ schemaVersion: 1, paradigm: "sparsity", method: compress.method, pattern: known },
+    layers: Object.fromEntries(Object.entries(shares).map(([layer, keep]) => [layer, { keep }])),
+  };
+}
