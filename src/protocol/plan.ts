@@ -45,6 +45,13 @@ export const sparsityLayer = z.strictObject({
     .describe("Share of the weights that stay, of every expert; 1: all"),
 });
 
+export const neuronsLayer = z.strictObject({
+  removed: z
+    .array(z.array(z.int().min(0).max(1_000_000)))
+    .min(1)
+    .describe("Intermediate units that leave, ascending, of every expert"),
+});
+
 const common = {
   schemaVersion: z.literal(1),
   method: z.string().min(1).max(100),
@@ -88,6 +95,19 @@ export const planSchema = z.discriminatedUnion("paradigm", [
       .describe("2:4, 4:8: two of four, four of eight consecutive inputs stay"),
     layers: z.record(layerKey, sparsityLayer),
   }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("neurons"),
+    width: z
+      .enum(["uniform", "layer", "expert"])
+      .default("uniform")
+      .describe("What has a width of its own; other than uniform: only Reroute loads it, unless padded"),
+    form: z
+      .enum(["cut", "padded"])
+      .default("cut")
+      .describe("padded: narrower experts are filled with zeros to the widest one's width, and load everywhere"),
+    layers: z.record(layerKey, neuronsLayer),
+  }),
 ]);
 
 export type CompressionPlan = z.infer<typeof planSchema>;
@@ -96,3 +116,4 @@ export type MergingPlan = Extract<CompressionPlan, { paradigm: "merging" }>;
 export type EditingPlan = Extract<CompressionPlan, { paradigm: "editing" }>;
 export type SparsityPlan = Extract<CompressionPlan, { paradigm: "sparsity" }>;
 export type SparsityPattern = SparsityPlan["pattern"];
+export type NeuronsPlan = Extract<CompressionPlan, { paradigm: "neurons" }>;

@@ -18,11 +18,14 @@ export const editingMethods = ["svd", "svd-llm", "mobe", "td-moe", "d2-moe"] as 
 export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;
 /** Weights inside experts become zero. */
 export const sparsityMethods = ["magnitude", "wanda", "moe-pruner", "sparsegpt"] as const;
+/** Intermediate units of experts leave. */
+export const neuronMethods = ["neurons"] as const;
 export const compressionMethods = [
   ...pruningMethods,
   ...editingMethods,
   ...mergingMethods,
   ...sparsityMethods,
+  ...neuronMethods,
 ] as const;
 export type CompressionMethod = (typeof compressionMethods)[number];
 
@@ -32,6 +35,7 @@ const paradigms = {
   editing: editingMethods,
   merging: mergingMethods,
   sparsity: sparsityMethods,
+  neurons: neuronMethods,
 } satisfies Record<string, readonly CompressionMethod[]>;
 export type Paradigm = keyof typeof paradigms;
 

@@ -46,6 +46,8 @@ const rows: Row[] = [
   { label: "ream", method: "ream", measuredExperts: 32 },
   { label: "magnitude", method: "magnitude", measuredExperts: 16 },
   { label: "wanda", method: "wanda", measuredExperts: 16 },
+  { label: "neurons", method: "neurons", measuredExperts: 16 },
+  { label: "neurons heapr", method: "neurons", measuredExperts: 16, options: { score: "heapr" } },
   { label: "sparsegpt", method: "sparsegpt", measuredExperts: 8 },
   { label: "mergemoe", method: "m-smoe", measuredExperts: 32, options: { merge: "least-squares" } },
 ];

@@ -1,9 +1,11 @@
-import type { CompressionPlan } from "../../protocol/plan";
+import type { CompressionPlan, PruningPlan } from "../../protocol/plan";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
 import { constantExperts, replacesByConstants } from "./pruning/constants";
+import { expertWidthsKey } from "../model/expertWidths";
 import { factoredConfigKey } from "../model/factored";
 import { withKeptZeros } from "../model/keptZeros";
+import { narrowedConfig } from "./neurons/narrowedConfig";
 import type { JsonObject, ModelFamily } from "../model/family";
 
 /**
@@ -20,7 +22,8 @@ export function compressedConfig(
   switch (plan.paradigm) {
     case "pruning": {
       if (replacesByConstants(plan)) return { ...config, reroute_constant_experts: constantExperts(description, plan) };
-      const smaller = family.withNumExperts(config, Object.values(plan.layers)[0]!.kept.length);
+      const own = withKeptWidths(config, description, plan);
+      const smaller = family.withNumExperts(own, Object.values(plan.layers)[0]!.kept.length);
       return plan.groupLimits === "drop" ? configWithoutGroupLimits(smaller) : smaller;
     }
     case "editing":
@@ -35,6 +38,8 @@ export function compressedConfig(
       };
     case "sparsity":
       return withKeptZeros(config, "experts");
+    case "neurons":
+      return narrowedConfig(config, family, description, plan);
     case "merging":
       break;
   }
@@ -56,4 +61,15 @@ export function compressedConfig(
       ? counts[0]!
       : description.layers.map(({ index }) => plan.layers[String(index)]?.groups.length ?? null),
   };
+}
+
+/** Experts whose neurons were pruned one by one keep the widths that they have. */
+function withKeptWidths(config: JsonObject, description: ModelDescription, { layers }: PruningPlan): JsonObject {
+  const widths = config[expertWidthsKey];
+  if (!Array.isArray(widths)) return config;
+  const kept = description.layers.map(({ index }, i): unknown => {
+    const own: unknown = widths[i];
+    return Array.isArray(own) ? layers[String(index)]!.kept.map((expert): unknown => own[expert]) : own;
+  });
+  return { ...config, [expertWidthsKey]: kept };
 }

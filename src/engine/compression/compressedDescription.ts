@@ -2,6 +2,8 @@ import type { CompressionPlan } from "../../protocol/plan";
 import type { CompressOptions } from "../../protocol/recipe";
 import type { ModelDescription, MoeDescription } from "../model/description";
 import { forecastOf } from "./methods";
+import { narrowed } from "./neurons/narrow";
+import { storedWidths } from "./neurons/narrowedConfig";
 
 /**
  * The teacher with as many experts and router rows as a plan leaves, or the method of `compress` where there is none yet.
@@ -13,6 +15,7 @@ export function compressedDescription(
   known: CompressionPlan | null,
 ): ModelDescription {
   const plan = known ?? forecastOf(compress.method).anyPlan(teacher, compress);
+  const widths = plan.paradigm === "neurons" ? storedWidths(teacher, plan) : null;
   return {
     ...teacher,
     layers: teacher.layers.map((layer) => {
@@ -25,7 +28,10 @@ export function compressedDescription(
         weight: { ...weight, shape: [rows, ...weight.shape.slice(1)] },
         bias: bias && { ...bias, shape: [rows] },
       };
-      const feedForward = { ...moe, router, numExperts: experts, experts: moe.experts.slice(0, experts) };
+      const own = widths?.get(layer.index);
+      const stay = moe.experts.slice(0, experts).map((expert, e) => (own ? narrowed(expert, own[e]!) : expert));
+      const intermediateSize = own ? Math.max(...own) : moe.intermediateSize;
+      const feedForward = { ...moe, router, numExperts: experts, experts: stay, intermediateSize };
       return { ...layer, feedForward };
     }),
   };

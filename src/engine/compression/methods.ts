@@ -21,6 +21,10 @@ import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPl
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
 import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
 import { cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
+import { applyNeurons, neuronsNeedText } from "./neurons/applyNeurons";
+import { neuronsForecast } from "./neurons/forecast";
+import { planNeurons } from "./neurons/neuronsPlan";
+import { neuronsOptions } from "./neurons/options";
 import { applySparsity, sparsityNeedsText } from "./sparsity/applySparsity";
 import { magnitudeForecast, sparseGptForecast, wandaForecast } from "./sparsity/forecast";
 import { magnitudeOptions, sparseGptOptions, wandaOptions } from "./sparsity/options";
@@ -79,6 +83,7 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
   wanda: row("wanda", { statistics: false, text: true }, wandaOptions, wandaForecast, planSparsity),
   "moe-pruner": row("moe-pruner", { statistics: false, text: true }, wandaOptions, wandaForecast, planSparsity),
   sparsegpt: row("sparsegpt", { statistics: false, text: true }, sparseGptOptions, sparseGptForecast, planSparsity),
+  neurons: row("neurons", { statistics: false, text: true }, neuronsOptions, neuronsForecast, planNeurons),
 };
 
 /** What a method answers about itself from shapes alone. */
@@ -118,6 +123,8 @@ export async function applyPlan(
       return applyEditing(context, plan);
     case "sparsity":
       return applySparsity(context, plan);
+    case "neurons":
+      return applyNeurons(context, plan);
   }
 }
 
@@ -157,6 +164,8 @@ export function planNeedsText(plan: CompressionPlan): boolean {
       return editingNeedsText(plan);
     case "sparsity":
       return sparsityNeedsText(plan);
+    case "neurons":
+      return neuronsNeedText(plan);
   }
 }
 

@@ -6,6 +6,7 @@ import { compressedTensors, type CompressedLayer } from "./layer/compressedTenso
 import { outcomeOf } from "./merging/applyMerging";
 import { forecastOf, type MethodContext } from "./methods";
 import { moeLayers } from "./plan/moeLayers";
+import { narrowedDescription, narrowedShapes } from "./neurons/narrowedConfig";
 import { replacesByConstants } from "./pruning/constants";
 import { pruneTensors } from "./pruning/pruneTensors";
 import type { CompressionPlan, EditingPlan, MergingPlan, PruningPlan } from "../../protocol/plan";
@@ -45,6 +46,11 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
       return editedSize(model, plan);
     case "sparsity":
       return checkpointSize(model.checkpoint);
+    case "neurons": {
+      const { checkpoint, family, description } = model;
+      narrowedDescription(checkpoint, family, description, plan);
+      return sizeOf([...narrowedShapes(checkpoint, description, plan).values()]);
+    }
   }
 }
 

@@ -50,6 +50,21 @@ export interface BackwardOptions extends Pick<ForwardOptions, "signal" | "onChun
    * Asked for layer by layer, from the last one down.
    */
   routerLogitGradient?: (layer: number, routerLogits: Float32Array) => Promise<Float32Array>;
+  /** Called for each chunk of each layer, from the last layer down to the lowest with experts. */
+  layerGradient?: (gradient: LayerGradient) => Promise<void>;
+}
+
+/** The gradient of the loss in what a layer gives, for a chunk of tokens, with what its feed-forward half read there. */
+export interface LayerGradient {
+  layer: LayerDescription;
+  /** Index of the chunk's first token in the batch. */
+  firstToken: number;
+  /** [tokens, hidden] */
+  dHidden: Float32Array;
+  feedForwardInput: Float32Array;
+  /** [tokens, logits] and [tokens, k]; empty in a dense layer. */
+  routerLogits: Float32Array;
+  selectedIds: Int32Array;
 }
 
 /** Sees what a layer's router sees before it routes, and may then change the router in the executor's parameters. */
@@ -244,7 +259,7 @@ export class ModelExecutor {
     gradient: HiddenStates,
     needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-    { signal, onChunk, routerLogitGradient }: BackwardOptions,
+    { signal, onChunk, routerLogitGradient, layerGradient }: BackwardOptions,
   ): Promise<void> {
     const { feedForward } = layer;
     const taped = tape.layers.get(layer.index)!;
@@ -264,6 +279,7 @@ export class ModelExecutor {
         feedForward.kind === "moe"
           ? this.#feedForward.select(index, feedForward, routerLogits, from)
           : new Int32Array(0);
+      await layerGradient?.({ layer, firstToken: from, dHidden, feedForwardInput, routerLogits, selectedIds });
       const residual = taped.residual?.read(from, to);
       const inputs = { feedForwardInput, routerLogits, selectedIds, residual };
       const needs = needsInputGradient || this.#trainsAttention(layer);

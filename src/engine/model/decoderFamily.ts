@@ -2,6 +2,7 @@ import { readBoolean, refuseUnless, type Config } from "./config";
 import { describeDecoder, readSizes, type DecoderDefaults, type DecoderSizes, type LayerNorms } from "./decoder";
 import type { AttentionDescription, RotaryDescription } from "./description";
 import { writeNumExperts } from "./expertCount";
+import { writeExpertWidth } from "./expertWidths";
 import type { FamilyAbout, JsonObject, ModelFamily } from "./family";
 import {
   denseReader,
@@ -111,6 +112,8 @@ export function decoderFamily(table: DecoderFamily): ModelFamily {
       const changed = writeNumExperts(config, numExperts, written);
       return table.alsoWritten?.(changed, numExperts) ?? changed;
     },
+    withExpertWidth: (config, width) =>
+      hasExperts(feedForward) ? writeExpertWidth(config, width, feedForward) : config,
     perExpertTensors: (layer) =>
       hasExperts(feedForward)
         ? roots.flatMap(({ body }) => perExpertTensors(`${body}layers.${layer}`, feedForward))

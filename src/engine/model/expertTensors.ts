@@ -1,4 +1,5 @@
 import { elementCount } from "../tensor/dtype";
+import { unsupported } from "./config";
 import type { ExpertStorage, ExpertWeights, GatedActivation, LinearDescription, MlpDescription } from "./description";
 import type { Weights } from "./weights";
 
@@ -33,6 +34,8 @@ export interface ExpertShape {
   numExperts: number;
   hiddenSize: number;
   intermediateSize: number;
+  /** The width of each expert, where they differ. */
+  widths?: readonly number[];
   /** What in config.json says so, for messages. */
   because: string;
 }
@@ -40,9 +43,12 @@ export interface ExpertShape {
 /** The routed experts of the block at `<block>.` in the layout that the checkpoint has. */
 export function readExperts(weights: Weights, block: string, layout: ExpertLayout, shape: ExpertShape): StoredExperts {
   const prefix = `${block}.experts`;
+  const isFused = ["gate_up_proj", "down_proj"].some((name) => weights.has(`${prefix}.${name}`));
+  if (shape.widths !== undefined && (typeof layout === "function" || !("projections" in layout) || isFused)) {
+    throw unsupported("reroute_expert_widths", shape.widths, "one width a layer where experts are in fused tensors");
+  }
   if (typeof layout === "function") return layout(weights, prefix, shape);
   if ("projections" in layout) {
-    const isFused = ["gate_up_proj", "down_proj"].some((name) => weights.has(`${prefix}.${name}`));
     if (!isFused) return readSeparateExperts(weights, prefix, layout.projections, shape);
     const tensors = { gateUp: `${prefix}.gate_up_proj`, down: `${prefix}.down_proj` };
     return readFusedExperts(weights, tensors, shape, layout.axes);
@@ -107,7 +113,10 @@ function readSeparateExperts(
   for (let expert = 0; expert < shape.numExperts; expert++) {
     const constant = mayBeConstant ? `${prefix}.${expert}.constant` : null;
     if (constant !== null && weights.has(constant)) experts.push(readConstantExpert(weights, constant, shape));
-    else experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, options));
+    else {
+      const intermediateSize = shape.widths?.[expert] ?? shape.intermediateSize;
+      experts.push(readGatedMlp(weights, `${prefix}.${expert}`, names, { ...options, intermediateSize }));
+    }
   }
   const suffixes = [names.gateProj, names.upProj, names.downProj].flatMap((name) =>
     weights.endingsOf(`${prefix}.0.${name}`).map((ending) => `.${name}.${ending}`),

@@ -33,6 +33,11 @@ export interface ModelFamily {
    */
   withNumExperts: (config: JsonObject, numExperts: number) => JsonObject;
   /**
+   * The config of the same model with routed experts of another width, written likewise.
+   * @throws RerouteError model/unsupported-option where other parts follow the same key and cannot be kept as they are
+   */
+  withExpertWidth: (config: JsonObject, width: number) => JsonObject;
+  /**
    * Tensors, beside router weights and expert tensors, with one entry per expert on `axis` (biases, correction biases). A
    * family with several layouts lists the names of all; a checkpoint has those of one.
    */

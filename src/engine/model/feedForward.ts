@@ -19,6 +19,7 @@ import {
   type MlpSize,
   type ProjectionNames,
 } from "./expertTensors";
+import { readExpertWidths } from "./expertWidths";
 import type { RoutingRule } from "./routingRules";
 import { settle, type Setting } from "./settings";
 import { everyLayer, type SparseRule } from "./sparseLayers";
@@ -77,6 +78,8 @@ export interface SharedTable {
   size: Setting<number>;
   /** Keys of config.json that say so, for messages. */
   because: string;
+  /** The width is the number of shared experts times the width of one, under these keys. */
+  counted?: { countKey: string; widthKey: string };
   bias?: Setting<boolean>;
   /** Norms of the hidden states that they read, and of what they give, relative to the layer (Gemma 4). */
   inputNorm?: string;
@@ -145,6 +148,8 @@ export function feedForwardReader(
       return weights.slice(entry, 0, [rows]);
     };
     const routing = table.routing(config, count);
+    const widths = readExpertWidths(config, index, { numLayers, numExperts: count.numExperts });
+    const width = widths === null ? intermediateSize : Math.max(...widths);
     const { routerInput, routedNorm } = table;
     // Read first: where a checkpoint was pruned behind its config's back, the router's message is the clearest.
     const router = weights.view(named(table.router ?? ["gate.weight"]), [rows, hiddenSize], count.because);
@@ -166,11 +171,12 @@ export function feedForwardReader(
       ...readExperts(weights, block, table.experts, {
         numExperts: count.numExperts,
         hiddenSize,
-        intermediateSize,
-        because: count.because,
+        intermediateSize: width,
+        ...(widths?.some((own) => own !== width) ? { widths } : {}),
+        because: widths === null ? count.because : `${count.because} and reroute_expert_widths`,
       }),
       activation,
-      intermediateSize,
+      intermediateSize: width,
       routedMultiplier,
       ...(routedNorm ? { routedNorm: norm(`${layer}.${routedNorm}`) } : {}),
       shared: shared === undefined || shared.size === 0 ? null : readShared(layer, shared),

@@ -9,7 +9,7 @@ export type KeptZeros = "experts" | "routers";
 
 /** The config of a checkpoint whose zeros of one kind are to stay. */
 export function withKeptZeros(config: JsonObject, kind: KeptZeros): JsonObject {
-  return { ...config, [keptZerosKey]: { ...readObject(config as Config, keptZerosKey), [kind]: true } };
+  return { ...config, [keptZerosKey]: { ...readObject(config, keptZerosKey), [kind]: true } };
 }
 
 /** @throws RerouteError checkpoint/malformed */

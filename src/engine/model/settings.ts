@@ -22,10 +22,18 @@ export function settle<T>(setting: Setting<T> | undefined, config: Config, fallb
 
 export const flag = (key: Key, absent: boolean) => (config: Config) => readBoolean(config, key, absent);
 
-export const size =
-  (key: Key, absent: number, range: Partial<IntRange> = {}) =>
-  (config: Config) =>
-    readInt(config, key, { min: 1, ...range, default: absent });
+/** A size that one key says, so that a compression can write another. */
+export interface KeyedSize {
+  (config: Config): number;
+  key: Key;
+}
+
+export const size = (key: Key, absent: number, range: Partial<IntRange> = {}): KeyedSize =>
+  Object.assign((config: Config) => readInt(config, key, { min: 1, ...range, default: absent }), { key });
+
+/** As size, of a key that config.json must have. */
+export const requiredSize = (key: Key): KeyedSize =>
+  Object.assign((config: Config) => readInt(config, key, { min: 1 }), { key });
 
 /** As size, of a key whose null means none. */
 export const sizeOrNone = (key: Key, absent: number | null) => (config: Config) =>

@@ -38,7 +38,7 @@ export function storedName({ body, head }: Root, name: string): string {
 /** Keys of the outer config.json that are about the text model too. */
 const outerKeys = [
   ...["quantization_config", "tie_word_embeddings", "reroute_factored", "reroute_constant_experts"],
-  ...["expert_id_mapping", "logical_num_experts", "physical_num_experts"],
+  ...["expert_id_mapping", "logical_num_experts", "physical_num_experts", "reroute_expert_widths"],
 ];
 
 /** The config of the text model inside that of a multimodal one; the config itself where there is no other. */
@@ -70,6 +70,7 @@ export function textTowerOf(text: ModelFamily, modelType: string, about: FamilyA
       family: modelType,
     }),
     withNumExperts: (config, numExperts) => editTextConfig(config, (own) => text.withNumExperts(own, numExperts)),
+    withExpertWidth: (config, width) => editTextConfig(config, (own) => text.withExpertWidth(own, width)),
     perExpertTensors: text.perExpertTensors,
   };
 }

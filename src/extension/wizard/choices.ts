@@ -43,14 +43,16 @@ export function methodChoices(t: Translate): MethodGroup[] {
     wanda: t("Zero weights that are small times their input's norm"),
     "moe-pruner": t("As wanda, with each token counted by its routing weight"),
     sparsegpt: t("Zero weights and let the others take over their part"),
+    neurons: t("Narrow every expert by the units that add least to its output"),
   };
   const titles: Record<Paradigm, string> = {
     pruning: t("Pruning: fewer experts"),
     editing: t("Editing: smaller experts"),
     merging: t("Merging: experts combined"),
     sparsity: t("Sparsity: weights at zero, size unchanged"),
+    neurons: t("Neurons: narrower experts"),
   };
-  const paradigms = ["pruning", "merging", "editing", "sparsity"] as const;
+  const paradigms = ["pruning", "merging", "editing", "neurons", "sparsity"] as const;
   return paradigms.map((paradigm) => ({
     paradigm,
     title: titles[paradigm],

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { makePlan } from "../../../src/engine/compression/methods";
 import { readExpert, type ExpertMatrices } from "../../../src/engine/compression/layer/expertMatrices";
+import { narrowed } from "../../../src/engine/compression/neurons/narrow";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import { adaptiveShares } from "../../../src/engine/compression/sparsity/budgets";
 import { maskByScore } from "../../../src/engine/compression/sparsity/masks";
@@ -264,11 +265,11 @@ describe("on a model", () => {
   });
 
   it("a pattern needs a width that is its multiple", async () => {
-    const layers = model.description.layers.map((layer) =>
-      layer.feedForward.kind === "moe"
-        ? { ...layer, feedForward: { ...layer.feedForward, intermediateSize: 30 } }
-        : layer,
-    );
+    const layers = model.description.layers.map((layer) => {
+      const { feedForward } = layer;
+      if (feedForward.kind !== "moe") return layer;
+      return { ...layer, feedForward: { ...feedForward, experts: feedForward.experts.map((e) => narrowed(e, 30)) } };
+    });
     const odd = { ...model, description: { ...model.description, layers } };
     await expect(planOf({ method: "magnitude", options: { pattern: "2:4" } }, odd)).rejects.toMatchObject({
       code: "plan/invalid",

@@ -25,6 +25,7 @@ function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | nu
       return plan.router === "fold" ? (plan.layers[layer]?.groups.map(({ members }) => members) ?? null) : null;
     case "editing":
     case "sparsity":
+    case "neurons":
     case undefined:
       return null;
   }

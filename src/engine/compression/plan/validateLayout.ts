@@ -2,8 +2,9 @@ import { replacesByConstants } from "../pruning/constants";
 import { requireSeparateExperts } from "../editing/factoredTensors";
 import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { appliedMergeOptions } from "../merging/options";
+import { widthOf } from "../neurons/narrowedConfig";
 import type { CompressionPlan } from "../../../protocol/plan";
-import { paradigmOf, type CompressOptions } from "../../../protocol/recipe";
+import { neuronMethods, paradigmOf, sparsityMethods, type CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { RerouteError } from "../../../protocol/errors";
 import { moeLayers } from "./moeLayers";
@@ -32,6 +33,9 @@ const runsExperts: readonly string[] = [
   "hc-smoe",
   "ream",
 ];
+
+/** Methods that look at one expert at a time, however wide it is. */
+const takesAnyWidth: readonly string[] = [...sparsityMethods, ...neuronMethods];
 
 export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
   const { method, options, keep } = compress;
@@ -64,6 +68,10 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
       const makesWeights = Object.values(plan.layers).some(({ keep }) => keep.some((share) => share < 1));
       return { method, makesWeights, separate: null, passesOn: plan.options?.["sequential"] === true };
     }
+    case "neurons": {
+      const makesWeights = Object.values(plan.layers).some(({ removed }) => removed.some(({ length }) => length > 0));
+      return { method, makesWeights, separate: null, passesOn: false };
+    }
     case "editing": {
       const edits = Object.values(plan.layers).some(({ ranks }) => Object.values(ranks).some((rank) => rank > 0));
       return {
@@ -88,6 +96,13 @@ export function validateLayout(needs: LayoutNeeds, description: ModelDescription
         "model/unsupported-option",
         `The method ${method} compares experts on the same inputs, while in layer ${layer} routing weights multiply what each ` +
           `expert reads. Use a pruning criterion, svd or mobe`,
+      );
+    }
+    const isUneven = moe.experts.some((expert, e) => !expert.constant && widthOf(moe, e) !== moe.intermediateSize);
+    if (makesWeights && isUneven && !takesAnyWidth.includes(method)) {
+      throw new RerouteError(
+        "model/unsupported-option",
+        `The method ${method} needs experts of one width, but those of layer ${layer} differ; use a pruning criterion, neurons, or a method that zeroes weights`,
       );
     }
     if (makesWeights)

@@ -7,6 +7,7 @@ import { withoutGroupLimits } from "./groupLimits";
 import { moeLayers } from "./moeLayers";
 import { planOfOtherTool } from "./otherTools";
 import { predictionLayers } from "./predictionLayers";
+import { validateNeuronLayer } from "../neurons/neuronsPlan";
 import { validateSparseLayer } from "../sparsity/sparsityPlan";
 
 /**
@@ -107,6 +108,9 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
       break;
     case "sparsity":
       for (const { layer, moe } of layers) validateSparseLayer(plan, layer, moe, description.hiddenSize);
+      break;
+    case "neurons":
+      for (const { layer, moe } of layers) validateNeuronLayer(plan, layer, moe);
       break;
   }
 }

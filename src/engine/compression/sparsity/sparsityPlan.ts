@@ -6,6 +6,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { routedTokens } from "../layer/expertInputs";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
+import { widthOf } from "../neurons/narrowedConfig";
 import { moeLayers } from "../plan/moeLayers";
 import { adaptiveShares } from "./budgets";
 import { outlierDemand, sensitivityDemand, utilisationDemand, type LayerDemand } from "./demand";
@@ -119,10 +120,9 @@ export function validateSparseLayer(
     throw invalid(`The plan has shares of ${keep.length} experts for layer ${layer}, which has ${moe.numExperts}`);
   }
   const run = runOf(pattern);
-  for (const [what, width] of [
-    ["hidden size, the inputs of gate and up,", hiddenSize],
-    ["intermediate size, the inputs of down,", moe.intermediateSize],
-  ] as const) {
+  const widths = new Set(moe.experts.flatMap(({ constant }, e) => (constant ? [] : [widthOf(moe, e)])));
+  const inputs = [...widths].map((width) => ["intermediate size, the inputs of down,", width] as const);
+  for (const [what, width] of [["hidden size, the inputs of gate and up,", hiddenSize] as const, ...inputs]) {
     if (run > 0 && width % run !== 0 && keep.some((share) => share < 1)) {
       throw invalid(
         `The pattern ${pattern} looks at ${run} inputs at a time, but the ${what} of layer ${layer} is ${width}, no multiple of ${run}; use pattern=unstructured`,

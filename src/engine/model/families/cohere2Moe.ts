@@ -10,6 +10,7 @@ import { severalShared } from "./sharedExperts";
 
 const sparse = byLayerType(afterFirst("first_k_dense_replace", 0));
 const hasRmsNorm = (config: Config) => (config["rms_norm_eps"] ?? null) !== null;
+const intermediateSize = size("intermediate_size", 22528);
 const prefixPattern = size("prefix_dense_sliding_window_pattern", 1);
 
 /** One norm feeds attention and feed-forward part side by side; layers that see all positions have no rotary ones. */
@@ -49,10 +50,6 @@ export const cohere2Moe = decoderFamily({
     return averages === "average" && readInt(config, "num_shared_experts", { min: 0, default: 0 }) > 0 ? 0.5 : 1;
   },
 });
-
-function intermediateSize(config: Config): number {
-  return size("intermediate_size", 22528)(config);
-}
 
 /** The dense layers in front have a pattern of their own. */
 function slidingLayers(config: Config): (layer: number) => boolean {

@@ -8,8 +8,8 @@ import { groupedQuery, perHead } from "../groupedQuery";
 import { readTypes, type LayerType } from "../layerTypes";
 import { readRotary } from "../rotaryConfig";
 import { softmaxThenTopK } from "../routingRules";
-import { flag, numberOrNone, size } from "../settings";
 import { textTowerOf } from "../textTower";
+import { flag, numberOrNone, requiredSize, size } from "../settings";
 
 /**
  * Sliding layers with one full one in six, whose heads are larger and of which a quarter turns; a dense MLP beside the experts;
@@ -56,7 +56,7 @@ export const gemma4Text = decoderFamily({
     routerInput: { scale: "router.scale" },
     expertScale: ["router.per_expert_scale"],
     count: { keys: ["num_experts"], absent: 0, perToken: null, perTokenKey: "top_k_experts" },
-    size: (config) => readInt(config, "moe_intermediate_size", { min: 1 }),
+    size: requiredSize("moe_intermediate_size"),
     experts: { projections: llamaNames },
     routing: softmaxThenTopK(true),
     routedNorm: "post_feedforward_layernorm_2",

@@ -15,6 +15,7 @@ export function severalShared(
   return {
     names,
     because: `${countKey} times ${widthKey}`,
+    counted: { countKey, widthKey },
     size: (config) =>
       (readNullableInt(config, countKey, { min: 0, absent }) ?? 0) *
       readInt(config, widthKey, { min: 1, default: absentWidth }),
