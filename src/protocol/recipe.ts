@@ -13,6 +13,7 @@ export const pruningMethods = [
   "naee",
   "easy-ep",
   "mone",
+  "ablation",
 ] as const;
 export const editingMethods = ["svd", "svd-llm", "mobe", "td-moe", "d2-moe"] as const;
 export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;

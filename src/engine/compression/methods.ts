@@ -5,6 +5,7 @@ import { paradigmOf, type CompressionMethod, type CompressOptions, type Paradigm
 import type { MethodForecast } from "./cost/layerCost";
 import type { CompressedLayer } from "./layer/compressedTensors";
 import type { LayerStage } from "./layer/stage";
+import { ablationOptions, planAblation } from "./ablation/ablationPlan";
 import { applyMerging } from "./merging/applyMerging";
 import { planHcSmoe, planMSmoe } from "./merging/mergingPlan";
 import { hcSmoeForecast, mSmoeForecast, reamForecast } from "./merging/forecast";
@@ -20,7 +21,7 @@ export type { MethodContext } from "./methodContext";
 import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
 import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
-import { cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
+import { ablationForecast, cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
 import { applyNeurons, neuronsNeedText } from "./neurons/applyNeurons";
 import { neuronsForecast } from "./neurons/forecast";
 import { planNeurons } from "./neurons/neuronsPlan";
@@ -71,6 +72,7 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
   cfes: row("cfes", { statistics: false, text: true }, cfesOptions, cfesForecast, planCfes),
   naee: row("naee", { statistics: false, text: true }, naeeOptions, naeeForecast, planNaee),
   mone: row("mone", { statistics: true, text: false }, moneOptions, moneForecast, planMone),
+  ablation: row("ablation", { statistics: false, text: true }, ablationOptions, ablationForecast, planAblation),
   svd: row("svd", { statistics: false, text: false }, svdOptions, svdForecast, planSvd),
   "svd-llm": row("svd-llm", { statistics: false, text: true }, svdLlmOptions, weightedSvdForecast, planSvd),
   mobe: row("mobe", { statistics: false, text: false }, mobeOptions, mobeForecast, planMobe),

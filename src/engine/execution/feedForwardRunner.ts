@@ -15,6 +15,9 @@ import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import { feedForwardViews } from "./weightViews";
 
+/** A logit that no router gives: softmax and sigmoid give 0. */
+const never = -1e30;
+
 /** A chunk of tokens on its way through one layer's experts. */
 export interface ExpertChunk {
   input: AttentionOutput;
@@ -53,17 +56,28 @@ export class FeedForwardRunner {
   /**
    * [rows, k] experts of each token, by the family's rule, or a sampler's.
    * @param firstToken of these rows in the batch
+   * @param blocked an expert that is not to be selected: its logits are overwritten, so that its weight is 0 too
    */
-  select(layer: number, moe: MoeDescription, routerLogits: Float32Array, firstToken: number): Int32Array {
-    const ids = this.#select(layer, moe, routerLogits);
+  select(
+    layer: number,
+    moe: MoeDescription,
+    routerLogits: Float32Array,
+    firstToken: number,
+    blocked?: number,
+  ): Int32Array {
+    const ids = this.#select(layer, moe, routerLogits, blocked);
     this.sampler?.sample({ layer, moe, routerLogits, firstToken, ids });
     return ids;
   }
 
-  #select(layer: number, moe: MoeDescription, routerLogits: Float32Array): Int32Array {
+  #select(layer: number, moe: MoeDescription, routerLogits: Float32Array, blocked?: number): Int32Array {
     const rows = routerLogits.length / numLogits(moe);
     const ids = new Int32Array(rows * moe.numExpertsPerToken);
-    const bias = this.correctionBiases.get(layer) ?? null;
+    let bias = this.correctionBiases.get(layer) ?? null;
+    if (blocked !== undefined) {
+      for (let i = blocked; i < routerLogits.length; i += numLogits(moe)) routerLogits[i] = never;
+      bias = bias && bias.map((value, e) => (e === blocked ? never : value));
+    }
     selectExperts(moe.routing, routerLogits, rows, numLogits(moe), moe.numExpertsPerToken, bias, ids);
     return ids;
   }

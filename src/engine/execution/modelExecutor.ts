@@ -86,6 +86,8 @@ export interface ExecutorOptions {
   trainable?: ReadonlySet<string>;
   /** Replaces some of what routing selects. */
   sampler?: ExpertSampler;
+  /** By layer number, an expert that forward passes do not select; looked at anew in each pass. */
+  blocked?: ReadonlyMap<number, number>;
 }
 
 /**
@@ -231,7 +233,8 @@ export class ModelExecutor {
       if (feedForward.kind === "mlp") {
         output = await this.#feedForward.forwardDense(layer, feedForward, input);
       } else {
-        const ids = this.#feedForward.select(index, feedForward, input.routerLogits!, from);
+        const blocked = this.options.blocked?.get(index);
+        const ids = this.#feedForward.select(index, feedForward, input.routerLogits!, from, blocked);
         taped?.routerLogits?.write(from, input.routerLogits!);
         const chunk = { input, firstToken: from, valid: batch.valid };
         output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);

@@ -31,6 +31,7 @@ export function methodChoices(t: Translate): MethodGroup[] {
     naee: t("Keep the subset that best preserves the layer's output"),
     "easy-ep": t("Keep experts by output-aware score over a few texts of a domain"),
     mone: t("Replace dropped experts by their mean output"),
+    ablation: t("Drop experts without which the model says nearly the same"),
     svd: t("Low-rank approximation of each expert's projections"),
     "svd-llm": t("Low-rank approximation whitened by the calibration text"),
     mobe: t("Experts as mixtures of shared basis matrices"),

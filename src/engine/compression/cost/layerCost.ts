@@ -5,7 +5,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 /** What a method answers about itself from shapes alone, before any work. */
 export interface MethodForecast {
   /** How often it runs calibration text through the whole model, and how many sequences where its options name none. */
-  passes: (options: CompressOptions["options"]) => number;
+  passes: (options: CompressOptions["options"], description: ModelDescription) => number;
   sequences: number;
   /** What it does with one layer, beyond profiling and writing. */
   layer: (shape: LayerShape, options: CompressOptions["options"]) => LayerCost;

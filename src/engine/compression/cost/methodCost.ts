@@ -24,7 +24,7 @@ export function methodCost(
   tokens: { sequences: number; sequenceLength: number },
 ): MethodCost {
   const forecast = forecastOf(method);
-  const passes = forecast.passes(options);
+  const passes = forecast.passes(options, description);
   const sequences = Math.min(tokens.sequences, numberOf(options, "sequences", forecast.sequences));
   const T = passes > 0 ? sequences * tokens.sequenceLength : 0;
   const paradigm = paradigmOf(method);

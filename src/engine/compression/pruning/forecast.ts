@@ -3,6 +3,7 @@ import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { noCost, numberOf, touch, type LayerCost, type LayerShape, type MethodForecast } from "../cost/layerCost";
 import { keptAnyhow } from "../plan/keptCount";
+import { moeLayers } from "../plan/moeLayers";
 
 /** Scores come from the profile, or from nowhere. */
 export const scoredForecast: MethodForecast = {
@@ -25,8 +26,28 @@ export const moneForecast: MethodForecast = {
   anyPlan: (description, compress) => anyPruningPlan(description, compress, { replaceByConstant: true }),
 };
 
-export const naeeForecast = searchForecast(({ K, kept }) => (K * (K + 1) - kept * (kept + 1)) / 2);
+export const naeeForecast = searchForecast(removals);
 export const cfesForecast = searchForecast(({ K, kept }) => K + (K - kept) * Math.ceil(Math.sqrt(K)));
+
+/** Without each expert of each layer, the layers from that one on run again; locally, a search among all experts' outputs. */
+export const ablationForecast: MethodForecast = {
+  ...scoredForecast,
+  passes: ({ effect }, description) => {
+    if (effect === "local") return 1;
+    const { length } = description.layers;
+    return moeLayers(description).reduce(
+      (sum, { layer, moe }) => sum + (moe.numExperts * (length - layer)) / length,
+      3,
+    );
+  },
+  sequences: 16,
+  layer: (shape, options) => {
+    const { effect, interactions } = options;
+    if (effect !== "local") return noCost;
+    return searchCost(options, shape, interactions === "greedy" ? removals(shape) : shape.K);
+  },
+  lighter: [{ effect: "local", maxTokens: 1024 }],
+};
 
 /** @param evaluations sets of experts that are looked at */
 function searchForecast(evaluations: (shape: LayerShape) => number): MethodForecast {
@@ -54,6 +75,11 @@ function searchCost(
     plain: K * weights * touch + evaluations * tokens * (12 * K + (k + 4) * 2 * columns),
     workingBytes: K * tokens * columns * 4,
   };
+}
+
+/** Sets that leaving one by one looks at. */
+function removals({ K, kept }: LayerShape): number {
+  return (K * (K + 1) - kept * (kept + 1)) / 2;
 }
 
 function anyPruningPlan(

@@ -103,6 +103,18 @@ export function sequenceError(table: OutputTable, kept: Uint8Array): number {
   return [...squares.values()].reduce((total, sum) => total + Math.sqrt(sum), 0);
 }
 
+/** ||F(X) - F'(X)||^2 / ||F(X)||^2 over all tokens, in float64. */
+export function relativeError(table: OutputTable, kept: Uint8Array): number {
+  const { full } = table;
+  const pruned = outputOf(table, kept);
+  let [error, size] = [0, 0];
+  for (let i = 0; i < full.length; i++) {
+    error += (full[i]! - pruned[i]!) ** 2;
+    size += full[i]! ** 2;
+  }
+  return size > 0 ? error / size : 0;
+}
+
 /**
  * CFES's features: outputs averaged over runs of `segment` tokens of one sequence. Mean over a domain's segments of the L2
  * distance between the unpruned and the pruned average, for each domain ([numDomains], 0 for a domain without tokens).

@@ -10,7 +10,7 @@ import { widthOf } from "../neurons/narrowedConfig";
 import { moeLayers } from "../plan/moeLayers";
 import { adaptiveShares } from "./budgets";
 import { outlierDemand, sensitivityDemand, utilisationDemand, type LayerDemand } from "./demand";
-import { leavingCount, runOf } from "./masks";
+import { runOf } from "./masks";
 import type { AdaptiveOptions, magnitudeOptions, sparseGptOptions, wandaOptions } from "./options";
 
 /** One share for all experts. */
@@ -129,7 +129,7 @@ export function validateSparseLayer(
       );
     }
     const least = Math.min(...keep);
-    if (run === 0 && leavingCount(width, least) >= width) {
+    if (run === 0 && least * width < 0.5) {
       throw invalid(
         `A share of ${least} keeps none of the ${width} inputs of layer ${layer}'s experts; keep at least ${(1 / width).toPrecision(2)}`,
       );
