@@ -108,6 +108,16 @@ export const planSchema = z.discriminatedUnion("paradigm", [
       .describe("padded: narrower experts are filled with zeros to the widest one's width, and load everywhere"),
     layers: z.record(layerKey, neuronsLayer),
   }),
+  z.strictObject({
+    ...common,
+    paradigm: z.literal("router"),
+    layers: z.record(
+      layerKey,
+      z.strictObject({
+        keep: z.number().positive().max(1).describe("Share of inputs, or of each row's weights, that stay"),
+      }),
+    ),
+  }),
 ]);
 
 export type CompressionPlan = z.infer<typeof planSchema>;
@@ -117,3 +127,4 @@ export type EditingPlan = Extract<CompressionPlan, { paradigm: "editing" }>;
 export type SparsityPlan = Extract<CompressionPlan, { paradigm: "sparsity" }>;
 export type SparsityPattern = SparsityPlan["pattern"];
 export type NeuronsPlan = Extract<CompressionPlan, { paradigm: "neurons" }>;
+export type RouterPlan = Extract<CompressionPlan, { paradigm: "router" }>;

@@ -21,12 +21,15 @@ export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;
 export const sparsityMethods = ["magnitude", "wanda", "moe-pruner", "sparsegpt"] as const;
 /** Intermediate units of experts leave. */
 export const neuronMethods = ["neurons"] as const;
+/** Weights of routers become zero. */
+export const routerMethods = ["router-columns", "router-weights"] as const;
 export const compressionMethods = [
   ...pruningMethods,
   ...editingMethods,
   ...mergingMethods,
   ...sparsityMethods,
   ...neuronMethods,
+  ...routerMethods,
 ] as const;
 export type CompressionMethod = (typeof compressionMethods)[number];
 
@@ -37,6 +40,7 @@ const paradigms = {
   merging: mergingMethods,
   sparsity: sparsityMethods,
   neurons: neuronMethods,
+  router: routerMethods,
 } satisfies Record<string, readonly CompressionMethod[]>;
 export type Paradigm = keyof typeof paradigms;
 

@@ -37,7 +37,11 @@ export function compressedConfig(
         },
       };
     case "sparsity":
-      return withKeptZeros(config, "experts");
+      return Object.values(plan.layers).some(({ keep }) => keep.some((share) => share < 1))
+        ? withKeptZeros(config, "experts")
+        : config;
+    case "router":
+      return Object.values(plan.layers).some(({ keep }) => keep < 1) ? withKeptZeros(config, "routers") : config;
     case "neurons":
       return narrowedConfig(config, family, description, plan);
     case "merging":

@@ -26,6 +26,8 @@ import { applyNeurons, neuronsNeedText } from "./neurons/applyNeurons";
 import { neuronsForecast } from "./neurons/forecast";
 import { planNeurons } from "./neurons/neuronsPlan";
 import { neuronsOptions } from "./neurons/options";
+import { applyRouters } from "./routers/applyRouters";
+import { planRouters, routerForecast, routerOptions } from "./routers/routerPruning";
 import { applySparsity, sparsityNeedsText } from "./sparsity/applySparsity";
 import { magnitudeForecast, sparseGptForecast, wandaForecast } from "./sparsity/forecast";
 import { magnitudeOptions, sparseGptOptions, wandaOptions } from "./sparsity/options";
@@ -86,6 +88,20 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
   "moe-pruner": row("moe-pruner", { statistics: false, text: true }, wandaOptions, wandaForecast, planSparsity),
   sparsegpt: row("sparsegpt", { statistics: false, text: true }, sparseGptOptions, sparseGptForecast, planSparsity),
   neurons: row("neurons", { statistics: false, text: true }, neuronsOptions, neuronsForecast, planNeurons),
+  "router-columns": row(
+    "router-columns",
+    { statistics: false, text: true },
+    routerOptions,
+    routerForecast,
+    planRouters,
+  ),
+  "router-weights": row(
+    "router-weights",
+    { statistics: false, text: true },
+    routerOptions,
+    routerForecast,
+    planRouters,
+  ),
 };
 
 /** What a method answers about itself from shapes alone. */
@@ -127,6 +143,8 @@ export async function applyPlan(
       return applySparsity(context, plan);
     case "neurons":
       return applyNeurons(context, plan);
+    case "router":
+      return applyRouters(context, plan);
   }
 }
 
@@ -168,6 +186,8 @@ export function planNeedsText(plan: CompressionPlan): boolean {
       return sparsityNeedsText(plan);
     case "neurons":
       return neuronsNeedText(plan);
+    case "router":
+      return true;
   }
 }
 

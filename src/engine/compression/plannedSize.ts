@@ -45,6 +45,7 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
     case "editing":
       return editedSize(model, plan);
     case "sparsity":
+    case "router":
       return checkpointSize(model.checkpoint);
     case "neurons": {
       const { checkpoint, family, description } = model;

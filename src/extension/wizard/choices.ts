@@ -44,6 +44,8 @@ export function methodChoices(t: Translate): MethodGroup[] {
     wanda: t("Zero weights that are small times their input's norm"),
     "moe-pruner": t("As wanda, with each token counted by its routing weight"),
     sparsegpt: t("Zero weights and let the others take over their part"),
+    "router-columns": t("Zero the routers' least important inputs, to see how sensitive they are"),
+    "router-weights": t("Zero the routers' smallest weights, to see how sensitive they are"),
     neurons: t("Narrow every expert by the units that add least to its output"),
   };
   const titles: Record<Paradigm, string> = {
@@ -52,8 +54,9 @@ export function methodChoices(t: Translate): MethodGroup[] {
     merging: t("Merging: experts combined"),
     sparsity: t("Sparsity: weights at zero, size unchanged"),
     neurons: t("Neurons: narrower experts"),
+    router: t("Routers: a study of sensitivity that saves nothing"),
   };
-  const paradigms = ["pruning", "merging", "editing", "neurons", "sparsity"] as const;
+  const paradigms = ["pruning", "merging", "editing", "neurons", "sparsity", "router"] as const;
   return paradigms.map((paradigm) => ({
     paradigm,
     title: titles[paradigm],

@@ -49,13 +49,15 @@ export async function measureLayers(
     reference = await executor.forward(batch, { signal });
     await head.normalise(reference, signal);
     let before = 0;
-    const measureFrom = async (done: number, hidden: HiddenStates): Promise<ModelEffect> => {
-      using changed = await executor.forward(batch, { signal, start: { layers: done, hidden: borrowed(hidden) } });
+    /** @param hidden null: from the embedding on */
+    const measureFrom = async (done: number, hidden: HiddenStates | null): Promise<ModelEffect> => {
+      const start = hidden === null ? {} : { start: { layers: done, hidden: borrowed(hidden) } };
+      using changed = await executor.forward(batch, { signal, ...start });
       const { kl, nll } = await head.compare(changed, reference!, labels, signal);
       return { kl: meanOver(kl, isTarget), loss: meanOver(nll, isTarget) - before };
     };
     const { layers } = description;
-    const visit = async (done: number, hidden: HiddenStates): Promise<void> => {
+    const visit = async (done: number, hidden: HiddenStates | null): Promise<void> => {
       const layer = layers[done];
       if (layer?.feedForward.kind !== "moe") return;
       if (before === 0) before = (await measureFrom(done, hidden)).loss;
@@ -72,10 +74,8 @@ export async function measureLayers(
         }
       });
     };
-    using _ = await executor.forward(batch, {
-      signal,
-      onLayer: visit,
-    });
+    await visit(0, null);
+    using _ = await executor.forward(batch, { signal, onLayer: visit });
   } finally {
     reference?.close();
     await executor.close();

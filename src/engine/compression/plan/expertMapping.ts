@@ -26,6 +26,7 @@ function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | nu
     case "editing":
     case "sparsity":
     case "neurons":
+    case "router":
     case undefined:
       return null;
   }

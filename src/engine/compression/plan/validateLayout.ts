@@ -43,7 +43,7 @@ export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
   const factored = paradigmOf(method) === "editing" && options["output"] === "factored";
   return {
     method,
-    makesWeights: changes && paradigmOf(method) !== "pruning",
+    makesWeights: changes && paradigmOf(method) !== "pruning" && paradigmOf(method) !== "router",
     separate: changes && factored ? "factors" : method === "mone" ? "constants" : null,
     passesOn: method === "ream" || options["sequential"] === true,
   };
@@ -52,6 +52,8 @@ export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
 export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
   const { method } = plan;
   switch (plan.paradigm) {
+    case "router":
+      return { method, makesWeights: false, separate: null };
     case "pruning":
       return {
         ...{ method, makesWeights: false, passesOn: false },

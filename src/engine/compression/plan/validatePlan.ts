@@ -109,6 +109,8 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
     case "sparsity":
       for (const { layer, moe } of layers) validateSparseLayer(plan, layer, moe, description.hiddenSize);
       break;
+    case "router":
+      break;
     case "neurons":
       for (const { layer, moe } of layers) validateNeuronLayer(plan, layer, moe);
       break;

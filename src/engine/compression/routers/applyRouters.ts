@@ -1,0 +1,174 @@
+import type { RouterPlan } from "../../../protocol/plan";
+import { readFloat32 } from "../../checkpoint/read";
+import { tensorFromBytes } from "../../checkpoint/tensorSource";
+import { sliceSequences } from "../../data/sequences";
+import type { CollectedLayer } from "../../execution/collectLayers";
+import { selectExperts } from "../../model/selection";
+import { compareRouting } from "../../routing/fidelity";
+import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
+import { measureLayers } from "../ablation/modelEffects";
+import type { CompressedLayer } from "../layer/compressedTensors";
+import { addSquares } from "../layer/expertInputs";
+import { chunks, LayerEngine } from "../layer/layerEngine";
+import { correctionBias, readVector } from "../layer/outputError";
+import { LayerStages, type LayerStage } from "../layer/stage";
+import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
+import { moeLayers } from "../plan/moeLayers";
+import { appliedRouterOptions, prunedRouter } from "./routerPruning";
+
+/** Prunes every layer's router, with what that does to its routing and to what the model says. */
+export async function applyRouters(
+  context: MethodContext,
+  plan: RouterPlan,
+): Promise<Map<number, CompressedLayer & LayerStage>> {
+  const options = appliedRouterOptions(plan);
+  const stages = new LayerStages(context.stateDirectory);
+  const data = hashSequences(calibrationOf(context, options.sequences));
+  const layers = moeLayers(context.description);
+  const done = new Map<number, CompressedLayer & LayerStage>();
+  const changes = Object.values(plan.layers).some(({ keep }) => keep < 1);
+  if (!changes) return done;
+  const inputsOf = (layer: number) => {
+    const { fingerprint } = context;
+    const { keep } = plan.layers[String(layer)]!;
+    return { version: 1, fingerprint, layer, method: plan.method, keep, score: options.score, data };
+  };
+  for (const { layer, moe } of layers) {
+    const stage = await stages.find(layer, inputsOf(layer));
+    if (stage) done.set(layer, finished(stage, moe.numExperts));
+  }
+  if (done.size < layers.length) {
+    await collect(context, options.sequences, async (collected) => {
+      const layer = collected.layer.index;
+      if (done.has(layer)) return;
+      const stage = await pruneRouter(context, plan, stages, inputsOf(layer), collected);
+      done.set(layer, finished(stage, collected.moe.numExperts));
+    });
+  }
+  if (options.effectSequences > 0) await measureVocabulary(context, options.effectSequences, done);
+  for (const [layer, { metrics, notes }] of done) notes.push(tableRow(layer, metrics));
+  return done;
+}
+
+async function pruneRouter(
+  context: MethodContext,
+  { method, layers }: RouterPlan,
+  stages: LayerStages,
+  inputs: unknown,
+  collected: CollectedLayer,
+): Promise<LayerStage> {
+  const { layer, moe } = collected;
+  const { keep } = layers[String(layer.index)]!;
+  const H = context.description.hiddenSize;
+  const { weight } = moe.router;
+  const own = await readVector(context.checkpoint, weight);
+  const squares = new Float64Array(H);
+  for (const [from, to] of chunks(collected.numTokens)) addSquares(squares, collected.inputs.read(from, to), null);
+  const means = squares.map((sum) => sum / Math.max(1, collected.numTokens));
+  const byInputs = (inputs as { score: string }).score === "activations";
+  const pruned = prunedRouter(method, own, byInputs ? means : null, H, keep);
+  const { dtype, shape } = context.checkpoint.tensors.get(weight.tensor)!;
+  const source = tensorFromBytes({ name: weight.tensor, dtype, shape }, () =>
+    encodeFloats(pruned, dtype as WritableFloat),
+  );
+  return stages.write(
+    layer.index,
+    inputs,
+    [source],
+    async () => ({ metrics: await routingChange(context, collected, own, pruned), notes: neverRouted(collected) }),
+    context.signal,
+  );
+}
+
+function neverRouted({ layer, moe, selectedIds, numTokens }: CollectedLayer): string[] {
+  const used = new Set(selectedIds);
+  const unused = moe.experts.flatMap((_, e) => (used.has(e) ? [] : [e]));
+  if (unused.length === 0) return [];
+  return [
+    `layer ${layer.index}: ${unused.length} of ${moe.numExperts} experts never routed by ${numTokens} calibration tokens ` +
+      `(${unused.join(", ")}); the table says nothing about them`,
+  ];
+}
+
+/** Top-k overlap, share of tokens with the same set, and KL of the routing probabilities (softmax of the logits), nats. */
+async function routingChange(
+  context: MethodContext,
+  { moe, inputs, numTokens, routerLogits, selectedIds }: CollectedLayer,
+  before: Float32Array,
+  after: Float32Array,
+): Promise<Record<string, number>> {
+  const { numExperts: E, numExpertsPerToken: k } = moe;
+  const H = context.description.hiddenSize;
+  const change = after.map((value, i) => value - before[i]!);
+  const bias = await correctionBias(context.checkpoint, moe);
+  const mapping = moe.experts.map((_, e) => [e]);
+  const engine = new LayerEngine(context.runtime, context.checkpoint, H);
+  let [overlap, same, kl] = [0, 0, 0];
+  try {
+    for (const [from, to] of chunks(numTokens)) {
+      const logits = await engine.timesTransposed(inputs.read(from, to), change, H);
+      const teacherLogits = routerLogits.subarray(from * E, to * E);
+      for (let i = 0; i < logits.length; i++) logits[i]! += teacherLogits[i]!;
+      const studentSelected = new Int32Array((to - from) * k);
+      selectExperts(moe.routing, logits, to - from, E, k, bias, studentSelected);
+      const compared = compareRouting(
+        {
+          ...{
+            numTokens: to - from,
+            teacherLogits,
+            studentLogits: logits,
+            studentSelected,
+            teacherTopK: k,
+            studentTopK: k,
+          },
+          teacherSelected: selectedIds.subarray(from * k, to * k),
+        },
+        mapping,
+      );
+      for (let t = 0; t < to - from; t++) {
+        overlap += compared.overlap[t]!;
+        if (compared.overlap[t] === 1) same++;
+        kl += compared.kl[t]!;
+      }
+    }
+  } finally {
+    await engine.close();
+  }
+  const tokens = Math.max(1, numTokens);
+  return { topKOverlap: overlap / tokens, exactSet: same / tokens, routingKl: kl / tokens };
+}
+
+/** KL of the vocabulary with one pruned router at a time, from what was staged. */
+async function measureVocabulary(
+  context: MethodContext,
+  count: number,
+  done: ReadonlyMap<number, LayerStage>,
+): Promise<void> {
+  const all = calibrationOf(context, count);
+  const sequences = all.numSequences > count ? sliceSequences(all, 0, count) : all;
+  await measureLayers(context, sequences, async ({ index }, { router }, measure) => {
+    const { tensors, metrics } = done.get(index)!;
+    metrics["vocabularyKl"] = (await measure({ router: await readFloat32(tensors.get(router.weight.tensor)!) })).kl;
+  });
+}
+
+function tableRow(layer: number, { topKOverlap, exactSet, routingKl, vocabularyKl }: Record<string, number>): string {
+  const percent = (share: number | undefined) => `${(100 * (share ?? 0)).toFixed(1)} %`;
+  const vocabulary = vocabularyKl === undefined ? "" : `, KL of the vocabulary ${vocabularyKl.toPrecision(3)}`;
+  return (
+    `layer ${layer}, its router alone: top-k overlap ${percent(topKOverlap)}, the same set for ${percent(exactSet)} of the tokens, ` +
+    `KL of routing ${(routingKl ?? 0).toPrecision(3)} nats${vocabulary}`
+  );
+}
+
+/** The router takes the place of the stored one; experts stay. */
+function finished(stage: LayerStage, numExperts: number): CompressedLayer & LayerStage {
+  const experts = Array.from({ length: numExperts }, (_, e) => ({ source: e, stagedAs: null }));
+  return {
+    ...stage,
+    notes: [...stage.notes],
+    staged: stage.tensors,
+    replaced: new Set(stage.tensors.keys()),
+    outcome: { experts, routerRows: null, logicalToPhysical: null },
+  };
+}
