@@ -71,6 +71,10 @@ export const planSchema = z.discriminatedUnion("paradigm", [
       .enum(["keep", "drop"])
       .optional()
       .describe("drop: routing is no longer limited to groups of experts"),
+    counts: z
+      .enum(["uniform", "by-layer"])
+      .optional()
+      .describe("by-layer: layers may keep different numbers of experts, which only Reroute loads"),
     layers: z.record(layerKey, pruningLayer),
   }),
   z.strictObject({

@@ -2,6 +2,7 @@ import type { CompressionPlan, PruningPlan } from "../../protocol/plan";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
 import { constantExperts, replacesByConstants } from "./pruning/constants";
+import { expertCountsKey } from "../model/expertCount";
 import { expertWidthsKey } from "../model/expertWidths";
 import { factoredConfigKey } from "../model/factored";
 import { withKeptZeros } from "../model/keptZeros";
@@ -23,7 +24,13 @@ export function compressedConfig(
     case "pruning": {
       if (replacesByConstants(plan)) return { ...config, reroute_constant_experts: constantExperts(description, plan) };
       const own = withKeptWidths(config, description, plan);
-      const smaller = family.withNumExperts(own, Object.values(plan.layers)[0]!.kept.length);
+      const counts = description.layers.map(({ index, feedForward }) =>
+        feedForward.kind === "moe" ? plan.layers[String(index)]!.kept.length : null,
+      );
+      const most = Math.max(...counts.map((count) => count ?? 0));
+      const { [expertCountsKey]: _, ...others } = family.withNumExperts(own, most);
+      const differ = counts.some((count) => count !== null && count !== most);
+      const smaller = differ ? { ...others, [expertCountsKey]: counts } : others;
       return plan.groupLimits === "drop" ? configWithoutGroupLimits(smaller) : smaller;
     }
     case "editing":

@@ -15,6 +15,12 @@ export interface ExpertCount {
   because: string;
 }
 
+/**
+ * Reroute's own: the number of experts of each layer (null: dense), where pruning left layers with different numbers. The
+ * family's own key then holds the largest.
+ */
+export const expertCountsKey = "reroute_num_experts";
+
 const perTokenKey = "num_experts_per_tok";
 
 export interface ExpertCountKeys {
@@ -40,8 +46,9 @@ export function readExpertCount(config: Config, layer: number, numLayers: number
     ...(keys.perToken === null ? {} : { default: keys.perToken }),
   });
   const min = keys.byLayer ? 1 : 0;
-  const configured = readInt(numbers, keys.keys, { min, max: maxExperts, default: keys.absent });
-  const key = keys.keys[0];
+  const own = readLayerCount(config, layer, numLayers);
+  const configured = own ?? readInt(numbers, keys.keys, { min, max: maxExperts, default: keys.absent });
+  const key = own === null ? keys.keys[0] : expertCountsKey;
   const map = readLogicalMap(config, layer, numLayers);
   const numLogicalExperts = map?.length ?? configured;
   if (numExpertsPerToken > numLogicalExperts) {
@@ -57,6 +64,15 @@ export function readExpertCount(config: Config, layer: number, numLayers: number
   }
   const because = `logical_num_experts = ${numLogicalExperts}, physical_num_experts = ${physical}`;
   return { numExperts: physical, numLogicalExperts, numExpertsPerToken, logicalToPhysical: map, because };
+}
+
+function readLayerCount(config: Config, layer: number, numLayers: number): number | null {
+  const found = Object.hasOwn(config, expertCountsKey) ? config[expertCountsKey] : null;
+  if (found === null || found === undefined) return null;
+  if (!Array.isArray(found) || found.length !== numLayers) {
+    throw malformed(expertCountsKey, found, `a list with an entry for each of the ${numLayers} layers`);
+  }
+  return readInt({ [expertCountsKey]: found[layer] as unknown }, expertCountsKey, { min: 1, max: maxExperts });
 }
 
 /** The config with one layer's number in place of every list of them. */

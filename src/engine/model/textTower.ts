@@ -38,7 +38,8 @@ export function storedName({ body, head }: Root, name: string): string {
 /** Keys of the outer config.json that are about the text model too. */
 const outerKeys = [
   ...["quantization_config", "tie_word_embeddings", "reroute_factored", "reroute_constant_experts"],
-  ...["expert_id_mapping", "logical_num_experts", "physical_num_experts", "reroute_expert_widths"],
+  ...["expert_id_mapping", "logical_num_experts", "physical_num_experts"],
+  ...["reroute_expert_widths", "reroute_num_experts"],
 ];
 
 /** The config of the text model inside that of a multimodal one; the config itself where there is no other. */

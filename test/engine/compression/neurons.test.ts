@@ -223,6 +223,8 @@ describe("on a model", () => {
         expect(error, family).toMatchObject({ code: expect.stringMatching(/unsupported|shape-mismatch/) as unknown });
         continue;
       }
+      // Layouts: interleaved with biases, joined and turned, fused, shared experts of the same key, other names.
+      if (!["gpt_oss", "qwen3_vl_moe", "granitemoe", "deepseek_v2", "mixtral"].includes(family)) continue;
       const student = await compress(context, plan, fresh());
       expect(moeLayers(student.description)[0]!.moe.intermediateSize, family).toBe(I / 2);
       const kept = await readExpert(other.checkpoint, moeLayers(other.description)[0]!.moe.experts[1]!, "x");

@@ -204,7 +204,7 @@ describe("on a model", () => {
 
   it.each<[string, Options]>([
     ["magnitude", { method: "magnitude" }],
-    ["magnitude by rows", { method: "magnitude", options: { compare: "row" } }],
+    ["magnitude in the whole matrix", { method: "magnitude", options: { compare: "matrix" } }],
     ["wanda", { method: "wanda" }],
     ["wanda 2:4", { method: "wanda", options: { pattern: "2:4" } }],
     ["moe-pruner", { method: "moe-pruner", options: { sequential: true } }],

@@ -72,7 +72,7 @@ async function localEffects(context: MethodContext, options: AblationOptions): P
   const found: LayerEffects[] = [];
   await collect(context, options.sequences, async (collected) => {
     const { moe, layer } = collected;
-    const count = keptCount(compress.keep, layer.index, moe);
+    const count = keptCount(compress, layer.index, moe);
     const engine = new LayerEngine(context.runtime, context.checkpoint, description.hiddenSize);
     try {
       const table = await outputTable(engine, collected, options.maxTokens, seed);
@@ -119,7 +119,7 @@ async function modelEffects(context: MethodContext, options: AblationOptions): P
   }
   return layers.map(({ layer, moe }) => {
     const effects = progress.known(layer)!;
-    const kept = keptBy(effects, keptCount(context.options.keep, layer, moe), moe);
+    const kept = keptBy(effects, keptCount(context.options, layer, moe), moe);
     // Nobody was sent there, so nothing changed, to the bit.
     return { layer, moe, effects, kept, unused: effects.flatMap((effect, e) => (effect === 0 ? [e] : [])) };
   });

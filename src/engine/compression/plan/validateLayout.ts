@@ -53,7 +53,7 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
   const { method } = plan;
   switch (plan.paradigm) {
     case "router":
-      return { method, makesWeights: false, separate: null };
+      return { method, makesWeights: false, separate: null, passesOn: false };
     case "pruning":
       return {
         ...{ method, makesWeights: false, passesOn: false },

@@ -195,12 +195,13 @@ function validateGroups(kept: number[], layer: number, moe: MoeDescription): voi
 }
 
 function assertUniform(plan: PruningPlan): void {
+  if (plan.counts === "by-layer") return;
   const [first, ...others] = Object.entries(plan.layers);
   const different = others.find(([, { kept }]) => kept.length !== first![1].kept.length);
   if (!first || !different) return;
   throw invalid(
     `The plan keeps ${first[1].kept.length} experts in layer ${first[0]} and ${different[1].kept.length} in layer ${different[0]}; ` +
-      `config.json holds one number for all layers, so transformers, vLLM and llama.cpp could not load the result; keep the same number everywhere`,
+      `config.json holds one number for all layers, so transformers, vLLM and llama.cpp could not load the result; keep the same number everywhere, or say "counts": "by-layer" for a checkpoint that only Reroute loads`,
   );
 }
 

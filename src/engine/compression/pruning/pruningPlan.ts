@@ -5,6 +5,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { neverUsed } from "../../routing/loadBalance";
 import { overDomains, tokensOf, type LayerStatistics, type RoutingStatisticsData } from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
+import { budgetOf, layerCounts } from "../budgets/expertCounts";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
 import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../plan/moeLayers";
@@ -41,15 +42,27 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
   const drop = options.groupLimits === "drop" && droppedLimitsNote(limited).length > 0;
   const layers = drop ? limited.map(({ layer, moe }) => ({ layer, moe: withoutGroupLimits(moe) })) : limited;
   // Every impossible ratio is refused before statistics are looked at.
-  const counts = layers.map(({ layer, moe }) => keptCount(options, layer, moe));
+  const uniform = layers.map(({ layer, moe }) => keptCount(options, layer, moe));
+  const { budget, gamma } = budgetOf(options);
   const protectedByLayer = superExperts(
     neededStatistics(request, options.protectSuperExperts !== "off"),
     options.protectSuperExperts,
   );
 
   const notes: string[] = [];
-  const planned = layers.map(({ layer, moe }, i) => {
-    const scores = scoresOf(request, criterion, layer, moe);
+  const scored = layers.map(({ layer, moe }, i) => ({
+    ...{ layer, moe, uniform: uniform[i]!, scores: scoresOf(request, criterion, layer, moe) },
+    statistics: statistics?.layers.find((found) => found.layer === layer) ?? null,
+  }));
+  if (budget !== "uniform") requireBudget(criterion, options, budget);
+  const counts = layerCounts(scored, budget, gamma);
+  const differ = counts.some((count) => count !== counts[0]);
+  if (differ) {
+    notes.push(
+      `the budget ${budget} keeps from ${Math.min(...counts)} to ${Math.max(...counts)} experts a layer: only Reroute loads the checkpoint`,
+    );
+  }
+  const planned = scored.map(({ layer, moe, scores }, i) => {
     const protectedExperts = protectedByLayer.get(layer) ?? new Set<number>();
     const kept = selectKept({
       scores,
@@ -80,8 +93,20 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
       ...predictionNotes(description),
     ],
     ...(drop ? { groupLimits: "drop" as const } : {}),
+    ...(differ ? { counts: "by-layer" as const } : {}),
     layers: Object.fromEntries(planned),
   };
+}
+
+/** Budgets compare what the profile holds, so scores must come from it; and they count experts one by one. */
+function requireBudget({ source }: PruningCriterion, { method, multipleOf }: CompressOptions, budget: string): void {
+  if (source === "statistics" && multipleOf === undefined) return;
+  throw new RerouteError(
+    "arguments/invalid",
+    source === "statistics"
+      ? `The budget ${budget} gives each layer a number of its own, which cannot be a multiple of ${multipleOf!} everywhere; use budget=uniform, or leave the multiple out`
+      : `The budget ${budget} needs a method that scores experts by their profile, which ${method} does not; use reap or budget=uniform`,
+  );
 }
 
 function scoresOf(

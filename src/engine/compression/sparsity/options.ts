@@ -32,9 +32,9 @@ const sequential = z
 export const magnitudeOptions = z.strictObject({
   pattern,
   compare: z
-    .enum(["matrix", "row"])
-    .default("matrix")
-    .describe("Weights are compared within a whole matrix, or within each of its outputs"),
+    .enum(["row", "matrix"])
+    .default("row")
+    .describe("Weights are compared within each output of a matrix, or within the whole of it"),
 });
 const byActivations = { pattern, sequences, adaptive, level, spread, outlierFactor, sequential };
 export const wandaOptions = z.strictObject(byActivations);
