@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { RunSummary } from "../../protocol/panels";
-import { editingMethods, paradigmOf, type CompressionMethod } from "../../protocol/recipe";
+import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
 import { textFormatOf } from "../../protocol/textFormats";
 import { formatNats } from "../quantities";
 import type { Translate } from "../translate";
@@ -69,15 +69,19 @@ function certainCount(keep: number, experts: number): number | null {
   return counts.every((count) => count === counts[0]) ? counts[0]! : null;
 }
 
+/** What leaves fewer experts. */
+const dropsExperts: readonly Paradigm[] = ["pruning", "merging"];
+
 /** "80 of 128" behind each `keep` of a recipe or comparison about a checkpoint, where that is certain. */
 export function keepHints(text: string, checkpoint: CheckpointSummary, t: Translate): Help[] {
   const places = jsonPlaces(text);
   const valueOf = (keys: string) => places.find((place) => place.keys.join(".") === keys)?.value;
   const isDense = checkpoint.layers.every(({ moe }) => moe === null);
-  // A factorised expert stays, a share of its parameters does; with a multiple, or a plan, the count is another.
-  const isEditing = (editingMethods as readonly unknown[]).includes(valueOf("compress.method"));
+  // An expert that gets smaller stays, a share of its parameters does; with a multiple, or a plan, the count is another.
+  const method = valueOf("compress.method");
+  const isShare = compressionMethods.some((one) => one === method && !dropsExperts.includes(paradigmOf(one)));
   const isOther = ["compress.multipleOf", "compress.plan"].some((keys) => valueOf(keys) !== undefined);
-  if (isDense || isEditing || isOther) return [];
+  if (isDense || isShare || isOther) return [];
   const { fewest, most } = expertCounts(checkpoint);
   return places.flatMap(({ keys, value, start, end }) => {
     const isKeep = keys.join(".") === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
