@@ -36,6 +36,14 @@ it.each([
   expect(linkOf(path, query)).toEqual(expected);
 });
 
+it("a file that is no report of ours is under the same policy, before anything else of it", () => {
+  const hostile = `<!doctype html>\n<img src="https://tracker.example/x.png"><script>alert(1)</script>`;
+  expect(reportHtml(hostile)).toMatch(
+    /^<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src 'none'/,
+  );
+  expect(reportHtml("<p>")).toMatch(/^<meta http-equiv="Content-Security-Policy"/);
+});
+
 it("a report keeps its policy as a page, takes the theme's colours, and has no script", () => {
   const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`;
   const page = reportHtml(`<html><head>${policy}<style>:root{--text:#111}</style></head><body>x</body></html>`);

@@ -49,17 +49,26 @@ export async function cancelRun(argument: unknown, services: Services): Promise<
     named === null
       ? unfinished[0]
       : unfinished.find(({ runDirectory }) => runDirectory === named || runDirectory === comparisonOf(named));
-  if (!live) {
-    void vscode.window.showInformationMessage(vscode.l10n.t("Nothing works on such a run"));
-    return;
-  }
-  if (!live.elsewhere) {
+  if (live && !live.elsewhere) {
     services.runs.cancel(live.runDirectory);
     return;
   }
+  const directory = live?.runDirectory ?? (await workedOn(named, services));
+  if (directory === null) {
+    void vscode.window.showInformationMessage(vscode.l10n.t("Nothing works on such a run"));
+    return;
+  }
   // The process that works on it looks for this; of a comparison's cell, the comparison is meant.
-  await services.engine.request("run/cancel", { directory: comparisonOf(live.runDirectory) ?? live.runDirectory });
-  services.runs.observed(live.runDirectory, { type: "cancelAsked" });
+  await services.engine.request("run/cancel", { directory: comparisonOf(directory) ?? directory });
+  services.runs.observed(directory, { type: "cancelAsked" });
+}
+
+/** The named run or comparison, if its files say that a process works on it. */
+async function workedOn(named: string | null, { runList }: Services): Promise<string | null> {
+  if (named === null) return null;
+  const { runs, comparisons } = await runList.fresh();
+  const found = [...runs, ...comparisons].find(({ directory }) => directory === named);
+  return found?.state === "running" ? named : null;
 }
 
 /** Opens the report of a run or comparison as a page of the editor, on this machine as on a remote one. */

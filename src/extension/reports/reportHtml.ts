@@ -11,9 +11,12 @@ const themed: Record<string, string> = {
   second: "charts-orange",
 };
 
+/** What any report may do, whoever wrote the file: show itself in its own styles. A report's own policy can only forbid more. */
+const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">`;
+
 /**
- * A report as a page of the editor: the same file, in the editor's colours where the theme has them. The file has no script, and its
- * policy forbids everything but its own styles.
+ * A report as a page of the editor: the same file, in the editor's colours where the theme has them, under a policy that stands before
+ * anything else of it.
  */
 export function reportHtml(report: string): string {
   const colours = Object.entries(themed)
@@ -24,7 +27,8 @@ export function reportHtml(report: string): string {
     .map((name) => `--own-${name}:var(--${name})`)
     .join(";");
   const style = `<style>html{${own}}body{${colours};padding:0;font-family:var(--vscode-font-family)}</style>`;
-  return report.replace("</head>", `${style}</head>`);
+  const [doctype = ""] = /^\s*<!doctype[^>]*>/i.exec(report) ?? [];
+  return doctype + policy + report.slice(doctype.length).replace("</head>", `${style}</head>`);
 }
 
 /** A report is some hundred kilobytes; what is far larger was not written by us. */

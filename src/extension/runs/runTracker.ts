@@ -176,6 +176,8 @@ export class RunTracker {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.apply(runDirectory, { type: "failed", error: { code: errorCodeOf(error), message } });
+      // Another process works on it, and goes on: this window goes on looking.
+      if (errorCodeOf(error) === "run/locked" && earlier?.live.elsewhere) this.tracked.set(runDirectory, earlier);
     }
     this.tellStage(runDirectory);
     return tracked.live;

@@ -3,6 +3,7 @@ import path from "node:path";
 import { expect, it, onTestFinished } from "vitest";
 import { metricsSoFar, RunFollower } from "../../../src/extension/runs/runFollower";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
+import { RerouteError } from "../../../src/protocol/errors";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
 const heldOut = (step: number, kl: number) => `${JSON.stringify({ kind: "held-out", step, kl, nll: 2, best: true })}\n`;
@@ -45,6 +46,14 @@ it("a run of another process is shown live, whole from its beginning, until that
   rmSync(file("lock.json"));
   await until(() => tracker.get(directory) === null);
   expect(tracker.shown()).toEqual([]);
+});
+
+it("a run that another process holds is looked at again after this window was refused it", async () => {
+  const request = () => Promise.reject(new RerouteError("run/locked", "in use"));
+  const tracker = new RunTracker({ request, onEvent: () => () => undefined } as never);
+  tracker.follow("/runs/a", "a");
+  expect(await tracker.resume("/runs/a", "a")).toMatchObject({ phase: "failed", error: { code: "run/locked" } });
+  expect(tracker.shown()).toMatchObject([{ runDirectory: "/runs/a", elsewhere: true }]);
 });
 
 it("this window's own runs, and runs of processes that are gone, are not followed", () => {
