@@ -22,7 +22,7 @@ export function goldenCases(): GoldenCase[] {
 /** Goldens outside the fixtures; none where no folder is named. */
 export function otherGoldens(directory: string | undefined): GoldenCase[] {
   if (directory === undefined) return [];
-  return casesIn(directory).map((one) => ({ ...one, name: `${one.name} of ${directory}` }));
+  return casesIn(directory).map((one) => ({ ...one, name: `other ${one.name}` }));
 }
 
 function casesIn(directory: string): GoldenCase[] {
@@ -117,17 +117,21 @@ export function toReleasedStyle(config: Json): void {
       for (const key of Object.keys(text)) if (key.startsWith("index_")) Reflect.deleteProperty(text, key);
       break;
   }
-  if (types?.includes("linear_attention")) text["full_attention_interval"] = types.indexOf("full_attention") + 1;
+  // As far as released configs say it without layer types.
+  const linearEvery = types?.includes("linear_attention") ? types.indexOf("full_attention") + 1 : undefined;
+  if (linearEvery !== undefined) text["full_attention_interval"] = linearEvery;
   const sparse = text["mlp_layer_types"] as string[] | undefined;
   if (sparse) text["moe_layer_freq"] = sparse.map((type) => (type === "sparse" ? 1 : 0));
   delete text["mlp_layer_types"];
-  if (text["model_type"] === "dots1" && types?.includes("sliding_attention")) {
-    text["max_window_layers"] = types.indexOf("sliding_attention");
-  }
+  const isDots = text["model_type"] === "dots1" && types?.includes("sliding_attention");
+  const firstSliding = types?.indexOf("sliding_attention");
+  if (isDots) text["max_window_layers"] = firstSliding;
   // Some are released with their layer types; the other families say them by other keys, as far as those can.
-  const every = (text["sliding_window_pattern"] ?? text["global_attn_every_n_layers"]) as number | undefined;
-  const isSaid =
-    every === undefined || types?.every((type, i) => (type === "full_attention") === ((i + 1) % every === 0));
+  const every =
+    linearEvery ?? ((text["sliding_window_pattern"] ?? text["global_attn_every_n_layers"]) as number | undefined);
+  const isSaid = isDots
+    ? types?.every((type, i) => (type === "sliding_attention") === i >= firstSliding!)
+    : every === undefined || types?.every((type, i) => (type === "full_attention") === ((i + 1) % every === 0));
   if (isSaid && !["gpt_oss", "lfm2_moe"].includes(text["model_type"] as string)) delete text["layer_types"];
 }
 

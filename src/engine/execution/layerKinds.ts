@@ -2,7 +2,7 @@ import type { LayerDescription, ModelDescription } from "../model/description";
 import { decodedSizes } from "./weightViews";
 
 export interface LayerKinds {
-  /** One layer of each kind; the first has experts. */
+  /** One layer of each kind; the first has experts, where any has. */
   kinds: LayerDescription[];
   /** Of each layer of the model, the position of its kind. */
   kindOf: number[];
@@ -24,7 +24,7 @@ export function layerKinds({ layers }: Pick<ModelDescription, "layers">): LayerK
   for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
   const byCount = [...counts].sort(([, a], [, b]) => b - a).map(([key]) => key);
   const layerOf = (key: string) => layers[keys.indexOf(key)]!;
-  const first = byCount.find((key) => layerOf(key).feedForward.kind === "moe")!;
+  const first = byCount.find((key) => layerOf(key).feedForward.kind === "moe") ?? byCount[0]!;
   const timed = [first, ...byCount.filter((key) => key !== first)].slice(0, mostKinds);
   return { kinds: timed.map(layerOf), kindOf: keys.map((key) => Math.max(0, timed.indexOf(key))) };
 }

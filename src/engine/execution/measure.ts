@@ -84,7 +84,7 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
         description.hiddenSize,
         signal,
       );
-      times.push(ofOneLayer(await timePair(executor, options), isSparse ? null : times[0]!));
+      times.push(ofOneLayer(await timePair(executor, options), isSparse ? null : (times[0] ?? null)));
     } finally {
       await executor.close();
     }
@@ -94,7 +94,9 @@ export async function measureMachine(options: MeasureOptions): Promise<Measureme
     kindOf.reduce((sum, kind) => sum + seconds(times[kind]!), 0);
   const lowest = description.layers.findIndex(({ feedForward }) => feedForward.kind === "moe");
   const backward = (of: "one" | "all") =>
-    kindOf.slice(lowest + 1).reduce((sum, kind) => sum + times[kind]![of].upper, times[kindOf[lowest]!]![of].lower);
+    lowest < 0
+      ? 0
+      : kindOf.slice(lowest + 1).reduce((sum, kind) => sum + times[kind]![of].upper, times[kindOf[lowest]!]![of].lower);
   const size = { one: sequenceLength, all: sequencesOf(sequenceLength) * sequenceLength };
   const forward = costOf(
     size,

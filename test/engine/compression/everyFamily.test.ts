@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
 import { makePlan } from "../../../src/engine/compression/methods";
@@ -8,6 +8,7 @@ import type { OpenModel } from "../../../src/engine/run/work";
 import type { CompressionPlan, EditingPlan, MergingPlan, PruningPlan } from "../../../src/protocol/plan";
 import { goldenCheckpoint, readGolden } from "../../support/goldens";
 import { writeFused } from "../../support/otherLayouts";
+import { isNightly } from "../../support/nightly";
 import { withPredictionLayer } from "../../support/predictionLayer";
 import { openModel } from "../../support/tinyModels";
 import { compress, difference, logitsOf, makeContext, scratch } from "./support";
@@ -19,6 +20,14 @@ import { compress, difference, logitsOf, makeContext, scratch } from "./support"
 
 const { folder, fresh } = scratch();
 
+/**
+ * Families that differ from another row in attention, in names or in what is around them, of which merging and editing know
+ * nothing: their bytes every day, what they compute in the nightly run.
+ */
+const alike = [
+  ...["dots1", "solar_open", "exaone_moe", "glm4_moe_lite", "deepseek_v32", "flex_olmo", "mimo_v2_flash"],
+  ...["llama4", "gemma4", "qwen3_5_moe"],
+];
 const models = [...families.keys()].map((family): [name: string, open: () => Promise<OpenModel>] => [
   family,
   () => openModel(goldenCheckpoint(family)),
@@ -99,9 +108,16 @@ test("made plans say what becomes of a prediction layer", async () => {
   }
 });
 
-describe.each(models)("%s", (_name, open) => {
+describe.each(models)("%s", (name, open) => {
+  const computes = isNightly || !alike.includes(name);
+  let model: OpenModel;
+  beforeAll(async () => {
+    model = await open();
+  });
+  let original: Promise<Float32Array> | undefined;
+  const originalLogits = () => (original ??= logitsOf(model, folder));
+
   test("folded groups that weigh only their dominant expert are pruning, to the byte", async () => {
-    const model = await open();
     const merged = await apply(model, await mergingPlan(model, "fold", 0));
     const kept = await keptOf(model);
     const pruning: PruningPlan = {
@@ -111,8 +127,7 @@ describe.each(models)("%s", (_name, open) => {
     expectSameFiles(merged, await apply(model, pruning));
   });
 
-  test("mapped and duplicated routers compute the same, and keep config.json's number of experts", async () => {
-    const model = await open();
+  test.runIf(computes)("mapped and duplicated routers compute the same, and keep the number of experts", async () => {
     const [mapped, duplicated] = [
       await apply(model, await mergingPlan(model, "map", 0.5)),
       await apply(model, await mergingPlan(model, "duplicate", 0.5)),
@@ -123,16 +138,15 @@ describe.each(models)("%s", (_name, open) => {
     expect(mapped.checkpoint.config["logical_num_experts"]).toBe(first.moe.numExperts);
     const logits = await logitsOf(duplicated, folder);
     expect(difference(await logitsOf(mapped, folder), logits)).toBeLessThan(1e-5);
-    expect(difference(await logitsOf(model, folder), logits)).toBeGreaterThan(0);
+    expect(difference(await originalLogits(), logits)).toBeGreaterThan(0);
   });
 
   test("editing leaves everything but experts as it is, and factors compute what they multiply to", async () => {
-    const model = await open();
     expectSameFiles(await apply(model, editingPlan(model, 1000, "dense")), model);
     const dense = await apply(model, editingPlan(model, 6, "dense"));
     expect(dense.checkpoint.config).toEqual(model.checkpoint.config);
-    const logits = await logitsOf(dense, folder);
-    expect(difference(await logitsOf(model, folder), logits)).toBeGreaterThan(1e-4);
+    const logits = computes ? await logitsOf(dense, folder) : null;
+    if (logits !== null) expect(difference(await originalLogits(), logits)).toBeGreaterThan(1e-4);
     const factored = editingPlan(model, 6, "factored");
     const { moe } = moeLayers(model.description)[0]!;
     if (moe.storage.kind === "fused") {
@@ -146,6 +160,6 @@ describe.each(models)("%s", (_name, open) => {
     expect(mark).toBeDefined();
     expect(rest).toEqual(model.checkpoint.config);
     // Both are rounded to the stored dtype: factors here, their product there.
-    expect(difference(await logitsOf(student, folder), logits)).toBeLessThan(0.05);
+    if (logits !== null) expect(difference(await logitsOf(student, folder), logits)).toBeLessThan(0.05);
   });
 });

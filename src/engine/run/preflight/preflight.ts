@@ -1,7 +1,5 @@
-import { readdir } from "node:fs/promises";
 import { freeDiskBytes } from "../../checkpoint/diskSpace";
 import { hubModelMissing } from "../../checkpoint/hubCache";
-import { isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compression/plan/validateLayout";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
@@ -20,12 +18,13 @@ import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
+import { outputRefusal } from "./output";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
 import { textPreview } from "./textPreview";
-import { idOf, runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
+import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
-import { isFinishedCheckpoint, readProvenance } from "../stages/outputs";
+import { readProvenance } from "../stages/outputs";
 import { checkDenseStudent } from "../stages/calibrate";
 import { trainedOnWarnings } from "./trainedOn";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
@@ -187,29 +186,8 @@ class Preflighter {
   }
 
   async #checkOutput(): Promise<void> {
-    const { run } = this.options;
-    const { calibrate, compress, student } = this.recipe;
-    if (!calibrate && !(compress && student === undefined)) return;
-    const writer = run?.stages.find(({ id }) => id === (calibrate ? "calibrate" : "compress"));
-    if (run && writer?.state === "done" && (await isFinishedCheckpoint(this.paths.output, idOf(run)))) return;
-    if (run && (await isUnfinishedOutputOf(this.paths.output, idOf(run)))) return;
-    const names = await readdir(this.paths.output).catch((error: unknown) => {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code !== "ENOENT")
-        this.#refuse(
-          "output/write-failed",
-          `The output folder ${quote(this.paths.output)} cannot be used: ${code ?? String(error)}`,
-        );
-      return [];
-    });
-    if (names.length > 0) {
-      this.#refuse(
-        "output/not-empty",
-        writer?.state === "done"
-          ? `The output folder ${quote(this.paths.output)} no longer holds the whole checkpoint that this run wrote; put the missing files back, delete the folder, or choose another`
-          : `The output folder ${quote(this.paths.output)} holds ${names.slice(0, 3).map(quote).join(", ")}; choose another folder`,
-      );
-    }
+    const refusal = await outputRefusal(this.recipe, this.paths, this.options.run);
+    if (refusal) this.#refuse(refusal.code, refusal.message);
   }
 
   async #sizeAfter(teacher: OpenModel): Promise<CheckpointSize> {
