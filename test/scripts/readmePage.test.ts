@@ -17,3 +17,7 @@ it.each([
 ])("%s", (markdown, expected) => {
   expect(readmePage(markdown, () => Buffer.from([1, 2]))).toContain(expected);
 });
+
+it("the README of the repository is left out of the package: two of one name are refused", () => {
+  expect(readFileSync(".vscodeignore", "utf8")).not.toMatch(/^!readme\.md$/im);
+});
