@@ -28,6 +28,8 @@ const shape: Partial<SyntheticShape> = {
 const sequenceLength = 512;
 const sequences = 4;
 
+const reference: SyntheticFamily = "qwen3_moe";
+
 /** No family's forward should stay below this share of qwen3_moe's. */
 const least = 0.5;
 
@@ -43,19 +45,26 @@ export interface FamilyShare {
  */
 export async function familiesBench(
   runtime: RuntimeOptions,
-  rounds: number,
+  { rounds, only = [] }: { rounds: number; only?: readonly string[] },
   print: (line: string) => void,
 ): Promise<FamilyShare[]> {
   const directory = await mkdtemp(path.join(os.tmpdir(), "reroute-bench-"));
-  const names = Object.keys(syntheticFamilies) as SyntheticFamily[];
+  const all = Object.keys(syntheticFamilies) as SyntheticFamily[];
+  const unknown = only.filter((name) => !all.some((family) => family === name));
+  if (unknown.length > 0) throw new Error(`bench families ${unknown.join(" ")}: choose of ${all.join(", ")}`);
+  const names = all.filter((family) => only.length === 0 || family === reference || only.includes(family));
   const shares = new Map<string, number[]>(names.map((family) => [family, []]));
   try {
-    for (const family of names) {
-      await makeCheckpoint({ directory: path.join(directory, family), family, shape });
-    }
+    const folderOf = (family: SyntheticFamily) => path.join(directory, family);
+    const make = (family: SyntheticFamily) => makeCheckpoint({ directory: folderOf(family), family, shape });
+    if (rounds > 1) for (const family of names) await make(family);
     for (let round = 0; round < rounds; round++) {
       for (const family of names) {
-        shares.get(family)!.push(await measure(path.join(directory, family), runtime, directory));
+        if (rounds === 1) await make(family);
+        const share = await measure(folderOf(family), runtime, directory);
+        shares.get(family)!.push(share);
+        if (rounds === 1) print(`  ${family}: ${percent(share)} of GEMM`);
+        if (rounds === 1) await rm(folderOf(family), { recursive: true });
       }
       print(`  round ${round + 1} of ${rounds} done`);
     }
@@ -63,11 +72,11 @@ export async function familiesBench(
     await rm(directory, { recursive: true, force: true });
   }
   const results = names.map((family) => ({ family, share: median(shares.get(family)!) }));
-  const reference = results.find(({ family }) => family === "qwen3_moe")!.share;
+  const ofReference = results.find(({ family }) => family === reference)!.share;
   for (const { family, share } of results) {
-    const relative = share / reference;
+    const relative = share / ofReference;
     print(
-      `  ${family.padEnd(16)} ${percent(share).padStart(5)} of GEMM, ${percent(relative).padStart(6)} of qwen3_moe${relative < least ? "  BELOW HALF" : ""}`,
+      `  ${family.padEnd(18)} ${percent(share).padStart(5)} of GEMM, ${percent(relative).padStart(6)} of qwen3_moe${relative < least ? "  BELOW HALF" : ""}`,
     );
   }
   return results;

@@ -24,7 +24,7 @@ async function main(): Promise<void> {
   }
   if (only === undefined || only === "families") {
     print("Every family's forward at equal sizes, as a share of qwen3_moe's");
-    await familiesBench(runtime, 3, print);
+    await familiesBench(runtime, familiesOptions(only === undefined ? [] : process.argv.slice(3)), print);
   }
   if (only === undefined || only === "sample") {
     print("Sample model");
@@ -39,6 +39,18 @@ async function main(): Promise<void> {
     await generateBench(runtime, process.argv.slice(3), print);
   }
   if (only === "scale") await scale(process.argv[3], print);
+}
+
+/** `families [FAMILY...] [--rounds 3]`: some beside qwen3_moe; with one round, one after another takes the place of the last. */
+function familiesOptions(args: string[]): { rounds: number; only: string[] } {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { rounds: { type: "string", default: "3" } },
+  });
+  const rounds = Number(values.rounds);
+  if (!(rounds >= 1)) throw new Error("--rounds takes a number of at least 1");
+  return { rounds, only: positionals };
 }
 
 /** `scale [layers|experts|tokens] [--repeats 3]`, `scale large [--layers 10]`, `scale tensors`. */

@@ -391,7 +391,7 @@ export const syntheticFamilies = {
     config: {
       ...commonConfig(shape, "mimo_v2_flash", "MiMoV2FlashForCausalLM"),
       ...groupedExpertsConfig(shape),
-      ...{ v_head_dim: shape.headDim, n_shared_experts: null, sliding_window: 128, partial_rotary_factor: 0.334 },
+      ...{ v_head_dim: shape.headDim, n_shared_experts: null, sliding_window: 128, partial_rotary_factor: 0.5 },
     },
     tensors: decoder(shape, (layer, index) => {
       const slides = index > 0 && (index + 1) % 6 !== 0;
