@@ -34,14 +34,19 @@ export async function generateBench(
   });
   const rounds = Number(values.rounds);
   const sample = path.resolve("media/sample/checkpoint");
-  const rates: Record<number, number[]> = { 1: [], 64: [] };
+  const rates: Record<number, Rate[]> = { 1: [], 64: [] };
   for (let round = 0; round < rounds; round++) {
     for (const rows of [1, 64]) rates[rows]!.push(await decodingRate(sample, rows, 32, 96, runtime));
   }
-  const [one, many] = [1, 64].map((rows) => median(rates[rows]!)) as [number, number];
-  print(
-    `  sample: ${one.toFixed(0)} tokens/s alone, ${many.toFixed(0)} of 64 together, ratio ${(many / one).toFixed(1)}`,
-  );
+  for (const [name, unit] of [
+    ["wall", "tokens/s"],
+    ["processor", "tokens a processor second, prompts included"],
+  ] as const) {
+    const [one, many] = [1, 64].map((rows) => median(rates[rows]!.map((rate) => rate[name]))) as [number, number];
+    print(
+      `  sample: ${one.toFixed(0)} ${unit} alone, ${many.toFixed(0)} of 64 together, ratio ${(many / one).toFixed(1)}`,
+    );
+  }
   const folder = await mkdtemp(path.join(os.tmpdir(), "reroute-bench-"));
   try {
     const dense = path.join(folder, "dense");
@@ -61,7 +66,7 @@ async function denseBench(
 ): Promise<void> {
   const ratios: number[] = [];
   for (let round = 0; round < rounds; round++) {
-    const ours = await decodingRate(dense, 1, 32, 32, runtime);
+    const { wall: ours } = await decodingRate(dense, 1, 32, 32, runtime);
     if (python === undefined) {
       print(`  dense 0.6B: ${ours.toFixed(2)} tokens/s`);
       continue;
@@ -108,14 +113,20 @@ async function makeDense(directory: string): Promise<void> {
   });
 }
 
-/** New tokens a second behind the prompts, all sequences together. Graphs are compiled before. */
+/** New tokens a second, all sequences together: behind the prompts, and by processor time. */
+interface Rate {
+  wall: number;
+  processor: number;
+}
+
+/** Graphs are compiled before. */
 async function decodingRate(
   directory: string,
   rows: number,
   promptTokens: number,
   newTokens: number,
   runtime: RuntimeOptions,
-): Promise<number> {
+): Promise<Rate> {
   const checkpoint = await openCheckpoint(directory);
   const { description } = describeModel(checkpoint);
   const limit = promptTokens + newTokens;
@@ -134,7 +145,10 @@ async function decodingRate(
     generate({ decoder, prompts, settings: { ...settings, maxNewTokens }, contextLength: limit });
   try {
     await run(2);
-    return (await run(newTokens)).metrics.decodeTokensPerSecond;
+    const began = process.cpuUsage();
+    const { metrics } = await run(newTokens);
+    const { user, system } = process.cpuUsage(began);
+    return { wall: metrics.decodeTokensPerSecond, processor: (1e6 * metrics.newTokens) / (user + system) };
   } finally {
     await decoder.close();
   }
