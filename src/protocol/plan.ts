@@ -52,6 +52,14 @@ export const neuronsLayer = z.strictObject({
     .describe("Intermediate units that leave, ascending, of every expert"),
 });
 
+/** Layouts that quantised experts are written in. */
+export const quantisationFormats = ["pack-quantized", "fp8-block", "fp8", "mxfp4"] as const;
+
+export const quantisationLayer = z.strictObject({
+  bits: z.int().min(2).max(8).describe("Bits of a weight, of every expert"),
+  group: z.int().min(0).max(1_000_000).describe("Inputs that share a scale; 0: one scale a row"),
+});
+
 const common = {
   schemaVersion: z.literal(1),
   method: z.string().min(1).max(100),
@@ -114,6 +122,12 @@ export const planSchema = z.discriminatedUnion("paradigm", [
   }),
   z.strictObject({
     ...common,
+    paradigm: z.literal("quantisation"),
+    format: z.enum(quantisationFormats).default("pack-quantized").describe("The layout on disk; docs/quantisation.md"),
+    layers: z.record(layerKey, quantisationLayer),
+  }),
+  z.strictObject({
+    ...common,
     paradigm: z.literal("router"),
     layers: z.record(
       layerKey,
@@ -130,5 +144,7 @@ export type MergingPlan = Extract<CompressionPlan, { paradigm: "merging" }>;
 export type EditingPlan = Extract<CompressionPlan, { paradigm: "editing" }>;
 export type SparsityPlan = Extract<CompressionPlan, { paradigm: "sparsity" }>;
 export type SparsityPattern = SparsityPlan["pattern"];
+export type QuantisationPlan = Extract<CompressionPlan, { paradigm: "quantisation" }>;
+export type QuantisationFormat = QuantisationPlan["format"];
 export type NeuronsPlan = Extract<CompressionPlan, { paradigm: "neurons" }>;
 export type RouterPlan = Extract<CompressionPlan, { paradigm: "router" }>;

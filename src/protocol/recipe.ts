@@ -23,6 +23,8 @@ export const sparsityMethods = ["magnitude", "wanda", "moe-pruner", "sparsegpt"]
 export const neuronMethods = ["neurons"] as const;
 /** Weights of routers become zero. */
 export const routerMethods = ["router-columns", "router-weights"] as const;
+/** Weights of experts become codes with scales. */
+export const quantisationMethods = ["rtn", "gptq", "awq", "fp8", "mxfp4"] as const;
 export const compressionMethods = [
   ...pruningMethods,
   ...editingMethods,
@@ -30,6 +32,7 @@ export const compressionMethods = [
   ...sparsityMethods,
   ...neuronMethods,
   ...routerMethods,
+  ...quantisationMethods,
 ] as const;
 export type CompressionMethod = (typeof compressionMethods)[number];
 
@@ -41,6 +44,7 @@ const paradigms = {
   sparsity: sparsityMethods,
   neurons: neuronMethods,
   router: routerMethods,
+  quantisation: quantisationMethods,
 } satisfies Record<string, readonly CompressionMethod[]>;
 export type Paradigm = keyof typeof paradigms;
 

@@ -14,11 +14,14 @@ import {
 import { isPruningCriterion } from "../../engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
 import { parsePlan } from "../../engine/compression/plan/validatePlan";
+import { completeOutput } from "../../engine/checkpoint/outputFolder";
+import { checkWritten } from "../../engine/compression/quantising/readBack";
 import { writeCompressedCheckpoint } from "../../engine/compression/writeCompressed";
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { placementNotes } from "../../engine/run/preflight/routingWarnings";
+import { quantisedOutput } from "../../engine/run/preflight/quantisedOutput";
 import { openModel } from "../../engine/run/modelCache";
 import { checkpointSize } from "../../engine/compression/plannedSize";
 import { needsText, readPlanText } from "../../engine/run/stages/compress";
@@ -172,6 +175,7 @@ async function compressWithoutText(
     const plan = await planWithoutText(io, context, recipe, progress.report);
     const placement = isPlanned ? placementNotes(recipe.compress!, model.description) : [];
     for (const note of placement) progress.note(`warning: ${note}`);
+    quantisedOutput(recipe.compress!, plan, model.description);
     const layers = await applyPlan(context, plan);
     for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
     const trainedOn = (await readProvenance(teacher))?.trainedOn;
@@ -184,9 +188,12 @@ async function compressWithoutText(
         ...{ ...provenanceOf(newRun("compress", recipe, io.cwd)), metrics: compressionMetrics(layers) },
         ...(trainedOn ? { trainedOn } : {}),
       },
+      leaveMarker: true,
       signal: io.signal,
       report: progress.report,
     });
+    if (plan.paradigm === "quantisation") await checkWritten(context, plan, layers!, output);
+    await completeOutput(output);
     return plan.notes ?? [];
   } finally {
     progress.end();

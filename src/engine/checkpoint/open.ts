@@ -22,11 +22,16 @@ const indexSuffix = ".safetensors.index.json";
  *
  * @throws RerouteError checkpoint/not-found, /malformed, /truncated, /limit, /unsafe-path, /unsupported-dtype,
  *   /lfs-pointer, /adapter
+ *
+ * @param options unfinished: also an output whose writer has yet to say that it is done
  */
-export async function openCheckpoint(checkpointPath: string): Promise<Checkpoint> {
+export async function openCheckpoint(
+  checkpointPath: string,
+  { unfinished = false }: { unfinished?: boolean } = {},
+): Promise<Checkpoint> {
   const { directory, file } = await locate(checkpointPath);
   const names = await listFolder(directory);
-  if (names.includes(incompleteMarker)) {
+  if (names.includes(incompleteMarker) && !unfinished) {
     throw new RerouteError(
       "checkpoint/malformed",
       `${quote(directory)} is an unfinished output of Reroute (it holds ${incompleteMarker}); resume the run that writes it, or delete the folder`,

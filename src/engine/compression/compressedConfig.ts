@@ -1,4 +1,5 @@
 import type { CompressionPlan, PruningPlan } from "../../protocol/plan";
+import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
 import { constantExperts, replacesByConstants } from "./pruning/constants";
@@ -6,6 +7,7 @@ import { expertCountsKey } from "../model/expertCount";
 import { expertWidthsKey } from "../model/expertWidths";
 import { factoredConfigKey } from "../model/factored";
 import { withKeptZeros } from "../model/keptZeros";
+import { quantisedConfig } from "./quantising/quantisedConfig";
 import { narrowedConfig } from "./neurons/narrowedConfig";
 import type { JsonObject, ModelFamily } from "../model/family";
 
@@ -15,7 +17,7 @@ import type { JsonObject, ModelFamily } from "../model/family";
  * `physical_num_experts` (a number, or one for each layer where they differ) say which experts exist.
  */
 export function compressedConfig(
-  config: JsonObject,
+  { config, tensors }: Pick<Checkpoint, "config" | "tensors">,
   family: ModelFamily,
   description: ModelDescription,
   plan: CompressionPlan,
@@ -49,6 +51,8 @@ export function compressedConfig(
         : config;
     case "router":
       return Object.values(plan.layers).some(({ keep }) => keep < 1) ? withKeptZeros(config, "routers") : config;
+    case "quantisation":
+      return quantisedConfig({ config, tensors }, description, plan);
     case "neurons":
       return narrowedConfig(config, family, description, plan);
     case "merging":

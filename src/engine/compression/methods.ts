@@ -32,6 +32,10 @@ import { applySparsity, sparsityNeedsText } from "./sparsity/applySparsity";
 import { magnitudeForecast, sparseGptForecast, wandaForecast } from "./sparsity/forecast";
 import { magnitudeOptions, sparseGptOptions, wandaOptions } from "./sparsity/options";
 import { planMagnitude, planSparsity } from "./sparsity/sparsityPlan";
+import { applyQuantisation, quantisationNeedsText } from "./quantising/applyQuantisation";
+import { awqForecast, gptqForecast, nearestForecast } from "./quantising/forecast";
+import { awqOptions, fp8Options, gptqOptions, mxfp4Options, rtnOptions } from "./quantising/options";
+import { planQuantisation } from "./quantising/quantisationPlan";
 import { layoutNeedsOfPlan, validateLayout } from "./plan/validateLayout";
 import { validatePlan } from "./plan/validatePlan";
 
@@ -102,6 +106,11 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
     routerForecast,
     planRouters,
   ),
+  rtn: row("rtn", { statistics: false, text: false }, rtnOptions, nearestForecast, planQuantisation),
+  gptq: row("gptq", { statistics: false, text: true }, gptqOptions, gptqForecast, planQuantisation),
+  awq: row("awq", { statistics: false, text: true }, awqOptions, awqForecast, planQuantisation),
+  fp8: row("fp8", { statistics: false, text: false }, fp8Options, nearestForecast, planQuantisation),
+  mxfp4: row("mxfp4", { statistics: false, text: false }, mxfp4Options, nearestForecast, planQuantisation),
 };
 
 /** What a method answers about itself from shapes alone. */
@@ -145,6 +154,8 @@ export async function applyPlan(
       return applyNeurons(context, plan);
     case "router":
       return applyRouters(context, plan);
+    case "quantisation":
+      return applyQuantisation(context, plan);
   }
 }
 
@@ -188,6 +199,8 @@ export function planNeedsText(plan: CompressionPlan): boolean {
       return neuronsNeedText(plan);
     case "router":
       return true;
+    case "quantisation":
+      return quantisationNeedsText(plan);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Checkpoint, TensorEntry } from "../checkpoint/checkpoint";
+import { StoredParameters } from "../model/storedParameters";
 import type { TensorSource } from "../checkpoint/tensorSource";
 import { factoredProjections } from "./editing/factoredSize";
 import { projectionOf } from "./editing/factoredTensors";
@@ -7,6 +8,7 @@ import { outcomeOf } from "./merging/applyMerging";
 import { forecastOf, type MethodContext } from "./methods";
 import { moeLayers } from "./plan/moeLayers";
 import { narrowedDescription, narrowedShapes } from "./neurons/narrowedConfig";
+import { quantisedLayouts, requireUnquantised } from "./quantising/quantisationPlan";
 import { replacesByConstants } from "./pruning/constants";
 import { pruneTensors } from "./pruning/pruneTensors";
 import type { CompressionPlan, EditingPlan, MergingPlan, PruningPlan } from "../../protocol/plan";
@@ -20,9 +22,24 @@ export interface CheckpointSize {
 
 type Model = Pick<MethodContext, "checkpoint" | "family" | "description">;
 
-/** Stored numbers and bytes of a checkpoint's tensors. */
-export function checkpointSize({ tensors }: Checkpoint): CheckpointSize {
-  return sizeOf([...tensors.values()]);
+/** Parameters and bytes of a checkpoint's tensors; packed words count as the numbers that they hold, scales do not count. */
+export function checkpointSize(checkpoint: Pick<Checkpoint, "tensors" | "config">): CheckpointSize {
+  const entries = [...checkpoint.tensors.values()];
+  const stored = new StoredParameters(checkpoint);
+  return { ...sizeOf(entries), parameters: entries.reduce((sum, entry) => sum + stored.of(entry), 0) };
+}
+
+/** The same of what copies parts of it: each part stands for its share of the tensor's parameters. */
+function copiedSize(checkpoint: Checkpoint, sources: readonly TensorSource[]): CheckpointSize {
+  const stored = new StoredParameters(checkpoint);
+  let parameters = 0;
+  for (const { parts } of sources) {
+    for (const part of parts) {
+      if (part.kind === "copy" && part.byteLength > 0)
+        parameters += (stored.of(part.entry) * part.byteLength) / part.entry.byteLength;
+    }
+  }
+  return { ...sizeOf(sources), parameters: Math.round(parameters) };
 }
 
 /**
@@ -39,11 +56,17 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
   switch (plan.paradigm) {
     case "pruning":
       if (replacesByConstants(plan)) return sizeWithConstants(model, plan);
-      return sizeOf(pruneTensors(model.checkpoint, model.family, model.description, plan));
+      return copiedSize(model.checkpoint, pruneTensors(model.checkpoint, model.family, model.description, plan));
     case "merging":
       return mergedSize(model, plan);
     case "editing":
       return editedSize(model, plan);
+    case "quantisation":
+      requireUnquantised(model.checkpoint);
+      return {
+        parameters: checkpointSize(model.checkpoint).parameters,
+        bytes: sizeOf(quantisedLayouts(model.checkpoint, model.description, plan)).bytes,
+      };
     case "sparsity":
     case "router":
       return checkpointSize(model.checkpoint);

@@ -56,7 +56,7 @@ export async function writeCompressedCheckpoint(options: WriteCompressedOptions)
       plan.paradigm === "pruning" && !replacesByConstants(plan)
         ? pruneTensors(checkpoint, family, description, plan)
         : compressedTensors(checkpoint, family, description, options.layers!),
-    config: compressedConfig(checkpoint.config, family, description, plan),
+    config: compressedConfig(checkpoint, family, description, plan),
     copyFilesFrom: checkpoint.directory,
     extraFiles: { "reroute.json": `${JSON.stringify(provenance, null, 2)}\n` },
     ...(options.runId === undefined ? {} : { runId: options.runId }),

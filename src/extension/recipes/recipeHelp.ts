@@ -46,6 +46,7 @@ function scopeOfKeep(method: CompressionMethod, t: Translate): string {
     pruning: t("`keep` is the share, or the number, of experts that stay in each layer."),
     merging: t("`keep` is the share, or the number, of experts that remain after merging in each layer."),
     editing: t("`keep` is the share of the experts' parameters that stays; every expert stays, smaller."),
+    quantisation: t("`keep` is not looked at; the option `bits` says how small the experts' weights become."),
     sparsity: t(
       "`keep` is the share of the experts' weights that stays; the others become zero, the size does not change.",
     ),

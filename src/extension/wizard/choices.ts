@@ -46,6 +46,11 @@ export function methodChoices(t: Translate): MethodGroup[] {
     sparsegpt: t("Zero weights and let the others take over their part"),
     "router-columns": t("Zero the routers' least important inputs, to see how sensitive they are"),
     "router-weights": t("Zero the routers' smallest weights, to see how sensitive they are"),
+    rtn: t("Round weights to 8, 4, 3 or 2 bits; without text"),
+    gptq: t("Round to 8, 4, 3 or 2 bits, each error made up for by the weights behind"),
+    awq: t("Round to few bits, channels scaled by how large their activations are"),
+    fp8: t("Weights as 8-bit floats, a scale for each block or row"),
+    mxfp4: t("Weights as 4-bit floats, a power of two for 32 of them"),
     neurons: t("Narrow every expert by the units that add least to its output"),
   };
   const titles: Record<Paradigm, string> = {
@@ -54,9 +59,10 @@ export function methodChoices(t: Translate): MethodGroup[] {
     merging: t("Merging: experts combined"),
     sparsity: t("Sparsity: weights at zero, size unchanged"),
     neurons: t("Neurons: narrower experts"),
+    quantisation: t("Quantisation: fewer bits a weight"),
     router: t("Routers: a study of sensitivity that saves nothing"),
   };
-  const paradigms = ["pruning", "merging", "editing", "neurons", "sparsity", "router"] as const;
+  const paradigms = ["pruning", "merging", "editing", "quantisation", "neurons", "sparsity", "router"] as const;
   return paradigms.map((paradigm) => ({
     paradigm,
     title: titles[paradigm],

@@ -27,6 +27,7 @@ function mappingOf(plan: CompressionPlan | null, layer: string): number[][] | nu
     case "sparsity":
     case "neurons":
     case "router":
+    case "quantisation":
     case undefined:
       return null;
   }

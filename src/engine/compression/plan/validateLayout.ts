@@ -4,7 +4,13 @@ import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { appliedMergeOptions } from "../merging/options";
 import { widthOf } from "../neurons/narrowedConfig";
 import type { CompressionPlan } from "../../../protocol/plan";
-import { neuronMethods, paradigmOf, sparsityMethods, type CompressOptions } from "../../../protocol/recipe";
+import {
+  neuronMethods,
+  paradigmOf,
+  quantisationMethods,
+  sparsityMethods,
+  type CompressOptions,
+} from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { RerouteError } from "../../../protocol/errors";
 import { moeLayers } from "./moeLayers";
@@ -35,17 +41,18 @@ const runsExperts: readonly string[] = [
 ];
 
 /** Methods that look at one expert at a time, however wide it is. */
-const takesAnyWidth: readonly string[] = [...sparsityMethods, ...neuronMethods];
+const takesAnyWidth: readonly string[] = [...sparsityMethods, ...neuronMethods, ...quantisationMethods];
 
 export function layoutNeedsOf(compress: CompressOptions): LayoutNeeds {
   const { method, options, keep } = compress;
-  const changes = keep !== 1;
+  const changes = keep !== 1 || paradigmOf(method) === "quantisation";
   const factored = paradigmOf(method) === "editing" && options["output"] === "factored";
   return {
     method,
     makesWeights: changes && paradigmOf(method) !== "pruning" && paradigmOf(method) !== "router",
     separate: changes && factored ? "factors" : method === "mone" ? "constants" : null,
-    passesOn: method === "ream" || options["sequential"] === true,
+    passesOn:
+      method === "ream" || options["sequential"] === true || (method === "gptq" && options["sequential"] !== false),
   };
 }
 
@@ -70,6 +77,11 @@ export function layoutNeedsOfPlan(plan: CompressionPlan): LayoutNeeds {
       const makesWeights = Object.values(plan.layers).some(({ keep }) => keep.some((share) => share < 1));
       return { method, makesWeights, separate: null, passesOn: plan.options?.["sequential"] === true };
     }
+    case "quantisation":
+      return {
+        ...{ method, makesWeights: true, separate: null },
+        passesOn: method === "gptq" && plan.options?.["sequential"] !== false,
+      };
     case "neurons": {
       const makesWeights = Object.values(plan.layers).some(({ removed }) => removed.some(({ length }) => length > 0));
       return { method, makesWeights, separate: null, passesOn: false };

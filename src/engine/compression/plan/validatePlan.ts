@@ -8,6 +8,7 @@ import { moeLayers } from "./moeLayers";
 import { planOfOtherTool } from "./otherTools";
 import { predictionLayers } from "./predictionLayers";
 import { validateNeuronLayer } from "../neurons/neuronsPlan";
+import { validateQuantisedLayer } from "../quantising/quantisationPlan";
 import { validateSparseLayer } from "../sparsity/sparsityPlan";
 
 /**
@@ -110,6 +111,9 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
       for (const { layer, moe } of layers) validateSparseLayer(plan, layer, moe, description.hiddenSize);
       break;
     case "router":
+      break;
+    case "quantisation":
+      for (const { layer } of layers) validateQuantisedLayer(plan, layer);
       break;
     case "neurons":
       for (const { layer, moe } of layers) validateNeuronLayer(plan, layer, moe);

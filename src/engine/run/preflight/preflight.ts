@@ -19,6 +19,7 @@ import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
 import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
+import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
 import { textPreview } from "./textPreview";
 import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
@@ -196,11 +197,13 @@ class Preflighter {
     if (!recipe.compress) return checkpointSize(teacher.checkpoint);
     if (paths.plan === null) {
       validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
+      this.#warnings.push(...quantisedOutput(recipe.compress, null, teacher.description));
       return compressedSize(teacher, recipe.compress);
     }
     const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress);
     validatePlan(plan, teacher.description, teacher.fingerprint);
     validateLayout(layoutNeedsOfPlan(plan), teacher.description);
+    this.#warnings.push(...quantisedOutput(recipe.compress, plan, teacher.description, this.options.force));
     return plannedSize(teacher, plan);
   }
 

@@ -9,6 +9,7 @@ import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/c
 import { aimerScores } from "../../compression/pruning/aimer";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
+import { checkWritten } from "../../compression/quantising/readBack";
 import { writeCompressedCheckpoint } from "../../compression/writeCompressed";
 import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
@@ -67,7 +68,8 @@ export const compressStage: Stage = {
     const plan = await planFor(context, model);
     for (const note of plan.notes ?? []) await context.warn(note);
     await writePlan(paths.file("plan"), plan);
-    const layers = await applyPlan(await methodContext(context, model, plan.paradigm !== "pruning"), plan);
+    const methodInputs = await methodContext(context, model, plan.paradigm !== "pruning");
+    const layers = await applyPlan(methodInputs, plan);
     for (const { notes } of layers?.values() ?? []) for (const note of notes) await context.warn(note);
     const found = lostToDropping(layers?.values() ?? []).filter((note) => !plan.notes?.includes(note));
     if (found.length > 0) {
@@ -88,6 +90,7 @@ export const compressStage: Stage = {
       signal,
       report,
     });
+    if (plan.paradigm === "quantisation") await checkWritten(methodInputs, plan, layers!, outputOf(context));
   },
   forecast,
   scratch: () => noScratch,

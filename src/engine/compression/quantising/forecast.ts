@@ -1,0 +1,72 @@
+import {
+  callOperations,
+  errorTokens,
+  noCost,
+  touch,
+  type LayerCost,
+  type LayerShape,
+  type MethodForecast,
+} from "../cost/layerCost";
+import { projections, projectionShape } from "../layer/expertMatrices";
+import { uniformPlan } from "./quantisationPlan";
+
+/** Plain-code operations to round and pack one weight. */
+const round = 40;
+/** Exponents that AWQ tries. */
+const tries = 20;
+
+/** Rounding to nearest, whatever the format: weights alone. */
+export const nearestForecast: MethodForecast = {
+  passes: () => 0,
+  sequences: 0,
+  layer: ({ K, weights }) => ({ ...noCost, plain: K * weights * (touch + round), workingBytes: 3 * 4 * weights }),
+  lighter: [],
+  iteratesSubspaces: false,
+  anyPlan: uniformPlan,
+};
+
+export const gptqForecast: MethodForecast = {
+  ...nearestForecast,
+  passes: () => 1,
+  sequences: 64,
+  layer: (shape, options) => {
+    const { K, H } = shape;
+    const cost = hessianCost(shape);
+    const block = typeof options["block"] === "number" ? options["block"] : 128;
+    for (const projection of projections) {
+      const [m, n] = projectionShape({ ...shape.moe, hiddenSize: H }, projection);
+      // Cholesky and the inverse of its factor; the columns behind each block; both losses.
+      cost.float64 += K * (n ** 3 + m * n * n + 2 * 2 * m * n * n);
+      cost.plain += K * (m * n * (Math.min(block, n) / 2 + 2 * round) + 6 * n * n + 6 * callOperations);
+      cost.workingBytes = Math.max(cost.workingBytes, 8 * (6 * n * n + 6 * m * n));
+    }
+    return cost;
+  },
+};
+
+export const awqForecast: MethodForecast = {
+  ...gptqForecast,
+  layer: (shape) => {
+    const { K, H, I, weights } = shape;
+    const cost = hessianCost(shape);
+    cost.float64 += (tries + 2) * K * 2 * H * I * I;
+    cost.plain += K * (tries * H * I * (round + 12) + weights * round + tries * callOperations);
+    cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * I * I + 6 * H * I));
+    return cost;
+  },
+};
+
+/** Hessians of both kinds, the layer's own among them, and the output error. */
+function hessianCost({ K, H, I, k, T, weights }: LayerShape): LayerCost {
+  const shared = Math.min(T, 2048);
+  return {
+    ...noCost,
+    float32:
+      k * T * (2 * (H * H + I * I) + 2 * 2 * H * I) +
+      2 * T * H * H +
+      K * shared * (2 * I * I + 2 * 2 * H * I) +
+      2 * k * Math.min(T, errorTokens) * 2 * weights,
+    plain: K * weights * touch + k * T * (H + I) * 6,
+    workingBytes: 8 * 3 * (H * H + I * I) + 3 * 4 * weights,
+  };
+}

@@ -1,0 +1,62 @@
+import { z } from "zod";
+import { RerouteError } from "../../../protocol/errors";
+import type { QuantisationPlan } from "../../../protocol/plan";
+
+const bits = z
+  .union([z.literal(8), z.literal(4), z.literal(3), z.literal(2)])
+  .default(4)
+  .describe("Bits of a weight; servers load 4 and 8, Reroute and transformers 2 and 3 too");
+const group = z
+  .int()
+  .min(0)
+  .default(128)
+  .describe("Inputs that share a scale: a divisor of the width; 0: one scale a row");
+const format = z.literal("pack-quantized").default("pack-quantized").describe("compressed-tensors, packed integers");
+const sequences = z.int().min(1).default(64).describe("Calibration sequences whose activations weigh the error");
+const gramMix = z
+  .number()
+  .min(0)
+  .max(1)
+  .default(0.1)
+  .describe("Share of the layer's mean Hessian in each expert's, for experts that few tokens reach");
+const hessian = z
+  .enum(["affinity", "plain", "squared"])
+  .default("affinity")
+  .describe("How tokens count: with their routing weight, once, or with its square");
+
+export const rtnOptions = z.strictObject({ bits, group, format });
+export const gptqOptions = z.strictObject({
+  ...{ bits, group, format, sequences, hessian, gramMix },
+  damp: z.number().min(0).default(0.01).describe("Share of the Hessian's mean diagonal added to it"),
+  block: z.int().min(1).default(128).describe("Columns between two updates of those behind"),
+  choose: z
+    .enum(["best", "gptq"])
+    .default("best")
+    .describe("best: of each matrix GPTQ's or the nearest codes, whichever change its outputs less"),
+  sequential: z
+    .boolean()
+    .default(true)
+    .describe("Later layers see what the quantised earlier ones give, as GPTQ was published"),
+});
+export const awqOptions = z.strictObject({ bits, group, format, sequences, hessian, gramMix });
+export const fp8Options = z.strictObject({
+  format: z
+    .enum(["fp8-block", "fp8"])
+    .default("fp8-block")
+    .describe("fp8-block: DeepSeek's, a scale for 128 x 128 weights; fp8: compressed-tensors, a scale a row"),
+});
+export const mxfp4Options = z.strictObject({
+  format: z.literal("mxfp4").default("mxfp4").describe("compressed-tensors, a power of two for 32 weights"),
+});
+
+/** What applying a plan looks at; a plan written by hand gets the defaults. */
+const applied = z.object(gptqOptions.shape).omit({ bits: true, group: true, format: true });
+export type AppliedQuantisationOptions = z.infer<typeof applied>;
+
+/** @throws RerouteError plan/invalid for a value that the plan's options cannot have */
+export function appliedQuantisationOptions({ options }: QuantisationPlan): AppliedQuantisationOptions {
+  const parsed = applied.safeParse(options ?? {});
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw new RerouteError("plan/invalid", `The plan's option ${issue.path.join(".")} cannot be used: ${issue.message}`);
+}

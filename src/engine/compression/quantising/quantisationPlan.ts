@@ -1,0 +1,115 @@
+import type { QuantisationFormat, QuantisationPlan } from "../../../protocol/plan";
+import type { CompressOptions } from "../../../protocol/recipe";
+import { RerouteError } from "../../../protocol/errors";
+import type { Checkpoint, TensorEntry } from "../../checkpoint/checkpoint";
+import type { TensorLayout } from "../../checkpoint/headerFormat";
+import type { ModelDescription } from "../../model/description";
+import { quantisationKey } from "../../model/quantisation/scheme";
+import { projectionOf } from "../editing/factoredTensors";
+import { projections } from "../layer/expertMatrices";
+import type { MethodContext } from "../methodContext";
+import { moeLayers } from "../plan/moeLayers";
+import { loaderNotes } from "./loaders";
+import { float8Block, outputFormats } from "./outputFormats";
+import { checkLayer, formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";
+
+/** One width for all layers. */
+export function planQuantisation(
+  { description, fingerprint, options, seed }: MethodContext,
+  chosen: Readonly<Record<string, unknown>>,
+): QuantisationPlan {
+  const plan: QuantisationPlan = {
+    ...uniformPlan(description, {
+      ...options,
+      options: { ...options.options, ...(chosen as CompressOptions["options"]) },
+    }),
+    teacherFingerprint: fingerprint,
+    seed,
+  };
+  for (const { layer, moe } of moeLayers(description)) checkLayer(formOf(plan, layer), layer, moe);
+  return { ...plan, notes: loaderNotes(plan, description).notes };
+}
+
+/** What a method does to every layer, from shapes alone. */
+export function uniformPlan(
+  description: ModelDescription,
+  { method, options }: Pick<CompressOptions, "method" | "options">,
+): QuantisationPlan {
+  const format = formatOf(method, options);
+  const grid = gridOf(format, options);
+  return {
+    ...{ schemaVersion: 1, paradigm: "quantisation", method, format, options: { ...options } },
+    layers: Object.fromEntries(moeLayers(description).map(({ layer }) => [String(layer), { ...grid }])),
+  };
+}
+
+function formatOf(method: string, { format }: CompressOptions["options"]): QuantisationFormat {
+  if (typeof format === "string" && Object.hasOwn(outputFormats, format)) return format as QuantisationFormat;
+  return method === "fp8" ? "fp8-block" : method === "mxfp4" ? "mxfp4" : "pack-quantized";
+}
+
+function gridOf(format: QuantisationFormat, { bits, group }: CompressOptions["options"]) {
+  switch (format) {
+    case "pack-quantized":
+      return { bits: typeof bits === "number" ? bits : 4, group: typeof group === "number" ? group : 128 };
+    case "fp8-block":
+      return { bits: 8, group: float8Block };
+    case "fp8":
+      return { bits: 8, group: 0 };
+    case "mxfp4":
+      return { bits: 4, group: 32 };
+  }
+}
+
+/**
+ * Refuses widths that a format does not have.
+ * @throws RerouteError plan/invalid
+ */
+export function validateQuantisedLayer(plan: QuantisationPlan, layer: number): void {
+  const { bits, group } = plan.layers[String(layer)]!;
+  const fits =
+    plan.format === "pack-quantized" ? [2, 3, 4, 8].includes(bits) : bits === (plan.format === "mxfp4" ? 4 : 8);
+  if (fits) return;
+  throw new RerouteError(
+    "plan/invalid",
+    `The plan gives layer ${layer} ${bits} bits and a group of ${group}, which ${plan.format} does not have; ` +
+      `pack-quantized has 2, 3, 4 and 8 bits, fp8 and fp8-block 8, mxfp4 4`,
+  );
+}
+
+/**
+ * Refuses a checkpoint that is quantised already: its quantization_config would have to say two things.
+ * @throws RerouteError model/unsupported-option
+ */
+export function requireUnquantised({ config }: Pick<Checkpoint, "config">): void {
+  if (!Object.hasOwn(config, quantisationKey) || config[quantisationKey] === null) return;
+  throw new RerouteError(
+    "model/unsupported-option",
+    "This checkpoint is quantised already (quantization_config in its config.json); quantise the BF16 checkpoint that it was made from. " +
+      "Experts of a quantised checkpoint can be pruned, which copies their bytes",
+  );
+}
+
+/** Names, dtypes and shapes of a quantised checkpoint's tensors. */
+export function quantisedLayouts(
+  checkpoint: Checkpoint,
+  description: ModelDescription,
+  plan: QuantisationPlan,
+): (TensorLayout | TensorEntry)[] {
+  const made: TensorLayout[] = [];
+  const replaced = new Set<string>();
+  for (const { layer, moe } of moeLayers(description)) {
+    const form = formOf(plan, layer);
+    checkLayer(form, layer, moe);
+    for (const name of replacedWeights(moe)) replaced.add(name);
+    for (const expert of moe.experts) {
+      for (const projection of projections) {
+        const { tensor, shape } = projectionOf(expert, projection).weight;
+        const prefix = tensor.replace(/\.weight$/, "");
+        const parts = outputFormats[form.format].parts(shape as [number, number], form.grid, scaleTypeOf(moe));
+        made.push(...parts.map((part) => ({ ...part, name: `${prefix}.${part.name}` })));
+      }
+    }
+  }
+  return [...[...checkpoint.tensors.values()].filter(({ name }) => !replaced.has(name)), ...made];
+}

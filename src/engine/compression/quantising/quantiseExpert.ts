@@ -1,0 +1,110 @@
+import type { QuantisationPlan } from "../../../protocol/plan";
+import { matrix, type Matrix } from "../../linalg/matrix";
+import type { MatrixProducts } from "../../linalg/products";
+import type { WritableFloat } from "../../tensor/floatCodec";
+import { dequantised, roundToNearest, type IntegerGrid, type IntegerMatrix } from "../../weights/roundIntegers";
+import { projections, projectionShape, type ExpertMatrices, type Projection } from "../layer/expertMatrices";
+import { channelScales, timesColumns } from "./awq";
+import { gptq, outputLoss } from "./gptq";
+import type { ExpertHessians } from "./hessians";
+import type { AppliedQuantisationOptions } from "./options";
+import { outputFormats, type StoredGrid } from "./outputFormats";
+import type { LayerForm, QuantisedExpert } from "./quantisedTensors";
+
+/** What a method did to one expert, for the report. */
+export interface ExpertReport {
+  /** tr(D H D^T) of all three matrices, as chosen and by rounding to nearest. */
+  loss: number;
+  nearestLoss: number;
+  /** Matrices of which the nearest codes were better than GPTQ's. */
+  keptNearest: number;
+}
+
+export interface ExpertRequest {
+  method: QuantisationPlan["method"];
+  form: LayerForm;
+  scaleType: WritableFloat;
+  options: AppliedQuantisationOptions;
+  products: MatrixProducts;
+  /** What it sees of the text; null without text, or where no token is routed to it: nearest codes then. */
+  hessians: ExpertHessians | null;
+}
+
+/** Quantises one expert by a method. */
+export async function quantiseExpert(
+  expert: ExpertMatrices,
+  request: ExpertRequest,
+): Promise<{ quantised: QuantisedExpert; report: ExpertReport | null }> {
+  const { form, hessians, method } = request;
+  if (!outputFormats[form.format].integers)
+    return { quantised: { gateProj: expert.gateProj, upProj: expert.upProj, downProj: expert.downProj }, report: null };
+  if (hessians === null || (method !== "gptq" && method !== "awq")) {
+    const quantised = {} as QuantisedExpert;
+    for (const projection of projections) quantised[projection] = nearest(expert, projection, request);
+    return { quantised, report: null };
+  }
+  return method === "awq" ? byAwq(expert, request, hessians) : byGptq(expert, request, hessians);
+}
+
+async function byGptq(expert: ExpertMatrices, request: ExpertRequest, hessians: ExpertHessians) {
+  const { products, options } = request;
+  const quantised = {} as QuantisedExpert;
+  const report: ExpertReport = { loss: 0, nearestLoss: 0, keptNearest: 0 };
+  for (const projection of projections) {
+    const weights = matrixOf(expert, projection);
+    const hessian = projection === "downProj" ? hessians.intermediates : hessians.inputs;
+    const grid = gridOf(weights.columns, request);
+    const { damp, block } = options;
+    const swept = await gptq(products, weights, hessian, { grid, damp, block });
+    const rounded = roundToNearest(weights.data, weights.rows, weights.columns, grid);
+    const loss = await outputLoss(products, weights, dequantised(swept), hessian);
+    const nearestLoss = await outputLoss(products, weights, dequantised(rounded), hessian);
+    const keeps = options.choose === "best" && nearestLoss < loss;
+    quantised[projection] = keeps ? rounded : swept;
+    report.loss += keeps ? nearestLoss : loss;
+    report.nearestLoss += nearestLoss;
+    if (keeps) report.keptNearest++;
+  }
+  return { quantised, report };
+}
+
+/**
+ * The scales of the down projection's channels go into the rows of the same expert's up projection, which is exact:
+ * down (s h / s) with h = act(gate x) * up x. They need no other tensor.
+ */
+async function byAwq(expert: ExpertMatrices, request: ExpertRequest, hessians: ExpertHessians) {
+  const { products } = request;
+  const down = matrixOf(expert, "downProj");
+  const hessian = hessians.intermediates;
+  const grid = gridOf(down.columns, request);
+  const scales = await channelScales(products, down, hessian, hessians.meanIntermediates, grid);
+  const scaled = timesColumns(down, scales);
+  const upProj = expert.upProj.map((value, i) => value / scales[Math.floor(i / expert.hiddenSize)]!);
+  const quantised: QuantisedExpert = {
+    gateProj: nearest(expert, "gateProj", request),
+    upProj: nearest({ ...expert, upProj }, "upProj", request),
+    downProj: roundToNearest(scaled.data, scaled.rows, scaled.columns, grid),
+  };
+  const back = dequantised(quantised.downProj as IntegerMatrix).map((value, i) => value / scales[i % down.columns]!);
+  const rounded = dequantised(roundToNearest(down.data, down.rows, down.columns, grid));
+  const report: ExpertReport = {
+    loss: await outputLoss(products, down, back, hessian),
+    nearestLoss: await outputLoss(products, down, rounded, hessian),
+    keptNearest: 0,
+  };
+  return { quantised, report };
+}
+
+function nearest(expert: ExpertMatrices, projection: Projection, request: ExpertRequest): IntegerMatrix {
+  const [rows, columns] = projectionShape(expert, projection);
+  return roundToNearest(expert[projection], rows, columns, gridOf(columns, request));
+}
+
+function gridOf(columns: number, { form, scaleType }: ExpertRequest): IntegerGrid {
+  const { bits, group }: StoredGrid = form.grid;
+  return { bits, group: group || columns, scaleType };
+}
+
+function matrixOf(expert: ExpertMatrices, projection: Projection): Matrix {
+  return matrix(...projectionShape(expert, projection), expert[projection]);
+}

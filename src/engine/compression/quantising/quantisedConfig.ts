@@ -1,0 +1,116 @@
+import type { QuantisationPlan } from "../../../protocol/plan";
+import type { Checkpoint } from "../../checkpoint/checkpoint";
+import type { ModelDescription } from "../../model/description";
+import type { JsonObject } from "../../model/family";
+import { quantisationKey } from "../../model/quantisation/scheme";
+import { moeLayers } from "../plan/moeLayers";
+import { float8Block } from "./outputFormats";
+import { replacedWeights } from "./quantisedTensors";
+
+/** config.json with the quantization_config that the loaders of this format read. */
+export function quantisedConfig(
+  { config, tensors }: Pick<Checkpoint, "config" | "tensors">,
+  description: ModelDescription,
+  plan: QuantisationPlan,
+): JsonObject {
+  const quantised = new Set(moeLayers(description).flatMap(({ moe }) => [...replacedWeights(moe)]));
+  const plain = [...tensors.values()]
+    .filter(({ name, shape }) => name.endsWith(".weight") && shape.length === 2 && !quantised.has(name))
+    .map(({ name }) => name.slice(0, -".weight".length));
+  const [modules, kept] = [[...quantised].map((name) => name.slice(0, -".weight".length)), withHead(plain)];
+  return {
+    ...config,
+    [quantisationKey]: plan.format === "fp8-block" ? blockConfig(kept) : compressedTensorsConfig(plan, modules, kept),
+  };
+}
+
+/** A tied head has no tensor of its own, and loaders meet it all the same. */
+function withHead(modules: readonly string[]): string[] {
+  return modules.some((name) => name.endsWith("lm_head")) ? [...modules] : ["lm_head", ...modules];
+}
+
+function blockConfig(kept: readonly string[]): JsonObject {
+  return {
+    ...{ quant_method: "fp8", fmt: "e4m3", activation_scheme: "dynamic" },
+    weight_block_size: [float8Block, float8Block],
+    modules_to_not_convert: kept,
+  };
+}
+
+function compressedTensorsConfig(
+  { format, layers }: QuantisationPlan,
+  quantised: readonly string[],
+  kept: readonly string[],
+): JsonObject {
+  const stored = format === "fp8" ? "float-quantized" : format === "mxfp4" ? "mxfp4-pack-quantized" : "pack-quantized";
+  const byGrid = new Map<string, { bits: number; group: number; layers: string[] }>();
+  for (const [layer, { bits, group }] of Object.entries(layers)) {
+    const key = `${bits} ${group}`;
+    const known = byGrid.get(key) ?? { bits, group, layers: [] };
+    known.layers.push(layer);
+    byGrid.set(key, known);
+  }
+  // The class target is the only one that no loader's own names get in the way of: the most layers have it.
+  const grids = [...byGrid.values()].sort((a, b) => b.layers.length - a.layers.length);
+  const groups = grids.map(({ bits, group, layers: own }, i) => ({
+    targets: i === 0 ? ["Linear"] : [`re:.*\\.layers\\.(${own.join("|")})\\..*experts\\.`],
+    format: stored,
+    input_activations: format === "fp8" ? float8Activations : null,
+    output_activations: null,
+    weights: weightsOf(format, bits, group),
+  }));
+  return {
+    quant_method: "compressed-tensors",
+    format: stored,
+    quantization_status: "compressed",
+    global_compression_ratio: null,
+    kv_cache_scheme: null,
+    ignore: ignoreList(kept, quantised),
+    config_groups: Object.fromEntries(groups.map((group, i) => [`group_${i}`, group])),
+  };
+}
+
+const common = { dynamic: false, actorder: null, block_structure: null, observer: null, observer_kwargs: {} };
+/** What servers round inputs to, by what they see. */
+const float8Activations = {
+  ...{ num_bits: 8, type: "float", symmetric: true, strategy: "token", group_size: null },
+  ...{ ...common, dynamic: true },
+};
+
+function weightsOf(format: QuantisationPlan["format"], bits: number, group: number): JsonObject {
+  const isFloat = format !== "pack-quantized";
+  return {
+    ...{ num_bits: bits, type: isFloat ? "float" : "int", symmetric: true },
+    ...{ strategy: group === 0 ? "channel" : "group", group_size: group === 0 ? null : group },
+    ...common,
+    ...(format === "mxfp4" ? { scale_dtype: "torch.uint8" } : {}),
+  };
+}
+
+/**
+ * Patterns for all modules that stay as they are, layers and experts by any number where none of these is quantised. Loaders
+ * match them from the start of their own names, which may have something in front.
+ */
+export function ignoreList(kept: readonly string[], quantised: readonly string[]): string[] {
+  const patterns = new Map<string, string[]>();
+  for (const module of kept) {
+    const inLayer = /\.layers\.\d+\.(.*)$/.exec(module)?.[1];
+    const pattern = inLayer === undefined ? module : `re:.*\\.${escaped(inLayer)}$`;
+    patterns.set(pattern, [...(patterns.get(pattern) ?? []), module]);
+  }
+  return [...patterns].flatMap(([pattern, modules]) => {
+    if (!pattern.startsWith("re:")) return [pattern];
+    const matcher = new RegExp(`^(?:${pattern.slice("re:".length)})`);
+    if (!quantised.some((module) => matcher.test(module))) return [pattern];
+    // A layer behind the last (multi-token prediction) keeps experts of the same names.
+    return [...new Set(modules.map((module) => `re:.*${escaped(module.replace(/^.*(?=\.layers\.)/, ""), true)}$`))];
+  });
+}
+
+/** As a pattern; numbers of experts, and of layers unless they stay, are any number. */
+function escaped(name: string, keepsLayer = false): string {
+  const layer = keepsLayer ? /^\.layers\.\d+/.exec(name)?.[0] : undefined;
+  const rest = layer === undefined ? name : name.slice(layer.length);
+  const any = rest.replaceAll(".", "\\.").replace(/(?<=\.)\d+(?=\\\.|$)/g, "\\d+");
+  return layer === undefined ? any : layer.replaceAll(".", "\\.") + any;
+}

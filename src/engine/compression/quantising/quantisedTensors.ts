@@ -1,0 +1,148 @@
+import { RerouteError } from "../../../protocol/errors";
+import type { QuantisationPlan } from "../../../protocol/plan";
+import type { Checkpoint, TensorEntry } from "../../checkpoint/checkpoint";
+import { quote } from "../../checkpoint/quote";
+import { tensorFromBytes, type TensorSource } from "../../checkpoint/tensorSource";
+import type { ExpertWeights, LinearDescription, MoeDescription, WeightView } from "../../model/description";
+import { readPacked, readScales, type StoredTensors } from "../../model/quantisation/readLinear";
+import type { WritableFloat } from "../../tensor/floatCodec";
+import type { IntegerMatrix } from "../../weights/roundIntegers";
+import { projectionOf } from "../editing/factoredTensors";
+import { projections, type Projection } from "../layer/expertMatrices";
+import { outputFormats, type StoredGrid } from "./outputFormats";
+
+/** One quantised projection: integer codes, or the numbers that go to the nearest code when they are written. */
+export type QuantisedExpert = Record<Projection, IntegerMatrix | Float32Array>;
+
+/** How a layer's experts are written. */
+export interface LayerForm {
+  format: QuantisationPlan["format"];
+  grid: StoredGrid;
+}
+
+export function formOf({ format, layers }: QuantisationPlan, layer: number): LayerForm {
+  return { format, grid: layers[String(layer)]! as StoredGrid };
+}
+
+/**
+ * Refuses layers whose experts cannot be written so: fused tensors, matrices that lie otherwise, sizes that a group does not
+ * divide.
+ * @throws RerouteError model/unsupported-option, plan/invalid
+ */
+export function checkLayer({ format, grid }: LayerForm, layer: number, { storage, experts }: MoeDescription): void {
+  const separate =
+    storage.kind === "per-expert" &&
+    experts.every(({ constant, gateUp }) => constant === undefined && gateUp.kind === "separate");
+  if (!separate) {
+    throw new RerouteError(
+      "model/unsupported-option",
+      `Layer ${layer} does not store each expert's gate, up and down projection as a tensor of its own, which ${format} needs. ` +
+        `Use the released form of this checkpoint`,
+    );
+  }
+  for (const projection of projections) {
+    const { weight, layout } = projectionOf(experts[0]!, projection);
+    const refusal = layout === "out-in" ? outputFormats[format].refusal(weight.shape as [number, number], grid) : null;
+    if (refusal === null) continue;
+    throw new RerouteError("plan/invalid", `Layer ${layer}, ${projection} of its experts: ${refusal}`);
+  }
+}
+
+/** What scales are stored in: the weights' own dtype. */
+export function scaleTypeOf({ experts }: MoeDescription): WritableFloat {
+  const { dtype } = experts[0]!.downProj.weight;
+  return dtype === "F16" || dtype === "F32" ? dtype : "BF16";
+}
+
+/** Names of the stored weights that quantised ones take the place of. */
+export function replacedWeights({ experts }: MoeDescription): Set<string> {
+  return new Set(experts.flatMap((expert) => projections.map((p) => projectionOf(expert, p).weight.tensor)));
+}
+
+/**
+ * The tensors of one layer's experts as they will be stored. A file holds them dtype by dtype: small parts, such as scales, wait
+ * for their turn, and an expert whose turn comes again is made again, so that one is in memory at a time.
+ */
+export function quantisedTensors(
+  form: LayerForm,
+  moe: MoeDescription,
+  make: (expert: number) => Promise<QuantisedExpert>,
+): TensorSource[] {
+  const { parts, encode, known } = outputFormats[form.format];
+  const scaleType = scaleTypeOf(moe);
+  let last: { expert: number; made: Promise<QuantisedExpert> } | null = null;
+  const expertOf = (expert: number) => {
+    if (last?.expert !== expert) last = { expert, made: make(expert) };
+    return last.made;
+  };
+  return moe.experts.flatMap((expert, e) =>
+    projections.flatMap((projection) => {
+      const { weight } = projectionOf(expert, projection);
+      const size = weight.shape as [number, number];
+      const waiting = new Map<string, Uint8Array>(Object.entries(known(size)));
+      return parts(size, form.grid, scaleType).map(({ name, ...layout }) =>
+        tensorFromBytes({ ...layout, name: `${moduleOf(weight)}.${name}` }, async () => {
+          const ready = waiting.get(name);
+          if (ready !== undefined) {
+            waiting.delete(name);
+            return ready;
+          }
+          const encoded = encode(size, (await expertOf(e))[projection], scaleType);
+          const bytes = encoded[name]!;
+          for (const [other, small] of Object.entries(encoded)) {
+            if (other !== name && small.byteLength < bytes.byteLength) waiting.set(other, small);
+          }
+          return bytes;
+        }),
+      );
+    }),
+  );
+}
+
+/** The layer as it will be read back: experts whose matrices are those of the stage's file. */
+export function quantisedLayer(
+  checkpoint: Checkpoint,
+  form: LayerForm,
+  moe: MoeDescription,
+  staged: ReadonlyMap<string, TensorEntry>,
+): { checkpoint: Checkpoint; moe: MoeDescription } {
+  const linear = (expert: ExpertWeights, projection: Projection): LinearDescription => {
+    const { weight, bias } = projectionOf(expert, projection);
+    return { bias, ...readStaged(form, weight, staged) };
+  };
+  const experts = moe.experts.map((expert): ExpertWeights => ({
+    gateUp: { kind: "separate", gateProj: linear(expert, "gateProj"), upProj: linear(expert, "upProj") },
+    downProj: linear(expert, "downProj"),
+  }));
+  return {
+    checkpoint: { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...staged]) },
+    moe: { ...moe, experts },
+  };
+}
+
+function readStaged(
+  { format, grid }: LayerForm,
+  weight: WeightView,
+  staged: ReadonlyMap<string, TensorEntry>,
+): Pick<LinearDescription, "weight" | "layout"> {
+  const [outputs, inputs] = weight.shape as [number, number];
+  const tensors: StoredTensors = {
+    has: (name) => staged.has(name),
+    shapeOf: (name) => staged.get(name)?.shape ?? null,
+    entry: (name) => {
+      const entry = staged.get(name);
+      if (entry === undefined) throw new RerouteError("internal", `${quote(name)} was not staged`);
+      return entry;
+    },
+  };
+  const scheme = outputFormats[format].scheme(grid);
+  const module = { prefix: moduleOf(weight), outputs, inputs, because: "the plan" };
+  if (scheme.kind !== "scaled") return readPacked(tensors, scheme, module);
+  const { name, dtype } = tensors.entry(`${module.prefix}.weight`, [], "the plan");
+  const quantisation = readScales(tensors, scheme, name, [outputs, inputs], "the plan");
+  return { layout: "out-in", weight: { tensor: name, offset: 0, shape: weight.shape, dtype, quantisation } };
+}
+
+function moduleOf({ tensor }: WeightView): string {
+  return tensor.replace(/\.weight$/, "");
+}

@@ -1,0 +1,24 @@
+import { rowBytes } from "./bitStream";
+import type { Bits } from "./view";
+
+/**
+ * Signed codes [rows, columns] as compressed-tensors packs them: u = code + 2^(bits - 1), a bit stream a row with the lowest
+ * bit first, filled up to a whole 32-bit word.
+ */
+export function packIntegers(codes: Int8Array, rows: number, columns: number, bits: Bits): Uint8Array {
+  const width = rowBytes(columns, bits);
+  const packed = new Uint8Array(rows * width);
+  const offset = 2 ** (bits - 1);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const u = codes[row * columns + column]! + offset;
+      const bit = column * bits;
+      const at = row * width + (bit >>> 3);
+      const shifted = u << (bit & 7);
+      packed[at]! |= shifted & 255;
+      // Three bits may lie in two bytes.
+      if (shifted > 255) packed[at + 1]! |= shifted >>> 8;
+    }
+  }
+  return packed;
+}

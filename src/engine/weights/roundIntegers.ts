@@ -1,0 +1,85 @@
+import { decodeFloats, encodeFloats, type WritableFloat } from "../tensor/floatCodec";
+import type { Bits } from "./view";
+
+/** Symmetric integers of a matrix [rows, columns]: value = code * scale of its row and group. */
+export interface IntegerMatrix {
+  rows: number;
+  columns: number;
+  bits: Bits;
+  group: number;
+  /** [rows, columns], from -2^(bits - 1) to 2^(bits - 1) - 1. */
+  codes: Int8Array;
+  /** [rows, columns / group], as they will be stored. */
+  scales: Float32Array;
+}
+
+export interface IntegerGrid {
+  bits: Bits;
+  /** Columns that share a scale; a divisor of the width. */
+  group: number;
+  /** What scales are stored in. They are rounded to it before any code is chosen. */
+  scaleType: WritableFloat;
+}
+
+/** Scales are never zero: a group of zeros gets the smallest step of its dtype (compressed-tensors). */
+const smallestScale: Record<WritableFloat, number> = {
+  BF16: 2 ** -7,
+  F16: 2 ** -10,
+  F32: 2 ** -23,
+  F64: 2 ** -52,
+};
+
+/**
+ * Scales of symmetric integers: max|w| / ((2^bits - 1) / 2) over each group, so that the range from -2^(bits - 1) to
+ * 2^(bits - 1) - 1 is used on both sides (compressed-tensors, `calculate_qparams`), rounded to their stored dtype.
+ */
+export function integerScales(
+  weights: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  grid: IntegerGrid,
+): Float32Array {
+  const { bits, group, scaleType } = grid;
+  const scales = new Float32Array((rows * columns) / group);
+  for (let g = 0; g < scales.length; g++) {
+    let most = 0;
+    for (let i = g * group; i < (g + 1) * group; i++) most = Math.max(most, Math.abs(weights[i]!));
+    const scale = most / ((2 ** bits - 1) / 2);
+    scales[g] = scale > 0 ? scale : smallestScale[scaleType];
+  }
+  const stored = decodeFloats(encodeFloats(scales, scaleType), scaleType);
+  // A scale below what the dtype holds would divide by zero.
+  return stored.map((scale) => (scale > 0 ? scale : smallestScale[scaleType]));
+}
+
+/** clamp(round(weight / scale)), ties to even; divided in float32, as tools divide. */
+export function roundToGrid(weight: number, scale: number, bits: Bits): number {
+  const most = 2 ** (bits - 1);
+  return Math.min(most - 1, Math.max(-most, roundHalfToEven(Math.fround(weight / scale))));
+}
+
+/** Each weight to the nearest code of its group. */
+export function roundToNearest(
+  weights: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  grid: IntegerGrid,
+): IntegerMatrix {
+  const { bits, group } = grid;
+  const scales = integerScales(weights, rows, columns, grid);
+  const codes = new Int8Array(rows * columns);
+  for (let i = 0; i < codes.length; i++) codes[i] = roundToGrid(weights[i]!, scales[Math.floor(i / group)]!, bits);
+  return { rows, columns, bits, group, codes, scales };
+}
+
+/** The numbers that codes stand for, in float32 as every reader computes them. */
+export function dequantised({ codes, scales, group }: IntegerMatrix): Float32Array {
+  return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / group)]!);
+}
+
+function roundHalfToEven(value: number): number {
+  const down = Math.floor(value);
+  const rest = value - down;
+  if (rest !== 0.5) return Math.round(value);
+  return down % 2 === 0 ? down : down + 1;
+}
