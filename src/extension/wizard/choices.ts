@@ -84,15 +84,27 @@ function loadedBy(method: CompressionMethod, t: Translate): string {
   return t("loads in transformers");
 }
 
-/** Common ratios that this checkpoint can do, as numbers of experts kept. */
-export function keepChoices(checkpoint: CheckpointSummary, t: Translate): Choice<number>[] {
+/** Whether a method's `keep` counts experts: all others keep every expert and take from each a share. */
+export function countsExperts(method: CompressionMethod): boolean {
+  return ["pruning", "merging"].includes(paradigmOf(method));
+}
+
+/** Common ratios that this checkpoint can do, as numbers of experts kept, or as shares of what each expert has. */
+export function keepChoices(
+  checkpoint: CheckpointSummary,
+  t: Translate,
+  method: CompressionMethod = "reap",
+): Choice<number>[] {
   const { fewest, most } = expertCounts(checkpoint);
   const topK = checkpoint.numExpertsPerToken ?? 1;
+  const counts = countsExperts(method);
   return [0.75, 0.625, 0.5, 0.375, 0.25]
-    .filter((keep) => keptExperts(keep, fewest) >= topK && keptExperts(keep, fewest) < fewest)
+    .filter((keep) => !counts || (keptExperts(keep, fewest) >= topK && keptExperts(keep, fewest) < fewest))
     .map((keep) => ({
-      label: t("Keep {0} of {1} experts", keptExperts(keep, most), most),
-      description: `${keep * 100} %` + (keep === 0.625 ? ` · ${t("published setting")}` : ""),
+      label: counts ? t("Keep {0} of {1} experts", keptExperts(keep, most), most) : t("Keep {0} %", keep * 100),
+      description: counts
+        ? `${keep * 100} %` + (keep === 0.625 ? ` · ${t("published setting")}` : "")
+        : t("every expert stays"),
       value: keep,
     }));
 }

@@ -3,7 +3,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { readSettings } from "../settings";
 import { askForText, browseItem, fileItem } from "./askForText";
-import { amountChoices, keepChoices, methodChoices } from "./choices";
+import { amountChoices, countsExperts, keepChoices, methodChoices } from "./choices";
 import { askGridStep } from "./gridSteps";
 import { outputOf } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
@@ -38,13 +38,17 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
 
   keep: async (frame, state, proposed, services) => {
     const { checkpoint } = state.context;
-    const items: StepItem<number | typeof other>[] = keepChoices(checkpoint, t);
+    const answered = state.answers.method ?? proposed.method;
+    const method = answered === undefined || answered === "none" ? "reap" : answered;
+    const items: StepItem<number | typeof other>[] = keepChoices(checkpoint, t, method);
     items.push({ label: t("Another ratio or count..."), value: other });
     const wanted = state.answers.keep ?? proposed.keep ?? 0.625;
     const keep = await pickStep<number | typeof other>(
       {
         ...frame,
-        placeholder: t("How many experts of each layer should stay?"),
+        placeholder: countsExperts(method)
+          ? t("How many experts of each layer should stay?")
+          : t("How much of every expert should stay?"),
         isActive: ({ value }) => value === wanted,
       },
       Promise.resolve(items),

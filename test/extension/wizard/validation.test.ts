@@ -50,6 +50,7 @@ describe("keep", () => {
       }
     }
     expect(keepChoices(checkpoint(), english).map(({ label }) => label)).toContain("Keep 20 of 32 experts");
+    expect(keepChoices(checkpoint(), english, "wanda").map(({ label }) => label)).toContain("Keep 50 %");
   });
 });
 
