@@ -6,6 +6,7 @@ import type { MethodForecast } from "./cost/layerCost";
 import type { CompressedLayer } from "./layer/compressedTensors";
 import type { LayerStage } from "./layer/stage";
 import { ablationOptions, planAblation } from "./ablation/ablationPlan";
+import { budgetOf } from "./budgets/expertCounts";
 import { applyMerging } from "./merging/applyMerging";
 import { planHcSmoe, planMSmoe } from "./merging/mergingPlan";
 import { hcSmoeForecast, mSmoeForecast, reamForecast } from "./merging/forecast";
@@ -164,13 +165,14 @@ export async function applyPlan(
  * @throws RerouteError arguments/invalid
  */
 export function checkMethodOptions({ method, options, multipleOf }: CompressOptions): void {
-  if (multipleOf !== undefined && paradigmOf(method) === "editing") {
+  if (multipleOf !== undefined && paradigmOf(method) !== "pruning" && paradigmOf(method) !== "merging") {
     throw new RerouteError(
       "arguments/invalid",
-      `The method ${method} keeps every expert and shrinks its matrices, so there is no count to round; leave --multiple-of out, or use a method that drops or merges experts`,
+      `The method ${method} keeps every expert, so there is no count to round; leave --multiple-of out${method === "neurons" ? " (its widths have the option multiple)" : ""}, or use a method that drops or merges experts`,
     );
   }
-  if (!isPruningCriterion(method)) parseMethodOptions(method, methods[method].options, options);
+  if (isPruningCriterion(method)) budgetOf({ options });
+  else parseMethodOptions(method, methods[method].options, options);
 }
 
 /** What applying a plan measured, for reroute.json: `layer.<number>.<name>`. */
