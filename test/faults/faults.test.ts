@@ -8,6 +8,8 @@ import { isNightly } from "../support/nightly";
 import { filesBelow, TinyRun } from "./tinyRun";
 import { undisturbedRun, whenIn } from "./undisturbedRun";
 
+/** The long forms are some minutes of work on an idle machine. */
+const longTimeout = isNightly ? 3_600_000 : 600_000;
 let run: TinyRun;
 let expected: Record<string, string>;
 /** Everything outside the run and its output, which no fault may touch. */
@@ -29,37 +31,45 @@ function otherFiles(run: TinyRun): string {
 describe.skipIf(process.platform === "win32")("a disk that is full", () => {
   const limits = isNightly ? 40 : 3;
 
-  it(`at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`, async () => {
-    // Logarithmic, since the files of the run are of 1 to 440 KiB; from every stage on, since the largest comes early.
-    const random = createRandom(7);
-    const failed = new Set<string>();
-    for (let i = 0; i < limits; i++) {
-      run.reset();
-      const stage = (["calibrate", "compress", "evaluate", "profile"] as const)[i % 4]!;
-      await run.start({ onStart: whenIn(run, stage, (pid) => process.kill(pid, "SIGKILL")) });
-      const { code, stderr } = await run.start({ limits: `ulimit -f ${Math.floor(5 * 80 ** random.uniform())}` });
-      if (code !== 0) {
-        expect([code, stderr]).toEqual([2, expect.stringMatching(/error output\/write-failed: .*ulimit -f/)]);
-        failed.add(/write "?([^"\s:]+)/.exec(stderr)?.[1] ?? "?");
+  it(
+    `at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`,
+    async () => {
+      // Logarithmic, since the files of the run are of 1 to 440 KiB; from every stage on, since the largest comes early.
+      const random = createRandom(7);
+      const failed = new Set<string>();
+      for (let i = 0; i < limits; i++) {
+        run.reset();
+        const stage = (["calibrate", "compress", "evaluate", "profile"] as const)[i % 4]!;
+        await run.start({ onStart: whenIn(run, stage, (pid) => process.kill(pid, "SIGKILL")) });
+        const { code, stderr } = await run.start({ limits: `ulimit -f ${Math.floor(5 * 80 ** random.uniform())}` });
+        if (code !== 0) {
+          expect([code, stderr]).toEqual([2, expect.stringMatching(/error output\/write-failed: .*ulimit -f/)]);
+          failed.add(/write "?([^"\s:]+)/.exec(stderr)?.[1] ?? "?");
+        }
+        expect(otherFiles(run)).toBe(others);
+        expect((await run.start()).code).toBe(0);
+        expect(run.results()).toEqual(expected);
       }
-      expect(otherFiles(run)).toBe(others);
-      expect((await run.start()).code).toBe(0);
-      expect(run.results()).toEqual(expected);
-    }
-    expect(failed.size).toBeGreaterThanOrEqual(2);
-  }, 600_000);
+      expect(failed.size).toBeGreaterThanOrEqual(2);
+    },
+    longTimeout,
+  );
 
-  it("of a small file system says so, and the run goes on when there is room", async ({ skip }) => {
-    const small = path.join(temporaryFolder(), "small");
-    mkdirSync(small);
-    const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", small]).status === 0;
-    skip(!mounted, "mounting needs root");
-    try {
-      await fillSmall(small);
-    } finally {
-      spawnSync("umount", ["-l", small]);
-    }
-  }, 600_000);
+  it(
+    "of a small file system says so, and the run goes on when there is room",
+    async ({ skip }) => {
+      const small = path.join(temporaryFolder(), "small");
+      mkdirSync(small);
+      const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", small]).status === 0;
+      skip(!mounted, "mounting needs root");
+      try {
+        await fillSmall(small);
+      } finally {
+        spawnSync("umount", ["-l", small]);
+      }
+    },
+    longTimeout,
+  );
 
   async function fillSmall(small: string): Promise<void> {
     const random = createRandom(8);
