@@ -50,6 +50,12 @@ describe("what the extension adds", () => {
     let labels: string[] = [];
     await until(async () => {
       labels = await searchPalette(session.page, "Reroute: ");
+      // The list draws the rows in sight alone.
+      const rows = session.page.locator(".quick-input-list .monaco-list-row .label-name");
+      for (let screen = 1; screen < 4; screen++) {
+        await session.page.keyboard.press("PageDown");
+        labels.push(...(await rows.allTextContents()).map((label) => label.trim()));
+      }
       await closeQuickInput(session.page);
       return offered.every((label) => labels.includes(label));
     }).catch(() => undefined);
