@@ -203,7 +203,7 @@ describe("looked at from outside", () => {
     work.onStep = () => undefined;
     await start(grid);
     expect(await mine()).toEqual({
-      ...{ directory: directory(), name: "grid", state: "failed" },
+      ...{ directory: directory(), name: "grid", tags: [], state: "failed" },
       ...{ cells: 2, done: 1, failed: 1 },
     });
   });
