@@ -30,7 +30,10 @@ beforeAll(async () => {
 });
 
 type Method = CompressOptions["method"];
-const few: Partial<Record<Method, CompressOptions["options"]>> = { mobe: { steps: 3 } };
+const few: Partial<Record<Method, CompressOptions["options"]>> = {
+  mobe: { steps: 3 },
+  ...{ rtn: { group: 0 }, gptq: { group: 0 }, awq: { group: 0 }, fp8: { format: "fp8" } },
+};
 
 async function planOf(context: MethodContext): Promise<CompressionPlan> {
   const { method } = context.options;
@@ -49,14 +52,16 @@ async function run(model: OpenModel, options: Partial<CompressOptions>, sequence
 
 /** Methods that differ from another one in the formula of a score alone, of which the edges know nothing. */
 const alike: Method[] = ["frequency", "weighted-frequency", "ean", "cfes", "easy-ep", "svd", "d2-moe"];
-const tried = compressionMethods.filter((method) => isNightly || !alike.includes(method));
+/** MXFP4 needs widths that are multiples of 32, which this model's are not. */
+const tried = compressionMethods.filter((method) => method !== "mxfp4" && (isNightly || !alike.includes(method)));
 
 describe.each(tried)("%s", (method) => {
   const text = isPruningCriterion(method)
     ? !["aimer", "random"].includes(method)
     : methods[method].needs.statistics || methods[method].needs.text;
 
-  it("keeping everything is the identity", async () => {
+  // Of a quantisation every expert stays, rounded.
+  it.skipIf(paradigmOf(method) === "quantisation")("keeping everything is the identity", async () => {
     const { logits } = await run(base, { method, keep: 1 });
     expect(difference(logits, await logitsOf(base, folder))).toBe(0);
   });

@@ -108,7 +108,7 @@ describe("storage that a method cannot write back is refused before any work", (
     for (const method of ["hc-smoe", "svd"] as const) {
       expect(() => {
         validateLayout(layoutNeedsOf(compressOptions.parse({ method })), student.description);
-      }).toThrow(/is stored as factored/);
+      }).toThrow(/is stored as BF16 \(factors\)/);
     }
     const again = await makeContext(student, fresh(), { method: "random", keep: 5 });
     const pruned = await compress(again, makePruningPlan({ ...again, weightScores: null }), fresh());
