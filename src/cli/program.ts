@@ -1,6 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { errorCodeOf, isCancelled, RerouteError, type ErrorCode } from "../protocol/errors";
 import { engineVersion } from "../protocol/version";
+import { addBuildStudent } from "./commands/buildStudent";
 import { addCalibrate } from "./commands/calibrate";
 import { addCompare } from "./commands/compare";
 import { addCompress } from "./commands/compress";
@@ -42,6 +43,7 @@ function createProgram(io: CliIo): Command {
     addDoctor,
     addProfile,
     addCompress,
+    addBuildStudent,
     addCalibrate,
     addEvaluate,
     addRun,
