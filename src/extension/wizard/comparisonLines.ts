@@ -5,7 +5,7 @@ import type { Translate } from "../translate";
 import { textLines, type PreflightLine } from "./preflightLines";
 
 /**
- * What is shown before a comparison starts: the grid, time, memory, disk, each cell, then what is wrong. A cell that would
+ * What is shown before a comparison starts: the grid, time, memory, disk, each cell, what is wrong, then the texts. A cell that would
  * be refused is a warning, since the others are worked all the same; only a grid without any other cannot start.
  */
 export function comparisonLines(
@@ -30,7 +30,6 @@ export function comparisonLines(
     fact(t("Time"), t("about {0}, with one profile and one teacher for all cells", formatDuration(seconds))),
     ...resources(possible.length > 0 ? possible : known, t),
     fact(t("Folder"), directory),
-    ...known.flatMap((preflight) => textLines(preflight, t)),
     ...possible.map(({ id, parametersAfter, bytesAfter, seconds: alone }) =>
       fact(
         id,
@@ -52,6 +51,8 @@ export function comparisonLines(
       label: possible.length > 0 ? t("{0} would be refused", id) : t("Cannot start"),
       description: `${message} (${code})`,
     })),
+    // Last: they are long, and the list shows a dozen lines.
+    ...known.flatMap((preflight) => textLines(preflight, t)),
   ];
 }
 
