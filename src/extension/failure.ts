@@ -50,7 +50,8 @@ async function act(action: FailureAction, log: vscode.LogOutputChannel, run: Fai
   const ofRun = run && { runDirectory: run.runDirectory };
   switch (action.kind) {
     case "log":
-      return log.show();
+      log.show();
+      return;
     case "documentation":
       return showDocumentation(action.document);
     case "setting":

@@ -46,7 +46,8 @@ export function addRuns(program: Command, io: CliIo): void {
       const found = await sized((await listRuns(path.resolve(io.cwd, options.dir))).filter(matching(options.search)));
       if (run === undefined) {
         refuseWithoutRun(options);
-        return list(io, found, options);
+        list(io, found, options);
+        return;
       }
       const directory = await directoryOf(io, run, options.dir, found);
       if (options.recipe) return printRecipe(io, directory);
@@ -79,7 +80,10 @@ function sized(runs: RunSummary[]): Promise<Sized[]> {
 }
 
 function list(io: CliIo, runs: Sized[], { dir, search, json }: RunsOptions): void {
-  if (json) return io.out(`${JSON.stringify(runs, null, 2)}\n`);
+  if (json) {
+    io.out(`${JSON.stringify(runs, null, 2)}\n`);
+    return;
+  }
   if (runs.length === 0) {
     io.out(
       search === undefined ? `no runs in ${safeText(dir)}\n` : `no run in ${safeText(dir)} has: ${safeText(search)}\n`,

@@ -49,10 +49,8 @@ export const outputFormats: Record<QuantisationFormat, OutputFormat> = {
     refusal: ([, I], { group }) => {
       if (group === 0 || I % group === 0) return null;
       const fitting = [16, 32, 64, 128, 256].filter((one) => I % one === 0);
-      return (
-        `a group of ${group} inputs does not divide the width ${I}; use group=` +
-        `${fitting.length > 0 ? `${fitting.join(", group=")} or group=0 (a scale a row)` : "0 (a scale a row)"}`
-      );
+      const others = fitting.length > 0 ? `${fitting.join(", group=")} or group=0` : "0";
+      return `a group of ${group} inputs does not divide the width ${I}; use group=${others} (a scale a row)`;
     },
     encode: ([O, I], matrix, scaleType) => {
       const { codes, scales, bits } = matrix as IntegerMatrix;
