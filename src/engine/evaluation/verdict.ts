@@ -77,7 +77,7 @@ function describeVerdict(comparison: Comparison): string {
     case "no gain":
       return `No gain: ${numbers}, a difference of ${nats(gain)} (${interval}); the interval includes 0, so the difference is within noise.`;
     case "too little text":
-      return `Too little text: ${numbers}, a difference of ${nats(gain)} (${interval}); a verdict needs at least ${minUnitsForVerdict} held-out sequences, and whole documents where one spans several${units === undefined ? "" : `: there are ${units}`}.`;
+      return `Too little text: ${numbers}, a difference of ${nats(gain)} (${units === 1 ? "a single sequence or document has no interval" : interval}); a verdict needs at least ${minUnitsForVerdict} held-out sequences, and whole documents where one spans several${units === undefined ? "" : `: there ${units === 1 ? "is" : "are"} ${units}`}.`;
   }
 }
 

@@ -166,6 +166,11 @@ test.each<[string, ReturnType<typeof kl>, string]>([
     "Too little text: KL to the teacher went from 0.0020 to 0.0010 nats a token, a difference of 0.0010 (95 % interval 0.0010 to 0.0010); a verdict needs at least 20 held-out sequences, and whole documents where one spans several: there are 2.",
   ],
   [
+    "a single one",
+    kl([0.02], [0.01]),
+    "Too little text: KL to the teacher went from 0.0020 to 0.0010 nats a token, a difference of 0.0010 (a single sequence or document has no interval); a verdict needs at least 20 held-out sequences, and whole documents where one spans several: there is 1.",
+  ],
+  [
     "trained on",
     { ...kl(repeat([2], 20), repeat([2], 20)), trainedOn: 0.5 },
     "No gain: KL to the teacher went from 0.2000 to 0.2000 nats a token, a difference of 0 (95 % interval 0 to 0); the interval includes 0, so the difference is within noise. 50 % of the evaluation text was trained on, so this says nothing about new text.",
