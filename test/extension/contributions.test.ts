@@ -59,9 +59,17 @@ describe("package.json and the code are in step", () => {
     for (const command of linked) expect(contributed).toContain(command);
   });
 
-  it("a command that is not always possible is hidden from the palette by the same condition", () => {
-    const palette = new Map(contributes.menus["commandPalette"]!.map(({ command, when }) => [command, when]));
-    for (const { command, enablement } of contributes.commands) expect(palette.get(command)).toBe(enablement);
+  it("leaves the palette to each command's enablement, which VS Code hides it by", () => {
+    expect(contributes.menus["commandPalette"]).toBeUndefined();
+    const always = contributes.commands.filter(({ enablement }) => enablement === undefined);
+    expect(always.map(({ command }) => command.replace("reroute.", "")).sort()).toEqual([
+      "filterHubModels",
+      "refreshCheckpoints",
+      "refreshRuns",
+      "reportIssue",
+      "showDocumentation",
+      "showEngineLog",
+    ]);
   });
 
   it("settings that are read are contributed, and the other way round", () => {
