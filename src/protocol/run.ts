@@ -47,6 +47,8 @@ export const preflight = z.object({
     }),
   ),
   seconds: z.number(),
+  /** The run whose finished profile of the same text is taken over. */
+  profileOf: z.object({ name: z.string(), runDirectory: z.string() }).optional(),
   /** What calibration may change: the scope, its numbers, and the names of the tensors; null without a calibration. */
   trained: z
     .object({ scope: z.string(), parameters: z.number(), tensors: z.array(z.string()) })

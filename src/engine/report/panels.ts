@@ -1,4 +1,3 @@
-import { readdir } from "node:fs/promises";
 import path from "node:path";
 import type {
   CalibrationPanelData,
@@ -10,13 +9,13 @@ import type {
   TradeOffPanelData,
   TradeOffPoint,
 } from "../../protocol/panels";
-import { comparisonFiles } from "../../protocol/compare";
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { verdictWords } from "../../protocol/verdict";
 import { similarityPanelData } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
-import { isRunFolder, readRun, runPaths } from "../run/folder/runFolder";
+import { runDirectories } from "../run/folder/runFolders";
+import { runPaths } from "../run/folder/runFolder";
 import { readLabels } from "../run/folder/labels";
 import { isHeld } from "../run/folder/lock";
 import { readReportData, type ReportData } from "./reportData";
@@ -168,29 +167,4 @@ async function stateOf({ stages }: RunFile, directory: string): Promise<RunSumma
   if (states.has("cancelled")) return "cancelled";
   if (!states.has("pending")) return "done";
   return states.has("done") ? "interrupted" : "pending";
-}
-
-/** Runs directly below a folder, and those of the comparisons below it. */
-async function runDirectories(runsFolder: string): Promise<string[]> {
-  const direct = await foldersOf(runsFolder);
-  const cells = await Promise.all(
-    [runsFolder, ...direct].map((folder) => foldersOf(path.join(folder, comparisonFiles.cells))),
-  );
-  const folders = [...direct, ...cells.flat()];
-  const isReadable = await Promise.all(
-    folders.map(
-      async (folder) =>
-        (await isRunFolder(folder)) &&
-        readRun(folder).then(
-          () => true,
-          () => false,
-        ),
-    ),
-  );
-  return folders.filter((_, i) => isReadable[i]);
-}
-
-async function foldersOf(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(folder, name));
 }

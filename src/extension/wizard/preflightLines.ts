@@ -50,6 +50,7 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       t("Disk"),
       t("{0} needed, {1} free", formatBytes(preflight.diskNeededBytes), formatBytes(preflight.diskFreeBytes)),
     ),
+    ...(preflight.profileOf ? [fact(t("Profile"), t("that of {0} is reused", preflight.profileOf.name))] : []),
     ...(preflight.trained
       ? [
           fact(

@@ -1,11 +1,11 @@
-import { constants } from "node:fs";
-import { copyFile, link, mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
-import { writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { iteratesSubspaces } from "../../compression/cost/methodCost";
 import { textRead } from "../../data/sequences";
+import { linkFile } from "../folder/linkFile";
 import type { Stage } from "../stages/stage";
 import type { RunMachinery } from "../startRun";
 import type { HeavyWork, MachineProbe } from "../work";
@@ -98,25 +98,6 @@ function onceEach(probe: HeavyWork["probe"]): HeavyWork["probe"] {
     known.set(key, measured);
     return measured;
   };
-}
-
-/** A second name for a finished file; a copy where the file system has none. False where there is no such file. */
-async function linkFile(from: string, to: string): Promise<boolean> {
-  await mkdir(path.dirname(to), { recursive: true });
-  try {
-    await link(from, to);
-    return true;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return false;
-    if (code === "EEXIST") return true;
-  }
-  try {
-    await copyFile(from, to, constants.COPYFILE_EXCL);
-    return true;
-  } catch (error) {
-    throw writeError(error, to);
-  }
 }
 
 function shortKey(value: unknown): string {

@@ -17,6 +17,7 @@ import type { EstimateInput } from "./stageTimes";
 import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
+import { expectedProfile, withoutProfile } from "../knownProfile";
 import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
@@ -105,7 +106,9 @@ class Preflighter {
       trained,
     };
     // An impossible recipe has been refused by then; it has no times.
-    const stages = input ? ((await this.#try(async () => estimateStages(input))) ?? []) : [];
+    const estimated = input ? ((await this.#try(async () => estimateStages(input))) ?? []) : [];
+    const profileOf = estimated.length > 0 && teacher ? await this.#knownProfile(teacher) : null;
+    const stages = profileOf ? estimated.map((stage) => withoutProfile(stage, profileOf.name)) : estimated;
     const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
     if (input) this.#checkMemory(input, stages.length > 0);
     this.#warnOfLessMemory(memoryBudgetBytes);
@@ -123,11 +126,19 @@ class Preflighter {
       memoryBudgetBytes,
       stages,
       seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
+      ...(profileOf ? { profileOf } : {}),
       trained: trained && { scope: trained.scope, parameters: trained.parameters, tensors: trained.tensors },
       ...(texts ? { texts } : {}),
       refusals: this.#refusals,
       warnings: this.#warnings,
     };
+  }
+
+  /** Another run's profile, which this one takes over instead of making its own. */
+  #knownProfile({ description }: OpenModel) {
+    if (!this.#openStages().has("profile") || this.#refusals.length > 0) return null;
+    const runtime = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe: this.recipe });
+    return this.#try(() => expectedProfile(this.recipe, this.paths, runtime, description));
   }
 
   /** A checkpoint that the recipe names by a path, or by its name in the Hugging Face cache. */

@@ -66,7 +66,8 @@ it("a grid runs its teacher over the held-out text once, and each cell has the b
   expect(readdirSync(path.join(directory, "shared")).filter((name) => name.startsWith("evaluation-"))).toEqual([]);
 
   for (const [i, cell] of cellsOf(recipe, directory, "grid").entries()) {
-    const runDirectory = path.join(folder, `alone-${i}`);
+    // In a folder of its own: beside others it would take over their profile.
+    const runDirectory = path.join(folder, `alone-${i}`, "run");
     const output = path.join(runDirectory, "checkpoint");
     await startRun(machinery, { runDirectory, recipe: { ...cell.recipe, output }, baseFolder: folder }, { signal });
     expect(evaluationOf(cell.runDirectory)).toBe(evaluationOf(runDirectory));
