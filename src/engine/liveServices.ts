@@ -10,7 +10,7 @@ import { openGgufModel } from "./gguf/open";
 import { openCheckpoint } from "./checkpoint/open";
 import { quote } from "./checkpoint/quote";
 import { openShard } from "./checkpoint/shardFile";
-import { tensorStatistics } from "./checkpoint/tensorStatistics";
+import { statisticsOfTensor } from "./checkpoint/tensorStatistics";
 import type { RunHooks, RunMachinery } from "./run/startRun";
 import type { EngineServices, RequestContext } from "./services";
 
@@ -49,7 +49,7 @@ export function liveServices(): EngineServices {
     "checkpoint/tensorStatistics": async ({ path: file, tensor }, { signal }) => {
       if (isGgufPath(file)) throw new RerouteError("checkpoint/unsupported-dtype", ggufValuesUnread);
       const entry = (await tensorsOf(file)).find(({ name }) => name === tensor);
-      if (entry) return tensorStatistics(entry, signal);
+      if (entry) return statisticsOfTensor(entry, signal);
       throw new RerouteError("checkpoint/missing-tensor", `${quote(file)} holds no tensor ${quote(tensor)}`);
     },
 

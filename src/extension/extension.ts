@@ -8,11 +8,11 @@ import { openPanel } from "./commands/panelCommands";
 import { checkRecipe, newRecipe, runRecipe } from "./commands/recipeCommands";
 import { compareRuns } from "./commands/compareRuns";
 import { openRun } from "./commands/openRun";
-import { cancelRun, openReport, openRunFolder, resumeRun } from "./commands/runCommands";
+import { cancelRun, openReport, openRunFolder, resumeRunCommand } from "./commands/runCommands";
 import { copyCommandLine, deleteRun, duplicateRun, renameRun, runAgain, tagRun } from "./commands/runEdits";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
 import { pickDocumentation, reportIssue } from "./commands/supportCommands";
-import { importTrace } from "./commands/traceCommand";
+import { importTraceCommand } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
 import { askForTensorTable } from "./editors/askForTensorTable";
 import { SafetensorsEditor } from "./editors/safetensorsEditor";
@@ -60,7 +60,7 @@ export function activate(context: vscode.ExtensionContext): void {
     evaluateCheckpoint: (argument) => wizardCommand("evaluate", argument, services),
     compareCheckpoints: (argument) => wizardCommand("compare", argument, services),
     compareMethods: (argument) => compareMethods(argument, services),
-    importTrace: (argument) => importTrace(argument, services),
+    importTrace: (argument) => importTraceCommand(argument, services),
     openRouting: (argument) => openPanel("routing", argument, services, panels),
     openDivergence: (argument) => openPanel("divergence", argument, services, panels),
     openSimilarity: (argument) => openPanel("similarity", argument, services, panels),
@@ -69,7 +69,7 @@ export function activate(context: vscode.ExtensionContext): void {
     newRecipe: (argument) => newRecipe(argument),
     runRecipe: (argument) => runRecipe(argument, services),
     checkRecipe: (argument) => checkRecipe(argument, services),
-    resumeRun: (argument) => resumeRun(argument, services),
+    resumeRun: (argument) => resumeRunCommand(argument, services),
     cancelRun: (argument) => cancelRun(argument, services),
     openRun: (argument) => openRun(argument, services),
     renameRun: (argument) => renameRun(argument, services),

@@ -17,7 +17,7 @@ export const pruningLayer = z.strictObject({
   replaceByConstant: z.boolean().optional(),
 });
 
-export const mergeGroup = z.strictObject({
+export const mergeGroupSchema = z.strictObject({
   members: z.array(expertId).min(1),
   weights: z.array(z.number().min(0)).min(1).describe("Averaging weight of each member, summing to 1"),
   dominant: expertId.describe("The member whose router row stands for the group"),
@@ -28,7 +28,7 @@ export const mergeGroup = z.strictObject({
     ),
 });
 
-export const mergingLayer = z.strictObject({ groups: z.array(mergeGroup).min(1) });
+export const mergingLayer = z.strictObject({ groups: z.array(mergeGroupSchema).min(1) });
 
 export const editingLayer = z.strictObject({
   ranks: z

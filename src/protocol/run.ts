@@ -26,7 +26,7 @@ export const textPreview = z.object({
 });
 export type TextPreview = z.infer<typeof textPreview>;
 
-export const preflight = z.object({
+export const preflightSchema = z.object({
   parametersBefore: z.number(),
   parametersAfter: z.number(),
   bytesBefore: z.number(),
@@ -60,7 +60,7 @@ export const preflight = z.object({
   refusals: z.array(z.object({ code: z.string(), message: z.string() })),
   warnings: z.array(z.string()),
 });
-export type Preflight = z.infer<typeof preflight>;
+export type Preflight = z.infer<typeof preflightSchema>;
 
 export const stageRecord = z.object({
   id: z.enum(stageIds),
@@ -99,7 +99,7 @@ export const runFile = z.object({
     .nullable()
     .default(null),
   stages: z.array(stageRecord),
-  preflight: preflight.nullable(),
+  preflight: preflightSchema.nullable(),
 });
 export type RunFile = z.infer<typeof runFile>;
 

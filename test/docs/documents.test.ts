@@ -110,4 +110,21 @@ describe("documents in step with the code", () => {
     const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
     expect([...engineFolders].sort()).toEqual(folders.sort());
   });
+
+  it("an exported name means one thing", async () => {
+    const owners = new Map<string, string[]>();
+    for (const folder of ["src", "webview"]) {
+      const root = path.join(__dirname, "../..", folder);
+      for (const file of await readdir(root, { recursive: true })) {
+        if (!file.endsWith(".ts")) continue;
+        const text = await readFile(path.join(root, file), "utf8");
+        const exported = /^export (?:async |abstract )?(?:function\*?|const|class|interface|type|enum) (\w+)/gm;
+        for (const name of new Set([...text.matchAll(exported)].map(([, found]) => found!)))
+          owners.set(name, [...(owners.get(name) ?? []), `${folder}/${file}`]);
+      }
+    }
+    expect(owners.size).toBeGreaterThan(1000);
+    // A schema of the protocol and the type inferred from it are two faces of one thing.
+    expect([...owners].filter(([, files]) => files.length > 1)).toEqual([]);
+  });
 });

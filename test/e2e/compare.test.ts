@@ -3,7 +3,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "no
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { comparisonFile, type ComparisonFile } from "../../src/protocol/compare";
-import { number } from "../../webview/common/format";
+import { decimal } from "../../webview/common/format";
 import { until } from "./codeServer";
 import { chooseFromMenu, expand, explorerItem, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
@@ -160,7 +160,7 @@ describe("a comparison asked for by questions", () => {
       expect(await panel.textContent(".page-header")).toContain("fine compared");
       const table = (await panel.locator("main").textContent())!;
       for (const { before, after } of cells)
-        for (const value of [before!, after!]) expect(table).toContain(number(value.klToTeacher!.mean, 5));
+        for (const value of [before!, after!]) expect(table).toContain(decimal(value.klToTeacher!.mean, 5));
       await session.screenshot("5-trade-off");
       await row(/done · 4 of 4 cells/).waitFor();
       await expand(row("fine compared"));

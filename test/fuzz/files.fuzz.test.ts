@@ -3,7 +3,7 @@ import path from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import { readRecipe } from "../../src/cli/commands/run";
 import { openCheckpoint } from "../../src/engine/checkpoint/open";
-import { moeLayers } from "../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../src/engine/model/moeLayers";
 import { parsePlan, validatePlan } from "../../src/engine/compression/plan/validatePlan";
 import { loadState, saveState, initialState } from "../../src/engine/distillation/trainState";
 import type { TokenSequences } from "../../src/engine/data/sequences";

@@ -5,7 +5,7 @@ import {
   writeSafetensorsFile,
   type MemoryTensor,
 } from "../../src/engine/checkpoint/safetensorsFile";
-import { moeLayers } from "../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../src/engine/model/moeLayers";
 import type { OpenModel } from "../../src/engine/run/work";
 import { float8E4M3Values } from "../../src/engine/tensor/float8";
 import { decodeFloat8Blocks, decodeMxfp4 } from "./quantisedBlocks";

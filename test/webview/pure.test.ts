@@ -134,13 +134,13 @@ describe("colour scales", () => {
 
 describe("format", () => {
   const rows: [string, string][] = [
-    [format.number(null), "–"],
-    [format.number(0), "0"],
-    [format.number(0.012345), "0.01235"],
-    [format.number(-0.00012345), "-1.23·10⁻⁴"],
-    [format.number(1234567.8), "1,235,000"],
-    [format.number(1.5e9), "1.5·10⁹"],
-    [format.number(123456.25, 8), "123,456.25"],
+    [format.decimal(null), "–"],
+    [format.decimal(0), "0"],
+    [format.decimal(0.012345), "0.01235"],
+    [format.decimal(-0.00012345), "-1.23·10⁻⁴"],
+    [format.decimal(1234567.8), "1,235,000"],
+    [format.decimal(1.5e9), "1.5·10⁹"],
+    [format.decimal(123456.25, 8), "123,456.25"],
     [format.count(1536000), "1,536,000"],
     [format.count(-1234), "-1,234"],
     [format.percent(0.0078125), "0.781 %"],
@@ -150,7 +150,7 @@ describe("format", () => {
     [format.parameters(30_532_122_624), "30.5 B"],
     [format.parameters(12), "12"],
     [format.bytes(null), "–"],
-    [format.number(1.43e-17), "0 (< 10⁻¹²)"],
+    [format.decimal(1.43e-17), "0 (< 10⁻¹²)"],
     [format.duration(59.6), "1 min"],
     [format.duration(7800), "2 h 10 min"],
   ];

@@ -7,8 +7,8 @@ import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
-import { count, number } from "../common/format";
-import type { OtherRun, Services, View } from "../common/page";
+import { count, decimal } from "../common/format";
+import type { OtherRun, PageServices, View } from "../common/page";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 import { lossWords } from "./lossWords";
@@ -31,7 +31,7 @@ export class CalibrationView implements View<"calibration"> {
   private readonly rate: Figure<LineSpec>;
   private readonly norm: Figure<LineSpec>;
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.loss = new Figure("loss", lineChart, services);
     this.rate = new Figure("learningRate", lineChart, services);
     this.norm = new Figure("gradientNorm", lineChart, services);
@@ -110,9 +110,9 @@ export class CalibrationView implements View<"calibration"> {
           pronounced: true,
         })),
       ],
-      format: (value) => number(value, 4),
+      format: (value) => decimal(value, 4),
       marker: best
-        ? { x: best.step, label: `best: update ${best.step}, ${number(words.heldOutValue(best), 4)}` }
+        ? { x: best.step, label: `best: update ${best.step}, ${decimal(words.heldOutValue(best), 4)}` }
         : null,
       height: 320,
     };
@@ -144,7 +144,7 @@ export class CalibrationView implements View<"calibration"> {
       x: { title: "Update" },
       y: { title: unit, min: 0 },
       series: [{ label: unit, points: data.updates.map((update) => ({ x: update.step, y: value(update) })) }],
-      format: (v) => number(v, 3),
+      format: (v) => decimal(v, 3),
     };
     figure.showLater({ title, note: null, spec, table: seriesTable(title, spec) });
   }
@@ -157,10 +157,10 @@ export class CalibrationView implements View<"calibration"> {
     const done = last?.step ?? 0;
     const { training, heldOut, unit, heldOutValue } = lossWords(data.loss);
     const shown = (look: (typeof data.heldOut)[number] | undefined) =>
-      look ? `${number(heldOutValue(look), 5)} nats a token (update ${look.step})` : "–";
+      look ? `${decimal(heldOutValue(look), 5)} nats a token (update ${look.step})` : "–";
     facts(this.summary, [
       ["Updates", data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
-      [`Latest ${training}`, last ? `${number(last.loss, 5)} ${unit}` : "–"],
+      [`Latest ${training}`, last ? `${decimal(last.loss, 5)} ${unit}` : "–"],
       [`${heldOut.replace("held", "Held")} at the start`, shown(first)],
       [`Latest ${heldOut}`, shown(latest)],
       [`Best ${heldOut}`, shown(best)],

@@ -4,7 +4,7 @@ import type { HeatmapSpec } from "./charts/heatmapSpec";
 import { matrixTable } from "./charts/matrixTable";
 import { minus, sharedScale, type OtherMap } from "./compareScale";
 import { element } from "./dom";
-import type { Services } from "./page";
+import type { PageServices } from "./page";
 import { Segments } from "./segments";
 
 const modes = ["beside", "difference"] as const;
@@ -28,7 +28,7 @@ export class ComparedMap {
 
   constructor(
     private readonly id: string,
-    private readonly services: Services,
+    private readonly services: PageServices,
   ) {
     this.main = new Figure(id, heatmap, services);
     this.mode = new Segments(

@@ -1,6 +1,6 @@
 import { element } from "./dom";
 import { request } from "./messaging";
-import { messageOf, type Services } from "./page";
+import { messageOf, type PageServices } from "./page";
 import { toCsv, type TableModel } from "./tableModel";
 import { plainLabel } from "./text";
 
@@ -12,7 +12,7 @@ export interface Exportable {
 }
 
 /** PNG (if something is drawn) and CSV buttons; the host asks where to save. */
-export function exportMenu(current: () => Exportable | null, services: Services, drawn = true): HTMLElement {
+export function exportMenu(current: () => Exportable | null, services: PageServices, drawn = true): HTMLElement {
   const save = (
     label: string,
     make: (shown: Exportable) => Omit<Parameters<typeof saveFile>[0], "fileName">,

@@ -4,7 +4,7 @@ import { formatBytes, formatCount, formatDuration } from "../../src/protocol/qua
 const none = "–";
 
 /** At most `digits` significant digits; very small and very large ones in powers of ten. */
-export function number(value: number | null, digits = 4): string {
+export function decimal(value: number | null, digits = 4): string {
   if (value === null) return none;
   if (value === 0) return "0";
   const magnitude = Math.abs(value);
@@ -21,7 +21,7 @@ export function count(value: number | null): string {
 
 /** A share 0..1 as a percentage. */
 export function percent(value: number | null): string {
-  return value === null ? none : `${number(value * 100, 3)} %`;
+  return value === null ? none : `${decimal(value * 100, 3)} %`;
 }
 
 const orNone =
@@ -34,8 +34,8 @@ export const parameters = orNone(formatCount);
 export const duration = orNone(formatDuration);
 
 /** Thousands separators by hand: the first use of Intl costs some 20 ms, which the first picture would wait for. */
-function grouped(decimal: string): string {
-  const [whole, fraction] = decimal.split(".");
+function grouped(digits: string): string {
+  const [whole, fraction] = digits.split(".");
   const separated = whole!.replace(/\B(?=(\d{3})+$)/g, ",");
   return fraction === undefined ? separated : `${separated}.${fraction}`;
 }

@@ -20,7 +20,7 @@ import { progressRing, registerToolkit } from "./toolkit";
 import { untrusted } from "./untrusted";
 
 /** What the parts of a page need from it. */
-export interface Services {
+export interface PageServices {
   readonly theme: Theme;
   /** What the page shows, the run's or file's name: untrusted text. */
   readonly title: string;
@@ -59,7 +59,7 @@ export interface View<P extends PageName> {
 export function startPage<P extends PageName>(
   page: P,
   heading: string,
-  makeView: (services: Services) => View<P>,
+  makeView: (services: PageServices) => View<P>,
 ): void {
   addStyle();
   registerToolkit();
@@ -83,7 +83,7 @@ export function startPage<P extends PageName>(
   const onTheme: (() => void)[] = [];
   const onSettings: (() => void)[] = [];
 
-  const services: Services = {
+  const services: PageServices = {
     get theme() {
       return theme;
     },

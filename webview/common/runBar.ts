@@ -2,7 +2,7 @@ import type { PageContext } from "../../src/protocol/pageMessages";
 import { element } from "./dom";
 import { request } from "./messaging";
 import { plainLabel } from "./text";
-import { Select, type Choice } from "./toolkit";
+import { Select, type DropdownChoice } from "./toolkit";
 
 /** Characters of a run's name in a dropdown. */
 const nameLength = 60;
@@ -38,10 +38,10 @@ export class RunBar {
     if (source.kind !== "run" || others.length === 0) return;
     const compareWith = source.compareWith ?? [];
     this.source = { runDirectory: source.runDirectory, compareWith };
-    const choices = (shown: typeof runs): Choice<string>[] =>
+    const choices = (shown: typeof runs): DropdownChoice<string>[] =>
       shown.map(({ directory, name }) => ({ value: directory, label: plainLabel(name, nameLength) }));
     this.run.set(choices(runs), source.runDirectory);
-    const many: Choice<string>[] =
+    const many: DropdownChoice<string>[] =
       compareWith.length > 1 ? [{ value: several, label: `${compareWith.length} runs` }] : [];
     this.other.set(
       [{ value: none, label: "No other run" }, ...many, ...choices(others)],

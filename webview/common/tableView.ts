@@ -1,5 +1,5 @@
 import { element } from "./dom";
-import { number } from "./format";
+import { decimal } from "./format";
 import type { TableModel } from "./tableModel";
 import { cutMiddle, plainLabel, showInvisible } from "./text";
 
@@ -124,7 +124,7 @@ export class TableView {
         return element(
           "td",
           { class: format || typeof value === "number" ? "number" : null },
-          (format ?? ((v: number | null) => number(v, 6)))(value),
+          (format ?? ((v: number | null) => decimal(v, 6)))(value),
         );
       const full = showInvisible(value.slice(0, 20_000));
       const shown = cutMiddle(full, 90);

@@ -43,7 +43,7 @@ export function button(
   return made;
 }
 
-export interface Choice<T extends string | number> {
+export interface DropdownChoice<T extends string | number> {
   value: T;
   label: string;
 }
@@ -52,7 +52,7 @@ export interface Choice<T extends string | number> {
 export class Select<T extends string | number> {
   readonly element: HTMLElement;
   private readonly dropdown: Valued;
-  private choices: readonly Choice<T>[] = [];
+  private choices: readonly DropdownChoice<T>[] = [];
 
   constructor(label: string, changed: (value: T) => void) {
     this.dropdown = customElement("vscode-dropdown", { "aria-label": label }) as Valued;
@@ -68,7 +68,7 @@ export class Select<T extends string | number> {
     });
   }
 
-  set(choices: readonly Choice<T>[], value: T | undefined): void {
+  set(choices: readonly DropdownChoice<T>[], value: T | undefined): void {
     this.choices = choices;
     // The toolkit's values are text and may come from files: positions stand for them.
     this.dropdown.replaceChildren(

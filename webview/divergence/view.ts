@@ -7,8 +7,8 @@ import { seriesTable } from "../common/charts/seriesTable";
 import { ComparedMap } from "../common/comparedMap";
 import { minus } from "../common/compareScale";
 import { element } from "../common/dom";
-import { number } from "../common/format";
-import type { OtherRun, Services, View } from "../common/page";
+import { decimal } from "../common/format";
+import type { OtherRun, PageServices, View } from "../common/page";
 import { Segments } from "../common/segments";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
@@ -56,7 +56,7 @@ export class DivergenceView implements View<"divergence"> {
   private readonly map: ComparedMap;
   private readonly lines: Figure<LineSpec>[];
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.phase = new Segments(
       "Show",
       [
@@ -142,7 +142,7 @@ export class DivergenceView implements View<"divergence"> {
       ...axesOf(data),
       values,
       quantity: difference ? "change of KL, nats a token" : "KL contribution, nats a token",
-      format: (value) => number(value, 4),
+      format: (value) => decimal(value, 4),
       colours: difference
         ? { colours: this.services.colourScale, diverging: true }
         : {
@@ -190,7 +190,7 @@ export class DivergenceView implements View<"divergence"> {
       x: { title: "Layer" },
       y: { title: measure.unit, ...(measure.key === "topKOverlap" ? { max: 1 } : { min: 0 }) },
       series,
-      format: (value) => number(value, 4),
+      format: (value) => decimal(value, 4),
       selectedX: this.selection?.layer ?? null,
       onSelect: (layer) => {
         this.choose({ layer, expert: null });

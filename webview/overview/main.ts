@@ -1,4 +1,4 @@
 import { startPage } from "../common/page";
-import { OverviewView } from "./view";
+import { OverviewPage } from "./view";
 
-startPage("overview", "Overview", (services) => new OverviewView(services));
+startPage("overview", "Overview", (services) => new OverviewPage(services));

@@ -5,8 +5,8 @@ import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
-import { duration, number, percent } from "../common/format";
-import type { Services, View } from "../common/page";
+import { duration, decimal, percent } from "../common/format";
+import type { PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { button } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
@@ -21,7 +21,7 @@ const engineNotes: Record<OverviewData["engine"]["state"], string | null> = {
 };
 
 /** The side panel's small view: what runs, how far it is, how the KL does, and what to do next. */
-export class OverviewView implements View<"overview"> {
+export class OverviewPage implements View<"overview"> {
   readonly element: HTMLElement;
   private readonly engine = element("div", { class: "notice warning", hidden: true });
   private readonly run = element("div", {});
@@ -34,7 +34,7 @@ export class OverviewView implements View<"overview"> {
   private readonly recentSection = element("section", {}, element("h2", {}, "Recent runs"), this.recent);
   private shownButtons = "";
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.kl = new Figure("kl", lineChart, services);
     this.element = element(
       "div",
@@ -110,7 +110,7 @@ export class OverviewView implements View<"overview"> {
         element("strong", {}, progress.stage),
         ": ",
         untrusted(progress.message, 120),
-        ` (${number(progress.done, 6)} of ${number(progress.total, 6)} ${progress.unit})`,
+        ` (${decimal(progress.done, 6)} of ${decimal(progress.total, 6)} ${progress.unit})`,
       );
     }
     const working = progress !== null || stage !== undefined;
@@ -118,9 +118,9 @@ export class OverviewView implements View<"overview"> {
     facts(this.numbers, [
       ...(working ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
       ...(working ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
-      ...(latestLoss === null ? [] : [["Training KL", `${number(latestLoss, 4)} nats a token`] as const]),
-      ...(run && run.klBefore !== null ? [["KL before", `${number(run.klBefore, 4)} nats a token`] as const] : []),
-      ...(run && run.klAfter !== null ? [["KL after", `${number(run.klAfter, 4)} nats a token`] as const] : []),
+      ...(latestLoss === null ? [] : [["Training KL", `${decimal(latestLoss, 4)} nats a token`] as const]),
+      ...(run && run.klBefore !== null ? [["KL before", `${decimal(run.klBefore, 4)} nats a token`] as const] : []),
+      ...(run && run.klAfter !== null ? [["KL after", `${decimal(run.klAfter, 4)} nats a token`] as const] : []),
       ...(run && run.verdict !== null ? [["Verdict", untrusted(run.verdict, 100)] as const] : []),
     ]);
   }
@@ -162,8 +162,8 @@ export class OverviewView implements View<"overview"> {
       x: { title: "Update" },
       y: { title: "KL, nats a token" },
       series: [{ label: "held-out KL", points: heldOut.map(({ step, kl }) => ({ x: step, y: kl })) }],
-      format: (value) => number(value, 3),
-      marker: best ? { x: best.step, label: `best ${number(best.kl, 3)}` } : null,
+      format: (value) => decimal(value, 3),
+      marker: best ? { x: best.step, label: `best ${decimal(best.kl, 3)}` } : null,
       height: 150,
     };
     this.kl.show({ title, note: null, spec, table: seriesTable(title, spec) });
@@ -179,7 +179,7 @@ export class OverviewView implements View<"overview"> {
     open.append(element("span", { class: "visually-hidden" }, `, ${action}`));
     const gain =
       run.klBefore !== null && run.klAfter !== null
-        ? `, KL ${number(run.klBefore, 3)} → ${number(run.klAfter, 3)}`
+        ? `, KL ${decimal(run.klBefore, 3)} → ${decimal(run.klAfter, 3)}`
         : "";
     return element("li", {}, open, element("span", { class: "muted" }, ` ${run.state}${gain}`));
   }

@@ -1,5 +1,5 @@
 import type { RoutingDomainData, RoutingLayerData, RoutingPanelData } from "../../src/protocol/panels";
-import { count, number, percent } from "../common/format";
+import { count, decimal, percent } from "../common/format";
 
 /** What the heatmap can show of every layer and expert. */
 export const cellMeasures = {
@@ -11,7 +11,7 @@ export type CellMeasure = keyof typeof cellMeasures;
 export const cellMeasureNames = Object.keys(cellMeasures) as CellMeasure[];
 
 function format4(value: number | null): string {
-  return number(value, 4);
+  return decimal(value, 4);
 }
 
 /** What the charts by layer show. */

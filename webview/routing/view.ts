@@ -6,8 +6,8 @@ import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { ComparedMap } from "../common/comparedMap";
 import { element } from "../common/dom";
-import { count, number } from "../common/format";
-import type { OtherRun, Services, View } from "../common/page";
+import { count, decimal } from "../common/format";
+import type { OtherRun, PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { Select, Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
@@ -27,7 +27,7 @@ export class RoutingView implements View<"routing"> {
   private readonly map: ComparedMap;
   private readonly lines: Figure<LineSpec>[];
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     const { persisted } = services;
     const redraw = (key: string) => (value: string | number | boolean) => {
       persisted.set(key, value);
@@ -173,7 +173,7 @@ export class RoutingView implements View<"routing"> {
           return points.length > 0 ? [{ label: name === null ? label : `${label}, ${name}`, points }] : [];
         }),
       ),
-      format: (value) => number(value, 4),
+      format: (value) => decimal(value, 4),
       bars: measure.bars === true,
       selectedX: this.selection?.layer ?? null,
       onSelect: (layer) => {

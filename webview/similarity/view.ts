@@ -4,9 +4,9 @@ import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { ComparedMap } from "../common/comparedMap";
 import type { OtherMap } from "../common/compareScale";
 import { element } from "../common/dom";
-import { number } from "../common/format";
+import { decimal } from "../common/format";
 import { request } from "../common/messaging";
-import { messageOf, type OtherRun, type Services, type View } from "../common/page";
+import { messageOf, type OtherRun, type PageServices, type View } from "../common/page";
 import { Select } from "../common/toolkit";
 import { isPermutation, positionsOf, reorder } from "./reorder";
 
@@ -35,7 +35,7 @@ export class SimilarityView implements View<"similarity"> {
   private readonly map: ComparedMap;
   private readonly groups = element("div", { "data-groups": true });
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.layer = new Select("Layer", (layer) => {
       this.ask(layer, this.data!.metric);
     });
@@ -139,7 +139,7 @@ export class SimilarityView implements View<"similarity"> {
       columns: { title: "Other expert", labels },
       values: reorder(data.matrix.values, order),
       quantity,
-      format: (value) => number(value, 4),
+      format: (value) => decimal(value, 4),
       colours: { colours: this.services.colourScale, diverging: signed },
       nullMeaning: data.matrix.values.includes(null) ? "never used, so no value" : null,
       groups: groups.map((group) => positionsOf(group, order)),

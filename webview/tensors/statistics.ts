@@ -3,9 +3,9 @@ import { Figure } from "../common/charts/figure";
 import { histogram, type HistogramSpec } from "../common/charts/histogram";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
-import { bytes, count, number, percent } from "../common/format";
+import { bytes, count, decimal, percent } from "../common/format";
 import { request } from "../common/messaging";
-import { messageOf, type Services } from "../common/page";
+import { messageOf, type PageServices } from "../common/page";
 import { progressRing } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 
@@ -19,7 +19,7 @@ export class StatisticsPanel {
   private readonly list = element("dl", { class: "facts", "data-statistics": true });
   private readonly figure: Figure<HistogramSpec>;
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.figure = new Figure("histogram", histogram, services);
     this.element = element("section", { hidden: true }, this.heading, this.status, this.list, this.figure.element);
   }
@@ -47,7 +47,7 @@ export class StatisticsPanel {
         this.status.replaceChildren();
         facts(this.list, [...known, ...rowsOf(statistics)]);
         this.draw(statistics);
-        this.services.announce(`Statistics: mean ${number(statistics.mean, 4)}`);
+        this.services.announce(`Statistics: mean ${decimal(statistics.mean, 4)}`);
       },
       (error: unknown) => {
         if (question === this.asked)
@@ -83,9 +83,9 @@ function rowsOf(s: TensorStatistics): (readonly [string, string])[] {
     ["Elements", count(s.count)],
     ["Not finite", notFinite === 0 ? "none" : `${count(notFinite)} (NaN or infinity)`],
     ["Zeros", `${count(s.zeros)} (${percent(s.count === 0 ? null : s.zeros / s.count)})`],
-    ["Minimum", number(s.min, 6)],
-    ["Maximum", number(s.max, 6)],
-    ["Mean", number(s.mean, 6)],
-    ["Standard deviation", number(s.standardDeviation, 6)],
+    ["Minimum", decimal(s.min, 6)],
+    ["Maximum", decimal(s.max, 6)],
+    ["Mean", decimal(s.mean, 6)],
+    ["Standard deviation", decimal(s.standardDeviation, 6)],
   ];
 }

@@ -3,7 +3,7 @@ import type { TensorsData } from "../../src/protocol/pageMessages";
 import { element } from "../common/dom";
 import { exportMenu } from "../common/exportMenu";
 import { bytes, count } from "../common/format";
-import type { Services, View } from "../common/page";
+import type { PageServices, View } from "../common/page";
 import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { textField } from "../common/toolkit";
@@ -34,7 +34,7 @@ export class TensorsView implements View<"tensors"> {
   private readonly tableHost = element("div", { "data-table": true });
   private table: TableView | undefined;
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     this.statistics = new StatisticsPanel(services);
     const filter = textField(
       "Filter tensors",

@@ -1,5 +1,5 @@
 import type { TradeOffPoint } from "../../src/protocol/panels";
-import { bytes, number, parameters } from "../common/format";
+import { bytes, decimal, parameters } from "../common/format";
 
 interface Measure {
   label: string;
@@ -20,7 +20,7 @@ export const costs = {
     label: "Tokens a second",
     title: "tokens a second",
     value: (p) => p.tokensPerSecond,
-    format: (v) => number(v, 4),
+    format: (v) => decimal(v, 4),
     higherIsBetter: true,
   },
   memory: { label: "Peak memory", title: "peak memory", value: (p) => p.peakMemoryBytes, format: bytes, binary: true },
@@ -36,14 +36,14 @@ export const qualities = {
     // A KL cannot be negative.
     min: 0,
     halfWidth: (p) => p.klHalfWidth,
-    format: (v) => number(v, 4),
+    format: (v) => decimal(v, 4),
   },
   nll: {
     label: "Loss",
     title: "loss, nats a token",
     value: (p) => p.nllPerToken,
     halfWidth: (p) => p.nllHalfWidth,
-    format: (v) => number(v, 4),
+    format: (v) => decimal(v, 4),
   },
 } as const satisfies Record<string, Measure & { min?: number; halfWidth: (point: TradeOffPoint) => number | null }>;
 export type Quality = keyof typeof qualities;

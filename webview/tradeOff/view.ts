@@ -2,8 +2,8 @@ import type { TradeOffPanelData, TradeOffPoint } from "../../src/protocol/panels
 import { Figure } from "../common/charts/figure";
 import { scatterChart, type ScatterPoint, type ScatterSeries, type ScatterSpec } from "../common/charts/scatterChart";
 import { element } from "../common/dom";
-import { bytes, number, parameters } from "../common/format";
-import type { Services, View } from "../common/page";
+import { bytes, decimal, parameters } from "../common/format";
+import type { PageServices, View } from "../common/page";
 import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { plainLabel } from "../common/text";
@@ -32,7 +32,7 @@ export class TradeOffView implements View<"tradeOff"> {
   private table: TableView | undefined;
   private sorted = { column: -1, descending: false };
 
-  constructor(private readonly services: Services) {
+  constructor(private readonly services: PageServices) {
     const { persisted } = services;
     const keep =
       (key: string) =>
@@ -253,7 +253,7 @@ function drawnPoints(
 }
 
 function allPoints(points: readonly TradeOffPoint[]): TableModel {
-  const precise = (value: number | null): string => number(value, 5);
+  const precise = (value: number | null): string => decimal(value, 5);
   return tableOf(
     "Every checkpoint evaluated with this teacher and text",
     [

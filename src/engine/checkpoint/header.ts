@@ -1,6 +1,6 @@
 import { RerouteError } from "../../protocol/errors";
 import { lengthFieldBytes, type HeaderTensor, type SafetensorsHeader } from "./headerFormat";
-import { malformed, readHeaderJson } from "./headerReader";
+import { malformedHeader, readHeaderJson } from "./headerReader";
 import { maxHeaderBytes } from "./limits";
 import { quote } from "./quote";
 
@@ -62,13 +62,13 @@ function checkLayout(tensors: HeaderTensor[], dataBytes: number, fileName: strin
   let end = 0;
   for (const { name, byteOffset, byteLength } of tensors) {
     if (byteOffset < end) {
-      malformed(
+      malformedHeader(
         fileName,
         `tensor ${quote(name)} begins at data byte ${byteOffset}, inside the one before it (to ${end})`,
       );
     }
     if (byteOffset > end) {
-      malformed(fileName, `bytes ${end} to ${byteOffset} before tensor ${quote(name)} belong to no tensor`);
+      malformedHeader(fileName, `bytes ${end} to ${byteOffset} before tensor ${quote(name)} belong to no tensor`);
     }
     end = byteOffset + byteLength;
     if (end > dataBytes) {
@@ -78,5 +78,6 @@ function checkLayout(tensors: HeaderTensor[], dataBytes: number, fileName: strin
       );
     }
   }
-  if (end !== dataBytes) malformed(fileName, `${dataBytes - end} bytes after the last tensor belong to no tensor`);
+  if (end !== dataBytes)
+    malformedHeader(fileName, `${dataBytes - end} bytes after the last tensor belong to no tensor`);
 }

@@ -15,7 +15,7 @@ export function readHeaderJson(json: Uint8Array, fileName: string): SafetensorsH
   return new HeaderReader(json, fileName).read();
 }
 
-export function malformed(fileName: string, problem: string): never {
+export function malformedHeader(fileName: string, problem: string): never {
   throw new RerouteError(
     "checkpoint/malformed",
     `cannot read the header of ${quote(fileName)}: ${problem}; download or write the file again`,
@@ -50,11 +50,11 @@ class HeaderReader {
     readonly json: Uint8Array,
     readonly fileName: string,
   ) {
-    this.#reader = new JsonReader(json, (problem) => malformed(fileName, problem));
+    this.#reader = new JsonReader(json, (problem) => malformedHeader(fileName, problem));
   }
 
   read(): SafetensorsHeader {
-    if (this.json[0] !== 0x7b) malformed(this.fileName, "it does not begin with {");
+    if (this.json[0] !== 0x7b) malformedHeader(this.fileName, "it does not begin with {");
     this.#reader.readObject(this.#onMember);
     this.#reader.readEnd();
     return { metadata: this.#metadata ?? noMetadata(), tensors: this.#tensors };
@@ -62,11 +62,12 @@ class HeaderReader {
 
   readonly #onMember = (key: string): void => {
     if (key === "__metadata__") {
-      if (this.#metadata) malformed(this.fileName, "__metadata__ occurs twice");
+      if (this.#metadata) malformedHeader(this.fileName, "__metadata__ occurs twice");
       this.#metadata = this.#readMetadata();
       return;
     }
-    if (this.#names.size === this.#names.add(key).size) malformed(this.fileName, `tensor ${quote(key)} occurs twice`);
+    if (this.#names.size === this.#names.add(key).size)
+      malformedHeader(this.fileName, `tensor ${quote(key)} occurs twice`);
     if (this.#names.size > maxTensors) {
       throw new RerouteError(
         "checkpoint/limit",
@@ -135,10 +136,10 @@ class HeaderReader {
     const reader = this.#reader;
     const metadata = noMetadata();
     let entries = 0;
-    if (reader.peek() !== 0x7b) malformed(fileName, "__metadata__ is not an object");
+    if (reader.peek() !== 0x7b) malformedHeader(fileName, "__metadata__ is not an object");
     reader.readObject((key) => {
-      if (reader.peek() !== 0x22) malformed(fileName, `__metadata__ ${quote(key)} is not a string`);
-      if (Object.hasOwn(metadata, key)) malformed(fileName, `__metadata__ ${quote(key)} occurs twice`);
+      if (reader.peek() !== 0x22) malformedHeader(fileName, `__metadata__ ${quote(key)} is not a string`);
+      if (Object.hasOwn(metadata, key)) malformedHeader(fileName, `__metadata__ ${quote(key)} occurs twice`);
       if (++entries > maxMetadataEntries) {
         throw new RerouteError(
           "checkpoint/limit",
@@ -151,7 +152,7 @@ class HeaderReader {
   }
 
   #fail(problem: string): never {
-    return malformed(this.fileName, `tensor ${quote(this.#name)} ${problem}`);
+    return malformedHeader(this.fileName, `tensor ${quote(this.#name)} ${problem}`);
   }
 }
 
@@ -167,7 +168,7 @@ function checkSize(name: string, dtype: DType, shape: readonly number[], byteLen
   const tooLarge = shape.some((size) => (product *= size) > Number.MAX_SAFE_INTEGER);
   if (expected === byteLength && !tooLarge) return;
   const needs = tooLarge ? "is larger than any file" : `needs ${expected}`;
-  malformed(fileName, `tensor ${quote(name)} takes ${byteLength} bytes, ${dtype} [${shape.join(", ")}] ${needs}`);
+  malformedHeader(fileName, `tensor ${quote(name)} takes ${byteLength} bytes, ${dtype} [${shape.join(", ")}] ${needs}`);
 }
 
 /** More shapes than a decoder's tensors have; of a file with more of them, each further tensor keeps an array of its own. */

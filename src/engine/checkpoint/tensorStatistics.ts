@@ -14,7 +14,7 @@ const numBins = 64;
  *
  * @throws RerouteError checkpoint/truncated, /changed, /not-found, cancelled
  */
-export async function tensorStatistics(entry: TensorEntry, signal?: AbortSignal): Promise<TensorStatistics> {
+export async function statisticsOfTensor(entry: TensorEntry, signal?: AbortSignal): Promise<TensorStatistics> {
   const moments = { count: 0, finite: 0, zeros: 0, min: Infinity, max: -Infinity, mean: 0, squares: 0 };
   await streamTensor(entry, (bytes) => addChunk(moments, decodeNumbers(bytes, entry.dtype)), signal);
   const { count, finite, zeros } = moments;

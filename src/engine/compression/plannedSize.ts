@@ -6,7 +6,7 @@ import { projectionOf } from "./editing/factoredTensors";
 import { compressedTensors, type CompressedLayer } from "./layer/compressedTensors";
 import { outcomeOf } from "./merging/applyMerging";
 import { forecastOf, type MethodContext } from "./methods";
-import { moeLayers } from "./plan/moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import { narrowedDescription, narrowedShapes } from "./neurons/narrowedConfig";
 import { quantisedLayouts, requireUnquantised } from "./quantising/quantisationPlan";
 import { replacesByConstants } from "./pruning/constants";

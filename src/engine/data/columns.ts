@@ -1,4 +1,4 @@
-import { malformed, type Row } from "./formats/row";
+import { malformedRow, type Row } from "./formats/row";
 import { parseJson } from "./formats/json";
 import { maxTokenId } from "./tokenizerFiles";
 
@@ -135,7 +135,7 @@ export function contentOfRow({ value, where }: Row, column: string | undefined):
   if (typeof value === "string") return { kind: "text", text: value };
   if (isArrayLike(value)) return contentOfList(Array.from(value), "the list", {}, where);
   if (typeof value !== "object" || value === null) {
-    throw malformed(`${where} is not a JSON object, expected {"text": ..., "domain": ...}`);
+    throw malformedRow(`${where} is not a JSON object, expected {"text": ..., "domain": ...}`);
   }
   const row = value as Columns;
   if (column !== undefined) return contentOfColumn(row, column, where);
@@ -144,7 +144,7 @@ export function contentOfRow({ value, where }: Row, column: string | undefined):
   const filled = layouts.find(({ needs }) => needs.every((key) => Object.hasOwn(row, key) && !isMissing(row[key])));
   const layout = filled ?? found;
   if (layout) return layout.read(row, where);
-  throw malformed(
+  throw malformedRow(
     `${where} has no "text" and nothing else that is read; its keys are ${keysOf(row)}. Name the one with the text (--column KEY, ` +
       `data.column in a recipe), or use one of ${layouts.map(({ name }) => name).join(", ")}`,
   );
@@ -152,7 +152,7 @@ export function contentOfRow({ value, where }: Row, column: string | undefined):
 
 function contentOfColumn(row: Columns, column: string, where: string): Content | null {
   if (!Object.hasOwn(row, column)) {
-    throw malformed(`${where} has no ${JSON.stringify(column)}, the column to read; its keys are ${keysOf(row)}`);
+    throw malformedRow(`${where} has no ${JSON.stringify(column)}, the column to read; its keys are ${keysOf(row)}`);
   }
   const value = parsedCell(row[column], where);
   if (isMissing(value)) return null;
@@ -166,7 +166,7 @@ function contentOfList(items: unknown[], name: string, row: Columns, where: stri
   if (first === undefined) return null;
   if (typeof first === "number" || typeof first === "bigint") return { kind: "ids", ids: asIds(items, name, where) };
   if (typeof first === "object" && first !== null) return chat(items, row, where);
-  throw malformed(`${where} is not a JSON object, a list of messages or a list of token ids`);
+  throw malformedRow(`${where} is not a JSON object, a list of messages or a list of token ids`);
 }
 
 /** ShareGPT's and others' names of who speaks. */
@@ -187,11 +187,12 @@ const roles: Record<string, string | undefined> = {
 
 function chat(turns: unknown[], row: Columns, where: string): Content {
   const messages = turns.map((turn, i): ChatMessage => {
-    if (typeof turn !== "object" || turn === null) throw malformed(`${where} has a message ${i + 1} that is no object`);
+    if (typeof turn !== "object" || turn === null)
+      throw malformedRow(`${where} has a message ${i + 1} that is no object`);
     const { role, from, content, value, ...more } = turn as Columns;
     const speaker = role ?? from;
     if (typeof speaker !== "string") {
-      throw malformed(
+      throw malformedRow(
         `${where} has a message ${i + 1} without "role" (or "from"); its keys are ${keysOf(turn as Columns)}`,
       );
     }
@@ -209,13 +210,13 @@ function chat(turns: unknown[], row: Columns, where: string): Content {
 function textParts(content: unknown, message: number, where: string): unknown {
   if (!isArrayLike(content)) {
     if (content === null || typeof content === "string") return content;
-    throw malformed(`${where} has a message ${message + 1} whose content is a ${typeof content}, expected text`);
+    throw malformedRow(`${where} has a message ${message + 1} whose content is a ${typeof content}, expected text`);
   }
   const texts = Array.from(content, (part: unknown) => {
     if (typeof part === "string") return part;
     const { type, text } = (part ?? {}) as { type?: unknown; text?: unknown };
     if (typeof text === "string") return text;
-    throw malformed(
+    throw malformedRow(
       `${where} has a message ${message + 1} with a part of type ${JSON.stringify(type ?? null)}; only text is read`,
     );
   });
@@ -238,12 +239,12 @@ function parseJsonOrText(text: string, where: string): unknown {
 function asList(value: unknown, column: string, where: string): unknown[] {
   const list = parsedCell(value, where);
   if (isArrayLike(list)) return Array.from(list);
-  throw malformed(`${where} has a ${JSON.stringify(column)} that is not a list`);
+  throw malformedRow(`${where} has a ${JSON.stringify(column)} that is not a list`);
 }
 
 function asText(value: unknown, column: string, where: string): string {
   if (typeof value === "string") return value;
-  throw malformed(
+  throw malformedRow(
     `${where} has a ${JSON.stringify(column)} that is not a string but ${describe(value)}. Name another column with --column KEY`,
   );
 }
@@ -252,7 +253,9 @@ function asIds(items: unknown[], column: string, where: string): Int32Array {
   return Int32Array.from(items, (item, i) => {
     const id = typeof item === "bigint" ? Number(item) : item;
     if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id <= maxTokenId) return id;
-    throw malformed(`${where} has in ${column} at ${i} ${describe(item)}, expected a token id of 0 to ${maxTokenId}`);
+    throw malformedRow(
+      `${where} has in ${column} at ${i} ${describe(item)}, expected a token id of 0 to ${maxTokenId}`,
+    );
   });
 }
 

@@ -6,7 +6,7 @@ import type { ChatTemplate } from "./chatTemplate";
 import { contentOfRow, readColumns, type ChatMessage, type Content } from "./columns";
 import { readBytes } from "./formats/bytes";
 import { rowReaders } from "./formats";
-import { malformed, type Row, type RowReader } from "./formats/row";
+import { malformedRow, type Row, type RowReader } from "./formats/row";
 import { listTextFiles, unreadable } from "./textFiles";
 
 /** One text of a corpus, or its token ids where the corpus holds them ready. */
@@ -113,9 +113,9 @@ function domainOf({ value, where }: Row): string {
   const domain = isName ? String(given) : "";
   if (domain === "") return unlabelledDomain;
   if (domain.length > maxDomainCharacters) {
-    throw malformed(`${where} has a "domain" of ${domain.length} characters, the limit is ${maxDomainCharacters}`);
+    throw malformedRow(`${where} has a "domain" of ${domain.length} characters, the limit is ${maxDomainCharacters}`);
   }
   // Results are keyed by domain in JSON files; this one key does not survive being read back.
-  if (domain === "__proto__") throw malformed(`${where} has the domain "__proto__", which cannot be used as a name`);
+  if (domain === "__proto__") throw malformedRow(`${where} has the domain "__proto__", which cannot be used as a name`);
   return domain;
 }

@@ -3,7 +3,7 @@ import type { GenerationPrompt } from "../../protocol/generation";
 import { textFormatOf } from "../../protocol/textFormats";
 import { contentOfRow, type ChatMessage } from "./columns";
 import { rowReaders } from "./formats";
-import { malformed, type Row } from "./formats/row";
+import { malformedRow, type Row } from "./formats/row";
 import { listTextFiles, unreadable } from "./textFiles";
 
 /** Where prompts are looked for in a row, the surest first. An instruction takes its input or context along. */
@@ -49,13 +49,13 @@ function promptOfRow(row: Row, column: string | undefined): GenerationPrompt | n
   const record = (value ?? {}) as { [key: string]: unknown };
   const named = column ?? promptColumns.find((key) => record[key] !== undefined && record[key] !== null);
   if (named === undefined) {
-    throw malformed(
+    throw malformedRow(
       `${where} has none of ${promptColumns.map((key) => JSON.stringify(key)).join(", ")}; name the one with the prompt (--column KEY)`,
     );
   }
   const content = contentOfRow(row, named);
   if (content === null) return null;
-  if (content.kind === "ids") throw malformed(`${where} holds token ids, expected a text or messages`);
+  if (content.kind === "ids") throw malformedRow(`${where} holds token ids, expected a text or messages`);
   if (content.kind === "chat") {
     const messages = withSystem(asked(content.messages), record["system"]);
     return { messages, ...(content.tools === null ? {} : { tools: content.tools }) };

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
 import { textCompressions, textFormatOf, textFormats } from "../../protocol/textFormats";
-import { malformed } from "./formats/row";
+import { malformedRow } from "./formats/row";
 import { readJson } from "./tokenizerFiles";
 
 const kinds = `${Object.keys(textFormats)
@@ -39,7 +39,7 @@ export async function listTextFiles(path: string): Promise<string[]> {
     throw cause instanceof RerouteError ? cause : unreadable(path, cause);
   }
   if (textFormatOf(path) !== null) return [path];
-  throw malformed(`${path} is not a kind of text file that is read, expected ${kinds}, or a folder of them`);
+  throw malformedRow(`${path} is not a kind of text file that is read, expected ${kinds}, or a folder of them`);
 }
 
 async function matchFiles(pattern: string): Promise<string[]> {
@@ -91,14 +91,14 @@ async function arrowFiles(folder: string): Promise<string[] | null> {
   const listed = state?._data_files;
   if (!Array.isArray(listed)) return null;
   if (Array.isArray(state?._indices_data_files) && state._indices_data_files.length > 0) {
-    throw malformed(`${folder} holds a selection of its rows in an index file; save it after flatten_indices()`);
+    throw malformedRow(`${folder} holds a selection of its rows in an index file; save it after flatten_indices()`);
   }
   return listed.map((item: unknown) => {
     const { filename } = (item ?? {}) as { filename?: unknown };
     // The list is untrusted: it names files of this folder.
     if (typeof filename === "string" && basename(filename) === filename && filename.endsWith(".arrow"))
       return join(folder, filename);
-    throw malformed(
+    throw malformedRow(
       `${folder} has a state.json that lists ${JSON.stringify(filename ?? null).slice(0, 80)}, expected .arrow files beside it`,
     );
   });

@@ -51,20 +51,20 @@ export async function loadTokenizer(checkpointDirectory: string): Promise<Tokeni
 }
 
 /** Token ids to text, to show what a model reads. */
-export interface Decoder {
+export interface TokenDecoder {
   /** Text of ids, special tokens included; where the decoder is none that is known, the tokens themselves. */
   decode: (ids: Int32Array) => string;
   isSpecial: (id: number) => boolean;
 }
 
 /** @throws as loadTokenizer */
-export async function loadDecoder(directory: string): Promise<Decoder> {
+export async function loadDecoder(directory: string): Promise<TokenDecoder> {
   const files = await readTokenizerFiles(directory);
   const { special, vocabulary } = files;
   return { decode: decodeWith(files) ?? joinWith(vocabulary), isSpecial: (id) => special.has(id) };
 }
 
-function decodeWith(files: TokenizerFiles): Decoder["decode"] | null {
+function decodeWith(files: TokenizerFiles): TokenDecoder["decode"] | null {
   try {
     const library = createLibraryTokenizer({ ...files, definition: { ...files.definition, decoder: files.decoder } });
     const options = { skip_special_tokens: false, clean_up_tokenization_spaces: false };
@@ -77,7 +77,7 @@ function decodeWith(files: TokenizerFiles): Decoder["decode"] | null {
   }
 }
 
-function joinWith(vocabulary: TokenizerFiles["vocabulary"]): Decoder["decode"] {
+function joinWith(vocabulary: TokenizerFiles["vocabulary"]): TokenDecoder["decode"] {
   const tokens = new Map(vocabulary);
   return (ids) => Array.from(ids, (id) => tokens.get(id) ?? `<${id}>`).join("");
 }

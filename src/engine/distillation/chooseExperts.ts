@@ -3,7 +3,7 @@ import type { TokenSequences } from "../data/sequences";
 import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
 import { ModelExecutor } from "../execution/modelExecutor";
-import { moeLayers } from "../execution/moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import type { RuntimeOptions } from "../runtime/session";
 import { firstTokens } from "./firstTokens";
 
@@ -27,7 +27,7 @@ export async function chooseExperts(options: ChooseExpertsOptions): Promise<Map<
   const { student, count, runtime, scratchDirectory, signal, report } = options;
   const sequences = firstTokens(options.sequences);
   const batch = tokenBatch(sequences);
-  const layers = new Map(moeLayers(student.description).map(([{ index }, moe]) => [index, moe]));
+  const layers = new Map(moeLayers(student.description).map(({ layer: index, moe }) => [index, moe]));
   const counts = new Map([...layers].map(([layer, { numExperts }]) => [layer, new Float64Array(numExperts)]));
   const { sequenceLength } = sequences;
   const executor = await ModelExecutor.open({

@@ -7,7 +7,7 @@ import { matrix } from "../linalg/matrix";
 import { MatrixProducts } from "../linalg/products";
 import { tokenBatch } from "../execution/batches";
 import type { ModelExecutor, RouterFit } from "../execution/modelExecutor";
-import { moeLayers } from "../execution/moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import { weightKey } from "../graph/blocks/weights";
 import type { RouterLogitTargets } from "./routerLogitTargets";
 
@@ -44,7 +44,10 @@ export async function initialiseRouters({
   report,
 }: InitialiseOptions): Promise<void> {
   const { description, checkpoint, runtime } = executor.options;
-  for (const [{ index }, { router }] of moeLayers(description)) {
+  for (const {
+    layer: index,
+    moe: { router },
+  } of moeLayers(description)) {
     if (router.input === undefined) continue;
     throw new RerouteError(
       "model/unsupported-option",
@@ -84,7 +87,7 @@ class LeastSquares implements RouterFit {
     readonly valid: Uint8Array | undefined,
   ) {
     const layers = moeLayers(executor.options.description);
-    this.#keys = new Map(layers.map(([{ index }, { router }]) => [index, weightKey(router.weight)]));
+    this.#keys = new Map(layers.map(({ layer: index, moe: { router } }) => [index, weightKey(router.weight)]));
   }
 
   async add(layer: number, firstToken: number, x: Float32Array, logits: Float32Array): Promise<void> {

@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import { moeLayers, numLogits } from "../execution/moeLayers";
+import { moeLayers, numLogits } from "../model/moeLayers";
 import type { ModelDescription } from "../model/description";
 
 /** Teacher experts behind each of a student's router logits, by layer number. */
@@ -17,9 +17,9 @@ export function logitMapping(
   teacher: ModelDescription,
   experts: Readonly<Record<string, number[][]>> | null,
 ): LogitMapping {
-  const widths = new Map(moeLayers(teacher).map(([{ index }, moe]) => [index, numLogits(moe)]));
+  const widths = new Map(moeLayers(teacher).map(({ layer: index, moe }) => [index, numLogits(moe)]));
   return new Map(
-    moeLayers(student).map(([{ index }, moe]) => {
+    moeLayers(student).map(({ layer: index, moe }) => {
       const [width, teacherWidth] = [numLogits(moe), widths.get(index) ?? 0];
       const known = experts?.[String(index)];
       const fits = known?.length === width && known.flat().every((id) => id < teacherWidth);

@@ -1,7 +1,7 @@
 import { pickSequences, tokenBatch } from "../execution/batches";
 import { MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
 import type { ModelExecutor } from "../execution/modelExecutor";
-import { moeLayers, numLogits } from "../execution/moeLayers";
+import { moeLayers, numLogits } from "../model/moeLayers";
 import type { VocabularyHead } from "../execution/vocabularyHead";
 import type { TokenSequences } from "../data/sequences";
 import { routerKl } from "./routerKl";
@@ -82,7 +82,7 @@ export class RouterRounds {
     try {
       const original = await routerLogits(teacher.executor, sequences, signal);
       const layers = moeLayers(teacher.executor.options.description);
-      const kl = layers.map(([{ index }, moe]) =>
+      const kl = layers.map(({ layer: index, moe }) =>
         routerKl(moe.routing, original.get(index)!, trained.get(index)!, numLogits(moe), valid ?? null),
       );
       const mean = kl.reduce((sum, value) => sum + value, 0) / kl.length;

@@ -5,7 +5,7 @@ import { tokenBatch } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
 import { spill, type HiddenStates } from "../execution/hiddenStates";
 import { ModelExecutor, type ForwardOptions } from "../execution/modelExecutor";
-import { moeLayers, numLogits } from "../execution/moeLayers";
+import { moeLayers, numLogits } from "../model/moeLayers";
 import type { PassState } from "../execution/passState";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import type { RuntimeOptions } from "../runtime/session";
@@ -163,14 +163,14 @@ function headOf(model: HeadSource, executor: ModelExecutor, teacher: VocabularyH
 
 function traceBytes({ description }: HeadSource, { ids }: TokenSequences): number {
   return (
-    ids.length * moeLayers(description).reduce((sum, [, moe]) => sum + 4 * (numLogits(moe) + moe.numExpertsPerToken), 0)
+    ids.length * moeLayers(description).reduce((sum, { moe }) => sum + 4 * (numLogits(moe) + moe.numExpertsPerToken), 0)
   );
 }
 
 /** The kept-expert mapping of each layer; the identity where none is given. */
 function mappings({ model, expertMapping }: EvaluateOptions): Map<number, number[][]> {
   return new Map(
-    moeLayers(model.description).map(([{ index }, moe]) => [
+    moeLayers(model.description).map(({ layer: index, moe }) => [
       index,
       expertMapping?.[String(index)] ?? Array.from({ length: numLogits(moe) }, (_, e) => [e]),
     ]),

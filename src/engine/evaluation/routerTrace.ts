@@ -1,7 +1,7 @@
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { FileHiddenStates, MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../execution/hiddenStates";
-import { numLogits } from "../execution/moeLayers";
+import { numLogits } from "../model/moeLayers";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { partsOf, sizeOf } from "../execution/passState";
 import type { ModelDescription } from "../model/description";

@@ -2,11 +2,11 @@ import type { LayerDescription, SoftmaxAttention } from "../model/description";
 import type { Tensor } from "../runtime/session";
 import type { LayerContext } from "./block";
 import { attentionBackwardGraph, attentionGraph } from "./layerGraphs";
-import { numLogits } from "./moeLayers";
+import { numLogits } from "../model/moeLayers";
 import { addGradients, type Parameters } from "./parameters";
 import { positionFeeds } from "./positions";
 import type { SessionCache } from "./sessionCache";
-import { copyRows, floats } from "./tensors";
+import { rowsTensor, floats } from "./tensors";
 import { attentionViews } from "./weightViews";
 
 export interface AttentionOutput {
@@ -45,7 +45,7 @@ export class AttentionRunner {
     const feedForwardInput = new Rows(rows, width);
     const routerLogits = feedForward.kind === "moe" ? new Rows(rows, numLogits(feedForward)) : null;
     for (const [from, to] of this.#parts(rows)) {
-      const outputs = await session.run({ x: copyRows(x, rows, from, to), ...this.#feeds(layer) });
+      const outputs = await session.run({ x: rowsTensor(x, rows, from, to), ...this.#feeds(layer) });
       residual.write(from, outputs["residual"]!);
       feedForwardInput.write(from, outputs["feedForwardInput"]!);
       routerLogits?.write(from, outputs["routerLogits"]!);
@@ -72,7 +72,7 @@ export class AttentionRunner {
     );
     const dx = needsInputGradient ? new Rows(rows, width) : null;
     for (const [from, to] of this.#parts(rows)) {
-      const part = (all: Float32Array) => copyRows(all, rows, from, to);
+      const part = (all: Float32Array) => rowsTensor(all, rows, from, to);
       const outputs = await session.run({
         x: part(x),
         dResidual: part(dResidual),

@@ -7,7 +7,7 @@ import type { RuntimeOptions } from "../runtime/session";
 import { tokenBatch } from "./batches";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { ModelExecutor } from "./modelExecutor";
-import { moeLayers, numLogits } from "./moeLayers";
+import { moeLayers, numLogits } from "../model/moeLayers";
 import type { MoeObservation, RoutingObserver } from "./observer";
 
 /** What all calibration tokens did in one MoE layer. Padding is left out; valid until the handler returns. */
@@ -33,7 +33,7 @@ export interface CollectedLayer {
   addToOutput: (from: number, rows: Float32Array) => void;
 }
 
-export interface CollectOptions {
+export interface CollectLayersOptions {
   checkpoint: Checkpoint;
   description: ModelDescription;
   sequences: TokenSequences;
@@ -51,7 +51,7 @@ export interface CollectOptions {
  *
  * @throws RerouteError checkpoint/not-finite naming the layer where activations are NaN or infinite
  */
-export async function collectLayers(options: CollectOptions): Promise<void> {
+export async function collectLayers(options: CollectLayersOptions): Promise<void> {
   const { sequences, description, onLayer, report, signal } = options;
   const executor = await ModelExecutor.open({
     ...options,
@@ -59,7 +59,9 @@ export async function collectLayers(options: CollectOptions): Promise<void> {
     direction: "forward",
   });
   const tokens = new TokenIndex(sequences);
-  const layers = new Map(moeLayers(description).map(([layer, moe]) => [layer.index, { layer, moe }]));
+  const layers = new Map(
+    moeLayers(description).map(({ layer, moe }) => [layer, { layer: description.layers[layer]!, moe }]),
+  );
   let store: LayerStore | null = null;
   let done = 0;
   const observer: RoutingObserver = {

@@ -1,12 +1,12 @@
 import { combineRows, dispatchRows, expertOutput, sharedExperts, weightedExpertOutput } from "../graph/blocks/experts";
-import { routingWeights } from "../graph/blocks/routing";
+import { routingWeightsBlock } from "../graph/blocks/routing";
 import type { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
 import type { KeptMass, LayerDescription, MoeDescription } from "../model/description";
 import { Block, type BlockContext } from "./block";
 import type { ExpertGroup } from "./expertGroups";
-import { numLogits } from "./moeLayers";
-import { expertViews, viewsIn } from "./weightViews";
+import { numLogits } from "../model/moeLayers";
+import { viewsOfExperts, viewsIn } from "./weightViews";
 
 /*
  * The MoE half of a decoder layer in three steps, so that no graph holds more experts than compile quickly:
@@ -176,7 +176,7 @@ function routing(block: Block, moe: MoeDescription) {
   const rowOfSlot = rowOfSlotInput(builder);
   const kept = keptMassOf(moe);
   const ownIds = kept && builder.input("ownIds", ["T", kept.numExpertsPerToken], "int32");
-  const own = routingWeights(builder, routerLogits, ids, moe.routing, ownIds);
+  const own = routingWeightsBlock(builder, routerLogits, ids, moe.routing, ownIds);
   const { expertScale } = moe.router;
   block.declareTrainable(viewsIn(expertScale));
   const scales = expertScale && builder.expandLike(weights.float(expertScale), routerLogits);
@@ -198,7 +198,7 @@ function rowOfSlotInput(builder: GraphBuilder): Value {
 /** Weighted outputs of a group's experts, one value each. */
 function expertRows(block: Block, moe: MoeDescription, group: ExpertGroup) {
   const experts = moe.experts.slice(group.from, group.to);
-  block.declareTrainable(expertViews(experts));
+  block.declareTrainable(viewsOfExperts(experts));
   const { tokens, rowWeights } = groupInputs(block, group);
   const x = block.builder.input("feedForwardInput", ["T", block.hidden]);
   const inputRows = dispatchRows(block.builder, x, tokens);

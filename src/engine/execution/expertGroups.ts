@@ -1,5 +1,5 @@
 import type { ModelDescription } from "../model/description";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../model/moeLayers";
 
 /** Experts that are compiled, and run, as one graph: from (inclusive) to (exclusive). */
 export interface ExpertGroup {
@@ -19,7 +19,9 @@ const mostExpertsPerGraph = 32;
  * spare.
  */
 export function sessionsInTurn(description: ModelDescription, expertsPerGraph?: number): number {
-  const groups = moeLayers(description).map(([, { numExperts }]) => expertGroups(numExperts, expertsPerGraph).length);
+  const groups = moeLayers(description).map(
+    ({ moe: { numExperts } }) => expertGroups(numExperts, expertsPerGraph).length,
+  );
   return Math.max(0, ...groups) + 4;
 }
 

@@ -1,9 +1,9 @@
 import type { MoeDescription } from "../model/description";
 import { sigmoid, softmaxRow } from "../model/selection";
-import { numLogits } from "./moeLayers";
+import { numLogits } from "../model/moeLayers";
 
 /** What a layer selected for some rows, which a sampler may change. */
-export interface Selection {
+export interface RoutedSample {
   layer: number;
   moe: MoeDescription;
   /** [rows, logits] */
@@ -15,7 +15,7 @@ export interface Selection {
 }
 
 export interface ExpertSampler {
-  sample: (selection: Selection) => void;
+  sample: (selection: RoutedSample) => void;
 }
 
 /** Uniform numbers in (0, 1) that decide a layer's draws. Must depend on nothing but what they are asked for. */

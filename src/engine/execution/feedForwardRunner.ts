@@ -5,7 +5,7 @@ import { assignExperts, type Assignment } from "./assignment";
 import type { AttentionOutput } from "./attentionRunner";
 import type { LayerContext } from "./block";
 import { denseBackwardGraph, denseGraph } from "./layerGraphs";
-import { numLogits } from "./moeLayers";
+import { numLogits } from "../model/moeLayers";
 import { keptMassOf } from "./expertGraphs";
 import type { ExpertSampler } from "./expertSampler";
 import type { RoutingObserver } from "./observer";

@@ -4,7 +4,7 @@ import { garbageAllowance } from "../runtime/garbage";
 import { elementCount } from "../tensor/dtype";
 import { compiledLayerBytes } from "./compiledBytes";
 import { readsResidual } from "./expertGraphs";
-import { moeLayers, numLogits } from "./moeLayers";
+import { moeLayers, numLogits } from "../model/moeLayers";
 import { decodedSizes } from "./weightViews";
 import {
   attentionBytes,
@@ -116,7 +116,7 @@ export function smallestBudget(
 
 /** What an update keeps of a token for its backward pass, f32: both blocks' inputs and the router logits of every layer. */
 export function tapedBytesPerToken(description: ModelDescription): number {
-  const logits = moeLayers(description).reduce((sum, [, moe]) => sum + numLogits(moe), 0);
+  const logits = moeLayers(description).reduce((sum, { moe }) => sum + numLogits(moe), 0);
   const kept = 2 * description.layers.length + description.layers.filter(keepsResidual).length;
   return 4 * (kept * description.hiddenSize + logits);
 }

@@ -11,7 +11,7 @@ import { checkLayerOutput } from "./finite";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
-import { numLogits } from "./moeLayers";
+import { numLogits } from "../model/moeLayers";
 import type { RoutingObserver } from "./observer";
 import { Parameters, readCorrectionBiases } from "./parameters";
 import { SessionCache } from "./sessionCache";

@@ -4,7 +4,7 @@ import { weightKey } from "../graph/blocks/weights";
 import type { ModelDescription, WeightView } from "../model/description";
 import type { Tensor } from "../runtime/session";
 import { elementCount } from "../tensor/dtype";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import { float32, floats } from "./tensors";
 import { viewsByKey } from "./weightViews";
 
@@ -27,7 +27,7 @@ export class Parameters {
     description: ModelDescription,
     trainable: Iterable<string>,
   ): Promise<Parameters> {
-    const routers = moeLayers(description).map(([, { router }]) => router.weight);
+    const routers = moeLayers(description).map(({ moe: { router } }) => router.weight);
     const views = new Map(routers.map((view) => [weightKey(view), view]));
     const all = viewsByKey(description);
     for (const key of trainable) {
@@ -86,7 +86,10 @@ export async function readCorrectionBiases(
   description: ModelDescription,
 ): Promise<Map<number, Float32Array>> {
   const biases = new Map<number, Float32Array>();
-  for (const [{ index }, { router }] of moeLayers(description)) {
+  for (const {
+    layer: index,
+    moe: { router },
+  } of moeLayers(description)) {
     if (router.correctionBias !== null) biases.set(index, await readView(checkpoint, router.correctionBias));
   }
   return biases;

@@ -5,7 +5,7 @@ import { weightKey } from "../graph/blocks/weights";
 import type { RuntimeOptions } from "../runtime/session";
 import { ModelExecutor } from "./modelExecutor";
 import { Tape } from "./tape";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import type { MoeObservation } from "./observer";
 import { headsAreEqual, VocabularyHead } from "./vocabularyHead";
 
@@ -74,9 +74,9 @@ export async function runForwardProbe(options: ProbeOptions): Promise<Map<string
       const loss = losses.reduce((sum, value, row) => sum + value * rowWeights[row]!, 0);
       result.set("kd_loss", { dtype: "F32", shape: [1], data: Float32Array.of(loss) });
       const gradients = await executor.backward(tape, hidden);
-      for (const [layer, moe] of moeLayers(model.description)) {
+      for (const { layer, moe } of moeLayers(model.description)) {
         const { weight } = moe.router;
-        result.set(`kd_grad.${layer.index}`, {
+        result.set(`kd_grad.${layer}`, {
           dtype: "F32",
           shape: weight.shape,
           data: gradients.get(weightKey(weight))!,

@@ -14,7 +14,7 @@ import {
   type ExpertLayer,
 } from "./expertGraphs";
 import { expertGroups, type ExpertGroup } from "./expertGroups";
-import { numLogits } from "./moeLayers";
+import { numLogits } from "../model/moeLayers";
 import { addGradients } from "./parameters";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";

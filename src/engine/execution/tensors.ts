@@ -12,7 +12,7 @@ export function floats(tensor: Tensor): Float32Array {
 }
 
 /** Rows [from, to) of a matrix with `rows` rows, as a view. */
-export function copyRows(all: Float32Array, rows: number, from: number, to: number): Tensor {
+export function rowsTensor(all: Float32Array, rows: number, from: number, to: number): Tensor {
   const width = all.length / rows;
   return float32(all.subarray(from * width, to * width), [to - from, width]);
 }

@@ -27,14 +27,14 @@ export function feedForwardViews({ feedForward, feedForwardOutputNorm, scalar }:
     feedForward.kind === "mlp"
       ? viewsIn(feedForward.weights)
       : [
-          ...expertViews(feedForward.experts),
+          ...viewsOfExperts(feedForward.experts),
           ...sharedExpertViews(feedForward),
           ...viewsIn(feedForward.router.expertScale),
         ];
   return [...views, ...viewsIn([feedForwardOutputNorm, scalar])];
 }
 
-export function expertViews(experts: readonly ExpertWeights[]): WeightView[] {
+export function viewsOfExperts(experts: readonly ExpertWeights[]): WeightView[] {
   return viewsIn(experts);
 }
 

@@ -2,7 +2,7 @@ import { queryBlockCount } from "../graph/blocks/attention";
 import { gatedDeltaNumbersPerToken } from "../graph/blocks/gatedDelta";
 import type { ModelDescription } from "../model/description";
 import { expertGroups } from "./expertGroups";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import { decodedSizes } from "./weightViews";
 
 /** What runs, as far as its memory goes. */
@@ -42,7 +42,7 @@ export function workingSetBytes(work: Work, portions: Portions): number {
 
 /** Bytes of the rows that the tokens of `sequences` have at their experts, f32. */
 export function expertRowsBytes({ description, sequenceLength }: Work, sequences: number): number {
-  const mostExperts = Math.max(0, ...moeLayers(description).map(([, moe]) => moe.numExpertsPerToken));
+  const mostExperts = Math.max(0, ...moeLayers(description).map(({ moe }) => moe.numExpertsPerToken));
   return sequences * sequenceLength * mostExperts * description.hiddenSize * 4;
 }
 

@@ -19,7 +19,7 @@ import { LayerPast } from "./layerPast";
 import { StepFeeds, type StepRows } from "./stepFeeds";
 import { needsFixedLength, stepGraph } from "./stepGraph";
 
-export interface DecoderOptions {
+export interface DecodingOptions {
   checkpoint: Checkpoint;
   description: ModelDescription;
   runtime: RuntimeOptions;
@@ -45,7 +45,7 @@ export class Decoder {
   peakPastBytes = 0;
 
   private constructor(
-    readonly options: DecoderOptions,
+    readonly options: DecodingOptions,
     readonly parameters: Parameters,
     correctionBiases: ReadonlyMap<number, Float32Array>,
   ) {
@@ -62,7 +62,7 @@ export class Decoder {
     this.#feeds = new StepFeeds(plan.lengthLimit);
   }
 
-  static async open(options: DecoderOptions): Promise<Decoder> {
+  static async open(options: DecodingOptions): Promise<Decoder> {
     const { checkpoint, description } = options;
     const parameters = options.parameters ?? (await Parameters.read(checkpoint, description, []));
     return new Decoder(options, parameters, await readCorrectionBiases(checkpoint, description));

@@ -1,6 +1,6 @@
 import { throwIfCancelled } from "../../protocol/errors";
 import type { FinishReason, GenerationEvent, GenerationMetrics, GenerationResponse } from "../../protocol/generation";
-import type { Decoder as TextDecoder } from "../data/tokenizer";
+import type { TokenDecoder as TextDecoder } from "../data/tokenizer";
 import { keyedRandom } from "../tensor/random";
 import type { Decoder } from "./decoder";
 import { ResponseText } from "./responseText";

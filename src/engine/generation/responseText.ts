@@ -1,4 +1,4 @@
-import type { Decoder as TextDecoder } from "../data/tokenizer";
+import type { TokenDecoder as TextDecoder } from "../data/tokenizer";
 
 /** Tokens of the prompt that are decoded before a response, so that its first token gets the space it has there. */
 const contextTokens = 5;

@@ -25,7 +25,8 @@ export function readInt(config: Config, key: Key, range: IntRange): number {
   const { min, max = maxSize } = range;
   const found = valueOf(config, key);
   if (found === undefined || found === null) return range.default ?? missing(key, `an integer of at least ${min}`);
-  if (!isInteger(found) || found < min || found > max) throw malformed(key, found, `an integer from ${min} to ${max}`);
+  if (!isInteger(found) || found < min || found > max)
+    throw malformedConfig(key, found, `an integer from ${min} to ${max}`);
   return found;
 }
 
@@ -54,7 +55,7 @@ export function readNumber(
   const expected = `a number${Number.isFinite(min) ? ` of at least ${min}` : ""}${Number.isFinite(max) ? ` up to ${max}` : ""}`;
   if (found === undefined || found === null) return range.default ?? missing(key, expected);
   if (typeof found !== "number" || !Number.isFinite(found) || found < min || found > max) {
-    throw malformed(key, found, expected);
+    throw malformedConfig(key, found, expected);
   }
   return found;
 }
@@ -73,7 +74,7 @@ export function readOptionalNumber(
 export function readBoolean(config: Config, key: Key, fallback: boolean): boolean {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return fallback;
-  if (typeof found !== "boolean") throw malformed(key, found, "true or false");
+  if (typeof found !== "boolean") throw malformedConfig(key, found, "true or false");
   return found;
 }
 
@@ -84,7 +85,7 @@ export function readBoolean(config: Config, key: Key, fallback: boolean): boolea
 export function readChoice<T extends string>(config: Config, key: Key, choices: readonly T[], fallback: T): T {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return fallback;
-  if (typeof found !== "string") throw malformed(key, found, choices.join(" or "));
+  if (typeof found !== "string") throw malformedConfig(key, found, choices.join(" or "));
   const choice = choices.find((candidate) => candidate === found);
   if (choice === undefined) throw unsupported(key, found, choices.join(", "));
   return choice;
@@ -94,7 +95,7 @@ export function readChoice<T extends string>(config: Config, key: Key, choices: 
 export function readString(config: Config, key: Key): string | null {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return null;
-  if (typeof found !== "string") throw malformed(key, found, "a word");
+  if (typeof found !== "string") throw malformedConfig(key, found, "a word");
   return found;
 }
 
@@ -107,7 +108,7 @@ export function readIntList(config: Config, key: Key, range: { min: number; max?
   const found = valueOf(config, key);
   if (found === undefined || found === null) return null;
   if (!Array.isArray(found) || !found.every((item) => isInteger(item) && item >= min && item <= max)) {
-    throw malformed(key, found, `a list of integers from ${min} to ${max}`);
+    throw malformedConfig(key, found, `a list of integers from ${min} to ${max}`);
   }
   return found as number[];
 }
@@ -117,7 +118,7 @@ export function readNumberList(config: Config, key: Key): number[] | null {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return null;
   if (!Array.isArray(found) || !found.every((item) => typeof item === "number" && Number.isFinite(item))) {
-    throw malformed(key, found, "a list of numbers");
+    throw malformedConfig(key, found, "a list of numbers");
   }
   return found as number[];
 }
@@ -127,7 +128,7 @@ export function readStringList(config: Config, key: Key): string[] | null {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return null;
   if (!Array.isArray(found) || !found.every((item) => typeof item === "string")) {
-    throw malformed(key, found, "a list of words");
+    throw malformedConfig(key, found, "a list of words");
   }
   return found;
 }
@@ -136,7 +137,7 @@ export function readStringList(config: Config, key: Key): string[] | null {
 export function readObject(config: Config, key: Key): Config | null {
   const found = valueOf(config, key);
   if (found === undefined || found === null) return null;
-  if (typeof found !== "object" || Array.isArray(found)) throw malformed(key, found, "an object");
+  if (typeof found !== "object" || Array.isArray(found)) throw malformedConfig(key, found, "an object");
   return found as Config;
 }
 
@@ -159,7 +160,7 @@ export function unsupported(key: Key, found: unknown, supported: string): Rerout
 }
 
 /** A value of the wrong type or outside its range. */
-export function malformed(key: Key, found: unknown, expected: string): RerouteError {
+export function malformedConfig(key: Key, found: unknown, expected: string): RerouteError {
   return new RerouteError(
     "checkpoint/malformed",
     `config.json says ${nameOf(key)} = ${show(found)}, expected ${expected}. Is this the config.json of this checkpoint?`,
@@ -178,7 +179,7 @@ function valueOf(config: Config, key: Key): unknown {
   const value = own(config, first);
   for (const other of others) {
     if (JSON.stringify(own(config, other)) !== JSON.stringify(value)) {
-      throw malformed(other, own(config, other), `${show(value)} as ${first} says`);
+      throw malformedConfig(other, own(config, other), `${show(value)} as ${first} says`);
     }
   }
   return value;

@@ -1,4 +1,4 @@
-import { malformed, readInt, readNumber, type Config, type Key } from "./config";
+import { malformedConfig, readInt, readNumber, type Config, type Key } from "./config";
 import type {
   AttentionDescription,
   LayerDescription,
@@ -47,11 +47,11 @@ export function readSizes(config: Config, absent: DecoderDefaults): DecoderSizes
   const absentKeyValueHeads = config["num_key_value_heads"] === null ? null : absent.keyValueHeads;
   const numKeyValueHeads = size("num_key_value_heads", absentKeyValueHeads ?? numHeads);
   if (numHeads % numKeyValueHeads !== 0) {
-    throw malformed("num_key_value_heads", numKeyValueHeads, `a divisor of num_attention_heads = ${numHeads}`);
+    throw malformedConfig("num_key_value_heads", numKeyValueHeads, `a divisor of num_attention_heads = ${numHeads}`);
   }
   const absentHeadDim = config["head_dim"] === null ? undefined : absent.headDim;
   const headDim = size("head_dim", absentHeadDim ?? Math.floor(hiddenSize / numHeads));
-  if (headDim < 1) throw malformed("num_attention_heads", numHeads, `at most hidden_size = ${hiddenSize}`);
+  if (headDim < 1) throw malformedConfig("num_attention_heads", numHeads, `at most hidden_size = ${hiddenSize}`);
   return {
     vocabSize: size("vocab_size", absent.vocab),
     hiddenSize,

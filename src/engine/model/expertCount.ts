@@ -1,4 +1,4 @@
-import { malformed, readInt, readIntList, unsupported, type Config, type Key } from "./config";
+import { malformedConfig, readInt, readIntList, unsupported, type Config, type Key } from "./config";
 import type { JsonObject } from "./family";
 
 /** Well above any real model (512 experts), small enough that a crafted config cannot exhaust memory. */
@@ -60,7 +60,7 @@ export function readExpertCount(config: Config, layer: number, numLayers: number
   }
   const physical = readPhysicalCount(config, layer);
   if (map.some((expert) => expert >= physical)) {
-    throw malformed("expert_id_mapping", map, `ids below physical_num_experts = ${physical}`);
+    throw malformedConfig("expert_id_mapping", map, `ids below physical_num_experts = ${physical}`);
   }
   const because = `logical_num_experts = ${numLogicalExperts}, physical_num_experts = ${physical}`;
   return { numExperts: physical, numLogicalExperts, numExpertsPerToken, logicalToPhysical: map, because };
@@ -70,7 +70,7 @@ function readLayerCount(config: Config, layer: number, numLayers: number): numbe
   const found = Object.hasOwn(config, expertCountsKey) ? config[expertCountsKey] : null;
   if (found === null || found === undefined) return null;
   if (!Array.isArray(found) || found.length !== numLayers) {
-    throw malformed(expertCountsKey, found, `a list with an entry for each of the ${numLayers} layers`);
+    throw malformedConfig(expertCountsKey, found, `a list with an entry for each of the ${numLayers} layers`);
   }
   return readInt({ [expertCountsKey]: found[layer] as unknown }, expertCountsKey, { min: 1, max: maxExperts });
 }
@@ -82,7 +82,7 @@ function ofLayer(config: Config, layer: number, numLayers: number, keys: ExpertC
   const lists = names.filter((name) => Array.isArray(config[name]));
   const numbers = lists.map((name) => {
     const list = readIntList(config, name, { min: 1, max: maxExperts }) ?? [];
-    if (list.length < numLayers) throw malformed(name, list, `one number for each of the ${numLayers} layers`);
+    if (list.length < numLayers) throw malformedConfig(name, list, `one number for each of the ${numLayers} layers`);
     return [name, list[layer]] as const;
   });
   return { ...config, ...Object.fromEntries(numbers) };
@@ -97,7 +97,7 @@ function readLogicalMap(config: Config, layer: number, numLayers: number): numbe
   const found = Object.hasOwn(config, "expert_id_mapping") ? config["expert_id_mapping"] : null;
   if (found === null || found === undefined) return null;
   if (!Array.isArray(found) || found.length !== numLayers) {
-    throw malformed("expert_id_mapping", found, `a list with an entry for each of the ${numLayers} layers`);
+    throw malformedConfig("expert_id_mapping", found, `a list with an entry for each of the ${numLayers} layers`);
   }
   const map = readIntList({ expert_id_mapping: found[layer] as unknown }, "expert_id_mapping", {
     min: 0,
@@ -105,7 +105,7 @@ function readLogicalMap(config: Config, layer: number, numLayers: number): numbe
   });
   const logical = readInt(config, "logical_num_experts", { min: 1, max: maxExperts });
   if (map?.length !== logical) {
-    throw malformed("expert_id_mapping", map, `logical_num_experts = ${logical} ids for layer ${layer}`);
+    throw malformedConfig("expert_id_mapping", map, `logical_num_experts = ${logical} ids for layer ${layer}`);
   }
   return map;
 }

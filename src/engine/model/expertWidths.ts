@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import { malformed, readIntList, type Config } from "./config";
+import { malformedConfig, readIntList, type Config } from "./config";
 import type { JsonObject } from "./family";
 import { settle, type KeyedSize, type Setting } from "./settings";
 
@@ -25,13 +25,13 @@ export function readExpertWidths(
   const found = Object.hasOwn(config, expertWidthsKey) ? config[expertWidthsKey] : null;
   if (found === null || found === undefined) return null;
   if (!Array.isArray(found) || found.length !== numLayers) {
-    throw malformed(expertWidthsKey, found, `a list with an entry for each of the ${numLayers} layers`);
+    throw malformedConfig(expertWidthsKey, found, `a list with an entry for each of the ${numLayers} layers`);
   }
   const own: unknown = found[layer];
   const list = Array.isArray(own) ? own : new Array<unknown>(numExperts).fill(own);
   const widths = readIntList({ [expertWidthsKey]: list }, expertWidthsKey, { min: 1 })!;
   if (widths.length !== numExperts) {
-    throw malformed(expertWidthsKey, own, `${numExperts} widths for layer ${layer}, or one`);
+    throw malformedConfig(expertWidthsKey, own, `${numExperts} widths for layer ${layer}, or one`);
   }
   return widths;
 }

@@ -36,7 +36,7 @@ export function linearButEvery(key: string, absent: number) {
 }
 
 /** Gated delta rule under `<layer>.linear_attn`; `input` reads its projections. */
-export function gatedDelta(
+export function readGatedDelta(
   input: (context: FamilyContext, prefix: string, sizes: DeltaSizes) => GatedDelta["input"],
 ): AttentionReader {
   return (context) => {
@@ -84,7 +84,7 @@ function readDeltaSizes(config: Config): DeltaSizes {
 }
 
 /** LFM2's gated short convolution under `<layer>.conv`. */
-export function shortConv(table: { kernel: Setting<number>; bias: Setting<boolean> }): AttentionReader {
+export function readShortConv(table: { kernel: Setting<number>; bias: Setting<boolean> }): AttentionReader {
   return ({ config, weights, sizes: { hiddenSize } }) => {
     const kernel = settle(table.kernel, config, 0);
     const bias = settle(table.bias, config, false);

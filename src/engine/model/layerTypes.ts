@@ -1,4 +1,4 @@
-import { malformed, readInt, readStringList, unsupported, type Config } from "./config";
+import { malformedConfig, readInt, readStringList, unsupported, type Config } from "./config";
 import type { DecoderSizes } from "./decoder";
 import { settle, type Setting } from "./settings";
 
@@ -25,7 +25,7 @@ export function readTypes<T extends string>(
   const found = readStringList(config, key);
   if (found === null) return null;
   if (found.length !== numLayers) {
-    throw malformed(key, found, `one entry for each of num_hidden_layers = ${numLayers} layers`);
+    throw malformedConfig(key, found, `one entry for each of num_hidden_layers = ${numLayers} layers`);
   }
   return found.map((type) => {
     const known = types.find((one) => one === type);

@@ -1,5 +1,5 @@
 import {
-  malformed,
+  malformedConfig,
   readBoolean,
   readInt,
   readNumber,
@@ -167,7 +167,7 @@ function readLongRope(
   const factors = (key: string): number[] => {
     const found = readNumberList(parameters, key);
     if (found?.length !== dims / 2 || found.some((value) => value <= 0)) {
-      throw malformed(key, found, `a list of ${dims / 2} positive numbers`);
+      throw malformedConfig(key, found, `a list of ${dims / 2} positive numbers`);
     }
     return found;
   };

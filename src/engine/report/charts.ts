@@ -40,7 +40,7 @@ export interface HeatmapOptions {
 }
 
 /** Rows x columns as coloured cells; cells without a value stay empty. One path a colour keeps large maps small. */
-export function heatmap({ rows, columns, values }: MatrixData, options: HeatmapOptions): string {
+export function heatmapSvg({ rows, columns, values }: MatrixData, options: HeatmapOptions): string {
   const cell = Math.max(3, Math.min(18, Math.floor(900 / Math.max(1, columns))));
   const [left, top] = [56, 8];
   const numbers = values.filter((v): v is number => v !== null);
@@ -80,7 +80,7 @@ export function heatmap({ rows, columns, values }: MatrixData, options: HeatmapO
   );
 }
 
-export interface Series {
+export interface ReportSeries {
   name: string;
   /** CSS class of its colour: s0 to s3. */
   style: string;
@@ -96,7 +96,7 @@ export interface LineChartOptions {
 }
 
 /** Lines over a common numeric axis, with ticks and a legend. Nothing to draw gives an empty string. */
-export function lineChart(series: readonly Series[], options: LineChartOptions): string {
+export function lineChartSvg(series: readonly ReportSeries[], options: LineChartOptions): string {
   const points = series.flatMap((s) => s.points).filter(({ y }) => Number.isFinite(y));
   if (points.length === 0) return "";
   const [width, height, left, right, top, bottom] = [720, 260, 64, 12, 10, 42];

@@ -4,7 +4,7 @@ import { verdictWords } from "../../protocol/verdict";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { readComparison } from "../run/compare/comparisonFolder";
 import { comparisonCsv } from "./comparisonCsv";
-import { scatterChart } from "./scatterChart";
+import { scatterChartSvg } from "./scatterChart";
 import { escapeHtml, escapeMarkdown } from "./format";
 import { formatBytes, formatCount, formatPercent } from "../../protocol/quantities";
 
@@ -160,11 +160,11 @@ function charts({ cells, teacher }: ComparisonFile): string {
     ? [{ label: "teacher", style: "s2", x: teacher.bytes, y: teacher.nllPerToken.mean }]
     : [];
   return (
-    scatterChart(
+    scatterChartSvg(
       points(({ klToTeacher }) => klToTeacher),
       { title: "Size against KL to the teacher", yAxis: "KL, nats a token", series, yFromZero: true },
     ) +
-    scatterChart([...loss, ...teacherPoint], {
+    scatterChartSvg([...loss, ...teacherPoint], {
       title: "Size against loss",
       yAxis: "loss, nats a token",
       series: [...series, ...(teacher ? [{ style: "s2", name: "teacher" }] : [])],

@@ -1,5 +1,5 @@
 import type { DivergenceData } from "../../protocol/panels";
-import { heatmap, heatmapStyle, lineChart } from "./charts";
+import { heatmapSvg, heatmapStyle, lineChartSvg } from "./charts";
 import { numberDefinitions } from "./definitions";
 import { escapeHtml, formatOptional } from "./format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
@@ -63,7 +63,7 @@ function stages({ run }: ReportData): string {
 function routing({ routing: data }: ReportData): string {
   if (!data) return "";
   const all = data.byDomain[""]!;
-  const map = heatmap(all.utilisation, {
+  const map = heatmapSvg(all.utilisation, {
     title: "Utilisation of the teacher's experts",
     rowNames: data.layers.map(String),
     columnAxis: "expert",
@@ -103,7 +103,7 @@ function divergence({ divergence: data }: ReportData): string {
     { name: "after calibration", style: "s1", side: data.after },
   ].flatMap(({ name, style, side }) => (side ? [{ name, style, side }] : []));
   const chart = (title: string, yAxis: string, value: (row: LayerRow) => number): string =>
-    lineChart(
+    lineChartSvg(
       sides.map(({ name, style, side }) => ({
         name,
         style,
@@ -115,7 +115,7 @@ function divergence({ divergence: data }: ReportData): string {
   // One scale for both maps, so that equal colours are equal numbers.
   const highest = sides.flatMap(({ side }) => side.kl.values).reduce<number>((most, v) => Math.max(most, v ?? 0), 0);
   const maps = sides.map(({ name, side }) =>
-    heatmap(side.kl, {
+    heatmapSvg(side.kl, {
       highest,
       title: `Routing KL by teacher expert, ${name}`,
       rowNames: data.layers.map(String),
@@ -146,7 +146,7 @@ function divergence({ divergence: data }: ReportData): string {
 
 function calibration({ calibration: data }: ReportData): string {
   if (!data) return "";
-  const chart = lineChart(
+  const chart = lineChartSvg(
     [
       {
         name: "training loss of each update",

@@ -12,7 +12,7 @@ import type {
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { verdictWords } from "../../protocol/verdict";
-import { similarityPanelData } from "../routing/panels";
+import { similarityPanelOf } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { runDirectories } from "../run/folder/runFolders";
 import { runPaths } from "../run/folder/runFolder";
@@ -36,7 +36,7 @@ export async function similarityPanel(
   const statistics = await loadRoutingStatistics(paths.file("statistics"));
   const layer = request.layer ?? statistics.layers[0]?.layer;
   const numExperts = statistics.layers.find((l) => l.layer === layer)?.numExperts ?? 0;
-  return similarityPanelData(statistics, { ...request, ...plannedFate(plan, layer, numExperts) });
+  return similarityPanelOf(statistics, { ...request, ...plannedFate(plan, layer, numExperts) });
 }
 
 /** Router KD panel; null before the first update. */

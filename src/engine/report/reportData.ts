@@ -5,7 +5,7 @@ import type { CalibrationPanelData, DivergencePanelData, RoutingPanelData } from
 import { planSchema, type CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
 import { describeComparison, describeShare } from "../evaluation/verdict";
-import { routingPanelData } from "../routing/panels";
+import { routingPanelOf } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { readMetrics } from "../run/folder/metricsFile";
 import { readRun, runPaths } from "../run/folder/runFolder";
@@ -44,7 +44,7 @@ export async function readReportData(runDirectory: string): Promise<ReportData> 
     metrics,
     evaluation,
     hasStatistics: statistics !== null,
-    routing: statistics && routingPanelData(statistics),
+    routing: statistics && routingPanelOf(statistics),
     divergence: divergenceData(evaluation, plan),
     calibration: calibrationData(run, metrics, evaluation),
     table: comparisonTable(evaluation),

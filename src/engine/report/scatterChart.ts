@@ -2,7 +2,7 @@ import { escapeHtml } from "./format";
 import { formatBytes, formatNumber } from "../../protocol/quantities";
 
 /** A checkpoint in a chart of size against quality. */
-export interface ScatterPoint {
+export interface ReportPoint {
   label: string;
   /** CSS class of its colour. */
   style: string;
@@ -23,8 +23,8 @@ const [width, height, left, right, top, bottom] = [760, 340, 76, 130, 14, 42];
 const [labelWidth, labelHeight] = [100, 12];
 
 /** Size in bytes against another number, as inline SVG: a dot and its name each. Nothing to draw gives an empty string. */
-export function scatterChart(
-  points: readonly ScatterPoint[],
+export function scatterChartSvg(
+  points: readonly ReportPoint[],
   { title, yAxis, series, yFromZero }: ScatterOptions,
 ): string {
   const finite = points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));

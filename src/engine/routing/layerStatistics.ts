@@ -156,6 +156,6 @@ export function expertFrequency(layer: LayerStatistics): Float64Array {
 }
 
 /** Tokens of the layer, all domains. */
-export function tokensOf(layer: LayerStatistics): number {
+export function tokensSeen(layer: LayerStatistics): number {
   return layer.tokens.reduce((sum, n) => sum + n, 0);
 }

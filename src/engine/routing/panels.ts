@@ -10,7 +10,7 @@ import { averageLinkage, dendrogramOrder } from "./averageLinkage";
 import {
   ofDomain,
   overDomains,
-  tokensOf,
+  tokensSeen,
   type LayerStatistics,
   type RoutingStatisticsData,
   type StatisticsField,
@@ -19,7 +19,7 @@ import { coefficientOfVariation, neverUsed, normalisedEntropy, utilisation } fro
 import { similarityMatrix, toDistances } from "./similarity";
 
 /** Routing panel: layers x experts matrices, all domains under "" and each domain under its name. */
-export function routingPanelData(statistics: RoutingStatisticsData): RoutingPanelData {
+export function routingPanelOf(statistics: RoutingStatisticsData): RoutingPanelData {
   const { layers, domainNames } = statistics;
   const byDomain: Record<string, RoutingDomainData> = Object.create(null) as Record<string, RoutingDomainData>;
   byDomain[""] = domainData(layers, overDomains);
@@ -30,7 +30,7 @@ export function routingPanelData(statistics: RoutingStatisticsData): RoutingPane
   }
   return {
     checkpoint: statistics.checkpoint,
-    tokens: layers[0] ? tokensOf(layers[0]) : 0,
+    tokens: layers[0] ? tokensSeen(layers[0]) : 0,
     numExpertsPerToken: layers[0]?.numExpertsPerToken ?? 0,
     layers: layers.map(({ layer }) => layer),
     numExperts: widest(layers),
@@ -50,7 +50,7 @@ export interface SimilarityRequest {
 }
 
 /** Similarity panel of one layer (the first by default); null for a layer or a profile that holds nothing to compare by. */
-export function similarityPanelData(
+export function similarityPanelOf(
   statistics: RoutingStatisticsData,
   request: SimilarityRequest = {},
 ): SimilarityPanelData | null {

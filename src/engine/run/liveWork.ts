@@ -5,7 +5,7 @@ import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
-import { moeLayers } from "../execution/moeLayers";
+import { moeLayers } from "../model/moeLayers";
 import { measureMachine } from "../execution/measure";
 import { profileCheckpoint } from "../execution/profile";
 import { weightKey } from "../graph/blocks/weights";
@@ -24,12 +24,18 @@ export const liveWork: HeavyWork = {
     const layers = moeLayers(model.description);
     const found = new Map<number, Float64Array>();
     try {
-      for (const [done, [{ index }, { experts, logicalToPhysical }]] of layers.entries()) {
+      for (const [
+        done,
+        {
+          layer,
+          moe: { experts, logicalToPhysical },
+        },
+      ] of layers.entries()) {
         const message = "Comparing the experts' weights";
         report({ stage: "profile", message, done, total: layers.length, unit: "steps" });
         const routed = logicalToPhysical?.map((expert) => experts[expert]!) ?? experts;
         const matrix = await cosine.ofLayer(routed, signal);
-        if (matrix) found.set(index, matrix);
+        if (matrix) found.set(layer, matrix);
       }
     } finally {
       await cosine.close();
@@ -54,7 +60,7 @@ export const liveWork: HeavyWork = {
       trained: names,
       metrics,
     };
-    const routers = new Set(moeLayers(student.description).map(([, { router }]) => weightKey(router.weight)));
+    const routers = new Set(moeLayers(student.description).map(({ moe: { router } }) => weightKey(router.weight)));
     await writeCheckpoint({
       directory: output.directory,
       tensors: calibratedTensors(student.checkpoint, trained.parameters, routers, options.routerDtype),

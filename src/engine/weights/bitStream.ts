@@ -2,7 +2,7 @@ import type { DecodedValue, Decoding } from "./form";
 import type { Bits, WeightView } from "./view";
 
 /** Bytes of a row of `count` integers as a dense bit stream that ends with a whole 32-bit word. */
-export function rowBytes(count: number, bits: Bits): number {
+export function packedRowBytes(count: number, bits: Bits): number {
   return 4 * Math.ceil((count * bits) / 32);
 }
 
@@ -16,7 +16,7 @@ export function unpackRows<V extends DecodedValue>(
   [rows, count]: readonly [number, number],
   bits: Bits,
 ): V {
-  const width = rowBytes(count, bits);
+  const width = packedRowBytes(count, bits);
   if (bits === 8) return width === count ? bytes : graph.slice(bytes, 1, 0, count);
   const whole = bits === 3 ? tripleRows(graph, bytes, rows, count) : lookUpRows(graph, bytes, rows, width, bits);
   const unpacked = whole.shape[1] as number;

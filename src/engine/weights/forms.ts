@@ -2,7 +2,7 @@ import { elementCount } from "../tensor/dtype";
 import { factored } from "./factored";
 import { mxfp4, nvfp4 } from "./float4";
 import type { DecodedValue, Decoding, WeightForm } from "./form";
-import { awq, gptq } from "./grouped";
+import { awq, gptqForm } from "./grouped";
 import { packed } from "./packed";
 import { scaled } from "./scaled";
 import type { Quantisation, WeightView } from "./view";
@@ -13,7 +13,7 @@ export const weightForms: { [K in Quantisation["kind"]]: WeightForm<K> } = {
   mxfp4,
   nvfp4,
   packed,
-  gptq,
+  gptq: gptqForm,
   awq,
   factored,
 };

@@ -1,18 +1,18 @@
-import { rowBytes, unpackRows, wordColumns } from "./bitStream";
+import { packedRowBytes, unpackRows, wordColumns } from "./bitStream";
 import type { DecodedValue, Decoding, WeightForm } from "./form";
 import type { GroupedIntegers } from "./view";
 
 /** GPTQ: the words of an output hold its inputs, one word row after the other. The matrix is [inputs, outputs]. */
-export const gptq: WeightForm<"gptq"> = {
+export const gptqForm: WeightForm<"gptq"> = {
   name: "GPTQ integers",
   decode: (from, view, stored) => {
     const { graph } = from;
     const { bits } = stored;
     const [inputs, outputs] = view.shape as [number, number];
-    const bytes = wordColumns(from, view, [rowBytes(inputs, bits) / 4, outputs]);
+    const bytes = wordColumns(from, view, [packedRowBytes(inputs, bits) / 4, outputs]);
     const codes = graph.transpose(unpackRows(from, bytes, [outputs, inputs], bits), [1, 0]);
     const groups = inputs / stored.group;
-    const zeroBytes = from.stored(stored.zeros, { type: "uint8", shape: [groups, rowBytes(outputs, bits)] });
+    const zeroBytes = from.stored(stored.zeros, { type: "uint8", shape: [groups, packedRowBytes(outputs, bits)] });
     return scale(from, codes, unpackRows(from, zeroBytes, [groups, outputs], bits), stored);
   },
   companions: ({ scales, zeros }) => [scales, zeros],

@@ -1,4 +1,4 @@
-import { rowBytes } from "./bitStream";
+import { packedRowBytes } from "./bitStream";
 import type { Bits } from "./view";
 
 /**
@@ -6,7 +6,7 @@ import type { Bits } from "./view";
  * bit first, filled up to a whole 32-bit word.
  */
 export function packIntegers(codes: Int8Array, rows: number, columns: number, bits: Bits): Uint8Array {
-  const width = rowBytes(columns, bits);
+  const width = packedRowBytes(columns, bits);
   const packed = new Uint8Array(rows * width);
   const offset = 2 ** (bits - 1);
   for (let row = 0; row < rows; row++) {

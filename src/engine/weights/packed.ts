@@ -1,4 +1,4 @@
-import { rowBytes, unpackRows, wordColumns } from "./bitStream";
+import { packedRowBytes, unpackRows, wordColumns } from "./bitStream";
 import type { DecodedValue, Decoding, WeightForm } from "./form";
 import type { PackedIntegers, WeightView } from "./view";
 
@@ -41,12 +41,12 @@ function decode<V extends DecodedValue>(from: Decoding<V>, view: WeightView, sto
   const [rows, columns] = view.shape as [number, number];
   const scales = from.float(stored.scales);
   const groups = columns / group;
-  const isDense = rowBytes(columns, bits) * 8 === columns * bits;
+  const isDense = packedRowBytes(columns, bits) * 8 === columns * bits;
   if (bits === 4 && isDense && zeros === null) {
     const codes = from.stored(view, { type: "uint4", shape: [rows, columns] });
     return graph.dequantizeLinear(codes, scales, graph.filled("uint4", 8, [rows, groups]), 1, group);
   }
-  const bytes = from.stored(view, { type: "uint8", shape: [rows, rowBytes(columns, bits)] });
+  const bytes = from.stored(view, { type: "uint8", shape: [rows, packedRowBytes(columns, bits)] });
   const codes = unpackRows(from, bytes, [rows, columns], bits);
   const zero =
     zeros === null
@@ -63,6 +63,6 @@ function packedZeros<V extends DecodedValue>(
   groups: number,
   bits: PackedIntegers["bits"],
 ): V {
-  const bytes = wordColumns(from, zeros, [rowBytes(rows, bits) / 4, groups]);
+  const bytes = wordColumns(from, zeros, [packedRowBytes(rows, bits) / 4, groups]);
   return from.graph.transpose(unpackRows(from, bytes, [groups, rows], bits), [1, 0]);
 }

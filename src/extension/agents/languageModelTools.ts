@@ -4,7 +4,7 @@ import * as vscode from "vscode";
 import { agentTools, type AgentHost } from "../../protocol/agentTools";
 import { errorCodeOf, RerouteError } from "../../protocol/errors";
 import { parseRecipe } from "../recipes/recipeProblems";
-import { startRun } from "../runs/runInBackground";
+import { startInBackground } from "../runs/runInBackground";
 import type { Services } from "../services";
 
 /** Offers the agents' tools to language models in this window; what starts work asks first, and needs a trusted workspace. */
@@ -59,7 +59,7 @@ function extensionHost(services: Services): AgentHost {
     readRecipe: read,
     start: async (file) => {
       const { recipe, baseFolder } = await read(file);
-      return startRun(recipe, baseFolder, services);
+      return startInBackground(recipe, baseFolder, services);
     },
   };
 }

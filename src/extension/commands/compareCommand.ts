@@ -4,7 +4,7 @@ import * as vscode from "vscode";
 import { comparisonFiles, comparisonNameOf, type ComparisonRecipe } from "../../protocol/compare";
 import type { ComparisonStart } from "../../protocol/engine";
 import { isComparisonFile, parseComparison } from "../recipes/recipeProblems";
-import { startComparison } from "../runs/runInBackground";
+import { compareInBackground } from "../runs/runInBackground";
 import type { Services } from "../services";
 import { comparisonSummaryStep } from "../wizard/summaryStep";
 import { runComparisonWizard } from "../wizard/wizard";
@@ -24,7 +24,7 @@ export async function compareMethods(argument: unknown, services: Services): Pro
   if (!checkpoint) return;
   const result = await runComparisonWizard(checkpoint, services);
   if (result?.action === "edit") return editAsRecipe(result.start.recipe, ".compare.reroute.json");
-  if (result) await startComparison(result.start, result.expectedSeconds, services);
+  if (result) await compareInBackground(result.start, result.expectedSeconds, services);
 }
 
 async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
@@ -41,7 +41,7 @@ async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
   let expectedSeconds: number | null = null;
   const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));
   if (action === "edit") await vscode.window.showTextDocument(document);
-  if (action === "start") await startComparison(start, expectedSeconds, services);
+  if (action === "start") await compareInBackground(start, expectedSeconds, services);
 }
 
 /**

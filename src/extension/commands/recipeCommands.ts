@@ -5,7 +5,7 @@ import type { Recipe } from "../../protocol/recipe";
 import { isComparisonFile, parseRecipe } from "../recipes/recipeProblems";
 import { openNewRecipe } from "../recipes/newRecipe";
 import { recipeTemplates } from "../recipes/recipeTemplates";
-import { startRun } from "../runs/runInBackground";
+import { startInBackground } from "../runs/runInBackground";
 import type { Services } from "../services";
 import { workspaceFolder } from "../settings";
 import { preflightLines, startOf } from "../wizard/preflightLines";
@@ -23,7 +23,7 @@ export async function runRecipe(argument: unknown, services: Services): Promise<
     return;
   }
   const opened = await openRecipe(argument);
-  if (opened) await startRun(opened.recipe, opened.baseFolder, services);
+  if (opened) await startInBackground(opened.recipe, opened.baseFolder, services);
 }
 
 /** The pre-flight of a recipe: what it would take, and what would be refused. */
@@ -56,7 +56,7 @@ export async function checkRecipe(argument: unknown, services: Services): Promis
     { modal: true, detail },
     ...(how === null ? [] : [start]),
   );
-  if (choice === start) await startRun(opened.recipe, opened.baseFolder, services, how === "force");
+  if (choice === start) await startInBackground(opened.recipe, opened.baseFolder, services, how === "force");
 }
 
 /** Begins a recipe from a template, in the folder that was named or the workspace's first; the tab key leads through it. */

@@ -6,12 +6,12 @@ import type { RunSummary } from "../../protocol/panels";
 import { runFiles } from "../../protocol/run";
 import { showReport } from "../reports/reportPage";
 import { comparisonOf, isComparison } from "../runs/comparisonFolders";
-import { resumeRun as resume } from "../runs/runInBackground";
+import { resumeInBackground as resume } from "../runs/runInBackground";
 import type { Services } from "../services";
 import { chooseFrom, directoryOf, pickRun, runItem, type RunItem } from "./pickRun";
 
 /** Continues a run or comparison that was interrupted, cancelled or failed. A cell is continued with its comparison. */
-export async function resumeRun(argument: unknown, services: Services): Promise<void> {
+export async function resumeRunCommand(argument: unknown, services: Services): Promise<void> {
   const { runs, comparisons } = await services.runList.fresh();
   const named = directoryOf(argument);
   const target =

@@ -10,7 +10,7 @@ import { formatBytes } from "../../protocol/quantities";
 import type { Recipe } from "../../protocol/recipe";
 import { withAbsolutePaths } from "../../protocol/recipePaths";
 import { openNewRecipe } from "../recipes/newRecipe";
-import { startRun } from "../runs/runInBackground";
+import { startInBackground } from "../runs/runInBackground";
 import { outputFolder, outputParent, safeName } from "../runs/runName";
 import { commandLine, sameElsewhere } from "../runs/runAgain";
 import type { Services } from "../services";
@@ -123,7 +123,7 @@ export async function duplicateRun(argument: unknown, services: Services): Promi
 /** Runs the same recipe anew, in a folder of its own; the first run stays as it is. */
 export async function runAgain(argument: unknown, services: Services): Promise<void> {
   const again = await recipeAgain(argument, services);
-  if (again) await startRun(again.recipe, again.baseFolder, services);
+  if (again) await startInBackground(again.recipe, again.baseFolder, services);
 }
 
 /** The command that continues a run, or does a finished one anew, in a terminal of this machine. */

@@ -7,7 +7,7 @@ import type { Services } from "../services";
 import { parseExpertsPerToken } from "../wizard/validation";
 
 /** Makes a run of routing that another program recorded, and shows it in the Routing panel. */
-export async function importTrace(argument: unknown, services: Services): Promise<void> {
+export async function importTraceCommand(argument: unknown, services: Services): Promise<void> {
   const { engine, runList } = services;
   const file = argument instanceof vscode.Uri ? argument.fsPath : await pickTrace();
   if (file === null) return;

@@ -5,7 +5,7 @@ import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { ComparisonRecipe } from "../../protocol/compare";
 import type { Recipe } from "../../protocol/recipe";
 import { openNewRecipe } from "../recipes/newRecipe";
-import { startRun } from "../runs/runInBackground";
+import { startInBackground } from "../runs/runInBackground";
 import { safeName } from "../runs/runName";
 import type { Services } from "../services";
 import { workspaceFolder } from "../settings";
@@ -25,7 +25,7 @@ export async function wizardCommand(
   const result = await runWizard(purpose, checkpoint, services);
   if (!result) return;
   if (result.action === "edit") return editAsRecipe(result.recipe, ".reroute.json");
-  const runDirectory = await startRun(result.recipe, result.baseFolder, services, result.action === "force");
+  const runDirectory = await startInBackground(result.recipe, result.baseFolder, services, result.action === "force");
   if (purpose === "calibrate") {
     await vscode.commands.executeCommand("reroute.openCalibration", { runDirectory });
   }

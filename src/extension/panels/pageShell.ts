@@ -1,3 +1,4 @@
+import { escapeHtml } from "../../engine/report/format";
 import type { PageName } from "../../protocol/pageMessages";
 
 export interface PageShell {
@@ -34,9 +35,4 @@ export function pageShell({ page, title, language, scriptUri, nonce }: PageShell
   <script nonce="${nonce}" src="${escapeHtml(scriptUri)}"></script>
 </body>
 </html>`;
-}
-
-export function escapeHtml(text: string): string {
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-  return text.replace(/[&<>"']/g, (character) => entities[character]!);
 }

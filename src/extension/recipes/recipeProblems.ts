@@ -9,15 +9,15 @@ export interface RecipeProblem {
   end: number;
 }
 
-export type Parsed<T> = { recipe: T; problems: [] } | { recipe: null; problems: RecipeProblem[] };
+export type ParsedRecipe<T> = { recipe: T; problems: [] } | { recipe: null; problems: RecipeProblem[] };
 
 /** Reads a recipe; every problem points at the place in the text that it is about. */
-export function parseRecipe(text: string): Parsed<Recipe> {
+export function parseRecipe(text: string): ParsedRecipe<Recipe> {
   return parseAs(recipeSchema, text);
 }
 
 /** The same for a comparison. */
-export function parseComparison(text: string): Parsed<ComparisonRecipe> {
+export function parseComparison(text: string): ParsedRecipe<ComparisonRecipe> {
   return parseAs(comparisonRecipeSchema, text);
 }
 
@@ -26,7 +26,7 @@ export function isComparisonFile(fileName: string): boolean {
   return fileName.endsWith(".compare.reroute.json");
 }
 
-function parseAs<T>(schema: z.ZodType<T>, text: string): Parsed<T> {
+function parseAs<T>(schema: z.ZodType<T>, text: string): ParsedRecipe<T> {
   let value: unknown;
   try {
     value = JSON.parse(text);

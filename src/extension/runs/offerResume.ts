@@ -1,7 +1,7 @@
 import * as vscode from "vscode";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
-import { resumeRun } from "./runInBackground";
+import { resumeInBackground } from "./runInBackground";
 import { unfinishedRuns } from "./unfinishedRuns";
 
 /** At start-up: runs that the last window left unfinished are offered once, all in one notification. */
@@ -17,5 +17,6 @@ export async function offerResume(services: Services): Promise<void> {
       : vscode.l10n.t("{0} runs were not finished, the first is {1}", others.length + 1, first.name);
   const choice = await vscode.window.showInformationMessage(message, resume, show);
   if (choice === show) await vscode.commands.executeCommand("reroute.runs.focus");
-  if (choice === resume) for (const run of [first, ...others]) await resumeRun(run.runDirectory, run.name, services);
+  if (choice === resume)
+    for (const run of [first, ...others]) await resumeInBackground(run.runDirectory, run.name, services);
 }

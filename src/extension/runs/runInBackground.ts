@@ -16,7 +16,12 @@ import { runId } from "./runName";
  * Starts a recipe in a new run folder and shows its progress; returns once it has begun.
  * @param force goes on where the pre-flight refuses what may be forced
  */
-export async function startRun(recipe: Recipe, baseFolder: string, services: Services, force = false): Promise<string> {
+export async function startInBackground(
+  recipe: Recipe,
+  baseFolder: string,
+  services: Services,
+  force = false,
+): Promise<string> {
   const { runs, runList } = services;
   const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
   const folder = runList.folderFor(baseFolder);
@@ -30,7 +35,7 @@ export async function startRun(recipe: Recipe, baseFolder: string, services: Ser
 }
 
 /** Continues the folder of a run or a comparison where it stopped. */
-export async function resumeRun(runDirectory: string, name: string, services: Services): Promise<void> {
+export async function resumeInBackground(runDirectory: string, name: string, services: Services): Promise<void> {
   const { runs } = services;
   tellDisconnectPolicy(services);
   const work = (forced: boolean) =>
@@ -39,7 +44,7 @@ export async function resumeRun(runDirectory: string, name: string, services: Se
 }
 
 /** Starts a comparison in a folder, or continues the one that is there; returns once it has begun. */
-export async function startComparison(
+export async function compareInBackground(
   start: ComparisonStart,
   expectedSeconds: number | null,
   services: Services,
@@ -130,6 +135,6 @@ async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, 
     live.name,
   );
   const choice = await vscode.window.showErrorMessage(message, resume, openLog);
-  if (choice === resume) await resumeRun(live.runDirectory, live.name, services);
+  if (choice === resume) await resumeInBackground(live.runDirectory, live.name, services);
   if (choice === openLog) services.log.show();
 }

@@ -10,7 +10,7 @@ export function actionOf({ context, answers }: Pick<WizardState, "context" | "an
 }
 
 /** The folder that is proposed for the result: new, in `parent` or where results go. */
-export function outputOf(state: Pick<WizardState, "context" | "answers">, parent: string | null): string {
+export function proposedOutput(state: Pick<WizardState, "context" | "answers">, parent: string | null): string {
   const { checkpoint, purpose } = state.context;
   const calibrated = purpose === "calibrate" && state.answers.keep !== undefined ? "-calibrated" : "";
   const place = parent ?? outputParent(checkpoint.path, workspaceFolder(checkpoint.path), homedir());

@@ -5,7 +5,7 @@ import { readSettings } from "../settings";
 import { askForText, browseItem, fileItem } from "./askForText";
 import { amountChoices, countsExperts, keepChoices, methodChoices } from "./choices";
 import { askGridStep } from "./gridSteps";
-import { outputOf } from "./outputOf";
+import { proposedOutput } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
 import type { Amount, Answers, StepId } from "./questions";
@@ -100,7 +100,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
   },
 
   output: async (frame, state, proposed, services) => {
-    const proposal = outputOf(state, proposed.output === undefined ? null : path.dirname(proposed.output));
+    const proposal = proposedOutput(state, proposed.output === undefined ? null : path.dirname(proposed.output));
     const items: StepItem<string | typeof other>[] = [
       fileItem<string | typeof other>(proposal, proposal),
       { ...browseItem(), label: t("In another folder...") },
@@ -109,7 +109,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     if (output === back || output === closed) return output;
     if (typeof output === "string") return { output };
     const [parent] = (await vscode.window.showOpenDialog({ canSelectFiles: false, canSelectFolders: true })) ?? [];
-    return parent ? { output: outputOf(state, parent.fsPath) } : askStep.output(frame, state, proposed, services);
+    return parent ? { output: proposedOutput(state, parent.fsPath) } : askStep.output(frame, state, proposed, services);
   },
 
   amount: async (frame, state, proposed, services) => {

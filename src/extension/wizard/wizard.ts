@@ -8,7 +8,7 @@ import { checkpointName, runId } from "../runs/runName";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { comparisonRecipeOf } from "./comparisonRecipeOf";
-import { actionOf, outputOf } from "./outputOf";
+import { actionOf, proposedOutput } from "./outputOf";
 import { back, closed, type StepFrame, type StepResult } from "./pickStep";
 import {
   nextWizardState,
@@ -120,7 +120,7 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
 function surroundings({ context, answers }: WizardState): RecipeSurroundings {
   const { memory, threads, provider } = readSettings(context.checkpoint.path);
   return {
-    output: answers.output ?? outputOf({ context, answers }, null),
+    output: answers.output ?? proposedOutput({ context, answers }, null),
     name: `${checkpointName(context.checkpoint.path)} ${actionOf({ context, answers })}`,
     heldOutBytes: statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0,
     memory,

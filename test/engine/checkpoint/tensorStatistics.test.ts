@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { writeSafetensorsFile, type MemoryTensor } from "../../../src/engine/checkpoint/safetensorsFile";
 import { openShard } from "../../../src/engine/checkpoint/shardFile";
-import { tensorStatistics } from "../../../src/engine/checkpoint/tensorStatistics";
+import { statisticsOfTensor } from "../../../src/engine/checkpoint/tensorStatistics";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { folderWith } from "./fixtures";
 
@@ -20,7 +20,7 @@ async function statisticsOf(values: number[]) {
   const file = path.join(folder, "model.safetensors");
   writeFileSync(file, Buffer.concat([size, Buffer.from(padded), Buffer.from(Float32Array.from(values).buffer)]));
   const { tensors } = await openShard(file);
-  return tensorStatistics(tensors[0]!);
+  return statisticsOfTensor(tensors[0]!);
 }
 
 it("agrees with the definitions", async () => {
@@ -67,7 +67,7 @@ describe("tensorStatistics of stored values", () => {
     const values = Float32Array.from({ length: 1_200_000 }, () => 100 + random.normal());
     const numbers = [...values];
     const { tensors } = await checkpointOf({ w: { dtype: "F32", shape: [3, 400_000], data: values } });
-    const statistics = await tensorStatistics(tensors.get("w")!);
+    const statistics = await statisticsOfTensor(tensors.get("w")!);
     const mean = numbers.reduce((sum, v) => sum + v, 0) / numbers.length;
     const variance = numbers.reduce((sum, v) => sum + (v - mean) ** 2, 0) / numbers.length;
     const [min, max] = numbers.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
@@ -112,6 +112,6 @@ describe("tensorStatistics of stored values", () => {
   ];
   it.each(rows)("%s", async (_what, tensor, expected) => {
     const { tensors } = await checkpointOf({ w: tensor });
-    expect(await tensorStatistics(tensors.get("w")!)).toMatchObject(expected);
+    expect(await statisticsOfTensor(tensors.get("w")!)).toMatchObject(expected);
   });
 });

@@ -6,7 +6,7 @@ import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { measureLayers } from "../../../src/engine/compression/ablation/modelEffects";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import { expertMapping } from "../../../src/engine/compression/plan/expertMapping";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { prunedRouter } from "../../../src/engine/compression/routers/routerPruning";
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import { evaluateCheckpoint } from "../../../src/engine/evaluation/evaluate";

@@ -2,7 +2,7 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { countsByRedundancy, countsByScore } from "../../../src/engine/compression/budgets/expertCounts";
 import { plannedSize, checkpointSize } from "../../../src/engine/compression/plannedSize";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { CompressOptions } from "../../../src/protocol/recipe";

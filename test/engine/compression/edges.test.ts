@@ -4,7 +4,7 @@ import { applyPlan, makePlan, methods, type MethodContext } from "../../../src/e
 import { aimerScores } from "../../../src/engine/compression/pruning/aimer";
 import { isPruningCriterion } from "../../../src/engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { CompressionPlan } from "../../../src/protocol/plan";
 import { compressionMethods, paradigmOf, type CompressOptions } from "../../../src/protocol/recipe";
 import {

@@ -13,7 +13,7 @@ import {
 import { matrix, randomMatrix, squaredNorm, subtract, type Matrix } from "../../../src/engine/linalg/matrix";
 import { MatrixProducts } from "../../../src/engine/linalg/products";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { EditingPlan } from "../../../src/protocol/plan";
 import type { CompressOptions } from "../../../src/protocol/recipe";
 import { daily } from "../../support/nightly";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { makePlan } from "../../../src/engine/compression/methods";
 import { families } from "../../../src/engine/model/families/index";
 import type { OpenModel } from "../../../src/engine/run/work";

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync, copyFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { validatePlan } from "../../../src/engine/compression/plan/validatePlan";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";

@@ -14,12 +14,12 @@ import { applyToLayer, lostToDropping, openMergeRun } from "../../../src/engine/
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { RoutingStatistics } from "../../../src/engine/routing/collect";
 import { expertFrequency } from "../../../src/engine/routing/layerStatistics";
-import { similarityPanelData } from "../../../src/engine/routing/panels";
+import { similarityPanelOf } from "../../../src/engine/routing/panels";
 import { profileSums } from "../../../src/engine/routing/profileSums";
 import { meanOutputs } from "../../../src/engine/routing/similarity";
 import { loadRoutingStatistics } from "../../../src/engine/routing/statisticsFile";
@@ -174,9 +174,9 @@ describe("a mapped router", () => {
         );
         const used = expertFrequency(layer);
         meanOutputs(layer).forEach((mean, at) => expect(Number.isNaN(mean)).toBe(used[Math.floor(at / H)] === 0));
-        expect(
-          similarityPanelData(mapped.statistics, { layer: layer.layer, metric: "output-cosine" })!.numExperts,
-        ).toBe(numExperts);
+        expect(similarityPanelOf(mapped.statistics, { layer: layer.layer, metric: "output-cosine" })!.numExperts).toBe(
+          numExperts,
+        );
       }
       // What an interrupted profile saved is taken up again, in this student and in no other.
       const file = path.join(folder, `${family}-profile-state`);

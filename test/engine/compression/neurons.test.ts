@@ -12,7 +12,7 @@ import {
   rankedWidths,
 } from "../../../src/engine/compression/neurons/widths";
 import { plannedSize, checkpointSize } from "../../../src/engine/compression/plannedSize";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { families } from "../../../src/engine/model/families/index";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { NeuronsPlan } from "../../../src/protocol/plan";

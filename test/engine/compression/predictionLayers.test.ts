@@ -1,7 +1,7 @@
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { compressedTensors, type CompressedLayer } from "../../../src/engine/compression/layer/compressedTensors";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { predictionLayers } from "../../../src/engine/compression/plan/predictionLayers";
 import { validatePlan } from "../../../src/engine/compression/plan/validatePlan";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";

@@ -7,7 +7,7 @@ import type { PruningPlan } from "../../../src/protocol/plan";
 import type { TensorEntry } from "../../../src/engine/checkpoint/checkpoint";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { readSafetensorsFile } from "../../../src/engine/checkpoint/safetensorsFile";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { aimerScores } from "../../../src/engine/compression/pruning/aimer";
 import { copySlices } from "../../../src/engine/compression/pruning/pruneTensors";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";

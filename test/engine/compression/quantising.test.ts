@@ -4,7 +4,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
 import { tensorDigests } from "../../../src/engine/checkpoint/fingerprint";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { plannedSize, checkpointSize } from "../../../src/engine/compression/plannedSize";
 import { scalesAt } from "../../../src/engine/compression/quantising/awq";
 import { gptq, outputLoss } from "../../../src/engine/compression/quantising/gptq";

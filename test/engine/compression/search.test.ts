@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { LayerEngine } from "../../../src/engine/compression/layer/layerEngine";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { overDomains } from "../../../src/engine/routing/layerStatistics";
 import { randomSet } from "../../../src/engine/compression/pruning/searchPlans";

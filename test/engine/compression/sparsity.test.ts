@@ -4,7 +4,7 @@ import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { makePlan } from "../../../src/engine/compression/methods";
 import { readExpert, type ExpertMatrices } from "../../../src/engine/compression/layer/expertMatrices";
 import { narrowed } from "../../../src/engine/compression/neurons/narrow";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { adaptiveShares } from "../../../src/engine/compression/sparsity/budgets";
 import { maskByScore } from "../../../src/engine/compression/sparsity/masks";
 import { inverseFactor, sparseGpt } from "../../../src/engine/compression/sparsity/sparseGpt";

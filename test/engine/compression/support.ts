@@ -6,7 +6,7 @@ import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
 import { applyPlan } from "../../../src/engine/compression/methods";
 import type { MethodContext } from "../../../src/engine/compression/methodContext";
 import { readExpert, storedValues, type ExpertMatrices } from "../../../src/engine/compression/layer/expertMatrices";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import type { TokenSequences } from "../../../src/engine/data/sequences";
 import { runForwardProbe } from "../../../src/engine/execution/probe";

@@ -2,7 +2,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { weightCosineCost } from "../../../src/engine/compression/cost/weightCosineCost";
 import { WeightCosine } from "../../../src/engine/compression/layer/weightCosine";
-import { moeLayers } from "../../../src/engine/execution/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { ExpertWeights, WeightView } from "../../../src/engine/model/description";
 import { describeModel, families } from "../../../src/engine/model/families/index";
 import { goldenFolder, readSafetensors, tensorOf } from "../model/goldens";
@@ -16,7 +16,7 @@ afterAll(() => Promise.all(opened.map((cosine) => cosine.close())));
 async function golden(family: string) {
   const checkpoint = await openCheckpoint(path.join(goldenFolder(family), "checkpoint"));
   const { description } = describeModel(checkpoint);
-  const [, moe] = moeLayers(description)[0]!;
+  const { moe } = moeLayers(description)[0]!;
   const cosine = new WeightCosine(checkpoint, runtime);
   opened.push(cosine);
   return { moe, cosine, checkpoint };

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TensorEntry } from "../../../src/engine/checkpoint/checkpoint";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import { runForwardProbe } from "../../../src/engine/execution/probe";

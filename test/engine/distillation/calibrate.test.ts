@@ -16,7 +16,7 @@ import { calibrate } from "../../../src/engine/distillation/calibrate";
 import type { CalibrationOptions } from "../../../src/engine/distillation/calibration";
 import { stateKey } from "../../../src/engine/distillation/calibration";
 import { loadState } from "../../../src/engine/distillation/trainState";
-import { moeLayers } from "../../../src/engine/execution/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { expectError } from "../checkpoint/fixtures";
@@ -90,10 +90,10 @@ describe("the loss", () => {
       // After one step AdamW has moved every weight by the learning rate against its gradient's sign.
       const students = given.student.checkpoint;
       expect(parameters.size).toBe(gradients.length);
-      for (const [layer, moe] of moeLayers(given.student.description)) {
+      for (const { layer, moe } of moeLayers(given.student.description)) {
         const moved = parameters.get(moe.router.weight.tensor)!;
         const before = await readRouter(students.directory, moe.router.weight.tensor);
-        const { values } = golden.get(`kd_grad.${layer.index}`)!;
+        const { values } = golden.get(`kd_grad.${layer}`)!;
         const large = Math.max(...values.map(Math.abs)) * 1e-2;
         values.forEach((gradient, i) => {
           if (Math.abs(gradient) > large) expect((moved[i]! - before[i]!) / -1e-2).toBeCloseTo(Math.sign(gradient), 2);
@@ -303,7 +303,7 @@ describe("the calibrated checkpoint", () => {
     await completeOutput(directory);
     const written = await openCheckpoint(directory);
     const [before, after] = [await tensorDigests(student.checkpoint), await tensorDigests(written)];
-    const routers = moeLayers(student.description).map(([, { router }]) => router.weight.tensor);
+    const routers = moeLayers(student.description).map(({ moe: { router } }) => router.weight.tensor);
     expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
     const changed = [...before].filter(([name, digest]) => after.get(name) !== digest).map(([name]) => name);
     expect(changed.sort()).toEqual(routers.sort());

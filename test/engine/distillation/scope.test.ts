@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { trainableWeights } from "../../../src/engine/distillation/scope";
 import { gatherNumbers, trainedNames } from "../../../src/engine/distillation/trainedNames";
-import { moeLayers } from "../../../src/engine/execution/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { ModelDescription, WeightView } from "../../../src/engine/model/description";
 import { elementCount } from "../../../src/engine/tensor/dtype";
 import { expectError } from "../checkpoint/fixtures";
@@ -14,12 +14,12 @@ const tensorsOf = (weights: { view: WeightView }[]) => new Set(weights.map(({ vi
 describe.each(goldenCases())("$name", ({ checkpoint: directory }) => {
   test("scopes widen from the routers to every tensor that the forward pass reads but correction biases", async () => {
     const { checkpoint, description } = await openModel(directory);
-    const routers = moeLayers(description).map(([, { router }]) => router.weight.tensor);
+    const routers = moeLayers(description).map(({ moe: { router } }) => router.weight.tensor);
     const router = trainableWeights(description, "router");
     expect([...tensorsOf(router)]).toEqual(routers);
 
     const experts = trainableWeights(description, "router+experts");
-    const chosen = new Map(moeLayers(description).map(([{ index }]) => [index, [1, 2]]));
+    const chosen = new Map(moeLayers(description).map(({ layer: index }) => [index, [1, 2]]));
     const some = trainableWeights(description, "router+top-experts", chosen);
     const all = trainableWeights(description, "all");
     const keys = (weights: { key: string }[]) => new Set(weights.map(({ key }) => key));
@@ -32,7 +32,7 @@ describe.each(goldenCases())("$name", ({ checkpoint: directory }) => {
       expect([...keys(smaller)].filter((key) => !keys(larger).has(key))).toEqual([]);
       expect(keys(larger).size).toBe(larger.length);
     }
-    for (const [{ index }, moe] of moeLayers(description)) {
+    for (const { layer: index, moe } of moeLayers(description)) {
       const own = experts.filter(({ layer, expert }) => layer === index && expert !== null);
       expect(new Set(own.map(({ expert }) => expert)).size).toBe(moe.numExperts);
       const taken = some.filter(({ layer, expert }) => layer === index && expert !== null);
@@ -40,7 +40,7 @@ describe.each(goldenCases())("$name", ({ checkpoint: directory }) => {
       expect(taken.length * moe.numExperts).toBe(own.length * 2);
     }
 
-    const corrections = moeLayers(description).flatMap(([, { router: r }]) => r.correctionBias?.tensor ?? []);
+    const corrections = moeLayers(description).flatMap(({ moe: { router: r } }) => r.correctionBias?.tensor ?? []);
     // An indexer only says which keys are read; where all of them are, its weights change nothing.
     const indexers = [...checkpoint.tensors.keys()].filter((name) => name.includes(".indexer."));
     const frozen = new Set([...corrections, ...indexers, ...description.unusedTensors]);

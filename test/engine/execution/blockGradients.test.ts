@@ -8,7 +8,7 @@ import {
   denseBackwardGraph,
   denseGraph,
 } from "../../../src/engine/execution/layerGraphs";
-import { numLogits } from "../../../src/engine/execution/moeLayers";
+import { numLogits } from "../../../src/engine/model/moeLayers";
 import { readView } from "../../../src/engine/execution/parameters";
 import { positionFeeds } from "../../../src/engine/execution/positions";
 import { viewsByKey } from "../../../src/engine/execution/weightViews";

@@ -10,7 +10,7 @@ import { readView } from "../../../src/engine/execution/parameters";
 import { RoutedExperts, type RoutedChunk } from "../../../src/engine/execution/routedExperts";
 import { SessionCache } from "../../../src/engine/execution/sessionCache";
 import { float32 } from "../../../src/engine/execution/tensors";
-import { expertViews, sharedExpertViews } from "../../../src/engine/execution/weightViews";
+import { viewsOfExperts, sharedExpertViews } from "../../../src/engine/execution/weightViews";
 import { weightKey } from "../../../src/engine/graph/blocks/weights";
 import type { LayerDescription, MoeDescription } from "../../../src/engine/model/description";
 import { describeModel } from "../../../src/engine/model/families";
@@ -73,7 +73,7 @@ describe("70 experts in three graphs, and shared ones", () => {
     const { description } = describeModel(checkpoint);
     layer = description.layers[0]!;
     moe = layer.feedForward as MoeDescription;
-    const views = [...expertViews(moe.experts), ...sharedExpertViews(moe)];
+    const views = [...viewsOfExperts(moe.experts), ...sharedExpertViews(moe)];
     context = { checkpoint, hiddenSize, trainable: new Set(views.map(weightKey)) };
     const weights: RoutedChunk["weights"] = Object.fromEntries(
       await Promise.all(

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { escapeHtml } from "../../../src/engine/report/format";
-import { heatmap, lineChart } from "../../../src/engine/report/charts";
+import { heatmapSvg, lineChartSvg } from "../../../src/engine/report/charts";
 import { comparisonTable } from "../../../src/engine/report/comparisonTable";
 import { numberDefinitions } from "../../../src/engine/report/definitions";
 import {
@@ -158,15 +158,15 @@ describe("panel data of a run folder", () => {
 describe("charts", () => {
   const options = { title: "<t>", rowNames: ["0"], columnAxis: "x", rowAxis: "y", legend: "l" };
   it("draws one cell for each value, the largest in the last colour", () => {
-    const svg = heatmap({ rows: 1, columns: 3, values: [0, null, 2] }, options);
+    const svg = heatmapSvg({ rows: 1, columns: 3, values: [0, null, 2] }, options);
     expect(svg.match(/M\d+ \d+h/g)!.length).toBe(2);
     expect(svg).toContain('class="c23"');
     expect(svg).not.toContain("<t>");
   });
   it("survives empty, flat and single values", () => {
-    expect(heatmap({ rows: 0, columns: 0, values: [] }, options)).toContain("<svg");
-    expect(lineChart([], { title: "t", xAxis: "x", yAxis: "y" })).toBe("");
-    const flat = lineChart([{ name: "n", style: "s0", points: [{ x: 1, y: 5 }] }], {
+    expect(heatmapSvg({ rows: 0, columns: 0, values: [] }, options)).toContain("<svg");
+    expect(lineChartSvg([], { title: "t", xAxis: "x", yAxis: "y" })).toBe("");
+    const flat = lineChartSvg([{ name: "n", style: "s0", points: [{ x: 1, y: 5 }] }], {
       title: "t",
       xAxis: "x",
       yAxis: "y",

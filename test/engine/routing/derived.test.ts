@@ -9,7 +9,7 @@ import {
 } from "../../../src/engine/routing/loadBalance";
 import { emptyLayerStatistics, type LayerStatistics } from "../../../src/engine/routing/layerStatistics";
 import { outputCosine, outputDistance, routerLogitCosine } from "../../../src/engine/routing/similarity";
-import { routingPanelData, similarityPanelData } from "../../../src/engine/routing/panels";
+import { routingPanelOf, similarityPanelOf } from "../../../src/engine/routing/panels";
 import { compareRouting, RoutingFidelity } from "../../../src/engine/routing/fidelity";
 
 describe("load balance", () => {
@@ -63,7 +63,7 @@ describe("similarity of hand-made experts", () => {
 describe("panel data", () => {
   const statistics = { checkpoint: "/models/m", fingerprint: "f", domainNames: ["", "law"], layers: [handMadeLayer()] };
   it("routing", () => {
-    const data = routingPanelData({ ...statistics, domainNames: [""] });
+    const data = routingPanelOf({ ...statistics, domainNames: [""] });
     expect(data.byDomain[""]!.utilisation.values).toEqual([0.5, 0.25, 0.25, 0]);
     expect(data.byDomain[""]!.meanRoutingWeight.values).toEqual([0.5, 0.25, 0.75, null]);
     expect(data.byDomain[""]!.layers[0]!.selectedMass).toBe(0.5);
@@ -71,11 +71,11 @@ describe("panel data", () => {
     expect(data.tokens).toBe(4);
   });
   it("similarity lists what the profile holds and orders leaves by the dendrogram", () => {
-    const data = similarityPanelData(statistics, { layer: 2, metric: "output-distance" })!;
+    const data = similarityPanelOf(statistics, { layer: 2, metric: "output-distance" })!;
     expect(data.available).toEqual(["router-logit-cosine", "output-cosine", "output-distance"]);
     expect(data.matrix.values[3]).toBeNull();
     expect(data.dendrogramOrder.slice(0, 2)).toEqual([0, 1]);
-    expect(similarityPanelData(statistics, { layer: 5 })).toBeNull();
+    expect(similarityPanelOf(statistics, { layer: 5 })).toBeNull();
   });
 });
 

@@ -3,7 +3,7 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { copyTensor } from "../../../src/engine/checkpoint/tensorSource";
 import { writeCheckpoint } from "../../../src/engine/checkpoint/write";
-import { moeLayers } from "../../../src/engine/compression/plan/moeLayers";
+import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { HeavyWork } from "../../../src/engine/run/work";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { ModelEvaluation } from "../../../src/protocol/evaluation";

@@ -1,5 +1,5 @@
 import type { Plugin } from "chart.js";
-import { number } from "../format";
+import { decimal } from "../format";
 import type { Theme } from "../theme";
 import type { ColourDomain } from "./colourDomain";
 import { lutSize } from "./colourScale";
@@ -22,7 +22,7 @@ export function colourBarSpace(domain: ColourDomain, theme: Theme): number {
 function tickWidth(domain: ColourDomain, theme: Theme): number {
   measuring ??= document.createElement("canvas").getContext("2d")!;
   measuring.font = fontOf(theme);
-  return Math.max(...barTicks(domain, mostTicks).map((value) => measuring!.measureText(number(value, 2)).width));
+  return Math.max(...barTicks(domain, mostTicks).map((value) => measuring!.measureText(decimal(value, 2)).width));
 }
 
 /** A canvas that is never shown: the room must be known before the chart has one. */
@@ -80,7 +80,7 @@ function drawBar(
   ctx.textAlign = "left";
   for (const value of barTicks(domain, height > 90 ? mostTicks : 2)) {
     const y = top + (1 - domain.position(value)) * height;
-    ctx.fillText(number(value, 2), left + barWidth + tickGap, Math.min(top + height - 5, Math.max(top + 5, y)));
+    ctx.fillText(decimal(value, 2), left + barWidth + tickGap, Math.min(top + height - 5, Math.max(top + 5, y)));
   }
   ctx.fillStyle = theme.foreground;
   ctx.textAlign = "center";

@@ -1,6 +1,6 @@
 import { element, uniqueId } from "../dom";
 import { exportMenu, type Exportable } from "../exportMenu";
-import { measured, type Services } from "../page";
+import { measured, type PageServices } from "../page";
 import type { TableModel } from "../tableModel";
 import { TableView } from "../tableView";
 import type { ChartKind, Drawn } from "./chartjs";
@@ -34,7 +34,7 @@ export class Figure<Spec> {
   constructor(
     private readonly id: string,
     private readonly kind: ChartKind<Spec>,
-    private readonly services: Services,
+    private readonly services: PageServices,
     hint = "Arrow keys move the cursor, Enter selects, the Table button shows the same numbers as text.",
   ) {
     this.hint = element("span", { class: "visually-hidden", id: uniqueId("hint") }, hint);

@@ -1,5 +1,5 @@
 import type { ChartOptions } from "chart.js";
-import { count, number } from "../format";
+import { count, decimal } from "../format";
 import type { Theme } from "../theme";
 import { axis, baseOptions, tooltipStyle, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
@@ -27,11 +27,11 @@ export const histogram: ChartKind<HistogramSpec> = (host, spec, theme, announce)
 };
 
 function describeBin({ edges, counts }: HistogramSpec, index: number): string {
-  return `${number(edges[index] ?? null, 3)} to ${number(edges[index + 1] ?? null, 3)}: ${count(counts[index] ?? null)} values`;
+  return `${decimal(edges[index] ?? null, 3)} to ${decimal(edges[index + 1] ?? null, 3)}: ${count(counts[index] ?? null)} values`;
 }
 
 function dataOf({ edges, counts }: HistogramSpec, theme: Theme): { labels: string[]; datasets: never[] } {
-  const middles = counts.map((_, i) => number((edges[i]! + edges[i + 1]!) / 2, 2));
+  const middles = counts.map((_, i) => decimal((edges[i]! + edges[i + 1]!) / 2, 2));
   const dataset = { data: counts, backgroundColor: theme.series[0]!, categoryPercentage: 1, barPercentage: 0.96 };
   return { labels: middles, datasets: [dataset] as unknown as never[] };
 }

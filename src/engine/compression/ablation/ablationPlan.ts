@@ -10,7 +10,7 @@ import type { MoeDescription } from "../../model/description";
 import { LayerEngine } from "../layer/layerEngine";
 import { calibrationOf, collect, type MethodContext } from "../methodContext";
 import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
 import { outputTable, relativeError } from "../pruning/subsetError";
 import { backwardSearch } from "../pruning/subsetSearch";

@@ -8,7 +8,7 @@ export interface MethodForecast {
   passes: (options: CompressOptions["options"], description: ModelDescription) => number;
   sequences: number;
   /** What it does with one layer, beyond profiling and writing. */
-  layer: (shape: LayerShape, options: CompressOptions["options"]) => LayerCost;
+  layer: (shape: LayerCostShape, options: CompressOptions["options"]) => LayerCost;
   /** Options under which it holds less at once, the mildest change first: what a refusal for memory names. */
   lighter: readonly CompressOptions["options"][];
   /** Whether its work has rounds of subspace iterations, whose rate is measured only then. */
@@ -32,7 +32,7 @@ export interface LayerCost {
 }
 
 /** Shape of one layer as methods see it. */
-export interface LayerShape {
+export interface LayerCostShape {
   moe: MoeDescription;
   layer: number;
   /** Experts, hidden and intermediate size, experts a token, experts that stay. */

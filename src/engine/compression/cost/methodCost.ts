@@ -3,7 +3,7 @@ import type { ModelDescription } from "../../model/description";
 import { plannedRanks } from "../editing/editingPlan";
 import { forecastOf } from "../methods";
 import { keptCount } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import type { ComputeRates } from "./computeRates";
 import { addCost, noCost, numberOf, type LayerCost } from "./layerCost";
 

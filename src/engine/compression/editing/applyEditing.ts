@@ -17,7 +17,7 @@ import { LayerStages, type LayerStage } from "../layer/stage";
 import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
 import { MatrixProducts } from "../../linalg/products";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { editByBaseDelta } from "./baseDelta";
 import { shapeOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { factoredExperts, factoredTensors, replacedTensors, requireSeparateExperts } from "./factoredTensors";

@@ -7,7 +7,7 @@ import { projections, projectionShape, type Projection } from "../layer/expertMa
 import { LayerEngine } from "../layer/layerEngine";
 import { MatrixProducts } from "../../linalg/products";
 import { collect, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { LayerGrams } from "./grams";
 import type { deltaOptions, mobeOptions, svdLlmOptions, svdOptions, tuckerOptions } from "./options";
 import { defaultBases, deltaRank, mobeRank, svdRank, tuckerRankChoices, type TuckerRanks } from "./ranks";

@@ -1,7 +1,7 @@
 import type { EditingPlan } from "../../../protocol/plan";
 import type { ModelDescription } from "../../model/description";
 import { projectionShape, projections, type Projection } from "../layer/expertMatrices";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { tuckerParameters } from "./ranks";
 
 /** A projection of all experts of a layer that a plan stores as factors. */

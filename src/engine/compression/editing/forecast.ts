@@ -10,7 +10,7 @@ import {
   numberOf,
   touch,
   type LayerCost,
-  type LayerShape,
+  type LayerCostShape,
   type MethodForecast,
 } from "../cost/layerCost";
 import { projectionShape, projections, type Projection } from "../layer/expertMatrices";
@@ -36,7 +36,7 @@ interface ProjectionShape {
   rank: number;
 }
 type ProjectionCost = (
-  shape: LayerShape,
+  shape: LayerCostShape,
   projection: ProjectionShape,
   options: CompressOptions["options"],
 ) => LayerCost;
@@ -67,7 +67,7 @@ function editForecast(passes: number, ofProjection: ProjectionCost): MethodForec
   };
 }
 
-function svdCost({ K }: LayerShape, { m, n, rank }: ProjectionShape): LayerCost {
+function svdCost({ K }: LayerCostShape, { m, n, rank }: ProjectionShape): LayerCost {
   if (rank === 0) return noCost;
   const [small, large] = [Math.min(m, n), Math.max(m, n)];
   const block = rank + surplus;
@@ -80,7 +80,7 @@ function svdCost({ K }: LayerShape, { m, n, rank }: ProjectionShape): LayerCost 
   };
 }
 
-function weightedSvdCost(shape: LayerShape, { projection, m, n, rank }: ProjectionShape): LayerCost {
+function weightedSvdCost(shape: LayerCostShape, { projection, m, n, rank }: ProjectionShape): LayerCost {
   if (rank === 0) return noCost;
   const { K } = shape;
   const [small, large] = [Math.min(m, n), Math.max(m, n)];
@@ -97,7 +97,7 @@ function weightedSvdCost(shape: LayerShape, { projection, m, n, rank }: Projecti
 }
 
 function mobeCost(
-  { K, ranks }: LayerShape,
+  { K, ranks }: LayerCostShape,
   { projection, m, n, rank }: ProjectionShape,
   options: CompressOptions["options"],
 ): LayerCost {
@@ -118,7 +118,7 @@ function mobeCost(
 }
 
 /** Spectra for the plan and for the edit, cores of every expert, and two rounds of alternating updates. */
-function tuckerCost(shape: LayerShape, { projection, m, n }: ProjectionShape): LayerCost {
+function tuckerCost(shape: LayerCostShape, { projection, m, n }: ProjectionShape): LayerCost {
   const { K, ranks } = shape;
   const [r2, r3] = [Math.min(m, ranks[`${projection}.outputs`] ?? 0), Math.min(n, ranks[`${projection}.inputs`] ?? 0)];
   if (r2 * r3 === 0) return noCost;
@@ -151,7 +151,7 @@ function subspace(n: number, block: number): number {
 }
 
 /** float64 work of one Gram matrix, counted from its float32 product. */
-function gramProducts({ K, k, T, weights }: LayerShape, projection: Projection, n: number): number {
+function gramProducts({ K, k, T, weights }: LayerCostShape, projection: Projection, n: number): number {
   const tokens = (T * k) / K + 64;
   return (
     tokens * 2 * n * n + (projection === "downProj" ? (tokens + Math.min(T, 2048)) * (2 * weights + 2 * n * n) : 0)

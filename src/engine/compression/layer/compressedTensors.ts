@@ -5,7 +5,7 @@ import { copyTensor, type ByteSource, type TensorSource } from "../../checkpoint
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
 import { byteLengthOf, elementCount } from "../../tensor/dtype";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionLayers, slicedTensors } from "../plan/predictionLayers";
 import { copySlices } from "../pruning/pruneTensors";
 import { expertViews } from "./expertMatrices";

@@ -25,7 +25,7 @@ export function routedTokens({ moe, numTokens, selectedIds, routingWeights }: Co
 }
 
 /** A chunk of what an expert sees: rows [count, hidden], its intermediate activations [count, I], and the routing weights. */
-export interface ExpertChunk {
+export interface ExpertInputs {
   rows: Float32Array;
   intermediates: Float32Array;
   /** [count]: what multiplies the output; 1 where routing weights go to the input, where `rows` has them already. */
@@ -38,7 +38,7 @@ export async function* chunksOfExpert(
   { moe, inputs }: CollectedLayer,
   { tokens, weights }: RoutedTokens,
   expert: ExpertMatrices,
-): AsyncGenerator<ExpertChunk> {
+): AsyncGenerator<ExpertInputs> {
   for (const [from, to] of chunks(tokens.length, chunkTokens)) {
     const rows = gatherRows(inputs, tokens.subarray(from, to));
     const own = weights.slice(from, to);

@@ -12,7 +12,7 @@ import { LayerStages, type LayerStage } from "../layer/stage";
 import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
 import { groupsOf } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { requireSums } from "../plan/validateLayout";
 import { mergeGroup, needsActivations, type MergeGroup } from "./mergeGroup";
 import { appliedMergeOptions, type AppliedMergeOptions } from "./options";

@@ -7,11 +7,11 @@ import {
   numberOf,
   touch,
   type LayerCost,
-  type LayerShape,
+  type LayerCostShape,
   type MethodForecast,
 } from "../cost/layerCost";
 import { groupsOf, keptAnyhow } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import type { MergeOptions, MergeRule } from "./mergeGroup";
 
 /** What of a merge decides how much work it is. */
@@ -74,7 +74,7 @@ function mergeForecast({
 }
 
 function mergeCost(
-  { moe, K, H, I, k, kept, T, weights }: LayerShape,
+  { moe, K, H, I, k, kept, T, weights }: LayerCostShape,
   options: CompressOptions["options"],
   { rule, alignment, everyExpert, centroids }: MergeWork,
 ): LayerCost {

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { mergeGroup as mergeGroupSchema } from "../../../protocol/plan";
+import type { mergeGroupSchema } from "../../../protocol/plan";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { matrix, toFloat32, transpose, type Matrix } from "../../linalg/matrix";
 import { solveSymmetric } from "../../linalg/cholesky";

@@ -1,13 +1,13 @@
 import { RerouteError } from "../../../protocol/errors";
 import type { MergingPlan } from "../../../protocol/plan";
 import type { MoeDescription } from "../../model/description";
-import { overDomains, tokensOf, type LayerStatistics } from "../../routing/layerStatistics";
+import { overDomains, tokensSeen, type LayerStatistics } from "../../routing/layerStatistics";
 import { neverUsed } from "../../routing/loadBalance";
 import { routerLogitCosine } from "../../routing/similarity";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { groupsOf, keepAsSaid, keptCount } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
 import { dominantGroups, globalGroupCounts, hierarchicalGroups, withinRoutingGroups } from "./groups";
 import type { MergeGroup } from "./mergeGroup";
@@ -129,7 +129,7 @@ export function neverRouted(layer: number, frequency: Float64Array, tokens: numb
 }
 
 function neverRoutedNote(layer: LayerStatistics): string[] {
-  return neverRouted(layer.layer, overDomains(layer, "frequency"), tokensOf(layer));
+  return neverRouted(layer.layer, overDomains(layer, "frequency"), tokensSeen(layer));
 }
 
 /** @throws RerouteError plan/invalid where the profile is of another model; arguments/invalid without one */

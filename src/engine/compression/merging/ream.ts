@@ -5,7 +5,7 @@ import { softmaxRow } from "../../model/selection";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { groupsOf } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { applyToLayer, openMergeRun } from "./applyMerging";
 import { pseudoPruningGroups, withinRoutingGroups } from "./groups";
 import type { MergeGroup } from "./mergeGroup";

@@ -11,7 +11,7 @@ import { relativeOutputError } from "../layer/outputError";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import type { LayerOutcome } from "../layer/stagedExperts";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { cutExpert, repairedDown } from "./cutExpert";
 import { narrowSources, narrowTensors, relocated, type ExpertParts } from "./narrow";
 import { narrowedDescription, storedWidths } from "./narrowedConfig";

@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { NeuronsPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionLayers } from "../plan/predictionLayers";
 import { errorTokens, noCost, touch, type MethodForecast } from "../cost/layerCost";
 import { neuronsOptions, type NeuronOptions } from "./options";

@@ -3,7 +3,7 @@ import type { Checkpoint, TensorEntry } from "../../checkpoint/checkpoint";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { expertWidthsKey, type ExpertWidths } from "../../model/expertWidths";
 import type { JsonObject, ModelFamily } from "../../model/family";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { narrowTensors } from "./narrow";
 
 /** Units of one expert. */

@@ -5,7 +5,7 @@ import { routedTokens } from "../layer/expertInputs";
 import { readExpert } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { narrowedDescription, widthOf } from "./narrowedConfig";
 import { anyNeuronsPlan, multipleOf, requireNeurons, wantedWidths } from "./forecast";
 import type { NeuronOptions } from "./options";

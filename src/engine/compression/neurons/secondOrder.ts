@@ -10,7 +10,7 @@ import { LayerEngine } from "../layer/layerEngine";
 import { readVector } from "../layer/outputError";
 import { addSquares } from "../layer/expertInputs";
 import { calibrationOf, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import type { NeuronOptions } from "./options";
 import { magnitudeScores } from "./scores";
 import type { ScoredLayer } from "./widths";

@@ -1,6 +1,6 @@
 import type { CompressionPlan } from "../../../protocol/plan";
 import type { ModelDescription } from "../../model/description";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /**
  * Student expert -> teacher expert ids, by layer number, as evaluation.json holds it. Without a plan (or after editing,

@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { withoutGroupLimits } from "./groupLimits";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /**
  * How many experts of a layer stay. `keep` up to 1 is a share, rounded to the nearest count (to the nearest count per

@@ -1,6 +1,6 @@
 import type { ExpertStorage, ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /**
  * A layer that predicts further tokens (multi-token prediction). It is stored behind the last decoder layer, with the same

@@ -13,7 +13,7 @@ import {
 } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { RerouteError } from "../../../protocol/errors";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /** What a compression needs of the way experts are stored. */
 export interface LayoutNeeds {

@@ -4,7 +4,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { assertGroupsWork, groupsOf, type KeepOptions } from "./keptCount";
 import { assertUniformGroups, validateMergedLayer } from "./validateMerging";
 import { withoutGroupLimits } from "./groupLimits";
-import { moeLayers } from "./moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { planOfOtherTool } from "./otherTools";
 import { predictionLayers } from "./predictionLayers";
 import { validateNeuronLayer } from "../neurons/neuronsPlan";

@@ -5,7 +5,7 @@ import type { ReportProgress } from "../../../protocol/progress";
 import type { ExpertWeights, ModelDescription, WeightView } from "../../model/description";
 import { elementCount } from "../../tensor/dtype";
 import { formName } from "../../weights/forms";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /** Elements read at a time: no expert tensor is ever whole in JavaScript memory. */
 const chunkElements = 2 ** 20;

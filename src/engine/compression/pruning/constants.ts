@@ -13,7 +13,7 @@ import { LayerStages, type LayerStage } from "../layer/stage";
 import type { MethodContext } from "../methodContext";
 import { statisticsOf } from "../merging/mergingPlan";
 import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 export const moneOptions = z.strictObject({});
 

@@ -1,9 +1,9 @@
 import type { PruningPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
-import { noCost, numberOf, touch, type LayerCost, type LayerShape, type MethodForecast } from "../cost/layerCost";
+import { noCost, numberOf, touch, type LayerCost, type LayerCostShape, type MethodForecast } from "../cost/layerCost";
 import { keptAnyhow } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /** Scores come from the profile, or from nowhere. */
 export const scoredForecast: MethodForecast = {
@@ -50,7 +50,7 @@ export const ablationForecast: MethodForecast = {
 };
 
 /** @param evaluations sets of experts that are looked at */
-function searchForecast(evaluations: (shape: LayerShape) => number): MethodForecast {
+function searchForecast(evaluations: (shape: LayerCostShape) => number): MethodForecast {
   return {
     ...scoredForecast,
     passes: () => 1,
@@ -63,7 +63,7 @@ function searchForecast(evaluations: (shape: LayerShape) => number): MethodForec
 /** Every expert on the sampled tokens, then one selection and one weighted sum for each set that is looked at. */
 function searchCost(
   options: CompressOptions["options"],
-  { K, H, k, T, weights }: LayerShape,
+  { K, H, k, T, weights }: LayerCostShape,
   evaluations: number,
 ): LayerCost {
   const tokens = Math.min(T, numberOf(options, "maxTokens", 2048));
@@ -78,7 +78,7 @@ function searchCost(
 }
 
 /** Sets that leaving one by one looks at. */
-function removals({ K, kept }: LayerShape): number {
+function removals({ K, kept }: LayerCostShape): number {
   return (K * (K + 1) - kept * (kept + 1)) / 2;
 }
 

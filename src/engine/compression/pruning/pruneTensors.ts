@@ -5,7 +5,7 @@ import type { PruningPlan } from "../../../protocol/plan";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { ModelFamily } from "../../model/family";
 import { byteLengthOf } from "../../tensor/dtype";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionLayers, slicedTensors } from "../plan/predictionLayers";
 
 /**

@@ -3,12 +3,17 @@ import { RerouteError } from "../../../protocol/errors";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { neverUsed } from "../../routing/loadBalance";
-import { overDomains, tokensOf, type LayerStatistics, type RoutingStatisticsData } from "../../routing/layerStatistics";
+import {
+  overDomains,
+  tokensSeen,
+  type LayerStatistics,
+  type RoutingStatisticsData,
+} from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
 import { budgetOf, layerCounts } from "../budgets/expertCounts";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
 import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
 import { superExperts } from "../plan/superExperts";
 import { isPruningCriterion, pruningCriteria, type PruningCriterion } from "./criteria";
@@ -196,7 +201,7 @@ function neverRoutedNotes(statistics: RoutingStatisticsData | null): string[] {
     const unused = neverUsed(overDomains(layer, "frequency"));
     if (unused.length === 0) return [];
     return [
-      `layer ${layer.layer}: ${unused.length} of ${layer.numRouterRows} experts never routed by ${tokensOf(layer)} calibration ` +
+      `layer ${layer.layer}: ${unused.length} of ${layer.numRouterRows} experts never routed by ${tokensSeen(layer)} calibration ` +
         `tokens (${unused.join(", ")}); without a score they leave first`,
     ];
   });

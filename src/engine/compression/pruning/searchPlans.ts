@@ -6,7 +6,7 @@ import { createRandom } from "../../tensor/random";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { groupsOf, keepAsSaid, keptCount } from "../plan/keptCount";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { outputTable, segmentErrors, sequenceError, type OutputTable } from "./subsetError";
 import { backwardSearch, exhaustiveSearch, numberOfSets, type SubsetRequest, type SubsetResult } from "./subsetSearch";
 

@@ -66,11 +66,11 @@ export async function outputTable(
     sequenceIds: collected.sequenceIds,
     domainIds: collected.domainIds,
   };
-  return { ...table, full: outputOf(table, new Uint8Array(moe.numExperts).fill(1)) };
+  return { ...table, full: subsetOutput(table, new Uint8Array(moe.numExperts).fill(1)) };
 }
 
 /** [numTokens, columns]: the routed output when only some experts (1 in `kept`) can be selected. */
-export function outputOf(table: Omit<OutputTable, "full">, kept: Uint8Array): Float32Array {
+export function subsetOutput(table: Omit<OutputTable, "full">, kept: Uint8Array): Float32Array {
   const { numExperts: E, numTokens, columns, outputs, moe, scale } = table;
   const k = moe.numExpertsPerToken;
   const logits = table.routerLogits.slice();
@@ -93,7 +93,7 @@ export function outputOf(table: Omit<OutputTable, "full">, kept: Uint8Array): Fl
 /** NAEE's loss: sum over sequences of ||F(X) - F'(X)||_F, in float64. */
 export function sequenceError(table: OutputTable, kept: Uint8Array): number {
   const { full, columns, sequenceIds, numTokens } = table;
-  const pruned = outputOf(table, kept);
+  const pruned = subsetOutput(table, kept);
   const squares = new Map<number, number>();
   for (let t = 0; t < numTokens; t++) {
     let sum = 0;
@@ -106,7 +106,7 @@ export function sequenceError(table: OutputTable, kept: Uint8Array): number {
 /** ||F(X) - F'(X)||^2 / ||F(X)||^2 over all tokens, in float64. */
 export function relativeError(table: OutputTable, kept: Uint8Array): number {
   const { full } = table;
-  const pruned = outputOf(table, kept);
+  const pruned = subsetOutput(table, kept);
   let [error, size] = [0, 0];
   for (let i = 0; i < full.length; i++) {
     error += (full[i]! - pruned[i]!) ** 2;
@@ -121,7 +121,7 @@ export function relativeError(table: OutputTable, kept: Uint8Array): number {
  */
 export function segmentErrors(table: OutputTable, kept: Uint8Array, segment: number, numDomains: number): Float64Array {
   const { full, columns, sequenceIds, domainIds, numTokens } = table;
-  const pruned = outputOf(table, kept);
+  const pruned = subsetOutput(table, kept);
   const errors = new Float64Array(numDomains);
   const counts = new Float64Array(numDomains);
   const mean = new Float64Array(columns);

@@ -10,7 +10,7 @@ import { passOn, relativeOutputError } from "../layer/outputError";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import type { LayerOutcome } from "../layer/stagedExperts";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { requireSums } from "../plan/validateLayout";
 import { LayerHessians } from "./hessians";
 import { appliedQuantisationOptions, type AppliedQuantisationOptions } from "./options";

@@ -4,7 +4,7 @@ import {
   noCost,
   touch,
   type LayerCost,
-  type LayerShape,
+  type LayerCostShape,
   type MethodForecast,
 } from "../cost/layerCost";
 import { projections, projectionShape } from "../layer/expertMatrices";
@@ -57,7 +57,7 @@ export const awqForecast: MethodForecast = {
 };
 
 /** Hessians of both kinds, the layer's own among them, and the output error. */
-function hessianCost({ K, H, I, k, T, weights }: LayerShape): LayerCost {
+function hessianCost({ K, H, I, k, T, weights }: LayerCostShape): LayerCost {
   const shared = Math.min(T, 2048);
   return {
     ...noCost,

@@ -1,6 +1,6 @@
 import type { QuantisationPlan } from "../../../protocol/plan";
 import type { ModelDescription } from "../../model/description";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 
 /** Whether a loader takes a form of fused experts; "wrong": it loads without a message and computes other numbers. */
 type Verdict = "yes" | "no" | "wrong" | "untested";

@@ -2,7 +2,7 @@ import type { QuantisationFormat } from "../../../protocol/plan";
 import type { TensorLayout } from "../../checkpoint/headerFormat";
 import type { Scheme } from "../../model/quantisation/scheme";
 import { bytesOf, decodeFloats, encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
-import { rowBytes } from "../../weights/bitStream";
+import { packedRowBytes } from "../../weights/bitStream";
 import { mxfp4Group } from "../../weights/float4";
 import { packIntegers } from "../../weights/packIntegers";
 import { roundToFloat8, roundToMxfp4 } from "../../weights/roundFloats";
@@ -42,7 +42,7 @@ export const outputFormats: Record<QuantisationFormat, OutputFormat> = {
     integers: true,
     scheme: ({ bits, group }) => ({ kind: "packed", bits, group: group || null }),
     parts: ([O, I], { bits, group }, dtype) => [
-      { name: "weight_packed", dtype: "I32", shape: [O, rowBytes(I, bits) / 4] },
+      { name: "weight_packed", dtype: "I32", shape: [O, packedRowBytes(I, bits) / 4] },
       { name: "weight_scale", dtype, shape: [O, I / (group || I)] },
       { name: "weight_shape", dtype: "I64", shape: [2] },
     ],

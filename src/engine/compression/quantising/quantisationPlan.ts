@@ -8,7 +8,7 @@ import { quantisationKey } from "../../model/quantisation/scheme";
 import { projectionOf } from "../editing/factoredTensors";
 import { projections } from "../layer/expertMatrices";
 import type { MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { loaderNotes } from "./loaders";
 import { float8Block, outputFormats } from "./outputFormats";
 import { checkLayer, formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";

@@ -3,7 +3,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint";
 import type { ModelDescription } from "../../model/description";
 import type { JsonObject } from "../../model/family";
 import { quantisationKey } from "../../model/quantisation/scheme";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { float8Block } from "./outputFormats";
 import { replacedWeights } from "./quantisedTensors";
 

@@ -13,7 +13,7 @@ import { chunks, LayerEngine } from "../layer/layerEngine";
 import { correctionBias, readVector } from "../layer/outputError";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { appliedRouterOptions, prunedRouter } from "./routerPruning";
 
 /** Prunes every layer's router, with what that does to its routing and to what the model says. */

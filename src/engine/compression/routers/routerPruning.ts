@@ -6,7 +6,7 @@ import type { ModelDescription } from "../../model/description";
 import { noCost, numberOf, type MethodForecast } from "../cost/layerCost";
 import { requirePlain } from "../layer/expertMatrices";
 import type { MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { leavingCount, lowest } from "../sparsity/masks";
 
 export const routerOptions = z.strictObject({

@@ -13,7 +13,7 @@ import { passOn, relativeOutputError } from "../layer/outputError";
 import { LayerStages, type LayerStage } from "../layer/stage";
 import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
 import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { requireSums } from "../plan/validateLayout";
 import { appliedSparsityOptions, type AppliedSparsityOptions } from "./options";
 import { countZeros, maskedExpert } from "./pruneExpert";

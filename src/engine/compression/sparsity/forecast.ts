@@ -7,7 +7,7 @@ import {
   noCost,
   touch,
   type LayerCost,
-  type LayerShape,
+  type LayerCostShape,
   type MethodForecast,
 } from "../cost/layerCost";
 import { projections, projectionShape } from "../layer/expertMatrices";
@@ -60,11 +60,11 @@ function isAdaptive({ adaptive }: CompressOptions["options"]): boolean {
   return adaptive !== undefined && adaptive !== "none";
 }
 
-function weightsCost({ K, weights }: LayerShape): LayerCost {
+function weightsCost({ K, weights }: LayerCostShape): LayerCost {
   return { ...noCost, plain: K * weights * (2 * touch + choose), workingBytes: 4 * 4 * weights };
 }
 
-function normsCost(shape: LayerShape, options: CompressOptions["options"]): LayerCost {
+function normsCost(shape: LayerCostShape, options: CompressOptions["options"]): LayerCost {
   const { k, T, H, I } = shape;
   const cost = weightsCost(shape);
   const times = isAdaptive(options) ? 2 : 1;
@@ -74,7 +74,7 @@ function normsCost(shape: LayerShape, options: CompressOptions["options"]): Laye
 }
 
 /** The routed output before and after, on a sample of tokens. */
-function errorCost({ k, T, weights }: LayerShape): number {
+function errorCost({ k, T, weights }: LayerCostShape): number {
   return 2 * k * Math.min(T, errorTokens) * 2 * weights;
 }
 

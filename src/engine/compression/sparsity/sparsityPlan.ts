@@ -7,7 +7,7 @@ import { routedTokens } from "../layer/expertInputs";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { widthOf } from "../neurons/narrowedConfig";
-import { moeLayers } from "../plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import { adaptiveShares } from "./budgets";
 import { outlierDemand, sensitivityDemand, utilisationDemand, type LayerDemand } from "./demand";
 import { runOf } from "./masks";

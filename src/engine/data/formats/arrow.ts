@@ -1,6 +1,6 @@
 import { tableFromIPC } from "@uwdata/flechette";
 import { readBytes } from "./bytes";
-import { malformed, readingError, type Row, type RowSource } from "./row";
+import { malformedRow, readingError, type Row, type RowSource } from "./row";
 
 /** Record batches of `datasets` have a thousand rows. */
 const maxMessageBytes = 2 ** 30;
@@ -21,7 +21,7 @@ export async function* readArrow({ path, compression, columns }: RowSource): Asy
         continue;
       }
       if (before.length === 0)
-        throw malformed(
+        throw malformedRow(
           `${path} has no schema in front of its record batches; write it as a stream (pyarrow.ipc.new_stream)`,
         );
       const table = tableFromIPC([...before, message.bytes], { useBigInt: true });
@@ -53,7 +53,8 @@ async function* splitMessages(chunks: AsyncIterable<Uint8Array>, path: string): 
     prefix = await input.take(8);
   for (; prefix !== null; prefix = await input.take(8)) {
     const view = new DataView(prefix.buffer, prefix.byteOffset);
-    if (view.getUint32(0, true) !== 0xffff_ffff) throw malformed(`${path} is no Arrow file, or of before Arrow 0.15`);
+    if (view.getUint32(0, true) !== 0xffff_ffff)
+      throw malformedRow(`${path} is no Arrow file, or of before Arrow 0.15`);
     const metadataBytes = view.getInt32(4, true);
     if (metadataBytes === 0) return;
     const metadata = await input.take(checked(metadataBytes, path));
@@ -87,7 +88,7 @@ function describeMessage(metadata: Uint8Array): { type: number; bodyBytes: numbe
 
 function checked(bytes: number, path: string): number {
   if (bytes >= 0 && bytes <= maxMessageBytes) return bytes;
-  throw malformed(`${path} has a record batch of ${bytes} bytes, the limit is ${maxMessageBytes}`);
+  throw malformedRow(`${path} has a record batch of ${bytes} bytes, the limit is ${maxMessageBytes}`);
 }
 
 /** Takes exact numbers of bytes from a stream; null at its end. */
@@ -104,7 +105,7 @@ function chunkReader(
         const { done, value } = (await iterator.next()) as IteratorResult<Uint8Array, undefined>;
         if (done === true) {
           if (heldBytes === 0) return null;
-          throw malformed(`${path} ends in the middle of a record batch. Is it whole?`);
+          throw malformedRow(`${path} ends in the middle of a record batch. Is it whole?`);
         }
         held.push(value);
         heldBytes += value.length;

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { CsvError, parse } from "csv-parse";
 import { readBytes } from "./bytes";
 import { maxLineBytes } from "./lines";
-import { malformed, readingError, type Row, type RowSource } from "./row";
+import { malformedRow, readingError, type Row, type RowSource } from "./row";
 
 /** `.csv`, `.tsv`: the first line names the columns; fields may be quoted and hold line ends (RFC 4180). */
 export function readCsv(delimiter: "," | "\t"): (source: RowSource) => AsyncGenerator<Row> {
@@ -26,7 +26,7 @@ export function readCsv(delimiter: "," | "\t"): (source: RowSource) => AsyncGene
       }
     } catch (cause) {
       if (cause instanceof CsvError && cause.code === "CSV_MAX_RECORD_SIZE")
-        throw malformed(`a record of ${path} has more than ${maxLineBytes} bytes, the limit`, cause);
+        throw malformedRow(`a record of ${path} has more than ${maxLineBytes} bytes, the limit`, cause);
       throw readingError(path, "a table", cause);
     } finally {
       bytes.destroy();

@@ -1,6 +1,6 @@
 import { readBytes } from "./bytes";
 import { decodeUtf8, maxLineBytes, readLines } from "./lines";
-import { malformed, type Row, type RowSource } from "./row";
+import { malformedRow, type Row, type RowSource } from "./row";
 
 /** `.jsonl`, `.ndjson`: one object a line; empty lines are skipped. */
 export async function* readJsonLines({ path, compression }: RowSource): AsyncGenerator<Row> {
@@ -38,7 +38,7 @@ export function parseJson(text: string, where: string): unknown {
     try {
       return JSON.parse(withoutNaN(text));
     } catch {
-      throw malformed(`${where} is not valid JSON: ${(cause as Error).message.slice(0, 200)}`, cause);
+      throw malformedRow(`${where} is not valid JSON: ${(cause as Error).message.slice(0, 200)}`, cause);
     }
   }
 }
@@ -124,10 +124,10 @@ async function* splitValues(
     held.push(chunk.subarray(from));
     heldBytes += chunk.length - from;
     if (heldBytes > maxLineBytes)
-      throw malformed(
+      throw malformedRow(
         `the value at line ${startLine} of ${path} has more than ${maxLineBytes} bytes, the limit. Break the text into shorter documents`,
       );
   }
   if ((state as string) !== "between") yield finish(new Uint8Array(0));
-  else if (inList) throw malformed(`${path} ends in the middle of a list. Is it whole?`);
+  else if (inList) throw malformedRow(`${path} ends in the middle of a list. Is it whole?`);
 }

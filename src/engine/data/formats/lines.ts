@@ -1,4 +1,4 @@
-import { malformed } from "./row";
+import { malformedRow } from "./row";
 
 export interface Line {
   text: string;
@@ -51,7 +51,7 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>, path: string
     pending.push(chunk.subarray(from));
     pendingBytes += chunk.length - from;
     if (pendingBytes > maxLineBytes) {
-      throw malformed(
+      throw malformedRow(
         `line ${number} of ${path} has more than ${maxLineBytes} bytes, the limit. Break the text into shorter documents`,
       );
     }
@@ -83,7 +83,7 @@ export function decodeUtf8(bytes: Uint8Array, place: (offset: number) => string)
   } catch (cause) {
     const offset = firstInvalidByte(bytes);
     const byte = (bytes[offset] ?? 0).toString(16).padStart(2, "0");
-    throw malformed(
+    throw malformedRow(
       `${place(offset)} (0x${byte}), is not valid UTF-8. Convert the file to UTF-8, or use the file the text came from`,
       cause,
     );

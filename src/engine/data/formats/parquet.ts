@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { parquetMetadataAsync, parquetReadObjects, type Compressors } from "hyparquet";
-import { malformed, readingError, type Row, type RowSource } from "./row";
+import { malformedRow, readingError, type Row, type RowSource } from "./row";
 import { zstdUnpack } from "./zstd";
 
 /** A row group is read whole, in the columns that mean something. */
@@ -10,14 +10,14 @@ const maxGroupBytes = 2 ** 30;
 /** `.parquet`, one row group after the other: memory holds the columns of one. */
 export async function* readParquet({ path, compression, columns }: RowSource): AsyncGenerator<Row> {
   if (compression !== null)
-    throw malformed(`${path} is Parquet in .${compression}, which is compressed by itself; unpack it`);
+    throw malformedRow(`${path} is Parquet in .${compression}, which is compressed by itself; unpack it`);
   const handle = await open(path);
   try {
     const { size: byteLength } = await handle.stat();
     const readBlock = async (start: number, end: number): Promise<ArrayBuffer> => {
       const length = Math.max(0, Math.min(end, byteLength) - start);
       if (length > maxGroupBytes)
-        throw malformed(`${path} asks for a block of ${length} bytes, the limit is ${maxGroupBytes}`);
+        throw malformedRow(`${path} asks for a block of ${length} bytes, the limit is ${maxGroupBytes}`);
       const block = new Uint8Array(length);
       if (length > 0) await handle.read(block, 0, length, start);
       return block.buffer;
@@ -45,7 +45,7 @@ export async function* readParquet({ path, compression, columns }: RowSource): A
         .filter(({ meta_data: meta }) => wanted.includes(meta?.path_in_schema[0] ?? ""))
         .reduce((sum, { meta_data: meta }) => sum + Number(meta?.total_uncompressed_size ?? 0), 0);
       if (bytes > maxGroupBytes)
-        throw malformed(
+        throw malformedRow(
           `${path} has a row group of ${bytes} bytes, the limit is ${maxGroupBytes}. Write it with smaller row groups`,
         );
       const rows = await parquetReadObjects({ file, metadata, rowStart, rowEnd, columns: wanted, compressors });

@@ -21,7 +21,7 @@ export interface RowSource {
 /** Reads a format's rows in file order, in bounded memory. */
 export type RowReader = (source: RowSource) => AsyncIterable<Row>;
 
-export function malformed(message: string, cause?: unknown): RerouteError {
+export function malformedRow(message: string, cause?: unknown): RerouteError {
   return new RerouteError("data/malformed", message, { cause });
 }
 
@@ -29,5 +29,5 @@ export function malformed(message: string, cause?: unknown): RerouteError {
 export function readingError(path: string, what: string, cause: unknown): unknown {
   if (cause instanceof RerouteError || (cause as NodeJS.ErrnoException).syscall !== undefined) return cause;
   const reason = cause instanceof Error ? cause.message.slice(0, 200) : String(cause);
-  return malformed(`${path} cannot be read as ${what}: ${reason}. Is it whole, and is its name right?`, cause);
+  return malformedRow(`${path} cannot be read as ${what}: ${reason}. Is it whole, and is its name right?`, cause);
 }

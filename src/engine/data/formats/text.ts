@@ -1,6 +1,6 @@
 import { readBytes } from "./bytes";
 import { decodeUtf8, maxLineBytes, readLines } from "./lines";
-import { malformed, type Row, type RowSource } from "./row";
+import { malformedRow, type Row, type RowSource } from "./row";
 
 /** A document longer than this continues as another one at the next line: it bounds memory, not content. */
 export const maxTextDocumentCharacters = 16 * 2 ** 20;
@@ -39,7 +39,7 @@ async function* wholeText({ path, compression }: RowSource): AsyncGenerator<Row>
     chunks.push(chunk);
     size += chunk.length;
     if (size > maxLineBytes)
-      throw malformed(
+      throw malformedRow(
         `${path} has more than ${maxLineBytes} bytes, the limit for a document of a folder. Break it into several files`,
       );
   }

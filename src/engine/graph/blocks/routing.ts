@@ -8,7 +8,7 @@ import type { Value } from "../graph";
  *
  * @param ownIds [T, own k] what the family's own rule selects, where the routing keeps its mass
  */
-export function routingWeights(
+export function routingWeightsBlock(
   builder: GraphBuilder,
   logits: Value,
   ids: Value,

@@ -1,5 +1,5 @@
 import { readGatedActivation } from "../activation";
-import { malformed, readInt, readNumber, readObject, refuseUnless, type Config } from "../config";
+import { malformedConfig, readInt, readNumber, readObject, refuseUnless, type Config } from "../config";
 import { decoderFamily, type AttentionReader, type FamilyContext } from "../decoderFamily";
 import type { DecoderSizes } from "../decoder";
 import type { RotaryDescription } from "../description";
@@ -128,7 +128,7 @@ function headSizes({ config, sizes }: FamilyContext, layer: number, isFull: bool
         ? read(releasedSizes(config), 512, sizes.numKeyValueHeads)
         : sizes;
   if (sizes.numHeads % found.numKeyValueHeads !== 0) {
-    throw malformed(
+    throw malformedConfig(
       "num_key_value_heads",
       found.numKeyValueHeads,
       `a divisor of num_attention_heads = ${sizes.numHeads}`,

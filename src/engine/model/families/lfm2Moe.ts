@@ -2,7 +2,7 @@ import { readBoolean } from "../config";
 import { decoderFamily } from "../decoderFamily";
 import { mixtralNames } from "../expertTensors";
 import { groupedQuery } from "../groupedQuery";
-import { byType, shortConv } from "../hybridAttention";
+import { byType, readShortConv } from "../hybridAttention";
 import { sigmoidRouting } from "../routingRules";
 import { flag, number, size } from "../settings";
 import { afterFirst } from "../sparseLayers";
@@ -27,7 +27,7 @@ export const lfm2Moe = decoderFamily({
   // The released spelling wins in transformers.
   tied: (config) => readBoolean(config, "tie_embedding", readBoolean(config, "tie_word_embeddings", true)),
   attention: byType({
-    conv: shortConv({ kernel: size("conv_L_cache", 3), bias: flag("conv_bias", false) }),
+    conv: readShortConv({ kernel: size("conv_L_cache", 3), bias: flag("conv_bias", false) }),
     full_attention: groupedQuery({
       rotary: { defaultTheta: 1_000_000 },
       norms: { query: "q_layernorm", key: "k_layernorm", scope: "head" },

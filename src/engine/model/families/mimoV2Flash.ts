@@ -1,4 +1,4 @@
-import { malformed, readInt, readIntList, unsupported, type Config } from "../config";
+import { malformedConfig, readInt, readIntList, unsupported, type Config } from "../config";
 import type { DecoderSizes } from "../decoder";
 import { decoderFamily, type RotaryTable } from "../decoderFamily";
 import { llamaNames } from "../expertTensors";
@@ -61,7 +61,11 @@ function slidingLayers(config: Config): (layer: number) => boolean {
 /** Head sizes of sliding layers, which released configs repeat. */
 function refuseOtherSlidingHeads(config: Config, { headDim, numHeads, numKeyValueHeads }: DecoderSizes): void {
   if (numHeads % (2 * numKeyValueHeads) !== 0) {
-    throw malformed("num_key_value_heads", numKeyValueHeads, `half of a divisor of num_attention_heads = ${numHeads}`);
+    throw malformedConfig(
+      "num_key_value_heads",
+      numKeyValueHeads,
+      `half of a divisor of num_attention_heads = ${numHeads}`,
+    );
   }
   const expected: Record<string, number> = {
     ...{ swa_head_dim: headDim, swa_v_head_dim: size("v_head_dim", 128)(config) },

@@ -1,4 +1,4 @@
-import { malformed, readIntList, readOptionalNumber, unsupported, type Config } from "../config";
+import { malformedConfig, readIntList, readOptionalNumber, unsupported, type Config } from "../config";
 import type { DecoderSizes } from "../decoder";
 import { decoderFamily } from "../decoderFamily";
 import { mixtralNames } from "../expertTensors";
@@ -43,6 +43,6 @@ export const minimaxM2 = decoderFamily({
 function rotatedShare(config: Config, { headDim }: DecoderSizes): number {
   const rotaryDim = readOptionalNumber(config, "rotary_dim", { min: 2 });
   if (rotaryDim === null) return 1;
-  if (rotaryDim > headDim) throw malformed("rotary_dim", rotaryDim, `at most head_dim = ${headDim}`);
+  if (rotaryDim > headDim) throw malformedConfig("rotary_dim", rotaryDim, `at most head_dim = ${headDim}`);
   return rotaryDim / headDim;
 }

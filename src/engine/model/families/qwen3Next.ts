@@ -1,13 +1,13 @@
 import { decoderFamily, type DecoderFamily } from "../decoderFamily";
 import { llamaNames } from "../expertTensors";
 import { groupedQuery, perHead } from "../groupedQuery";
-import { byType, gatedDelta, linearButEvery, type DeltaSizes } from "../hybridAttention";
+import { byType, readGatedDelta, linearButEvery, type DeltaSizes } from "../hybridAttention";
 import { softmaxThenTopK } from "../routingRules";
 import { flag, size } from "../settings";
 import { inSteps } from "../sparseLayers";
 import { textTowerOf } from "../textTower";
 
-type Input = Parameters<typeof gatedDelta>[0];
+type Input = Parameters<typeof readGatedDelta>[0];
 
 const widths = ({ numKeyHeads, numValueHeads, keyHeadDim, valueHeadDim }: DeltaSizes) => ({
   keys: numKeyHeads * keyHeadDim,
@@ -48,7 +48,7 @@ const common = (input: Input) =>
     norm: "rms plus one",
     attention: byType(
       {
-        linear_attention: gatedDelta(input),
+        linear_attention: readGatedDelta(input),
         full_attention: groupedQuery({
           rotary: { defaultTheta: 10_000, partialFactor: () => 0.25 },
           bias: flag("attention_bias", false),

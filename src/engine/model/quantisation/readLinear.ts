@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { TensorEntry } from "../../checkpoint/checkpoint";
 import { quote } from "../../checkpoint/quote";
 import type { DType } from "../../tensor/dtype";
-import { rowBytes } from "../../weights/bitStream";
+import { packedRowBytes } from "../../weights/bitStream";
 import { mxfp4Group, nvfp4Group } from "../../weights/float4";
 import type { Bits, Quantisation, WeightView } from "../../weights/view";
 import type { Scheme } from "./scheme";
@@ -75,11 +75,11 @@ function readPackedIntegers(
   if (weights.has(`${prefix}.weight_g_idx`)) throw refuseOrder(`${prefix}.weight_g_idx`);
   const columns = checkGroup(prefix, inputs, group);
   const name = (ending: string) => `${prefix}.weight_${ending}`;
-  const codes = typed(weights.entry(name("packed"), [outputs, rowBytes(inputs, bits) / 4], because), ["I32"]);
+  const codes = typed(weights.entry(name("packed"), [outputs, packedRowBytes(inputs, bits) / 4], because), ["I32"]);
   const scales = typed(weights.entry(name("scale"), [outputs, inputs / columns], because), floats);
   if (weights.has(name("shape"))) weights.entry(name("shape"), [2], because);
   const zeros = weights.has(name("zero_point"))
-    ? typed(weights.entry(name("zero_point"), [rowBytes(outputs, bits) / 4, inputs / columns], because), ["I32"])
+    ? typed(weights.entry(name("zero_point"), [packedRowBytes(outputs, bits) / 4, inputs / columns], because), ["I32"])
     : null;
   return matrix(codes, [outputs, inputs], "out-in", {
     ...{ kind: "packed", bits, group: columns, scales: whole(scales) },

@@ -59,7 +59,7 @@ export async function lastOutcome({ runDirectory }: Cell): Promise<{ state: "don
 }
 
 /** What the files of a cell's run say. Only a finished cell has numbers. */
-export async function describeCell(
+export async function describeComparisonCell(
   { id, method, keep, runDirectory }: Cell,
   outcome: { state: ComparisonCell["state"]; error: ComparisonCell["error"] },
 ): Promise<{ cell: ComparisonCell; teacher: ComparedCheckpoint | null }> {

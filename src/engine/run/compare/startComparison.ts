@@ -15,7 +15,7 @@ import { withOnlookers } from "../folder/onlookers";
 import { createRunFolder } from "../folder/runFolder";
 import { startRun, type RunMachinery } from "../startRun";
 import { cellsOf, type Cell } from "./cells";
-import { describeCell, lastOutcome, writeComparison } from "./comparisonFolder";
+import { describeComparisonCell, lastOutcome, writeComparison } from "./comparisonFolder";
 import { sharedMachinery } from "./sharedMachinery";
 
 export interface ComparisonRequest {
@@ -80,7 +80,7 @@ async function workCells(
   const known: ComparisonCell[] = [];
   let teacher: ComparedCheckpoint | null = null;
   for (const cell of cells) {
-    const described = await describeCell(cell, await lastOutcome(cell));
+    const described = await describeComparisonCell(cell, await lastOutcome(cell));
     known.push(described.cell);
     teacher ??= described.teacher;
   }
@@ -103,7 +103,7 @@ async function workCells(
     const { error, didWork } = await workCell(machinery, cell, baseFolder, hooks);
     if (didWork) pace.add((performance.now() - started) / 1000);
     if (error !== null) hooks.onFailure?.(cell, error);
-    const described = await describeCell(cell, outcomeOf(error));
+    const described = await describeComparisonCell(cell, outcomeOf(error));
     known[i] = described.cell;
     teacher = described.teacher ?? teacher;
     firstError ??= error;

@@ -8,7 +8,7 @@ export type ReadText = (file: string) => string;
  * the limits of its own group and of every group above; in a container, the mount shows its own group as the root. The page
  * cache counts as used there, but is given back on demand.
  */
-export function controlGroupAvailable(hostBytes: number, read: ReadText = readText): number | null {
+export function controlGroupAvailable(hostBytes: number, read: ReadText = readKernelFile): number | null {
   const left = foldersOf(read("/proc/self/cgroup")).flatMap(({ folder, files }) => {
     const limit = numberOf(read(`${folder}/${files.limit}`));
     if (limit === null || limit >= hostBytes) return [];
@@ -56,7 +56,7 @@ function numberOf(text: string): number | null {
   return /^\d+$/.test(text.trim()) ? Number(text) : null;
 }
 
-export function readText(file: string): string {
+export function readKernelFile(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch {

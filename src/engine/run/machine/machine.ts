@@ -3,7 +3,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunFile } from "../../../protocol/run";
 import type { RuntimeOptions } from "../../runtime/session";
-import { controlGroupAvailable, readText } from "./controlGroup";
+import { controlGroupAvailable, readKernelFile } from "./controlGroup";
 
 /** Share of the free memory that a run may use when nobody says otherwise. */
 const defaultShare = 0.7;
@@ -52,18 +52,18 @@ export function availableMemoryBytes(): number {
 
 /** Resident bytes of this process without mapped files, where the system tells them apart (Linux). */
 export function residentBytes(): number {
-  const match = /^RssAnon:\s*(\d+) kB/m.exec(readText("/proc/self/status"));
+  const match = /^RssAnon:\s*(\d+) kB/m.exec(readKernelFile("/proc/self/status"));
   return match ? Number(match[1]) * 1024 : process.memoryUsage.rss();
 }
 
 /** Bytes this process has read from and written to storage so far; zeros where the system does not tell. */
 export function storageBytes(): { read: number; written: number } {
-  const text = readText("/proc/self/io");
+  const text = readKernelFile("/proc/self/io");
   const field = (name: string): number => Number(new RegExp(`^${name}: (\\d+)`, "m").exec(text)?.[1] ?? 0);
   return { read: field("read_bytes"), written: field("write_bytes") };
 }
 
 function meminfo(name: string): number | null {
-  const match = new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(readText("/proc/meminfo"));
+  const match = new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(readKernelFile("/proc/meminfo"));
   return match ? Number(match[1]) * 1024 : null;
 }

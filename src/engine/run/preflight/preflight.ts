@@ -22,7 +22,7 @@ import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
-import { textPreview } from "./textPreview";
+import { previewText } from "./textPreview";
 import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
@@ -114,7 +114,7 @@ class Preflighter {
     this.#warnOfLessMemory(memoryBudgetBytes);
     const { showsText, signal } = this.options;
     const texts =
-      showsText && teacher ? await this.#try(() => textPreview(recipe, paths, teacher, this.#models, signal)) : null;
+      showsText && teacher ? await this.#try(() => previewText(recipe, paths, teacher, this.#models, signal)) : null;
     throwIfCancelled(signal);
     return {
       parametersBefore: before.parameters,

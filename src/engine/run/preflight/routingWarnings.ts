@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { CompressOptions, Recipe } from "../../../protocol/recipe";
 import { compressedDescription } from "../../compression/compressedDescription";
 import { droppedLimitsNote } from "../../compression/plan/groupLimits";
-import { moeLayers } from "../../compression/plan/moeLayers";
+import { moeLayers } from "../../model/moeLayers";
 import type { ModelDescription } from "../../model/description";
 
 /** What is to be expected of a recipe because of how the model routes; said before any work. */

@@ -1,6 +1,6 @@
 import type { TextPreview } from "../../../protocol/run";
 import { buildSequences } from "../../data/buildSequences";
-import { loadDecoder, type Decoder } from "../../data/tokenizer";
+import { loadDecoder, type TokenDecoder } from "../../data/tokenizer";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunPaths } from "../folder/runFolder";
 import type { ModelCache } from "../modelCache";
@@ -15,7 +15,7 @@ const shownCharacters = 400;
  *
  * @throws what buildSequences raises
  */
-export async function textPreview(
+export async function previewText(
   { data }: Recipe,
   paths: RunPaths,
   teacher: OpenModel,
@@ -60,7 +60,7 @@ export async function textPreview(
   return previews;
 }
 
-function shown(ids: Int32Array, decoder: Decoder | null): { text: string; special: number } {
+function shown(ids: Int32Array, decoder: TokenDecoder | null): { text: string; special: number } {
   // Almost every token is a character or more.
   const text = decoder === null ? `ids ${ids.slice(0, 40).join(" ")}` : decoder.decode(ids.slice(0, shownCharacters));
   const isCut = text.length > shownCharacters || ids.length > (decoder === null ? 40 : shownCharacters);

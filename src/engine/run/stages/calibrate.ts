@@ -13,10 +13,10 @@ import { matchesRouterLogits } from "../../distillation/calibration";
 import { planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
-import { beyond, rowBytes, streamingMemory, tokensOf } from "./forecast";
+import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
-import { readSequences, sequencesOf, trainedText } from "./data";
+import { readSequences, sequencesOf, textTrainedOn } from "./data";
 import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
 
 /** Router KD: trains the student's routers (or more of it) against the teacher and writes the calibrated checkpoint to the output folder. */
@@ -79,7 +79,7 @@ export const calibrateStage: Stage = {
         runId,
         provenance: {
           ...{ schemaVersion: 1, plan, ...provenanceOf(run) },
-          trainedOn: [...(compressed?.trainedOn ?? []), await trainedText(context)],
+          trainedOn: [...(compressed?.trainedOn ?? []), await textTrainedOn(context)],
         },
       },
     });
@@ -88,7 +88,7 @@ export const calibrateStage: Stage = {
   forecast: (input) => {
     const { recipe, teacher, bytesAfter, trained, time, measured } = input;
     const { epochs = 0, batch = 0, evaluateEvery = 1 } = recipe.calibrate ?? {};
-    const tokens = tokensOf(recipe);
+    const tokens = recipeTokens(recipe);
     const updates = totalUpdates(recipe);
     const evaluations = 1 + Math.ceil(updates / evaluateEvery);
     const taught = isTaught(recipe) ? tokens.calibration : 0;
@@ -117,17 +117,17 @@ export const calibrateStage: Stage = {
   // logits of every training token, f32), and the training state of wider scopes, old and new while it is replaced.
   scratch: ({ recipe, teacher, memoryBudgetBytes, trained }) => {
     const { sequenceLength } = recipe.data;
-    const tokens = tokensOf(recipe);
+    const tokens = recipeTokens(recipe);
     const { hiddenStateBytes } = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
     const batch = (recipe.calibrate?.batch ?? 0) * sequenceLength;
-    const update = batch * tapedBytesPerToken(teacher) + rowBytes(teacher, batch);
+    const update = batch * tapedBytesPerToken(teacher) + stateBytesOf(teacher, batch);
     const matched = recipe.calibrate && matchesRouterLogits(recipe.calibrate);
     const logits = matched ? tokens.calibration * (trained?.routerLogits ?? 0) : 0;
     const state = trained?.sizes ? 2 * 4 * trained.parameters : 0;
     const targets = (isTaught(recipe) ? tokens.calibration * drawsOf(recipe) : 0) + tokens.heldOut;
     return {
-      kept: rowBytes(teacher, targets) + 4 * (logits + state),
-      spilled: beyond(update, hiddenStateBytes) + beyond(rowBytes(teacher, tokens.heldOut), hiddenStateBytes),
+      kept: stateBytesOf(teacher, targets) + 4 * (logits + state),
+      spilled: beyond(update, hiddenStateBytes) + beyond(stateBytesOf(teacher, tokens.heldOut), hiddenStateBytes),
     };
   },
   complete: async (context) => {

@@ -67,7 +67,7 @@ export function measuredBefore({ compress, calibrate, student }: Recipe, paths: 
 }
 
 /** The calibration text as reroute.json records it. */
-export async function trainedText({ run, paths, signal }: StageContext): Promise<TrainedText> {
+export async function textTrainedOn({ run, paths, signal }: StageContext): Promise<TrainedText> {
   const [, { path, column, ...read }] = textParts(run.recipe, paths);
   const sha256 = await hashTextFiles(path, signal);
   return { path, sha256, ...(column === undefined ? {} : { column }), ...read };

@@ -17,7 +17,7 @@ import {
 } from "../../../protocol/evaluation";
 import { removeEvaluationState } from "../folder/leftovers";
 import { planExecution } from "../../execution/memoryPlan";
-import { beyond, numExpertsOf, rowBytes, streamingMemory, tokensOf } from "./forecast";
+import { beyond, numExpertsOf, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { shareOf, trainedOnBy } from "../trainedOn";
 import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
@@ -89,7 +89,7 @@ export const evaluateStage: Stage = {
   },
   forecast: (input) => {
     const { recipe, time, measured } = input;
-    const tokens = tokensOf(recipe).evaluation;
+    const tokens = recipeTokens(recipe).evaluation;
     const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
     const teacherSeconds = time.evaluation(tokens, "teacher");
     return {
@@ -102,8 +102,8 @@ export const evaluateStage: Stage = {
   // The teacher's states and routing, and the states to go on from of both passes, old and new.
   scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
     const { hiddenStateBytes } = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, "forward");
-    const tokens = tokensOf(recipe).evaluation;
-    const rows = rowBytes(teacher, tokens);
+    const tokens = recipeTokens(recipe).evaluation;
+    const rows = stateBytesOf(teacher, tokens);
     const logits = teacher.layers.reduce((sum, { feedForward }) => sum + numExpertsOf(feedForward), 0);
     const taught = rows + 4 * tokens * logits;
     const spilled = beyond(taught, hiddenStateBytes / 4) + beyond(rows, hiddenStateBytes) + taught + 3 * rows;

@@ -43,7 +43,11 @@ export interface StageScratch {
 export const noScratch: StageScratch = { kept: 0, spilled: 0 };
 
 /** Tokens of each text that a recipe's stages read, where the texts are long enough. */
-export function tokensOf({ data, calibrate }: Recipe): { calibration: number; heldOut: number; evaluation: number } {
+export function recipeTokens({ data, calibrate }: Recipe): {
+  calibration: number;
+  heldOut: number;
+  evaluation: number;
+} {
   return {
     calibration: data.sequences * data.sequenceLength,
     heldOut: calibrate
@@ -54,7 +58,7 @@ export function tokensOf({ data, calibrate }: Recipe): { calibration: number; he
 }
 
 /** f32 rows of hidden states. */
-export function rowBytes({ hiddenSize }: ModelDescription, tokens: number): number {
+export function stateBytesOf({ hiddenSize }: ModelDescription, tokens: number): number {
   return tokens * hiddenSize * 4;
 }
 

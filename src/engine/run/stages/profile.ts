@@ -8,7 +8,7 @@ import { secondsOf } from "../../compression/cost/methodCost";
 import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import { planExecution } from "../../execution/memoryPlan";
 import { profileShardTokens } from "../../execution/profile";
-import { beyond, rowBytes, streamingMemory, tokensOf } from "./forecast";
+import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
 import { fileExists } from "./outputs";
@@ -61,7 +61,7 @@ export const profileStage: Stage = {
   },
   forecast: (input) => {
     const { recipe, teacher, probe, time, measured } = input;
-    const tokens = tokensOf(recipe).calibration;
+    const tokens = recipeTokens(recipe).calibration;
     const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
     const seconds = time.pass(tokens, "observed") + compared;
     return {
@@ -73,7 +73,7 @@ export const profileStage: Stage = {
   },
   scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
     const { hiddenStateBytes } = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, "forward");
-    const shard = rowBytes(teacher, Math.min(tokensOf(recipe).calibration, profileShardTokens));
+    const shard = stateBytesOf(teacher, Math.min(recipeTokens(recipe).calibration, profileShardTokens));
     return { kept: 0, spilled: beyond(shard, hiddenStateBytes) + 2 * shard };
   },
   complete: async ({ paths }) => {
