@@ -1,7 +1,7 @@
 import type { TextFormat } from "../../../protocol/textFormats";
 import { readArrow } from "./arrow";
 import { readCsv } from "./csv";
-import { readJson, readJsonLines } from "./json";
+import { readJsonDocument, readJsonLines } from "./json";
 import { readParquet } from "./parquet";
 import type { RowReader } from "./row";
 import { readText } from "./text";
@@ -11,7 +11,7 @@ export const rowReaders: Record<TextFormat, RowReader> = {
   txt: readText,
   jsonl: readJsonLines,
   ndjson: readJsonLines,
-  json: readJson,
+  json: readJsonDocument,
   csv: readCsv(","),
   tsv: readCsv("\t"),
   parquet: readParquet,

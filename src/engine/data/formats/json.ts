@@ -15,7 +15,7 @@ export async function* readJsonLines({ path, compression }: RowSource): AsyncGen
  * `.json`: the elements of a list, or values one behind the other (so one a line as well), streamed. An object that only wraps a
  * list, such as {"data": [...]}, gives the list's elements.
  */
-export async function* readJson({ path, compression, columns }: RowSource): AsyncGenerator<Row> {
+export async function* readJsonDocument({ path, compression, columns }: RowSource): AsyncGenerator<Row> {
   for await (const { bytes, line } of splitValues(readBytes(path, compression), path)) {
     const where = `line ${line} of ${path}`;
     const text = decodeUtf8(bytes, (offset) => `byte ${offset} of the value at ${where}`);
