@@ -10,10 +10,12 @@ import {
   pseudoPruningGroups,
 } from "../../../src/engine/compression/merging/groups";
 import { tokensJoined, tokensOfAny } from "../../../src/engine/compression/layer/layerEngine";
-import { applyToLayer, lostToDropping, openMergeRun } from "../../../src/engine/compression/merging/applyMerging";
+import { compressLayer } from "../../../src/engine/compression/layer/compressLayers";
+import { lostToDropping, mergeMethod } from "../../../src/engine/compression/merging/applyMerging";
 import { collect, type MethodContext } from "../../../src/engine/compression/methodContext";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import type { CollectedLayer } from "../../../src/engine/execution/collectLayers";
+import { MatrixProducts } from "../../../src/engine/linalg/products";
 import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../../src/engine/compression/plan/validateLayout";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
@@ -80,7 +82,7 @@ it.each(["afmoe", "flex_olmo", "gemma4_text"])("%s: a sequential merge is refuse
       }),
     );
   const plan = planOf(model, [[0, 1]], { options: { sequential: true } }); // prettier-ignore
-  refuses(() => openMergeRun(context, plan));
+  refuses(() => mergeMethod(context, plan, () => []));
   refuses(() => validateLayout(layoutNeedsOfPlan(plan), model.description));
   const recipe = compressOptions.parse({ method: "ream", keep: 0.5 });
   refuses(() => validateLayout(layoutNeedsOf(recipe), model.description));
@@ -324,12 +326,13 @@ describe("methods end to end on a tiny model", () => {
     const own = await inputsOf({ ...context, ...student });
     const unmerged = await inputsOf(context);
     const plan = (await makePlan(context)) as MergingPlan;
-    const run = openMergeRun(context, plan);
+    const method = mergeMethod(context, plan, (layer) => plan.layers[String(layer)]!.groups);
+    const products = new MatrixProducts(context.runtime);
     const seen = await inputsOf(context, async (collected) => {
       const { index } = collected.layer;
-      await applyToLayer(run, { layer: index, moe: collected.moe }, plan.layers[String(index)]!.groups, collected);
+      await compressLayer(method, products, index, collected.moe, collected);
     });
-    await run.close();
+    await products.close();
     expect(errors.size).toBe(3);
     for (const [layer, inputs] of own.entries()) {
       expect(difference(seen[layer]!, inputs)).toBeLessThan(1e-4);

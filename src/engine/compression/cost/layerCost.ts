@@ -10,9 +10,9 @@ export interface MethodForecast {
   /** What it does with one layer, beyond profiling and writing. */
   layer: (shape: LayerCostShape, options: CompressOptions["options"]) => LayerCost;
   /** Options under which it holds less at once, the mildest change first: what a refusal for memory names. */
-  lighter: readonly CompressOptions["options"][];
+  lighter?: readonly CompressOptions["options"][];
   /** Whether its work has rounds of subspace iterations, whose rate is measured only then. */
-  iteratesSubspaces: boolean;
+  iteratesSubspaces?: boolean;
   /**
    * A plan like the one it will make: the same number of experts, router rows and ranks, whichever they are.
    * @throws RerouteError `plan/invalid` for an impossible `keep`
@@ -54,7 +54,11 @@ export const noCost: LayerCost = { float32: 0, float64: 0, plain: 0, subspace: 0
 /** Plain-code operations to decode, handle and encode one stored number. */
 export const touch = 12;
 /** Tokens on which the output error of a merged or edited layer is measured, at most. */
-export const errorTokens = 8192;
+const errorTokens = 8192;
+/** Operations of the routed output before and after, on those tokens. */
+export function outputErrorCost({ k, T, weights }: Pick<LayerCostShape, "k" | "T" | "weights">): number {
+  return 2 * k * Math.min(T, errorTokens) * 2 * weights;
+}
 /** What handing a small product to the engine costs, in plain-code operations. */
 export const callOperations = 5e5;
 

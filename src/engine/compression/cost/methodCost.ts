@@ -43,7 +43,7 @@ export function methodCost(
 
 /** Whether a method's cost has rounds of subspace iterations, whose rate is measured only then. */
 export function iteratesSubspaces(method: CompressionMethod): boolean {
-  return forecastOf(method).iteratesSubspaces;
+  return forecastOf(method).iteratesSubspaces ?? false;
 }
 
 /** Seconds of a method's own work at measured rates. */

@@ -1,7 +1,13 @@
 import { throwIfCancelled } from "../../../protocol/errors";
 import type { EditingPlan } from "../../../protocol/plan";
-import type { CollectedLayer } from "../../execution/collectLayers";
 import type { MoeDescription } from "../../model/description";
+import {
+  compressLayers,
+  neverRoutedNotes,
+  type LayerAtHand,
+  type LayerWork,
+  type StagedLayer,
+} from "../layer/compressLayers";
 import {
   expertViews,
   projections,
@@ -10,14 +16,8 @@ import {
   requirePlain,
   type Projection,
 } from "../layer/expertMatrices";
-import type { CompressedLayer } from "../layer/compressedTensors";
-import { LayerEngine } from "../layer/layerEngine";
-import { relativeOutputError } from "../layer/outputError";
-import { LayerStages, type LayerStage } from "../layer/stage";
-import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
-import { MatrixProducts } from "../../linalg/products";
-import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../../model/moeLayers";
+import { inPlace, stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
+import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { editByBaseDelta } from "./baseDelta";
 import { shapeOf, type EditedProjection, type EditWorkspace } from "./editWorkspace";
 import { factoredExperts, factoredTensors, replacedTensors, requireSeparateExperts } from "./factoredTensors";
@@ -32,135 +32,101 @@ export function editingNeedsText({ method }: EditingPlan): boolean {
   return method === "svd-llm" || method === "d2-moe" || method === "td-moe";
 }
 
-interface EditRun {
-  context: MethodContext;
-  plan: EditingPlan;
-  options: AppliedEditOptions;
-  stages: LayerStages;
-  products: MatrixProducts;
-  data: string | null;
+/** Makes the edited experts of every layer, staged on disk, in the layout they were read in. */
+export function applyEditing(context: MethodContext, plan: EditingPlan): Promise<Map<number, StagedLayer>> {
+  const options = appliedEditOptions(plan);
+  const data = editingNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null;
+  const { method, output, layers, seed } = plan;
+  return compressLayers({
+    ...{ context, sequences: options.sequences, readsText: context.sequences !== null, sequential: false },
+    inputs: (layer) => ({
+      ...{ version: 1, fingerprint: context.fingerprint, layer, method, output },
+      ...{ ranks: layers[String(layer)]!.ranks, options, seed, data, measured: context.sequences !== null },
+    }),
+    prepare: (at) => prepare(context, plan, options, at),
+    result: (layer, moe, stage) => {
+      const edited = editedProjections(plan, layer);
+      return {
+        ...{ ...stage, staged: stage.tensors, outcome: outcomeOf(plan, layer, moe) },
+        ...(output === "factored" && edited.length > 0 ? { replaced: replacedTensors(moe, edited) } : {}),
+      };
+    },
+  });
 }
 
-/** Makes the edited experts of every layer, staged on disk, in the layout they were read in. */
-export async function applyEditing(
+async function prepare(
   context: MethodContext,
   plan: EditingPlan,
-): Promise<Map<number, CompressedLayer & LayerStage>> {
-  const options = appliedEditOptions(plan);
-  const run: EditRun = {
-    context,
-    plan,
-    options,
-    stages: new LayerStages(context.stateDirectory),
-    products: new MatrixProducts(context.runtime),
-    data: editingNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null,
-  };
-  const layers = moeLayers(context.description);
-  const done = new Map<number, CompressedLayer & LayerStage>();
-  try {
-    for (const { layer, moe } of layers) {
-      const stage = await run.stages.find(layer, stageInputs(run, layer));
-      if (stage) done.set(layer, finished(plan, layer, moe, stage));
-    }
-    if (done.size === layers.length) return done;
-    if (context.sequences === null) {
-      for (const { layer, moe } of layers) {
-        if (!done.has(layer)) done.set(layer, await applyToLayer(run, layer, moe, null));
-      }
-      return done;
-    }
-    await collect(context, options.sequences, async (collected) => {
-      const layer = collected.layer.index;
-      if (!done.has(layer)) done.set(layer, await applyToLayer(run, layer, collected.moe, collected));
-    });
-    return done;
-  } finally {
-    await run.products.close();
-  }
-}
-
-async function applyToLayer(
-  run: EditRun,
-  layer: number,
-  moe: MoeDescription,
-  collected: CollectedLayer | null,
-): Promise<CompressedLayer & LayerStage> {
-  const { context, plan, options, stages, products } = run;
+  options: AppliedEditOptions,
+  { layer, moe, engine, products, collected }: LayerAtHand,
+): Promise<LayerWork> {
+  const { checkpoint, signal } = context;
   const { hiddenSize } = context.description;
-  const engine = new LayerEngine(context.runtime, context.checkpoint, hiddenSize);
   const outcome = outcomeOf(plan, layer, moe);
-  const notes: string[] = [];
-  try {
-    const grams = collected && new LayerGrams(engine, collected, options.gramMix);
-    const workspace: EditWorkspace = { context, engine, products, layer, moe, hiddenSize, collected, grams, notes };
-    noteRareExperts(workspace, plan);
-    const edits = new Map<Projection, EditedProjection>();
-    if (editedProjections(plan, layer).length > 0) {
-      if (plan.output === "factored") requireSeparateExperts(moe, layer);
-      moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, plan.method)));
-      for (const projection of projections) {
-        const edit = await editProjection(workspace, plan, options, projection);
-        if (edit) edits.set(projection, edit);
-      }
+  const notes =
+    collected && editingNeedsText(plan)
+      ? neverRoutedNotes(collected, "the layer's mean activations stand in for theirs")
+      : [];
+  const grams = collected && new LayerGrams(engine, collected, options.gramMix);
+  const workspace: EditWorkspace = { context, engine, products, layer, moe, hiddenSize, collected, grams, notes };
+  const edits = new Map<Projection, EditedProjection>();
+  if (editedProjections(plan, layer).length > 0) {
+    if (plan.output === "factored") requireSeparateExperts(moe, layer);
+    moe.experts.forEach((expert) => expertViews(expert).forEach((view) => requirePlain(view, plan.method)));
+    for (const projection of projections) {
+      const edit = await editProjection(workspace, plan, options, projection);
+      if (edit) edits.set(projection, edit);
     }
-    const size = new Map<Projection, number>();
-    const lost = new Map<Projection, number>();
-    const name = (expert: number) => `expert ${expert} of layer ${layer}`;
-    const approximate = async (expert: number, projection: Projection, original: Float32Array) => {
-      throwIfCancelled(context.signal);
-      const result = await edits.get(projection)!.ofExpert(expert, original);
-      let [energy, error] = [0, 0];
-      for (let i = 0; i < original.length; i++) {
-        energy += original[i]! ** 2;
-        error += (original[i]! - result.dense[i]!) ** 2;
-      }
-      size.set(projection, (size.get(projection) ?? 0) + energy);
-      lost.set(projection, (lost.get(projection) ?? 0) + error);
-      return result;
-    };
-    const edited = (expert: number) => async () => {
-      const original = await readExpert(context.checkpoint, moe.experts[expert]!, name(expert));
-      const result = { ...original };
-      for (const projection of edits.keys()) {
-        result[projection] = (await approximate(expert, projection, original[projection])).dense;
-      }
-      return result;
-    };
-    const factors = (projection: Projection) => async (expert: number) => {
-      const original = await readProjection(context.checkpoint, moe.experts[expert]!, projection, name(expert));
-      return (await approximate(expert, projection, original)).own;
-    };
-    const tensors =
+  }
+  const size = new Map<Projection, number>();
+  const lost = new Map<Projection, number>();
+  const name = (expert: number) => `expert ${expert} of layer ${layer}`;
+  const approximate = async (expert: number, projection: Projection, original: Float32Array) => {
+    throwIfCancelled(signal);
+    const result = await edits.get(projection)!.ofExpert(expert, original);
+    let [energy, error] = [0, 0];
+    for (let i = 0; i < original.length; i++) {
+      energy += original[i]! ** 2;
+      error += (original[i]! - result.dense[i]!) ** 2;
+    }
+    size.set(projection, (size.get(projection) ?? 0) + energy);
+    lost.set(projection, (lost.get(projection) ?? 0) + error);
+    return result;
+  };
+  const edited = (expert: number) => async () => {
+    const original = await readExpert(checkpoint, moe.experts[expert]!, name(expert));
+    const result = { ...original };
+    for (const projection of edits.keys()) {
+      result[projection] = (await approximate(expert, projection, original[projection])).dense;
+    }
+    return result;
+  };
+  const factors = (projection: Projection) => async (expert: number) => {
+    const original = await readProjection(checkpoint, moe.experts[expert]!, projection, name(expert));
+    return (await approximate(expert, projection, original)).own;
+  };
+  return {
+    tensors:
       plan.output === "factored"
         ? [...edits].flatMap(([projection, edit]) => factoredTensors(moe, projection, edit, factors(projection)))
         : outcome.experts.flatMap(({ source, stagedAs }) =>
             stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, edited(source)),
-          );
-    const stage = await stages.write(
-      layer,
-      stageInputs(run, layer),
-      tensors,
-      async (staged) => {
-        const metrics: Record<string, number> = {};
-        for (const [projection, energy] of size) {
-          metrics[`reconstructionError.${projection}`] = energy > 0 ? lost.get(projection)! / energy : 0;
-        }
-        if (collected) {
-          const dense = stagedLayer(context.checkpoint, moe, outcome, staged);
-          const experts =
-            plan.output === "factored" ? factoredExperts(moe, edits, staged, options.activation) : dense.moe.experts;
-          const runnable = { checkpoint: dense.checkpoint, moe: { ...dense.moe, experts }, outcome, name: "edited" };
-          metrics["outputError"] = await relativeOutputError(engine, collected, runnable);
-        }
-        return { metrics, notes };
-      },
-      context.signal,
-    );
-    for (const { done } of edits.values()) await done?.();
-    return finished(plan, layer, moe, stage);
-  } finally {
-    await engine.close();
-  }
+          ),
+    runnable: (staged) => {
+      const dense = stagedLayer(checkpoint, moe, outcome, staged);
+      const experts =
+        plan.output === "factored" ? factoredExperts(moe, edits, staged, options.activation) : dense.moe.experts;
+      return { checkpoint: dense.checkpoint, moe: { ...dense.moe, experts }, outcome, name: "edited" };
+    },
+    found: () => {
+      const relative = ([projection, energy]: [Projection, number]) =>
+        [`reconstructionError.${projection}`, energy > 0 ? lost.get(projection)! / energy : 0] as const;
+      return { metrics: Object.fromEntries([...size].map(relative)), notes };
+    },
+    done: async () => {
+      for (const { done } of edits.values()) await done?.();
+    },
+  };
 }
 
 /** The edit of one projection, or null where its rank is 0: left as it is. */
@@ -214,53 +180,8 @@ function editedProjections({ layers, method }: EditingPlan, layer: number): Proj
   });
 }
 
-function finished(
-  plan: EditingPlan,
-  layer: number,
-  moe: MoeDescription,
-  stage: LayerStage,
-): CompressedLayer & LayerStage {
-  const edited = editedProjections(plan, layer);
-  return {
-    ...stage,
-    staged: stage.tensors,
-    outcome: outcomeOf(plan, layer, moe),
-    ...(plan.output === "factored" && edited.length > 0 ? { replaced: replacedTensors(moe, edited) } : {}),
-  };
-}
-
-/** Every expert in its place; whole new weights where the output is dense and some projection is edited. */
+/** Whole new weights where the output is dense and some projection is edited. */
 function outcomeOf(plan: EditingPlan, layer: number, moe: MoeDescription): LayerOutcome {
   const edits = plan.output === "dense" && editedProjections(plan, layer).length > 0;
-  return {
-    experts: moe.experts.map((_, e) => ({ source: e, stagedAs: edits ? e : null })),
-    routerRows: null,
-    logicalToPhysical: null,
-  };
-}
-
-function noteRareExperts({ grams, moe, layer, notes, collected }: EditWorkspace, plan: EditingPlan): void {
-  if (grams === null || !editingNeedsText(plan)) return;
-  const unused = moe.experts.flatMap((_, e) => (grams.routed(e) === 0 ? [e] : []));
-  if (unused.length === 0) return;
-  notes.push(
-    `layer ${layer}: ${unused.length} of ${moe.numExperts} experts never routed by ${collected!.numTokens} calibration tokens ` +
-      `(${unused.join(", ")}); the layer's mean activations stand in for theirs`,
-  );
-}
-
-function stageInputs({ context, plan, options, data }: EditRun, layer: number): unknown {
-  const { method, layers, seed } = plan;
-  return {
-    version: 1,
-    fingerprint: context.fingerprint,
-    layer,
-    method,
-    output: plan.output,
-    ranks: layers[String(layer)]!.ranks,
-    options,
-    seed,
-    data,
-    measured: context.sequences !== null,
-  };
+  return inPlace(moe, () => edits);
 }

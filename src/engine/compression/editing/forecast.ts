@@ -5,9 +5,9 @@ import { eigenOperations, subspaceRound } from "../cost/computeRates";
 import {
   addCost,
   callOperations,
-  errorTokens,
   noCost,
   numberOf,
+  outputErrorCost,
   touch,
   type LayerCost,
   type LayerCostShape,
@@ -52,17 +52,15 @@ function editForecast(passes: number, ofProjection: ProjectionCost): MethodForec
     passes: () => passes,
     sequences: 64,
     layer: (shape, options) => {
-      const { moe, K, H, k, T, weights, ranks } = shape;
+      const { moe, K, H, weights, ranks } = shape;
       const cost = { ...noCost, plain: K * weights * touch * 2 };
-      if (T > 0) cost.float32 += 2 * k * Math.min(T, errorTokens) * 2 * weights;
+      cost.float32 += outputErrorCost(shape);
       for (const projection of projections) {
         const [m, n] = projectionShape({ ...moe, hiddenSize: H }, projection);
         addCost(cost, ofProjection(shape, { projection, m, n, rank: ranks[projection] ?? 0 }, options));
       }
       return cost;
     },
-    lighter: [],
-    iteratesSubspaces: false,
     anyPlan: anyEditingPlan,
   };
 }

@@ -23,6 +23,15 @@ export interface LayerOutcome {
   logicalToPhysical: number[] | null;
 }
 
+/** Every expert and router row in its place; `isNew`: those that the stage holds new weights for, under their own number. */
+export function inPlace({ experts }: MoeDescription, isNew: (expert: number) => boolean = () => false): LayerOutcome {
+  return {
+    experts: experts.map((_, e) => ({ source: e, stagedAs: isNew(e) ? e : null })),
+    routerRows: null,
+    logicalToPhysical: null,
+  };
+}
+
 /** Name of a staged tensor: the expert's new position, and the view of the original expert whose place it takes. */
 export function stagedName(position: number, view: WeightView): string {
   return `${position}|${weightKey(view)}`;

@@ -2,9 +2,9 @@ import type { MergingPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import {
-  errorTokens,
   noCost,
   numberOf,
+  outputErrorCost,
   touch,
   type LayerCost,
   type LayerCostShape,
@@ -43,7 +43,6 @@ export const hcSmoeForecast = mergeForecast({
 export const mSmoeForecast = mergeForecast({
   passes: (options) => (options["merge"] === "least-squares" || options["alignment"] === "activations" ? 1 : 0),
   sequences: 32,
-  lighter: [],
   work: (options) => ({
     rule: ruleOf(options, "average"),
     alignment: alignmentOf(options),
@@ -55,7 +54,6 @@ export const mSmoeForecast = mergeForecast({
 export const reamForecast = mergeForecast({
   passes: () => 1,
   sequences: 256,
-  lighter: [],
   work: () => ({ rule: "average", alignment: "activations", everyExpert: true, centroids: true }),
 });
 
@@ -68,7 +66,6 @@ function mergeForecast({
   return {
     ...rest,
     layer: (shape, options) => mergeCost(shape, options, work(options)),
-    iteratesSubspaces: false,
     anyPlan: anyMergingPlan,
   };
 }
@@ -87,7 +84,7 @@ function mergeCost(
   // Routed tokens of the original and of the merged layer, and again of the original and of its dominant experts alone.
   const standsAlone = (options["router"] ?? "fold") === "fold" || groupsOf(moe) === 1;
   const comparisons = merged > 0 && standsAlone ? 2 : 1;
-  cost.float32 += comparisons * 2 * k * Math.min(T, errorTokens) * 2 * weights;
+  cost.float32 += comparisons * outputErrorCost({ k, T, weights });
   if (everyExpert) cost.float32 += K * T * 2 * weights;
   if (centroids) cost.float32 += k * T * 2 * 2 * weights;
   if (alignment !== "none") {

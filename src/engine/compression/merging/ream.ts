@@ -2,11 +2,13 @@ import type { z } from "zod";
 import type { MergingPlan } from "../../../protocol/plan";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { softmaxRow } from "../../model/selection";
+import { MatrixProducts } from "../../linalg/products";
+import { compressLayer } from "../layer/compressLayers";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { groupsOf } from "../plan/keptCount";
 import { moeLayers } from "../../model/moeLayers";
-import { applyToLayer, openMergeRun } from "./applyMerging";
+import { mergeMethod } from "./applyMerging";
 import { pseudoPruningGroups, withinRoutingGroups } from "./groups";
 import type { MergeGroup } from "./mergeGroup";
 import { groupCounts, mergingPlan, neverRouted } from "./mergingPlan";
@@ -24,9 +26,11 @@ export async function planReam(context: MethodContext, options: z.infer<typeof r
     merge: "average",
     sequential: true,
   };
-  const layers: [number, MergeGroup[]][] = [];
+  const layers = new Map<number, MergeGroup[]>();
   const notes: string[] = [];
-  const run = openMergeRun(context, mergingPlan(context, chosen, [], []));
+  const empty = mergingPlan(context, chosen, [], []);
+  const method = mergeMethod(context, empty, (layer) => layers.get(layer)!);
+  const products = new MatrixProducts(context.runtime);
   try {
     await collect(context, options.sequences, async (collected) => {
       const { layer, moe } = collected;
@@ -35,13 +39,13 @@ export async function planReam(context: MethodContext, options: z.infer<typeof r
       const groups = withinRoutingGroups(moe.numExperts, counts.get(layer.index)!, groupsOf(moe), (experts, count) =>
         pseudoPruningGroups(experts, count, saliency, distance, moe.numExperts, groupSizeOf(options, moe.numExperts)),
       );
-      layers.push([layer.index, groups]);
-      await applyToLayer(run, { layer: layer.index, moe }, groups, collected);
+      layers.set(layer.index, groups);
+      await compressLayer(method, products, layer.index, moe, collected);
     });
   } finally {
-    await run.close();
+    await products.close();
   }
-  return mergingPlan(context, chosen, notes, layers);
+  return mergingPlan(context, chosen, notes, [...layers]);
 }
 
 /** The paper's 16 for 128 experts and 32 for 512; few experts in one large group would spoil its centroid. */

@@ -4,7 +4,7 @@ import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { moeLayers } from "../../model/moeLayers";
 import { predictionLayers } from "../plan/predictionLayers";
-import { errorTokens, noCost, touch, type MethodForecast } from "../cost/layerCost";
+import { noCost, outputErrorCost, touch, type MethodForecast } from "../cost/layerCost";
 import { neuronsOptions, type NeuronOptions } from "./options";
 import { defaultMultiple, keptWidth } from "./widths";
 
@@ -15,7 +15,7 @@ export const neuronsForecast: MethodForecast = {
   layer: ({ K, k, T, H, I, weights }, { score, repair }) => {
     const cost = { ...noCost, workingBytes: 4 * 3 * weights };
     cost.plain = K * weights * touch * 3 + k * T * (H + 4 * I);
-    cost.float32 = k * T * 4 * H * I + 2 * k * Math.min(T, errorTokens) * 2 * weights;
+    cost.float32 = k * T * 4 * H * I + outputErrorCost({ k, T, weights });
     if (score === "heapr") cost.float32 += k * T * 2 * H * I;
     if (repair === true) {
       cost.float32 += k * T * (4 * H * I + 2 * I * I);
@@ -24,8 +24,6 @@ export const neuronsForecast: MethodForecast = {
     }
     return cost;
   },
-  lighter: [],
-  iteratesSubspaces: false,
   anyPlan: anyNeuronsPlan,
 };
 

@@ -10,6 +10,7 @@ import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
 import type { CompressedLayer } from "../layer/compressedTensors";
 import { expertViews } from "../layer/expertMatrices";
 import { LayerStages, type LayerStage } from "../layer/stage";
+import { inPlace } from "../layer/stagedExperts";
 import type { MethodContext } from "../methodContext";
 import { statisticsOf } from "../merging/mergingPlan";
 import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
@@ -113,11 +114,7 @@ export async function applyConstants(
       ...stage,
       staged: stage.tensors,
       replaced: new Set([...context.checkpoint.tensors.keys()].filter(isReplaced)),
-      outcome: {
-        experts: moe.experts.map((_, e) => ({ source: e, stagedAs: null })),
-        routerRows: null,
-        logicalToPhysical: null,
-      },
+      outcome: inPlace(moe),
     });
   }
   return done;

@@ -10,8 +10,6 @@ export const scoredForecast: MethodForecast = {
   passes: () => 0,
   sequences: 0,
   layer: () => noCost,
-  lighter: [],
-  iteratesSubspaces: false,
   anyPlan: (description, compress) => anyPruningPlan(description, compress),
 };
 

@@ -1,7 +1,7 @@
 import {
   callOperations,
-  errorTokens,
   noCost,
+  outputErrorCost,
   touch,
   type LayerCost,
   type LayerCostShape,
@@ -20,8 +20,6 @@ export const nearestForecast: MethodForecast = {
   passes: () => 0,
   sequences: 0,
   layer: ({ K, weights }) => ({ ...noCost, plain: K * weights * (touch + round), workingBytes: 3 * 4 * weights }),
-  lighter: [],
-  iteratesSubspaces: false,
   anyPlan: uniformPlan,
 };
 
@@ -65,7 +63,7 @@ function hessianCost({ K, H, I, k, T, weights }: LayerCostShape): LayerCost {
       k * T * (2 * (H * H + I * I) + 2 * 2 * H * I) +
       2 * T * H * H +
       K * shared * (2 * I * I + 2 * 2 * H * I) +
-      2 * k * Math.min(T, errorTokens) * 2 * weights,
+      outputErrorCost({ k, T, weights }),
     plain: K * weights * touch + k * T * (H + I) * 6,
     workingBytes: 8 * 3 * (H * H + I * I) + 3 * 4 * weights,
   };

@@ -7,87 +7,70 @@ import { selectExperts } from "../../model/selection";
 import { compareRouting } from "../../routing/fidelity";
 import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
 import { measureLayers } from "../ablation/modelEffects";
-import type { CompressedLayer } from "../layer/compressedTensors";
+import {
+  compressLayers,
+  neverRoutedNotes,
+  type LayerAtHand,
+  type LayerWork,
+  type StagedLayer,
+} from "../layer/compressLayers";
 import { addSquares } from "../layer/expertInputs";
 import { chunks, LayerEngine } from "../layer/layerEngine";
 import { correctionBias, readVector } from "../layer/outputError";
-import { LayerStages, type LayerStage } from "../layer/stage";
-import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../../model/moeLayers";
+import type { LayerStage } from "../layer/stage";
+import { inPlace } from "../layer/stagedExperts";
+import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { appliedRouterOptions, prunedRouter } from "./routerPruning";
 
 /** Prunes every layer's router, with what that does to its routing and to what the model says. */
-export async function applyRouters(
-  context: MethodContext,
-  plan: RouterPlan,
-): Promise<Map<number, CompressedLayer & LayerStage>> {
+export async function applyRouters(context: MethodContext, plan: RouterPlan): Promise<Map<number, StagedLayer>> {
   const options = appliedRouterOptions(plan);
-  const stages = new LayerStages(context.stateDirectory);
   const data = hashSequences(calibrationOf(context, options.sequences));
-  const layers = moeLayers(context.description);
-  const done = new Map<number, CompressedLayer & LayerStage>();
-  const changes = Object.values(plan.layers).some(({ keep }) => keep < 1);
-  if (!changes) return done;
-  const inputsOf = (layer: number) => {
-    const { fingerprint } = context;
-    const { keep } = plan.layers[String(layer)]!;
-    return { version: 1, fingerprint, layer, method: plan.method, keep, score: options.score, data };
-  };
-  for (const { layer, moe } of layers) {
-    const stage = await stages.find(layer, inputsOf(layer));
-    if (stage) done.set(layer, finished(stage, moe.numExperts));
-  }
-  if (done.size < layers.length) {
-    await collect(context, options.sequences, async (collected) => {
-      const layer = collected.layer.index;
-      if (done.has(layer)) return;
-      const stage = await pruneRouter(context, plan, stages, inputsOf(layer), collected);
-      done.set(layer, finished(stage, collected.moe.numExperts));
-    });
-  }
+  const { fingerprint } = context;
+  const { method, layers } = plan;
+  if (!Object.values(layers).some(({ keep }) => keep < 1)) return new Map();
+  const done = await compressLayers({
+    ...{ context, sequences: options.sequences, readsText: true, sequential: false },
+    inputs: (layer) => ({
+      ...{ version: 1, fingerprint, layer, method, keep: layers[String(layer)]!.keep, score: options.score, data },
+    }),
+    prepare: (at) => prepare(context, method, layers[String(at.layer)]!.keep, options.score === "activations", at),
+    // The router takes the place of the stored one; experts stay.
+    result: (_, moe, stage) => ({
+      ...{ ...stage, notes: [...stage.notes], staged: stage.tensors, outcome: inPlace(moe) },
+      replaced: new Set(stage.tensors.keys()),
+    }),
+  });
   if (options.effectSequences > 0) await measureVocabulary(context, options.effectSequences, done);
   for (const [layer, { metrics, notes }] of done) notes.push(tableRow(layer, metrics));
   return done;
 }
 
-async function pruneRouter(
+async function prepare(
   context: MethodContext,
-  { method, layers }: RouterPlan,
-  stages: LayerStages,
-  inputs: unknown,
-  collected: CollectedLayer,
-): Promise<LayerStage> {
-  const { layer, moe } = collected;
-  const { keep } = layers[String(layer.index)]!;
+  method: RouterPlan["method"],
+  keep: number,
+  byInputs: boolean,
+  { moe, collected }: LayerAtHand,
+): Promise<LayerWork> {
+  const seen = collected!;
   const H = context.description.hiddenSize;
   const { weight } = moe.router;
   const own = await readVector(context.checkpoint, weight);
   const squares = new Float64Array(H);
-  for (const [from, to] of chunks(collected.numTokens)) addSquares(squares, collected.inputs.read(from, to), null);
-  const means = squares.map((sum) => sum / Math.max(1, collected.numTokens));
-  const byInputs = (inputs as { score: string }).score === "activations";
+  for (const [from, to] of chunks(seen.numTokens)) addSquares(squares, seen.inputs.read(from, to), null);
+  const means = squares.map((sum) => sum / Math.max(1, seen.numTokens));
   const pruned = prunedRouter(method, own, byInputs ? means : null, H, keep);
   const { dtype, shape } = context.checkpoint.tensors.get(weight.tensor)!;
-  const source = tensorFromBytes({ name: weight.tensor, dtype, shape }, () =>
-    encodeFloats(pruned, dtype as WritableFloat),
-  );
-  return stages.write(
-    layer.index,
-    inputs,
-    [source],
-    async () => ({ metrics: await routingChange(context, collected, own, pruned), notes: neverRouted(collected) }),
-    context.signal,
-  );
-}
-
-function neverRouted({ layer, moe, selectedIds, numTokens }: CollectedLayer): string[] {
-  const used = new Set(selectedIds);
-  const unused = moe.experts.flatMap((_, e) => (used.has(e) ? [] : [e]));
-  if (unused.length === 0) return [];
-  return [
-    `layer ${layer.index}: ${unused.length} of ${moe.numExperts} experts never routed by ${numTokens} calibration tokens ` +
-      `(${unused.join(", ")}); the table says nothing about them`,
-  ];
+  const bytes = () => encodeFloats(pruned, dtype as WritableFloat);
+  return {
+    tensors: [tensorFromBytes({ name: weight.tensor, dtype, shape }, bytes)],
+    runnable: () => null,
+    found: async () => ({
+      metrics: await routingChange(context, seen, own, pruned),
+      notes: neverRoutedNotes(seen, "the table says nothing about them"),
+    }),
+  };
 }
 
 /** Top-k overlap, share of tokens with the same set, and KL of the routing probabilities (softmax of the logits), nats. */
@@ -159,16 +142,4 @@ function tableRow(layer: number, { topKOverlap, exactSet, routingKl, vocabularyK
     `layer ${layer}, its router alone: top-k overlap ${percent(topKOverlap)}, the same set for ${percent(exactSet)} of the tokens, ` +
     `KL of routing ${(routingKl ?? 0).toPrecision(3)} nats${vocabulary}`
   );
-}
-
-/** The router takes the place of the stored one; experts stay. */
-function finished(stage: LayerStage, numExperts: number): CompressedLayer & LayerStage {
-  const experts = Array.from({ length: numExperts }, (_, e) => ({ source: e, stagedAs: null }));
-  return {
-    ...stage,
-    notes: [...stage.notes],
-    staged: stage.tensors,
-    replaced: new Set(stage.tensors.keys()),
-    outcome: { experts, routerRows: null, logicalToPhysical: null },
-  };
 }

@@ -92,8 +92,6 @@ export const routerForecast: MethodForecast = {
   },
   sequences: 64,
   layer: ({ K, H, T }) => ({ ...noCost, float32: 2 * T * K * H, plain: 40 * K * H + T * (2 * H + 30 * K) }),
-  lighter: [],
-  iteratesSubspaces: false,
   anyPlan: anyRouterPlan,
 };
 

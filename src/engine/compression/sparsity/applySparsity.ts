@@ -1,19 +1,19 @@
 import type { SparsityPlan } from "../../../protocol/plan";
 import { throwIfCancelled } from "../../../protocol/errors";
-import type { CollectedLayer } from "../../execution/collectLayers";
 import { matrix, toFloat32 } from "../../linalg/matrix";
-import { MatrixProducts } from "../../linalg/products";
 import type { MoeDescription } from "../../model/description";
 import { LayerGrams } from "../editing/grams";
-import type { CompressedLayer } from "../layer/compressedTensors";
+import {
+  compressLayers,
+  neverRoutedNotes,
+  type LayerAtHand,
+  type LayerWork,
+  type StagedLayer,
+} from "../layer/compressLayers";
 import { inputNorms, routedTokens, type RoutedTokens } from "../layer/expertInputs";
 import { projections, projectionShape, readExpert, type ExpertMatrices } from "../layer/expertMatrices";
-import { LayerEngine } from "../layer/layerEngine";
-import { passOn, relativeOutputError } from "../layer/outputError";
-import { LayerStages, type LayerStage } from "../layer/stage";
-import { stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
-import { calibrationOf, collect, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../../model/moeLayers";
+import { inPlace, stagedExpert, stagedLayer, type LayerOutcome } from "../layer/stagedExperts";
+import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { requireSums } from "../plan/validateLayout";
 import { appliedSparsityOptions, type AppliedSparsityOptions } from "./options";
 import { countZeros, maskedExpert } from "./pruneExpert";
@@ -24,111 +24,65 @@ export function sparsityNeedsText({ method }: SparsityPlan): boolean {
   return method !== "magnitude";
 }
 
-interface SparsityRun {
-  context: MethodContext;
-  plan: SparsityPlan;
-  options: AppliedSparsityOptions;
-  stages: LayerStages;
-  products: MatrixProducts;
-  data: string | null;
-}
-
 /** Zeroes the weights that a plan's shares leave out, one expert at a time, staged on disk in the layout they were read in. */
-export async function applySparsity(
-  context: MethodContext,
-  plan: SparsityPlan,
-): Promise<Map<number, CompressedLayer & LayerStage>> {
+export function applySparsity(context: MethodContext, plan: SparsityPlan): Promise<Map<number, StagedLayer>> {
   const options = appliedSparsityOptions(plan);
   if (options.sequential) requireSums(plan.method, context.description);
-  const run: SparsityRun = {
-    ...{ context, plan, options },
-    stages: new LayerStages(context.stateDirectory),
-    products: new MatrixProducts(context.runtime),
-    data: sparsityNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null,
-  };
-  const layers = moeLayers(context.description);
-  const done = new Map<number, CompressedLayer & LayerStage>();
-  try {
-    for (const { layer, moe } of layers) {
-      const stage = await run.stages.find(layer, stageInputs(run, layer));
-      if (stage) done.set(layer, { ...stage, staged: stage.tensors, outcome: outcomeOf(plan, layer, moe) });
-    }
-    if (done.size === layers.length) return done;
-    if (context.sequences === null) {
-      for (const { layer, moe } of layers) {
-        if (!done.has(layer)) done.set(layer, await applyToLayer(run, layer, moe, null));
-      }
-      return done;
-    }
-    await collect(context, options.sequences, async (collected) => {
-      const layer = collected.layer.index;
-      if (done.has(layer) && !options.sequential) return;
-      done.set(layer, await applyToLayer(run, layer, collected.moe, collected));
-    });
-    return done;
-  } finally {
-    await run.products.close();
-  }
+  const data = sparsityNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null;
+  const { method, pattern, layers } = plan;
+  return compressLayers({
+    ...{ context, sequences: options.sequences, readsText: context.sequences !== null },
+    sequential: options.sequential,
+    inputs: (layer) => ({
+      ...{ version: 1, fingerprint: context.fingerprint, layer, method, pattern, options, data },
+      keep: layers[String(layer)]!.keep,
+      earlier: options.sequential ? Object.entries(layers).filter(([other]) => Number(other) < layer) : [],
+      measured: context.sequences !== null,
+    }),
+    prepare: (at) => prepare(context, plan, options, at),
+    result: (layer, moe, stage) => ({ ...stage, staged: stage.tensors, outcome: outcomeOf(plan, layer, moe) }),
+  });
 }
 
-async function applyToLayer(
-  run: SparsityRun,
-  layer: number,
-  moe: MoeDescription,
-  collected: CollectedLayer | null,
-): Promise<CompressedLayer & LayerStage> {
-  const { context, plan, options, stages } = run;
+function prepare(
+  { checkpoint, signal }: MethodContext,
+  plan: SparsityPlan,
+  options: AppliedSparsityOptions,
+  at: LayerAtHand,
+): LayerWork {
+  const { layer, moe, collected } = at;
   const outcome = outcomeOf(plan, layer, moe);
-  const engine = new LayerEngine(context.runtime, context.checkpoint, context.description.hiddenSize);
-  const runnable = (staged: LayerStage["tensors"]) => ({
-    ...stagedLayer(context.checkpoint, moe, outcome, staged),
-    outcome,
-    name: "sparse",
-  });
-  try {
-    let stage = await stages.find(layer, stageInputs(run, layer));
-    if (stage === null) {
-      const counts = { zeros: 0, numbers: 0 };
-      const pruner = expertPruner(run, engine, layer, collected);
-      const pruned = (e: number) => async () => {
-        throwIfCancelled(context.signal);
-        const expert = await readExpert(context.checkpoint, moe.experts[e]!, `expert ${e} of layer ${layer}`);
-        const result = await pruner(e, expert);
-        const { zeros, numbers } = countZeros(result);
-        counts.zeros += zeros;
-        counts.numbers += numbers;
-        return result;
-      };
-      const tensors = outcome.experts.flatMap(({ source, stagedAs }) =>
-        stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, pruned(source)),
-      );
-      stage = await stages.write(
-        layer,
-        stageInputs(run, layer),
-        tensors,
-        async (staged) => {
-          const metrics: Record<string, number> = counts.numbers > 0 ? { zeros: counts.zeros / counts.numbers } : {};
-          if (collected) metrics["outputError"] = await relativeOutputError(engine, collected, runnable(staged));
-          return { notes: neverRoutedNotes(plan, layer, moe, collected), metrics };
-        },
-        context.signal,
-      );
-    }
-    if (options.sequential && collected) await passOn(engine, collected, runnable(stage.tensors));
-    return { ...stage, staged: stage.tensors, outcome };
-  } finally {
-    await engine.close();
-  }
+  const counts = { zeros: 0, numbers: 0 };
+  const pruner = expertPruner(plan, options, at);
+  const pruned = (e: number) => async () => {
+    throwIfCancelled(signal);
+    const expert = await readExpert(checkpoint, moe.experts[e]!, `expert ${e} of layer ${layer}`);
+    const result = await pruner(e, expert);
+    const { zeros, numbers } = countZeros(result);
+    counts.zeros += zeros;
+    counts.numbers += numbers;
+    return result;
+  };
+  const byMagnitude = "their weights are chosen by magnitude";
+  return {
+    tensors: outcome.experts.flatMap(({ source, stagedAs }) =>
+      stagedAs === null ? [] : stagedExpert(stagedAs, moe.experts[source]!, pruned(source)),
+    ),
+    runnable: (staged) => ({ ...stagedLayer(checkpoint, moe, outcome, staged), outcome, name: "sparse" }),
+    found: () => ({
+      metrics: counts.numbers > 0 ? { zeros: counts.zeros / counts.numbers } : {},
+      notes: collected && sparsityNeedsText(plan) ? neverRoutedNotes(collected, byMagnitude) : [],
+    }),
+  };
 }
 
 type ExpertPruner = (expert: number, matrices: ExpertMatrices) => Promise<ExpertMatrices>;
 
 /** How the method makes one expert's weights. */
 function expertPruner(
-  { plan, options, products }: SparsityRun,
-  engine: LayerEngine,
-  layer: number,
-  collected: CollectedLayer | null,
+  plan: SparsityPlan,
+  options: AppliedSparsityOptions,
+  { engine, products, layer, collected }: LayerAtHand,
 ): ExpertPruner {
   const { method, pattern } = plan;
   const shares = plan.layers[String(layer)]!.keep;
@@ -157,37 +111,8 @@ function expertPruner(
   };
 }
 
-/** Every expert in its place; new weights for those that lose some. */
+/** New weights for the experts that lose some. */
 function outcomeOf({ layers }: SparsityPlan, layer: number, moe: MoeDescription): LayerOutcome {
   const { keep } = layers[String(layer)]!;
-  return {
-    experts: moe.experts.map(({ constant }, e) => ({ source: e, stagedAs: keep[e]! < 1 && !constant ? e : null })),
-    routerRows: null,
-    logicalToPhysical: null,
-  };
-}
-
-function neverRoutedNotes(
-  plan: SparsityPlan,
-  layer: number,
-  moe: MoeDescription,
-  collected: CollectedLayer | null,
-): string[] {
-  if (collected === null || !sparsityNeedsText(plan)) return [];
-  const unused = routedTokens(collected).flatMap(({ tokens }, e) => (tokens.length === 0 ? [e] : []));
-  if (unused.length === 0) return [];
-  return [
-    `layer ${layer}: ${unused.length} of ${moe.numExperts} experts never routed by ${collected.numTokens} calibration tokens ` +
-      `(${unused.join(", ")}); their weights are chosen by magnitude`,
-  ];
-}
-
-function stageInputs({ context, plan, options, data }: SparsityRun, layer: number): unknown {
-  const { method, pattern, layers } = plan;
-  return {
-    ...{ version: 1, fingerprint: context.fingerprint, layer, method, pattern, options, data },
-    keep: layers[String(layer)]!.keep,
-    earlier: options.sequential ? Object.entries(layers).filter(([other]) => Number(other) < layer) : [],
-    measured: context.sequences !== null,
-  };
+  return inPlace(moe, (e) => keep[e]! < 1 && !moe.experts[e]!.constant);
 }

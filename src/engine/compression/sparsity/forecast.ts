@@ -3,8 +3,8 @@ import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import {
   callOperations,
-  errorTokens,
   noCost,
+  outputErrorCost,
   touch,
   type LayerCost,
   type LayerCostShape,
@@ -19,9 +19,7 @@ const choose = 30;
 export const magnitudeForecast: MethodForecast = {
   passes: () => 0,
   sequences: 0,
-  layer: (shape) => ({ ...weightsCost(shape), ...(shape.T > 0 ? { float32: errorCost(shape) } : {}) }),
-  lighter: [],
-  iteratesSubspaces: false,
+  layer: (shape) => ({ ...weightsCost(shape), float32: outputErrorCost(shape) }),
   anyPlan: anySparsityPlan,
 };
 
@@ -68,14 +66,9 @@ function normsCost(shape: LayerCostShape, options: CompressOptions["options"]): 
   const { k, T, H, I } = shape;
   const cost = weightsCost(shape);
   const times = isAdaptive(options) ? 2 : 1;
-  cost.float32 = times * k * T * 2 * 2 * H * I + errorCost(shape);
+  cost.float32 = times * k * T * 2 * 2 * H * I + outputErrorCost(shape);
   cost.plain += times * k * T * (H + I) * 4 + (times - 1) * shape.K * shape.weights * (touch + choose);
   return cost;
-}
-
-/** The routed output before and after, on a sample of tokens. */
-function errorCost({ k, T, weights }: LayerCostShape): number {
-  return 2 * k * Math.min(T, errorTokens) * 2 * weights;
 }
 
 /** The size does not depend on which weights leave. */

@@ -48,7 +48,7 @@ export function stageBeyondBudget(input: EstimateInput, open: ReadonlySet<StageI
   for (let round = 0; round < 30 && peakOf({ memoryBudgetBytes: fitting }, stage) > fitting; round++)
     fitting = Math.ceil(1.02 * peakOf({ memoryBudgetBytes: fitting }, stage));
   const { compress } = recipe;
-  const lighter = stage === "compress" && compress ? forecastOf(compress.method).lighter : [];
+  const lighter = stage === "compress" && compress ? (forecastOf(compress.method).lighter ?? []) : [];
   const option = lighter.find((change) => {
     const changed = { ...recipe, compress: { ...compress!, options: { ...compress!.options, ...change } } };
     return peakOf({ recipe: changed }, stage) <= memoryBudgetBytes;
