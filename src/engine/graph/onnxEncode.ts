@@ -1,17 +1,19 @@
 import path from "node:path";
 import protobuf from "protobufjs/light";
 import type { Graph, Initialiser, Value } from "./graph";
-import { lowerNode, onnxDataTypes, type OnnxNode } from "./onnxLower";
+import { lowerNode, onnxDataTypes } from "./onnxLower";
+import type { OnnxNode } from "./onnxNode";
+import { providerProfiles, type ProviderProfile } from "./providerProfiles";
 
 /**
  * Encodes a graph as an ONNX model (IR 10, opset 21). File initialisers become `external_data`, whose location is their
  * path relative to `folder`.
  */
-export function encodeOnnx(graph: Graph, folder: string): Uint8Array {
+export function encodeOnnx(graph: Graph, folder: string, profile: ProviderProfile = providerProfiles.cpu): Uint8Array {
   const { renamed, copied } = nameOutputs(graph);
   const rename = (name: string) => renamed.get(name) ?? name;
   const nodes = graph.nodes
-    .flatMap((node) => lowerNode(node))
+    .flatMap((node) => lowerNode(node, profile))
     .map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }));
   const constants = nodes.flatMap(({ constants }) => constants);
   const unique = new Map(constants.map((constant) => [constant.name, constant]));
@@ -27,11 +29,13 @@ export function encodeOnnx(graph: Graph, folder: string): Uint8Array {
       node: nodes.map(encodeNode),
       initializer: [
         ...graph.initialisers.map((initialiser) => encodeInitialiser(initialiser, folder)),
-        ...[...unique.values()].map(({ name, data }) => ({
+        ...[...unique.values()].map(({ name, type, data }) => ({
           name,
           dims: [data.length],
-          dataType: onnxDataTypes.int64,
-          rawData: new Uint8Array(BigInt64Array.from(data, BigInt).buffer),
+          dataType: onnxDataTypes[type],
+          rawData: new Uint8Array(
+            (type === "int64" ? BigInt64Array.from(data, BigInt) : Float32Array.from(data)).buffer,
+          ),
         })),
       ],
       input: graph.inputs.map((value) => valueInfo(value.name, value)),

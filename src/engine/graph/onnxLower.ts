@@ -1,23 +1,16 @@
 import type { ElementType, Node, OpAttributes, OpName } from "./graph";
-
-/** A node as ONNX has it, with the int64 vectors that it needs as constants. */
-export interface OnnxNode {
-  op: string;
-  /** Where the op is not ONNX's own: onnxruntime's ops. */
-  domain?: "com.microsoft";
-  inputs: string[];
-  outputs: string[];
-  attributes: [name: string, value: number | string | readonly number[] | { float: number }][];
-  constants: { name: string; data: readonly number[] }[];
-}
+import { int64, reduceAxis, step, type OnnxNode } from "./onnxNode";
+import { replacementOf, withinBuffers } from "./lowerForProvider";
+import type { ProviderProfile } from "./providerProfiles";
 
 /**
  * Turns one of our nodes into ONNX nodes. Most are one to one; of the rest, ScatterAdd is ScatterElements with reduction
- * "add" on zeros, PermuteRows a Gather, Expand one to the Shape of a value.
+ * "add" on zeros, PermuteRows a Gather, Expand one to the Shape of a value. What a provider needs otherwise is in its profile.
  */
-export function lowerNode(node: Node): OnnxNode[] {
+export function lowerNode(node: Node, profile: ProviderProfile): OnnxNode[] {
   const lower = lowerings[node.op] as ((node: Node) => OnnxNode[]) | undefined;
-  return lower === undefined ? [plain(node)] : lower(node);
+  const nodes = replacementOf(node, profile) ?? (lower === undefined ? [plain(node)] : lower(node));
+  return nodes.flatMap((one) => withinBuffers(one, profile));
 }
 
 type Attributes = OnnxNode["attributes"];
@@ -46,20 +39,8 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
     const [scores, value] = node.inputs;
     const [mixed, probabilities] = node.outputs;
     return [
-      {
-        op: "Softmax",
-        inputs: [scores!.name],
-        outputs: [probabilities!.name],
-        attributes: [["axis", -1]],
-        constants: [],
-      },
-      {
-        op: "MatMul",
-        inputs: [probabilities!.name, value!.name],
-        outputs: [mixed!.name],
-        attributes: [],
-        constants: [],
-      },
+      step("Softmax", [scores!.name], probabilities!.name, [["axis", -1]]),
+      step("MatMul", [probabilities!.name, value!.name], mixed!.name),
     ];
   },
   RmsNorm: (node) => [
@@ -76,18 +57,13 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
     const [kl, targetShares, logOwn] = node.outputs.map(({ name }) => name);
     const [logTarget, difference, terms] = ["target", "difference", "terms"].map((n) => `${kl!}/${n}`);
     const last: Attributes = [["axis", -1]];
-    // Counted from the front: onnxruntime keeps the size of a last axis given as -1 where there are no rows.
-    const axis = int64([node.inputs[1]!.shape.length - 1]);
-    const step = (op: string, inputs: string[], output: string, attributes: Attributes = []): OnnxNode => ({
-      ...{ op, inputs, outputs: [output], attributes, constants: [] },
-    });
     return [
       step("LogSoftmax", [target!], logTarget!, last),
       step("LogSoftmax", [own!], logOwn!, last),
       step("Exp", [logTarget!], targetShares!),
       step("Sub", [logTarget!, logOwn!], difference!),
       step("Mul", [targetShares!, difference!], terms!),
-      { ...step("ReduceSum", [terms!, axis.name], kl!, [["keepdims", 1]]), constants: [axis] },
+      reduceAxis("ReduceSum", terms!, node.inputs[1]!.shape.length - 1, kl!),
     ];
   },
   // Block by block: the inverse of [[A, 0], [B, D]] has -D^-1 B A^-1 below its diagonal blocks. With X the inverse of the
@@ -96,9 +72,6 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
   UnitLowerInverse: (node): OnnxNode[] => {
     const [lower, identity, ...masks] = node.inputs.map(({ name }) => name);
     const result = node.outputs[0]!.name;
-    const step = (op: string, inputs: string[], output: string): OnnxNode => ({
-      ...{ op, inputs, outputs: [output], attributes: [], constants: [] },
-    });
     let inverse = identity!;
     return masks.flatMap((mask, level) => {
       const name = (part: string) => `${result}/${part}${level}`;
@@ -171,27 +144,18 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
   Expand: (node) => {
     const [data, like] = node.inputs;
     const shape = `${node.outputs[0]!.name}/shape`;
-    return [
-      { op: "Shape", inputs: [like!.name], outputs: [shape], attributes: [], constants: [] },
-      { ...plain(node), inputs: [data!.name, shape] },
-    ];
+    return [step("Shape", [like!.name], shape), { ...plain(node), inputs: [data!.name, shape] }];
   },
   ScatterAdd: (node): OnnxNode[] => {
     const [like, indices, updates] = node.inputs;
     const name = node.outputs[0]!.name;
     return [
-      { op: "Shape", inputs: [like!.name], outputs: [`${name}/shape`], attributes: [], constants: [] },
+      step("Shape", [like!.name], `${name}/shape`),
       ...zerosOf(`${name}/shape`, `${name}/zeros`, updates!.type),
-      {
-        op: "ScatterElements",
-        inputs: [`${name}/zeros`, indices!.name, updates!.name],
-        outputs: [name],
-        attributes: [
-          ["axis", node.attributes.axis],
-          ["reduction", "add"],
-        ],
-        constants: [],
-      },
+      step("ScatterElements", [`${name}/zeros`, indices!.name, updates!.name], name, [
+        ["axis", node.attributes.axis],
+        ["reduction", "add"],
+      ]),
     ];
   },
   PermuteRows: (node) => [{ ...plain(node), op: "Gather", inputs: node.inputs.slice(0, 2).map(({ name }) => name) }],
@@ -217,28 +181,11 @@ function withConstants(node: OnnxNode, vectors: (readonly number[])[]): OnnxNode
   return { ...node, inputs: [...node.inputs, ...constants.map(({ name }) => name)], constants };
 }
 
-function int64(data: readonly number[]): { name: string; data: readonly number[] } {
-  return { name: `int64:${data.join(",")}`, data };
-}
-
 /** ConstantOfShape yields float32 zeros; other float types are cast from it. */
 function zerosOf(shape: string, name: string, type: ElementType): OnnxNode[] {
-  const zeros: OnnxNode = {
-    op: "ConstantOfShape",
-    inputs: [shape],
-    outputs: [`${name}/float32`],
-    attributes: [],
-    constants: [],
-  };
   return [
-    zeros,
-    {
-      op: "Cast",
-      inputs: [`${name}/float32`],
-      outputs: [name],
-      attributes: [["to", onnxDataTypes[type]]],
-      constants: [],
-    },
+    step("ConstantOfShape", [shape], `${name}/float32`),
+    step("Cast", [`${name}/float32`], name, [["to", onnxDataTypes[type]]]),
   ];
 }
 

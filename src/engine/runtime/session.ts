@@ -4,6 +4,7 @@ import { RerouteError } from "../../protocol/errors";
 import type { ExecutionProvider } from "../../protocol/recipe";
 import type { Graph } from "../graph/graph";
 import { encodeOnnx } from "../graph/onnxEncode";
+import { providerProfiles } from "../graph/providerProfiles";
 import { garbageAllowance, noteAllocation } from "./garbage";
 
 /** How graphs are run on this machine. */
@@ -58,6 +59,7 @@ export class BlockSession {
    */
   static async create(graph: Graph, { runtime, keepFloat32Weights }: BlockSessionOptions): Promise<BlockSession> {
     const ort = await loadRuntime();
+    const profile = providerProfiles[runtime.provider];
     const folder = commonFolder(
       graph.initialisers.flatMap((initialiser) => (initialiser.kind === "file" ? [initialiser.range.file] : [])),
     );
@@ -70,7 +72,7 @@ export class BlockSession {
       ...(folder === null ? {} : { model_external_initializers_file_folder_path: folder }),
     };
     const options: Ort.InferenceSession.SessionOptions = {
-      executionProviders: [runtime.provider === "directml" ? "dml" : runtime.provider],
+      executionProviders: [profile.session],
       intraOpNumThreads: runtime.threads,
       interOpNumThreads: 1,
       executionMode: "sequential",
@@ -83,12 +85,13 @@ export class BlockSession {
       extra: {
         session,
         optimization: {
-          disable_specified_optimizers: keepFloat32Weights ? wrongOptimizers : `ConstantFolding;${wrongOptimizers}`,
+          disable_specified_optimizers:
+            keepFloat32Weights || profile.widensWeights ? wrongOptimizers : `ConstantFolding;${wrongOptimizers}`,
         },
       },
     };
     try {
-      const compiled = await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/"), options);
+      const compiled = await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/", profile), options);
       return new BlockSession(ort, compiled, runtime.memoryBudgetBytes);
     } catch (error) {
       throw runtime.provider === "cpu" ? runtimeError(error, "compile") : providerError(error, runtime.provider);

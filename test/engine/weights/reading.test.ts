@@ -3,6 +3,7 @@ import { appendBackward } from "../../../src/engine/autodiff/backward";
 import { BlockWeights } from "../../../src/engine/graph/blocks/weights";
 import { GraphBuilder } from "../../../src/engine/graph/builder";
 import { lowerNode } from "../../../src/engine/graph/onnxLower";
+import { providerProfiles } from "../../../src/engine/graph/providerProfiles";
 import { Weights } from "../../../src/engine/model/weights";
 import { BlockSession } from "../../../src/engine/runtime/session";
 import { createRandom } from "../../../src/engine/tensor/random";
@@ -90,7 +91,7 @@ describe("a packed matrix is read as the numbers that its layout says", () => {
     expect(graph.nodes.some(({ op }) => op === "MatMulNBits")).toBe(direct === true);
     expect(
       graph.nodes
-        .flatMap(lowerNode)
+        .flatMap((node) => lowerNode(node, providerProfiles.cpu))
         .filter(({ op }) => op === "MatMulNBits")
         .map(levelOf),
     ).toEqual(direct ? [0] : []);
