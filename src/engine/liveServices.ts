@@ -124,6 +124,8 @@ export function liveServices(): EngineServices {
       (await import("./report/panels")).similarityPanel(runDirectory, request),
     "panel/calibration": async ({ runDirectory }) => (await import("./report/panels")).calibrationPanel(runDirectory),
     "panel/tradeOff": async ({ runsFolder }) => (await import("./report/panels")).tradeOffPanel(runsFolder),
+    "plan/read": async ({ text, ...of }) => (await import("./report/planPage")).readPlanPage(text, of),
+    "plan/edit": async ({ text, edit, ...of }) => (await import("./report/planPage")).editPlanText(text, edit, of),
   };
 }
 

@@ -5,6 +5,8 @@ import type { GenerationEvent, GenerationResult, GenerationStart } from "./gener
 import type {
   CalibrationPanelData,
   DivergencePanelData,
+  PlanEdit,
+  PlanView,
   RoutingPanelData,
   RunSummary,
   SimilarityMetric,
@@ -72,6 +74,16 @@ export interface EngineRequests {
   }) => SimilarityPanelData | null;
   "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
+  /** A compression plan as its page shows it, with sizes from the shapes of the checkpoint, or of the run's teacher. */
+  "plan/read": (p: { text: string } & PlanModel) => PlanView;
+  /** The plan's text after an edit, and what happened in words; refused with the reason where the plan may not become so. */
+  "plan/edit": (p: { text: string; edit: PlanEdit } & PlanModel) => { text: string; said: string };
+}
+
+/** What a plan is shown against; neither: the plan alone. */
+export interface PlanModel {
+  checkpoint?: string;
+  runDirectory?: string;
 }
 
 /** Events of the engine. `runDirectory` names the run that they belong to, or the comparison's folder. */
@@ -168,4 +180,6 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "panel/similarity": "inspection",
   "panel/calibration": "inspection",
   "panel/tradeOff": "inspection",
+  "plan/read": "inspection",
+  "plan/edit": "inspection",
 };

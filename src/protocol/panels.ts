@@ -130,6 +130,73 @@ export interface TradeOffPoint {
   peakMemoryBytes: number | null;
 }
 
+/** Plan page: what a compression-plan.json does to each layer. */
+export interface PlanView {
+  method: string;
+  paradigm: string;
+  /** Name of the checkpoint that it is shown against; null where none is known, and nothing can be edited. */
+  checkpoint: string | null;
+  /** Why the plan cannot be applied to that checkpoint; null: it can. */
+  problem: string | null;
+  /** Parameters and bytes of the checkpoint, and of what the plan gives, from shapes; null where that is not known. */
+  sizes: { whole: PlanSize; planned: PlanSize | null } | null;
+  /** Decoder layer numbers, top row first. */
+  layers: number[];
+  maps: PlanMap[];
+  amounts: PlanAmount[];
+  /** Pruning plans: whether layers may keep different numbers of experts. */
+  counts: "uniform" | "by-layer" | null;
+  /** What a click on a cell does: drops or keeps an expert, gives it other bits, or opens its merge group. */
+  click: "keep" | "bits" | "group" | null;
+  /** Merging plans: groups by layer, in the order of `layers`. */
+  groups: { members: number[]; dominant: number }[][];
+  notes: string[];
+}
+
+export interface PlanSize {
+  parameters: number;
+  bytes: number;
+}
+
+/** One way to colour a plan. */
+export interface PlanMap {
+  id: string;
+  label: string;
+  quantity: string;
+  columnTitle: string;
+  columns: string[];
+  /** Layers x columns, row-major. */
+  values: (number | null)[];
+  nullMeaning: string | null;
+  /** Cells that are crossed out, by their place in `values`, and what that means. */
+  crossed: number[];
+  crossedMeaning: string;
+}
+
+/** A number of the plan that can be dragged: of one layer, or null of all of them. */
+export interface PlanAmount {
+  layer: number | null;
+  /** Which of the layer's, where it has several (ranks of projections). */
+  name: string;
+  value: number;
+  min: number;
+  max: number;
+  step: number;
+  /** The only values there are. */
+  choices: number[] | null;
+  /** "80 of 128 experts". */
+  text: string;
+}
+
+/** An edit of a plan. */
+export type PlanEdit =
+  /** Drops a kept expert or keeps a dropped one; gives an expert or its layer the next number of bits. */
+  | { kind: "expert"; layer: number; expert: number }
+  /** Moves an expert to the merge group of another, or (null) to a group of its own. */
+  | { kind: "regroup"; layer: number; expert: number; to: number | null }
+  | { kind: "amount"; layer: number | null; name: string; value: number }
+  | { kind: "counts"; value: "uniform" | "by-layer" };
+
 /** Runs tree and Overview. */
 export interface RunSummary {
   directory: string;
