@@ -1,1 +1,1 @@
-export function collectSentences(folder?: string): Record<string, string>;
+export function collectSentences(folders?: string[]): Record<string, string>;

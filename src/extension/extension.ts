@@ -4,6 +4,7 @@ import { CheckpointFinder } from "./checkpoints/checkpointFinder";
 import { CheckpointsTree } from "./checkpoints/checkpointsTree";
 import { compareMethods } from "./commands/compareCommand";
 import { exportData } from "./commands/exportCommand";
+import { compressWithPlan, openPlan } from "./commands/planCommands";
 import { openPanel } from "./commands/panelCommands";
 import { checkRecipe, newRecipe, runRecipe } from "./commands/recipeCommands";
 import { compareRuns } from "./commands/compareRuns";
@@ -15,6 +16,8 @@ import { pickDocumentation, reportIssue } from "./commands/supportCommands";
 import { importTraceCommand } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
 import { askForTensorTable } from "./editors/askForTensorTable";
+import { planViewType } from "./editors/planDocument";
+import { PlanEditor } from "./editors/planEditor";
 import { SafetensorsEditor } from "./editors/safetensorsEditor";
 import { EngineClient } from "./engine/client";
 import { setDocumentationFolder, showFailure } from "./failure";
@@ -65,6 +68,8 @@ export function activate(context: vscode.ExtensionContext): void {
     openDivergence: (argument) => openPanel("divergence", argument, services, panels),
     openSimilarity: (argument) => openPanel("similarity", argument, services, panels),
     openCalibration: (argument) => openPanel("calibration", argument, services, panels),
+    openPlan: (argument) => openPlan(argument, services),
+    compressWithPlan: (argument) => compressWithPlan(argument, services),
     openTradeOff: (argument) => openPanel("tradeOff", argument, services, panels),
     newRecipe: (argument) => newRecipe(argument),
     runRecipe: (argument) => runRecipe(argument, services),
@@ -139,6 +144,7 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.window.registerCustomEditorProvider(SafetensorsEditor.viewType, new SafetensorsEditor(services), {
       supportsMultipleEditorsPerDocument: true,
     }),
+    vscode.window.registerCustomEditorProvider(planViewType, new PlanEditor(services)),
     panels.registerSerializers(),
     registerRecipeDocuments(services),
     registerRecipeTasks(context),

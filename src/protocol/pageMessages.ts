@@ -12,6 +12,8 @@ import {
   checkpointSummary,
   divergencePanelData,
   metricsLineOfPage,
+  planEdit,
+  planView,
   progressSchema,
   routingPanelData,
   runSummary,
@@ -31,6 +33,7 @@ export const pageNames = [
   "tradeOff",
   "overview",
   "tensors",
+  "plan",
 ] as const;
 export type PageName = (typeof pageNames)[number];
 
@@ -127,6 +130,22 @@ export const tensorsData = z.object({
 });
 export type TensorsData = z.infer<typeof tensorsData>;
 
+/** The editor of a compression-plan.json. */
+export const planData = z.object({
+  /** Name of the file, without its folders. */
+  file: z.string(),
+  view: planView,
+  /** Why nothing can be edited here; null: it can. */
+  readOnly: z.nullable(z.string()),
+  /** The plan that it is compared with. */
+  other: z.nullable(z.object({ name: z.string(), view: planView })),
+});
+export type PlanData = z.infer<typeof planData>;
+
+/** What the plan's page can ask the host to do with the file it shows. */
+export const planActions = ["apply", "editCopy", "chooseCheckpoint", "compare", "stopComparing", "openText"] as const;
+export type PlanAction = (typeof planActions)[number];
+
 /** What `hydrate` carries for each page. */
 export const pageDataSchemas = {
   routing: routingPanelData,
@@ -136,6 +155,7 @@ export const pageDataSchemas = {
   tradeOff: tradeOffPanelData,
   overview: overviewData,
   tensors: tensorsData,
+  plan: planData,
 } as const;
 export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 
@@ -149,6 +169,9 @@ export const pageRequests = {
   },
   /** `tensor` is a name of the hydrated table; the host refuses others. */
   tensorStatistics: { params: z.object({ tensor: z.string() }), result: tensorStatistics },
+  /** Edits the plan's document, which VS Code can undo; `said` says what happened. A refusal carries the reason. */
+  planEdit: { params: z.object({ edit: planEdit }), result: z.object({ said: z.string() }) },
+  planAction: { params: z.object({ action: z.enum(planActions) }), result: z.null() },
   /** The host asks where to save, proposing the sanitised `fileName`. `saved` is false when the user cancels. */
   save: {
     params: z.object({
@@ -201,6 +224,8 @@ const fromPage = z.discriminatedUnion("type", [
   z.discriminatedUnion("method", [
     request("similarity"),
     request("tensorStatistics"),
+    request("planEdit"),
+    request("planAction"),
     request("save"),
     request("showRuns"),
     request("openFile"),
@@ -254,6 +279,7 @@ const toPage = z.discriminatedUnion("type", [
     hydrate("tradeOff"),
     hydrate("overview"),
     hydrate("tensors"),
+    hydrate("plan"),
   ]),
   z.discriminatedUnion("page", [
     /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */

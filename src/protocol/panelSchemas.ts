@@ -4,6 +4,8 @@ import type {
   CalibrationPanelData,
   DivergencePanelData,
   MatrixData,
+  PlanEdit,
+  PlanView,
   RoutingPanelData,
   RunSummary,
   SimilarityPanelData,
@@ -146,6 +148,57 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
     }),
   ),
 });
+
+const numberOrNullArray = z.custom<(number | null)[]>(
+  isNumberOrNullArray,
+  "expected an array of finite numbers and nulls",
+);
+const planSize = z.object({ parameters: number, bytes: number });
+
+export const planView: z.ZodMiniType<PlanView> = z.object({
+  method: z.string(),
+  paradigm: z.string(),
+  checkpoint: z.nullable(z.string()),
+  problem: z.nullable(z.string()),
+  sizes: z.nullable(z.object({ whole: planSize, planned: z.nullable(planSize) })),
+  layers: z.array(int),
+  maps: z.array(
+    z.object({
+      id: z.string(),
+      label: z.string(),
+      quantity: z.string(),
+      columnTitle: z.string(),
+      columns: z.array(z.string()),
+      values: numberOrNullArray,
+      nullMeaning: z.nullable(z.string()),
+      crossed: z.array(int),
+      crossedMeaning: z.string(),
+    }),
+  ),
+  amounts: z.array(
+    z.object({
+      layer: nullableNumber,
+      name: z.string(),
+      value: number,
+      min: number,
+      max: number,
+      step: number,
+      choices: z.nullable(z.array(number)),
+      text: z.string(),
+    }),
+  ),
+  counts: z.nullable(z.enum(["uniform", "by-layer"])),
+  click: z.nullable(z.enum(["keep", "bits", "group"])),
+  groups: z.array(z.array(z.object({ members: z.array(int), dominant: int }))),
+  notes: z.array(z.string()),
+});
+
+export const planEdit: z.ZodMiniType<PlanEdit> = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("expert"), layer: int, expert: int }),
+  z.object({ kind: z.literal("regroup"), layer: int, expert: int, to: z.nullable(int) }),
+  z.object({ kind: z.literal("amount"), layer: z.nullable(int), name: z.string(), value: number }),
+  z.object({ kind: z.literal("counts"), value: z.enum(["uniform", "by-layer"]) }),
+]);
 
 export const runSummary: z.ZodMiniType<RunSummary> = z.object({
   directory: z.string(),

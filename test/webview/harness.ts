@@ -119,11 +119,22 @@ export class PageUnderTest {
 
   /** Waits for a request of the page and answers it. */
   async answer(method: string, result: unknown): Promise<Extract<FromPage, { type: "request" }>> {
+    const request = await this.nextRequest(method);
+    await this.send({ type: "response", id: request.id, ok: true, result });
+    return request;
+  }
+
+  /** Waits for a request of the page and refuses it. */
+  async refuse(method: string, code: string, message: string): Promise<void> {
+    const request = await this.nextRequest(method);
+    await this.send({ type: "response", id: request.id, ok: false, error: { code, message } });
+  }
+
+  private async nextRequest(method: string): Promise<Extract<FromPage, { type: "request" }>> {
     const find = `() => window.posted.find((m) => m.type === "request" && m.method === "${method}" && !window.answered.has(m.id))`;
     await this.until(find);
     const request: Extract<FromPage, { type: "request" }> = await this.tab.evaluate(`(${find})()`);
     await this.tab.evaluate(`window.answered.add(${request.id})`);
-    await this.send({ type: "response", id: request.id, ok: true, result });
     return request;
   }
 

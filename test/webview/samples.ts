@@ -1,10 +1,11 @@
 import type { TensorRow } from "../../src/protocol/checkpointSummary";
-import type { OverviewData, PageContext, TensorsData } from "../../src/protocol/pageMessages";
+import type { OverviewData, PageContext, PlanData, TensorsData } from "../../src/protocol/pageMessages";
 import type {
   CalibrationPanelData,
   DivergenceData,
   DivergencePanelData,
   MatrixData,
+  PlanMap,
   RoutingDomainData,
   RoutingPanelData,
   RunSummary,
@@ -313,5 +314,60 @@ export function tensors(layers = 48, experts = 128): TensorsData {
     },
     summaryError: null,
     statisticsAvailable: true,
+  };
+}
+
+/** A pruning plan as the engine shows it; the experts with the lowest scores are dropped. */
+export function plan(numLayers = 48, numExperts = 128, kept = 80): PlanData {
+  const next = random(9);
+  const scores = Array.from({ length: numLayers * numExperts }, () => Math.exp(2 * next()) / 10);
+  scores[numExperts + 3] = 0.05;
+  const crossed: number[] = [];
+  for (let row = 0; row < numLayers; row++) {
+    const order = Array.from({ length: numExperts }, (_, e) => row * numExperts + e);
+    crossed.push(...order.sort((a, b) => scores[a]! - scores[b]!).slice(0, numExperts - kept));
+  }
+  const isDropped = new Set(crossed);
+  const shared = {
+    columnTitle: "Expert",
+    columns: Array.from({ length: numExperts }, (_, e) => String(e)),
+    crossed,
+    crossedMeaning: "dropped",
+    nullMeaning: null,
+  };
+  const maps: PlanMap[] = [
+    { ...shared, id: "scores", label: "Score (reap)", quantity: "score of reap", values: scores },
+    {
+      ...{ ...shared, id: "kept", label: "Kept or dropped", quantity: "kept" },
+      values: scores.map((_, cell) => (isDropped.has(cell) ? 0 : 1)),
+    },
+  ];
+  const text = `${kept} of ${numExperts} experts`;
+  return {
+    file: "compression-plan.json",
+    view: {
+      ...{ method: "reap", paradigm: "pruning", checkpoint: "olmoe", problem: null },
+      sizes: {
+        whole: { parameters: 30_532_122_624, bytes: 61_064_245_248 },
+        planned: { parameters: 19_700_000_000, bytes: 39_400_000_000 },
+      },
+      layers: Array.from({ length: numLayers }, (_, i) => i),
+      maps,
+      amounts: [
+        {
+          layer: null,
+          name: "",
+          value: kept,
+          min: Math.min(8, kept - 2),
+          max: numExperts,
+          step: 1,
+          choices: null,
+          text,
+        },
+      ],
+      ...{ counts: "uniform", click: "keep", groups: [], notes: ["layer 1: 1 of 128 experts never routed"] },
+    },
+    readOnly: null,
+    other: null,
   };
 }

@@ -12,6 +12,7 @@ const data: Record<PageName, unknown> = {
   tradeOff: samples.tradeOff(),
   overview: samples.overview(),
   tensors: samples.tensors(),
+  plan: samples.plan(),
 };
 export const pages = Object.keys(data) as PageName[];
 

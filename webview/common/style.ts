@@ -1,10 +1,11 @@
 import { element } from "./dom";
+import aside from "./aside.css";
 import css from "./style.css";
 
 /** Adds the pages' style sheet, marked with the nonce that the host put into the shell. */
 export function addStyle(): void {
   const style = element("style", { nonce: nonceOfShell() });
-  style.textContent = css;
+  style.textContent = css + aside;
   document.head.append(style);
 }
 

@@ -138,7 +138,7 @@ export async function copyCommandLine(argument: unknown, services: Services): Pr
 }
 
 /** A run's recipe as it would run beside the first one. */
-async function recipeAgain(
+export async function recipeAgain(
   argument: unknown,
   services: Services,
 ): Promise<{ recipe: Recipe; baseFolder: string } | null> {

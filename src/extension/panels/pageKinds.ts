@@ -1,8 +1,8 @@
 import * as vscode from "vscode";
 import type { PageCommand, PageName } from "../../protocol/pageMessages";
 
-/** Pages that are editor panels; the Overview is a view and the tensor table a custom editor. */
-export type PanelPage = Exclude<PageName, "overview" | "tensors">;
+/** Pages that are editor panels; the Overview is a view, the tensor table and the plan are custom editors. */
+export type PanelPage = Exclude<PageName, "overview" | "tensors" | "plan">;
 
 interface PanelKind {
   title: () => string;

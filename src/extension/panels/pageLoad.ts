@@ -4,6 +4,7 @@ import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import { errorCodeOf, RerouteError } from "../../protocol/errors";
 import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
 import type { RunSummary, TradeOffPanelData } from "../../protocol/panels";
+import { loadPlan } from "../editors/planDocument";
 import { overviewOf } from "../overview/overviewOf";
 import { isComparison } from "../runs/comparisonFolders";
 import type { Services } from "../services";
@@ -28,7 +29,7 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
   };
   const common = { type: "hydrate", context } as const;
   const empty = (data: unknown): EmptyReason | null => {
-    if (data !== null || page === "overview" || page === "tensors") return null;
+    if (data !== null || page === "overview" || page === "tensors" || page === "plan") return null;
     if (!context.live) return panelKinds[page].empty();
     return { message: vscode.l10n.t("The run has not come so far yet; this panel fills by itself"), command: null };
   };
@@ -69,6 +70,8 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       return { ...common, page, data: await overviewOf(services), empty: null };
     case "tensors":
       return { ...common, page, data: await loadTensors(source, services), empty: null };
+    case "plan":
+      return { ...common, page, data: await loadPlan(fileOf(source), services), empty: null };
   }
 }
 
@@ -115,10 +118,13 @@ async function titleOf(page: PageName, source: PageSource, { runList, runs }: Se
   );
 }
 
+function fileOf(source: PageSource): vscode.Uri {
+  if (source.kind === "file") return vscode.Uri.parse(source.uri);
+  throw new RerouteError("internal", `An editor was opened for ${source.kind}, not a file`);
+}
+
 async function loadTensors(source: PageSource, { engine, checkpoints }: Services): Promise<TensorsData> {
-  if (source.kind !== "file")
-    throw new RerouteError("internal", `The tensor table was opened for a ${source.kind}, not a file`);
-  const file = vscode.Uri.parse(source.uri).fsPath;
+  const file = fileOf(source).fsPath;
   const { tensors } = await engine.request("checkpoint/tensors", { path: file });
   // Its quantised values are not read.
   const isGguf = file.endsWith(".gguf");

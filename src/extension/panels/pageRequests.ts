@@ -4,6 +4,7 @@ import { RerouteError } from "../../protocol/errors";
 import type { PageRequestHandlers, PageSource } from "../../protocol/pageMessages";
 import { runFiles } from "../../protocol/run";
 import type { Services } from "../services";
+import { editPlanDocument, planAction } from "../editors/planDocument";
 import { saveWithDialog } from "../exports/saveWithDialog";
 
 const extensions = { "image/png": "png", "text/csv": "csv", "application/json": "json" } as const;
@@ -14,6 +15,7 @@ export function pageRequestHandlers(
   services: Services,
   knowsTensor: (name: string) => boolean,
   showRuns: (source: Extract<PageSource, { kind: "run" }>) => void,
+  reload: () => void,
 ): PageRequestHandlers {
   const { engine } = services;
   const known = (runDirectory: string): string => {
@@ -46,6 +48,13 @@ export function pageRequestHandlers(
       return engine.request("checkpoint/tensorStatistics", { path: vscode.Uri.parse(source.uri).fsPath, tensor });
     },
 
+    planEdit: async ({ edit }) => editPlanDocument(planOf(sourceNow()), edit, services),
+
+    planAction: async ({ action }) => {
+      if (await planAction(planOf(sourceNow()), action, services)) reload();
+      return null;
+    },
+
     save: async ({ fileName, mime, encoding, content }) => ({
       saved: await saveWithDialog(fileName, extensions[mime], Buffer.from(content, encoding)),
     }),
@@ -65,6 +74,11 @@ export function pageRequestHandlers(
       return null;
     },
   };
+}
+
+function planOf(source: PageSource): vscode.Uri {
+  if (source.kind === "file") return vscode.Uri.parse(source.uri);
+  throw new RerouteError("arguments/invalid", `This page shows ${source.kind}, not a plan`);
 }
 
 function runOf(source: PageSource): string {

@@ -38,12 +38,15 @@ export class PageSession implements OpenPage, vscode.Disposable {
     private readonly services: Services,
     /** Told the name of what the page shows, and what that is, whenever it is read. */
     private readonly named: (name: string, source: PageSource) => void = () => undefined,
+    /** The run whose selection an editor of a file follows. */
+    private readonly linkedRun: string | null = null,
   ) {
     this.handlers = pageRequestHandlers(
       () => this.shown,
       services,
       (name) => this.tensorNames.has(name),
       (source) => this.showOther(source),
+      () => this.reload(),
     );
     this.listener = webview.onDidReceiveMessage((message: unknown) => void this.receive(message));
     services.pages.add(this);
@@ -54,7 +57,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
   }
 
   get runDirectory(): string | null {
-    return this.shown.kind === "run" ? this.shown.runDirectory : null;
+    return this.shown.kind === "run" ? this.shown.runDirectory : this.linkedRun;
   }
 
   /** Shows another run in the same page, or others beside it. */

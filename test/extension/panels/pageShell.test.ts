@@ -11,6 +11,7 @@ const html = pageShell({
   language: "en",
   scriptUri: "https://file+.vscode-resource.vscode-cdn.net/dist/webview/routing.js",
   nonce: "bm9uY2U=",
+  sentences: { "Layer {0}": 'Schicht "{0}" <b>' },
 });
 
 describe("HTML of a page", () => {
@@ -33,6 +34,12 @@ describe("HTML of a page", () => {
     ]);
     expect(html).toContain('<meta property="csp-nonce" content="bm9uY2U=">');
     expect(html).toContain('<body data-view="routing">');
+  });
+
+  it("carries translations as an attribute, inert", () => {
+    expect(html).toContain(
+      '<meta name="sentences" content="{&quot;Layer {0}&quot;:&quot;Schicht \\&quot;{0}\\&quot; &lt;b&gt;&quot;}">',
+    );
   });
 
   it("shows hostile names inert", () => {

@@ -123,6 +123,19 @@ function legendEntries(spec: HeatmapSpec): LegendEntry[] {
         ctx.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
       },
     });
+  if (spec.crossed && spec.crossed.cells.size > 0)
+    entries.push({
+      text: spec.crossed.meaning,
+      swatch: (ctx, theme, x, y, size) => {
+        ctx.strokeStyle = theme.foreground;
+        ctx.lineWidth = 1;
+        ctx.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+        ctx.beginPath();
+        ctx.moveTo(x + 2, y + size - 2);
+        ctx.lineTo(x + size - 2, y + 2);
+        ctx.stroke();
+      },
+    });
   if (spec.marked && spec.marked.positions.length > 0)
     entries.push({
       text: spec.marked.meaning,

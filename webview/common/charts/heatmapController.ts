@@ -51,6 +51,7 @@ export class HeatmapController extends DatasetController<"heatmap"> {
     }
     ctx.imageSmoothingEnabled = false;
     ctx.drawImage(this.image(spec, domain), left, top, width, height);
+    if (spec.crossed) crossOut(ctx, spec, chartArea, theme);
     if (spec.groups) outlineGroups(ctx, spec, chartArea, theme);
     if (spec.marked) markPositions(ctx, spec, chartArea, theme);
     ctx.restore();
@@ -126,6 +127,31 @@ function hatch(context: CanvasRenderingContext2D, theme: Theme): CanvasPattern {
   }
   pen.stroke();
   return context.createPattern(tile, "repeat")!;
+}
+
+/** Dims crossed cells, and strikes them through where there is room for a line. */
+function crossOut(ctx: CanvasRenderingContext2D, spec: HeatmapSpec, area: Area, theme: Theme): void {
+  const columns = spec.columns.labels.length;
+  const w = area.width / columns;
+  const h = area.height / spec.rows.labels.length;
+  const box = (cell: number): [number, number] => [
+    area.left + (cell % columns) * w,
+    area.top + Math.floor(cell / columns) * h,
+  ];
+  ctx.fillStyle = theme.background;
+  ctx.globalAlpha = 0.7;
+  for (const cell of spec.crossed!.cells) ctx.fillRect(...box(cell), w, h);
+  ctx.globalAlpha = 1;
+  if (Math.min(w, h) < 6) return;
+  ctx.strokeStyle = theme.foreground;
+  ctx.lineWidth = 1;
+  ctx.beginPath();
+  for (const cell of spec.crossed!.cells) {
+    const [left, top] = box(cell);
+    ctx.moveTo(left + 2, top + h - 2);
+    ctx.lineTo(left + w - 2, top + 2);
+  }
+  ctx.stroke();
 }
 
 /** Draws the border of every block of cells whose row and column belong to the same group. */

@@ -16,6 +16,8 @@ export interface HeatmapSpec {
   groups?: readonly (readonly number[])[];
   /** Positions marked at the edges (square matrices), and what the mark means. */
   marked?: { positions: readonly number[]; meaning: string };
+  /** Cells that are crossed out, by their place in `values`, and what that means. */
+  crossed?: { cells: ReadonlySet<number>; meaning: string };
   selected: { row: number; column: number | null } | null;
   square?: boolean;
   /** Called with Enter or a click. */
@@ -37,5 +39,6 @@ export function describeCell(spec: HeatmapSpec, row: number, column: number): st
     `${spec.rows.title} ${spec.rows.labels[row]!}, ${spec.columns.title.toLowerCase()} ${spec.columns.labels[column]!}`,
     `${spec.quantity}: ${shown}`,
     ...(marks ? [spec.marked!.meaning] : []),
+    ...(spec.crossed?.cells.has(row * spec.columns.labels.length + column) === true ? [spec.crossed.meaning] : []),
   ].join("\n");
 }
