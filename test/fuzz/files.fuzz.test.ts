@@ -145,7 +145,7 @@ function studentPass() {
   const moes = moeLayers(model.description);
   for (const { layer, moe } of moes) trace.observe(observation(layer, moe));
   const mapping = new Map(moes.map(({ layer, moe }) => [layer, Array.from({ length: moe.numExperts }, (_, e) => [e])]));
-  const compared = trace.compareWith(mapping, undefined);
+  const compared = trace.compareWith(mapping, undefined, 8);
   const lengths = Int32Array.of(8);
   const ids = new Int32Array(8);
   const sequences = { ids, lengths, sequenceLength: 8, numSequences: 1 } as TokenSequences;

@@ -1,4 +1,4 @@
-import { groupFeeds, slotFeeds, type Assignment } from "../../src/engine/execution/assignment";
+import { slotFeeds, type Assignment } from "../../src/engine/execution/assignment";
 import type { BlockContext } from "../../src/engine/execution/block";
 import {
   combineBackwardGraph,
@@ -89,7 +89,17 @@ export class InterpretedExperts {
 
   #ofGroup(given: Values, group: ExpertGroup): Values {
     const part = new Map(given);
-    for (const [name, tensor] of Object.entries(groupFeeds(this.assignment, group))) part.set(name, toNdArray(tensor));
+    const { firstRow, tokenOfRow } = this.assignment;
+    const experts = Array.from({ length: group.to - group.from }, (_, i) => group.from + i);
+    const tokens = tokenOfRow.slice(firstRow[group.from], firstRow[group.to]);
+    part.set("tokenOfRow", ndArray([tokens.length], tokens));
+    part.set(
+      "splitSizes",
+      ndArray(
+        [experts.length],
+        experts.map((e) => firstRow[e + 1]! - firstRow[e]!),
+      ),
+    );
     const [first, end] = [this.assignment.firstRow[group.from]!, this.assignment.firstRow[group.to]!];
     return part.set("rowWeights", ndArray([end - first, 1], given.get("rowWeights")!.data.slice(first, end)));
   }

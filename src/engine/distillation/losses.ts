@@ -7,6 +7,7 @@ import { MemoryHiddenStates } from "../execution/hiddenStates";
 import type { ModelExecutor } from "../execution/modelExecutor";
 import { Tape } from "../execution/tape";
 import type { VocabularyHead } from "../execution/vocabularyHead";
+import { TreeFold } from "../tensor/treeFold";
 import { routerLogitLoss } from "./routerLogits";
 import { divergenceOf } from "./divergence";
 import type { TrainingTargets } from "./targets";
@@ -15,6 +16,8 @@ import type { TrainingTargets } from "./targets";
 export interface LossBatch {
   sequences: TokenSequences;
   numbers: ArrayLike<number>;
+  /** Target positions that the loss is a mean over, where these sequences are a part of a batch; absent: their own. */
+  numTargets?: number;
 }
 
 /**
@@ -22,6 +25,9 @@ export interface LossBatch {
  * - kd: temperature^2 times the divergence from the teacher, of several draws their mean; lm: -log p(next token), kd+lm: their weighted sum; nats a target position
  * - router-logits: mean squared difference to the teacher's router logits, over experts, tokens and layers. Exact: what a
  *   router changes in the layers above it counts too.
+ *
+ * Where only routers train, loss and gradients of kd, lm and kd+lm are sums over the batch's sequences in a tree
+ * (tensor/treeFold.ts): parts of the batch give the nodes of that tree, joined with + and addNamed.
  */
 export async function lossAndGradients(
   executor: ModelExecutor,
@@ -49,13 +55,13 @@ async function vocabularyLoss(
   head: VocabularyHead,
   tape: Tape,
   hidden: HiddenStates,
-  { sequences, numbers }: LossBatch,
+  { sequences, numbers, numTargets: ofBatch }: LossBatch,
   targets: TrainingTargets | null,
   { loss: kind, temperature, lmShare, divergence, mix }: CalibrateOptions,
   signal: AbortSignal | undefined,
 ) {
   const { labels, isTarget } = nextTokens(sequences);
-  const numTargets = isTarget.reduce((sum, one) => sum + one, 0);
+  const numTargets = ofBatch ?? isTarget.reduce((sum, one) => sum + one, 0);
   const factor = kind === "lm" ? 1 : temperature ** 2;
   const rowWeights = Float32Array.from(isTarget, (one) => (one * factor) / numTargets);
   const gradients = executor.trained.zeros();
@@ -70,7 +76,7 @@ async function vocabularyLoss(
     signal,
     gradients,
   );
-  const loss = rowLosses.reduce((sum, value, row) => sum + (rowWeights[row] === 0 ? 0 : value * rowWeights[row]!), 0);
+  const loss = sumOverSequences(rowLosses, rowWeights, sequences.sequenceLength);
   if (!Number.isFinite(loss)) {
     throw new RerouteError(
       "training/not-finite",
@@ -79,6 +85,18 @@ async function vocabularyLoss(
   }
   await executor.backward(tape, hidden, { signal }, gradients);
   return { loss, gradients };
+}
+
+/** Weighted row losses: added one after another in a sequence, and sequences in a tree, as their gradients are. */
+function sumOverSequences(rowLosses: Float32Array, rowWeights: Float32Array, sequenceLength: number): number {
+  const sequences = new TreeFold<number>((left, right) => left + right);
+  for (let from = 0; from < rowLosses.length; from += sequenceLength) {
+    let sum = 0;
+    for (let row = from; row < from + sequenceLength; row++)
+      if (rowWeights[row] !== 0) sum += rowLosses[row]! * rowWeights[row]!;
+    sequences.add(sum);
+  }
+  return sequences.take() ?? 0;
 }
 
 async function routingLoss(

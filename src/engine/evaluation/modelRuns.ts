@@ -115,7 +115,11 @@ async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels:
   const executor = await open(model, options);
   let hidden: HiddenStates | null = null;
   try {
-    const fidelity = teacher.trace.compareWith(mappings(options), tokenBatch(sequences).valid);
+    const fidelity = teacher.trace.compareWith(
+      mappings(options),
+      tokenBatch(sequences).valid,
+      sequences.sequenceLength,
+    );
     const meter = new PassMeter(options.residentBytes, options.sequences.ids.length);
     const pass = { sequences, runtime, plan: executor.plan, description: model.description, expertMapping };
     const state = resume === undefined ? null : studentState(resume, pass, fidelity, meter);

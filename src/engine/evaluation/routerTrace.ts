@@ -1,6 +1,7 @@
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
 import { FileHiddenStates, MemoryHiddenStates, StoredHiddenStates, type HiddenStates } from "../execution/hiddenStates";
+import { leavesOf, type Leaves } from "../execution/leaves";
 import { numLogits } from "../model/moeLayers";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { partsOf, sizeOf } from "../execution/passState";
@@ -92,8 +93,12 @@ export class RouterTrace implements RoutingObserver {
   }
 
   /** An observer for the student, which compares every chunk with the teacher's routing of the same tokens. */
-  compareWith(mappings: ReadonlyMap<number, number[][]>, valid: Uint8Array | undefined): RoutingComparisonObserver {
-    return new RoutingComparisonObserver(this, mappings, valid);
+  compareWith(
+    mappings: ReadonlyMap<number, number[][]>,
+    valid: Uint8Array | undefined,
+    sequenceLength: number,
+  ): RoutingComparisonObserver {
+    return new RoutingComparisonObserver(this, mappings, valid, leavesOf(sequenceLength));
   }
 
   /** Logits and selection of tokens [from, from + count) of a layer; null for a layer that the teacher does not route. */
@@ -130,15 +135,16 @@ export class RoutingComparisonObserver implements RoutingObserver {
     readonly teacher: RouterTrace,
     readonly mappings: ReadonlyMap<number, number[][]>,
     readonly valid: Uint8Array | undefined,
+    readonly leaves: Leaves,
   ) {}
 
   observe({ layer, firstToken, numTokens, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
     const teacher = this.teacher.read(layer, firstToken, numTokens);
     const mapping = this.mappings.get(layer);
     if (teacher === null || mapping === undefined) return;
-    const fidelity = this.#layers.get(layer) ?? new RoutingFidelity(layer, mapping);
+    const fidelity = this.#layers.get(layer) ?? new RoutingFidelity(layer, mapping, this.leaves);
     this.#layers.set(layer, fidelity);
-    fidelity.add({
+    const pair = {
       numTokens,
       teacherLogits: teacher.logits,
       studentLogits: routerLogits,
@@ -147,7 +153,8 @@ export class RoutingComparisonObserver implements RoutingObserver {
       teacherTopK: teacher.k,
       studentTopK: numExpertsPerToken,
       ...(this.valid === undefined ? {} : { valid: this.valid.subarray(firstToken, firstToken + numTokens) }),
-    });
+    };
+    fidelity.add(pair, firstToken);
   }
 
   /** Whether a layer's routing can be compared: both models route it. */
@@ -167,7 +174,7 @@ export class RoutingComparisonObserver implements RoutingObserver {
   /** Goes on from kept sums. */
   restore(sums: readonly FidelitySums[]): void {
     for (const kept of sums)
-      this.#layers.set(kept.layer, new RoutingFidelity(kept.layer, this.mappings.get(kept.layer)!, kept));
+      this.#layers.set(kept.layer, new RoutingFidelity(kept.layer, this.mappings.get(kept.layer)!, this.leaves, kept));
   }
 
   results(): RoutingFidelityLayer[] {

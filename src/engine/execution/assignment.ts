@@ -55,16 +55,61 @@ export function slotFeeds({ slotOfRow, rowOfSlot }: Assignment): Record<"slotOfR
   return { slotOfRow: int32(slotOfRow), rowOfSlot: int32(rowOfSlot) };
 }
 
-/** Feeds that the graph of a group's rows takes: the tokens of its rows, and how many each of its experts has. */
-export function groupFeeds(
-  { tokenOfRow, firstRow }: Assignment,
-  { from, to }: ExpertGroup,
-): Record<"tokenOfRow" | "splitSizes", Tensor> {
-  const counts = Array.from({ length: to - from }, (_, i) => BigInt(firstRow[from + i + 1]! - firstRow[from + i]!));
-  return {
-    tokenOfRow: int32(tokenOfRow.subarray(firstRow[from], firstRow[to])),
-    splitSizes: { type: "int64", shape: [to - from], data: BigInt64Array.from(counts) },
-  };
+/**
+ * The rows of a group's experts as its graph takes them. An expert with a single row gets it twice: onnxruntime has a
+ * product of its own for one row, which adds in another order (MlasSgemm with M = 1), and an expert's numbers would depend
+ * on how many tokens came along.
+ */
+export interface GroupRows {
+  /** Rows of the chunk [first, end) that are the group's, and how many its graph takes. */
+  first: number;
+  end: number;
+  count: number;
+  feeds: Record<"tokenOfRow" | "splitSizes", Tensor>;
+  /** [count] the chunk's row of each of them, -1 for a second one; null: they are those from `first` on. */
+  rowOf: Int32Array | null;
+}
+
+export function groupRows({ tokenOfRow, firstRow }: Assignment, { from, to }: ExpertGroup): GroupRows {
+  const [first, end] = [firstRow[from]!, firstRow[to]!];
+  const counts = Array.from({ length: to - from }, (_, i) => firstRow[from + i + 1]! - firstRow[from + i]!);
+  const splitSizes = (sizes: number[]): Tensor => ({
+    type: "int64",
+    shape: [sizes.length],
+    data: BigInt64Array.from(sizes, BigInt),
+  });
+  const singles = counts.filter((count) => count === 1).length;
+  const count = end - first + singles;
+  if (singles === 0) {
+    const feeds = { tokenOfRow: int32(tokenOfRow.subarray(first, end)), splitSizes: splitSizes(counts) };
+    return { first, end, count, feeds, rowOf: null };
+  }
+  const rowOf = new Int32Array(count);
+  const tokens = new Int32Array(count);
+  let [at, row] = [0, first];
+  for (const rows of counts) {
+    for (let i = 0; i < rows; i++, at++, row++) [rowOf[at], tokens[at]] = [row, tokenOfRow[row]!];
+    if (rows === 1) [rowOf[at], tokens[at++]] = [-1, tokenOfRow[row - 1]!];
+  }
+  const sizes = counts.map((rows) => (rows === 1 ? 2 : rows));
+  return { first, end, count, feeds: { tokenOfRow: int32(tokens), splitSizes: splitSizes(sizes) }, rowOf };
+}
+
+/** A number of each of the chunk's rows, [R], as the group's graph takes it; 0 for second rows, so that they count nowhere. */
+export function groupColumn({ first, end, rowOf, count }: GroupRows, column: Float32Array): Tensor {
+  if (rowOf === null) return { type: "float32", shape: [count, 1], data: column.subarray(first, end) };
+  return { type: "float32", shape: [count, 1], data: Float32Array.from(rowOf, (row) => (row < 0 ? 0 : column[row]!)) };
+}
+
+/** Where a group's graph writes what the chunk has for each row, [R, width]; with `keep`, then at its place. */
+export function groupTarget({ first, end, rowOf, count }: GroupRows, all: Float32Array, width: number) {
+  const data = rowOf === null ? all.subarray(first * width, end * width) : new Float32Array(count * width);
+  const tensor: Tensor = { type: "float32", shape: [count, width], data };
+  const keep = () =>
+    rowOf?.forEach((row, i) => {
+      if (row >= 0) all.set(data.subarray(i * width, (i + 1) * width), row * width);
+    });
+  return { tensor, keep };
 }
 
 function int32(data: Int32Array): Tensor {

@@ -1,5 +1,6 @@
 import type { LayerDescription, SoftmaxAttention } from "../model/description";
 import type { Tensor } from "../runtime/session";
+import type { TreeFold } from "../tensor/treeFold";
 import type { LayerContext } from "./block";
 import { attentionBackwardGraph, attentionGraph } from "./layerGraphs";
 import { numLogits } from "../model/moeLayers";
@@ -57,13 +58,16 @@ export class AttentionRunner {
     };
   }
 
-  /** Adds to the parameters' gradients. @returns dx [rows, hidden], or null where nothing below trains */
+  /**
+   * Adds to the parameters' gradients, and the router's of each sequence to a tree over sequences.
+   * @returns dx [rows, hidden], or null where nothing below trains
+   */
   async backward(
     layer: LayerDescription,
     x: Float32Array,
     { dResidual, dFeedForwardInput, dRouterLogits }: AttentionCotangents,
     needsInputGradient: boolean,
-    gradients: ReadonlyMap<string, Float32Array>,
+    { gradients, ofRouter }: { gradients: ReadonlyMap<string, Float32Array>; ofRouter: TreeFold<Float32Array> },
   ): Promise<Float32Array | null> {
     const width = this.context.description.hiddenSize;
     const rows = x.length / width;
@@ -81,6 +85,8 @@ export class AttentionRunner {
         ...this.#feeds(layer),
       });
       addGradients(outputs, gradients);
+      const perSequence = outputs["routerGradient"];
+      if (perSequence !== undefined) for (const gradient of matricesOf(perSequence)) ofRouter.add(gradient);
       dx?.write(from, outputs["dx"]!);
     }
     return dx === null ? null : dx.all;
@@ -106,6 +112,13 @@ export class AttentionRunner {
     const step = this.sequencesPerRun * this.context.sequenceLength;
     return Array.from({ length: Math.ceil(rows / step) }, (_, i) => [i * step, Math.min(rows, (i + 1) * step)]);
   }
+}
+
+/** The matrices of a stack, [n, rows, columns]; views. */
+function matricesOf(stack: Tensor): Float32Array[] {
+  const [n = 0, rows = 0, columns = 0] = stack.shape;
+  const size = rows * columns;
+  return Array.from({ length: n }, (_, i) => floats(stack).subarray(i * size, (i + 1) * size));
 }
 
 /**

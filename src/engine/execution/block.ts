@@ -44,9 +44,12 @@ export class Block {
     return { output, gradient: this.builder.input(name, output.shape) };
   }
 
-  /** Gradients with respect to each of `wrt`, zeros where nothing depends on it, and those of the trainable weights. */
-  gradients(cotangents: readonly Cotangent[], wrt: readonly Value[]) {
-    const trainable = [...this.#trainableInputs];
+  /**
+   * Gradients with respect to each of `wrt`, zeros where nothing depends on it, and those of the trainable weights.
+   * @param except a trainable weight whose gradient is made elsewhere
+   */
+  gradients(cotangents: readonly Cotangent[], wrt: readonly Value[], except?: string) {
+    const trainable = [...this.#trainableInputs].filter(([key]) => key !== except);
     const all = [...wrt, ...trainable.map(([, value]) => value)];
     const gradients = appendBackward(this.builder, cotangents, all).map(
       (gradient, i) => gradient ?? this.#zeros(all[i]!),
@@ -55,11 +58,16 @@ export class Block {
     return { of: gradients.slice(0, wrt.length), trainable: Object.fromEntries(named) };
   }
 
-  /** The graph of gradients with respect to named values and to the trainable weights. */
-  buildGradients(cotangents: readonly Cotangent[], wrt: Readonly<Record<string, Value>>): Graph {
-    const { of, trainable } = this.gradients(cotangents, Object.values(wrt));
+  /** The graph of gradients with respect to named values and to the trainable weights, with other outputs beside them. */
+  buildGradients(
+    cotangents: readonly Cotangent[],
+    wrt: Readonly<Record<string, Value>>,
+    others: Readonly<Record<string, Value>> = {},
+    except?: string,
+  ): Graph {
+    const { of, trainable } = this.gradients(cotangents, Object.values(wrt), except);
     const named = Object.keys(wrt).map((name, i) => [name, of[i]!] as const);
-    return this.builder.build({ ...Object.fromEntries(named), ...trainable });
+    return this.builder.build({ ...Object.fromEntries(named), ...trainable, ...others });
   }
 
   #zeros(value: Value): Value {

@@ -66,9 +66,16 @@ export function expertRowsBackwardGraph(
 
 /**
  * expertRowsGraph with what profiling looks at: inputs also validRows [R, 1], outputs also norms, maxima and absoluteMaxima
- * [R, 1] of each row's expert output and sums [experts, H] over the rows that are valid.
+ * [R, 1] of each row's expert output and sums [experts, H] over the rows that are valid. Where it goes on, the input
+ * sumsBefore [experts, H] comes in front of the rows: rows are added one after another, so that it does not matter how
+ * they are cut (test/engine/execution/leaves.test.ts holds onnxruntime to it).
  */
-export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescription, group: ExpertGroup): Graph {
+export function observedExpertRowsGraph(
+  context: BlockContext,
+  moe: MoeDescription,
+  group: ExpertGroup,
+  goesOn: boolean,
+): Graph {
   const block = new Block(context);
   const { builder, weights } = block;
   const { tokens, rowWeights, column: splitColumn } = groupInputs(block, group);
@@ -76,6 +83,9 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
   const seenRows = inputRows.map((rows, i) => (moe.weightsInput ? builder.mul(rows, rowWeights[i]!) : rows));
   const outputs = seenRows.map((rows, i) => expertOutput(weights, rows, moe.experts[group.from + i]!, moe));
   const valid = splitColumn("validRows");
+  const before = goesOn ? builder.input("sumsBefore", [group.to - group.from, block.hidden]) : null;
+  const fromStart = (rows: Value, e: number, number: string) =>
+    before === null ? rows : builder.concat([builder.slice(before, 0, e, e + 1), rows], 0, number);
   const squared = (value: Value) => builder.mul(value, value);
   const column = (of: (output: Value) => Value) => builder.concat(outputs.map(of), 0, "R");
   return builder.build({
@@ -88,7 +98,7 @@ export function observedExpertRowsGraph(context: BlockContext, moe: MoeDescripti
     maxima: column((output) => builder.reduceMax(output, [1], true)),
     absoluteMaxima: column((output) => builder.reduceMax(builder.abs(output), [1], true)),
     sums: builder.concat(
-      outputs.map((output, e) => builder.reduceSum(builder.mul(output, valid[e]!), [0], true)),
+      outputs.map((output, e) => builder.reduceSum(fromStart(builder.mul(output, valid[e]!), e, `N${e}`), [0], true)),
       0,
     ),
   });

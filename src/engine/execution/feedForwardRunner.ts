@@ -25,11 +25,15 @@ export interface ExpertChunk {
   firstToken: number;
   /** 1 for tokens of the batch that count; absent: all count. */
   valid: Uint8Array | undefined;
+  /** Whether the chunk before it was of the same leaf, and went through the same layer. */
+  isInLeaf: boolean;
 }
 
 /** Runs the feed-forward half of a layer: routing decides in TypeScript, each expert runs once on its own tokens. */
 export class FeedForwardRunner {
   readonly #experts: RoutedExperts;
+  /** Of the leaf that is observed at the moment. */
+  #leafSums: Float32Array | null = null;
 
   constructor(
     readonly context: LayerContext,
@@ -94,7 +98,7 @@ export class FeedForwardRunner {
   async forwardExperts(
     layer: LayerDescription,
     moe: MoeDescription,
-    { input, firstToken, valid }: ExpertChunk,
+    { input, firstToken, valid, isInLeaf }: ExpertChunk,
     selectedIds: Int32Array,
     observer: RoutingObserver | undefined,
     collectOutputs: boolean,
@@ -104,7 +108,10 @@ export class FeedForwardRunner {
     const chunk = this.#chunk(layer, moe, feedForwardInput, routerLogits, selectedIds);
     const validRows =
       observer !== undefined && collectOutputs ? validOfRows(valid, firstToken, chunk.assignment) : null;
-    const { hidden, routingWeights, observed } = await this.#experts.forward(layer, moe, chunk, residual, validRows);
+    const before = isInLeaf ? this.#leafSums : null;
+    const run = await this.#experts.forward(layer, moe, chunk, residual, validRows, before);
+    const { hidden, routingWeights, observed } = run;
+    this.#leafSums = observed?.sums ?? null;
     const bySlot = (column: Float32Array) => slotsOf(column, chunk.assignment);
     observer?.observe({
       ...{ layer: layer.index, numTokens: selectedIds.length / moe.numExpertsPerToken },

@@ -1,6 +1,7 @@
 import { attention } from "../graph/blocks/attention";
 import type { AttentionInputs } from "../graph/blocks/attentionHeads";
 import { denseMlp } from "../graph/blocks/experts";
+import { weightKey } from "../graph/blocks/weights";
 import type { GraphBuilder } from "../graph/builder";
 import type { Graph, Value } from "../graph/graph";
 import type { LayerDescription, MlpDescription, MoeDescription, RotaryDescription } from "../model/description";
@@ -26,7 +27,7 @@ export function attentionGraph(context: LayerContext, layer: LayerDescription): 
 
 /**
  * Inputs of attentionGraph plus gradients dResidual, dFeedForwardInput, dRouterLogits; outputs dx (unless nothing below
- * needs it) and `gradient:<key>`.
+ * needs it), `gradient:<key>` and, where the router trains, routerGradient: that of each sequence, [sequences, logits, H].
  */
 export function attentionBackwardGraph(
   context: LayerContext,
@@ -34,14 +35,22 @@ export function attentionBackwardGraph(
   needsInputGradient: boolean,
 ): Graph {
   const block = new Block(context);
-  const { x, residual, feedForwardInput, routerLogits } = attentionHalf(
+  const { x, residual, feedForwardInput, routerInput, routerLogits } = attentionHalf(
     block,
     layer,
     sequenceInputs(block, layer, context),
   );
   const cotangents = [block.cotangent("dResidual", residual), block.cotangent("dFeedForwardInput", feedForwardInput)];
-  if (routerLogits !== null) cotangents.push(block.cotangent("dRouterLogits", routerLogits));
-  return block.buildGradients(cotangents, needsInputGradient ? { dx: x } : {});
+  const wrt = needsInputGradient ? { dx: x } : {};
+  if (routerLogits === null || layer.feedForward.kind !== "moe") return block.buildGradients(cotangents, wrt);
+  const ofLogits = block.cotangent("dRouterLogits", routerLogits);
+  cotangents.push(ofLogits);
+  const router = weightKey(layer.feedForward.router.weight);
+  if (!context.trainable.has(router)) return block.buildGradients(cotangents, wrt);
+  const bySequence = (rows: Value) => builder.reshape(rows, ["B", context.sequenceLength, rows.shape[1]!]);
+  const { builder } = block;
+  const routerGradient = builder.matMul(bySequence(ofLogits.gradient), bySequence(routerInput!), true);
+  return block.buildGradients(cotangents, wrt, { routerGradient }, router);
 }
 
 export function denseGraph(context: LayerContext, layer: LayerDescription, mlp: MlpDescription): Graph {
@@ -92,15 +101,11 @@ export function attentionHalf(block: Block, layer: LayerDescription, inputs: Att
     const { input } = moe.router;
     return input ? builder.scale(weights.norm(residual, input.norm), input.scale) : feedForwardInput;
   };
-  const routerLogits =
-    feedForward.kind === "moe"
-      ? weights.linear(seen(feedForward), {
-          weight: feedForward.router.weight,
-          bias: feedForward.router.bias,
-          layout: "out-in",
-        })
-      : null;
-  return { x, residual, feedForwardInput, routerLogits };
+  if (feedForward.kind !== "moe") return { x, residual, feedForwardInput, routerInput: null, routerLogits: null };
+  const { weight, bias } = feedForward.router;
+  const routerInput = seen(feedForward);
+  const routerLogits = weights.linear(routerInput, { weight, bias, layout: "out-in" });
+  return { x, residual, feedForwardInput, routerInput, routerLogits };
 }
 
 function rotaryInputs(builder: GraphBuilder, s: number, description: RotaryDescription) {

@@ -149,13 +149,18 @@ export function overheadOf(
 ): number {
   let routers = 0;
   let statistics = 0;
+  let largestLayer = 0;
   for (const { feedForward } of description.layers) {
     if (feedForward.kind !== "moe") continue;
     const { numExperts } = feedForward;
     routers += elementCount(feedForward.router.weight.shape);
     // Outer products of router logits and sums of outputs, in float64; the rest is a few numbers an expert.
-    statistics += 8 * numExperts * (numExperts + description.hiddenSize + 16);
+    const ofLayer = 8 * numExperts * (numExperts + description.hiddenSize + 16);
+    statistics += ofLayer;
+    largestLayer = Math.max(largestLayer, ofLayer);
   }
+  // Of the layer at hand, the leaf's and the tree's over the leaves of a block.
+  statistics += 5 * largestLayer;
   const held =
     direction === "backward" ? trainingBytesPerNumber * (trained?.total ?? routers) : 4 * routers + statistics;
   return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;

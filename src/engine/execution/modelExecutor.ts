@@ -2,12 +2,14 @@ import { throwIfCancelled } from "../../protocol/errors";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { LayerDescription, ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
+import { addArrays, TreeFold } from "../tensor/treeFold";
 import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import type { ExpertSampler } from "./expertSampler";
 import { FeedForwardRunner } from "./feedForwardRunner";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
+import { chunksOf, leavesOf, type Leaves } from "./leaves";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
@@ -88,6 +90,8 @@ export interface ExecutorOptions {
   sampler?: ExpertSampler;
   /** By layer number, an expert that forward passes do not select; looked at anew in each pass. */
   blocked?: ReadonlyMap<number, number>;
+  /** How sums over tokens are cut; a batch begins with a leaf. For tests: absent, as everywhere. */
+  leaves?: Leaves | undefined;
 }
 
 /**
@@ -102,6 +106,7 @@ export class ModelExecutor {
   readonly #attention: AttentionRunner;
   readonly #feedForward: FeedForwardRunner;
   readonly #trainableKeys: ReadonlySet<string>;
+  readonly #leaves: Leaves;
 
   private constructor(
     readonly options: ExecutorOptions,
@@ -113,6 +118,7 @@ export class ModelExecutor {
     this.plan = planExecution(description, sequenceLength, runtime.memoryBudgetBytes, direction, trained);
     this.sessions = new SessionCache(runtime, this.plan, sessionsInTurn(description));
     this.#parameters = parameters;
+    this.#leaves = options.leaves ?? leavesOf(sequenceLength);
     this.#trainableKeys = new Set(parameters.values.keys());
     const { hiddenSize } = description;
     const context = { checkpoint, description, hiddenSize, sequenceLength, trainable: this.#trainableKeys };
@@ -162,7 +168,8 @@ export class ModelExecutor {
 
   /**
    * Gradients of the trainable weights, given the gradient of the loss with respect to the final hidden states (which is
-   * overwritten). Exact for the experts that the forward pass selected.
+   * overwritten). Exact for the experts that the forward pass selected. Those of routers are made sequence by sequence and
+   * added in a tree over the batch's sequences, so that aligned parts of a batch may be worked on apart (addNamed).
    *
    * @param gradients running sums that this adds to, where the head has begun them; zeros by default
    */
@@ -236,7 +243,8 @@ export class ModelExecutor {
         const blocked = this.options.blocked?.get(index);
         const ids = this.#feedForward.select(index, feedForward, input.routerLogits!, from, blocked);
         taped?.routerLogits?.write(from, input.routerLogits!);
-        const chunk = { input, firstToken: from, valid: batch.valid };
+        const isInLeaf = from % (this.#leaves.sequences * this.#leaves.sequenceLength) > 0;
+        const chunk = { input, firstToken: from, valid: batch.valid, isInLeaf };
         output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);
       }
       checkLayerOutput(output, index, "feed-forward part");
@@ -272,6 +280,7 @@ export class ModelExecutor {
         ? await routerLogitGradient(index, taped.routerLogits.read(0, gradient.numTokens))
         : null;
     const width = taped.routerLogits?.width ?? 0;
+    const ofRouter = new TreeFold<Float32Array>(addArrays);
     for (const [from, to] of this.#chunks(gradient.numTokens)) {
       throwIfCancelled(signal);
       const dHidden = gradient.read(from, to);
@@ -293,7 +302,7 @@ export class ModelExecutor {
         needs,
         gradients,
       );
-      if (added !== null && dRouterLogits !== null) addTo(dRouterLogits, added.subarray(from * width, to * width));
+      if (added !== null && dRouterLogits !== null) addArrays(dRouterLogits, added.subarray(from * width, to * width));
       const cotangents = {
         dResidual: dResidual ?? dHidden,
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
@@ -305,10 +314,13 @@ export class ModelExecutor {
         continue;
       }
       const x = taped.x.read(from, to);
-      const dx = await this.#attention.backward(layer, x, cotangents, needsInputGradient, gradients);
+      const dx = await this.#attention.backward(layer, x, cotangents, needsInputGradient, { gradients, ofRouter });
       if (dx !== null) gradient.write(from, dx);
       onChunk?.(to - from);
     }
+    const routerGradient = ofRouter.take();
+    if (feedForward.kind === "moe" && routerGradient !== null)
+      addArrays(gradients.get(weightKey(feedForward.router.weight))!, routerGradient);
   }
 
   #tapeLayer(tape: Tape, layer: LayerDescription, tokens: number): LayerTape {
@@ -345,11 +357,6 @@ export class ModelExecutor {
   }
 
   #chunks(tokens: number): [number, number][] {
-    const step = this.plan.chunkSequences * this.options.sequenceLength;
-    return Array.from({ length: Math.ceil(tokens / step) }, (_, i) => [i * step, Math.min(tokens, (i + 1) * step)]);
+    return chunksOf(tokens, this.plan.chunkSequences, this.#leaves);
   }
-}
-
-function addTo(sum: Float32Array, part: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i]! += part[i]!;
 }

@@ -36,7 +36,10 @@ export interface ExpertOutputObservation {
   maxima: Float32Array;
   /** [numTokens, k]: largest absolute channel of f_e(x). */
   absoluteMaxima: Float32Array;
-  /** [numExperts, hidden]: sum of f_e(x) over this chunk's valid tokens routed to expert e, by whichever row. */
+  /**
+   * [numExperts, hidden]: sum of f_e(x) over the valid tokens routed to expert e, by whichever row, of this chunk and those
+   * before it in its leaf (leaves.ts).
+   */
   sums: Float32Array;
   /** [numTokens]: cos(x, x + y), x the hidden state before the block and y what the routed experts add to it (EASY-EP). */
   inputOutputCosine: Float32Array;

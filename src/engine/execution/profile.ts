@@ -5,7 +5,7 @@ import { sliceSequences, textRead, type TokenSequences } from "../data/sequences
 import type { ModelDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { tokenBatch } from "./batches";
-import type { ExecutionPlan } from "./memoryPlan";
+import { blockSequences, leavesOf, type Leaves } from "./leaves";
 import { ModelExecutor } from "./modelExecutor";
 import type { RoutingObserver } from "./observer";
 import { PassState, type PassSums } from "./passState";
@@ -23,35 +23,32 @@ export interface ProfileOptions {
   resume?: PassSums;
   /** Seconds between saves, at least: a save costs a flush to disk. 0: every layer is saved. */
   saveEverySeconds?: number;
-  /** Tokens a shard; for tests. */
+  /** Whole blocks are a shard; for tests, absent: one. */
   shardTokens?: number;
+  /** For tests; absent: as everywhere. */
+  leaves?: Leaves;
   signal?: AbortSignal;
   report?: ReportProgress;
 }
 
 /**
- * Tokens that go through all layers before the next do: many enough that reading and compiling a layer is nothing beside
- * its arithmetic, few enough that hidden states stay small on disk and an interruption loses minutes.
- */
-export const profileShardTokens = 2 ** 17;
-
-/**
- * The sequences through the model, shard by shard and layer by layer. Chunks are the same whatever the shards, so the
- * observer adds the same numbers in the same order, in one go or after an interruption.
+ * The sequences through the model, shard by shard and layer by layer. Shards are whole blocks (leaves.ts), so that an
+ * observer that cuts its sums at leaves adds the same numbers in the same tree, in one go or after an interruption.
  */
 export async function profileCheckpoint(options: ProfileOptions): Promise<void> {
   const { sequences, description, report, observer, collectOutputs, signal } = options;
   const { numSequences, sequenceLength } = sequences;
-  const executor = await ModelExecutor.open({ ...options, sequenceLength, direction: "forward" });
+  const leaves = options.leaves ?? leavesOf(sequenceLength);
+  const executor = await ModelExecutor.open({ ...options, sequenceLength, leaves, direction: "forward" });
   const numLayers = description.layers.length;
-  const perShard = sequencesOfShard(options, executor.plan);
+  const perShard = sequencesOfShard(options, leaves);
   const numShards = Math.ceil(numSequences / perShard);
   const shardOf = (shard: number) =>
     sliceSequences(sequences, shard * perShard, Math.min(numSequences, (shard + 1) * perShard));
   const tokensOf = (shard: number) =>
     (Math.min(numSequences, (shard + 1) * perShard) - shard * perShard) * sequenceLength;
   try {
-    const state = stateOf(options, executor.plan.chunkSequences, perShard);
+    const state = stateOf(options, perShard);
     const shards = Array.from({ length: numShards }, (_, shard) => ({ numTokens: tokensOf(shard) }));
     const found = await state?.load(shards, {
       mostLayers: numLayers - 1,
@@ -87,18 +84,16 @@ export async function profileCheckpoint(options: ProfileOptions): Promise<void> 
   }
 }
 
-/** Whole chunks, so that shards do not change how tokens are cut up. */
-function sequencesOfShard(options: ProfileOptions, { chunkSequences }: ExecutionPlan): number {
-  const { sequences, shardTokens = profileShardTokens } = options;
-  return Math.max(1, Math.floor(shardTokens / sequences.sequenceLength / chunkSequences)) * chunkSequences;
+function sequencesOfShard({ shardTokens = 0 }: ProfileOptions, leaves: Leaves): number {
+  const block = blockSequences(leaves);
+  return Math.max(1, Math.floor(shardTokens / leaves.sequenceLength / block)) * block;
 }
 
-function stateOf(options: ProfileOptions, chunkSequences: number, perShard: number): PassState | null {
+function stateOf(options: ProfileOptions, perShard: number): PassState | null {
   const { resume, sequences, collectOutputs, scratchDirectory, saveEverySeconds = 5 } = options;
   if (resume === undefined) return null;
-  const { threads, provider } = options.runtime;
-  const cuts = { chunkSequences, perShard, threads, provider };
-  const key = contentKey({ model: resume.identity, text: textRead(sequences), collectOutputs, cuts });
+  const { provider } = options.runtime;
+  const key = contentKey({ model: resume.identity, text: textRead(sequences), collectOutputs, perShard, provider });
   return new PassState("profile", resume, key, scratchDirectory, saveEverySeconds);
 }
 

@@ -1,6 +1,6 @@
 import type { MoeDescription } from "../model/description";
 import type { Tensor } from "../runtime/session";
-import { groupFeeds, slotFeeds, type Assignment } from "./assignment";
+import { groupColumn, groupRows, groupTarget, slotFeeds, type Assignment } from "./assignment";
 import type { BlockContext } from "./block";
 import {
   combineBackwardGraph,
@@ -41,7 +41,7 @@ export interface InputGradients {
   dResidual: Float32Array | null;
 }
 
-/** What profiling looks at of the experts' rows, without their weights: [R] each, [E, H] the sums over valid rows. */
+/** What profiling looks at of the experts' rows, without their weights: [R] each, [E, H] the sums over a leaf's valid rows so far. */
 export interface ObservedRows {
   norms: Float32Array;
   maxima: Float32Array;
@@ -73,6 +73,7 @@ export class RoutedExperts {
    *
    * @param residual [T, H]
    * @param validRows [R], 1 for the rows that count: with it, the experts' outputs are looked at
+   * @param sumsBefore [E, H] sums of the chunks before this one in its leaf; null: it is the first
    */
   async forward(
     layer: ExpertLayer,
@@ -80,12 +81,15 @@ export class RoutedExperts {
     chunk: RoutedChunk,
     residual: Float32Array,
     validRows: Float32Array | null,
+    sumsBefore: Float32Array | null = null,
   ): Promise<RoutedOutput> {
     const { routingWeights, rowWeights } = await this.#route(moe, chunk);
     const rows = this.#rowsOf(chunk.assignment);
     const observed = validRows === null ? null : emptyObservation(chunk, moe, this.context.hiddenSize);
+    // Experts whose group does not run keep what they have.
+    if (sumsBefore !== null) observed?.sums.set(sumsBefore);
     for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
-      const looksAt = observed === null ? null : { ...observed, validRows: validRows! };
+      const looksAt = observed === null ? null : { ...observed, validRows: validRows!, sumsBefore };
       await this.#forwardGroup(layer, moe, chunk, group, rowWeights, rows, looksAt);
     }
     const session = await this.sessions.get(`combine ${layer.index} ${observed !== null}`, () =>
@@ -112,36 +116,43 @@ export class RoutedExperts {
     group: ExpertGroup,
     rowWeights: Float32Array,
     rows: Float32Array,
-    observed: (ObservedRows & { validRows: Float32Array }) | null,
+    observed: (ObservedRows & { validRows: Float32Array; sumsBefore: Float32Array | null }) | null,
   ): Promise<void> {
-    const [first, end] = [assignment.firstRow[group.from]!, assignment.firstRow[group.to]!];
-    if (first === end) return;
+    const of = groupRows(assignment, group);
+    if (of.count === 0) return;
     const width = this.context.hiddenSize;
-    const part = (values: Float32Array) => float32(values.subarray(first, end), [end - first, 1]);
     const feeds = {
-      ...groupFeeds(assignment, group),
+      ...of.feeds,
       ...weights,
       feedForwardInput: this.#states(feedForwardInput),
-      rowWeights: part(rowWeights),
+      rowWeights: groupColumn(of, rowWeights),
     };
-    const into = { rows: this.#states(rows.subarray(first * width, end * width)) };
+    const ofRows = groupTarget(of, rows, width);
     const key = `${layer.index} ${group.from}`;
     if (observed === null) {
       const session = await this.sessions.get(`rows ${key}`, () => expertRowsGraph(this.context, moe, group));
-      await session.run(feeds, into);
+      await session.run(feeds, { rows: ofRows.tensor });
+      ofRows.keep();
       return;
     }
-    const { validRows, norms, maxima, absoluteMaxima, sums } = observed;
-    const session = await this.sessions.get(`observed rows ${key}`, () =>
-      observedExpertRowsGraph(this.context, moe, group),
+    const { validRows, sumsBefore, norms, maxima, absoluteMaxima, sums } = observed;
+    const ofGroup = (all: Float32Array) => this.#states(all.subarray(group.from * width, group.to * width));
+    const session = await this.sessions.get(`observed rows ${key} ${sumsBefore !== null}`, () =>
+      observedExpertRowsGraph(this.context, moe, group, sumsBefore !== null),
     );
+    const columns = { norms, maxima, absoluteMaxima };
+    const targets = [
+      ["rows", ofRows] as const,
+      ...Object.entries(columns).map(([name, column]) => [name, groupTarget(of, column, 1)] as const),
+    ];
     await session.run(
-      { ...feeds, validRows: part(validRows) },
       {
-        ...{ ...into, norms: part(norms), maxima: part(maxima), absoluteMaxima: part(absoluteMaxima) },
-        sums: this.#states(sums.subarray(group.from * width, group.to * width)),
+        ...{ ...feeds, validRows: groupColumn(of, validRows) },
+        ...(sumsBefore === null ? {} : { sumsBefore: ofGroup(sumsBefore) }),
       },
+      { ...Object.fromEntries(targets.map(([name, { tensor }]) => [name, tensor])), sums: ofGroup(sums) },
     );
+    for (const [, { keep }] of targets) keep();
   }
 
   /**
@@ -165,19 +176,19 @@ export class RoutedExperts {
     const dRows = needsInputGradient ? this.#rowsOf(assignment) : null;
     const states = { feedForwardInput: this.#states(chunk.feedForwardInput), dHidden: this.#states(dHidden) };
     for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
-      const [first, end] = [assignment.firstRow[group.from]!, assignment.firstRow[group.to]!];
-      if (first === end) continue;
-      const part = (values: Float32Array) => float32(values.subarray(first, end), [end - first, 1]);
+      const of = groupRows(assignment, group);
+      if (of.count === 0) continue;
       const session = await this.sessions.get(`rows backward ${layer.index} ${group.from} ${needsInputGradient}`, () =>
         expertRowsBackwardGraph(this.context, layer, moe, group, needsInputGradient),
       );
+      const ofWeights = groupTarget(of, dRowWeights, 1);
+      const ofRows = dRows === null ? null : groupTarget(of, dRows, width);
       const outputs = await session.run(
-        { ...groupFeeds(assignment, group), ...weights, ...states, rowWeights: part(rowWeights) },
-        {
-          dRowWeights: part(dRowWeights),
-          ...(dRows === null ? {} : { dRows: this.#states(dRows.subarray(first * width, end * width)) }),
-        },
+        { ...of.feeds, ...weights, ...states, rowWeights: groupColumn(of, rowWeights) },
+        { dRowWeights: ofWeights.tensor, ...(ofRows === null ? {} : { dRows: ofRows.tensor }) },
       );
+      ofWeights.keep();
+      ofRows?.keep();
       addGradients(outputs, gradients);
     }
     const session = await this.sessions.get(`combine backward ${layer.index} ${needsInputGradient}`, () =>

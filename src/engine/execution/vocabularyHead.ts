@@ -164,6 +164,12 @@ export class VocabularyHead {
     return this.teacher;
   }
 
+  /** No run has a single position where it can be helped: onnxruntime has a product of its own for one row (GroupRows). */
+  #endOfRun(from: number, numTokens: number): number {
+    const to = Math.min(numTokens, from + Math.max(2, this.positionsPerRun));
+    return numTokens - to === 1 ? numTokens : to;
+  }
+
   async #run(
     key: string,
     graph: () => Graph,
@@ -174,9 +180,9 @@ export class VocabularyHead {
   ): Promise<void> {
     const session = await this.sessions.get(`head ${key}`, graph);
     const weights = this.trained?.feeds("head", () => headViews(this.student.description)) ?? {};
-    for (let from = 0; from < hidden.numTokens; from += this.positionsPerRun) {
+    for (let from = 0, to: number; from < hidden.numTokens; from = to) {
       throwIfCancelled(signal);
-      const to = Math.min(hidden.numTokens, from + this.positionsPerRun);
+      to = this.#endOfRun(from, hidden.numTokens);
       const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
       const x = float32(hidden.read(from, to), [to - from, hidden.width]);
       take(from, await session.run({ x, ...feeds, ...weights }));

@@ -203,7 +203,7 @@ export class Decoder {
       routerLogits: part("routerLogits"),
     };
     const ids = this.#feedForward.select(layer.index, moe, input.routerLogits, 0);
-    const chunk = { input, firstToken: 0, valid: undefined };
+    const chunk = { input, firstToken: 0, valid: undefined, isInLeaf: false };
     const hidden = await this.#feedForward.forwardExperts(layer, moe, chunk, ids, undefined, false);
     checkLayerOutput(hidden, layer.index, "feed-forward part");
     if (kept === null) return hidden;

@@ -1,39 +1,58 @@
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
+import { LeafSums, leavesOf, type Leaves } from "../execution/leaves";
 import type { TokenSequences } from "../data/sequences";
 import { RerouteError } from "../../protocol/errors";
-import { emptyLayerStatistics, type LayerStatistics, type RoutingStatisticsData } from "./layerStatistics";
+import {
+  addLayerStatistics,
+  emptyLayerStatistics,
+  type LayerStatistics,
+  type RoutingStatisticsData,
+} from "./layerStatistics";
 
 export interface CollectOptions {
   checkpoint: string;
   fingerprint: string;
   /** The batch being profiled: which positions are padding, and each token's domain. */
   sequences: Pick<TokenSequences, "lengths" | "sequenceLength" | "domainIds" | "domainNames">;
+  /** How sums are cut; for tests, absent: as everywhere. */
+  leaves?: Leaves;
   /** Whether the softmax variant of REAP renormalises over the selected experts: see authorsRenormalise. */
   renormalises: boolean;
 }
 
 /**
- * Accumulates everything that pruning, merging and the dashboards need, in one streaming pass.
- * Observations of one layer must come in token order; nothing of an observation is kept.
+ * Accumulates everything that pruning, merging and the dashboards need, in one streaming pass, leaf by leaf
+ * (execution/leaves.ts). Observations of one layer must come in token order; nothing of an observation is kept.
  */
 export class RoutingStatistics implements RoutingObserver {
+  /** Layers between blocks. */
   readonly #layers = new Map<number, LayerStatistics>();
+  readonly #open = new Map<number, LeafSums<LayerStatistics>>();
   readonly #options: CollectOptions;
+  readonly #leaves: Leaves;
 
   constructor(options: CollectOptions) {
     this.#options = options;
+    this.#leaves = options.leaves ?? leavesOf(options.sequences.sequenceLength);
   }
 
   /** @throws RerouteError `checkpoint/not-finite` where a router logit or an expert's output is not a number. */
   observe(observation: MoeObservation): void {
-    const layer = this.#layerOf(observation);
+    const layer = this.#sumsOf(observation).at(observation.firstToken);
     const tokens = this.#validTokens(observation);
     addRouting(layer, observation, tokens);
     if (observation.outputs) addOutputs(layer, observation, tokens, this.#options.renormalises);
   }
 
-  /** The statistics so far. Arrays are shared, not copied. */
+  /** All tokens of a shard, which is whole blocks, went through the layer. */
+  afterLayer(layer: number): Promise<void> {
+    this.#close(layer);
+    return Promise.resolve();
+  }
+
+  /** The statistics so far, at the end of a block or of the text. Arrays are shared, not copied. */
   result(): RoutingStatisticsData {
+    for (const layer of [...this.#open.keys()]) this.#close(layer);
     const { checkpoint, fingerprint, sequences } = this.#options;
     const layers = [...this.#layers.values()].sort((a, b) => a.layer - b.layer);
     layers.forEach(mirrorGram);
@@ -45,15 +64,22 @@ export class RoutingStatistics implements RoutingObserver {
     for (const layer of layers) this.#layers.set(layer.layer, layer);
   }
 
-  #layerOf(observation: MoeObservation): LayerStatistics {
-    const known = this.#layers.get(observation.layer);
+  #close(layer: number): void {
+    const total = this.#open.get(layer)?.total();
+    this.#open.delete(layer);
+    if (total) this.#layers.set(layer, total);
+  }
+
+  #sumsOf({ layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize }: MoeObservation) {
+    const known = this.#open.get(layer);
     if (known) return known;
-    const { layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize } = observation;
     const mapping = expertOfRow ? { expertOfRow } : {};
     const shape = { layer, numExperts, ...mapping, numExpertsPerToken, hiddenSize };
-    const created = emptyLayerStatistics(shape, Math.max(1, this.#options.sequences.domainNames.length));
-    this.#layers.set(layer, created);
-    return created;
+    const domains = Math.max(1, this.#options.sequences.domainNames.length);
+    const empty = () => emptyLayerStatistics(shape, domains);
+    const sums = new LeafSums(this.#leaves, empty, addLayerStatistics, this.#layers.get(layer) ?? null);
+    this.#open.set(layer, sums);
+    return sums;
   }
 
   /** [numTokens] domain of each token of the chunk, -1 for padding. */
@@ -168,7 +194,8 @@ function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16
       stats.maxAbsoluteActivation[at] = Math.max(stats.maxAbsoluteActivation[at]!, outputs.absoluteMaxima[slot]!);
     }
   }
-  for (let i = 0; i < stats.outputSum.length; i++) stats.outputSum[i]! += outputs.sums[i]!;
+  // Those of the leaf so far.
+  stats.outputSum.set(outputs.sums);
 }
 
 /**

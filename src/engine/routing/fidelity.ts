@@ -1,5 +1,7 @@
 import { z } from "zod";
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
+import { LeafSums, type Leaves } from "../execution/leaves";
+import { addArrays } from "../tensor/treeFold";
 
 /** What RoutingFidelity added up so far, to go on with later. */
 export const fidelitySums = z.object({
@@ -37,7 +39,7 @@ export interface RoutingComparison {
   l1: Float64Array;
   /** [numTokens] share of the teacher's selection that the student selects too. */
   overlap: Float64Array;
-  /** [teacher experts] sum over tokens of the expert's KL contribution. */
+  /** [teacher experts] sum over tokens of the expert's KL contribution, with those of the chunks before where they were given. */
   klByExpert: Float64Array;
   tokens: number;
 }
@@ -51,7 +53,11 @@ export interface RoutingComparison {
  * proportion to p_T. L1 uses the teacher's whole axis: p_S counts at the group's members in the same proportion, 0 at
  * dropped experts. p is softmax(router logits) for every family, also where the model scores with a sigmoid.
  */
-export function compareRouting(pair: RoutingPair, mapping: readonly (readonly number[])[]): RoutingComparison {
+export function compareRouting(
+  pair: RoutingPair,
+  mapping: readonly (readonly number[])[],
+  klByExpert?: Float64Array,
+): RoutingComparison {
   const { numTokens: T, teacherTopK, studentTopK } = pair;
   const teacherExperts = pair.teacherLogits.length / Math.max(1, T);
   const studentExperts = mapping.length;
@@ -59,7 +65,7 @@ export function compareRouting(pair: RoutingPair, mapping: readonly (readonly nu
     kl: new Float64Array(T),
     l1: new Float64Array(T),
     overlap: new Float64Array(T),
-    klByExpert: new Float64Array(teacherExperts),
+    klByExpert: klByExpert ?? new Float64Array(teacherExperts),
     tokens: 0,
   };
   const selected = new Uint8Array(teacherExperts);
@@ -81,53 +87,73 @@ export function compareRouting(pair: RoutingPair, mapping: readonly (readonly nu
   return result;
 }
 
-/** Adds up chunks of one layer into the layer's row of evaluation.json. */
+/** Sums of one layer over tokens. */
+interface Sums {
+  tokens: number;
+  kl: number;
+  l1: number;
+  overlap: number;
+  /** [teacher experts]; of length 0 before the first chunk. */
+  klByExpert: Float64Array;
+}
+
+const noSums = (): Sums => ({ tokens: 0, kl: 0, l1: 0, overlap: 0, klByExpert: new Float64Array(0) });
+
+function addSums(left: Sums, right: Sums): Sums {
+  for (const name of ["tokens", "kl", "l1", "overlap"] as const) left[name] += right[name];
+  if (left.klByExpert.length === 0) left.klByExpert = right.klByExpert;
+  else addArrays(left.klByExpert, right.klByExpert);
+  return left;
+}
+
+/** Adds up chunks of one layer into the layer's row of evaluation.json, leaf by leaf (execution/leaves.ts). */
 export class RoutingFidelity {
-  #tokens = 0;
-  #kl = 0;
-  #l1 = 0;
-  #overlap = 0;
-  #klByExpert: Float64Array | null = null;
+  readonly #sums: LeafSums<Sums>;
   readonly #mapping: readonly (readonly number[])[];
 
+  /** @param sums over tokens that do not come again, which are whole blocks */
   constructor(
     readonly layer: number,
     mapping: readonly (readonly number[])[],
+    leaves: Leaves,
     sums?: FidelitySums,
   ) {
     this.#mapping = mapping;
-    if (sums === undefined) return;
-    ({ tokens: this.#tokens, kl: this.#kl, l1: this.#l1, overlap: this.#overlap } = sums);
-    this.#klByExpert = sums.klByExpert && Float64Array.from(sums.klByExpert);
+    const before = sums === undefined ? null : { ...sums, klByExpert: Float64Array.from(sums.klByExpert ?? []) };
+    this.#sums = new LeafSums(leaves, noSums, addSums, before);
   }
 
   sums(): FidelitySums {
-    const klByExpert = this.#klByExpert && [...this.#klByExpert];
-    return { layer: this.layer, tokens: this.#tokens, kl: this.#kl, l1: this.#l1, overlap: this.#overlap, klByExpert };
+    const { tokens, kl, l1, overlap, klByExpert } = this.#sums.total() ?? noSums();
+    const byExpert = klByExpert.length === 0 ? null : [...klByExpert];
+    return { layer: this.layer, tokens, kl, l1, overlap, klByExpert: byExpert };
   }
 
-  add(pair: RoutingPair): RoutingComparison {
-    const chunk = compareRouting(pair, this.#mapping);
-    this.#tokens += chunk.tokens;
-    this.#kl += sum(chunk.kl);
-    this.#l1 += sum(chunk.l1);
-    this.#overlap += sum(chunk.overlap);
-    this.#klByExpert ??= new Float64Array(chunk.klByExpert.length);
-    for (let e = 0; e < chunk.klByExpert.length; e++) this.#klByExpert[e]! += chunk.klByExpert[e]!;
+  /** @param firstToken of the chunk in the text; it lies in one leaf */
+  add(pair: RoutingPair, firstToken: number): RoutingComparison {
+    const sums = this.#sums.at(firstToken);
+    const chunk = compareRouting(pair, this.#mapping, sums.klByExpert.length === 0 ? undefined : sums.klByExpert);
+    sums.klByExpert = chunk.klByExpert;
+    sums.tokens += chunk.tokens;
+    for (let t = 0; t < pair.numTokens; t++) {
+      sums.kl += chunk.kl[t]!;
+      sums.l1 += chunk.l1[t]!;
+      sums.overlap += chunk.overlap[t]!;
+    }
     return chunk;
   }
 
   /** Means over tokens; experts that the student has not are null. */
   result(): RoutingFidelityLayer {
-    const tokens = Math.max(1, this.#tokens);
+    const { tokens: counted, kl, l1, overlap, klByExpert } = this.#sums.total() ?? noSums();
+    const tokens = Math.max(1, counted);
     const present = new Set(this.#mapping.flat());
-    const byExpert = Array.from(this.#klByExpert ?? [], (total, e) => (present.has(e) ? total / tokens : null));
     return {
       layer: this.layer,
-      routingKl: this.#kl / tokens,
-      l1: this.#l1 / tokens,
-      topKOverlap: this.#overlap / tokens,
-      klByExpert: byExpert,
+      routingKl: kl / tokens,
+      l1: l1 / tokens,
+      topKOverlap: overlap / tokens,
+      klByExpert: Array.from(klByExpert, (total, e) => (present.has(e) ? total / tokens : null)),
     };
   }
 }
@@ -161,10 +187,4 @@ function softmax(logits: Float32Array): Float64Array {
   for (let i = 0; i < p.length; i++) total += p[i] = Math.exp(p[i]! - largest);
   for (let i = 0; i < p.length; i++) p[i]! /= total;
   return p;
-}
-
-function sum(values: Float64Array): number {
-  let total = 0;
-  for (const value of values) total += value;
-  return total;
 }

@@ -1,3 +1,5 @@
+import { addArrays, largerOfArrays } from "../tensor/treeFold";
+
 /**
  * What one MoE layer did over all profiled tokens. Sums and counts, not means, so that two profiles add up.
  * Axes: D domains, R router rows, E experts (fewer than rows where merged experts share one), H hidden size. Everything is accumulated in float64; padding is never counted.
@@ -112,6 +114,16 @@ export function partialLayerStatistics(
   return { ...layer, missing };
 }
 
+/** Adds the right layer's sums to the left one's, of the same shape; maxima become the larger ones. */
+export function addLayerStatistics(left: LayerStatistics, right: LayerStatistics): LayerStatistics {
+  for (const field of statisticsFields) (isMaximum(field) ? largerOfArrays : addArrays)(left[field], right[field]);
+  return left;
+}
+
+function isMaximum(field: StatisticsField): boolean {
+  return field === "maxActivation" || field === "maxAbsoluteActivation";
+}
+
 /** Router rows of a layer. */
 export function routerRows({ expertOfRow, numExperts }: LayerShape): number {
   return expertOfRow?.length ?? numExperts;
@@ -131,11 +143,11 @@ function fieldSize(field: StatisticsField, shape: LayerShape, numDomains: number
 export function overDomains(layer: LayerStatistics, field: StatisticsField): Float64Array {
   const values = layer[field];
   const columns = statisticsAxes[field].length === 1 ? 1 : layer.numRouterRows;
-  const isMaximum = field === "maxActivation" || field === "maxAbsoluteActivation";
-  const total = new Float64Array(columns).fill(isMaximum ? -Infinity : 0);
+  const isLargest = isMaximum(field);
+  const total = new Float64Array(columns).fill(isLargest ? -Infinity : 0);
   for (let i = 0; i < values.length; i++) {
     const column = i % columns;
-    total[column] = isMaximum ? Math.max(total[column]!, values[i]!) : total[column]! + values[i]!;
+    total[column] = isLargest ? Math.max(total[column]!, values[i]!) : total[column]! + values[i]!;
   }
   return total;
 }

@@ -12,6 +12,7 @@ import { numLogits } from "../../../src/engine/model/moeLayers";
 import { readView } from "../../../src/engine/execution/parameters";
 import { positionFeeds } from "../../../src/engine/execution/positions";
 import { viewsByKey } from "../../../src/engine/execution/weightViews";
+import { weightKey } from "../../../src/engine/graph/blocks/weights";
 import type { Graph } from "../../../src/engine/graph/graph";
 import { createRandom, type Random } from "../../../src/engine/tensor/random";
 import { InterpretedExperts, toNdArray } from "../../support/interpretedExperts";
@@ -70,6 +71,7 @@ describe.each([
           ...(feedForward.kind === "moe" ? { routerLogits: "dRouterLogits" } : {}),
         },
         { x: "dx" },
+        feedForward.kind === "moe" ? weightKey(feedForward.router.weight) : undefined,
       );
       const inputs = new Map([
         ...weights,
@@ -137,6 +139,7 @@ function checkGradients(
   covered: Set<string>,
   cotangents: Readonly<Record<string, string>>,
   inputGradients: Readonly<Record<string, string>> = {},
+  routerKey?: string,
 ): void {
   const random = createRandom(11);
   const given = new Map(feeds);
@@ -151,6 +154,7 @@ function checkGradients(
     );
   };
   const gradients = backward(given);
+  if (routerKey !== undefined) gradients.set(`gradient:${routerKey}`, overSequences(gradients.get("routerGradient")!));
   const weights = [...gradients.keys()].filter((name) => name.startsWith("gradient:"));
   const compared = [
     ...Object.entries(inputGradients),
@@ -169,6 +173,15 @@ function checkGradients(
     expect(Math.abs(difference - expected), input).toBeLessThan(1e-6 * Math.max(1, Math.abs(expected)));
     if (input.startsWith("weight:")) covered.add(input);
   }
+}
+
+/** The sum of a stack's matrices, [n, rows, columns]. */
+function overSequences({ shape: [, rows, columns], data }: NdArray): NdArray {
+  const size = rows! * columns!;
+  return ndArray(
+    [rows!, columns!],
+    Float64Array.from({ length: size }, (_, i) => data.reduce((sum, v, at) => (at % size === i ? sum + v : sum), 0)),
+  );
 }
 
 function dot(a: NdArray, b: NdArray): number {

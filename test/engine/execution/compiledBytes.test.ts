@@ -35,7 +35,7 @@ it.each([
   const nodes = (...graphs: Graph[]) => graphs.reduce((sum, graph) => sum + graph.nodes.length, 0);
   const profile = nodes(
     ...[attentionGraph(context, layer), routingGraph(context, moe), combineGraph(context, layer, moe, true)],
-    ...groups.map((group) => observedExpertRowsGraph(context, moe, group)),
+    ...groups.map((group) => observedExpertRowsGraph(context, moe, group, false)),
   );
   const update = nodes(
     ...[attentionGraph(context, layer), routingGraph(context, moe), combineGraph(context, layer, moe, false)],

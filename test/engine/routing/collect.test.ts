@@ -28,7 +28,8 @@ const weights = [0.5, 0.25, 0.6, 0.3, 0.4, 0.1, 7, 7];
 function observation(from: number, to: number): MoeObservation {
   const ids = selected.slice(from * 2, to * 2);
   const sums = new Float32Array(6);
-  for (let t = from; t < Math.min(to, 3); t++) {
+  // Of the leaf so far, which is all of the text.
+  for (let t = 0; t < Math.min(to, 3); t++) {
     for (const e of selected.slice(t * 2, t * 2 + 2)) {
       sums[e * 2]! += outputs[e]![0]!;
       sums[e * 2 + 1]! += outputs[e]![1]!;

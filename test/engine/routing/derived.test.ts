@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { leavesOf } from "../../../src/engine/execution/leaves";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { averageLinkage, cutToClusters, dendrogramOrder } from "../../../src/engine/routing/averageLinkage";
 import {
@@ -162,14 +163,14 @@ describe("routing fidelity", () => {
       studentSelected: Int32Array.of(2, 3, 0, 3),
       valid: Uint8Array.of(1, 0),
     };
-    const fidelity = new RoutingFidelity(3, [[0], [1], [2], [3]]);
-    fidelity.add(twice);
+    const fidelity = new RoutingFidelity(3, [[0], [1], [2], [3]], leavesOf(2));
+    fidelity.add(twice, 0);
     const row = fidelity.result();
     expect(row.routingKl).toBeCloseTo(0, 12);
     expect(row.l1).toBeCloseTo(0, 12);
     expect(row.topKOverlap).toBe(1);
-    const pruned = new RoutingFidelity(3, [[0], [1]]);
-    pruned.add(pair);
+    const pruned = new RoutingFidelity(3, [[0], [1]], leavesOf(2));
+    pruned.add(pair, 0);
     expect(pruned.result().klByExpert.slice(2)).toEqual([null, null]);
   });
 });

@@ -1,7 +1,7 @@
 import { planExecution } from "../../execution/memoryPlan";
 import type { PassCost } from "../../execution/measure";
 import { fallbackBufferBytesPerSecond, fallbackDiskBytesPerSecond } from "../../execution/measureDisk";
-import { profileShardTokens } from "../../execution/profile";
+import { blockTokens } from "../../execution/leaves";
 import { compiledBytes } from "../../execution/compiledBytes";
 import { countParameters } from "../../model/parameters";
 import type { ModelDescription } from "../../model/description";
@@ -79,7 +79,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
       ? 0
       : compile[kind] * share(role) + reading(role) + work(probe?.[kind], tokens, chunksOf(tokens), role);
   const pass: StageTimes["pass"] = (tokens, kind) => {
-    const shards = kind === "observed" ? Math.ceil(tokens / profileShardTokens) : 1;
+    const shards = kind === "observed" ? Math.ceil(tokens / blockTokens) : 1;
     return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile[kind] + reading("teacher"));
   };
   return {

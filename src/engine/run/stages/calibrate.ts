@@ -26,7 +26,7 @@ export const calibrateStage: Stage = {
     const { paths, run } = context;
     const [teacher, student] = [await context.models.model(paths.teacher), await context.models.model(paths.student)];
     return {
-      version: 2,
+      version: 3,
       teacher: teacher.fingerprint,
       student: student.fingerprint,
       options: run.recipe.calibrate,

@@ -36,7 +36,7 @@ export const evaluateStage: Stage = {
       fingerprints[role] = (await context.models.model(directory)).fingerprint;
     }
     return {
-      version: 3,
+      version: 4,
       checkpoints: fingerprints,
       text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,

@@ -7,7 +7,7 @@ import { removeProfileState } from "../folder/leftovers";
 import { secondsOf } from "../../compression/cost/methodCost";
 import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import { planExecution } from "../../execution/memoryPlan";
-import { profileShardTokens } from "../../execution/profile";
+import { blockTokens } from "../../execution/leaves";
 import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
@@ -20,7 +20,7 @@ export const profileStage: Stage = {
     const { fingerprint } = await context.models.model(context.paths.teacher);
     const { sequences } = context.run.recipe.data;
     return {
-      version: 2,
+      version: 3,
       teacher: fingerprint,
       text: textRead(await sequencesOf(context, context.paths.calibrationData, sequences)),
     };
@@ -73,7 +73,7 @@ export const profileStage: Stage = {
   },
   scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
     const { hiddenStateBytes } = planExecution(teacher, recipe.data.sequenceLength, memoryBudgetBytes, "forward");
-    const shard = stateBytesOf(teacher, Math.min(recipeTokens(recipe).calibration, profileShardTokens));
+    const shard = stateBytesOf(teacher, Math.min(recipeTokens(recipe).calibration, blockTokens));
     return { kept: 0, spilled: beyond(shard, hiddenStateBytes) + 2 * shard };
   },
   complete: async ({ paths }) => {

@@ -2,7 +2,7 @@ import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { planExecution, smallestBudget } from "../../../../src/engine/execution/memoryPlan";
 import type { Measurement } from "../../../../src/engine/execution/measure";
-import { profileShardTokens } from "../../../../src/engine/execution/profile";
+import { blockTokens } from "../../../../src/engine/execution/leaves";
 import type { ModelDescription } from "../../../../src/engine/model/description";
 import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
 import { stageTimes, type EstimateInput } from "../../../../src/engine/run/preflight/stageTimes";
@@ -81,7 +81,7 @@ describe("times", () => {
   });
 
   it("of a profile of many shards read the checkpoint once a shard", () => {
-    const tokens = 3 * profileShardTokens;
+    const tokens = 3 * blockTokens;
     const [warm, cold] = [0, 1].map((i) =>
       stageTimes(input({ cacheBytes: i === 0 ? 1e9 : 0 })).pass(tokens, "observed"),
     );
