@@ -6,6 +6,7 @@ import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
 import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from "./scale";
+import { peersBench } from "./peers/peersBench";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -37,6 +38,10 @@ async function main(): Promise<void> {
   if (only === "generate") {
     print("Decoding many sequences against one, and a dense checkpoint against transformers");
     await generateBench(runtime, process.argv.slice(3), print);
+  }
+  if (only === "peers") {
+    print("Reroute and PyTorch in turns");
+    await peersBench(runtime, process.argv.slice(3), print);
   }
   if (only === "scale") await scale(process.argv[3], print);
 }
