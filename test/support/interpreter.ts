@@ -48,6 +48,7 @@ const operations: Operations = {
   Log: elementwise(Math.log),
   Abs: elementwise(Math.abs),
   Sigmoid: elementwise((a) => 1 / (1 + Math.exp(-a))),
+  Silu: elementwise((a) => a / (1 + Math.exp(-a))),
   Tanh: elementwise(Math.tanh),
   Softplus: elementwise((a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)))),
   Erf: elementwise(erf),
@@ -97,6 +98,16 @@ const operations: Operations = {
     const inverse = map(meanSquare, (mean) => 1 / Math.sqrt(mean + epsilon));
     const normalised = fromIndices(x!.shape, (i) => at(x!, i) * atBroadcast(inverse, i) * atBroadcast(weight!, i));
     return [normalised, inverse];
+  },
+  RotaryEmbedding: ({ attributes: { backwards } }, [x, cos, sin]) => {
+    const half = cos!.shape[1]!;
+    return fromIndices(x!.shape, (index) => {
+      const [b, h, s, d] = index as [number, number, number, number];
+      if (d >= 2 * half) return at(x!, index);
+      const [isSecond, pair] = [d >= half, d % half];
+      const other = at(x!, [b, h, s, isSecond ? pair : pair + half]);
+      return at(x!, index) * at(cos!, [s, pair]) + other * at(sin!, [s, pair]) * (isSecond === backwards ? -1 : 1);
+    });
   },
   SoftmaxKl: (_, [target, own]) => {
     const axis = own!.shape.length - 1;

@@ -193,6 +193,7 @@ export const opRows: { [O in OpName]: OpRow } = {
   Log: unary(({ builder }, x) => builder.log(x), true),
   Abs: unary(({ builder }, x) => builder.abs(x)),
   Sigmoid: unary(({ builder }, x) => builder.sigmoid(x)),
+  Silu: unary(({ builder }, x) => builder.silu(x)),
   Tanh: unary(({ builder }, x) => builder.tanh(x)),
   Erf: unary(({ builder }, x) => builder.erf(x)),
   Clip: unary(({ builder }, x) => builder.clip(x, -0.8111, 1.2111)),
@@ -241,6 +242,15 @@ export const opRows: { [O in OpName]: OpRow } = {
     if (shape.length > 1 && draw.chance(0.15)) shape[0] = 0;
     const x = draw.float(shape, { fixed: true });
     return draw.builder.rmsNorm(x, draw.float([shape.at(-1)!], { fixed: true }), draw.chance(0.5) ? 1e-6 : 0.5);
+  }),
+  RotaryEmbedding: smooth((draw) => {
+    const [heads, tokens, half] = [draw.size(), draw.size(), draw.size()];
+    const x = draw.float([draw.size(), heads, tokens, 2 * half + 2 * draw.integer(0, 1)], { fixed: true });
+    const angles = Array.from({ length: tokens * half }, () => draw.random.normal());
+    const [cos, sin] = [Math.cos, Math.sin].map((of) =>
+      draw.numbers([tokens, half], angles.map(of), draw.builder.floatType),
+    );
+    return draw.builder.rotaryEmbedding(x, cos!, sin!, draw.chance(0.5));
   }),
   SoftmaxKl: smooth((draw) => {
     const shape = draw.shape(draw.integer(1, 3));

@@ -1,6 +1,7 @@
 import type { GraphBuilder } from "../graph/builder";
 import type { Node, OpName, Value } from "../graph/graph";
 import { interleaveZeros, restoreAxes, sumTo, zerosLike } from "./gradientShapes";
+import { matMulRightGradient, scaleGradient } from "./weightGradients";
 
 /** What a rule sees: its node, the gradient of each output (null: zero), and which inputs need one. */
 export interface VjpContext<O extends OpName> {
@@ -68,6 +69,13 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   Sigmoid: ({ builder, node: { outputs }, gradients: [dy] }) => {
     const y = outputs[0]!;
     return [builder.mul(dy!, builder.mul(y, builder.sub(builder.constant([1]), y)))];
+  },
+
+  // y = x s with s = sigmoid(x): dx = dy (s + y (1 - s)) = dy (y + s (1 - y))
+  Silu: ({ builder, node: { inputs, outputs }, gradients: [dy] }) => {
+    const y = outputs[0]!;
+    const rest = builder.mul(builder.sigmoid(inputs[0]!), builder.sub(builder.constant([1]), y));
+    return [builder.mul(dy!, builder.add(y, rest))];
   },
 
   // y = tanh(x): dx = dy (1 - y^2)
@@ -192,6 +200,13 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     ];
   },
 
+  // y = x rotated: dx = dy rotated back
+  RotaryEmbedding: ({ builder, node: { inputs, attributes }, gradients: [dy] }) => [
+    builder.rotaryEmbedding(dy!, inputs[1]!, inputs[2]!, !attributes.backwards),
+    null,
+    null,
+  ],
+
   // y = KL(p || q) with p = softmax(a), q = softmax(b): db = dy (q - p); targets are constants
   SoftmaxKl: ({ builder, node: { outputs }, gradients: [dy], wanted }) => {
     const [, target, logOwn] = outputs;
@@ -315,34 +330,3 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     null,
   ],
 };
-
-function scaleGradient(builder: GraphBuilder, { inputs, attributes }: Node<"DequantizeLinear">, dy: Value): Value {
-  const [codes, scales, zeros] = inputs as [Value, Value, Value?];
-  const { axis, block } = attributes;
-  const others = codes.shape.map((_, i) => i).filter((i) => i !== axis);
-  const ones = builder.expandLike(builder.constant([1]), scales);
-  // The codes less their zeros are what they decode to with scales of 1.
-  const plain = builder.dequantizeLinear(codes, ones, zeros ?? null, axis, block);
-  const terms = builder.mul(dy, plain);
-  if (block === 0) return builder.reduceSum(terms, others);
-  const size = codes.shape[axis] as number;
-  const groups = Math.ceil(size / block);
-  const padded = groups * block === size ? terms : builder.pad(terms, axis, 0, groups * block - size);
-  const split = [...codes.shape.slice(0, axis), groups, block, ...codes.shape.slice(axis + 1)];
-  return builder.reduceSum(builder.reshape(padded, split), [axis + 1]);
-}
-
-/** dB of Y = op(A) op(B). Where B is one matrix for a whole batch, the batch is flattened into rows first. */
-function matMulRightGradient(builder: GraphBuilder, { inputs, attributes }: Node<"MatMul">, dy: Value): Value {
-  const [a, b] = inputs as [Value, Value];
-  const { transA, transB } = attributes;
-  const widthsKnown = typeof a.shape.at(-1) === "number" && typeof dy.shape.at(-1) === "number";
-  if (b.shape.length > 2 || a.shape.length === 2 || !widthsKnown || transA || transB) {
-    const gradient = transB ? builder.matMul(dy, a, true, transA) : builder.matMul(a, dy, !transA, false);
-    return sumTo(builder, gradient, b);
-  }
-  const rows = `(${a.shape.slice(0, -1).join("*")})`;
-  const flatA = builder.reshape(a, [rows, a.shape.at(-1)!]);
-  const flatDy = builder.reshape(dy, [rows, dy.shape.at(-1)!]);
-  return builder.gemm(flatA, flatDy, true, false);
-}

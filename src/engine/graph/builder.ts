@@ -1,16 +1,6 @@
-import { broadcastShapes, sameDim } from "./shape";
-import type {
-  Dim,
-  ElementType,
-  FileRange,
-  Graph,
-  Initialiser,
-  Node,
-  OpAttributes,
-  OpName,
-  Shape,
-  Value,
-} from "./graph";
+import { Initialisers } from "./initialisers";
+import { broadcastShapes, normaliseAxis, sameDim, shapeError, sumOfDims, swapped } from "./shape";
+import type { Dim, ElementType, FileRange, Graph, Node, OpAttributes, OpName, Shape, Value } from "./graph";
 
 /**
  * Builds a graph node by node, inferring types and shapes. Every method named after an ONNX op adds one node; a wrong
@@ -19,7 +9,7 @@ import type {
 export class GraphBuilder {
   readonly nodes: Node[] = [];
   readonly #inputs: Value[] = [];
-  readonly #initialisers = new Map<string, Initialiser>();
+  readonly #initialisers = new Initialisers();
   readonly #producers = new Map<Value, Node>();
   #nextId = 0;
 
@@ -33,35 +23,19 @@ export class GraphBuilder {
   }
 
   /** A tensor stored in a file; its bytes never pass through this process's heap. */
-  fileInitialiser(name: string, type: ElementType, shape: Shape, range: FileRange): Value {
-    const known = this.#initialisers.get(name);
-    if (known !== undefined) return known.value;
-    const value = { name, type, shape };
-    this.#initialisers.set(name, { kind: "file", value, range });
-    return value;
-  }
+  fileInitialiser = (name: string, type: ElementType, shape: Shape, range: FileRange) =>
+    this.#initialisers.file(name, type, shape, range);
 
   /** A small constant of the graph's float type. */
-  constant(data: readonly number[], shape: Shape = []): Value {
-    const array = this.floatType === "float64" ? Float64Array.from(data) : Float32Array.from(data);
-    return this.#constant(array, shape, this.floatType, data.join(","));
-  }
-
-  int64Constant(data: readonly number[], shape: Shape = [data.length]): Value {
-    return this.#constant(BigInt64Array.from(data, BigInt), shape, "int64", data.join(","));
-  }
-
-  uint8Constant(data: readonly number[], shape: Shape = [data.length]): Value {
-    return this.#constant(Uint8Array.from(data), shape, "uint8", data.join(","));
-  }
+  constant = (data: readonly number[], shape: Shape = []) => this.#initialisers.small(this.floatType, data, shape);
+  int64Constant = (data: readonly number[], shape: Shape = [data.length]) =>
+    this.#initialisers.small("int64", data, shape);
+  uint8Constant = (data: readonly number[], shape: Shape = [data.length]) =>
+    this.#initialisers.small("uint8", data, shape);
 
   /** A tensor of one number; the same one for the same shape. */
-  filled(type: "uint4" | "uint8", number: number, shape: readonly number[]): Value {
-    const count = shape.reduce((product, size) => product * size, 1);
-    const data =
-      type === "uint8" ? new Uint8Array(count).fill(number) : new Uint8Array(Math.ceil(count / 2)).fill(number * 17);
-    return this.#initialiser(`filled:${type}[${shape.join()}]=${number}`, data, shape, type);
-  }
+  filled = (type: "uint4" | "uint8", number: number, shape: readonly number[]) =>
+    this.#initialisers.filled(type, number, shape);
 
   add = (a: Value, b: Value) => this.#binary("Add", a, b);
   sub = (a: Value, b: Value) => this.#binary("Sub", a, b);
@@ -73,6 +47,7 @@ export class GraphBuilder {
   log = (a: Value) => this.#unary("Log", a);
   abs = (a: Value) => this.#unary("Abs", a);
   sigmoid = (a: Value) => this.#unary("Sigmoid", a);
+  silu = (a: Value) => this.#unary("Silu", a);
   tanh = (a: Value) => this.#unary("Tanh", a);
   erf = (a: Value) => this.#unary("Erf", a);
   less = (a: Value, b: Value) => this.#binary("Less", a, b, "bool");
@@ -123,6 +98,13 @@ export class GraphBuilder {
       throw shapeError("RmsNorm", x, weight);
     const inverse = [...x.shape.slice(0, -1), 1];
     return this.#nodes("RmsNorm", [x, weight], { epsilon }, x.type, [x.shape, inverse])[0]!;
+  }
+
+  /** Heads x [B, heads, S, D] rotated by cosines and sines [S, n], or back. */
+  rotaryEmbedding(x: Value, cos: Value, sin: Value, backwards = false): Value {
+    if (x.shape.length !== 4 || cos.shape.length !== 2 || !sameDim(cos.shape[0]!, x.shape[2]!))
+      throw shapeError("RotaryEmbedding", x, cos);
+    return this.#node("RotaryEmbedding", [x, cos, sin], { backwards }, x.type, x.shape);
   }
 
   /** KL(softmax(target) || softmax(own)) of each row, [..., 1]. */
@@ -290,33 +272,10 @@ export class GraphBuilder {
     }
     return {
       inputs: this.#inputs.filter((value) => needed.has(value)),
-      initialisers: [...this.#initialisers.values()].filter(({ value }) => needed.has(value)),
+      initialisers: [...this.#initialisers.all].filter(({ value }) => needed.has(value)),
       nodes: nodes.reverse(),
       outputs: Object.entries(outputs).map(([name, value]) => ({ name, value })),
     };
-  }
-
-  #constant(
-    data: Float32Array | Float64Array | BigInt64Array | Uint8Array,
-    shape: Shape,
-    type: ElementType,
-    key: string,
-  ) {
-    const name = data.length <= 8 ? `const:${type}[${shape.join()}]=${key}` : `const:${this.#nextId++}`;
-    return this.#initialiser(name, data, shape, type);
-  }
-
-  #initialiser(
-    name: string,
-    data: Float32Array | Float64Array | BigInt64Array | Uint8Array,
-    shape: Shape,
-    type: ElementType,
-  ): Value {
-    const known = this.#initialisers.get(name);
-    if (known !== undefined) return known.value;
-    const value: Value = { name, type, shape };
-    this.#initialisers.set(name, { kind: "constant", value, data });
-    return value;
   }
 
   #shift(direction: "LEFT" | "RIGHT", a: Value, b: Value): Value {
@@ -361,25 +320,4 @@ export class GraphBuilder {
     for (const output of outputs) this.#producers.set(output, node);
     return outputs;
   }
-}
-
-function normaliseAxis(axis: number, a: Value): number {
-  const at = axis < 0 ? axis + a.shape.length : axis;
-  if (at < 0 || at >= a.shape.length) throw new Error(`axis ${axis} of a value of shape [${a.shape.join(", ")}]`);
-  return at;
-}
-
-/** Sizes of the last two axes, the last one first. */
-function swapped({ shape }: Value): Dim[] {
-  return shape.slice(-2).reverse();
-}
-
-function sumOfDims(parts: readonly Value[], axis: number): Dim {
-  const sizes = parts.map((part) => part.shape.at(axis)!);
-  const fixed = sizes.filter((size) => typeof size === "number");
-  return fixed.length === sizes.length ? fixed.reduce((sum, size) => sum + size, 0) : `(${sizes.join("+")})`;
-}
-
-function shapeError(op: string, a: Value, b: Value): Error {
-  return new Error(`${op}: shapes [${a.shape.join(", ")}] and [${b.shape.join(", ")}] do not fit`);
 }

@@ -41,6 +41,8 @@ export interface OpAttributes {
   Log: NoAttributes;
   Abs: NoAttributes;
   Sigmoid: NoAttributes;
+  /** x sigmoid(x) */
+  Silu: NoAttributes;
   Tanh: NoAttributes;
   /** log(1 + e^x) */
   Softplus: NoAttributes;
@@ -63,6 +65,11 @@ export interface OpAttributes {
    * for its gradient.
    */
   RmsNorm: { epsilon: number };
+  /**
+   * Heads [B, heads, S, D] rotated by their position (RoPE, arXiv 2104.09864), pairs (i, i + n) of the first 2n numbers of a
+   * head; the rest stays. Further inputs: cosines and sines [S, n]. `backwards`: by minus the angle.
+   */
+  RotaryEmbedding: { backwards: boolean };
   /** KL(softmax(a) || softmax(b)) over the last axis. Outputs: [..., 1], and softmax(a) and log softmax(b) for its gradient. */
   SoftmaxKl: NoAttributes;
   /**

@@ -52,6 +52,29 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
       op: "SimplifiedLayerNormalization",
     },
   ],
+  Silu: (node) => [{ ...plain(node, [["alpha", { float: 1 }]]), op: "QuickGelu", domain: "com.microsoft" }],
+  RotaryEmbedding: (node): OnnxNode[] => {
+    const [x, cos, sin] = node.inputs;
+    const { backwards } = node.attributes;
+    const [, heads, , width] = x!.shape as [string, number, number, number];
+    const rotated = 2 * (cos!.shape[1] as number);
+    const first = int64([0]);
+    const negative = `${node.outputs[0]!.name}/sin`;
+    const partly: Attributes = [
+      ["rotary_embedding_dim", rotated],
+      ["num_heads", heads],
+    ];
+    return [
+      ...(backwards ? [{ op: "Neg", inputs: [sin!.name], outputs: [negative], attributes: [], constants: [] }] : []),
+      {
+        ...plain(node, rotated === width ? [] : partly),
+        domain: "com.microsoft",
+        // The position of every sequence's first token comes before the tables.
+        inputs: [x!.name, first.name, cos!.name, backwards ? negative : sin!.name],
+        constants: [first],
+      },
+    ];
+  },
   SoftmaxKl: (node): OnnxNode[] => {
     const [target, own] = node.inputs.map(({ name }) => name);
     const [kl, targetShares, logOwn] = node.outputs.map(({ name }) => name);

@@ -33,7 +33,7 @@ function gated(builder: GraphBuilder, gate: Value, up: Value, activation: GatedA
   }
   switch (activation.activation) {
     case "silu":
-      return builder.mul(builder.mul(gate, builder.sigmoid(gate)), up);
+      return builder.mul(builder.silu(gate), up);
     case "gelu": {
       // x/2 (1 + erf(x / sqrt 2))
       const erf = builder.erf(builder.scale(gate, Math.SQRT1_2));

@@ -19,6 +19,8 @@ export function rotate(
   { cos, sin, description: { dims, pairing } }: RotaryInputs,
 ): Value {
   const headDim = x.shape[3] as number;
+  // The tables of a decoding step differ by sequence, and have an axis for that.
+  if (pairing === "half" && cos.shape.length === 2) return builder.rotaryEmbedding(x, cos, sin);
   const half = dims / 2;
   const [first, second] =
     pairing === "half"
