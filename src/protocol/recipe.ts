@@ -162,6 +162,17 @@ export const teacherRouting = z.discriminatedUnion("kind", [
 ]);
 export type TeacherRouting = z.infer<typeof teacherRouting>;
 
+const termWeight = z.number().positive().optional();
+
+/** What of the model's inside is matched beside the loss; each weight multiplies its term. */
+export const matchTerms = z
+  .strictObject({
+    router: termWeight.describe("KL of the student's router probabilities to the teacher's on the same experts"),
+    experts: termWeight.describe("Relative squared error of experts' outputs where the teacher routes"),
+    feedForward: termWeight.describe("Relative squared error of what feed-forward parts add to the hidden states"),
+  })
+  .refine((terms) => Object.values(terms).some((weight) => weight !== undefined), "name a term with its weight");
+
 export const calibrateOptions = z.strictObject({
   loss: z
     .enum(calibrationLosses)
@@ -182,6 +193,11 @@ export const calibrateOptions = z.strictObject({
   teacherRouting: teacherRouting
     .optional()
     .describe("Which experts of the teacher teach: its own choice unless another is named"),
+  match: matchTerms
+    .optional()
+    .describe(
+      "Terms that compare layer with layer, for students made from the teacher; the teacher then runs at every update",
+    ),
   lmShare: z.number().min(0).max(1).default(0.5).describe("With loss kd+lm: the share of lm"),
   initialise: z
     .enum(["none", "router-logits"])

@@ -45,6 +45,7 @@ interface CalibrateCommandOptions extends SharedOptions {
   preset?: DistillationPreset;
   divergence?: string;
   mix?: number;
+  match?: Record<string, number>;
   teacherRouting?: string;
   active?: number;
   lambda?: number;
@@ -95,6 +96,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
       ]),
     )
     .option("--mix <x>", "beta of jsd (default 0.5), alpha of the skewed divergences (default 0.1)", toNumber)
+    .option(
+      "--match <terms>",
+      "compare layer with layer, too: router, experts and feed-forward with their weights, such as router=1,experts=0.5",
+      toMatchTerms,
+    )
     .addOption(
       new Option(
         "--teacher-routing <kind>",
@@ -151,7 +157,8 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
     const { heldOut, maxHeldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } =
       options;
-    const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
+    const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, match, scope, topExperts, initialise } =
+      options;
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
@@ -163,6 +170,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         ...chosen,
         ...(loss === undefined ? {} : { loss }),
         lmShare,
+        match,
         scope: scope ?? chosen["scope"] ?? (await defaultScope(resolve(student))),
         topExperts,
         initialise,
@@ -187,6 +195,16 @@ export function addCalibrate(program: Command, io: CliIo): void {
     await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false });
     io.out(await describeResult(runDirectory, recipe.output, options.json ?? false));
   });
+}
+
+/** "router=1,feed-forward=0.5"; which names and weights there may be, the recipe's schema says. */
+function toMatchTerms(text: string): Record<string, number> {
+  return Object.fromEntries(
+    text.split(",").map((part) => {
+      const [name = "", weight = "1"] = part.split("=");
+      return [name.trim() === "feed-forward" ? "feedForward" : name.trim(), Number(weight)];
+    }),
+  );
 }
 
 /** The choices of divergence and teacher routing, a preset expanded. @throws RerouteError arguments/invalid */

@@ -10,6 +10,7 @@ import { weightKey } from "../graph/blocks/weights";
 import { sliceSequences } from "../data/sequences";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
+import { runtimeOfEach } from "./besideStudent";
 import { stateKey, type CalibrationOptions, type TrainedParameters } from "./calibration";
 import { chooseExperts } from "./chooseExperts";
 import { firstTokens } from "./firstTokens";
@@ -17,6 +18,8 @@ import { freezeZeros, rememberZeros, weightsWithZeros } from "./frozenZeros";
 import { evaluateHeldOut, recordHeldOut } from "./heldOut";
 import { initialiseRouters } from "./initialiseRouters";
 import { lossAndGradients } from "./losses";
+import { MatchingTeacher } from "./match/matchingTeacher";
+import { checkMatchOptions, matchMapping } from "./match/matchMapping";
 import { learningRateAt } from "./schedule";
 import { trainableWeights, type TrainableWeight } from "./scope";
 import { RouterRounds } from "./routerRounds";
@@ -39,8 +42,11 @@ const alwaysSavedBytes = 256e6;
  * @throws RerouteError `training/not-finite`, `cancelled`, what trainableWeights, logitMapping, reading and running raise
  */
 export async function calibrate(calibration: CalibrationOptions): Promise<TrainedParameters> {
-  const { student, teacher, training, heldOut, options, seed, runtime, stateDirectory, signal, report, onMetrics } =
-    calibration;
+  const { student, teacher, training, heldOut, options, seed, stateDirectory, signal, report, onMetrics } = calibration;
+  const runtime = runtimeOfEach(calibration.runtime, options);
+  checkMatchOptions(options);
+  if (options.match)
+    matchMapping(student.description, teacher.description, options.match, calibration.expertMapping ?? null);
   const targets = await prepareTargets(calibration);
   const stateFile = path.join(stateDirectory, runFiles.trainState);
   const inputHash = stateKey(calibration);
@@ -84,6 +90,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     };
     const rounds = await openRounds(calibration, { executor, head, state, numbersOf, totalUpdates });
     closing.push(() => rounds?.close());
+    const matching = await openMatching(calibration);
+    closing.push(() => matching?.close());
     /** @param undo takes back what was done since the last evaluation where that made it worse */
     const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
@@ -117,8 +125,9 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const started = performance.now();
       const batch = pickSequences(training, numbers);
       const taught = rounds === null ? targets.training : await rounds.targetsFor(update);
-      const { loss, gradients } = await inUpdate(update + 1, async () => {
-        const result = await lossAndGradients(executor, head, { sequences: batch, numbers }, taught, options, signal);
+      const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
+        const given = { sequences: batch, numbers };
+        const result = await lossAndGradients(executor, head, given, taught, options, signal, matching);
         checkFinite(result.gradients, "the gradient of");
         return result;
       });
@@ -130,7 +139,10 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       state.step = update + 1;
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
-      await onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
+      const matched = terms === undefined ? {} : { terms };
+      await onMetrics({
+        ...{ kind: "update", step: state.step, loss, ...matched, learningRate, gradientNorm, tokens, seconds },
+      });
       const isEvaluated = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
       if (isEvaluated) await evaluate();
       state.finished = options.patience > 0 && state.evaluationsWithoutImprovement >= options.patience;
@@ -158,6 +170,18 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   }
 }
 
+/** The teacher at whose layers the student's are held; null where nothing is matched inside the model. */
+async function openMatching(calibration: CalibrationOptions): Promise<MatchingTeacher | null> {
+  const { student, teacher, training, options, stateDirectory, expertMapping = null } = calibration;
+  const runtime = runtimeOfEach(calibration.runtime, options);
+  if (options.match === undefined) return null;
+  const [{ description }] = teacherRoutes(options.teacherRouting, teacher.description, 0);
+  return MatchingTeacher.open({
+    ...{ teacher: { ...teacher, description }, student, match: options.match, expertMapping, runtime },
+    ...{ sequenceLength: training.sequenceLength, scratchDirectory: stateDirectory },
+  });
+}
+
 /** The rounds in which the teacher's routers train with the student; null under every other routing. */
 async function openRounds(
   { student, teacher, training, options, runtime, stateDirectory, signal }: CalibrationOptions,
@@ -178,7 +202,7 @@ async function openRounds(
     student: { ...student, trainable: new Set(executor.parameters.keys()) },
     trained: executor.trained,
     sequenceLength: training.sequenceLength,
-    runtime,
+    runtime: runtimeOfEach(runtime, options),
     scratchDirectory: stateDirectory,
     routers: state.routers,
   });

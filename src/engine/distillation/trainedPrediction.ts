@@ -9,6 +9,7 @@ import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription } from "../model/description";
 import { hasExperts } from "../model/requireExperts";
 import { divergenceOf } from "./divergence";
+import { checkMatchOptions } from "./match/matchMapping";
 import { teacherRoutes } from "./teacherRouting";
 import { elementCount } from "../tensor/dtype";
 
@@ -39,7 +40,8 @@ export function predictTrained(
   const { scope, topExperts } = calibrate;
   teacherRoutes(calibrate.teacherRouting, teacher, 0);
   checkRoutingFits(calibrate);
-  if (calibrate.divergence !== undefined) divergenceOf(calibrate.divergence, calibrate.mix);
+  checkMatchOptions(calibrate);
+  divergenceOf(calibrate.divergence ?? "forward", calibrate.mix);
   const model = student ?? (compress ? compressedDescription(teacher, compress, plan) : teacher);
   const isFactored = plan ? plan.paradigm === "editing" && plan.output === "factored" : writesFactors(compress);
   if (scope !== "router" && student === null && isFactored) {

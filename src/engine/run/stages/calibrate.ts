@@ -10,10 +10,11 @@ import { removeTeacherTargets } from "../folder/leftovers";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import { flopsPerToken } from "../../model/parameters";
 import { matchesRouterLogits } from "../../distillation/calibration";
-import { planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
+import { budgetOfEach, teacherStays } from "../../distillation/besideStudent";
+import { baseProcessBytes, planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
-import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
+import { beyond, recipeTokens, stateBytesOf, streamingMemory, type ForecastInput } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf, textTrainedOn } from "./data";
@@ -93,7 +94,8 @@ export const calibrateStage: Stage = {
     const evaluations = 1 + Math.ceil(updates / evaluateEvery);
     const taught = isTaught(recipe) ? tokens.calibration : 0;
     const passes = teacherPasses(recipe, teacher);
-    const teacherSeconds = time.targets(taught * passes + tokens.heldOut);
+    const beside = besidePasses(recipe) * tokens.calibration * epochs;
+    const teacherSeconds = time.targets(taught * passes + tokens.heldOut) + time.pass(beside * passes, "forward");
     const inMemory = {
       tokens: batch * recipe.data.sequenceLength,
       allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
@@ -109,8 +111,8 @@ export const calibrateStage: Stage = {
     return {
       seconds,
       teacherSeconds,
-      peakMemoryBytes: streamingMemory(input, inMemory, "backward") + fitBytes(recipe, teacher),
-      assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
+      peakMemoryBytes: peakMemory(input, inMemory) + fitBytes(recipe, teacher),
+      assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training${beside === 0 ? "" : ` and ${beside} tokens beside the student`} and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
   },
   // Teacher targets (the final hidden state of every training and held-out token and, where they are matched, the router
@@ -146,6 +148,28 @@ function teacherPasses(recipe: Recipe, teacher: ModelDescription): number {
   return (drawsOf(recipe) * flopsPerToken(description, sequenceLength)) / flopsPerToken(teacher, sequenceLength);
 }
 
+/**
+ * Passes of the teacher over every update's tokens, beside the student: its routers' step (forward, forward again and
+ * gradients) and what the student learns from it; or what is matched, its experts once more.
+ */
+function besidePasses({ calibrate }: Recipe): number {
+  const routers = calibrate?.teacherRouting?.kind === "student-aware" ? 4 : 0;
+  const { match } = calibrate ?? {};
+  return routers + (match === undefined ? 0 : match.experts === undefined ? 1 : 2);
+}
+
+/** Of the student and, where it stays, of the teacher with as many experts as teach. */
+function peakMemory(input: ForecastInput, amounts: { tokens: number; allTokens: number }): number {
+  const { recipe, teacher, memoryBudgetBytes } = input;
+  const { calibrate } = recipe;
+  if (!calibrate || !teacherStays(calibrate)) return streamingMemory(input, amounts, "backward");
+  const half = { ...input, memoryBudgetBytes: budgetOfEach(memoryBudgetBytes, calibrate) };
+  const [{ description }] = teacherRoutes(calibrate.teacherRouting, teacher, recipe.seed);
+  const direction = calibrate.teacherRouting?.kind === "student-aware" ? "backward" : "forward";
+  const ofTeacher = streamingMemory({ ...half, teacher: description, trained: null }, amounts, direction);
+  return streamingMemory(half, amounts, "backward") + ofTeacher - baseProcessBytes;
+}
+
 function drawsOf({ calibrate }: Recipe): number {
   return calibrate?.teacherRouting?.kind === "augment" ? calibrate.teacherRouting.draws : 1;
 }
@@ -164,6 +188,7 @@ export function fitBytes({ calibrate }: Recipe, { hiddenSize }: ModelDescription
 }
 
 function isTaught({ calibrate }: Recipe): boolean {
+  if (calibrate?.teacherRouting?.kind === "student-aware") return false;
   return calibrate !== undefined && (calibrate.loss !== "lm" || matchesRouterLogits(calibrate));
 }
 
