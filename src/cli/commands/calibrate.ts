@@ -46,6 +46,9 @@ interface CalibrateCommandOptions extends SharedOptions {
   divergence?: string;
   mix?: number;
   match?: Record<string, number>;
+  onPolicy?: number;
+  promptTokens?: number;
+  replay?: number;
   teacherRouting?: string;
   active?: number;
   lambda?: number;
@@ -114,7 +117,14 @@ export function addCalibrate(program: Command, io: CliIo): void {
       "with student-aware: of the teacher's routers (default: a tenth of the learning rate)",
       toNumber,
     )
-    .option("--round-updates <n>", "with student-aware: updates a run of the teacher (default: 32)", toInteger(1))
+    .option(
+      "--round-updates <n>",
+      "with student-aware and --on-policy: updates a run of the teacher (default: 32)",
+      toInteger(1),
+    )
+    .option("--on-policy <share>", "share of the sequences that the student continues itself", toNumber)
+    .option("--prompt-tokens <n>", "with --on-policy: tokens that it continues from (default: 32)", toInteger(1))
+    .option("--replay <share>", "with --on-policy: share taken again from the round before (default: 0)", toNumber)
     .option(
       "--freeze-above <kl>",
       "with student-aware: mean KL at which routers stop training (default: 0.1)",
@@ -219,10 +229,20 @@ function distillationOptions({
   routerLearningRate,
   roundUpdates,
   freezeAbove,
+  onPolicy: share,
+  promptTokens,
+  replay,
 }: CalibrateCommandOptions): Record<string, unknown> {
   const expanded = preset === undefined ? {} : distillationPresets[preset];
   const kind = teacherRouting ?? expanded.teacherRouting?.kind;
-  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, roundUpdates, freezeAbove }).filter(
+  const isOnPolicy = share !== undefined || expanded.onPolicy !== undefined;
+  if (!isOnPolicy && (promptTokens ?? replay) !== undefined)
+    throw new RerouteError(
+      "arguments/invalid",
+      "--prompt-tokens and --replay say how the student writes its sequences; name their share with --on-policy",
+    );
+  const ofRouters = kind === "student-aware" || !isOnPolicy ? { roundUpdates } : {};
+  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, ...ofRouters, freezeAbove }).filter(
     ([, value]) => value !== undefined,
   );
   if (numbers.length > 0 && (kind === undefined || kind === "own"))
@@ -235,8 +255,15 @@ function distillationOptions({
     ...expanded,
     ...(divergence === undefined ? {} : { divergence }),
     ...(mix === undefined ? {} : { mix }),
+    ...(isOnPolicy
+      ? { onPolicy: { ...expanded.onPolicy, ...given({ share, promptTokens, replay, roundUpdates }) } }
+      : {}),
     ...(kind === undefined ? {} : { teacherRouting: { ...known, kind, ...Object.fromEntries(numbers) } }),
   };
+}
+
+function given(options: Record<string, number | undefined>): Record<string, number | undefined> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** A dense student has no routers: all of it trains unless a scope is named. */

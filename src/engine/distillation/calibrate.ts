@@ -7,7 +7,7 @@ import { ModelExecutor } from "../execution/modelExecutor";
 import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import { weightKey } from "../graph/blocks/weights";
-import { sliceSequences } from "../data/sequences";
+import { sliceSequences, type TokenSequences } from "../data/sequences";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
 import { runtimeOfEach } from "./besideStudent";
@@ -20,6 +20,8 @@ import { initialiseRouters } from "./initialiseRouters";
 import { lossAndGradients } from "./losses";
 import { MatchingTeacher } from "./match/matchingTeacher";
 import { checkMatchOptions, matchMapping } from "./match/matchMapping";
+import { checkOnPolicy } from "./onPolicyOptions";
+import { openOnPolicy } from "./openOnPolicy";
 import { learningRateAt } from "./schedule";
 import { trainableWeights, type TrainableWeight } from "./scope";
 import { RouterRounds } from "./routerRounds";
@@ -45,6 +47,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   const { student, teacher, training, heldOut, options, seed, stateDirectory, signal, report, onMetrics } = calibration;
   const runtime = runtimeOfEach(calibration.runtime, options);
   checkMatchOptions(options);
+  checkOnPolicy(options, training.sequenceLength);
   if (options.match)
     matchMapping(student.description, teacher.description, options.match, calibration.expertMapping ?? null);
   const targets = await prepareTargets(calibration);
@@ -88,7 +91,10 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const first = (update % updatesPerEpoch) * options.batch;
       return order.subarray(first, first + options.batch);
     };
-    const rounds = await openRounds(calibration, { executor, head, state, numbersOf, totalUpdates });
+    const policy = await openOnPolicy(calibration, { executor, numbersOf, totalUpdates, inputHash });
+    const batchOf = (update: number) =>
+      policy?.batchOf(update) ?? Promise.resolve(pickSequences(training, numbersOf(update)));
+    const rounds = await openRounds(calibration, { executor, head, state, batchOf, totalUpdates });
     closing.push(() => rounds?.close());
     const matching = await openMatching(calibration);
     closing.push(() => matching?.close());
@@ -123,8 +129,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const update = state.step;
       const numbers = numbersOf(update);
       const started = performance.now();
-      const batch = pickSequences(training, numbers);
-      const taught = rounds === null ? targets.training : await rounds.targetsFor(update);
+      const batch = await batchOf(update);
+      const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
         const given = { sequences: batch, numbers };
         const result = await lossAndGradients(executor, head, given, taught, options, signal, matching);
@@ -146,7 +152,10 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const isEvaluated = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
       if (isEvaluated) await evaluate();
       state.finished = options.patience > 0 && state.evaluationsWithoutImprovement >= options.patience;
-      if (isSmall || isEvaluated || state.finished) await saveState(stateFile, state);
+      if (isSmall || isEvaluated || state.finished) {
+        await saveState(stateFile, state);
+        await policy?.forget(state.step);
+      }
       report?.({
         stage: "calibrate",
         message: options.scope === "router" ? "Training routers" : `Training ${options.scope}`,
@@ -189,13 +198,13 @@ async function openRounds(
     executor: ModelExecutor;
     head: VocabularyHead;
     state: TrainState;
-    numbersOf: (update: number) => Int32Array;
+    batchOf: (update: number) => Promise<TokenSequences>;
     totalUpdates: number;
   },
 ): Promise<RouterRounds | null> {
   const { teacherRouting: routing } = options;
   if (routing?.kind !== "student-aware") return null;
-  const { executor, head, state, numbersOf, totalUpdates } = run;
+  const { executor, head, state, batchOf, totalUpdates } = run;
   const [{ description }] = teacherRoutes(routing, teacher.description, 0);
   const aware = await StudentAwareTeacher.open({
     teacher: { ...teacher, description },
@@ -209,7 +218,7 @@ async function openRounds(
   state.routers = aware.state;
   const learningRate = routing.routerLearningRate ?? options.learningRate / 10;
   return new RouterRounds({
-    ...{ teacher: aware, student: { executor, head }, training, numbersOf, totalUpdates, state, signal },
+    ...{ teacher: aware, student: { executor, head }, batchOf, totalUpdates, state, signal },
     ...{ roundUpdates: routing.roundUpdates, clip: options.clip, freezeAbove: routing.freezeAbove },
     learningRateAt: (update) => learningRateAt(update, totalUpdates, { ...options, learningRate }),
   });

@@ -1,7 +1,7 @@
 import { forecastOf } from "../../compression/methods";
 import { smallestBudget } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
-import { teacherStays } from "../../distillation/besideStudent";
+import { modelsAtOnce } from "../../distillation/besideStudent";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import type { TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { Recipe } from "../../../protocol/recipe";
@@ -93,10 +93,10 @@ export function smallestMemory(
   const smallest = (model: ModelDescription, sizes?: TrainedPrediction["sizes"]) =>
     smallestBudget(model, data.sequenceLength, calibrate ? "backward" : "forward", sizes);
   const ofStudent = smallest(description, trained?.sizes) + fitBytes(recipe, description);
-  if (!calibrate || !teacherStays(calibrate)) return ofStudent;
-  // Each of both has half.
+  if (!calibrate || modelsAtOnce(calibrate) === 1) return ofStudent;
+  // Each has its part.
   const [{ description: routed }] = teacherRoutes(calibrate.teacherRouting, description, recipe.seed);
-  return 2 * Math.max(ofStudent, smallest(routed));
+  return modelsAtOnce(calibrate) * Math.max(ofStudent, smallest(routed));
 }
 
 /** Bytes on disk beside all results: what stages keep, and the most that one of them spills while it works. */

@@ -10,7 +10,7 @@ import { removeTeacherTargets } from "../folder/leftovers";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import { flopsPerToken } from "../../model/parameters";
 import { matchesRouterLogits } from "../../distillation/calibration";
-import { budgetOfEach, teacherStays } from "../../distillation/besideStudent";
+import { budgetOfEach, modelsAtOnce } from "../../distillation/besideStudent";
 import { baseProcessBytes, planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
@@ -101,8 +101,10 @@ export const calibrateStage: Stage = {
       allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
     };
     const heldOutSeconds = evaluations * time.evaluation(tokens.heldOut, "student");
+    const writing = writingSeconds(input, updates);
     const seconds =
       teacherSeconds +
+      writing +
       time.updates(updates, tokens.calibration * epochs) +
       time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
       heldOutSeconds +
@@ -148,26 +150,37 @@ function teacherPasses(recipe: Recipe, teacher: ModelDescription): number {
   return (drawsOf(recipe) * flopsPerToken(description, sequenceLength)) / flopsPerToken(teacher, sequenceLength);
 }
 
+/** What the student takes to write its sequences: all of a round advance by a token a step. */
+function writingSeconds({ recipe: { calibrate, data }, time }: ForecastInput, updates: number): number {
+  if (!calibrate?.onPolicy) return 0;
+  const { share, promptTokens, roundUpdates, replay } = calibrate.onPolicy;
+  const rounds = Math.ceil(updates / roundUpdates);
+  const rows = (updates / Math.max(1, rounds)) * calibrate.batch * share * (1 - replay);
+  return rounds * (data.sequenceLength - promptTokens) * time.step(rows);
+}
+
 /**
  * Passes of the teacher over every update's tokens, beside the student: its routers' step (forward, forward again and
  * gradients) and what the student learns from it; or what is matched, its experts once more.
  */
 function besidePasses({ calibrate }: Recipe): number {
-  const routers = calibrate?.teacherRouting?.kind === "student-aware" ? 4 : 0;
+  // On a round that the student wrote, whatever else teaches runs once.
+  const routers = calibrate?.teacherRouting?.kind === "student-aware" ? 4 : calibrate?.onPolicy ? 1 : 0;
   const { match } = calibrate ?? {};
   return routers + (match === undefined ? 0 : match.experts === undefined ? 1 : 2);
 }
 
-/** Of the student and, where it stays, of the teacher with as many experts as teach. */
+/** Of the student and of what is open beside it, taken as the teacher with as many experts as teach. */
 function peakMemory(input: ForecastInput, amounts: { tokens: number; allTokens: number }): number {
   const { recipe, teacher, memoryBudgetBytes } = input;
   const { calibrate } = recipe;
-  if (!calibrate || !teacherStays(calibrate)) return streamingMemory(input, amounts, "backward");
-  const half = { ...input, memoryBudgetBytes: budgetOfEach(memoryBudgetBytes, calibrate) };
+  if (!calibrate || modelsAtOnce(calibrate) === 1) return streamingMemory(input, amounts, "backward");
+  const part = { ...input, memoryBudgetBytes: budgetOfEach(memoryBudgetBytes, calibrate) };
   const [{ description }] = teacherRoutes(calibrate.teacherRouting, teacher, recipe.seed);
   const direction = calibrate.teacherRouting?.kind === "student-aware" ? "backward" : "forward";
-  const ofTeacher = streamingMemory({ ...half, teacher: description, trained: null }, amounts, direction);
-  return streamingMemory(half, amounts, "backward") + ofTeacher - baseProcessBytes;
+  const others = modelsAtOnce(calibrate) - 1;
+  const ofOther = streamingMemory({ ...part, teacher: description, trained: null }, amounts, direction);
+  return streamingMemory(part, amounts, "backward") + others * (ofOther - baseProcessBytes);
 }
 
 function drawsOf({ calibrate }: Recipe): number {
@@ -188,7 +201,7 @@ export function fitBytes({ calibrate }: Recipe, { hiddenSize }: ModelDescription
 }
 
 function isTaught({ calibrate }: Recipe): boolean {
-  if (calibrate?.teacherRouting?.kind === "student-aware") return false;
+  if (calibrate?.teacherRouting?.kind === "student-aware" || calibrate?.onPolicy) return false;
   return calibrate !== undefined && (calibrate.loss !== "lm" || matchesRouterLogits(calibrate));
 }
 
