@@ -14,12 +14,20 @@ export interface HeadSource {
   description: ModelDescription;
   /** Keys of weights that train; those of final norm and head are graph inputs `weight:<key>`. */
   trainable?: ReadonlySet<string>;
+  /** Keys of others that are given as inputs `weight:<key>`. */
+  given?: ReadonlySet<string>;
 }
 
 /** x [T, H] -> hidden [T, H] after the final norm: what teacher targets are cached as. */
 export function finalNormGraph(source: HeadSource): Graph {
   const { builder, x, weights } = start(source);
   return builder.build({ hidden: weights.norm(x, source.description.finalNorm) });
+}
+
+/** The head's weights [V, H], decoded. */
+export function headWeightsGraph({ checkpoint, description }: HeadSource): Graph {
+  const builder = new GraphBuilder();
+  return builder.build({ weights: new BlockWeights(builder, checkpoint).float(description.head.weight) });
 }
 
 /** x [T, H] -> logits [T, V]. */
@@ -110,15 +118,16 @@ export function lossGraph(
   return builder.build({ rowLoss, ...Object.fromEntries(wanted.map(([name], i) => [name, gradients[i]!])) });
 }
 
-function start({ checkpoint, description, trainable: keys }: HeadSource) {
+function start({ checkpoint, description, trainable: keys, given }: HeadSource) {
   const builder = new GraphBuilder();
   const x = builder.input("x", ["T", description.hiddenSize]);
-  const trainable = new Map<string, Value>();
+  const inputs = new Map<string, Value>();
   for (const view of headViews(description)) {
     const key = weightKey(view);
-    if (keys?.has(key)) trainable.set(key, builder.input(`weight:${key}`, view.shape));
+    if (keys?.has(key) || given?.has(key)) inputs.set(key, builder.input(`weight:${key}`, view.shape));
   }
-  return { builder, x, weights: new BlockWeights(builder, checkpoint, trainable), trainable };
+  const trainable = new Map([...inputs].filter(([key]) => keys?.has(key)));
+  return { builder, x, weights: new BlockWeights(builder, checkpoint, inputs), trainable };
 }
 
 function ownLogits(x: Value, weights: BlockWeights, { description }: HeadSource): Value {

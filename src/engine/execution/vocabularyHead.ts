@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
 import { throwIfCancelled } from "../../protocol/errors";
 import { readTensorBytes } from "../checkpoint/read";
+import { weightKey } from "../graph/blocks/weights";
 import type { Graph } from "../graph/graph";
 import type { WeightView } from "../model/description";
 import {
   comparisonGraph,
   finalNormGraph,
+  headWeightsGraph,
   logitsGraph,
   lossGraph,
   nllGraph,
@@ -17,7 +19,7 @@ import { addGradients, type Parameters } from "./parameters";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import { headViews, viewsIn } from "./weightViews";
-import type { Tensor } from "../runtime/session";
+import { BlockSession, type Tensor } from "../runtime/session";
 
 /**
  * Final norm, vocabulary head and losses, a bounded number of positions at a time: a vocabulary of 150,000 makes logits
@@ -36,13 +38,8 @@ export class VocabularyHead {
 
   /** Replaces final hidden states, [tokens, hidden], by those after the norm: what teacher targets are kept as. */
   async normalise(hidden: HiddenStates, signal?: AbortSignal): Promise<void> {
-    await this.#run(
-      "final norm",
-      () => finalNormGraph(this.student),
-      hidden,
-      {},
-      signal,
-      (from, outputs) => hidden.write(from, floats(outputs["hidden"]!)),
+    await this.#run("final norm", finalNormGraph, hidden, {}, signal, (from, outputs) =>
+      hidden.write(from, floats(outputs["hidden"]!)),
     );
   }
 
@@ -50,13 +47,8 @@ export class VocabularyHead {
   async logits(hidden: HiddenStates): Promise<Float32Array> {
     const { vocabSize } = this.student.description;
     const result = new Float32Array(hidden.numTokens * vocabSize);
-    await this.#run(
-      "logits",
-      () => logitsGraph(this.student),
-      hidden,
-      {},
-      undefined,
-      (from, outputs) => result.set(floats(outputs["logits"]!), from * vocabSize),
+    await this.#run("logits", logitsGraph, hidden, {}, undefined, (from, outputs) =>
+      result.set(floats(outputs["logits"]!), from * vocabSize),
     );
     return result;
   }
@@ -65,14 +57,7 @@ export class VocabularyHead {
   async nll(hidden: HiddenStates, labels: Int32Array, signal?: AbortSignal): Promise<Float32Array> {
     const nll = new Float32Array(hidden.numTokens);
     const rows = { labels: (from: number, to: number) => labelRows(labels, from, to) };
-    await this.#run(
-      "nll",
-      () => nllGraph(this.student),
-      hidden,
-      rows,
-      signal,
-      (from, outputs) => nll.set(floats(outputs["nll"]!), from),
-    );
+    await this.#run("nll", nllGraph, hidden, rows, signal, (from, outputs) => nll.set(floats(outputs["nll"]!), from));
     return nll;
   }
 
@@ -91,7 +76,7 @@ export class VocabularyHead {
     };
     await this.#run(
       "compare",
-      () => comparisonGraph(this.student, source, sharedHead),
+      (student) => comparisonGraph(student, source, sharedHead),
       hidden,
       rows,
       signal,
@@ -124,7 +109,7 @@ export class VocabularyHead {
       teacherHidden === null || "read" in teacherHidden ? [teacherHidden] : teacherHidden;
     const weights = draws.length === 1 ? rowWeights : rowWeights.map((weight) => weight / draws.length);
     const key = `loss ${JSON.stringify(options)}`;
-    const graph = () => lossGraph(this.student, teacher.source, teacher.sharedHead, options);
+    const graph = (student: HeadSource) => lossGraph(student, teacher.source, teacher.sharedHead, options);
     const total = draws.length === 1 ? null : new Float32Array(hidden.numTokens * hidden.width);
     for (const [draw, states] of draws.entries()) {
       const rows: Record<string, (from: number, to: number) => Tensor> = {
@@ -172,22 +157,51 @@ export class VocabularyHead {
 
   async #run(
     key: string,
-    graph: () => Graph,
+    graph: (student: HeadSource) => Graph,
     hidden: HiddenStates,
     rows: Record<string, (from: number, to: number) => Tensor>,
     signal: AbortSignal | undefined,
     take: (from: number, outputs: Record<string, Tensor>) => void,
   ): Promise<void> {
-    const session = await this.sessions.get(`head ${key}`, graph);
+    const { session, given, close } = await this.#open(key, graph, hidden.numTokens);
     const weights = this.trained?.feeds("head", () => headViews(this.student.description)) ?? {};
-    for (let from = 0, to: number; from < hidden.numTokens; from = to) {
-      throwIfCancelled(signal);
-      to = this.#endOfRun(from, hidden.numTokens);
-      const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
-      const x = float32(hidden.read(from, to), [to - from, hidden.width]);
-      take(from, await session.run({ x, ...feeds, ...weights }));
+    try {
+      for (let from = 0; from < hidden.numTokens; from += this.positionsPerRun) {
+        throwIfCancelled(signal);
+        const to = Math.min(hidden.numTokens, from + this.positionsPerRun);
+        const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
+        const x = float32(hidden.read(from, to), [to - from, hidden.width]);
+        take(from, await session.run({ x, ...feeds, ...weights, ...given }));
+      }
+    } finally {
+      await close();
     }
   }
+
+  /**
+   * Where several runs would each decode the weights and ask for pages for their logits, a session for this pass alone: the
+   * weights are decoded once and given, and its temporaries stay until it closes.
+   */
+  async #open(key: string, graph: (student: HeadSource) => Graph, positions: number) {
+    const { head } = this.student.description;
+    const name = weightKey(head.weight);
+    const { limits, runtime } = this.sessions;
+    const isOnce = positions <= this.positionsPerRun || limits.keepFloat32Weights || !isHalf(head.weight);
+    if (isOnce || key === "final norm" || this.student.trainable?.has(name)) {
+      const session = await this.sessions.get(`head ${key}`, () => graph(this.student));
+      return { session, given: {}, close: async () => {} };
+    }
+    const decoder = await this.sessions.get("head weights", () => headWeightsGraph(this.student));
+    const { weights } = await decoder.run({});
+    const options = { runtime, keepFloat32Weights: false, keepTemporaries: true };
+    const session = await BlockSession.create(graph({ ...this.student, given: new Set([name]) }), options);
+    return { session, given: { [`weight:${name}`]: weights! }, close: () => session.release() };
+  }
+}
+
+/** Whether a matrix is stored in half precision, without scales. */
+function isHalf({ dtype, quantisation }: WeightView): boolean {
+  return (dtype === "BF16" || dtype === "F16") && (quantisation ?? null) === null;
 }
 
 /** Whether two models turn final hidden states into logits alike: same scale, same bytes of head and bias. */

@@ -31,6 +31,11 @@ export interface BlockSessionOptions {
    * redone in every run: session creation takes 250 ms instead of 4.5 s for 604 MB of experts.
    */
   keepFloat32Weights: boolean;
+  /**
+   * Keep the memory of temporaries from run to run, until the session is released. For runs one after another with
+   * temporaries of tens of megabytes, whose pages the system would otherwise give and take in each.
+   */
+  keepTemporaries?: boolean;
 }
 
 let secondsInGraphs = 0;
@@ -57,7 +62,10 @@ export class BlockSession {
    * Compiles a graph.
    * @throws RerouteError `runtime/unavailable`, `runtime/provider`, `runtime/failed`
    */
-  static async create(graph: Graph, { runtime, keepFloat32Weights }: BlockSessionOptions): Promise<BlockSession> {
+  static async create(
+    graph: Graph,
+    { runtime, keepFloat32Weights, keepTemporaries = false }: BlockSessionOptions,
+  ): Promise<BlockSession> {
     const ort = await loadRuntime();
     const profile = providerProfiles[runtime.provider];
     const folder = commonFolder(
@@ -79,7 +87,7 @@ export class BlockSession {
       // Folding, common subexpressions and fusions of the "all" level were measured to change nothing here but the time
       // that compiling an experts block takes.
       graphOptimizationLevel: "basic",
-      enableCpuMemArena: false,
+      enableCpuMemArena: keepTemporaries,
       enableMemPattern: false,
       logSeverityLevel: 3,
       extra: {
