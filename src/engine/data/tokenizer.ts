@@ -64,6 +64,18 @@ export async function loadDecoder(directory: string): Promise<TokenDecoder> {
   return { decode: decodeWith(files) ?? joinWith(vocabulary), isSpecial: (id) => special.has(id) };
 }
 
+/**
+ * The text of single tokens, with the spaces that decoders take off the beginning of a text; ids where nothing can decode.
+ */
+export async function pieceDecoder(directory: string): Promise<(id: number) => string> {
+  try {
+    const { decode } = await loadDecoder(directory);
+    return (id) => decode(Int32Array.of(id, id)).slice(decode(Int32Array.of(id)).length);
+  } catch {
+    return (id) => `<${id}>`;
+  }
+}
+
 function decodeWith(files: TokenizerFiles): TokenDecoder["decode"] | null {
   try {
     const library = createLibraryTokenizer({ ...files, definition: { ...files.definition, decoder: files.decoder } });

@@ -27,11 +27,6 @@ export interface MoeObservation {
   outputs: ExpertOutputObservation | null;
   /** [numTokens, hiddenSize]: what router and experts see, after the norm. The executor always gives it. */
   feedForwardInput?: Float32Array;
-  /**
-   * Outputs of the selected experts, routing weights included, [numTokens * k, hiddenSize] in the order of the experts, and
-   * the row of each (token, slot). The executor always gives it.
-   */
-  weightedRows?: { rows: Float32Array; rowOfSlot: Int32Array };
 }
 
 export interface ExpertOutputObservation {
@@ -48,6 +43,23 @@ export interface ExpertOutputObservation {
   sums: Float32Array;
   /** [numTokens]: cos(x, x + y), x the hidden state before the block and y what the routed experts add to it (EASY-EP). */
   inputOutputCosine: Float32Array;
+}
+
+/** Observers that each see everything, one after the other. */
+export function observedByAll(observers: readonly RoutingObserver[]): RoutingObserver {
+  const after = observers.filter(({ afterLayer }) => afterLayer !== undefined);
+  return {
+    observe: (observation) => {
+      for (const observer of observers) observer.observe(observation);
+    },
+    ...(after.length === 0
+      ? {}
+      : {
+          afterLayer: async (layer, hidden) => {
+            for (const observer of after) await observer.afterLayer!(layer, hidden);
+          },
+        }),
+  };
 }
 
 /** Receives observations layer by layer; within a layer, chunk by chunk in token order. */

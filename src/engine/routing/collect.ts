@@ -39,7 +39,7 @@ export class RoutingStatistics implements RoutingObserver {
   /** @throws RerouteError `checkpoint/not-finite` where a router logit or an expert's output is not a number. */
   observe(observation: MoeObservation): void {
     const layer = this.#sumsOf(observation).at(observation.firstToken);
-    const tokens = this.#validTokens(observation);
+    const tokens = validTokens(observation, this.#options.sequences);
     addRouting(layer, observation, tokens);
     if (observation.outputs) addOutputs(layer, observation, tokens, this.#options.renormalises);
   }
@@ -81,19 +81,21 @@ export class RoutingStatistics implements RoutingObserver {
     this.#open.set(layer, sums);
     return sums;
   }
+}
 
-  /** [numTokens] domain of each token of the chunk, -1 for padding. */
-  #validTokens({ firstToken, numTokens }: MoeObservation): Int16Array {
-    const { lengths, sequenceLength, domainIds } = this.#options.sequences;
-    const domains = new Int16Array(numTokens);
-    for (let t = 0; t < numTokens; t++) {
-      const token = firstToken + t;
-      const sequence = Math.floor(token / sequenceLength);
-      const isPadding = token - sequence * sequenceLength >= lengths[sequence]!;
-      domains[t] = isPadding ? -1 : domainIds[token]!;
-    }
-    return domains;
+/** [numTokens] domain of each token of the chunk, -1 for padding. */
+export function validTokens(
+  { firstToken, numTokens }: MoeObservation,
+  { lengths, sequenceLength, domainIds }: Pick<TokenSequences, "lengths" | "sequenceLength" | "domainIds">,
+): Int16Array {
+  const domains = new Int16Array(numTokens);
+  for (let t = 0; t < numTokens; t++) {
+    const token = firstToken + t;
+    const sequence = Math.floor(token / sequenceLength);
+    const isPadding = token - sequence * sequenceLength >= lengths[sequence]!;
+    domains[t] = isPadding ? -1 : domainIds[token]!;
   }
+  return domains;
 }
 
 /**
@@ -136,7 +138,7 @@ function addRouting(stats: LayerStatistics, seen: MoeObservation, domains: Int16
 }
 
 /** log sum exp(z), and the mean of z under softmax(z). */
-function softmaxMoments(z: Float32Array, layer: number): { logPartition: number; weightedSum: number } {
+export function softmaxMoments(z: Float32Array, layer: number): { logPartition: number; weightedSum: number } {
   let largest = -Infinity;
   for (const value of z) if (value > largest) largest = value;
   let partition = 0;

@@ -1,4 +1,5 @@
 import { addArrays, largerOfArrays } from "../tensor/treeFold";
+import type { ProfileSamples } from "./samples";
 
 /**
  * What one MoE layer did over all profiled tokens. Sums and counts, not means, so that two profiles add up.
@@ -80,6 +81,8 @@ export interface RoutingStatisticsData {
   domainNames: string[];
   /** Ascending by layer number. */
   layers: LayerStatistics[];
+  /** Single tokens; absent in imported traces and in profiles of older versions. */
+  samples?: ProfileSamples;
   /** Of a profile that is not done: how far these sums go, and a name for what they are made from. */
   progress?: { key: string; shard: number; layers: number };
 }

@@ -3,6 +3,7 @@ import type { ModelDescription } from "../model/description";
 import { RerouteError } from "../../protocol/errors";
 import type { RoutingStatistics } from "./collect";
 import type { LayerStatistics } from "./layerStatistics";
+import type { TokenSampler } from "./tokenSampler";
 import { loadRoutingStatistics, saveRoutingStatistics } from "./statisticsFile";
 
 /**
@@ -13,9 +14,15 @@ export function profileSums(
   file: string,
   statistics: RoutingStatistics,
   description: ModelDescription,
+  sampler?: TokenSampler,
 ): Pick<PassSums, "save" | "load"> {
   return {
-    save: (key, position) => saveRoutingStatistics(file, { ...statistics.result(), progress: { key, ...position } }),
+    save: (key, position) =>
+      saveRoutingStatistics(file, {
+        ...statistics.result(),
+        ...(sampler ? { samples: sampler.samples() } : {}),
+        progress: { key, ...position },
+      }),
     load: async (key) => {
       const saved = await loadRoutingStatistics(file).catch((error: unknown) => {
         if (error instanceof RerouteError) return null;
@@ -24,9 +31,21 @@ export function profileSums(
       if (saved?.progress?.key !== key) return null;
       const { domainNames } = statistics.result();
       const isSame = JSON.stringify(saved.domainNames) === JSON.stringify(domainNames);
-      if (!isSame || !saved.layers.every((layer) => fits(layer, description))) return null;
+      const { samples } = saved;
+      if (
+        (sampler && !samples && saved.layers.length > 0) ||
+        !isSame ||
+        !saved.layers.every((layer) => fits(layer, description))
+      )
+        return null;
       const { shard, layers } = saved.progress;
-      return { position: { shard, layers }, restore: () => statistics.restore(saved.layers) };
+      return {
+        position: { shard, layers },
+        restore: () => {
+          statistics.restore(saved.layers);
+          if (samples) sampler?.restore(samples);
+        },
+      };
     },
   };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { quote } from "../checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../checkpoint/safetensorsFile";
+import { samplesOf, sampleTensors } from "./samplesFile";
 import { elementCount } from "../tensor/dtype";
 import { RerouteError } from "../../protocol/errors";
 import {
@@ -36,7 +37,7 @@ const domainList = z.array(z.string()).min(1).max(256);
 
 /**
  * Writes routing-statistics.safetensors: tensors `layers.<layer>.<field>` with the fields and axes of LayerStatistics,
- * plus `layers.<layer>.weightCosine` where known; metadata says which checkpoint, domains and layers they belong to, and
+ * plus `layers.<layer>.weightCosine` where known and samples of tokens (samplesFile.ts); metadata says which checkpoint, domains and layers they belong to, and
  * which fields are missing (of every layer, in files made from traces of other programs).
  * @throws RerouteError output/write-failed
  */
@@ -55,7 +56,10 @@ export async function saveRoutingStatistics(filePath: string, statistics: Routin
       tensors.set(tensorName(layer.layer, "weightCosine"), { dtype: "F64", shape, data: layer.weightCosine });
     }
   }
+  const samples = statistics.samples && sampleTensors(statistics.samples, statistics.layers);
+  for (const [name, tensor] of samples?.tensors ?? []) tensors.set(name, tensor);
   await writeSafetensorsFile(filePath, tensors, {
+    ...samples?.metadata,
     schemaVersion: "1",
     kind: "reroute-routing-statistics",
     checkpoint: statistics.checkpoint,
@@ -72,7 +76,8 @@ export async function saveRoutingStatistics(filePath: string, statistics: Routin
  * @throws RerouteError run/invalid where the file is not such a file; codes of readSafetensorsFile
  */
 export async function loadRoutingStatistics(filePath: string): Promise<RoutingStatisticsData> {
-  const { metadata, tensors } = await readSafetensorsFile(filePath);
+  const file = await readSafetensorsFile(filePath);
+  const { metadata, tensors } = file;
   const invalid = (problem: string): RerouteError =>
     new RerouteError(
       "run/invalid",
@@ -134,7 +139,9 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
       ...(isMissing.size > 0 ? { missing: isMissing } : {}),
     };
   });
+  const samples = samplesOf(file, layers);
   return {
+    ...(samples ? { samples } : {}),
     checkpoint: metadata["checkpoint"] ?? "",
     fingerprint: metadata["fingerprint"] ?? "",
     domainNames: domainNames.data,

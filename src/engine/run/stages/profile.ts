@@ -1,6 +1,10 @@
 import { rm } from "node:fs/promises";
 import { textRead } from "../../data/sequences";
+import { pieceDecoder } from "../../data/tokenizer";
+import { observedByAll } from "../../execution/observer";
+import { moeLayers } from "../../model/moeLayers";
 import { authorsRenormalise, RoutingStatistics } from "../../routing/collect";
+import { TokenSampler } from "../../routing/tokenSampler";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import { profileSums } from "../../routing/profileSums";
 import { removeProfileState } from "../folder/leftovers";
@@ -40,6 +44,7 @@ export const profileStage: Stage = {
       sequences,
       renormalises: authorsRenormalise(model.checkpoint.config),
     });
+    const sampler = new TokenSampler(sequences, moeLayers(model.description).length);
     const { runtime, signal, report } = context;
     await work.profile({
       runtime,
@@ -47,17 +52,18 @@ export const profileStage: Stage = {
       report,
       model,
       sequences,
-      observer: statistics,
+      observer: observedByAll([statistics, sampler]),
       stateDirectory: paths.runDirectory,
       resume: {
         identity: model.fingerprint,
-        ...profileSums(paths.file("profileState"), statistics, model.description),
+        ...profileSums(paths.file("profileState"), statistics, model.description, sampler),
       },
     });
     const result = statistics.result();
     const cosines = await work.weightCosines({ runtime, signal, report, model });
     for (const layer of result.layers) layer.weightCosine = cosines.get(layer.layer) ?? null;
-    await saveRoutingStatistics(paths.file("statistics"), result);
+    const samples = sampler.result(await pieceDecoder(paths.tokenizer));
+    await saveRoutingStatistics(paths.file("statistics"), { ...result, samples });
   },
   forecast: (input) => {
     const { recipe, teacher, probe, time, measured } = input;
