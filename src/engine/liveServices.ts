@@ -122,6 +122,10 @@ export function liveServices(): EngineServices {
     "panel/divergence": async ({ runDirectory }) => (await import("./report/panels")).divergencePanel(runDirectory),
     "panel/similarity": async ({ runDirectory, ...request }) =>
       (await import("./report/panels")).similarityPanel(runDirectory, request),
+    "panel/expert": async ({ runDirectory, ...request }) =>
+      (await import("./report/expertPanel")).expertPanel(runDirectory, request),
+    "panel/text": async ({ runDirectory, ...request }) =>
+      (await import("./report/expertPanel")).textPanel(runDirectory, request),
     "panel/calibration": async ({ runDirectory }) => (await import("./report/panels")).calibrationPanel(runDirectory),
     "panel/tradeOff": async ({ runsFolder }) => (await import("./report/panels")).tradeOffPanel(runsFolder),
     "plan/read": async ({ text, ...of }) => (await import("./report/planPage")).readPlanPage(text, of),

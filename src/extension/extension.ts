@@ -68,6 +68,7 @@ export function activate(context: vscode.ExtensionContext): void {
     openDivergence: (argument) => openPanel("divergence", argument, services, panels),
     openSimilarity: (argument) => openPanel("similarity", argument, services, panels),
     openCalibration: (argument) => openPanel("calibration", argument, services, panels),
+    openText: (argument) => openPanel("text", argument, services, panels),
     openPlan: (argument) => openPlan(argument, services),
     compressWithPlan: (argument) => compressWithPlan(argument, services),
     openTradeOff: (argument) => openPanel("tradeOff", argument, services, panels),
@@ -162,7 +163,6 @@ export function activate(context: vscode.ExtensionContext): void {
   );
   log.info(`activated in ${(performance.now() - begun).toFixed(1)} ms`);
   void offerResume(services);
-  void services.checkpoints.list();
 }
 
 function isFromTree(argument: unknown): boolean {

@@ -5,12 +5,14 @@ import type { GenerationEvent, GenerationResult, GenerationStart } from "./gener
 import type {
   CalibrationPanelData,
   DivergencePanelData,
+  ExpertPanelData,
   PlanEdit,
   PlanView,
   RoutingPanelData,
   RunSummary,
   SimilarityMetric,
   SimilarityPanelData,
+  TextPanelData,
   TradeOffPanelData,
 } from "./panels";
 import type { MetricsLine } from "./metrics";
@@ -72,6 +74,10 @@ export interface EngineRequests {
     layer?: number;
     metric?: SimilarityMetric;
   }) => SimilarityPanelData | null;
+  /** One expert of the run's profile: its tokens, scores, neighbours, and what the plan does with it. */
+  "panel/expert": (p: { runDirectory: string; layer: number; expert: number }) => ExpertPanelData | null;
+  /** The first tokens of the profiled text in one layer. */
+  "panel/text": (p: { runDirectory: string; layer?: number }) => TextPanelData | null;
   "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
   /** A compression plan as its page shows it, with sizes from the shapes of the checkpoint, or of the run's teacher. */
@@ -178,6 +184,8 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "panel/routing": "inspection",
   "panel/divergence": "inspection",
   "panel/similarity": "inspection",
+  "panel/expert": "inspection",
+  "panel/text": "inspection",
   "panel/calibration": "inspection",
   "panel/tradeOff": "inspection",
   "plan/read": "inspection",

@@ -11,6 +11,7 @@ import {
   calibrationPanelData,
   checkpointSummary,
   divergencePanelData,
+  expertPanelData,
   metricsLineOfPage,
   planEdit,
   planView,
@@ -21,6 +22,7 @@ import {
   similarityPanelData,
   tensorRows,
   tensorStatistics,
+  textPanelData,
   tradeOffPanelData,
 } from "./panelSchemas";
 
@@ -34,6 +36,7 @@ export const pageNames = [
   "overview",
   "tensors",
   "plan",
+  "text",
 ] as const;
 export type PageName = (typeof pageNames)[number];
 
@@ -87,6 +90,7 @@ export const pageCommands = [
   "openSimilarity",
   "openCalibration",
   "openTradeOff",
+  "openText",
 ] as const;
 export type PageCommand = (typeof pageCommands)[number];
 
@@ -156,6 +160,7 @@ export const pageDataSchemas = {
   overview: overviewData,
   tensors: tensorsData,
   plan: planData,
+  text: textPanelData,
 } as const;
 export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 
@@ -167,6 +172,10 @@ export const pageRequests = {
     params: z.object({ layer: z.int(), metric: similarityMetric, runDirectory: z.optional(z.string()) }),
     result: z.nullable(similarityPanelData),
   },
+  /** One expert of the page's run; null where its profile knows none such. */
+  expert: { params: z.object({ layer: z.int(), expert: z.int() }), result: z.nullable(expertPanelData) },
+  /** Another layer of the text. */
+  text: { params: z.object({ layer: z.int() }), result: z.nullable(textPanelData) },
   /** `tensor` is a name of the hydrated table; the host refuses others. */
   tensorStatistics: { params: z.object({ tensor: z.string() }), result: tensorStatistics },
   /** Edits the plan's document, which VS Code can undo; `said` says what happened. A refusal carries the reason. */
@@ -224,6 +233,8 @@ const fromPage = z.discriminatedUnion("type", [
   z.discriminatedUnion("method", [
     request("similarity"),
     request("tensorStatistics"),
+    request("expert"),
+    request("text"),
     request("planEdit"),
     request("planAction"),
     request("save"),
@@ -280,6 +291,7 @@ const toPage = z.discriminatedUnion("type", [
     hydrate("overview"),
     hydrate("tensors"),
     hydrate("plan"),
+    hydrate("text"),
   ]),
   z.discriminatedUnion("page", [
     /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */

@@ -3,12 +3,14 @@ import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpoin
 import type {
   CalibrationPanelData,
   DivergencePanelData,
+  ExpertPanelData,
   MatrixData,
   PlanEdit,
   PlanView,
   RoutingPanelData,
   RunSummary,
   SimilarityPanelData,
+  TextPanelData,
   TradeOffPanelData,
 } from "./panels";
 import { similarityMetrics } from "./panels";
@@ -96,6 +98,65 @@ export const similarityPanelData: z.ZodMiniType<SimilarityPanelData> = z.object(
   dropped: z.array(int),
 });
 
+const numberArray = z.custom<number[]>(
+  (value) => Array.isArray(value) && value.every((v) => typeof v === "number" && Number.isFinite(v)),
+  "expected an array of finite numbers",
+);
+const stringArray = z.custom<string[]>(
+  (value) => Array.isArray(value) && value.every((v) => typeof v === "string"),
+  "expected an array of texts",
+);
+const numberOrNullArray = z.custom<(number | null)[]>(
+  isNumberOrNullArray,
+  "expected an array of finite numbers and nulls",
+);
+
+export const expertPanelData: z.ZodMiniType<ExpertPanelData> = z.object({
+  layer: int,
+  expert: int,
+  numExperts: int,
+  tokens: number,
+  routed: number,
+  meanRoutingWeight: nullableNumber,
+  domains: z.array(z.object({ name: z.string(), tokens: number, routed: number })),
+  scores: z.array(z.object({ method: z.string(), score: nullableNumber, place: nullableNumber, of: int })),
+  fate: z.nullable(z.object({ dropped: z.boolean(), text: z.string() })),
+  top: z.nullable(
+    z.array(
+      z.object({
+        position: int,
+        sequence: int,
+        domain: z.string(),
+        weight: number,
+        before: z.string(),
+        token: z.string(),
+        after: z.string(),
+      }),
+    ),
+  ),
+  similar: z.array(z.object({ metric: similarityMetric, values: numberOrNullArray })),
+});
+
+export const textPanelData: z.ZodMiniType<TextPanelData> = z
+  .object({
+    layers: z.array(int),
+    layer: int,
+    numExperts: int,
+    numExpertsPerToken: int.check(z.minimum(1)),
+    sequenceLength: int.check(z.minimum(1)),
+    tokens: stringArray,
+    experts: numberArray,
+    weights: numberArray,
+    entropy: numberArray,
+  })
+  .check(
+    z.refine(
+      ({ tokens, experts, weights, entropy, numExpertsPerToken: k }) =>
+        experts.length === tokens.length * k && weights.length === experts.length && entropy.length === tokens.length,
+      "experts, weights and entropy must hold what each token has",
+    ),
+  );
+
 export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.object({
   loss: z.optional(z.enum(["kd", "lm", "kd+lm", "router-logits"])),
   updates: z.array(z.object({ step: int, loss: number, learningRate: number, gradientNorm: number })),
@@ -149,10 +210,6 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
   ),
 });
 
-const numberOrNullArray = z.custom<(number | null)[]>(
-  isNumberOrNullArray,
-  "expected an array of finite numbers and nulls",
-);
 const planSize = z.object({ parameters: number, bytes: number });
 
 export const planView: z.ZodMiniType<PlanView> = z.object({

@@ -130,6 +130,55 @@ export interface TradeOffPoint {
   peakMemoryBytes: number | null;
 }
 
+/** One expert (router row) of one layer: what a profile and the plan know of it. */
+export interface ExpertPanelData {
+  layer: number;
+  expert: number;
+  numExperts: number;
+  /** Tokens of the layer, and those routed to the expert. */
+  tokens: number;
+  routed: number;
+  /** Over the tokens routed to it; null where there are none, or where nobody recorded it. */
+  meanRoutingWeight: number | null;
+  domains: { name: string; tokens: number; routed: number }[];
+  /** What each method that scores by a profile says, and which place that is in the layer: 1 stays longest. */
+  scores: { method: string; score: number | null; place: number | null; of: number }[];
+  /** What the run's plan does with it, and why; null without a plan. */
+  fate: { dropped: boolean; text: string } | null;
+  /** Tokens with its largest routing weights; null where the profile kept none. */
+  top: ExpertToken[] | null;
+  /** Its row of similarity, by metric that the profile holds. */
+  similar: { metric: SimilarityMetric; values: (number | null)[] }[];
+}
+
+export interface ExpertToken {
+  /** In the text, counted from 0 over all sequences. */
+  position: number;
+  sequence: number;
+  domain: string;
+  weight: number;
+  before: string;
+  token: string;
+  after: string;
+}
+
+/** Text page: what one layer did with the first tokens of the profiled text. */
+export interface TextPanelData {
+  layers: number[];
+  layer: number;
+  numExperts: number;
+  numExpertsPerToken: number;
+  sequenceLength: number;
+  /** [T] text of each token. */
+  tokens: string[];
+  /** [T, k] selected experts, the largest routing weight first; -1: padding. */
+  experts: number[];
+  /** [T, k] */
+  weights: number[];
+  /** [T] entropy of the routing distribution, nats. */
+  entropy: number[];
+}
+
 /** Plan page: what a compression-plan.json does to each layer. */
 export interface PlanView {
   method: string;

@@ -4,6 +4,7 @@ import type {
   CalibrationPanelData,
   DivergenceData,
   DivergencePanelData,
+  ExpertPanelData,
   MatrixData,
   PlanMap,
   RoutingDomainData,
@@ -11,6 +12,7 @@ import type {
   RunSummary,
   SimilarityMetric,
   SimilarityPanelData,
+  TextPanelData,
   TradeOffPanelData,
 } from "../../src/protocol/panels";
 
@@ -369,5 +371,63 @@ export function plan(numLayers = 48, numExperts = 128, kept = 80): PlanData {
     },
     readOnly: null,
     other: null,
+  };
+}
+
+const words =
+  " the| router| sends| each| token| to| a| few| experts|,| and| every| expert|\n| sees| what| it| knows|.".split("|");
+
+/** The first tokens of a text in one layer. */
+export function text(layer = 4, numTokens = 600, numExperts = 128, numExpertsPerToken = 4): TextPanelData {
+  const next = random(layer + 20);
+  const rows = Array.from({ length: numTokens }, () => {
+    const first = Math.floor(next() * numExperts);
+    const raw = Array.from({ length: numExpertsPerToken }, () => next()).sort((a, b) => b - a);
+    const total = raw.reduce((sum, value) => sum + value, 0);
+    return {
+      experts: raw.map((_, s) => (first + 17 * s) % numExperts),
+      weights: raw.map((value) => value / total),
+    };
+  });
+  return {
+    layers: [0, 4, 7],
+    ...{ layer, numExperts, numExpertsPerToken, sequenceLength: 256 },
+    tokens: Array.from({ length: numTokens }, (_, i) => words[i % words.length]!),
+    experts: rows.flatMap(({ experts }) => experts),
+    weights: rows.flatMap(({ weights }) => weights),
+    entropy: Array.from({ length: numTokens }, () => Math.log(numExperts) * (0.3 + 0.7 * next())),
+  };
+}
+
+/** One expert as the engine describes it. */
+export function expert(layer = 4, number = 17, more: Partial<ExpertPanelData> = {}): ExpertPanelData {
+  const next = random(number);
+  return {
+    ...{ layer, expert: number, numExperts: 128, tokens: 10_000, routed: 900, meanRoutingWeight: 0.21 },
+    domains: [
+      { name: "code", tokens: 5000, routed: 800 },
+      { name: "prose", tokens: 5000, routed: 100 },
+    ],
+    scores: [
+      { method: "frequency", score: 900, place: 12, of: 128 },
+      { method: "reap", score: 0.31, place: 97, of: 128 },
+    ],
+    fate: { dropped: true, text: "Dropped: its score by reap takes place 97 of 128, 80 stay" },
+    top: Array.from({ length: 8 }, (_, i) => ({
+      position: 40 + i,
+      ...{
+        sequence: 0,
+        domain: "code",
+        weight: 0.9 - 0.05 * i,
+        before: "sends each",
+        token: " token",
+        after: " to a few\n",
+      },
+    })),
+    similar: [
+      { metric: "router-logit-cosine", values: Array.from({ length: 128 }, (_, e) => (e === number ? 1 : next())) },
+      { metric: "output-distance", values: Array.from({ length: 128 }, (_, e) => (e === number ? 0 : next())) },
+    ],
+    ...more,
   };
 }

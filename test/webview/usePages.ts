@@ -13,6 +13,7 @@ const data: Record<PageName, unknown> = {
   overview: samples.overview(),
   tensors: samples.tensors(),
   plan: samples.plan(),
+  text: samples.text(),
 };
 export const pages = Object.keys(data) as PageName[];
 

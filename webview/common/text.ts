@@ -23,6 +23,11 @@ export function cutMiddle(text: string, max: number): string {
   return `${start}…${end}`;
 }
 
+/** White space as signs, so that a token that is only a space or a line can be seen. */
+export function visibleSpaces(text: string): string {
+  return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·");
+}
+
 /** Text for a canvas or a title attribute, where no element can isolate it. */
 export function plainLabel(text: string, max = 40): string {
   return cutMiddle(showInvisible(text.slice(0, 20_000)), max);

@@ -6,6 +6,7 @@ import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { ComparedMap } from "../common/comparedMap";
 import { minus } from "../common/compareScale";
+import { ExpertPanel } from "../common/expertPanel";
 import { element } from "../common/dom";
 import { decimal } from "../common/format";
 import type { OtherRun, PageServices, View } from "../common/page";
@@ -54,6 +55,7 @@ export class DivergenceView implements View<"divergence"> {
   private readonly phase: Segments<Phase>;
   private readonly log: Toggle;
   private readonly map: ComparedMap;
+  private readonly expert: ExpertPanel;
   private readonly lines: Figure<LineSpec>[];
 
   constructor(private readonly services: PageServices) {
@@ -74,6 +76,9 @@ export class DivergenceView implements View<"divergence"> {
       this.draw();
     });
     this.map = new ComparedMap("kl", services);
+    this.expert = new ExpertPanel(services, (selection) => {
+      this.choose(selection);
+    });
     this.lines = byLayer.map(({ id }) => new Figure(id, lineChart, services));
     this.element = element(
       "div",
@@ -82,7 +87,7 @@ export class DivergenceView implements View<"divergence"> {
       this.mapping,
       element("p", { class: "muted", "data-diagnostic": true }, diagnostic),
       element("div", { class: "toolbar" }, this.phase.element, this.log.element),
-      this.map.element,
+      element("div", { class: "beside" }, this.map.element, this.expert.element),
       element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),
     );
     services.onSettings(() => {
@@ -90,9 +95,10 @@ export class DivergenceView implements View<"divergence"> {
     });
   }
 
-  show(data: DivergencePanelData, _context: PageContext, others: readonly OtherRun<"divergence">[]): void {
+  show(data: DivergencePanelData, context: PageContext, others: readonly OtherRun<"divergence">[]): void {
     this.data = data;
     this.others = others;
+    this.expert.reload(context);
     this.subtitle.replaceChildren("Teacher ", untrusted(data.teacher), ", student ", untrusted(data.student));
     this.mapping.replaceChildren(
       "Experts are on the teacher's axis. Mapping: ",
@@ -103,6 +109,7 @@ export class DivergenceView implements View<"divergence"> {
 
   select(selection: Selection): void {
     this.selection = selection;
+    this.expert.follow(selection);
     this.draw();
   }
 
@@ -156,6 +163,7 @@ export class DivergenceView implements View<"divergence"> {
       selected: this.selected(data),
       onSelect: (row, column) => {
         this.choose({ layer: data.layers[row]!, expert: column });
+        this.expert.open({ layer: data.layers[row]!, expert: column });
       },
     };
     const note = difference

@@ -5,6 +5,7 @@ import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { ComparedMap } from "../common/comparedMap";
+import { ExpertPanel } from "../common/expertPanel";
 import { element } from "../common/dom";
 import { count, decimal } from "../common/format";
 import type { OtherRun, PageServices, View } from "../common/page";
@@ -25,6 +26,7 @@ export class RoutingView implements View<"routing"> {
   private readonly domain: Select<string>;
   private readonly difference: Toggle;
   private readonly map: ComparedMap;
+  private readonly expert: ExpertPanel;
   private readonly lines: Figure<LineSpec>[];
 
   constructor(private readonly services: PageServices) {
@@ -38,6 +40,9 @@ export class RoutingView implements View<"routing"> {
     this.difference = new Toggle("Difference to all domains", persisted.flag("difference"), redraw("difference"));
     const log = new Toggle("Logarithmic colours", persisted.flag("log"), redraw("log"));
     this.map = new ComparedMap("utilisation", services);
+    this.expert = new ExpertPanel(services, (selection) => {
+      this.choose(selection);
+    });
     this.lines = layerMeasures.map(({ id }) => new Figure(id, lineChart, services));
     const controls = [this.measure, this.domain, this.difference, log].map((control) => control.element);
     this.element = element(
@@ -46,7 +51,7 @@ export class RoutingView implements View<"routing"> {
       this.subtitle,
       this.coverage,
       element("div", { class: "toolbar" }, ...controls),
-      this.map.element,
+      element("div", { class: "beside" }, this.map.element, this.expert.element),
       element("div", { class: "figures" }, ...this.lines.map((figure) => figure.element)),
     );
     services.onSettings(() => {
@@ -54,7 +59,7 @@ export class RoutingView implements View<"routing"> {
     });
   }
 
-  show(data: RoutingPanelData, _context: PageContext, others: readonly OtherRun<"routing">[]): void {
+  show(data: RoutingPanelData, context: PageContext, others: readonly OtherRun<"routing">[]): void {
     this.data = data;
     this.others = others;
     this.measure.set(
@@ -71,11 +76,13 @@ export class RoutingView implements View<"routing"> {
         `${data.numExpertsPerToken} selected per token`,
     );
     this.showCoverage(data);
+    this.expert.reload(context);
     this.draw();
   }
 
   select(selection: Selection): void {
     this.selection = selection;
+    this.expert.follow(selection);
     this.draw();
   }
 
@@ -132,6 +139,7 @@ export class RoutingView implements View<"routing"> {
       selected: this.selected(data),
       onSelect: (row, column) => {
         this.choose({ layer: data.layers[row]!, expert: column });
+        this.expert.open({ layer: data.layers[row]!, expert: column });
       },
     };
     const note = `${count(domain.tokens)} tokens. With even load every expert has a share of ${format0(1 / data.numExperts)}.`;

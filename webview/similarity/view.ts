@@ -3,6 +3,7 @@ import type { SimilarityMetric, SimilarityPanelData } from "../../src/protocol/p
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { ComparedMap } from "../common/comparedMap";
 import type { OtherMap } from "../common/compareScale";
+import { ExpertPanel } from "../common/expertPanel";
 import { element } from "../common/dom";
 import { decimal } from "../common/format";
 import { request } from "../common/messaging";
@@ -33,6 +34,7 @@ export class SimilarityView implements View<"similarity"> {
   private readonly metric: Select<SimilarityMetric>;
   private readonly order: Select<Order>;
   private readonly map: ComparedMap;
+  private readonly expert: ExpertPanel;
   private readonly groups = element("div", { "data-groups": true });
 
   constructor(private readonly services: PageServices) {
@@ -47,15 +49,26 @@ export class SimilarityView implements View<"similarity"> {
       this.draw();
     });
     this.map = new ComparedMap("similarity", services);
+    this.expert = new ExpertPanel(services, (selection) => {
+      this.services.select(selection);
+      this.select(selection);
+    });
     const controls = [this.layer, this.metric, this.order].map((control) => control.element);
-    this.element = element("div", {}, element("div", { class: "toolbar" }, ...controls), this.map.element, this.groups);
+    this.element = element(
+      "div",
+      {},
+      element("div", { class: "toolbar" }, ...controls),
+      element("div", { class: "beside" }, this.map.element, this.expert.element),
+      this.groups,
+    );
     services.onSettings(() => {
       this.draw();
     });
   }
 
-  show(data: SimilarityPanelData, _context: PageContext, others: readonly OtherRun<"similarity">[]): void {
+  show(data: SimilarityPanelData, context: PageContext, others: readonly OtherRun<"similarity">[]): void {
     this.others = others;
+    this.expert.reload(context);
     const { persisted } = this.services;
     const layer = persisted.choice("layer", data.layers);
     const metric = persisted.choice("metric", data.available);
@@ -67,6 +80,7 @@ export class SimilarityView implements View<"similarity"> {
 
   select(selection: Selection): void {
     this.selection = selection;
+    this.expert.follow(selection);
     if (this.data && this.data.layer !== selection.layer && this.data.layers.includes(selection.layer))
       this.ask(selection.layer, this.data.metric);
     else this.draw();
@@ -149,6 +163,7 @@ export class SimilarityView implements View<"similarity"> {
       onSelect: (row) => {
         const selection = { layer: data.layer, expert: order[row]! };
         this.services.select(selection);
+        this.expert.open(selection);
         this.select(selection);
       },
     };

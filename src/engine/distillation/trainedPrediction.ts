@@ -9,8 +9,6 @@ import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription } from "../model/description";
 import { hasExperts } from "../model/requireExperts";
 import { divergenceOf } from "./divergence";
-import { checkOnPolicy } from "./onPolicyOptions";
-import { checkMatchOptions } from "./match/matchMapping";
 import { teacherRoutes } from "./teacherRouting";
 import { elementCount } from "../tensor/dtype";
 
@@ -32,7 +30,7 @@ export interface TrainedPrediction {
  * @throws RerouteError what trainableWeights and keptCount raise; model/unsupported-option for a factored student
  */
 export function predictTrained(
-  { calibrate, compress, data }: Pick<Recipe, "calibrate" | "compress" | "data">,
+  { calibrate, compress }: Pick<Recipe, "calibrate" | "compress">,
   teacher: ModelDescription,
   student: ModelDescription | null,
   plan: CompressionPlan | null,
@@ -41,9 +39,7 @@ export function predictTrained(
   const { scope, topExperts } = calibrate;
   teacherRoutes(calibrate.teacherRouting, teacher, 0);
   checkRoutingFits(calibrate);
-  checkMatchOptions(calibrate);
-  checkOnPolicy(calibrate, data.sequenceLength);
-  divergenceOf(calibrate.divergence ?? "forward", calibrate.mix);
+  if (calibrate.divergence !== undefined) divergenceOf(calibrate.divergence, calibrate.mix);
   const model = student ?? (compress ? compressedDescription(teacher, compress, plan) : teacher);
   const isFactored = plan ? plan.paradigm === "editing" && plan.output === "factored" : writesFactors(compress);
   if (scope !== "router" && student === null && isFactored) {

@@ -62,7 +62,7 @@ function verdictText({ recipe }: RunFile, evaluation: EvaluationFile | null): st
   return "No verdict yet: the evaluation is not done.";
 }
 
-async function readPlan(file: string): Promise<CompressionPlan | null> {
+export async function readPlan(file: string): Promise<CompressionPlan | null> {
   try {
     const parsed = planSchema.safeParse(JSON.parse(await readFile(file, "utf8")));
     return parsed.success ? parsed.data : null;

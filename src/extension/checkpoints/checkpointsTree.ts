@@ -9,8 +9,7 @@ type Size = { parameters: number; bytes: number };
 
 export type CheckpointNode =
   | { kind: "checkpoint"; folder: string }
-  /** `isAlone`: the workspace has no checkpoint of its own. */
-  | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string; isAlone: boolean }
+  | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string }
   | { kind: "layer"; folder: string; layer: LayerSummary }
   | { kind: "moe"; folder: string; layer: LayerSummary; moe: NonNullable<LayerSummary["moe"]> }
   | { kind: "part"; folder: string; label: string; icon: string; size: Size; tooltip: string }
@@ -25,10 +24,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   async getChildren(node?: CheckpointNode): Promise<CheckpointNode[]> {
-    if (!node) {
-      const own = await this.finder.list();
-      return [...own.map(checkpointNode), ...(await this.hubNodes(own.length === 0))];
-    }
+    if (!node) return [...(await this.finder.list()).map(checkpointNode), ...(await this.hubNodes())];
     switch (node.kind) {
       case "hub":
         return node.models.map(({ directory }) => checkpointNode(directory));
@@ -45,7 +41,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   getTreeItem(node: CheckpointNode): vscode.TreeItem {
-    const { Collapsed, Expanded, None } = vscode.TreeItemCollapsibleState;
+    const { Collapsed, None } = vscode.TreeItemCollapsibleState;
     switch (node.kind) {
       case "checkpoint": {
         const item = new vscode.TreeItem(checkpointLabel(node.folder), Collapsed);
@@ -60,7 +56,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
         return item;
       }
       case "hub": {
-        const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), node.isAlone ? Expanded : Collapsed);
+        const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), Collapsed);
         item.description = vscode.l10n.t("{0} models", node.models.length) + (node.filter ? ` · "${node.filter}"` : "");
         item.iconPath = new vscode.ThemeIcon("cloud-download");
         item.tooltip = node.folder;
@@ -95,9 +91,9 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   /** The Hugging Face cache where it holds models, or hides them by a filter. */
-  private async hubNodes(isAlone: boolean): Promise<CheckpointNode[]> {
+  private async hubNodes(): Promise<CheckpointNode[]> {
     const { cacheFolder, models, filter } = await this.finder.hubModels();
-    return models.length > 0 || filter !== "" ? [{ kind: "hub", folder: cacheFolder, models, filter, isAlone }] : [];
+    return models.length > 0 || filter !== "" ? [{ kind: "hub", folder: cacheFolder, models, filter }] : [];
   }
 
   private async layersOf(folder: string): Promise<CheckpointNode[]> {

@@ -51,6 +51,16 @@ export const panelKinds: Record<PanelPage, PanelKind> = {
       command: "calibrateRouter",
     }),
   },
+  text: {
+    title: () => vscode.l10n.t("Text"),
+    icon: "text.svg",
+    empty: () => ({
+      message: vscode.l10n.t(
+        "Tokens of the text are kept while profiling, which this run has not done, or an older version did",
+      ),
+      command: "profileRouting",
+    }),
+  },
 };
 
 /** The view type that VS Code keeps a panel under over reloads. */

@@ -66,6 +66,10 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       const nothing = data.points.length === 0;
       return { ...common, page, data: nothing ? null : data, empty: nothing ? empty(null) : null };
     }
+    case "text": {
+      const data = await ofRun(engine.request("panel/text", { runDirectory }));
+      return { ...common, page, data, empty: empty(data) };
+    }
     case "overview":
       return { ...common, page, data: await overviewOf(services), empty: null };
     case "tensors":

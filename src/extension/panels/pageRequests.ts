@@ -48,6 +48,10 @@ export function pageRequestHandlers(
       return engine.request("checkpoint/tensorStatistics", { path: vscode.Uri.parse(source.uri).fsPath, tensor });
     },
 
+    expert: async (request) => engine.request("panel/expert", { runDirectory: runOf(sourceNow()), ...request }),
+
+    text: async ({ layer }) => engine.request("panel/text", { runDirectory: runOf(sourceNow()), layer }),
+
     planEdit: async ({ edit }) => editPlanDocument(planOf(sourceNow()), edit, services),
 
     planAction: async ({ action }) => {

@@ -32,8 +32,6 @@ export interface Answers {
   method?: CompressionMethod | "none";
   /** Experts kept in each layer: a fraction up to 1, or a count above 1. */
   keep?: number;
-  /** Method and ratio were taken as they are recommended, in one answer. */
-  recommended?: boolean;
   /** The same of a comparison's grid. */
   methods?: CompressionMethod[];
   ratios?: number[];
@@ -77,15 +75,11 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
     case "compareMethods":
       return ["methods", "ratios", "recovery", "text", "heldOut", "amount", "summary"];
     case "compress":
-      return [...compressed(answers), ...written];
+      return ["method", "keep", ...written];
     case "calibrate":
-      return hasTeacher ? written : [...compressed(answers), ...written];
+      if (hasTeacher) return written;
+      return answers.method === "none" ? ["method", "teacher", ...written] : ["method", "keep", ...written];
   }
-}
-
-function compressed({ method, recommended }: Answers): StepId[] {
-  if (method === "none") return ["method", "teacher"];
-  return recommended === true ? ["method"] : ["method", "keep"];
 }
 
 /** Starts at the first question, with nothing answered. */

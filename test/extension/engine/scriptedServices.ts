@@ -45,6 +45,8 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "panel/similarity": unused,
     "panel/calibration": unused,
     "panel/tradeOff": unused,
+    "panel/expert": unused,
+    "panel/text": unused,
     "plan/read": unused,
     "plan/edit": unused,
   };

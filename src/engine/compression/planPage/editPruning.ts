@@ -2,7 +2,7 @@ import { RerouteError } from "../../../protocol/errors";
 import type { PlanAmount } from "../../../protocol/panels";
 import type { PruningPlan } from "../../../protocol/plan";
 import { groupsOf } from "../plan/keptCount";
-import { isPruningCriterion, pruningCriteria } from "../pruning/criteria";
+import { endOfScores } from "../pruning/criteria";
 import type { PlanLayer } from "./planLayers";
 
 /**
@@ -88,7 +88,7 @@ export function keptAmounts(plan: PruningPlan, layers: readonly PlanLayer[]): Pl
 /** Experts of a layer, the best first; without a score last, ties by the lower id. */
 function preference(plan: PruningPlan, layer: number): number[] {
   const scores = scoresOf(plan, layer);
-  const sign = endOf(plan) === "highest" ? -1 : 1;
+  const sign = endOfScores(plan.method) === "highest" ? -1 : 1;
   const none = sign === -1 ? -Infinity : Infinity;
   const value = (expert: number): number => scores[expert] ?? none;
   return Array.from(scores.keys()).sort((a, b) => {
@@ -103,10 +103,6 @@ function scoresOf(plan: PruningPlan, layer: number): readonly (number | null)[] 
   throw invalid(
     `The plan holds no scores for layer ${layer} to choose experts by; let layers keep different numbers and choose each expert`,
   );
-}
-
-function endOf({ method }: PruningPlan): "highest" | "lowest" {
-  return isPruningCriterion(method) ? pruningCriteria[method].keepEnd : "highest";
 }
 
 function ascending(experts: Iterable<number>): number[] {

@@ -62,6 +62,11 @@ export function isPruningCriterion(method: string): method is PruningCriterionNa
   return Object.hasOwn(pruningCriteria, method);
 }
 
+/** Which end of a plan's scores stays: every method that has none of these criteria scores by what an expert is worth. */
+export function endOfScores(method: string): "highest" | "lowest" {
+  return isPruningCriterion(method) ? pruningCriteria[method].keepEnd : "highest";
+}
+
 function fromStatistics(score: StatisticsCriterion["score"]): StatisticsCriterion {
   return { source: "statistics", keepEnd: "highest", score, forecast: scoredForecast };
 }

@@ -1,0 +1,255 @@
+import type { Selection } from "../../src/protocol/pageMessages";
+import type { TextPanelData } from "../../src/protocol/panels";
+import type { Rgb } from "../common/charts/colourScale";
+import { element } from "../common/dom";
+import { ExpertPanel } from "../common/expertPanel";
+import { exportMenu } from "../common/exportMenu";
+import { decimal, percent } from "../common/format";
+import { request } from "../common/messaging";
+import { messageOf, type PageServices, type View } from "../common/page";
+import type { PageContext } from "../../src/protocol/pageMessages";
+import type { TableModel } from "../common/tableModel";
+import { TableView } from "../common/tableView";
+import { plainLabel, visibleSpaces } from "../common/text";
+import { Select } from "../common/toolkit";
+import { t } from "../common/translate";
+import { colourings, expertColour, scaleColour, textOn, type Colouring } from "./colours";
+import { TokenText, type ShownToken } from "./tokens";
+
+/** The profiled text, each token coloured by what one layer's router did with it; follows the other panels' selection. */
+export class TextView implements View<"text"> {
+  readonly element: HTMLElement;
+  private data: TextPanelData | undefined;
+  private selection: Selection | null = null;
+  private asked = 0;
+  private readonly layer: Select<number>;
+  private readonly colouring: Select<Colouring>;
+  private readonly sequence: Select<number>;
+  private readonly note = element("p", { class: "muted", "data-note": true });
+  private readonly text: TokenText;
+  private readonly expert: ExpertPanel;
+  private readonly tableHost = element("details", {}, element("summary", {}, t("Table")));
+  private table: TableView | undefined;
+
+  constructor(private readonly services: PageServices) {
+    const { persisted } = services;
+    this.layer = new Select<number>(t("Layer"), (layer) => {
+      this.ask(layer);
+    });
+    this.colouring = new Select<Colouring>(t("Colour"), (value) => {
+      persisted.set("colouring", value);
+      this.draw();
+    });
+    this.sequence = new Select<number>(t("Sequence"), (value) => {
+      persisted.set("sequence", value);
+      this.draw();
+    });
+    this.text = new TokenText(
+      t("Profiled text"),
+      t("Arrow keys move from token to token, Enter shows its first expert; the table holds the same."),
+      services.announce,
+      (index) => {
+        this.choose(index);
+      },
+    );
+    this.expert = new ExpertPanel(services, (selection) => {
+      services.select(selection);
+      this.select(selection);
+    });
+    const exports = exportMenu(() => this.exported(), services, false);
+    const controls = [this.layer, this.colouring, this.sequence].map((control) => control.element);
+    this.element = element(
+      "div",
+      {},
+      element("div", { class: "toolbar" }, ...controls, exports),
+      this.note,
+      element("div", { class: "beside" }, element("div", {}, this.text.element), this.expert.element),
+      this.tableHost,
+    );
+    services.onSettings(() => {
+      this.draw();
+    });
+    services.onTheme(() => {
+      this.draw();
+    });
+  }
+
+  show(data: TextPanelData, context: PageContext): void {
+    const wanted = this.services.persisted.choice("layer", data.layers);
+    const restored = this.data === undefined && this.services.persisted.flag("chosen") && wanted !== data.layer;
+    this.accept(data);
+    this.expert.reload(context);
+    if (restored && wanted !== undefined) this.ask(wanted);
+  }
+
+  select(selection: Selection): void {
+    this.selection = selection;
+    this.expert.follow(selection);
+    if (this.data && this.data.layer !== selection.layer && this.data.layers.includes(selection.layer))
+      this.ask(selection.layer);
+    else this.draw();
+  }
+
+  private ask(layer: number): void {
+    const question = ++this.asked;
+    this.services.persisted.set("layer", layer);
+    this.services.persisted.set("chosen", true);
+    request("text", { layer }).then(
+      (data) => {
+        if (question === this.asked && data) this.accept(data);
+      },
+      (error: unknown) => {
+        if (question === this.asked)
+          this.services.notify(t("Layer {0} could not be read: {1}", layer, messageOf(error)));
+      },
+    );
+  }
+
+  private accept(data: TextPanelData): void {
+    this.data = data;
+    this.layer.set(
+      data.layers.map((value) => ({ value, label: t("Layer {0}", value) })),
+      data.layer,
+    );
+    this.draw();
+  }
+
+  private draw(): void {
+    const { data } = this;
+    if (!data) return;
+    const { persisted } = this.services;
+    const colouring = persisted.choice("colouring", colourings) ?? "expert";
+    const labels: Record<Colouring, string> = {
+      expert: t("Expert with the largest routing weight"),
+      weight: t("Largest routing weight"),
+      entropy: t("Entropy of the routing distribution"),
+    };
+    this.colouring.set(
+      colourings.map((value) => ({ value, label: labels[value] })),
+      colouring,
+    );
+    const sequences = Array.from({ length: Math.ceil(data.tokens.length / data.sequenceLength) }, (_, i) => i);
+    const sequence = persisted.choice("sequence", sequences) ?? 0;
+    this.sequence.set(
+      sequences.map((value) => ({ value, label: t("{0} of {1}", value + 1, sequences.length) })),
+      sequence,
+    );
+    const tokens = positionsOf(data, sequence);
+    this.text.show(tokens.map((position) => this.tokenAt(data, position, colouring)));
+    const selected = this.selectedExpert(data);
+    const routed = tokens.filter((position) => expertsAt(data, position).includes(selected ?? -1)).length;
+    this.note.textContent = [
+      colouring === "expert"
+        ? t("Each expert has a colour of its own.")
+        : colouring === "weight"
+          ? t("From the least (dark) to the largest weight of the sequence's tokens.")
+          : t("From 0 (dark) to {0} nats, an even choice among all experts.", decimal(Math.log(data.numExperts), 3)),
+      selected === null
+        ? ""
+        : t("Underlined: routed to expert {0} ({1} of {2} tokens).", selected, routed, tokens.length),
+    ]
+      .filter(Boolean)
+      .join(" ");
+    const model = tableOf(data, tokens);
+    if (this.table) this.table.show(model);
+    else {
+      this.table = new TableView(model);
+      this.tableHost.append(this.table.element);
+    }
+  }
+
+  private selectedExpert({ layer }: TextPanelData): number | null {
+    return this.selection?.layer === layer ? this.selection.expert : null;
+  }
+
+  private tokenAt(data: TextPanelData, position: number, colouring: Colouring): ShownToken {
+    const experts = expertsAt(data, position);
+    const colour = this.colourAt(data, position, colouring);
+    const selected = this.selectedExpert(data);
+    return {
+      text: plainLabel(visibleSpaces(data.tokens[position]!), 60),
+      background: `rgb(${colour.join(", ")})`,
+      colour: textOn(colour),
+      marked: selected !== null && experts.includes(selected),
+      description: describe(data, position),
+    };
+  }
+
+  private colourAt(data: TextPanelData, position: number, colouring: Colouring): Rgb {
+    const { theme, colourScale } = this.services;
+    const k = data.numExpertsPerToken;
+    if (colouring === "expert")
+      return expertColour(data.experts[position * k]!, theme.kind === "dark" || theme.kind === "high-contrast");
+    if (colouring === "entropy") return scaleColour(data.entropy[position]! / Math.log(data.numExperts), colourScale);
+    const start = position - (position % data.sequenceLength);
+    const first = positionsOf(data, start / data.sequenceLength).map((at) => data.weights[at * k]!);
+    const [low, high] = [Math.min(...first), Math.max(...first)];
+    return scaleColour(high > low ? (data.weights[position * k]! - low) / (high - low) : 1, colourScale);
+  }
+
+  private choose(index: number): void {
+    const { data } = this;
+    if (!data) return;
+    const sequence = this.services.persisted.choice("sequence", [...data.tokens.keys()]) ?? 0;
+    const position = positionsOf(data, sequence)[index];
+    if (position === undefined) return;
+    const selection = { layer: data.layer, expert: data.experts[position * data.numExpertsPerToken]! };
+    this.services.select(selection);
+    this.expert.open(selection);
+    this.select(selection);
+  }
+
+  private exported(): { title: string; table: TableModel; png: null } | null {
+    const { data } = this;
+    if (!data) return null;
+    const all = data.tokens.map((_, position) => position).filter((position) => isToken(data, position));
+    return { title: `Text layer ${data.layer}`, table: tableOf(data, all), png: null };
+  }
+}
+
+function isToken({ experts, numExpertsPerToken: k }: TextPanelData, position: number): boolean {
+  return experts[position * k]! >= 0;
+}
+
+/** Positions of a sequence's tokens, without padding. */
+function positionsOf(data: TextPanelData, sequence: number): number[] {
+  const start = sequence * data.sequenceLength;
+  const length = Math.max(0, Math.min(data.sequenceLength, data.tokens.length - start));
+  return Array.from({ length }, (_, i) => start + i).filter((position) => isToken(data, position));
+}
+
+function expertsAt({ experts, numExpertsPerToken: k }: TextPanelData, position: number): number[] {
+  return experts.slice(position * k, (position + 1) * k);
+}
+
+function describe(data: TextPanelData, position: number): string {
+  const k = data.numExpertsPerToken;
+  const shares = expertsAt(data, position).map(
+    (expert, s) => `${expert} (${percent(data.weights[position * k + s]!)})`,
+  );
+  const entropy = t("entropy {0} nats", decimal(data.entropy[position]!, 3));
+  return `${plainLabel(visibleSpaces(data.tokens[position]!), 60)}: ${t("experts {0}", shares.join(", "))}; ${entropy}`;
+}
+
+function tableOf(data: TextPanelData, positions: readonly number[]): TableModel {
+  const k = data.numExpertsPerToken;
+  const cells: ((position: number) => string | number | null)[] = [
+    (position) => position,
+    (position) => visibleSpaces(data.tokens[position]!),
+    (position) => expertsAt(data, position).join(" "),
+    (position) => data.weights[position * k]!,
+    (position) => data.entropy[position]!,
+  ];
+  return {
+    caption: t("Tokens in layer {0}", data.layer),
+    columns: [
+      { label: t("Position"), format: String },
+      { label: t("Token") },
+      { label: t("Experts") },
+      { label: t("Largest routing weight"), format: (value) => decimal(value) },
+      { label: t("Entropy (nats)"), format: (value) => decimal(value) },
+    ],
+    rowCount: positions.length,
+    cell: (row, column) => cells[column]!(positions[row]!),
+  };
+}
