@@ -13,6 +13,7 @@ export const engineFolders = [
   "linalg",
   "data",
   "execution",
+  "export",
   "generation",
   "routing",
   "compression",

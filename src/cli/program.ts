@@ -8,6 +8,7 @@ import { addCompress } from "./commands/compress";
 import { addCompletion } from "./commands/completion";
 import { addDoctor } from "./commands/doctor";
 import { addEvaluate } from "./commands/evaluate";
+import { addExport } from "./commands/export";
 import { addFamilies } from "./commands/families";
 import { addForward } from "./commands/forward";
 import { addGenerate } from "./commands/generate";
@@ -49,6 +50,7 @@ function createProgram(io: CliIo): Command {
     addRun,
     addRuns,
     addCompare,
+    addExport,
     addForward,
     addGenerate,
     addFamilies,

@@ -89,6 +89,11 @@ export function liveServices(): EngineServices {
       const { importTrace } = await import("./run/importTrace");
       return importTrace({ file, ...request, signal });
     },
+    "checkpoint/exportGguf": async (request, { signal }) => {
+      const { exportCheckpoint } = await import("./run/exportCheckpoint");
+      const { runtimeOptions } = await import("./run/machine/machine");
+      return exportCheckpoint({ ...request, runtime: runtimeOptions({ provider: "cpu" }) }, { signal });
+    },
     "generation/start": async (request, { signal, emit }) => {
       const { generateText } = await import("./run/generateText");
       return generateText(request, {

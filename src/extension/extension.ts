@@ -13,6 +13,7 @@ import { cancelRun, openReport, openRunFolder, resumeRunCommand } from "./comman
 import { copyCommandLine, deleteRun, duplicateRun, renameRun, runAgain, tagRun } from "./commands/runEdits";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
 import { pickDocumentation, reportIssue } from "./commands/supportCommands";
+import { exportGgufCommand } from "./commands/exportGguf";
 import { importTraceCommand } from "./commands/traceCommand";
 import { wizardCommand } from "./commands/wizardCommands";
 import { askForTensorTable } from "./editors/askForTensorTable";
@@ -63,6 +64,7 @@ export function activate(context: vscode.ExtensionContext): void {
     evaluateCheckpoint: (argument) => wizardCommand("evaluate", argument, services),
     compareCheckpoints: (argument) => wizardCommand("compare", argument, services),
     compareMethods: (argument) => compareMethods(argument, services),
+    exportGguf: (argument) => exportGgufCommand(argument, services),
     importTrace: (argument) => importTraceCommand(argument, services),
     openRouting: (argument) => openPanel("routing", argument, services, panels),
     openDivergence: (argument) => openPanel("divergence", argument, services, panels),

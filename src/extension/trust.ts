@@ -10,6 +10,7 @@ const needsTrust: ReadonlySet<string> = new Set([
   "compareCheckpoints",
   "compareMethods",
   "importTrace",
+  "exportGguf",
   "newRecipe",
   "runRecipe",
   "checkRecipe",

@@ -15,6 +15,7 @@ import type {
   TextPanelData,
   TradeOffPanelData,
 } from "./panels";
+import type { ExportedGguf, GgufFileType } from "./gguf";
 import type { MetricsLine } from "./metrics";
 import type { Progress } from "./progress";
 import type { Recipe } from "./recipe";
@@ -56,6 +57,8 @@ export interface EngineRequests {
     checkpoint?: string;
     numExpertsPerToken?: number;
   }) => { runDirectory: string; format: "vllm" | "sglang" | "imatrix"; notes: string[] };
+  /** Writes a checkpoint as a GGUF file for llama.cpp; the file must not exist. */
+  "checkpoint/exportGguf": (p: { path: string; file: string; type: GgufFileType }) => ExportedGguf;
   /** Responses to prompts; their tokens come as events while they are made. */
   "generation/start": (p: GenerationStart) => GenerationResult;
   /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
@@ -175,6 +178,7 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "comparison/start": "job",
   "comparison/resume": "job",
   "trace/import": "job",
+  "checkpoint/exportGguf": "job",
   "generation/start": "job",
   "run/list": "inspection",
   "run/label": "inspection",

@@ -68,6 +68,13 @@ export async function loadChatTemplate(directory: string): Promise<ChatTemplate 
   };
 }
 
+/** The text of the folder's default template; null without one. */
+export async function chatTemplateSource(directory: string): Promise<string | null> {
+  const config = await readJson(join(directory, "tokenizer_config.json"));
+  const sources = (await findTemplates(directory, config?.chat_template))?.sources;
+  return sources?.get("default") ?? sources?.values().next().value ?? null;
+}
+
 async function findTemplates(
   directory: string,
   configured: unknown,

@@ -34,6 +34,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "comparison/start": unused,
     "comparison/resume": unused,
     "trace/import": unused,
+    "checkpoint/exportGguf": unused,
     "generation/start": unused,
     "run/list": unused,
     "run/label": unused,

@@ -1,0 +1,229 @@
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { readSafetensorsFile, writeSafetensorsFile } from "../../../src/engine/checkpoint/safetensorsFile";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
+import { exportGguf } from "../../../src/engine/export/exportGguf";
+import { openGguf } from "../../../src/engine/gguf/header";
+import { bytesOf } from "../../../src/engine/tensor/floatCodec";
+import { createRandom } from "../../../src/engine/tensor/random";
+import { ggufEncodings } from "../../../src/engine/weights/ggufBlocks";
+import { makeCheckpoint } from "../../bench/makeCheckpoint";
+import { readGgufNumbers } from "../../support/ggufTensors";
+import { daily } from "../../support/nightly";
+import { loadLlamaCpp, type LlamaCpp } from "../../support/llamaCpp";
+import type { GgufFileType } from "../../../src/protocol/gguf";
+import { goldens, openModel, runtime, scratch, type OpenModel } from "../compression/support";
+
+const { fresh } = scratch();
+const sample = path.join(__dirname, "../../../media/sample/checkpoint");
+const coarse = path.join(__dirname, "../../fixtures/coarse");
+
+/** A block of 32 with some values set. */
+function block(values: Record<number, number>): Float32Array {
+  const result = new Float32Array(32);
+  for (const [i, value] of Object.entries(values)) result[Number(i)] = value;
+  return result;
+}
+
+it.each([
+  ["Q4_0", block({ 0: -8, 1: 7, 16: 1, 17: -1 }), "003c907f" + "88".repeat(14)],
+  ["Q8_0", block({ 0: 127, 1: -64, 31: 1 }), "003c7fc0" + "00".repeat(29) + "01"],
+  ["MXFP4", block({ 0: 6, 1: -1.5, 16: 0.5 }), "7f170b" + "00".repeat(14)],
+  ["F16", Float32Array.of(1, -2), "003c00c0"],
+] as const)("%s blocks are those of ggml", (type, values, hex) => {
+  expect(Buffer.from(ggufEncodings[type].encode(values)).toString("hex")).toBe(hex);
+});
+
+async function exported(model: OpenModel, type: GgufFileType) {
+  const filePath = `${fresh()}.gguf`;
+  const made = await exportGguf({ ...model, filePath, type, runtime });
+  return { filePath, ...made };
+}
+
+const tokens = 24;
+function idsOf({ description }: OpenModel): number[] {
+  const random = createRandom(5);
+  return Array.from({ length: tokens }, () => 1 + random.below(description.vocabSize - 1));
+}
+
+/** The engine's next-token probabilities, [tokens][vocabulary]. */
+async function engineProbabilities(model: OpenModel, ids: readonly number[]): Promise<Float64Array[]> {
+  const probe = await runForwardProbe({
+    ...{ model, teacher: null, inputIds: Int32Array.from(ids), batch: 1, positions: ids.length, runtime },
+    scratchDirectory: fresh(),
+  });
+  const logits = probe.get("logits")!.data as Float32Array;
+  const V = model.description.vocabSize;
+  return ids.map((_, t) => {
+    const row = Float64Array.from(logits.subarray(t * V, (t + 1) * V));
+    const most = row.reduce((a, b) => Math.max(a, b));
+    const powers = row.map((value) => Math.exp(value - most));
+    const sum = powers.reduce((a, b) => a + b);
+    return powers.map((value) => value / sum);
+  });
+}
+
+function largestDifference(a: readonly ArrayLike<number>[], b: readonly ArrayLike<number>[]): number {
+  return Math.max(...a.map((row, t) => Math.max(...Array.from(row, (value, i) => Math.abs(value - b[t]![i]!)))));
+}
+
+/** Median over tokens of KL(p || q), nats. */
+function medianDivergence(p: readonly ArrayLike<number>[], q: readonly ArrayLike<number>[]): number {
+  const kl = (row: ArrayLike<number>, other: ArrayLike<number>) =>
+    Array.from(row, (value, i) => (value > 0 ? value * Math.log(value / Math.max(other[i]!, 1e-30)) : 0));
+  const tokens = p.map((row, t) => kl(row, q[t]!).reduce((a, b) => a + b)).sort((a, b) => a - b);
+  return tokens[Math.floor(tokens.length / 2)]!;
+}
+
+const prose =
+  "The farmer looked at the clouds over the hill and said nothing for a while. Then he turned to his daughter, who had brought the " +
+  "bread, and asked whether the river had risen in the night. She thought that it had, but not by much; the old bridge was dry.";
+
+const found = await loadLlamaCpp();
+const llama = "llama" in found ? found.llama : (null as unknown as LlamaCpp);
+const why = "reason" in found ? ` (skipped: ${found.reason})` : "";
+
+/** The Qwen3-MoE checkpoint with the numbers of a GGUF file in it: what llama.cpp multiplies by. */
+async function withNumbersOf(model: OpenModel, filePath: string): Promise<OpenModel> {
+  const directory = fresh();
+  cpSync(model.checkpoint.directory, directory, { recursive: true });
+  rmSync(path.join(directory, "model.safetensors"));
+  const numbers = await readGgufNumbers(filePath);
+  const { tensors } = await readSafetensorsFile(path.join(model.checkpoint.directory, "model.safetensors"));
+  const changed = [...tensors].map(([name, { shape }]) => {
+    const { tensor, expert } = ggufNameOf(name);
+    const all = numbers.get(tensor)!.values;
+    const count = shape.reduce((product, size) => product * size, 1);
+    expect(all.length % count, name).toBe(0);
+    const data = bytesOf(all.slice(expert * count, (expert + 1) * count));
+    return [name, { dtype: "F32" as const, shape, data }] as const;
+  });
+  await writeSafetensorsFile(path.join(directory, "model.safetensors"), new Map(changed));
+  return openModel(directory);
+}
+
+/** Names of Qwen3-MoE, as docs of gguf-py have them. */
+function ggufNameOf(name: string): { tensor: string; expert: number } {
+  const whole: Record<string, string> = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+  };
+  const [, layer, rest = ""] = /^model\.layers\.(\d+)\.(.*)$/.exec(name) ?? [];
+  if (layer === undefined) return { tensor: whole[name]!, expert: 0 };
+  const [, expert, projection] = /^mlp\.experts\.(\d+)\.(gate|up|down)_proj\.weight$/.exec(rest) ?? [];
+  if (expert !== undefined) return { tensor: `blk.${layer}.ffn_${projection}_exps.weight`, expert: Number(expert) };
+  const own: Record<string, string> = {
+    ...{ input_layernorm: "attn_norm", post_attention_layernorm: "ffn_norm", "mlp.gate": "ffn_gate_inp" },
+    ...{ "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v" },
+    ...{ "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm" },
+  };
+  return { tensor: `blk.${layer}.${own[rest.replace(/\.weight$/, "")]!}.weight`, expert: 0 };
+}
+
+describe.skipIf(why !== "")(`in a real llama.cpp${why}`, () => {
+  /**
+   * Median over tokens of KL in nats. Kernels of llama.cpp round activations to 8 bits where weights are in blocks, and a token whose
+   * routing nearly ties may then go to another expert, which a mean would be about.
+   */
+  const types = [
+    ["f16", 1e-6],
+    ["q8_0", 1e-3],
+    ["q4_0", 1e-3],
+    ["mxfp4", 1e-3],
+  ] as const;
+  it.each(daily(2, types))("the sample as %s says what the engine says on the file's numbers", async (type, most) => {
+    const model = await openModel(sample);
+    const { filePath, architecture, notes } = await exported(model, type);
+    const [ids] = await llama.tokenize(filePath, [prose]);
+    expect(architecture).toBe("qwen3moe");
+    expect(notes).toEqual(type === "f16" ? [] : [expect.stringContaining("6 tensors are F16")]);
+    const theirs = await llama.probabilities(filePath, ids!);
+    const ours = await engineProbabilities(await withNumbersOf(model, filePath), ids!);
+    expect(medianDivergence(ours, theirs)).toBeLessThan(most);
+    if (type === "f16") expect(largestDifference(theirs, ours)).toBeLessThan(1e-3);
+  });
+
+  it("its vocabulary cuts text as the checkpoint's tokenizer does", async () => {
+    const { filePath } = await exported(await openModel(sample), "q8_0");
+    const { cases } = JSON.parse(readFileSync(path.join(__dirname, "../../fixtures/tokenizer.json"), "utf8")) as {
+      cases: { text: string; ids?: number[] }[];
+    };
+    const compared = cases.filter(({ text, ids }) => ids !== undefined && text !== "");
+    expect(compared.length).toBeGreaterThan(5);
+    const texts = compared.map(({ text }) => text);
+    expect(await llama.tokenize(filePath, texts)).toEqual(compared.map(({ ids }) => ids));
+  });
+
+  it.each(daily(4, ["qwen2_moe", "mixtral", "granitemoe", "glm4_moe", "granitemoeshared", "qwen3_moe"]))(
+    "%s",
+    async (family) => {
+      const model = await openModel(path.join(goldens, family, "checkpoint"));
+      const ids = idsOf(model);
+      const { filePath, notes } = await exported(model, "f16");
+      expect(notes[0]).toContain("takes token ids alone");
+      const theirs = await llama.probabilities(filePath, ids);
+      const d = largestDifference(theirs, await engineProbabilities(model, ids));
+      expect(d).toBeLessThan(1e-3);
+    },
+  );
+});
+
+const shape = { hiddenSize: 64, numLayers: 2, numExperts: 8, numExpertsPerToken: 2, moeIntermediateSize: 32, vocabSize: 96, numHeads: 4, numKeyValueHeads: 4, headDim: 16, sharedIntermediateSize: 32, maxPositionEmbeddings: 64 }; // prettier-ignore
+/** Random models whose rows are whole blocks; none goes through a trained model's near ties of routing. */
+const synthetic = [
+  ["olmoe", "f16", 1e-3],
+  ["dots1", "f16", 1e-3],
+  ["qwen3_moe", "q8_0", 1e-3],
+  ["qwen3_moe", "q4_0", 2e-3],
+  ["qwen3_moe", "mxfp4", 2e-3],
+] as const;
+it.skipIf(why !== "").each(daily(5, synthetic))("%s of whole blocks as %s", async (family, type, most) => {
+  const directory = fresh();
+  await makeCheckpoint({ directory, family, shape, deviation: 0.1 });
+  const model = await openModel(directory);
+  const { filePath, notes } = await exported(model, type);
+  expect(notes.some((note) => note.includes("F16"))).toBe(false);
+  const ids = idsOf(model);
+  const same = family === "qwen3_moe" ? await withNumbersOf(model, filePath) : model;
+  const theirs = await llama.probabilities(filePath, ids);
+  expect(largestDifference(theirs, await engineProbabilities(same, ids))).toBeLessThan(most);
+});
+
+it("the same checkpoint gives the same bytes, and nothing is replaced", async () => {
+  const model = await openModel(coarse);
+  const [a, b] = [await exported(model, "q4_0"), await exported(model, "q4_0")];
+  expect(readFileSync(a.filePath).equals(readFileSync(b.filePath))).toBe(true);
+  await expect(exportGguf({ ...model, filePath: a.filePath, type: "f16", runtime })).rejects.toMatchObject({
+    code: "output/not-empty",
+  });
+  expect(readFileSync(a.filePath).equals(readFileSync(b.filePath))).toBe(true);
+  const { metadata, tensors } = await openGguf(a.filePath);
+  expect(metadata.get(`${a.architecture}.expert_used_count`)).toBe(2);
+  expect(new Set(tensors.map(({ type }) => type))).toContain("Q4_0");
+});
+
+it.each([
+  ["olmoe", "model/unsupported-option", "fewer heads of keys than of queries"],
+  ["deepseek_v3", "model/unsupported-family", "deepseek_v3"],
+  ["gpt_oss", "model/unsupported-family", "gpt_oss"],
+])("%s is refused by name", async (family, code, message) => {
+  const model = await openModel(path.join(goldens, family, "checkpoint"));
+  await expect(exported(model, "f16")).rejects.toMatchObject({
+    code,
+    message: expect.stringContaining(message) as string,
+  });
+});
+
+it("a config that llama.cpp would read otherwise is refused", async () => {
+  const directory = fresh();
+  cpSync(path.join(goldens, "qwen3_moe/checkpoint"), directory, { recursive: true });
+  const file = path.join(directory, "config.json");
+  const config = JSON.parse(readFileSync(file, "utf8")) as object;
+  writeFileSync(file, JSON.stringify({ ...config, norm_topk_prob: false }));
+  await expect(exported(await openModel(directory), "f16")).rejects.toMatchObject({
+    code: "model/unsupported-option",
+    message: expect.stringContaining("not renormalised") as string,
+  });
+});
