@@ -165,6 +165,7 @@ export function activate(context: vscode.ExtensionContext): void {
   );
   log.info(`activated in ${(performance.now() - begun).toFixed(1)} ms`);
   void offerResume(services);
+  void services.checkpoints.list();
 }
 
 function isFromTree(argument: unknown): boolean {

@@ -5,6 +5,8 @@ import { failureActions, type FailureAction } from "./failureActions";
 /** The run that a failure ended, for the buttons that go on with it. */
 export interface FailedRun {
   runDirectory: string;
+  /** Of a run that was refused before it had a folder: its recipe is opened, or started again with its result elsewhere. */
+  refused?: { editRecipe: () => Promise<void>; startIn: (folder: string) => Promise<void> };
 }
 
 /**
@@ -39,6 +41,8 @@ function labelOf(action: FailureAction): string {
       return vscode.l10n.t("Open Line {0}", action.line);
     case "editRecipe":
       return vscode.l10n.t("Edit Recipe");
+    case "chooseFolder":
+      return vscode.l10n.t("Choose Folder...");
     case "resume":
       return vscode.l10n.t("Resume");
     case "cancelOther":
@@ -63,8 +67,17 @@ async function act(action: FailureAction, log: vscode.LogOutputChannel, run: Fai
       return;
     }
     case "editRecipe":
-      await vscode.commands.executeCommand("reroute.duplicateRun", ofRun);
+      if (run?.refused) await run.refused.editRecipe();
+      else await vscode.commands.executeCommand("reroute.duplicateRun", ofRun);
       return;
+    case "chooseFolder": {
+      const openLabel = vscode.l10n.t("Put the Result Here");
+      const options = { canSelectFiles: false, canSelectFolders: true, openLabel };
+      const [folder] = (await vscode.window.showOpenDialog(options)) ?? [];
+      if (folder && run?.refused) await run.refused.startIn(folder.fsPath);
+      else if (folder) await vscode.commands.executeCommand("reroute.runAgain", { ...ofRun, into: folder.fsPath });
+      return;
+    }
     case "resume":
       await vscode.commands.executeCommand("reroute.resumeRun", ofRun);
       return;

@@ -8,6 +8,7 @@ export type FailureAction =
   | { kind: "setting"; setting: string }
   | { kind: "line"; file: string; line: number }
   | { kind: "editRecipe" }
+  | { kind: "chooseFolder" }
   | { kind: "resume" }
   | { kind: "cancelOther" };
 
@@ -50,6 +51,9 @@ const ofRecipe = new Set<ErrorCode>([
   "runtime/provider",
 ]);
 
+/** Failures that the same recipe would not have with its result in another folder. */
+const ofOutput = new Set<ErrorCode>(["output/not-empty", "output/write-failed", "preflight/disk"]);
+
 /**
  * What can be done about a failure, most helpful first. `isOfRun`: it ended a run that is there, so its recipe can be edited or the run
  * go on.
@@ -59,6 +63,7 @@ export function failureActions(code: ErrorCode, message: string, isOfRun: boolea
   const line = lineIn(message);
   if (line) actions.push({ kind: "line", ...line });
   if (code === "run/locked" && isOfRun) actions.push({ kind: "cancelOther" });
+  if (isOfRun && ofOutput.has(code)) actions.push({ kind: "chooseFolder" });
   if (isOfRun && ofRecipe.has(code)) actions.push({ kind: "editRecipe" });
   const setting = settings[code];
   if (setting !== undefined) actions.push({ kind: "setting", setting });

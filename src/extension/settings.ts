@@ -34,7 +34,7 @@ export function readSettings(about?: string): Settings {
     defaultData: defaultData === "" ? null : path.resolve(workspaceFolder(about) ?? "", defaultData),
     runFolder: settings.get<string>("runFolder", "").trim() || path.join(".reroute", "runs"),
     colourScale: oneOf(settings.get("colourScale"), colourScales, "viridis"),
-    onWindowClose: oneOf(settings.get("onWindowClose"), ["ask", "continue", "stop"] as const, "ask"),
+    onWindowClose: oneOf(settings.get("onWindowClose"), ["ask", "continue", "stop"] as const, "continue"),
   };
 }
 

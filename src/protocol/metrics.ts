@@ -8,6 +8,8 @@ export const metricsLine = z.discriminatedUnion("kind", [
     step: z.int(),
     /** Training loss of this update (KL for Router KD), nats a target position, temperature factor included. */
     loss: z.number(),
+    /** Matching terms without their weights, which `loss` holds with them. */
+    terms: z.object({ router: z.number(), experts: z.number(), feedForward: z.number() }).partial().optional(),
     learningRate: z.number(),
     /** Global gradient norm before clipping. */
     gradientNorm: z.number(),

@@ -162,6 +162,40 @@ export const teacherRouting = z.discriminatedUnion("kind", [
 ]);
 export type TeacherRouting = z.infer<typeof teacherRouting>;
 
+/** A student that learns from what it writes itself. */
+export const onPolicyOptions = z.strictObject({
+  share: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(1)
+    .describe("Share of the sequences that the student continues itself; the others keep their text"),
+  promptTokens: z.int().min(1).default(32).describe("Tokens of a sequence that the student continues from"),
+  roundUpdates: z
+    .int()
+    .min(1)
+    .default(32)
+    .describe("Updates between two rounds of writing and two runs of the teacher; 1: the published loop"),
+  replay: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(0)
+    .describe("Share of the student's sequences that are taken again from the round before"),
+  temperature: z.number().positive().default(1).describe("Of the student's sampling"),
+});
+
+const termWeight = z.number().positive().optional();
+
+/** What of the model's inside is matched beside the loss; each weight multiplies its term. */
+export const matchTerms = z
+  .strictObject({
+    router: termWeight.describe("KL of the student's router probabilities to the teacher's on the same experts"),
+    experts: termWeight.describe("Relative squared error of experts' outputs where the teacher routes"),
+    feedForward: termWeight.describe("Relative squared error of what feed-forward parts add to the hidden states"),
+  })
+  .refine((terms) => Object.values(terms).some((weight) => weight !== undefined), "name a term with its weight");
+
 export const calibrateOptions = z.strictObject({
   loss: z
     .enum(calibrationLosses)
@@ -182,6 +216,14 @@ export const calibrateOptions = z.strictObject({
   teacherRouting: teacherRouting
     .optional()
     .describe("Which experts of the teacher teach: its own choice unless another is named"),
+  onPolicy: onPolicyOptions
+    .optional()
+    .describe("The student continues sequences itself and learns from the teacher there (loss kd)"),
+  match: matchTerms
+    .optional()
+    .describe(
+      "Terms that compare layer with layer, for students made from the teacher; the teacher then runs at every update",
+    ),
   lmShare: z.number().min(0).max(1).default(0.5).describe("With loss kd+lm: the share of lm"),
   initialise: z
     .enum(["none", "router-logits"])

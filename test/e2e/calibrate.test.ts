@@ -20,6 +20,7 @@ import {
   runCommand,
   showContainer,
   showEditor,
+  summaryPage,
   webview,
 } from "./workbench";
 
@@ -40,7 +41,7 @@ beforeAll(async () => {
 afterAll(() => session?.close());
 
 /** Answers of the wizard from its first question up to its summary, which is left open. */
-async function answer(sequences: string): Promise<ReturnType<typeof quickInput>> {
+async function answer(sequences: string): ReturnType<typeof summaryPage> {
   const { page } = session;
   const wizard = quickInput(page);
   await wizard.asks("(1/7)", "How should the experts");
@@ -58,9 +59,7 @@ async function answer(sequences: string): Promise<ReturnType<typeof quickInput>>
   await wizard.accept();
   await wizard.asks("(6/7)", "Where should the result go?");
   await wizard.choose("fine-reap-0.375-calibrated");
-  await wizard.asks("(7/7)", "Nothing has been started");
-  await wizard.rows.filter({ hasText: "Disk" }).waitFor();
-  return wizard;
+  return summaryPage(page);
 }
 
 const ready = (view: string) => pageInState(session.page, view);
@@ -102,14 +101,17 @@ describe("a full model, from right-click to verdict", () => {
     await wizard.goBack();
     await wizard.asks("(2/7)", "How many experts");
     await wizard.goBack();
-    const summary = await answer("24 x 128");
-    const text = (await summary.rows.allTextContents()).join("\n");
+    const { text, press } = await answer("24 x 128");
     expect(text).toMatch(/4\.12 M to 1\.90 M parameters, 7\.86 MiB to 3\.62 MiB/);
-    for (const label of ["Method", "Held-out text", "Calibration", "Time", "Memory", "Disk", "Output"])
+    for (const label of ["Method", "Loaders", "Held-out text", "Calibration", "Time", "Memory", "Disk", "Output"])
       expect(text).toContain(label);
+    for (const choice of ["reap, keeping 37.5 %", "calibration.jsonl · 24 sequences", "evaluation.jsonl"])
+      expect(text).toContain(choice);
+    // What closes with the window would be said here, too.
+    expect(text).toContain("The work goes on when this window is closed");
     expect(existsSync(path.join(session.workspace, ".reroute"))).toBe(false);
     await session.screenshot("3-summary");
-    await summary.choose("Start");
+    await press("Start");
   });
 
   it(
@@ -212,8 +214,10 @@ describe("a run that is stopped", () => {
     await keyboard.press("Control+a");
     await asks("(5/7)", "Sequences x tokens", "1500 x 128", "");
     await asks("(6/7)", "Where should the result go?", "", "");
-    await wizard.asks("(7/7)", "Nothing has been started");
-    await firstRow("Start");
+    // Start has the focus, so that Enter presses it.
+    const { frame: summary } = await summaryPage(page);
+    await until(() => summary.evaluate(`document.activeElement.textContent === "Start"`));
+    await session.screenshot("3-summary-by-keyboard");
     await keyboard.press("Enter");
     await until(() => readdirSync(runsFolder()).length === 2);
     await working();
@@ -254,6 +258,34 @@ describe("a run that is stopped", () => {
     expect(engines()).toHaveLength(1);
   });
 
+  it(
+    "goes on without its window; the next one shows it live and cancels it",
+    async () => {
+      const { page, server } = session;
+      const extensionHost = () =>
+        server.processes().filter(({ command, state }) => command.includes("type=extensionHost") && state !== "Z");
+      const [engine] = engines();
+      await page.goto("about:blank");
+      // A closed tab of the browser keeps its extension host for hours, in case that it comes back.
+      for (const { pid } of extensionHost()) process.kill(pid, "SIGKILL");
+      await until(() => extensionHost().length === 0);
+      const at = () => readFileSync(path.join(newestRun(), "progress.json"), "utf8");
+      const before = at();
+      await until(() => at() !== before, runMs);
+      expect(engines().map(({ pid }) => pid)).toEqual([engine!.pid]);
+      await openFolder(page, server.url, session.workspace, "fine");
+      await showContainer(page, "Reroute");
+      const row = treeRows(page, "Runs").filter({ hasText: "running" }).first();
+      await row.waitFor();
+      await session.screenshot("8-next-window");
+      const cancelled = treeRows(page, "Runs").filter({ hasText: "cancelled" }).first();
+      await rowAction(row, "Cancel Run", cancelled);
+      await until(() => engines().length === 0);
+      await rowAction(cancelled, "Resume Run", work());
+    },
+    runMs,
+  );
+
   it("is offered for resume when the next window opens, without an engine being started to ask", async () => {
     const { page, server } = session;
     await until(() => readRun(newestRun()).stages.some(({ state }) => state === "running"));
@@ -262,7 +294,7 @@ describe("a run that is stopped", () => {
     await until(() => engines().length === 0);
     await openFolder(page, server.url, session.workspace, "fine");
     await notification(page, "was not finished");
-    await session.screenshot("8-offered");
+    await session.screenshot("9-offered");
     await answerNotification(page, "was not finished", "Resume");
     await working();
     await runCommand(page, "Reroute: Cancel Run");

@@ -8,9 +8,18 @@ import { until } from "./codeServer";
 import { chooseFromMenu, expand, explorerItem, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
-import { click, tryClick } from "./pointer";
+import { click } from "./pointer";
 import { openSession, type Session } from "./session";
-import { activityBarItem, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
+import {
+  activityBarItem,
+  openFolder,
+  pageInState,
+  quickInput,
+  runCommand,
+  showContainer,
+  summaryPage,
+  tick,
+} from "./workbench";
 
 /** Cells of a few short sequences, on two cores that other work shares. */
 const gridMs = 300_000;
@@ -55,22 +64,6 @@ const row = (text: string | RegExp) => treeRows(session.page, "Runs").filter({ h
 const work = () => session.page.locator(".statusbar-item", { hasText: /cell \d of 4/ });
 const comparing = () => work().waitFor();
 
-/** Ticks these rows too, of a list in which several may be chosen; each is looked for by its name, as the list is long. */
-async function tick(labels: string[]): Promise<void> {
-  const { input, rows } = quickInput(session.page);
-  for (const label of labels) {
-    const name = session.page.locator(".label-name", { hasText: new RegExp(`^\\s*${label}\\s*$`) });
-    const box = rows.filter({ has: name }).first().locator("[role=checkbox], input[type=checkbox]").first();
-    await until(async () => {
-      if ((await input.inputValue()) !== label) await input.fill(label, { timeout: 2000 }).catch(() => undefined);
-      const isTicked = await box.getAttribute("aria-checked", { timeout: 2000 }).catch(() => null);
-      if (isTicked === "false") await tryClick(box, "click", 2000);
-      return isTicked === "true";
-    });
-  }
-  await input.fill("");
-}
-
 describe("a comparison asked for by questions", () => {
   it(
     "asks for methods, ratios, texts, and sums up every cell before anything starts",
@@ -84,11 +77,11 @@ describe("a comparison asked for by questions", () => {
       await wizard.asksFor("Which checkpoint?");
       await wizard.choose("fine");
       await wizard.asks("Compare methods on fine (1/7)", "Which methods");
-      await tick(["reap", "hc-smoe"]);
+      await tick(page, ["reap", "hc-smoe"]);
       await session.screenshot("1-methods");
       await wizard.accept();
       await wizard.asks("(2/7)", "at which ratios");
-      await tick(["Keep 20 of 32 experts", "Keep 12 of 32 experts"]);
+      await tick(page, ["Keep 20 of 32 experts", "Keep 12 of 32 experts"]);
       await session.screenshot("2-ratios");
       await wizard.accept();
       await wizard.asks("(3/7)", "What should each cell do");
@@ -104,13 +97,12 @@ describe("a comparison asked for by questions", () => {
       await wizard.asks("(6/7)", "Sequences x tokens");
       await wizard.type("96 x 64");
       await wizard.accept();
-      await wizard.asks("(7/7)", "Nothing has been started");
-      const text = (await wizard.rows.allTextContents()).join("\n");
+      const { text, press } = await summaryPage(page);
       expect(text).toContain("4 cells: 2 methods, 2 ratios, before and after Router KD");
       for (const label of ["Time", "Memory", "Disk", "Folder", "reap-0.625"]) expect(text).toContain(label);
       expect(existsSync(runsFolder())).toBe(false);
       await session.screenshot("3-summary");
-      await wizard.choose("Start");
+      await press("Start");
     },
     gridMs,
   );
@@ -171,18 +163,27 @@ describe("a comparison asked for by questions", () => {
   );
 });
 
+describe("a comparison that was resumed after its engine had died", () => {
+  it("is not begun again by the message of then", async () => {
+    const { page } = session;
+    await answerNotification(page, "The engine process ended while it worked", "Resume");
+    await notification(page, "4 cells compared. Nearest to the teacher");
+    expect(await work().count()).toBe(0);
+  });
+});
+
 describe("a comparison file", () => {
   it(
     "is started from the explorer; a cell that is refused is named with its code",
     async () => {
       const { page } = session;
       await runCommand(page, "View: Show Explorer");
-      const wizard = quickInput(page);
-      const asked = wizard.title.filter({ hasText: "Compare methods: grid" });
+      const asked = page.getByRole("tab", { name: "Compare methods: grid" });
       await chooseFromMenu(page, gridFile, "Compare Methods...", asked);
-      await wizard.rows.filter({ hasText: "mobe-0.5 would be refused" }).waitFor();
-      await wizard.rows.filter({ hasText: "(arguments/invalid)" }).waitFor();
-      await wizard.choose("Start");
+      const { text, press } = await summaryPage(page);
+      expect(text).toContain("mobe-0.5 would be refused");
+      expect(text).toContain("(arguments/invalid)");
+      await press("Start");
       const states = () => readComparison(path.join(runsFolder(), "grid")).cells.map(({ state }) => state);
       await until(() => existsSync(path.join(runsFolder(), "grid", "comparison.json")));
       await until(() => states().every((state) => state === "done" || state === "failed"), gridMs);

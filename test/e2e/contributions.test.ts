@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
-import { closeMenu, contextMenu, openFromExplorer, treeRows } from "./explorer";
+import { closeMenu, contextMenu, expand, explorerItem, openFromExplorer, treeRows } from "./explorer";
 import { openSession, type Session } from "./session";
 import {
   activityBarItem,
@@ -86,6 +86,18 @@ describe("what the extension adds", () => {
     const overview = await pageInState(page, "overview");
     expect(await overview.locator("vscode-button", { hasText: "Calibrate router" }).count()).toBe(1);
     await session.screenshot("side-panel");
+  });
+
+  it("offers calibration on checkpoints alone, once it knows them", async () => {
+    const { page } = session;
+    await runCommand(page, "View: Show Explorer");
+    for (const name of ["empty", "sample"]) {
+      expect(await contextMenu(page, name), name).not.toContain("Calibrate Router");
+      await closeMenu(page);
+    }
+    await expand(explorerItem(page, "sample"));
+    expect(await contextMenu(page, "checkpoint")).toContain("Calibrate Router");
+    await closeMenu(page);
   });
 
   it("marks what is wrong in a recipe", async () => {

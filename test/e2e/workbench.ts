@@ -21,7 +21,9 @@ export async function openFolder(page: Page, url: string, folder: string, file: 
 }
 
 export function activityBarItem(page: Page, name: string): Locator {
-  return page.locator(".activitybar .action-item").filter({ has: page.locator(`[aria-label="${name}"]`) });
+  // With a badge, what it counts stands behind the name.
+  const label = page.locator(`[aria-label="${name}"], [aria-label^="${name} - "]`);
+  return page.locator(".activitybar .action-item").filter({ has: label });
 }
 
 /** Shows a view container of the activity bar in the side bar, unless it is shown: another click would hide it. */
@@ -219,6 +221,34 @@ export async function pageInState(page: Page, view: string, state = "ready"): Pr
     return (await frame.getAttribute("body", "data-state", { timeout: 1000 }).catch(() => null)) === state;
   }, 90_000);
   return frame!;
+}
+
+/** Ticks these rows too, of a list in which several may be chosen; each is looked for by its name, as the list is long. */
+export async function tick(page: Page, labels: string[]): Promise<void> {
+  const { input, rows } = quickInput(page);
+  for (const label of labels) {
+    const name = page.locator(".label-name", { hasText: new RegExp(`^\\s*${label}\\s*$`) });
+    const box = rows.filter({ has: name }).first().locator("[role=checkbox], input[type=checkbox]").first();
+    await until(async () => {
+      if ((await input.inputValue()) !== label) await input.fill(label, { timeout: 2000 }).catch(() => undefined);
+      const isTicked = await box.getAttribute("aria-checked", { timeout: 2000 }).catch(() => null);
+      if (isTicked === "false") await tryClick(box, "click", 2000);
+      return isTicked === "true";
+    });
+  }
+  await input.fill("");
+}
+
+/** The page that a wizard ends in: what its run takes, and buttons that answer. */
+export async function summaryPage(
+  page: Page,
+): Promise<{ frame: Frame; text: string; press: (button: string) => Promise<void> }> {
+  const frame = await pageInState(page, "summary");
+  return {
+    frame,
+    text: (await frame.textContent("main"))!,
+    press: (button) => click(frame.getByRole("button", { name: button, exact: true })),
+  };
 }
 
 /**

@@ -14,7 +14,7 @@ it("every error that can be shown ends in something to do, and leads to document
 });
 
 it.each<[ErrorCode, string, boolean, string[]]>([
-  ["output/not-empty", "full", true, ["editRecipe", "documentation"]],
+  ["output/not-empty", "full", true, ["chooseFolder", "editRecipe", "documentation"]],
   ["output/not-empty", "full", false, ["documentation"]],
   ["runtime/provider", "no cuda", true, ["editRecipe", "setting", "log", "documentation"]],
   ["preflight/memory", "too small", false, ["setting", "documentation"]],

@@ -29,7 +29,7 @@ function otherFiles(run: TinyRun): string {
 }
 
 describe.skipIf(process.platform === "win32")("a disk that is full", () => {
-  const limits = isNightly ? 40 : 3;
+  const limits = isNightly ? 40 : 2;
 
   it(
     `at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`,
@@ -50,7 +50,7 @@ describe.skipIf(process.platform === "win32")("a disk that is full", () => {
         expect((await run.start()).code).toBe(0);
         expect(run.results()).toEqual(expected);
       }
-      expect(failed.size).toBeGreaterThanOrEqual(2);
+      expect(failed.size).toBeGreaterThanOrEqual(isNightly ? 2 : 1);
     },
     longTimeout,
   );
@@ -106,20 +106,18 @@ describe("a teacher that changes", () => {
     closeSync(file);
   };
 
-  it.each(["profile", "calibrate", "evaluate"] as const)(
-    "under stage %s is found, and the run ends right",
-    async (stage) => {
-      const { size } = statSync(weights());
-      const before = readFileSync(weights()).at(size - 1)!;
-      const { atime, mtime } = statSync(weights());
+  it("under a stage is found, and the run ends right", async () => {
+    const before = readFileSync(weights()).at(-1)!;
+    const { atime, mtime } = statSync(weights());
+    for (const stage of ["profile", "calibrate", "evaluate"] as const) {
       const { code, stderr } = await run.start({ onStart: whenIn(run, stage, () => change(before ^ 1)) });
       change(before);
       utimesSync(weights(), atime, mtime);
-      expect([code, stderr]).toEqual([2, expect.stringContaining("error checkpoint/changed: ")]);
-      expect((await run.start()).code).toBe(0);
-      expect(run.results()).toEqual(expected);
-    },
-  );
+      expect([stage, code, stderr]).toEqual([stage, 2, expect.stringContaining("error checkpoint/changed: ")]);
+    }
+    expect((await run.start()).code).toBe(0);
+    expect(run.results()).toEqual(expected);
+  });
 
   it("between two attempts, by one weight, has what depends on it done again, and says so", async () => {
     await run.start({ onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGKILL")) });

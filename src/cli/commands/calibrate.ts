@@ -45,6 +45,10 @@ interface CalibrateCommandOptions extends SharedOptions {
   preset?: DistillationPreset;
   divergence?: string;
   mix?: number;
+  match?: Record<string, number>;
+  onPolicy?: number;
+  promptTokens?: number;
+  replay?: number;
   teacherRouting?: string;
   active?: number;
   lambda?: number;
@@ -95,6 +99,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
       ]),
     )
     .option("--mix <x>", "beta of jsd (default 0.5), alpha of the skewed divergences (default 0.1)", toNumber)
+    .option(
+      "--match <terms>",
+      "compare layer with layer, too: router, experts and feed-forward with their weights, such as router=1,experts=0.5",
+      toMatchTerms,
+    )
     .addOption(
       new Option(
         "--teacher-routing <kind>",
@@ -108,7 +117,14 @@ export function addCalibrate(program: Command, io: CliIo): void {
       "with student-aware: of the teacher's routers (default: a tenth of the learning rate)",
       toNumber,
     )
-    .option("--round-updates <n>", "with student-aware: updates a run of the teacher (default: 32)", toInteger(1))
+    .option(
+      "--round-updates <n>",
+      "with student-aware and --on-policy: updates a run of the teacher (default: 32)",
+      toInteger(1),
+    )
+    .option("--on-policy <share>", "share of the sequences that the student continues itself", toNumber)
+    .option("--prompt-tokens <n>", "with --on-policy: tokens that it continues from (default: 32)", toInteger(1))
+    .option("--replay <share>", "with --on-policy: share taken again from the round before (default: 0)", toNumber)
     .option(
       "--freeze-above <kl>",
       "with student-aware: mean KL at which routers stop training (default: 0.1)",
@@ -151,7 +167,8 @@ export function addCalibrate(program: Command, io: CliIo): void {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
     const { heldOut, maxHeldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } =
       options;
-    const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, scope, topExperts, initialise } = options;
+    const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, match, scope, topExperts, initialise } =
+      options;
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher),
@@ -163,6 +180,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         ...chosen,
         ...(loss === undefined ? {} : { loss }),
         lmShare,
+        match,
         scope: scope ?? chosen["scope"] ?? (await defaultScope(resolve(student))),
         topExperts,
         initialise,
@@ -189,6 +207,16 @@ export function addCalibrate(program: Command, io: CliIo): void {
   });
 }
 
+/** "router=1,feed-forward=0.5"; which names and weights there may be, the recipe's schema says. */
+function toMatchTerms(text: string): Record<string, number> {
+  return Object.fromEntries(
+    text.split(",").map((part) => {
+      const [name = "", weight = "1"] = part.split("=");
+      return [name.trim() === "feed-forward" ? "feedForward" : name.trim(), Number(weight)];
+    }),
+  );
+}
+
 /** The choices of divergence and teacher routing, a preset expanded. @throws RerouteError arguments/invalid */
 function distillationOptions({
   preset,
@@ -201,10 +229,20 @@ function distillationOptions({
   routerLearningRate,
   roundUpdates,
   freezeAbove,
+  onPolicy: share,
+  promptTokens,
+  replay,
 }: CalibrateCommandOptions): Record<string, unknown> {
   const expanded = preset === undefined ? {} : distillationPresets[preset];
   const kind = teacherRouting ?? expanded.teacherRouting?.kind;
-  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, roundUpdates, freezeAbove }).filter(
+  const isOnPolicy = share !== undefined || expanded.onPolicy !== undefined;
+  if (!isOnPolicy && (promptTokens ?? replay) !== undefined)
+    throw new RerouteError(
+      "arguments/invalid",
+      "--prompt-tokens and --replay say how the student writes its sequences; name their share with --on-policy",
+    );
+  const ofRouters = kind === "student-aware" || !isOnPolicy ? { roundUpdates } : {};
+  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, ...ofRouters, freezeAbove }).filter(
     ([, value]) => value !== undefined,
   );
   if (numbers.length > 0 && (kind === undefined || kind === "own"))
@@ -217,8 +255,15 @@ function distillationOptions({
     ...expanded,
     ...(divergence === undefined ? {} : { divergence }),
     ...(mix === undefined ? {} : { mix }),
+    ...(isOnPolicy
+      ? { onPolicy: { ...expanded.onPolicy, ...given({ share, promptTokens, replay, roundUpdates }) } }
+      : {}),
     ...(kind === undefined ? {} : { teacherRouting: { ...known, kind, ...Object.fromEntries(numbers) } }),
   };
+}
+
+function given(options: Record<string, number | undefined>): Record<string, number | undefined> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** A dense student has no routers: all of it trains unless a scope is named. */

@@ -9,6 +9,11 @@ export interface TokenSequences {
   sequenceLength: number;
   /** Valid tokens of each sequence; `sequenceLength` everywhere when packed. */
   lengths: Int32Array;
+  /**
+   * Tokens at the beginning of each sequence that nothing is learned from or measured on: those that it answers. Absent: every
+   * token but the first is predicted.
+   */
+  promptLengths?: Int32Array;
   /** Domain of each token as an index into `domainNames`, same layout as `ids`. */
   domainIds: Uint8Array;
   domainNames: string[];
@@ -22,9 +27,11 @@ export interface TokenSequences {
 }
 
 /** What a model reads of sequences: with the model, it decides everything computed from them (checkpoint/contentKey.ts). */
-export function tokensRead(sequences: TokenSequences): Pick<TokenSequences, "ids" | "lengths" | "sequenceLength"> {
-  const { ids, lengths, sequenceLength } = sequences;
-  return { ids, lengths, sequenceLength };
+export function tokensRead(
+  sequences: TokenSequences,
+): Pick<TokenSequences, "ids" | "lengths" | "sequenceLength" | "promptLengths"> {
+  const { ids, lengths, sequenceLength, promptLengths } = sequences;
+  return { ids, lengths, sequenceLength, ...(promptLengths ? { promptLengths } : {}) };
 }
 
 /** The same with the domains and documents that results are counted by. */
@@ -35,11 +42,12 @@ export function textRead(sequences: TokenSequences) {
 
 /** Sequences [from, to) as a view-free copy. */
 export function sliceSequences(all: TokenSequences, from: number, to: number): TokenSequences {
-  const { sequenceLength, documentIds } = all;
+  const { sequenceLength, documentIds, promptLengths } = all;
   return {
     ...all,
     ids: all.ids.slice(from * sequenceLength, to * sequenceLength),
     lengths: all.lengths.slice(from, to),
+    ...(promptLengths ? { promptLengths: promptLengths.slice(from, to) } : {}),
     domainIds: all.domainIds.slice(from * sequenceLength, to * sequenceLength),
     ...(documentIds ? { documentIds: documentIds.slice(from * sequenceLength, to * sequenceLength) } : {}),
     numSequences: to - from,

@@ -7,9 +7,10 @@ import { ModelExecutor } from "../execution/modelExecutor";
 import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import { weightKey } from "../graph/blocks/weights";
-import { sliceSequences } from "../data/sequences";
+import { sliceSequences, type TokenSequences } from "../data/sequences";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
+import { runtimeOfEach } from "./besideStudent";
 import { stateKey, type CalibrationOptions, type TrainedParameters } from "./calibration";
 import { chooseExperts } from "./chooseExperts";
 import { firstTokens } from "./firstTokens";
@@ -17,6 +18,10 @@ import { freezeZeros, rememberZeros, weightsWithZeros } from "./frozenZeros";
 import { evaluateHeldOut, recordHeldOut } from "./heldOut";
 import { initialiseRouters } from "./initialiseRouters";
 import { lossAndGradients } from "./losses";
+import { MatchingTeacher } from "./match/matchingTeacher";
+import { checkMatchOptions, matchMapping } from "./match/matchMapping";
+import { checkOnPolicy } from "./onPolicyOptions";
+import { openOnPolicy } from "./openOnPolicy";
 import { learningRateAt } from "./schedule";
 import { trainableWeights, type TrainableWeight } from "./scope";
 import { RouterRounds } from "./routerRounds";
@@ -39,8 +44,12 @@ const alwaysSavedBytes = 256e6;
  * @throws RerouteError `training/not-finite`, `cancelled`, what trainableWeights, logitMapping, reading and running raise
  */
 export async function calibrate(calibration: CalibrationOptions): Promise<TrainedParameters> {
-  const { student, teacher, training, heldOut, options, seed, runtime, stateDirectory, signal, report, onMetrics } =
-    calibration;
+  const { student, teacher, training, heldOut, options, seed, stateDirectory, signal, report, onMetrics } = calibration;
+  const runtime = runtimeOfEach(calibration.runtime, options);
+  checkMatchOptions(options);
+  checkOnPolicy(options, training.sequenceLength);
+  if (options.match)
+    matchMapping(student.description, teacher.description, options.match, calibration.expertMapping ?? null);
   const targets = await prepareTargets(calibration);
   const stateFile = path.join(stateDirectory, runFiles.trainState);
   const inputHash = stateKey(calibration);
@@ -82,8 +91,13 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const first = (update % updatesPerEpoch) * options.batch;
       return order.subarray(first, first + options.batch);
     };
-    const rounds = await openRounds(calibration, { executor, head, state, numbersOf, totalUpdates });
+    const policy = await openOnPolicy(calibration, { executor, numbersOf, totalUpdates, inputHash });
+    const batchOf = (update: number) =>
+      policy?.batchOf(update) ?? Promise.resolve(pickSequences(training, numbersOf(update)));
+    const rounds = await openRounds(calibration, { executor, head, state, batchOf, totalUpdates });
     closing.push(() => rounds?.close());
+    const matching = await openMatching(calibration);
+    closing.push(() => matching?.close());
     /** @param undo takes back what was done since the last evaluation where that made it worse */
     const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
@@ -115,10 +129,11 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const update = state.step;
       const numbers = numbersOf(update);
       const started = performance.now();
-      const batch = pickSequences(training, numbers);
-      const taught = rounds === null ? targets.training : await rounds.targetsFor(update);
-      const { loss, gradients } = await inUpdate(update + 1, async () => {
-        const result = await lossAndGradients(executor, head, { sequences: batch, numbers }, taught, options, signal);
+      const batch = await batchOf(update);
+      const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
+      const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
+        const given = { sequences: batch, numbers };
+        const result = await lossAndGradients(executor, head, given, taught, options, signal, matching);
         checkFinite(result.gradients, "the gradient of");
         return result;
       });
@@ -130,11 +145,17 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       state.step = update + 1;
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
-      await onMetrics({ kind: "update", step: state.step, loss, learningRate, gradientNorm, tokens, seconds });
+      const matched = terms === undefined ? {} : { terms };
+      await onMetrics({
+        ...{ kind: "update", step: state.step, loss, ...matched, learningRate, gradientNorm, tokens, seconds },
+      });
       const isEvaluated = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
       if (isEvaluated) await evaluate();
       state.finished = options.patience > 0 && state.evaluationsWithoutImprovement >= options.patience;
-      if (isSmall || isEvaluated || state.finished) await saveState(stateFile, state);
+      if (isSmall || isEvaluated || state.finished) {
+        await saveState(stateFile, state);
+        await policy?.forget(state.step);
+      }
       report?.({
         stage: "calibrate",
         message: options.scope === "router" ? "Training routers" : `Training ${options.scope}`,
@@ -158,6 +179,18 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   }
 }
 
+/** The teacher at whose layers the student's are held; null where nothing is matched inside the model. */
+async function openMatching(calibration: CalibrationOptions): Promise<MatchingTeacher | null> {
+  const { student, teacher, training, options, stateDirectory, expertMapping = null } = calibration;
+  const runtime = runtimeOfEach(calibration.runtime, options);
+  if (options.match === undefined) return null;
+  const [{ description }] = teacherRoutes(options.teacherRouting, teacher.description, 0);
+  return MatchingTeacher.open({
+    ...{ teacher: { ...teacher, description }, student, match: options.match, expertMapping, runtime },
+    ...{ sequenceLength: training.sequenceLength, scratchDirectory: stateDirectory },
+  });
+}
+
 /** The rounds in which the teacher's routers train with the student; null under every other routing. */
 async function openRounds(
   { student, teacher, training, options, runtime, stateDirectory, signal }: CalibrationOptions,
@@ -165,27 +198,27 @@ async function openRounds(
     executor: ModelExecutor;
     head: VocabularyHead;
     state: TrainState;
-    numbersOf: (update: number) => Int32Array;
+    batchOf: (update: number) => Promise<TokenSequences>;
     totalUpdates: number;
   },
 ): Promise<RouterRounds | null> {
   const { teacherRouting: routing } = options;
   if (routing?.kind !== "student-aware") return null;
-  const { executor, head, state, numbersOf, totalUpdates } = run;
+  const { executor, head, state, batchOf, totalUpdates } = run;
   const [{ description }] = teacherRoutes(routing, teacher.description, 0);
   const aware = await StudentAwareTeacher.open({
     teacher: { ...teacher, description },
     student: { ...student, trainable: new Set(executor.parameters.keys()) },
     trained: executor.trained,
     sequenceLength: training.sequenceLength,
-    runtime,
+    runtime: runtimeOfEach(runtime, options),
     scratchDirectory: stateDirectory,
     routers: state.routers,
   });
   state.routers = aware.state;
   const learningRate = routing.routerLearningRate ?? options.learningRate / 10;
   return new RouterRounds({
-    ...{ teacher: aware, student: { executor, head }, training, numbersOf, totalUpdates, state, signal },
+    ...{ teacher: aware, student: { executor, head }, batchOf, totalUpdates, state, signal },
     ...{ roundUpdates: routing.roundUpdates, clip: options.clip, freezeAbove: routing.freezeAbove },
     learningRateAt: (update) => learningRateAt(update, totalUpdates, { ...options, learningRate }),
   });

@@ -55,7 +55,7 @@ export function stateKey(calibration: CalibrationOptions): string {
   const { threads, provider } = calibration.runtime;
   return contentKey({
     ...{ student: student.fingerprint, teacher: teacher.fingerprint, options, seed, threads, provider },
-    expertMapping: matchesRouterLogits(options) ? (expertMapping ?? null) : null,
+    expertMapping: matchesRouterLogits(options) || options.match !== undefined ? (expertMapping ?? null) : null,
     training: tokensRead(training),
     heldOut: heldOut && tokensRead(heldOut),
   });

@@ -12,13 +12,19 @@ const usualMix: Readonly<Record<DivergenceKind, number | null>> = {
 };
 
 /**
- * A divergence with its mix; forward and reverse, which have none, leave a given one out.
- * @throws RerouteError arguments/invalid where the mix is 0 or 1: what is meant is forward or reverse, and the limit of
- *   jsd there has a gradient of 0
+ * A divergence with its mix.
+ * @throws RerouteError arguments/invalid where forward or reverse, which have none, are given one; and where it is 0 or 1:
+ *   what is meant is forward or reverse, and the limit of jsd there has a gradient of 0
  */
 export function divergenceOf(kind: DivergenceKind, mix: number | undefined): Divergence {
   const usual = usualMix[kind];
-  if (usual === null) return { kind, mix: 0 };
+  if (usual === null) {
+    if (mix === undefined) return { kind, mix: 0 };
+    throw new RerouteError(
+      "arguments/invalid",
+      `The divergence ${kind} compares both distributions as they are, and mix ${mix} was given; leave mix out, or name jsd, skew-forward or skew-reverse`,
+    );
+  }
   const used = mix ?? usual;
   if (used > 0 && used < 1) return { kind, mix: used };
   throw new RerouteError(

@@ -10,6 +10,9 @@ import type { VocabularyHead } from "../execution/vocabularyHead";
 import { TreeFold } from "../tensor/treeFold";
 import { routerLogitLoss } from "./routerLogits";
 import { divergenceOf } from "./divergence";
+import type { BatchMatch } from "./match/batchMatch";
+import type { MatchingTeacher } from "./match/matchingTeacher";
+import type { MatchWeights } from "./match/matchMapping";
 import type { TrainingTargets } from "./targets";
 
 /** One batch, and the numbers of its sequences among the training sequences. */
@@ -25,6 +28,7 @@ export interface LossBatch {
  * - kd: temperature^2 times the divergence from the teacher, of several draws their mean; lm: -log p(next token), kd+lm: their weighted sum; nats a target position
  * - router-logits: mean squared difference to the teacher's router logits, over experts, tokens and layers. Exact: what a
  *   router changes in the layers above it counts too.
+ * With kd, lm and kd+lm, matching terms are added (match/batchMatch.ts); `terms` holds them without their weights.
  *
  * Where only routers train, loss and gradients of kd, lm and kd+lm are sums over the batch's sequences in a tree
  * (tensor/treeFold.ts): parts of the batch give the nodes of that tree, joined with + and addNamed.
@@ -36,15 +40,25 @@ export async function lossAndGradients(
   targets: TrainingTargets | null,
   options: CalibrateOptions,
   signal: AbortSignal | undefined,
-): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+  matching: MatchingTeacher | null = null,
+): Promise<{ loss: number; gradients: Map<string, Float32Array>; terms?: MatchWeights }> {
   const tape = new Tape();
   let hidden: HiddenStates | null = null;
+  let match: BatchMatch | null = null;
   try {
-    hidden = await executor.forward(tokenBatch(batch.sequences), { tape, signal });
-    return options.loss === "router-logits"
-      ? await routingLoss(executor, tape, hidden, batch, targets!, signal)
-      : await vocabularyLoss(executor, head, tape, hidden, batch, targets, options, signal);
+    match = (await matching?.batch(batch.sequences, executor, signal)) ?? null;
+    const hook = match === null ? {} : { onFeedForward: match.onFeedForward };
+    hidden = await executor.forward(tokenBatch(batch.sequences), { tape, signal, ...hook });
+    if (options.loss === "router-logits") return await routingLoss(executor, tape, hidden, batch, targets!, signal);
+    const found = await vocabularyLoss(executor, head, tape, hidden, batch, targets, options, signal, match);
+    if (match === null) return found;
+    const { losses, loss } = match;
+    const terms = Object.fromEntries(
+      Object.keys(match.match).map((name) => [name, losses[name as keyof MatchWeights]]),
+    );
+    return { ...found, loss: checkLoss(found.loss + loss, "its matching terms"), terms };
   } finally {
+    match?.close();
     hidden?.close();
     tape.close();
   }
@@ -59,6 +73,7 @@ async function vocabularyLoss(
   targets: TrainingTargets | null,
   { loss: kind, temperature, lmShare, divergence, mix }: CalibrateOptions,
   signal: AbortSignal | undefined,
+  match: BatchMatch | null,
 ) {
   const { labels, isTarget } = nextTokens(sequences);
   const numTargets = ofBatch ?? isTarget.reduce((sum, one) => sum + one, 0);
@@ -77,13 +92,9 @@ async function vocabularyLoss(
     gradients,
   );
   const loss = sumOverSequences(rowLosses, rowWeights, sequences.sequenceLength);
-  if (!Number.isFinite(loss)) {
-    throw new RerouteError(
-      "training/not-finite",
-      `the loss is ${loss} although the outputs of all layers are finite: look at the final norm and the vocabulary head`,
-    );
-  }
-  await executor.backward(tape, hidden, { signal }, gradients);
+  checkLoss(loss, "the final norm and the vocabulary head");
+  const added = match === null ? {} : { terms: match.terms, routerLogitGradient: match.routerLogitGradient };
+  await executor.backward(tape, hidden, { signal, ...added }, gradients);
   return { loss, gradients };
 }
 
@@ -97,6 +108,14 @@ function sumOverSequences(rowLosses: Float32Array, rowWeights: Float32Array, seq
     sequences.add(sum);
   }
   return sequences.take() ?? 0;
+}
+
+function checkLoss(loss: number, where: string): number {
+  if (Number.isFinite(loss)) return loss;
+  throw new RerouteError(
+    "training/not-finite",
+    `the loss is ${loss} although the outputs of all layers are finite: look at ${where}`,
+  );
 }
 
 async function routingLoss(

@@ -1,4 +1,4 @@
-import { pickSequences, tokenBatch } from "../execution/batches";
+import { joinSequences, tokenBatch } from "../execution/batches";
 import { MemoryHiddenStates, type HiddenStates } from "../execution/hiddenStates";
 import type { ModelExecutor } from "../execution/modelExecutor";
 import { moeLayers, numLogits } from "../model/moeLayers";
@@ -12,9 +12,8 @@ import type { TrainState } from "./trainState";
 export interface RouterRoundsOptions {
   teacher: StudentAwareTeacher;
   student: { executor: ModelExecutor; head: VocabularyHead };
-  training: TokenSequences;
-  /** Numbers of an update's sequences among the training ones. */
-  numbersOf: (update: number) => Int32Array;
+  /** The sequences of an update. */
+  batchOf: (update: number) => Promise<TokenSequences>;
   totalUpdates: number;
   /** Updates a round. */
   roundUpdates: number;
@@ -38,13 +37,14 @@ export interface RouterRoundsOptions {
 export class RouterRounds {
   #round = -1;
   #targets: HiddenStates | null = null;
+  /** Tokens of each of the round's updates. */
+  #tokensOf: number[] = [];
 
   constructor(readonly options: RouterRoundsOptions) {}
 
   /** What an update learns from. */
   async targetsFor(update: number): Promise<TrainingTargets> {
-    const { roundUpdates, totalUpdates, numbersOf, training, teacher, state, signal } = this.options;
-    const { sequenceLength } = training;
+    const { roundUpdates, totalUpdates, batchOf, teacher, state, signal } = this.options;
     const round = Math.floor(update / roundUpdates);
     const first = round * roundUpdates;
     if (round !== this.#round) {
@@ -53,13 +53,15 @@ export class RouterRounds {
         if (!state.routersFrozen) for (const one of updates) await this.#trainRouters(one);
         state.routerRound = round;
       }
-      const all = pickSequences(training, Int32Array.from(updates.flatMap((one) => [...numbersOf(one)])));
+      const batches: TokenSequences[] = [];
+      for (const one of updates) batches.push(await batchOf(one));
       this.#targets?.close();
-      this.#targets = await teacher.targets(all, signal);
+      this.#targets = await teacher.targets(joinSequences(batches), signal);
+      this.#tokensOf = batches.map(({ ids }) => ids.length);
       this.#round = round;
     }
-    const before = Array.from({ length: update - first }, (_, i) => numbersOf(first + i).length);
-    const from = before.reduce((sum, count) => sum + count, 0) * sequenceLength;
+    const { sequenceLength } = await batchOf(update);
+    const from = this.#tokensOf.slice(0, update - first).reduce((sum, tokens) => sum + tokens, 0);
     const read = (numbers: ArrayLike<number>): Promise<HiddenStates> => {
       const count = numbers.length * sequenceLength;
       const rows = new MemoryHiddenStates(count, this.#targets!.width);
@@ -99,8 +101,8 @@ export class RouterRounds {
   }
 
   async #trainRouters(update: number): Promise<void> {
-    const { teacher, student, training, numbersOf, learningRateAt, clip, signal } = this.options;
-    const sequences = pickSequences(training, numbersOf(update));
+    const { teacher, student, batchOf, learningRateAt, clip, signal } = this.options;
+    const sequences = await batchOf(update);
     using hidden = await student.executor.forward(tokenBatch(sequences), { signal });
     await student.head.normalise(hidden, signal);
     const { gradients } = await teacher.lossAndGradients(sequences, hidden, signal);

@@ -31,7 +31,7 @@ export async function prepareTargets(
     ? logitMapping(student.description, teacher.description, calibration.expertMapping ?? null)
     : null;
   // Where routers train with the student, targets are made round by round.
-  const inRounds = options.teacherRouting?.kind === "student-aware";
+  const inRounds = options.teacherRouting?.kind === "student-aware" || options.onPolicy !== undefined;
   const isTaught = !inRounds && (options.loss !== "lm" || routerLogits !== null);
   const draws: TeacherTargets[] = [];
   if (isTaught) {

@@ -9,6 +9,8 @@ import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription } from "../model/description";
 import { hasExperts } from "../model/requireExperts";
 import { divergenceOf } from "./divergence";
+import { checkOnPolicy } from "./onPolicyOptions";
+import { checkMatchOptions } from "./match/matchMapping";
 import { teacherRoutes } from "./teacherRouting";
 import { elementCount } from "../tensor/dtype";
 
@@ -30,7 +32,7 @@ export interface TrainedPrediction {
  * @throws RerouteError what trainableWeights and keptCount raise; model/unsupported-option for a factored student
  */
 export function predictTrained(
-  { calibrate, compress }: Pick<Recipe, "calibrate" | "compress">,
+  { calibrate, compress, data }: Pick<Recipe, "calibrate" | "compress" | "data">,
   teacher: ModelDescription,
   student: ModelDescription | null,
   plan: CompressionPlan | null,
@@ -39,7 +41,9 @@ export function predictTrained(
   const { scope, topExperts } = calibrate;
   teacherRoutes(calibrate.teacherRouting, teacher, 0);
   checkRoutingFits(calibrate);
-  if (calibrate.divergence !== undefined) divergenceOf(calibrate.divergence, calibrate.mix);
+  checkMatchOptions(calibrate);
+  checkOnPolicy(calibrate, data.sequenceLength);
+  divergenceOf(calibrate.divergence ?? "forward", calibrate.mix);
   const model = student ?? (compress ? compressedDescription(teacher, compress, plan) : teacher);
   const isFactored = plan ? plan.paradigm === "editing" && plan.output === "factored" : writesFactors(compress);
   if (scope !== "router" && student === null && isFactored) {

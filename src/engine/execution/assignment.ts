@@ -70,7 +70,10 @@ export interface GroupRows {
   rowOf: Int32Array | null;
 }
 
-export function groupRows({ tokenOfRow, firstRow }: Assignment, { from, to }: ExpertGroup): GroupRows {
+export function groupRows(
+  { tokenOfRow, firstRow }: Pick<Assignment, "tokenOfRow" | "firstRow">,
+  { from, to }: ExpertGroup,
+): GroupRows {
   const [first, end] = [firstRow[from]!, firstRow[to]!];
   const counts = Array.from({ length: to - from }, (_, i) => firstRow[from + i + 1]! - firstRow[from + i]!);
   const splitSizes = (sizes: number[]): Tensor => ({

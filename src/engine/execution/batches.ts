@@ -10,13 +10,16 @@ export function tokenBatch(sequences: TokenSequences): TokenBatch {
   return { ids, valid };
 }
 
-/** The next token of every position, and which positions have one: not the last of a sequence, not padding. */
-export function nextTokens({ ids, numSequences, sequenceLength, lengths }: TokenSequences) {
+/**
+ * The next token of every position, and which positions count: not the last of a sequence, not padding, and of a sequence that
+ * answers a prompt those that predict the answer.
+ */
+export function nextTokens({ ids, numSequences, sequenceLength, lengths, promptLengths }: TokenSequences) {
   const labels = new Int32Array(ids.length);
   const isTarget = new Uint8Array(ids.length);
   for (let s = 0; s < numSequences; s++) {
     const first = s * sequenceLength;
-    for (let i = 0; i + 1 < lengths[s]!; i++) {
+    for (let i = Math.max(0, (promptLengths?.[s] ?? 0) - 1); i + 1 < lengths[s]!; i++) {
       labels[first + i] = ids[first + i + 1]!;
       isTarget[first + i] = 1;
     }
@@ -40,5 +43,38 @@ export function pickSequences(all: TokenSequences, numbers: ArrayLike<number>): 
     lengths[i] = all.lengths[numbers[i]!]!;
   }
   const documents = all.documentIds ? { documentIds } : {};
-  return { ...picked, ids, domainIds, ...documents, lengths, numSequences: numbers.length };
+  const prompts = all.promptLengths
+    ? { promptLengths: Int32Array.from(numbers, (number) => all.promptLengths![number]!) }
+    : {};
+  return { ...picked, ids, domainIds, ...documents, ...prompts, lengths, numSequences: numbers.length };
+}
+
+/** One after another; domains and documents are those of the first. */
+export function joinSequences(parts: readonly TokenSequences[]): TokenSequences {
+  const [first] = parts;
+  const joined = <T extends Int32Array | Uint8Array>(
+    of: (part: TokenSequences) => T,
+    result: (length: number) => T,
+  ): T => {
+    const all = result(parts.reduce((sum, part) => sum + of(part).length, 0));
+    let at = 0;
+    for (const part of parts) {
+      all.set(of(part), at);
+      at += of(part).length;
+    }
+    return all;
+  };
+  const numbers = (length: number) => new Int32Array(length);
+  const { documentIds: _, promptLengths, ...rest } = first!;
+  return {
+    ...rest,
+    ids: joined(({ ids }) => ids, numbers),
+    lengths: joined(({ lengths }) => lengths, numbers),
+    ...(promptLengths ? { promptLengths: joined((part) => part.promptLengths!, numbers) } : {}),
+    domainIds: joined(
+      ({ domainIds }) => domainIds,
+      (length) => new Uint8Array(length),
+    ),
+    numSequences: parts.reduce((sum, { numSequences }) => sum + numSequences, 0),
+  };
 }

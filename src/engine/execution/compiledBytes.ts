@@ -21,7 +21,7 @@ export function compiledLayerBytes(
   sequenceLength: number,
 ): number {
   const experts = feedForward.kind === "moe" ? feedForward.numExperts : 1;
-  const nodes = direction === "backward" ? 430 + 36 * experts : 140 + 19 * experts;
+  const nodes = direction === "backward" ? 335 + 34 * experts : 124 + 18 * experts;
   return bytesPerNode * (nodes + moreNodes(attention, direction, sequenceLength));
 }
 
@@ -31,10 +31,10 @@ function moreNodes({ kind }: AttentionDescription, direction: Direction, sequenc
   switch (kind) {
     case "gated-delta": {
       const chunks = gatedDeltaChunks(sequenceLength);
-      return isForward ? 21 + 6 * chunks : 87 + 27 * chunks;
+      return isForward ? 37 + 6 * chunks : 159 + 27 * chunks;
     }
     case "short-conv":
-      return isForward ? -65 : -231;
+      return isForward ? -49 : -202;
     case "grouped-query":
     case "latent":
       return 0;

@@ -10,7 +10,7 @@ import { keptMassOf } from "./expertGraphs";
 import type { ExpertSampler } from "./expertSampler";
 import type { RoutingObserver } from "./observer";
 import { addGradients, type Parameters } from "./parameters";
-import { RoutedExperts, type InputGradients, type RoutedChunk } from "./routedExperts";
+import { RoutedExperts, type ChosenRows, type InputGradients, type RoutedChunk } from "./routedExperts";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 import { feedForwardViews } from "./weightViews";
@@ -110,7 +110,7 @@ export class FeedForwardRunner {
       observer !== undefined && collectOutputs ? validOfRows(valid, firstToken, chunk.assignment) : null;
     const before = isInLeaf ? this.#leafSums : null;
     const run = await this.#experts.forward(layer, moe, chunk, residual, validRows, before);
-    const { hidden, routingWeights, observed } = run;
+    const { hidden, routingWeights, observed, rows } = run;
     this.#leafSums = observed?.sums ?? null;
     const bySlot = (column: Float32Array) => slotsOf(column, chunk.assignment);
     observer?.observe({
@@ -119,6 +119,7 @@ export class FeedForwardRunner {
       ...(moe.logicalToPhysical ? { expertOfRow: moe.logicalToPhysical } : {}),
       ...{ numExpertsPerToken: moe.numExpertsPerToken, hiddenSize: this.context.hiddenSize, firstToken },
       ...{ routerLogits, selectedIds, routingWeights, feedForwardInput },
+      weightedRows: { rows, rowOfSlot: chunk.assignment.rowOfSlot },
       ...(moe.weightsInput ? { weightsInput: true as const } : {}),
       outputs:
         observed === null
@@ -173,6 +174,21 @@ export class FeedForwardRunner {
     };
   }
 
+  /** RoutedExperts.rowsOf with the weights of this half. */
+  expertRows(layer: LayerDescription, rows: ChosenRows, rowWeights: Float32Array): Promise<Float32Array> {
+    return this.#experts.rowsOf(layer, moeOf(layer), rows, this.#weights(layer), rowWeights);
+  }
+
+  /** RoutedExperts.rowGradients with the weights of this half. */
+  expertRowGradients(
+    layer: LayerDescription,
+    rows: ChosenRows,
+    dOutputs: Float32Array,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<Float32Array> {
+    return this.#experts.rowGradients(layer, moeOf(layer), rows, this.#weights(layer), dOutputs, gradients);
+  }
+
   #chunk(
     layer: LayerDescription,
     moe: MoeDescription,
@@ -195,6 +211,11 @@ export class FeedForwardRunner {
     const width = this.context.hiddenSize;
     return float32(data, [data.length / width, width]);
   }
+}
+
+function moeOf({ feedForward, index }: LayerDescription): MoeDescription {
+  if (feedForward.kind === "moe") return feedForward;
+  throw new Error(`layer ${index} has no experts`);
 }
 
 /** 1 for the rows of tokens that count, [R]. */

@@ -7,6 +7,7 @@ import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import type { ExpertSampler } from "./expertSampler";
 import { FeedForwardRunner } from "./feedForwardRunner";
+import type { FeedForwardTerms } from "./feedForwardTerms";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
 import { chunksOf, leavesOf, type Leaves } from "./leaves";
@@ -16,6 +17,7 @@ import { weightKey } from "../graph/blocks/weights";
 import { numLogits } from "../model/moeLayers";
 import type { RoutingObserver } from "./observer";
 import { Parameters, readCorrectionBiases } from "./parameters";
+import type { ChosenRows } from "./routedExperts";
 import { SessionCache } from "./sessionCache";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
@@ -44,6 +46,8 @@ export interface ForwardOptions {
   start?: { layers: number; hidden: HiddenStates };
   /** Called after each layer, with the number of layers done and their output. */
   onLayer?: (layers: number, hidden: HiddenStates) => Promise<void>;
+  /** Called for each chunk of each layer with its residual stream before and behind the feed-forward half, [tokens, hidden]. */
+  onFeedForward?: (layer: number, firstToken: number, residual: Float32Array, output: Float32Array) => void;
 }
 
 export interface BackwardOptions extends Pick<ForwardOptions, "signal" | "onChunk"> {
@@ -54,6 +58,8 @@ export interface BackwardOptions extends Pick<ForwardOptions, "signal" | "onChun
   routerLogitGradient?: (layer: number, routerLogits: Float32Array) => Promise<Float32Array>;
   /** Called for each chunk of each layer, from the last layer down to the lowest with experts. */
   layerGradient?: (gradient: LayerGradient) => Promise<void>;
+  /** Adds to the loss functions of a layer's feed-forward half. */
+  terms?: FeedForwardTerms;
 }
 
 /** The gradient of the loss in what a layer gives, for a chunk of tokens, with what its feed-forward half read there. */
@@ -149,7 +155,7 @@ export class ModelExecutor {
     const numTokens = batch.ids.length;
     const { hiddenSize } = this.options.description;
     const bytesPerToken = options.tape === undefined ? hiddenSize * 4 : tapedBytesPerToken(this.options.description);
-    const hidden = this.#newStates(numTokens, hiddenSize, bytesPerToken);
+    const hidden = this.newStates(numTokens, hiddenSize, bytesPerToken);
     if (options.tape !== undefined) options.tape.ids = batch.ids;
     try {
       const first = options.start?.layers ?? 0;
@@ -195,6 +201,21 @@ export class ModelExecutor {
       }
     }
     return gradients;
+  }
+
+  /** Outputs of experts for rows that the caller chooses: RoutedExperts.rowsOf. */
+  expertRows(layer: LayerDescription, rows: ChosenRows, rowWeights: Float32Array): Promise<Float32Array> {
+    return this.#feedForward.expertRows(layer, rows, rowWeights);
+  }
+
+  /** Gradients of what expertRows gives with weights of one: RoutedExperts.rowGradients. */
+  expertRowGradients(
+    layer: LayerDescription,
+    rows: ChosenRows,
+    dOutputs: Float32Array,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<Float32Array> {
+    return this.#feedForward.expertRowGradients(layer, rows, dOutputs, gradients);
   }
 
   async close(): Promise<void> {
@@ -248,6 +269,7 @@ export class ModelExecutor {
         output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);
       }
       checkLayerOutput(output, index, "feed-forward part");
+      options.onFeedForward?.(index, from, input.residual, output);
       hidden.write(from, output);
       options.onChunk?.(to - from);
     }
@@ -270,7 +292,7 @@ export class ModelExecutor {
     gradient: HiddenStates,
     needsInputGradient: boolean,
     gradients: ReadonlyMap<string, Float32Array>,
-    { signal, onChunk, routerLogitGradient, layerGradient }: BackwardOptions,
+    { signal, onChunk, routerLogitGradient, layerGradient, terms }: BackwardOptions,
   ): Promise<void> {
     const { feedForward } = layer;
     const taped = tape.layers.get(layer.index)!;
@@ -295,13 +317,19 @@ export class ModelExecutor {
       const residual = taped.residual?.read(from, to);
       const inputs = { feedForwardInput, routerLogits, selectedIds, residual };
       const needs = needsInputGradient || this.#trainsAttention(layer);
+      const inAdded = terms?.inAdded(index, from, to) ?? null;
       const { dFeedForwardInput, dRouterLogits, dResidual } = await this.#feedForward.backward(
         layer,
         inputs,
-        dHidden,
+        inAdded === null ? dHidden : dHidden.map((value, i) => value + inAdded[i]!),
         needs,
         gradients,
       );
+      // What the half adds is its output less the residual stream.
+      if (inAdded !== null && dResidual !== null)
+        for (let i = 0; i < dResidual.length; i++) dResidual[i]! -= inAdded[i]!;
+      const inInput = (await terms?.inInput(layer, from, feedForwardInput, gradients)) ?? null;
+      if (inInput !== null && dFeedForwardInput !== null) addArrays(dFeedForwardInput, inInput);
       if (added !== null && dRouterLogits !== null) addArrays(dRouterLogits, added.subarray(from * width, to * width));
       const cotangents = {
         dResidual: dResidual ?? dHidden,
@@ -328,17 +356,20 @@ export class ModelExecutor {
     const together = tapedBytesPerToken(this.options.description);
     const logits = layer.feedForward.kind === "moe" ? numLogits(layer.feedForward) : 0;
     const entry = {
-      x: this.#newStates(tokens, hiddenSize, together),
-      feedForwardInput: this.#newStates(tokens, hiddenSize, together),
-      residual: keepsResidual(layer) ? this.#newStates(tokens, hiddenSize, together) : null,
-      routerLogits: logits === 0 ? null : this.#newStates(tokens, logits, together),
+      x: this.newStates(tokens, hiddenSize, together),
+      feedForwardInput: this.newStates(tokens, hiddenSize, together),
+      residual: keepsResidual(layer) ? this.newStates(tokens, hiddenSize, together) : null,
+      routerLogits: logits === 0 ? null : this.newStates(tokens, logits, together),
     };
     tape.layers.set(layer.index, entry);
     return entry;
   }
 
-  /** @param bytesPerToken of everything that will be alive together with these, which decides whether they spill */
-  #newStates(numTokens: number, width: number, bytesPerToken: number): HiddenStates {
+  /**
+   * Rows [numTokens, width] that stay while an update works, in memory or past the budget in a file. The caller closes them.
+   * @param bytesPerToken of everything that will be alive together with these, which decides whether they spill
+   */
+  newStates(numTokens: number, width: number, bytesPerToken: number): HiddenStates {
     return numTokens * bytesPerToken <= this.plan.hiddenStateBytes
       ? new MemoryHiddenStates(numTokens, width)
       : new FileHiddenStates(numTokens, width, this.options.scratchDirectory);

@@ -27,6 +27,11 @@ export interface MoeObservation {
   outputs: ExpertOutputObservation | null;
   /** [numTokens, hiddenSize]: what router and experts see, after the norm. The executor always gives it. */
   feedForwardInput?: Float32Array;
+  /**
+   * Outputs of the selected experts, routing weights included, [numTokens * k, hiddenSize] in the order of the experts, and
+   * the row of each (token, slot). The executor always gives it.
+   */
+  weightedRows?: { rows: Float32Array; rowOfSlot: Int32Array };
 }
 
 export interface ExpertOutputObservation {

@@ -34,6 +34,13 @@ export interface RoutedChunk {
   residual?: Float32Array | undefined;
 }
 
+/** Rows of experts that no routing chose: token `tokenOfRow[r]` at the expert whose rows `firstRow` counts, as in Assignment. */
+export interface ChosenRows {
+  /** [T, H] */
+  feedForwardInput: Float32Array;
+  assignment: Pick<Assignment, "tokenOfRow" | "firstRow">;
+}
+
 /** Gradients in what a layer's feed-forward half reads; null where not needed, or where dResidual is dHidden. */
 export interface InputGradients {
   dFeedForwardInput: Float32Array | null;
@@ -54,6 +61,8 @@ export interface RoutedOutput {
   hidden: Float32Array;
   /** [T, k] */
   routingWeights: Float32Array;
+  /** [R, H], the experts' weighted outputs; valid until the next call. */
+  rows: Float32Array;
   /** With the cosine of expertGraphs.ts, [T]; null unless it was asked for. */
   observed: (ObservedRows & { inputOutputCosine: Float32Array }) | null;
 }
@@ -104,6 +113,7 @@ export class RoutedExperts {
     return {
       hidden: floats(hidden!),
       routingWeights,
+      rows,
       observed: observed === null ? null : { ...observed, inputOutputCosine: floats(inputOutputCosine!) },
     };
   }
@@ -112,7 +122,7 @@ export class RoutedExperts {
   async #forwardGroup(
     layer: ExpertLayer,
     moe: MoeDescription,
-    { assignment, weights, feedForwardInput }: RoutedChunk,
+    { assignment, weights, feedForwardInput }: ChosenRows & Pick<RoutedChunk, "weights">,
     group: ExpertGroup,
     rowWeights: Float32Array,
     rows: Float32Array,
@@ -153,6 +163,62 @@ export class RoutedExperts {
       { ...Object.fromEntries(targets.map(([name, { tensor }]) => [name, tensor])), sums: ofGroup(sums) },
     );
     for (const [, { keep }] of targets) keep();
+  }
+
+  /** Outputs of the experts for some rows, each times its weight [R], [R, H]. */
+  async rowsOf(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    chosen: ChosenRows,
+    weights: Readonly<Record<string, Tensor>>,
+    rowWeights: Float32Array,
+  ): Promise<Float32Array> {
+    const rows = new Float32Array(chosen.assignment.tokenOfRow.length * this.context.hiddenSize);
+    for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph))
+      await this.#forwardGroup(layer, moe, { ...chosen, weights }, group, rowWeights, rows, null);
+    return rows;
+  }
+
+  /**
+   * Gradient in what each of some rows reads, [R, H], of outputs without weights.
+   * @param dOutputs [R, H]
+   * @param gradients of the trained weights, which this adds to
+   */
+  async rowGradients(
+    layer: ExpertLayer,
+    moe: MoeDescription,
+    { feedForwardInput, assignment }: ChosenRows,
+    weights: Readonly<Record<string, Tensor>>,
+    dOutputs: Float32Array,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<Float32Array> {
+    const width = this.context.hiddenSize;
+    const { firstRow, tokenOfRow } = assignment;
+    const dRows = new Float32Array(dOutputs.length);
+    // Every row is a token of its own, so that each has its own gradient.
+    const own = { firstRow, tokenOfRow: Int32Array.from(tokenOfRow.keys()) };
+    const ones = new Float32Array(tokenOfRow.length).fill(1);
+    const input = new Float32Array(dOutputs.length);
+    tokenOfRow.forEach((token, row) =>
+      input.set(feedForwardInput.subarray(token * width, (token + 1) * width), row * width),
+    );
+    const plain = { index: layer.index, feedForwardMultiplier: 1, feedForwardOutputNorm: null };
+    for (const group of expertGroups(moe.numExperts, this.context.expertsPerGraph)) {
+      const of = groupRows(own, group);
+      if (of.count === 0) continue;
+      const session = await this.sessions.get(`chosen rows backward ${layer.index} ${group.from}`, () =>
+        expertRowsBackwardGraph(this.context, plain, { ...moe, routedMultiplier: 1 }, group, true),
+      );
+      const ofRows = groupTarget(of, dRows, width);
+      const states = { feedForwardInput: this.#states(input), dHidden: this.#states(dOutputs) };
+      const outputs = await session.run(
+        { ...of.feeds, ...weights, ...states, rowWeights: groupColumn(of, ones) },
+        { dRows: ofRows.tensor },
+      );
+      ofRows.keep();
+      addGradients(outputs, gradients);
+    }
+    return dRows;
   }
 
   /**

@@ -18,6 +18,8 @@ export interface GenerationSettings extends SamplingSettings {
   minNewTokens: number;
   /** End tokens: a response stops before one. */
   endIds: readonly number[];
+  /** Keeps an end token as the last of a response's ids. */
+  keepsEndToken?: true;
   /** A response ends before the first of them. */
   stop: readonly string[];
   seed: number;
@@ -106,8 +108,10 @@ function take({ settings, contextLength, onEvent }: GenerationRequest, sequence:
   const { prompt, sample, ids, text } = sequence;
   const place = { prompt: prompt.number, sample };
   let added = "";
-  if (settings.endIds.includes(id)) sequence.finish = "end-token";
-  else {
+  if (settings.endIds.includes(id)) {
+    sequence.finish = "end-token";
+    if (settings.keepsEndToken) ids.push(id);
+  } else {
     ids.push(id);
     added = text?.push(id) ?? "";
     if (text?.stopped) sequence.finish = "stop-string";

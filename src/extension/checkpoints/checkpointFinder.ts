@@ -4,7 +4,7 @@ import * as vscode from "vscode";
 import type { CheckpointSummary, HubModel } from "../../protocol/checkpointSummary";
 import type { EngineResult } from "../../protocol/engine";
 import type { EngineClient } from "../engine/client";
-import { isInternal, matchesFilter } from "./checkpointFolder";
+import { hubModelOf, isInternal, matchesFilter } from "./checkpointFolder";
 
 /** More checkpoints than this in one workspace are not listed: the search would slow the window down. */
 const maxShards = 5000;
@@ -28,7 +28,10 @@ export class CheckpointFinder implements vscode.Disposable {
 
   /** Folders that hold a config.json and at least one .safetensors file, sorted by path; those inside run folders last. */
   list(): Promise<string[]> {
-    this.folders ??= this.find();
+    if (this.folders === null) {
+      this.folders = this.find();
+      void this.folders.then(tellMenus, () => undefined);
+    }
     return this.folders;
   }
 
@@ -82,6 +85,7 @@ export class CheckpointFinder implements vscode.Disposable {
       this.folders = null;
       this.hub = null;
       this.inspected.clear();
+      void this.list();
       this.changed.fire();
     }, 300);
   }
@@ -101,4 +105,12 @@ export class CheckpointFinder implements vscode.Disposable {
       .filter((folder) => existsSync(path.join(folder, "config.json")) && !isInternal(folder))
       .sort((a, b) => ofRun(a) - ofRun(b) || (a < b ? -1 : 1));
   }
+}
+
+/** The explorer's menu offers calibration on these alone; until they are known, on every folder. */
+function tellMenus(folders: string[]): void {
+  // A model's folder in a download cache stands for its snapshot.
+  const models = folders.filter((folder) => hubModelOf(folder) !== null).map((folder) => path.resolve(folder, "../.."));
+  void vscode.commands.executeCommand("setContext", "reroute.checkpointFolders", [...folders, ...models]);
+  void vscode.commands.executeCommand("setContext", "reroute.checkpointsKnown", true);
 }

@@ -9,7 +9,8 @@ type Size = { parameters: number; bytes: number };
 
 export type CheckpointNode =
   | { kind: "checkpoint"; folder: string }
-  | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string }
+  /** `isAlone`: the workspace has no checkpoint of its own. */
+  | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string; isAlone: boolean }
   | { kind: "layer"; folder: string; layer: LayerSummary }
   | { kind: "moe"; folder: string; layer: LayerSummary; moe: NonNullable<LayerSummary["moe"]> }
   | { kind: "part"; folder: string; label: string; icon: string; size: Size; tooltip: string }
@@ -24,7 +25,10 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   async getChildren(node?: CheckpointNode): Promise<CheckpointNode[]> {
-    if (!node) return [...(await this.finder.list()).map(checkpointNode), ...(await this.hubNodes())];
+    if (!node) {
+      const own = await this.finder.list();
+      return [...own.map(checkpointNode), ...(await this.hubNodes(own.length === 0))];
+    }
     switch (node.kind) {
       case "hub":
         return node.models.map(({ directory }) => checkpointNode(directory));
@@ -41,7 +45,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   getTreeItem(node: CheckpointNode): vscode.TreeItem {
-    const { Collapsed, None } = vscode.TreeItemCollapsibleState;
+    const { Collapsed, Expanded, None } = vscode.TreeItemCollapsibleState;
     switch (node.kind) {
       case "checkpoint": {
         const item = new vscode.TreeItem(checkpointLabel(node.folder), Collapsed);
@@ -56,7 +60,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
         return item;
       }
       case "hub": {
-        const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), Collapsed);
+        const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), node.isAlone ? Expanded : Collapsed);
         item.description = vscode.l10n.t("{0} models", node.models.length) + (node.filter ? ` · "${node.filter}"` : "");
         item.iconPath = new vscode.ThemeIcon("cloud-download");
         item.tooltip = node.folder;
@@ -91,9 +95,9 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 
   /** The Hugging Face cache where it holds models, or hides them by a filter. */
-  private async hubNodes(): Promise<CheckpointNode[]> {
+  private async hubNodes(isAlone: boolean): Promise<CheckpointNode[]> {
     const { cacheFolder, models, filter } = await this.finder.hubModels();
-    return models.length > 0 || filter !== "" ? [{ kind: "hub", folder: cacheFolder, models, filter }] : [];
+    return models.length > 0 || filter !== "" ? [{ kind: "hub", folder: cacheFolder, models, filter, isAlone }] : [];
   }
 
   private async layersOf(folder: string): Promise<CheckpointNode[]> {

@@ -9,7 +9,7 @@ import type { Services } from "../services";
 import { comparisonSummaryStep } from "../wizard/summaryStep";
 import { runComparisonWizard } from "../wizard/wizard";
 import { pickCheckpoint } from "./pickCheckpoint";
-import { editAsRecipe, inspectSupported } from "./wizardCommands";
+import { editAsRecipe, inspectFor } from "./wizardCommands";
 
 /**
  * Compares compression methods and ratios over one teacher: a comparison file, or a checkpoint and questions. The
@@ -20,7 +20,7 @@ export async function compareMethods(argument: unknown, services: Services): Pro
   if (file === null) return;
   if (file instanceof vscode.Uri && isComparisonFile(file.path)) return compareFile(file, services);
   const folder = await pickCheckpoint(file, services);
-  const checkpoint = folder === null ? null : await inspectSupported(folder, services);
+  const checkpoint = folder === null ? null : await inspectFor("compareMethods", folder, services);
   if (!checkpoint) return;
   const result = await runComparisonWizard(checkpoint, services);
   if (result?.action === "edit") return editAsRecipe(result.start.recipe, ".compare.reroute.json");

@@ -8,11 +8,12 @@ import { recipeTemplates } from "../recipes/recipeTemplates";
 import { startInBackground } from "../runs/runInBackground";
 import type { Services } from "../services";
 import { workspaceFolder } from "../settings";
-import { preflightLines, startOf } from "../wizard/preflightLines";
+import { summaryStep } from "../wizard/summaryStep";
 
 interface OpenedRecipe {
   recipe: Recipe;
   baseFolder: string;
+  uri: vscode.Uri;
 }
 
 /** Runs a `*.reroute.json` file as it is in the editor. A comparison shows its pre-flight first. */
@@ -26,37 +27,16 @@ export async function runRecipe(argument: unknown, services: Services): Promise<
   if (opened) await startInBackground(opened.recipe, opened.baseFolder, services);
 }
 
-/** The pre-flight of a recipe: what it would take, and what would be refused. */
+/** The pre-flight of a recipe as a page, which may start it: what it would take, and what would be refused. */
 export async function checkRecipe(argument: unknown, services: Services): Promise<void> {
   const opened = await openRecipe(argument);
   if (!opened) return;
-  const preflight = await vscode.window.withProgress(
-    {
-      location: vscode.ProgressLocation.Notification,
-      title: vscode.l10n.t("Estimating size, time, memory and disk..."),
-      cancellable: true,
-    },
-    (_, token) => {
-      const abort = new AbortController();
-      token.onCancellationRequested(() => abort.abort());
-      return services.engine.request(
-        "recipe/preflight",
-        { ...opened, runsFolder: services.runList.folderFor(opened.baseFolder) },
-        abort.signal,
-      );
-    },
-  );
-  const lines = preflightLines(preflight, opened.recipe, vscode.l10n.t);
-  const detail = lines.map(({ label, description }) => `${label}: ${description}`).join("\n");
-  const how = startOf(lines);
-  const start = how === "force" ? vscode.l10n.t("Evaluate All the Same") : vscode.l10n.t("Run");
-  const message = how === "start" ? vscode.l10n.t("This recipe can run") : vscode.l10n.t("This recipe cannot run");
-  const choice = await vscode.window.showInformationMessage(
-    message,
-    { modal: true, detail },
-    ...(how === null ? [] : [start]),
-  );
-  if (choice === start) await startInBackground(opened.recipe, opened.baseFolder, services, how === "force");
+  const { recipe, baseFolder, uri } = opened;
+  const title = vscode.l10n.t("Check {0}", path.basename(uri.path));
+  const choice = await summaryStep({ title, step: 1, totalSteps: 1, canGoBack: false }, recipe, baseFolder, services);
+  if (choice === "edit") await vscode.window.showTextDocument(uri);
+  if (choice === "start" || choice === "force")
+    await startInBackground(recipe, baseFolder, services, choice === "force");
 }
 
 /** Begins a recipe from a template, in the folder that was named or the workspace's first; the tab key leads through it. */
@@ -84,7 +64,7 @@ async function openRecipe(argument: unknown): Promise<OpenedRecipe | null> {
   if (!uri) return null;
   const document = await vscode.workspace.openTextDocument(uri);
   const { recipe, problems } = parseRecipe(document.getText());
-  if (recipe) return { recipe, baseFolder: path.dirname(uri.fsPath) };
+  if (recipe) return { recipe, baseFolder: path.dirname(uri.fsPath), uri };
   await vscode.window.showTextDocument(document);
   void vscode.window.showErrorMessage(vscode.l10n.t("The recipe cannot be used: {0}", problems[0]?.message ?? ""));
   return null;

@@ -149,11 +149,19 @@ export async function recipeAgain(
   const parent = path.isAbsolute(recipe.teacher)
     ? outputParent(recipe.teacher, workspaceFolder(recipe.teacher), homedir())
     : (workspaceFolder(file.baseFolder) ?? path.join(homedir(), "reroute"));
-  const newOutput = outputFolder(recipe.teacher, parent, recipe.compress?.method ?? "again", existsSync);
+  const into = intoOf(argument);
+  const newOutput = outputFolder(recipe.teacher, into ?? parent, recipe.compress?.method ?? "again", existsSync);
+  const output = into === null ? sameElsewhere(recipe.output, run.directory, newOutput, existsSync) : newOutput;
   return {
-    recipe: { ...recipe, name: run.name, output: sameElsewhere(recipe.output, run.directory, newOutput, existsSync) },
+    recipe: { ...recipe, name: run.name, output },
     baseFolder: file.baseFolder,
   };
+}
+
+/** The folder that a failed run's result is to go into instead. */
+function intoOf(argument: unknown): string | null {
+  const isNamed = typeof argument === "object" && argument !== null && "into" in argument;
+  return isNamed && typeof argument.into === "string" ? argument.into : null;
 }
 
 interface Named {

@@ -4,9 +4,10 @@ import type { Purpose } from "../wizard/questions";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { ComparisonRecipe } from "../../protocol/compare";
 import type { Recipe } from "../../protocol/recipe";
+import { showDocumentation } from "../failure";
 import { openNewRecipe } from "../recipes/newRecipe";
 import { startInBackground } from "../runs/runInBackground";
-import { safeName } from "../runs/runName";
+import { checkpointName, safeName } from "../runs/runName";
 import type { Services } from "../services";
 import { workspaceFolder } from "../settings";
 import { runWizard } from "../wizard/wizard";
@@ -20,7 +21,7 @@ export async function wizardCommand(
 ): Promise<void> {
   const folder = await pickCheckpoint(argument, services);
   if (folder === null) return;
-  const checkpoint = await inspectSupported(folder, services);
+  const checkpoint = await inspectFor(purpose, folder, services);
   if (!checkpoint) return;
   const result = await runWizard(purpose, checkpoint, services);
   if (!result) return;
@@ -31,11 +32,23 @@ export async function wizardCommand(
   }
 }
 
-/** The checkpoint's summary; null, with the reason shown, where its family is not supported. */
-export async function inspectSupported(folder: string, { checkpoints }: Services): Promise<CheckpointSummary | null> {
+/** The checkpoint's summary; null, with what it is and why that does not do shown, where this cannot be done with it. */
+export async function inspectFor(
+  purpose: Purpose,
+  folder: string,
+  { checkpoints }: Services,
+): Promise<CheckpointSummary | null> {
   const checkpoint = await checkpoints.inspect(folder);
-  if (checkpoint.supported) return checkpoint;
-  void vscode.window.showErrorMessage(checkpoint.unsupportedReason ?? vscode.l10n.t("Not supported"));
+  // A dense student is measured against the teacher that it names, or that is asked for.
+  const isMeasured = purpose === "compare" || (purpose === "evaluate" && checkpoint.provenance !== null);
+  if (checkpoint.supported || (checkpoint.isDense && isMeasured)) return checkpoint;
+  const reason = checkpoint.unsupportedReason ?? vscode.l10n.t("Not supported");
+  const documentation = vscode.l10n.t("Show Documentation");
+  const shown = vscode.window.showErrorMessage(
+    vscode.l10n.t("{0}: {1}", checkpointName(folder), reason),
+    documentation,
+  );
+  void shown.then((choice) => (choice === documentation ? showDocumentation("families.md") : undefined));
   return null;
 }
 

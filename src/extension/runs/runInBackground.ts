@@ -4,13 +4,17 @@ import * as vscode from "vscode";
 import type { ComparisonStart } from "../../protocol/engine";
 import type { Recipe } from "../../protocol/recipe";
 import { RerouteError } from "../../protocol/errors";
-import { showFailure } from "../failure";
+import { runFiles } from "../../protocol/run";
+import { withAbsolutePaths } from "../../protocol/recipePaths";
+import { showFailure, type FailedRun } from "../failure";
+import { openNewRecipe } from "../recipes/newRecipe";
 import type { Services } from "../services";
-import { readSettings } from "../settings";
+import { readSettings, workspaceFolder } from "../settings";
 import { isComparison } from "./comparisonFolders";
 import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
 import { endOf, progressLine } from "./runMessages";
-import { runId } from "./runName";
+import { nextFree } from "./runAgain";
+import { runId, safeName } from "./runName";
 
 /**
  * Starts a recipe in a new run folder and shows its progress; returns once it has begun.
@@ -30,7 +34,15 @@ export async function startInBackground(
   tellDisconnectPolicy(services);
   const work = (forced: boolean) =>
     runs.start({ runDirectory, name, recipe, baseFolder, ...(forced ? { force: true } : {}) });
-  showRun(runDirectory, name, work, services, force);
+  const startIn = async (parent: string) => {
+    const output = nextFree(path.join(parent, path.basename(recipe.output)), existsSync);
+    await startInBackground({ ...recipe, output }, baseFolder, services, force);
+  };
+  const editRecipe = async () => {
+    const parent = workspaceFolder(baseFolder) ?? baseFolder;
+    await openNewRecipe(parent, safeName(name), withAbsolutePaths(recipe, baseFolder));
+  };
+  showRun({ runDirectory, name, work, refused: { startIn, editRecipe } }, services, force);
   return runDirectory;
 }
 
@@ -40,7 +52,7 @@ export async function resumeInBackground(runDirectory: string, name: string, ser
   tellDisconnectPolicy(services);
   const work = (forced: boolean) =>
     isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name, forced);
-  showRun(runDirectory, name, work, services);
+  showRun({ runDirectory, name, work }, services);
 }
 
 /** Starts a comparison in a folder, or continues the one that is there; returns once it has begun. */
@@ -50,7 +62,8 @@ export async function compareInBackground(
   services: Services,
 ): Promise<void> {
   tellDisconnectPolicy(services);
-  showRun(start.directory, start.name, () => services.runs.startComparison(start, expectedSeconds), services);
+  const work = () => services.runs.startComparison(start, expectedSeconds);
+  showRun({ runDirectory: start.directory, name: start.name, work }, services);
 }
 
 /** What the engine does with runs once this window is gone, as the setting says now. */
@@ -58,27 +71,31 @@ export function tellDisconnectPolicy({ engine }: Pick<Services, "engine">): void
   engine.onDisconnect(readSettings().onWindowClose === "continue" ? "finish-runs" : "exit");
 }
 
-/** Works on a run until it ends, however it ends; `forced` goes on where it may be forced. */
-type Work = (forced: boolean) => Promise<LiveRun>;
+interface Shown extends FailedRun {
+  name: string;
+  /** Works on the run until it ends, however it ends; `forced` goes on where it may be forced. */
+  work: (forced: boolean) => Promise<LiveRun>;
+}
 
 /** After this long a run's notification makes room; the status bar and the Overview go on. */
 const notificationMs = 60_000;
 
 /** One notification for a run's beginning: stage, percentage, time left, Cancel. The run does not depend on it. */
-function showRun(runDirectory: string, name: string, work: Work, services: Services, forced = false): void {
+function showRun(shown: Shown, services: Services, forced = false): void {
+  const { runDirectory, name, work } = shown;
   const { runs } = services;
   const end = work(forced);
   void vscode.window.withProgress(
     { location: vscode.ProgressLocation.Notification, title: name, cancellable: true },
     async (progress, token) => {
-      let shown = 0;
+      let told = 0;
       token.onCancellationRequested(() => runs.cancel(runDirectory));
       const timer = setInterval(() => {
         const live = runs.get(runDirectory);
         if (!live || !isUnfinished(live)) return;
         const percent = 100 * (overallProgress(live).fraction ?? 0);
-        progress.report({ message: progressLine(live, vscode.l10n.t), increment: Math.max(0, percent - shown) });
-        shown = Math.max(shown, percent);
+        progress.report({ message: progressLine(live, vscode.l10n.t), increment: Math.max(0, percent - told) });
+        told = Math.max(told, percent);
       }, 500);
       let folding: NodeJS.Timeout | undefined;
       const folded = new Promise((resolve) => (folding = setTimeout(resolve, notificationMs)));
@@ -92,8 +109,8 @@ function showRun(runDirectory: string, name: string, work: Work, services: Servi
   );
   void end.then(async (live) => {
     const isRefused = live.error?.code === "data/trained-on" && !live.comparison;
-    if (!isRefused || forced) await tellEnd(live, services);
-    else if (await goesOnAnyway(live)) showRun(runDirectory, name, work, services, true);
+    if (!isRefused || forced) await tellEnd(live, shown, services);
+    else if (await goesOnAnyway(live)) showRun(shown, services, true);
     else services.runList.refresh();
   });
 }
@@ -105,10 +122,10 @@ async function goesOnAnyway({ name, error }: LiveRun): Promise<boolean> {
   return (await vscode.window.showWarningMessage(message, goOn)) === goOn;
 }
 
-async function tellEnd(live: LiveRun, services: Services): Promise<void> {
+async function tellEnd(live: LiveRun, shown: FailedRun, services: Services): Promise<void> {
   services.runList.refresh();
   services.checkpoints.refresh();
-  if (live.phase === "failed" && live.error) return tellFailure(live, live.error, services);
+  if (live.phase === "failed" && live.error) return tellFailure(live, live.error, shown, services);
   if (live.phase !== "done") return;
   const { title, offers, isWarning } = endOf(live, vscode.l10n.t);
   // Nothing opens over what somebody works on: the panels are offered.
@@ -118,13 +135,19 @@ async function tellEnd(live: LiveRun, services: Services): Promise<void> {
   if (chosen) await vscode.commands.executeCommand(chosen.command, { runDirectory: live.runDirectory });
 }
 
-async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, services: Services): Promise<void> {
+async function tellFailure(
+  live: LiveRun,
+  error: NonNullable<LiveRun["error"]>,
+  { runDirectory, refused }: FailedRun,
+  services: Services,
+): Promise<void> {
+  const { runs, log } = services;
   if (error.code !== "engine/closed") {
-    const { runDirectory } = live;
+    const isThere = existsSync(path.join(runDirectory, runFiles.run));
     showFailure(
       new RerouteError(error.code, `${live.name}: ${error.message}`),
-      services.log,
-      isComparison(runDirectory) ? null : { runDirectory },
+      log,
+      isComparison(runDirectory) ? null : { runDirectory, ...(isThere || !refused ? {} : { refused }) },
     );
     return;
   }
@@ -135,6 +158,11 @@ async function tellFailure(live: LiveRun, error: NonNullable<LiveRun["error"]>, 
     live.name,
   );
   const choice = await vscode.window.showErrorMessage(message, resume, openLog);
-  if (choice === resume) await resumeInBackground(live.runDirectory, live.name, services);
-  if (choice === openLog) services.log.show();
+  if (choice === openLog) log.show();
+  if (choice !== resume) return;
+  // The message stays until it is answered: the run may have been resumed elsewhere, and have ended, meanwhile.
+  const now = runs.get(runDirectory);
+  if (now && isUnfinished(now)) await vscode.commands.executeCommand("reroute.overview.focus");
+  else if (now?.phase === "done") await tellEnd(now, { runDirectory }, services);
+  else await resumeInBackground(runDirectory, live.name, services);
 }

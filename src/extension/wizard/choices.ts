@@ -1,7 +1,7 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
 import type { Translate } from "../translate";
-import type { Amount } from "./questions";
+import type { Amount, Answers } from "./questions";
 import { expertCounts, keptExperts } from "./validation";
 
 /** What the quick picks offer: pure data, so that it can be tested without VS Code. */
@@ -78,7 +78,7 @@ export function methodChoices(t: Translate): MethodGroup[] {
 }
 
 /** Who can read the compressed checkpoint, which differs by what its layers become. */
-function loadedBy(method: CompressionMethod, t: Translate): string {
+export function loadedBy(method: CompressionMethod, t: Translate): string {
   if (method === "mone") return t("loads in Reroute only");
   if (paradigmOf(method) === "editing") return t("dense output loads in transformers, factored in Reroute only");
   return t("loads in transformers");
@@ -107,6 +107,19 @@ export function keepChoices(
         : t("every expert stays"),
       value: keep,
     }));
+}
+
+/** Method and ratio in one answer: REAP at the published ratio, or the nearest that this checkpoint can do; null without any. */
+export function recommendation(checkpoint: CheckpointSummary, t: Translate): Choice<Answers> | null {
+  const ratios = keepChoices(checkpoint, t);
+  const ratio = ratios.find(({ value }) => value === 0.625) ?? ratios[0];
+  if (!ratio) return null;
+  const { most } = expertCounts(checkpoint);
+  return {
+    label: t("Recommended: reap, keep {0} of {1} experts", keptExperts(ratio.value, most), most),
+    description: ratio.description,
+    value: { method: "reap", keep: ratio.value, recommended: true },
+  };
 }
 
 /** Tokens that a text of this size gives at least: real texts have three to five bytes a token. */

@@ -6,7 +6,7 @@ export const closed = Symbol("closed");
 export type StepResult<T> = T | typeof back | typeof closed;
 
 export interface StepItem<T> extends vscode.QuickPickItem {
-  /** Absent on separators and on lines that only inform. */
+  /** Absent on separators. */
   value?: T;
 }
 
@@ -17,23 +17,17 @@ export interface StepFrame {
   canGoBack: boolean;
 }
 
-/** Asks with a list. Items may come later (`items` is awaited with a busy bar); a line without value stays open. */
+/** Asks with a list. Items may come later (`items` is awaited with a busy bar). */
 export function pickStep<T>(
-  frame: StepFrame & { placeholder: string; placeholderWhenReady?: string; isActive?: (item: StepItem<T>) => boolean },
+  frame: StepFrame & { placeholder: string; isActive?: (item: StepItem<T>) => boolean },
   items: Promise<StepItem<T>[]>,
 ): Promise<StepResult<T>> {
-  const pick = vscode.window.createQuickPick<StepItem<T>>();
-  setFrame(pick, frame);
-  pick.placeholder = frame.placeholder;
-  pick.matchOnDescription = true;
-  pick.matchOnDetail = true;
-  pick.busy = true;
+  const pick = busyPick<StepItem<T>>(frame);
   let shown = true;
   const ready = items.then((loaded) => {
     if (!shown) return;
     pick.items = loaded;
     pick.busy = false;
-    pick.placeholder = frame.placeholderWhenReady ?? frame.placeholder;
     const active = loaded.find((item) => frame.isActive?.(item) ?? false);
     if (active) pick.activeItems = [active];
   });
@@ -45,6 +39,22 @@ export function pickStep<T>(
     shown = false;
     pick.dispose();
   });
+}
+
+/** Waits for what the next step shows, with a busy bar; the user may go back or close meanwhile. */
+export function waitStep<T>(frame: StepFrame & { placeholder: string }, found: Promise<T>): Promise<StepResult<T>> {
+  const pick = busyPick(frame);
+  return Promise.race([found, answerOf<T>(pick, () => undefined)]).finally(() => pick.dispose());
+}
+
+function busyPick<T extends vscode.QuickPickItem>(frame: StepFrame & { placeholder: string }): vscode.QuickPick<T> {
+  const pick = vscode.window.createQuickPick<T>();
+  setFrame(pick, frame);
+  pick.placeholder = frame.placeholder;
+  pick.matchOnDescription = true;
+  pick.matchOnDetail = true;
+  pick.busy = true;
+  return pick;
 }
 
 /** Asks with a list of which several may be ticked; it is accepted only once `problemOf` finds nothing. */

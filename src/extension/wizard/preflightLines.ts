@@ -2,6 +2,12 @@ import type { Recipe } from "../../protocol/recipe";
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../translate";
+import { countsExperts, loadedBy } from "./choices";
+
+export interface SummaryTable {
+  columns: string[];
+  rows: string[][];
+}
 
 export interface PreflightLine {
   kind: "fact" | "warning" | "refusal";
@@ -9,6 +15,20 @@ export interface PreflightLine {
   description: string;
   /** Of a refusal: why. */
   code?: string;
+}
+
+/** Stages of a pre-flight as a table: what each takes, and what that rests on. */
+export function stageSummary({ stages }: Pick<Preflight, "stages">, t: Translate): SummaryTable | null {
+  if (stages.length === 0) return null;
+  return {
+    columns: [t("Stage"), t("Time"), t("Peak memory"), t("Estimated from")],
+    rows: stages.map(({ stage, seconds, peakMemoryBytes, assumption }) => [
+      stage,
+      formatDuration(seconds),
+      formatBytes(peakMemoryBytes),
+      assumption,
+    ]),
+  };
 }
 
 /** How a run may be started after its pre-flight: plainly, all the same ("force"), or not at all. */
@@ -33,11 +53,7 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
         formatBytes(preflight.bytesAfter),
       ),
     ),
-    fact(
-      t("Time"),
-      t("about {0}", formatDuration(preflight.seconds)) +
-        preflight.stages.map(({ stage, seconds }) => ` · ${stage} ${formatDuration(seconds)}`).join(""),
-    ),
+    fact(t("Time"), t("about {0}", formatDuration(preflight.seconds))),
     fact(
       t("Memory"),
       t(
@@ -124,15 +140,14 @@ function choiceLines(
       ? [
           [
             t("Method"),
-            compress.multipleOf === undefined
-              ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
-              : t(
-                  "{0}, keeping {1} of each layer's experts, in multiples of {2}",
-                  compress.method,
-                  kept(compress.keep),
-                  compress.multipleOf,
-                ),
+            [
+              countsExperts(compress.method)
+                ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
+                : t("{0}, {1} of every expert", compress.method, kept(compress.keep)),
+              ...(compress.multipleOf === undefined ? [] : [t("in multiples of {0}", compress.multipleOf)]),
+            ].join(", "),
           ] as [string, string],
+          [t("Loaders"), loadedBy(compress.method, t)] as [string, string],
         ]
       : []),
     [student === undefined ? t("Checkpoint") : t("Teacher"), teacher],
@@ -154,19 +169,4 @@ function choiceLines(
       : []),
     ...(compress || calibrate ? [[t("Output"), output] as [string, string]] : []),
   ];
-}
-
-/** Characters that a row of a quick pick shows before it is cut. */
-const rowCharacters = 100;
-
-/** A text in rows that are not cut, broken at spaces, else inside words. */
-export function wrapped(text: string): string[] {
-  const rows: string[] = [];
-  for (let rest = text; rest !== "";) {
-    const space = rest.length > rowCharacters ? rest.lastIndexOf(" ", rowCharacters) : rest.length;
-    const end = space > 0 ? space : rowCharacters;
-    rows.push(rest.slice(0, end));
-    rest = rest.slice(end).trimStart();
-  }
-  return rows;
 }

@@ -32,6 +32,8 @@ export interface Answers {
   method?: CompressionMethod | "none";
   /** Experts kept in each layer: a fraction up to 1, or a count above 1. */
   keep?: number;
+  /** Method and ratio were taken as they are recommended, in one answer. */
+  recommended?: boolean;
   /** The same of a comparison's grid. */
   methods?: CompressionMethod[];
   ratios?: number[];
@@ -75,11 +77,15 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
     case "compareMethods":
       return ["methods", "ratios", "recovery", "text", "heldOut", "amount", "summary"];
     case "compress":
-      return ["method", "keep", ...written];
+      return [...compressed(answers), ...written];
     case "calibrate":
-      if (hasTeacher) return written;
-      return answers.method === "none" ? ["method", "teacher", ...written] : ["method", "keep", ...written];
+      return hasTeacher ? written : [...compressed(answers), ...written];
   }
+}
+
+function compressed({ method, recommended }: Answers): StepId[] {
+  if (method === "none") return ["method", "teacher"];
+  return recommended === true ? ["method"] : ["method", "keep"];
 }
 
 /** Starts at the first question, with nothing answered. */

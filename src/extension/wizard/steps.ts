@@ -3,7 +3,7 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { readSettings } from "../settings";
 import { askForText, browseItem, fileItem } from "./askForText";
-import { amountChoices, countsExperts, keepChoices, methodChoices } from "./choices";
+import { amountChoices, countsExperts, keepChoices, methodChoices, recommendation } from "./choices";
 import { askGridStep } from "./gridSteps";
 import { proposedOutput } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
@@ -18,22 +18,32 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
   ...askGridStep,
 
   method: async (frame, state, proposed) => {
-    const items: StepItem<Answers["method"]>[] = methodChoices(t).flatMap(({ title, choices }) => [
-      { label: title, kind: vscode.QuickPickItemKind.Separator },
-      ...choices,
-    ]);
-    if (state.context.purpose === "calibrate") {
+    const { checkpoint, purpose } = state.context;
+    const advised = recommendation(checkpoint, t);
+    const items: StepItem<Answers>[] = [
+      ...(advised ? [{ ...advised, iconPath: new vscode.ThemeIcon("star-full") }] : []),
+      ...methodChoices(t).flatMap(({ title, choices }) => [
+        { label: title, kind: vscode.QuickPickItemKind.Separator },
+        ...choices.map(({ value, ...shown }) => ({ ...shown, value: { method: value, recommended: false } })),
+      ]),
+    ];
+    if (purpose === "calibrate") {
       items.push(
         { label: t("Without compression"), kind: vscode.QuickPickItemKind.Separator },
-        { label: t("Already compressed: choose its teacher..."), value: "none" },
+        { label: t("Already compressed: choose its teacher..."), value: { method: "none", recommended: false } },
       );
     }
-    const wanted = state.answers.method ?? proposed.method ?? "reap";
-    const method = await pickStep(
-      { ...frame, placeholder: t("How should the experts be compressed?"), isActive: ({ value }) => value === wanted },
+    const { method, recommended } = state.answers.method === undefined ? proposed : state.answers;
+    const isAdvised = advised !== null && (method === undefined || recommended === true);
+    return pickStep(
+      {
+        ...frame,
+        placeholder: t("How should the experts be compressed?"),
+        isActive: ({ value }) =>
+          isAdvised ? value === advised.value : value?.recommended !== true && value?.method === (method ?? "reap"),
+      },
       Promise.resolve(items),
     );
-    return typeof method === "symbol" ? method : { ...(method === undefined ? {} : { method }) };
   },
 
   keep: async (frame, state, proposed, services) => {

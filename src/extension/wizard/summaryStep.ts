@@ -1,16 +1,19 @@
+import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
 import type { ComparisonStart } from "../../protocol/engine";
 import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
+import { readSettings } from "../settings";
 import { comparisonLines } from "./comparisonLines";
-import { pickStep, type StepFrame, type StepItem, type StepResult } from "./pickStep";
-import { preflightLines, startOf, wrapped, type PreflightLine } from "./preflightLines";
+import { back, closed, waitStep, type StepFrame, type StepResult } from "./pickStep";
+import { preflightLines, stageSummary, startOf, type PreflightLine } from "./preflightLines";
+import { summaryAnswers, summaryHtml, type Summary, type SummaryAnswer } from "./summaryHtml";
 
 /** What the last step ends in; "force" starts although the text was trained on. */
 export type SummaryChoice = "start" | "force" | "edit";
 
-const icons = { fact: "info", warning: "warning", refusal: "error" } as const;
+type Estimate = Pick<Summary, "lines" | "stages">;
 
 /** The last step: what the run will take, from the engine's pre-flight. Nothing has been started or written yet. */
 export function summaryStep(
@@ -21,7 +24,11 @@ export function summaryStep(
 ): Promise<StepResult<SummaryChoice>> {
   return askToStart(frame, async (signal) => {
     const request = { recipe, baseFolder, runsFolder: runList.folderFor(baseFolder) };
-    return preflightLines(await engine.request("recipe/preflight", request, signal), recipe, vscode.l10n.t);
+    const preflight = await engine.request("recipe/preflight", request, signal);
+    return {
+      lines: [...preflightLines(preflight, recipe, vscode.l10n.t), windowLine()],
+      stages: stageSummary(preflight, vscode.l10n.t),
+    };
   });
 }
 
@@ -35,66 +42,90 @@ export function comparisonSummaryStep(
   return askToStart(frame, async (signal) => {
     const forecast = await engine.request("comparison/preflight", start, signal);
     onForecast(forecast.seconds);
-    return comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
+    const lines = comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
+    return { lines: [...lines, windowLine()], stages: null };
   });
 }
 
-/** Shows what `estimate` finds; Start is among the items unless one of them is a refusal. */
+/** What becomes of the work when its window goes. */
+function windowLine(): PreflightLine {
+  const words = {
+    continue: vscode.l10n.t("The work goes on when this window is closed; the next window of the folder shows it"),
+    ask: vscode.l10n.t(
+      "The work stops at what it has saved when this window is closed; the next window offers to resume it",
+    ),
+    stop: vscode.l10n.t("The work stops at what it has saved when this window is closed"),
+  };
+  return { kind: "fact", label: vscode.l10n.t("Window"), description: words[readSettings().onWindowClose] };
+}
+
+/** Waits for the estimate in the wizard's own place, then shows it as a page whose buttons answer. */
 async function askToStart(
   frame: StepFrame,
-  estimate: (signal: AbortSignal) => Promise<PreflightLine[]>,
+  estimate: (signal: AbortSignal) => Promise<Estimate>,
 ): Promise<StepResult<SummaryChoice>> {
   const abort = new AbortController();
-  const failed = (error: unknown): PreflightLine[] => {
-    if (isCancelled(error)) return [];
-    const message = error instanceof Error ? error.message : String(error);
-    return [
-      { kind: "refusal", label: vscode.l10n.t("Cannot start"), description: `${message} (${errorCodeOf(error)})` },
-    ];
-  };
   try {
-    return await pickStep<SummaryChoice>(
-      {
-        ...frame,
-        placeholder: vscode.l10n.t("Estimating size, time, memory and disk..."),
-        placeholderWhenReady: vscode.l10n.t("Nothing has been started or written yet"),
-      },
-      estimate(abort.signal)
-        .catch(failed)
-        .then((lines) => summaryItems(lines, lines.length > 0 ? startOf(lines) : null)),
-    );
+    const placeholder = vscode.l10n.t("Estimating size, time, memory and disk...");
+    const found = await waitStep({ ...frame, placeholder }, estimate(abort.signal).catch(failed));
+    return typeof found === "symbol" ? found : await askOnPage(frame, found);
   } finally {
     abort.abort(); // a pre-flight that nobody waits for any more
   }
 }
 
-/** Characters of a description that a row shows beside its label. */
-const besideLabel = 60;
+function failed(error: unknown): Estimate {
+  const message = error instanceof Error ? error.message : String(error);
+  const description = `${message} (${errorCodeOf(error)})`;
+  const refusal: PreflightLine = { kind: "refusal", label: vscode.l10n.t("Cannot start"), description };
+  return { lines: isCancelled(error) ? [] : [refusal], stages: null };
+}
 
-function summaryItems(lines: PreflightLine[], start: "start" | "force" | null): StepItem<SummaryChoice>[] {
-  const starts: Record<"start" | "force", StepItem<SummaryChoice>> = {
-    start: { label: `$(play) ${vscode.l10n.t("Start")}`, value: "start" },
-    force: {
-      label: `$(warning) ${vscode.l10n.t("Evaluate All the Same")}`,
-      description: vscode.l10n.t("the verdict will say that this text was trained on"),
-      value: "force",
-    },
-  };
+/** View type of the page. */
+const summaryViewType = "reroute.summary";
+
+function askOnPage(frame: StepFrame, { lines, stages }: Estimate): Promise<StepResult<SummaryChoice>> {
+  const summary: Summary = { title: frame.title, lines, stages, buttons: buttonsFor(lines, frame.canGoBack) };
+  const panel = vscode.window.createWebviewPanel(summaryViewType, frame.title, vscode.ViewColumn.Active, {
+    enableScripts: true,
+    enableFindWidget: true,
+    localResourceRoots: [],
+  });
+  return new Promise((resolve) => {
+    panel.onDidDispose(() => resolve(closed));
+    panel.webview.onDidReceiveMessage((message: unknown) => {
+      const answer = summaryAnswers.find((known) => known === message);
+      if (answer === undefined) return;
+      resolve(answer === "back" ? back : answer === "close" ? closed : answer);
+      panel.dispose();
+    });
+    const nonce = randomBytes(16).toString("base64url");
+    panel.webview.html = summaryHtml(summary, vscode.env.language, nonce, vscode.l10n.t);
+  });
+}
+
+function buttonsFor(lines: readonly PreflightLine[], canGoBack: boolean): Summary["buttons"] {
+  const start = startOf(lines);
+  const isFull = lines.some(({ code }) => code === "preflight/disk" || code?.startsWith("output/"));
+  const button = (answer: SummaryAnswer, label: string, hint?: string) => ({
+    answer,
+    label,
+    ...(hint === undefined ? {} : { hint }),
+  });
   return [
-    ...(start === null ? [] : [starts[start]]),
-    {
-      label: `$(edit) ${vscode.l10n.t("Edit as recipe...")}`,
-      description: vscode.l10n.t("all options, with completion"),
-      value: "edit",
-    },
-    { label: vscode.l10n.t("Before anything starts"), kind: vscode.QuickPickItemKind.Separator },
-    ...lines.flatMap(({ kind, label, description }) =>
-      wrapped(description).map((text, i, { length }) => ({
-        label: i === 0 ? `$(${icons[kind]}) ${label}` : "",
-        // A short one fits beside its label, so that more of them are seen at once.
-        ...(length === 1 && text.length <= besideLabel ? { description: text } : { detail: text }),
-        alwaysShow: true,
-      })),
-    ),
+    ...(start === "start" ? [button("start", vscode.l10n.t("Start"))] : []),
+    ...(start === "force"
+      ? [
+          button(
+            "force",
+            vscode.l10n.t("Evaluate All the Same"),
+            vscode.l10n.t("the verdict will say that this text was trained on"),
+          ),
+        ]
+      : []),
+    // The question before this one asks for the folder.
+    ...(canGoBack ? [button("back", isFull ? vscode.l10n.t("Choose Another Folder...") : vscode.l10n.t("Back"))] : []),
+    button("edit", vscode.l10n.t("Edit as Recipe..."), vscode.l10n.t("all options, with completion")),
+    button("close", vscode.l10n.t("Cancel")),
   ];
 }

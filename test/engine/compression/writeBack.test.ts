@@ -16,6 +16,7 @@ import { calibrateOptions } from "../../../src/protocol/recipe";
 import { goldenCheckpoint, readGolden, relativeToLargest } from "../../support/goldens";
 import { awqPacked, eightBits, gptqPacked, packQuantized } from "../../support/packedLayouts";
 import { writeFloat8, writeFused, writeMxfp4, writePacked } from "../../support/otherLayouts";
+import { isNightly } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences } from "../../support/tinyModels";
 
@@ -127,6 +128,9 @@ const fusedOnDisk = [
   ...["minimax_m3_vl_text", "qwen3_vl_moe"],
 ];
 
+/** Kinds of routers and experts; attention and names are the same in both places, and run for every family by night. */
+const computedDaily = ["mixtral", "qwen3_moe", "deepseek_v3", "ernie4_5_moe", "qwen2_moe", "minimax_m2", "phimoe"];
+
 describe.each([...families.keys()])("%s, pruned by hand", (family) => {
   let released: OpenModel;
   let plan: PruningPlan;
@@ -154,6 +158,7 @@ describe.each([...families.keys()])("%s, pruned by hand", (family) => {
       const fused = await prune(model, plan);
       expectSliced(model, plan, fused);
       // Another place for the same numbers.
+      if (!isNightly && !computedDaily.includes(family)) return;
       const [a, b] = [await probe(fused, null), await probe(student, null)];
       expect(values(a, "logits")).toEqual(values(b, "logits"));
     },

@@ -54,18 +54,21 @@ function inDouble(teacher: number[], student: number[], width: number, divergenc
 }
 
 describe.each(divergenceKinds)("%s", (kind) => {
-  test.each([undefined, 0.25, 0.9])("with mix %s: the gradient is that of finite differences", (mix) => {
-    const random = createRandom(7);
-    const [width, step, temperature] = [9, 1e-6, 1.7];
-    const draw = () => Array.from({ length: width }, () => 3 * random.normal());
-    const [teacher, student] = [draw(), draw()];
-    const at = (logits: number[]) => inDouble(teacher, logits, width, divergenceOf(kind, mix), temperature);
-    const { gradient } = at(student);
-    for (let v = 0; v < width; v++) {
-      const moved = (by: number) => at(student.with(v, student[v]! + by)).loss[0]!;
-      expect(gradient[v]!).toBeCloseTo((moved(step) - moved(-step)) / (2 * step), 8);
-    }
-  });
+  test.each(kind === "forward" || kind === "reverse" ? [undefined] : [undefined, 0.25, 0.9])(
+    "with mix %s: the gradient is that of finite differences",
+    (mix) => {
+      const random = createRandom(7);
+      const [width, step, temperature] = [9, 1e-6, 1.7];
+      const draw = () => Array.from({ length: width }, () => 3 * random.normal());
+      const [teacher, student] = [draw(), draw()];
+      const at = (logits: number[]) => inDouble(teacher, logits, width, divergenceOf(kind, mix), temperature);
+      const { gradient } = at(student);
+      for (let v = 0; v < width; v++) {
+        const moved = (by: number) => at(student.with(v, student[v]! + by)).loss[0]!;
+        expect(gradient[v]!).toBeCloseTo((moved(step) - moved(-step)) / (2 * step), 8);
+      }
+    },
+  );
 
   test("is 0 with no gradient where both are equal, and finite where they share nothing", () => {
     const logits = [0.5, -3, 2, 400];
@@ -78,7 +81,8 @@ describe.each(divergenceKinds)("%s", (kind) => {
 
 test("mixes of 0 and 1 are refused by name", () => {
   for (const mix of [0, 1, -1, NaN]) expect(() => divergenceOf("jsd", mix)).toThrow(/jsd mixes both distributions by/);
-  expect(divergenceOf("reverse", 0.3)).toEqual({ kind: "reverse", mix: 0 });
+  for (const kind of ["forward", "reverse"] as const)
+    expect(() => divergenceOf(kind, 0.3)).toThrow(new RegExp(`${kind} compares .* as they are, and mix 0.3`));
 });
 
 describe.each(taughtFamilies)("%s", (family) => {

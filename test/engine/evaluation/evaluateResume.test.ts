@@ -7,7 +7,7 @@ import { TeacherRuns } from "../../../src/engine/evaluation/teacherRuns";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { TokenSequences } from "../../../src/engine/data/sequences";
 import { goldenCheckpoint, readGolden } from "../../support/goldens";
-import { isNightly } from "../../support/nightly";
+import { daily, isNightly } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences, writeGoldenStudent } from "../../support/tinyModels";
 
@@ -85,19 +85,21 @@ describe("an evaluation", () => {
   });
 
   // Room for all, and room for nothing: a chunk is then one sequence, and routing lies in scratch files.
-  it.each([
-    ["olmoe", 2e9],
-    ["olmoe", 1],
-    // Dense layers first, and a correction bias.
-    ["deepseek_v3", 1],
-  ])(
+  it.each(
+    daily(2, [
+      ["olmoe", 2e9],
+      // Dense layers first, and a correction bias.
+      ["deepseek_v3", 1],
+      ["olmoe", 1],
+    ]),
+  )(
     "of %s that was stopped anywhere goes on behind its last layer, to the same bytes, with a budget of %d bytes",
     async (family, memoryBudgetBytes) => {
       const { attempt, forget } = (await evaluatorOf(family))();
       const whole = await attempt({ memoryBudgetBytes });
       expect(whole.json).not.toBeNull();
       const perLayer = memoryBudgetBytes === 1 ? lengths.length : 1;
-      const step = isNightly ? 1 : Math.ceil(whole.chunks / 4);
+      const step = isNightly ? 1 : Math.ceil(whole.chunks / 3);
       for (let stopAt = 1; stopAt < whole.chunks; stopAt += step) {
         forget();
         expect((await attempt({ stopAt, memoryBudgetBytes })).json).toBeNull();
@@ -124,13 +126,13 @@ describe("an evaluation", () => {
     const { attempt, forget, folder, stateFiles } = make();
     const whole = await attempt();
     const damages: [string, RegExp][] = [
-      ["gone", /state\.json$/],
       ["gone", /hidden/],
-      ["gone", /trace.*logits/],
       ["cut", /trace.*selected/],
       ["cut", /state\.json$/],
+      ["gone", /state\.json$/],
+      ["gone", /trace.*logits/],
     ];
-    for (const [how, which] of damages) {
+    for (const [how, which] of daily(3, damages)) {
       forget();
       await attempt({ stopAt: whole.chunks - 1 });
       const names = stateFiles().filter((name) => which.test(name));

@@ -20,6 +20,13 @@ describe("questions", () => {
       {},
       "method keep text heldOut amount output summary",
     ],
+    [
+      "method and ratio may be answered at once",
+      "calibrate",
+      checkpoint(),
+      { method: "reap", keep: 0.625, recommended: true },
+      "method text heldOut amount output summary",
+    ],
     ["a student names its teacher itself", "calibrate", student, {}, "text heldOut amount output summary"],
     [
       "a student without provenance",

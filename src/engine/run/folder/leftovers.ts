@@ -9,8 +9,9 @@ import { lockLeftovers } from "./lock";
 /** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
 const scratchNames = [/^hidden-\d+-\d+\.f32$/, lockLeftovers];
 
-/** Teacher targets with the file that says how far they got. */
-const targetNames = /^teacher-(routing-)?targets-[0-9a-f]+\.f32(\.json|\.router-logits)?$/;
+/** Teacher targets with the file that says how far they got, and sequences that the student wrote. */
+const targetNames =
+  /^(teacher-(routing-)?targets-[0-9a-f]+\.f32(\.json|\.router-logits)?|student-round-\d+-[0-9a-f]{16}\.safetensors)$/;
 
 /**
  * Takes away what a killed process left half written in a run folder. Only for the holder of the folder's lock: another

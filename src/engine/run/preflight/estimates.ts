@@ -1,6 +1,8 @@
 import { forecastOf } from "../../compression/methods";
 import { smallestBudget } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
+import { modelsAtOnce } from "../../distillation/besideStudent";
+import { teacherRoutes } from "../../distillation/teacherRouting";
 import type { TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { Recipe } from "../../../protocol/recipe";
 import { stageIds, type StageId } from "../../../protocol/run";
@@ -87,10 +89,14 @@ export function smallestMemory(
   description: ModelDescription,
   trained: TrainedPrediction | null = null,
 ): number {
-  const direction = recipe.calibrate ? "backward" : "forward";
-  return (
-    smallestBudget(description, recipe.data.sequenceLength, direction, trained?.sizes) + fitBytes(recipe, description)
-  );
+  const { calibrate, data } = recipe;
+  const smallest = (model: ModelDescription, sizes?: TrainedPrediction["sizes"]) =>
+    smallestBudget(model, data.sequenceLength, calibrate ? "backward" : "forward", sizes);
+  const ofStudent = smallest(description, trained?.sizes) + fitBytes(recipe, description);
+  if (!calibrate || modelsAtOnce(calibrate) === 1) return ofStudent;
+  // Each has its part.
+  const [{ description: routed }] = teacherRoutes(calibrate.teacherRouting, description, recipe.seed);
+  return modelsAtOnce(calibrate) * Math.max(ofStudent, smallest(routed));
 }
 
 /** Bytes on disk beside all results: what stages keep, and the most that one of them spills while it works. */

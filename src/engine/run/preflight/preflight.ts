@@ -6,6 +6,7 @@ import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
 import { checkMethodOptions } from "../../compression/methods";
 import { expertMapping } from "../../compression/plan/expertMapping";
 import { matchesRouterLogits } from "../../distillation/calibration";
+import { matchMapping } from "../../distillation/match/matchMapping";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
@@ -248,9 +249,15 @@ class Preflighter {
         ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress)
         : null;
     const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
-    if (student && recipe.calibrate && matchesRouterLogits(recipe.calibrate)) {
+    if (student && recipe.calibrate && (matchesRouterLogits(recipe.calibrate) || recipe.calibrate.match)) {
       const studentPlan = (await readProvenance(student.checkpoint.directory))?.plan ?? null;
-      logitMapping(student.description, teacher.description, expertMapping(teacher.description, studentPlan));
+      const [mine, theirs, experts] = [
+        student.description,
+        teacher.description,
+        expertMapping(teacher.description, studentPlan),
+      ];
+      if (matchesRouterLogits(recipe.calibrate)) logitMapping(mine, theirs, experts);
+      if (recipe.calibrate.match) matchMapping(mine, theirs, recipe.calibrate.match, experts);
     }
     return predicted;
   }

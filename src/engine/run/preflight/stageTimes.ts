@@ -42,6 +42,8 @@ export interface StageTimes {
   /** Passes over the first sequences before the first update: experts counted, routers fitted. */
   beforeTraining: (tokens: number) => number;
   updates: (count: number, tokens: number) => number;
+  /** One token more for each of so many sequences that the student writes. */
+  step: (rows: number) => number;
   copy: (bytes: number) => number;
   writeBytesPerSecond: number;
   /** Says that checkpoints do not stay in memory, where they do not. */
@@ -105,6 +107,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
         tokens / (probe?.headUpdateTokensPerSecond ?? NaN)
       );
     },
+    step: (rows) => (rows === 0 ? 0 : reading("student") + work(probe?.forward, rows, 1, "student")),
     // The disk takes what was handed to the page cache while the next bytes are read.
     copy: (bytes) => {
       const reading = bytes / (bytes > cacheBytes ? readBytesPerSecond : bufferBytesPerSecond);
