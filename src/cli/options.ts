@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { RerouteError } from "../protocol/errors";
-import { executionProviders, recipeSchema, type Recipe } from "../protocol/recipe";
+import { executionProviders, packings, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
 
 /** Options that several commands share. */
 export interface SharedOptions {
@@ -10,7 +10,7 @@ export interface SharedOptions {
   tokenizer?: string;
   sequences?: number;
   sequenceLength?: number;
-  packing?: "packed" | "truncated";
+  packing?: Packing;
   seed?: number;
   memory?: string;
   threads?: number;
@@ -39,10 +39,10 @@ export function addDataOptions(command: Command, defaultSequences: number): Comm
     .option("--sequences <n>", `sequences used, in file order (default: ${defaultSequences})`, toInteger(1))
     .option("--sequence-length <n>", "tokens a sequence (default: 512)", toInteger(2))
     .addOption(
-      new Option("--packing <kind>", "packed: documents joined and cut; truncated: one document a sequence").choices([
-        "packed",
-        "truncated",
-      ]),
+      new Option(
+        "--packing <kind>",
+        "packed: documents joined and cut; truncated: one document a sequence; responses: one instruction and its answer, of which the answer counts",
+      ).choices([...packings]),
     )
     .option("--seed <n>", "seed of every random choice (default: 42)", toInteger(0));
 }

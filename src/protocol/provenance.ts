@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { planSchema } from "./plan";
+import { packings } from "./recipe";
 
 /** A text that weights were trained on, as far as it was read. */
 export const trainedText = z.object({
@@ -8,7 +9,7 @@ export const trainedText = z.object({
   column: z.string().optional(),
   sequences: z.int(),
   sequenceLength: z.int(),
-  packing: z.enum(["packed", "truncated"]),
+  packing: z.enum(packings),
 });
 export type TrainedText = z.infer<typeof trainedText>;
 

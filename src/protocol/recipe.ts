@@ -61,6 +61,10 @@ export const memorySize = z
   .regex(/^\d+(\.\d+)?\s*([KMGT]i?B|B)?$/i, "a size such as 8GiB")
   .describe("Memory budget, e.g. 8GiB. Default: a share of what this machine leaves free");
 
+/** How a text becomes sequences. */
+export const packings = ["packed", "truncated", "responses"] as const;
+export type Packing = (typeof packings)[number];
+
 export const dataOptions = z.strictObject({
   calibration: z
     .string()
@@ -83,10 +87,10 @@ export const dataOptions = z.strictObject({
   evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
   sequenceLength: z.int().min(2).default(512).describe("Tokens a sequence"),
   packing: z
-    .enum(["packed", "truncated"])
+    .enum(packings)
     .default("packed")
     .describe(
-      "packed: documents joined with the end-of-text token and cut; truncated: one document a sequence, cut at the length",
+      "packed: documents joined with the end-of-text token and cut; truncated: one document a sequence, cut at the length; responses: one instruction and its answer a sequence, of which the answer counts",
     ),
 });
 

@@ -1,4 +1,5 @@
 import { RerouteError, throwIfCancelled } from "../../protocol/errors";
+import type { Packing } from "../../protocol/recipe";
 import { documentEncoder, type DocumentEncoding } from "./documentEncoder";
 import { readDocuments, type ReadOptions } from "./documents";
 import { DomainNames } from "./domainNames";
@@ -15,9 +16,10 @@ export interface BuildSequencesOptions extends DocumentEncoding, ReadOptions {
   /**
    * `packed`: documents tokenised in file order, each followed by the end-of-text id (ready token ids by nothing), cut every
    * `sequenceLength` tokens; what is left at the end is dropped. `truncated`: one document a sequence, cut at the length; a shorter one is padded and counted
-   * by `lengths`, one of fewer than 2 tokens is skipped, since it predicts nothing.
+   * by `lengths`, one of fewer than 2 tokens is skipped, since it predicts nothing. `responses`: one instruction and its answer
+   * a sequence, of which the answer counts (`promptLengths`); where the instruction alone fills it, it is skipped with a note.
    */
-  packing: "packed" | "truncated";
+  packing: Packing;
   signal?: AbortSignal | undefined;
 }
 
@@ -87,17 +89,24 @@ async function collectPacked(options: BuildSequencesOptions): Promise<Collected>
 async function collectTruncated(options: BuildSequencesOptions): Promise<Collected> {
   const { path, sequences, sequenceLength, signal } = options;
   const encoder = documentEncoder(options);
-  const pieces: { ids: Int32Array; domain: number }[] = [];
+  const pieces: { ids: Int32Array; domain: number; promptLength: number }[] = [];
   const domains = new DomainNames();
+  const splitsAnswers = options.packing === "responses";
   let tokensFound = 0;
-  for await (const document of readDocuments(path, options)) {
+  let withoutRoom = 0;
+  for await (const document of readDocuments(path, { ...options, splitsAnswers })) {
     throwIfCancelled(signal);
-    const ids = await encoder.encode(document, sequenceLength, tokensFound);
+    const { ids, promptLength } = await encoder.encodeParts(document, sequenceLength, tokensFound);
     tokensFound += ids.length;
-    if (ids.length < minTokensOfSequence) continue;
-    pieces.push({ ids, domain: domains.indexOf(document.domain) });
+    if (promptLength >= sequenceLength) withoutRoom++;
+    if (ids.length < Math.max(minTokensOfSequence, promptLength + 1)) continue;
+    pieces.push({ ids, domain: domains.indexOf(document.domain), promptLength });
     if (pieces.length === sequences) break;
   }
+  if (withoutRoom > 0)
+    options.onNote?.(
+      `${withoutRoom} instructions of ${path} have ${sequenceLength} tokens or more, which leaves no room for an answer, and are left out`,
+    );
 
   const numSequences = pieces.length;
   const ids = new Int32Array(numSequences * sequenceLength).fill(encoder.padding());
@@ -109,7 +118,8 @@ async function collectTruncated(options: BuildSequencesOptions): Promise<Collect
   });
   const lengths = Int32Array.from(pieces, (piece) => piece.ids.length);
   const domainNames = domains.namesUpTo(domainIds);
-  return { ids, numSequences, lengths, domainIds, domainNames, documentIds, tokensFound };
+  const answers = splitsAnswers ? { promptLengths: Int32Array.from(pieces, ({ promptLength }) => promptLength) } : {};
+  return { ids, numSequences, lengths, ...answers, domainIds, domainNames, documentIds, tokensFound };
 }
 
 function checkArguments({ sequences, sequenceLength, vocabSize }: BuildSequencesOptions): void {

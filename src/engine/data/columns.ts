@@ -11,7 +11,8 @@ export interface ChatMessage {
 
 /** What a row says: a text, ready token ids, or a conversation that the checkpoint's chat template renders. */
 export type Content =
-  | { kind: "text"; text: string }
+  /** With the part of it that is asked, where it is one text in two parts. */
+  | { kind: "text"; text: string; prompt?: string }
   | { kind: "ids"; ids: Int32Array }
   | { kind: "chat"; messages: ChatMessage[]; tools: unknown };
 
@@ -46,14 +47,10 @@ function pair(ask: string, answer: string, takes: readonly string[] = []): Layou
       }
       if (isMissing(asked) && isMissing(answered)) return null;
       // TRL's standard form is one text in two parts, not a conversation.
-      if (answer === "completion")
-        return {
-          kind: "text",
-          text: [asked, answered]
-            .filter((t) => !isMissing(t))
-            .map((t) => asText(t, ask, where))
-            .join(""),
-        };
+      if (answer === "completion") {
+        const [prompt, completion] = [asked, answered].map((t) => (isMissing(t) ? "" : asText(t, ask, where)));
+        return { kind: "text", text: `${prompt}${completion}`, prompt: prompt! };
+      }
       const more = takes.map((name) => row[name]).filter((text) => typeof text === "string" && text !== "");
       const user = [asked, ...more]
         .filter((text) => !isMissing(text))

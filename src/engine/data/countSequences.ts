@@ -28,16 +28,18 @@ export async function countSequences(options: BuildSequencesOptions): Promise<Te
   let counted = { tokens: 0, characters: 0 };
   let tokens = 0;
   let documents = 0;
-  for await (const document of readDocuments(path, options)) {
+  const splitsAnswers = packing === "responses";
+  for await (const document of readDocuments(path, { ...options, splitsAnswers })) {
     throwIfCancelled(signal);
     // Ready ids count as what they are.
     const characters = "text" in document ? document.text.length : document.ids.length;
     if (counted.tokens < countedTokens) {
       const needed = isPacked ? sequences * sequenceLength - tokens : sequenceLength;
-      const { length } = await encoder.encode(document, needed, tokens);
+      const { ids, promptLength } = await encoder.encodeParts(document, needed, tokens);
+      const { length } = ids;
       counted = { tokens: counted.tokens + length, characters: counted.characters + characters };
       tokens += length;
-      if (length >= minTokensOfSequence) documents++;
+      if (length >= Math.max(minTokensOfSequence, promptLength + 1)) documents++;
     } else {
       tokens += characters * (counted.tokens / counted.characters);
       documents++;

@@ -13,13 +13,24 @@ import { listTextFiles, unreadable } from "./textFiles";
 export type TextDocument = {
   /** What the text is about, as its file says: routing statistics are split by it. */
   domain: string;
-} & ({ text: string } | { ids: Int32Array });
+} & ({ text: string; answer?: AnswerSplit } | { ids: Int32Array });
+
+/** Where a text's answer begins. */
+export interface AnswerSplit {
+  /** What comes before it. */
+  prompt: string;
+  /** By a chat template, which ends the text itself, and whose tokens may reach across the border. */
+  isRendered: boolean;
+  where: string;
+}
 
 export interface ReadOptions {
   /** The column to read; left out, it is told from the columns that are there. */
   column?: string | undefined;
   /** Renders conversations; without one their turns are joined by blank lines. */
   chat?: (() => Promise<ChatTemplate | null>) | undefined;
+  /** Also says where the answer begins, of rows that are an instruction and its answer; others are refused. */
+  splitsAnswers?: boolean | undefined;
   /** Told once what had to be assumed. */
   onNote?: ((note: string) => void) | undefined;
 }
@@ -48,7 +59,12 @@ export async function* readDocuments(path: string, options: ReadOptions = {}): A
         if (content === null) continue;
         const domain = domainOf(row);
         if (content.kind === "ids") {
+          if (options.splitsAnswers) throw noAnswer(row.where, "token ids");
           if (content.ids.length > 0) yield { ids: content.ids, domain };
+          continue;
+        }
+        if (options.splitsAnswers) {
+          yield { ...(await splitAnswer(content, row.where, render)), domain };
           continue;
         }
         const text = content.kind === "text" ? content.text : await render(content, row.where);
@@ -85,19 +101,58 @@ const readUnnamed: RowReader = async function* (source) {
 
 type Conversation = Extract<Content, { kind: "chat" }>;
 
-function chatRenderer({ chat, onNote }: ReadOptions): (conversation: Conversation, where: string) => Promise<string> {
+/** A conversation as text, and whether a template made it; `asksForAnswer`: up to where the answer begins. */
+type Renderer = (conversation: Conversation & { asksForAnswer?: boolean }, where: string) => Promise<string>;
+
+/**
+ * An instruction with its answer as one text, and where the answer begins; of a conversation, its last turn.
+ * @throws `data/malformed` where there is no answer, or an empty one
+ */
+async function splitAnswer(
+  content: Exclude<Content, { kind: "ids" }>,
+  where: string,
+  render: Renderer & { isTemplate: () => Promise<boolean> },
+): Promise<{ text: string; answer: AnswerSplit }> {
+  if (content.kind === "text") {
+    const { text, prompt } = content;
+    if (prompt === undefined) throw noAnswer(where, "a plain text");
+    if (text.slice(prompt.length).trim() === "") throw noAnswer(where, "an empty answer");
+    return { text, answer: { prompt, isRendered: false, where } };
+  }
+  const { messages } = content;
+  const last = messages.at(-1);
+  if (last?.role !== "assistant") throw noAnswer(where, "a conversation that does not end with an answer");
+  if (typeof last.content !== "string" || last.content.trim() === "") throw noAnswer(where, "an empty answer");
+  const asked = { ...content, messages: messages.slice(0, -1) };
+  if (await render.isTemplate()) {
+    const prompt = await render({ ...asked, asksForAnswer: true }, where);
+    return { text: await render(content, where), answer: { prompt, isRendered: true, where } };
+  }
+  const prompt = `${await render(asked, where)}\n\n`;
+  return { text: `${prompt}${last.content}`, answer: { prompt, isRendered: false, where } };
+}
+
+function noAnswer(where: string, found: string): RerouteError {
+  return malformedRow(
+    `${where} has ${found}, and packing responses trains on answers; give instruction and response, prompt and completion or messages that end with the assistant's, all with text, or use another packing`,
+  );
+}
+
+function chatRenderer({ chat, onNote }: ReadOptions): Renderer & { isTemplate: () => Promise<boolean> } {
   let template: ChatTemplate | null | undefined;
-  return async (conversation, where) => {
-    if (template === undefined) {
-      template = (await chat?.()) ?? null;
-      if (template === null) {
-        onNote?.(
-          "The checkpoint has no chat template: conversations are read as their turns, joined by blank lines, without roles",
-        );
-      }
+  const load = async () => {
+    if (template !== undefined) return template;
+    template = (await chat?.()) ?? null;
+    if (template === null) {
+      onNote?.(
+        "The checkpoint has no chat template: conversations are read as their turns, joined by blank lines, without roles",
+      );
     }
-    return template === null ? plainText(conversation.messages) : template.render(conversation, where);
+    return template;
   };
+  const render: Renderer = async (conversation, where) =>
+    (await load())?.render(conversation, where) ?? plainText(conversation.messages);
+  return Object.assign(render, { isTemplate: async () => (await load()) !== null });
 }
 
 function plainText(messages: ChatMessage[]): string {

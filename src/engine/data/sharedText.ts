@@ -1,5 +1,6 @@
 import { realpath, stat } from "node:fs/promises";
 import { throwIfCancelled } from "../../protocol/errors";
+import type { Packing } from "../../protocol/recipe";
 import { readDocuments } from "./documents";
 import { hashTextFiles, listTextFiles } from "./textFiles";
 
@@ -9,7 +10,7 @@ export interface TextPart {
   column?: string | undefined;
   sequences: number;
   sequenceLength: number;
-  packing: "packed" | "truncated";
+  packing: Packing;
 }
 
 /** What an evaluation text has in common with the text that was trained on; `shared` of its `passages` are in both. */
