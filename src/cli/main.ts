@@ -1,31 +1,40 @@
 #!/usr/bin/env node
 /** `reroute`: the engine without an editor. Results go to stdout, progress to stderr; see docs/cli.md. */
+import { isUpdateThread, serveUpdateThread } from "../engine/distillation/sideBySide/updateThread";
+import { setThreadProgram } from "../engine/distillation/sideBySide/updateThreads";
 import { runCli } from "./program";
 
-const abort = new AbortController();
-const stop = (): void => {
-  // A second interrupt does not wait for the current layer or update to end; what is on disk stays resumable.
-  if (abort.signal.aborted) process.exit(130);
-  abort.abort();
-  process.stderr.write("\ncancelling; interrupt again to exit at once\n");
-};
-process.on("SIGINT", stop);
-process.on("SIGTERM", stop);
+if (isUpdateThread()) void serveUpdateThread();
+else start();
 
-/** A reader that closed early (`reroute ... | head`) is no error. */
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-});
+function start(): void {
+  setThreadProgram(__filename);
 
-const io = {
-  out: (text: string) => void process.stdout.write(text),
-  err: (text: string) => void process.stderr.write(text),
-  isTerminal: process.stderr.isTTY,
-  columns: process.stderr.columns ?? 80,
-  signal: abort.signal,
-  cwd: process.cwd(),
-};
+  const abort = new AbortController();
+  const stop = (): void => {
+    // A second interrupt does not wait for the current layer or update to end; what is on disk stays resumable.
+    if (abort.signal.aborted) process.exit(130);
+    abort.abort();
+    process.stderr.write("\ncancelling; interrupt again to exit at once\n");
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
 
-void runCli(process.argv.slice(2), io).then((code) => {
-  process.exitCode = code;
-});
+  /** A reader that closed early (`reroute ... | head`) is no error. */
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+  });
+
+  const io = {
+    out: (text: string) => void process.stdout.write(text),
+    err: (text: string) => void process.stderr.write(text),
+    isTerminal: process.stderr.isTTY,
+    columns: process.stderr.columns ?? 80,
+    signal: abort.signal,
+    cwd: process.cwd(),
+  };
+
+  void runCli(process.argv.slice(2), io).then((code) => {
+    process.exitCode = code;
+  });
+}

@@ -6,19 +6,28 @@ import { createMessageConnection, IPCMessageReader, IPCMessageWriter } from "vsc
 import { connectHandlers, type DisconnectPolicy } from "./handlers";
 import { liveServices } from "./liveServices";
 import { EngineRpc } from "./rpc";
+import { isUpdateThread, serveUpdateThread } from "./distillation/sideBySide/updateThread";
+import { setThreadProgram } from "./distillation/sideBySide/updateThreads";
 import { engineVersion } from "../protocol/version";
 
-const connection = createMessageConnection(new IPCMessageReader(process), new IPCMessageWriter(process));
-const policy: DisconnectPolicy = { behaviour: "exit" };
-const jobs = connectHandlers(new EngineRpc(connection), liveServices(), engineVersion, policy);
+if (isUpdateThread()) void serveUpdateThread();
+else serveHost();
 
-// After the host is gone its end of these pipes is closed; a late line must not end a run that goes on.
-process.stdout.on("error", () => undefined);
-process.stderr.on("error", () => undefined);
+function serveHost(): void {
+  setThreadProgram(__filename);
 
-process.on("disconnect", () => {
-  if (policy.behaviour === "exit") process.exit(0);
-  void jobs.idle().then(() => process.exit(0));
-});
+  const connection = createMessageConnection(new IPCMessageReader(process), new IPCMessageWriter(process));
+  const policy: DisconnectPolicy = { behaviour: "exit" };
+  const jobs = connectHandlers(new EngineRpc(connection), liveServices(), engineVersion, policy);
 
-connection.listen();
+  // After the host is gone its end of these pipes is closed; a late line must not end a run that goes on.
+  process.stdout.on("error", () => undefined);
+  process.stderr.on("error", () => undefined);
+
+  process.on("disconnect", () => {
+    if (policy.behaviour === "exit") process.exit(0);
+    void jobs.idle().then(() => process.exit(0));
+  });
+
+  connection.listen();
+}

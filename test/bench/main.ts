@@ -1,5 +1,8 @@
 import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { isUpdateThread, serveUpdateThread } from "../../src/engine/distillation/sideBySide/updateThread";
+import { setThreadProgram } from "../../src/engine/distillation/sideBySide/updateThreads";
 import { familiesBench } from "./familiesBench";
 import { generateBench } from "./generateBench";
 import { layerBench } from "./layerBench";
@@ -80,4 +83,8 @@ async function scale(what: string | undefined, print: (line: string) => void): P
   } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
 }
 
-await main();
+if (isUpdateThread()) await serveUpdateThread();
+else {
+  setThreadProgram(fileURLToPath(import.meta.url));
+  await main();
+}

@@ -17,7 +17,7 @@ import { firstTokens } from "./firstTokens";
 import { freezeZeros, rememberZeros, weightsWithZeros } from "./frozenZeros";
 import { evaluateHeldOut, recordHeldOut } from "./heldOut";
 import { initialiseRouters } from "./initialiseRouters";
-import { lossAndGradients } from "./losses";
+import { BatchUpdates } from "./sideBySide/batchUpdates";
 import { MatchingTeacher } from "./match/matchingTeacher";
 import { checkMatchOptions, matchMapping } from "./match/matchMapping";
 import { checkOnPolicy } from "./onPolicyOptions";
@@ -98,6 +98,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     closing.push(() => rounds?.close());
     const matching = await openMatching(calibration);
     closing.push(() => matching?.close());
+    const updates = new BatchUpdates({ executor, head, teacher, options });
+    closing.push(() => updates.close());
     /** @param undo takes back what was done since the last evaluation where that made it worse */
     const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
@@ -133,7 +135,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
         const given = { sequences: batch, numbers };
-        const result = await lossAndGradients(executor, head, given, taught, options, signal, matching);
+        const result = await updates.lossAndGradients(given, taught, matching, signal);
         checkFinite(result.gradients, "the gradient of");
         return result;
       });

@@ -1,7 +1,7 @@
 import { calibrateOptions } from "../../../src/protocol/recipe";
 import { sliceSequences, type TokenSequences } from "../../../src/engine/data/sequences";
 import { clipGlobalNorm, updateAdamW } from "../../../src/engine/distillation/adamW";
-import { lossAndGradients } from "../../../src/engine/distillation/losses";
+import { BatchUpdates } from "../../../src/engine/distillation/sideBySide/batchUpdates";
 import { initialState } from "../../../src/engine/distillation/trainState";
 import { nextTokens, tokenBatch } from "../../../src/engine/execution/batches";
 import { MemoryHiddenStates, type HiddenStates } from "../../../src/engine/execution/hiddenStates";
@@ -37,7 +37,7 @@ export class OwnSide {
     );
   }
 
-  readonly #state = { training: null as ReturnType<typeof initialState> | null };
+  readonly #state = { training: null as ReturnType<typeof initialState> | null, updates: null as BatchUpdates | null };
 
   /** Updates of the routers, the teacher's pass over their sequences first, as a calibration has it. @returns the last loss */
   async routerKd(first: number, updates: number, batch: number): Promise<number> {
@@ -45,6 +45,9 @@ export class OwnSide {
     const of = (from: number, count: number) => sliceSequences(pair.sequences, from, from + count);
     using targets = await this.#targets(of(first, updates * batch));
     const head = this.#head(student, sharedHead);
+    const updating = (this.#state.updates ??= new BatchUpdates({
+      ...{ executor: student, head, teacher: pair.teacher, options },
+    }));
     const state = (this.#state.training ??= initialState("", student.parameters));
     const { sequenceLength } = pair.sequences;
     const width = teacher.options.description.hiddenSize;
@@ -59,14 +62,8 @@ export class OwnSide {
       const numbers = Array.from({ length: batch }, (_, i) => first + update * batch + i);
       const sequences = of(numbers[0]!, batch);
       const taught = { routerLogits: null, draws: [{ read }] };
-      const { loss, gradients } = await lossAndGradients(
-        student,
-        head,
-        { sequences, numbers },
-        taught,
-        options,
-        undefined,
-      );
+      const given = { sequences, numbers };
+      const { loss, gradients } = await updating.lossAndGradients(given, taught, null, undefined);
       clipGlobalNorm(gradients, options.clip);
       updateAdamW(state.optimiser, state.parameters, gradients, 1e-3, 0);
       last = loss;
@@ -113,6 +110,7 @@ export class OwnSide {
   }
 
   async close(): Promise<void> {
+    await this.#state.updates?.close();
     for (const executor of [this.teacher, this.student, this.scorer]) await executor.close();
   }
 

@@ -1,0 +1,109 @@
+import { throwIfCancelled } from "../../../protocol/errors";
+import { sliceSequences } from "../../data/sequences";
+import { nextTokens } from "../../execution/batches";
+import type { HeadSource } from "../../execution/headGraphs";
+import type { ModelExecutor } from "../../execution/modelExecutor";
+import type { VocabularyHead } from "../../execution/vocabularyHead";
+import type { CalibrateOptions } from "../../../protocol/recipe";
+import { lossAndGradients, type LossBatch } from "../losses";
+import type { MatchingTeacher } from "../match/matchingTeacher";
+import type { TrainingTargets } from "../targets";
+import { FasterWay, type Way } from "./fasterWay";
+import { canHaveThreads, partsOf, UpdateThreads } from "./updateThreads";
+
+export interface BatchUpdatesOptions {
+  executor: ModelExecutor;
+  head: VocabularyHead;
+  teacher: HeadSource;
+  options: CalibrateOptions;
+  /** Always one way, instead of the faster one; for tests. */
+  way?: Way;
+}
+
+/**
+ * Loss and gradients of batches. Graphs of small models are too small for threads inside them: where routers train, parts of a
+ * batch may go to executors of one thread each, side by side, whichever is faster now. Sums are cut at sequences and
+ * added in one tree, so that the bytes are the same.
+ */
+export class BatchUpdates {
+  readonly #threads: UpdateThreads | null;
+  readonly #faster = new FasterWay();
+  /** Updates that several executors have done. */
+  sideBySideUpdates = 0;
+
+  constructor(readonly of: BatchUpdatesOptions) {
+    this.#threads = isSmall(of) && canHaveThreads() ? openThreads(of) : null;
+  }
+
+  async lossAndGradients(
+    batch: LossBatch,
+    taught: TrainingTargets | null,
+    matching: MatchingTeacher | null,
+    signal: AbortSignal | undefined,
+  ): ReturnType<typeof lossAndGradients> {
+    const { executor, head, options } = this.of;
+    const alone = () => lossAndGradients(executor, head, batch, taught, options, signal, matching);
+    if (this.#threads === null || matching !== null || batch.sequences.numSequences < 2) return alone();
+    const way = this.#threads.isReady ? (this.of.way ?? this.#faster.next(true)) : "one";
+    const started = performance.now();
+    const found = way === "several" ? await this.#sideBySide(batch, taught) : null;
+    if (found !== null) this.sideBySideUpdates++;
+    throwIfCancelled(signal);
+    // What goes wrong in a thread goes wrong here too, where it has its own error.
+    const result = found ?? (await alone());
+    this.#faster.note(way, (performance.now() - started) / batch.sequences.ids.length);
+    return result;
+  }
+
+  /** Resolves once threads are open; for tests. */
+  async ready(): Promise<void> {
+    while (this.#threads !== null && !this.#threads.isReady) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
+  async close(): Promise<void> {
+    await this.#threads?.close();
+  }
+
+  async #sideBySide({ sequences, numbers }: LossBatch, taught: TrainingTargets | null) {
+    const { executor } = this.of;
+    const numTargets = nextTokens(sequences).isTarget.reduce((sum, one) => sum + one, 0);
+    const all = Array.from(numbers);
+    const parts = await Promise.all(
+      partsOf(sequences.numSequences, executor.options.runtime.threads).map(async ([from, to]) => {
+        const draws = taught && (await Promise.all(taught.draws.map((draw) => draw.read(all.slice(from, to)))));
+        return {
+          ...{ parameters: executor.parameters, sequences: sliceSequences(sequences, from, to), numTargets },
+          draws: draws && draws.map((hidden) => hidden.read(0, hidden.numTokens)),
+        };
+      }),
+    );
+    return this.#threads!.sum(parts);
+  }
+}
+
+/** Several executors hold the weights several times, so that only models far smaller than the budget have them. */
+function isSmall({ executor, options }: BatchUpdatesOptions): boolean {
+  const { runtime } = executor.options;
+  return (
+    runtime.provider === "cpu" &&
+    runtime.threads > 1 &&
+    executor.plan.keepFloat32Weights &&
+    options.scope === "router" &&
+    options.loss !== "router-logits"
+  );
+}
+
+function openThreads({ executor, head, teacher, options }: BatchUpdatesOptions): UpdateThreads {
+  const { checkpoint, description, sequenceLength, runtime, scratchDirectory } = executor.options;
+  const of = (source: HeadSource) => ({ directory: source.checkpoint.directory, description: source.description });
+  const { threads, memoryBudgetBytes } = runtime;
+  return new UpdateThreads(threads, {
+    ...{
+      student: of({ checkpoint, description }),
+      teacher: of(teacher),
+      sharedHead: head.teacher?.sharedHead ?? false,
+    },
+    ...{ trainable: new Set(executor.parameters.keys()), sequenceLength, scratchDirectory, options },
+    runtime: { ...runtime, threads: 1, memoryBudgetBytes: memoryBudgetBytes / (threads + 2) },
+  });
+}
