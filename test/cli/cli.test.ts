@@ -104,6 +104,16 @@ describe("refused with exit code 2 and a code on stderr", () => {
       ["calibrate", coarse, "--teacher", coarse, "--data", text, "--out", "o", "--learning-rate", "-1"],
       /calibrate.learningRate/,
     ],
+    [
+      "a student that says nothing of its teacher",
+      ["calibrate", coarse, "--data", text, "--out", "o"],
+      /has no reroute\.json that says what it was made from; name its teacher with --teacher/,
+    ],
+    [
+      "a student whose reroute.json names its teacher, up to what else is wrong",
+      ["calibrate", "trained", "--data", text, "--out", "o", "--learning-rate", "-1"],
+      /calibrate.learningRate/,
+    ],
     ["a strange memory size", ["evaluate", coarse, "--data", text, "--memory", "lots"], /memory.*8GiB/],
     ["a method with a typing error", ["compress", mixtral, "--method", "reep", "--out", "o"], /Did you mean reap\?/],
     ["an unknown method", ["compress", mixtral, "--method", "magic", "--out", "o"], /magic.*reap/s],

@@ -5,6 +5,7 @@ import { readProvenance } from "../../engine/run/stages/outputs";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import { describeComparison } from "../../engine/evaluation/verdict";
 import { openCheckpoint } from "../../engine/checkpoint/open";
+import { quote } from "../../engine/checkpoint/quote";
 import { describeModel } from "../../engine/model/families/index";
 import { hasExperts } from "../../engine/model/requireExperts";
 import { RerouteError } from "../../protocol/errors";
@@ -26,7 +27,7 @@ import {
 import { runInFolder } from "../runInFolder";
 
 interface CalibrateCommandOptions extends SharedOptions {
-  teacher: string;
+  teacher?: string;
   data: string;
   out: string;
   evaluation?: string;
@@ -73,7 +74,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     .command("calibrate")
     .description("train a compressed checkpoint against its teacher, by default its routers alone (Router KD)")
     .argument("<student>", "compressed checkpoint folder")
-    .requiredOption("--teacher <dir>", "the checkpoint that the student was made from")
+    .option("--teacher <dir>", "the checkpoint that the student was made from (default: as its reroute.json says)")
     .requiredOption("--data <file>", `calibration text: ${dataHelp}`)
     .requiredOption("--out <dir>", "folder for the calibrated checkpoint; must not exist or be empty")
     .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
@@ -171,7 +172,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
       options;
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
-      teacher: await checkpointPath(io, options.teacher),
+      teacher: await checkpointPath(io, options.teacher ?? (await teacherOf(await checkpointPath(io, student)))),
       student: await checkpointPath(io, student),
       calibration: resolve(options.data),
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
@@ -214,6 +215,16 @@ function toMatchTerms(text: string): Record<string, number> {
       const [name = "", weight = "1"] = part.split("=");
       return [name.trim() === "feed-forward" ? "feedForward" : name.trim(), Number(weight)];
     }),
+  );
+}
+
+/** The teacher that a student's reroute.json names. @throws RerouteError arguments/invalid where it has none */
+async function teacherOf(student: string): Promise<string> {
+  const teacher = (await readProvenance(student))?.teacher;
+  if (teacher) return teacher.path;
+  throw new RerouteError(
+    "arguments/invalid",
+    `${quote(student)} has no reroute.json that says what it was made from; name its teacher with --teacher`,
   );
 }
 
