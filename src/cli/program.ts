@@ -15,6 +15,7 @@ import { addGenerate } from "./commands/generate";
 import { addImportTrace } from "./commands/importTrace";
 import { addInspect } from "./commands/inspect";
 import { addMcp } from "./commands/mcp";
+import { addProbeExperts } from "./commands/probeExperts";
 import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
 import { addRuns } from "./commands/runs";
@@ -52,6 +53,7 @@ function createProgram(io: CliIo): Command {
     addCompare,
     addExport,
     addForward,
+    addProbeExperts,
     addGenerate,
     addFamilies,
     addImportTrace,
