@@ -58,6 +58,11 @@ export const quantisationFormats = ["pack-quantized", "fp8-block", "fp8", "mxfp4
 export const quantisationLayer = z.strictObject({
   bits: z.int().min(2).max(8).describe("Bits of a weight, of every expert"),
   group: z.int().min(0).max(1_000_000).describe("Inputs that share a scale; 0: one scale a row"),
+  experts: z.array(z.int().min(2).max(8)).min(1).optional().describe("Bits of each expert, where they differ"),
+  losses: z
+    .record(z.string().regex(/^[2-8]$/), z.array(z.number().min(0)))
+    .optional()
+    .describe("What each expert was measured to lose, by number of bits"),
 });
 
 const common = {
@@ -123,7 +128,10 @@ export const planSchema = z.discriminatedUnion("paradigm", [
   z.strictObject({
     ...common,
     paradigm: z.literal("quantisation"),
-    format: z.enum(quantisationFormats).default("pack-quantized").describe("The layout on disk; docs/quantisation.md"),
+    format: z
+      .enum(quantisationFormats)
+      .default("pack-quantized")
+      .describe("The layout on disk; docs/compression-methods.md"),
     layers: z.record(layerKey, quantisationLayer),
   }),
   z.strictObject({

@@ -113,7 +113,7 @@ export function validatePlan(plan: CompressionPlan, description: ModelDescriptio
     case "router":
       break;
     case "quantisation":
-      for (const { layer } of layers) validateQuantisedLayer(plan, layer);
+      for (const { layer, moe } of layers) validateQuantisedLayer(plan, layer, moe.numExperts);
       break;
     case "neurons":
       for (const { layer, moe } of layers) validateNeuronLayer(plan, layer, moe);

@@ -57,7 +57,7 @@ function applied(plan: CompressionPlan, edit: PlanEdit, layers: readonly PlanLay
       return edit.value === "uniform" ? "every layer keeps the same number" : "layers may keep different numbers";
     case "expert":
       if (plan.paradigm === "pruning") return toggleExpert(plan, concerned[0]!, edit.expert);
-      if (plan.paradigm === "quantisation") return nextBits(plan, edit.layer);
+      if (plan.paradigm === "quantisation") return nextBits(plan, edit.layer, edit.expert);
       break;
     case "regroup":
       if (plan.paradigm !== "merging") break;
@@ -82,6 +82,7 @@ function setAmount(plan: CompressionPlan, layers: readonly PlanLayer[], name: st
         break;
       case "quantisation":
         plan.layers[key]!.bits = value;
+        delete plan.layers[key]!.experts;
         break;
       case "router":
         plan.layers[key]!.keep = value;
@@ -105,11 +106,16 @@ function scaledTo(shares: readonly number[], mean: number): number[] {
   return moved.map((share) => Number(share.toPrecision(6)));
 }
 
-function nextBits(plan: Extract<CompressionPlan, { paradigm: "quantisation" }>, layer: number): string {
+function nextBits(plan: Extract<CompressionPlan, { paradigm: "quantisation" }>, layer: number, expert: number): string {
   const choices = bitChoices[plan.format];
   if (!choices) throw invalid(`The layout ${plan.format} has one number of bits`);
   const entry = plan.layers[String(layer)]!;
-  entry.bits = choices[(choices.indexOf(entry.bits) + 1) % choices.length]!;
+  const after = (bits: number) => choices[(choices.indexOf(bits) + 1) % choices.length]!;
+  if (entry.experts?.[expert] !== undefined) {
+    entry.experts[expert] = after(entry.experts[expert]);
+    return `expert ${expert} of layer ${layer} gets ${entry.experts[expert]} bits`;
+  }
+  entry.bits = after(entry.bits);
   return `layer ${layer} gets ${entry.bits} bits`;
 }
 

@@ -92,7 +92,8 @@ function shownOf(
       };
     }
     case "quantisation": {
-      const bits = (row: Row) => new Array<number>(row.moe?.numExperts ?? 1).fill(at(plan.layers, row).bits);
+      const bits = (row: Row) =>
+        at(plan.layers, row).experts ?? new Array<number>(row.moe?.numExperts ?? 1).fill(at(plan.layers, row).bits);
       const choices = [...(bitChoices[plan.format] ?? [])];
       return {
         maps: [mapOf("bits", "Bits", "bits a weight", rows.map(bits), null)],

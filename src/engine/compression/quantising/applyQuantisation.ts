@@ -34,8 +34,12 @@ export function applyQuantisation(context: MethodContext, plan: QuantisationPlan
     ...{ context, sequences: options.sequences, readsText: data !== null, sequential: options.sequential },
     inputs: (layer) => ({
       ...{ version: 1, fingerprint: context.fingerprint, layer, method, format, options, data },
-      own: layers[String(layer)]!,
-      earlier: options.sequential ? Object.entries(layers).filter(([other]) => Number(other) < layer) : [],
+      own: widthsIn(layers, layer),
+      earlier: options.sequential
+        ? Object.keys(layers).flatMap((other) =>
+            Number(other) < layer ? [[other, widthsIn(layers, Number(other))]] : [],
+          )
+        : [],
     }),
     prepare: (at) => prepare(context, plan, options, at),
     result: (_, moe, stage) => ({
@@ -60,7 +64,8 @@ function prepare(
     const expert = await readExpert(checkpoint, moe.experts[e]!, `expert ${e} of layer ${layer}`);
     // Nothing is known of what an expert sees that no token is routed to.
     const seen = hessians !== null && hessians.routed(e) > 0 ? await hessians.of(e, expert) : null;
-    const request = { method: plan.method, form, scaleType, options, products, hessians: seen };
+    const stored = { format: form.format, grid: form.grid(e), scaleType };
+    const request = { method: plan.method, ...stored, options, products, hessians: seen };
     const { quantised, report } = await quantiseExpert(expert, request);
     if (report) reports.set(e, report);
     return quantised;
@@ -76,6 +81,12 @@ function prepare(
       notes: collected ? neverRoutedNotes(collected, "each of their weights goes to the nearest code") : [],
     }),
   };
+}
+
+/** What of a layer's plan decides its bytes. */
+function widthsIn(layers: QuantisationPlan["layers"], layer: number) {
+  const { losses: _, ...widths } = layers[String(layer)]!;
+  return widths;
 }
 
 /** Loss over that of the nearest codes, in the outputs of the tokens seen, and matrices that kept the nearest codes. */

@@ -1,4 +1,6 @@
+import type { CompressOptions } from "../../../protocol/recipe";
 import {
+  addCost,
   callOperations,
   noCost,
   outputErrorCost,
@@ -25,11 +27,12 @@ export const nearestForecast: MethodForecast = {
 
 export const gptqForecast: MethodForecast = {
   ...nearestForecast,
-  passes: () => 1,
+  passes: (options) => (measuresWidths(options) ? 2 : 1),
   sequences: 64,
   layer: (shape, options) => {
     const { K, H } = shape;
     const cost = hessianCost(shape);
+    if (measuresWidths(options)) addCost(cost, widthsCost(shape));
     const block = typeof options["block"] === "number" ? options["block"] : 128;
     for (const projection of projections) {
       const [m, n] = projectionShape({ ...shape.moe, hiddenSize: H }, projection);
@@ -44,15 +47,29 @@ export const gptqForecast: MethodForecast = {
 
 export const awqForecast: MethodForecast = {
   ...gptqForecast,
-  layer: (shape) => {
+  layer: (shape, options) => {
     const { K, H, I, weights } = shape;
     const cost = hessianCost(shape);
+    if (measuresWidths(options)) addCost(cost, widthsCost(shape));
     cost.float64 += (tries + 2) * K * 2 * H * I * I;
     cost.plain += K * (tries * H * I * (round + 12) + weights * round + tries * callOperations);
     cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * I * I + 6 * H * I));
     return cost;
   },
 };
+
+function measuresWidths({ allocate }: CompressOptions["options"]): boolean {
+  return allocate !== undefined && allocate !== "none";
+}
+
+/** Hessians once more, and four widths rounded and weighed. */
+function widthsCost(shape: LayerCostShape): LayerCost {
+  const { K, H, I, weights } = shape;
+  const cost = hessianCost(shape);
+  cost.float64 += 4 * K * (2 * 2 * H * H * I + 2 * H * I * I);
+  cost.plain += 4 * K * (weights * round + 3 * callOperations);
+  return cost;
+}
 
 /** Hessians of both kinds, the layer's own among them, and the output error. */
 function hessianCost({ K, H, I, k, T, weights }: LayerCostShape): LayerCost {

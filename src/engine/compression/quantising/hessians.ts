@@ -14,6 +14,8 @@ const sharedTokens = 2048;
 export interface ExpertHessians {
   /** Tokens that were routed to it. */
   routed: number;
+  /** Sum of their weights. */
+  weight: number;
   inputs: Matrix;
   intermediates: Matrix;
   /** [I]: mean of |h| over its tokens. */
@@ -63,7 +65,7 @@ export class LayerHessians {
     const [allInputs, allIntermediates] =
       this.mix > 0 ? [await this.#inputsOfLayer(), await this.#intermediatesOfLayer(matrices)] : [null, null];
     return {
-      routed,
+      ...{ routed, weight: total },
       inputs: matrix(H, H, blend(inputs, own, allInputs?.data, this.mix)),
       intermediates: matrix(I, I, blend(intermediates, own, allIntermediates?.data, this.mix)),
       meanIntermediates,

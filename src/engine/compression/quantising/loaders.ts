@@ -18,6 +18,10 @@ interface Loads {
 function loadsOf({ format, layers }: QuantisationPlan): Loads {
   const grids = Object.values(layers);
   const isMixed = grids.some(({ bits, group }) => bits !== grids[0]?.bits || group !== grids[0].group);
+  // Servers read the scheme of a layer's first expert, and transformers that of the first group, for all.
+  if (grids.some(({ experts }) => experts?.some((own) => own !== experts[0]))) {
+    return { transformers: "wrong", vLLM: "no", SGLang: "no" };
+  }
   switch (format) {
     case "pack-quantized": {
       const served = grids.every(({ bits, group }) => (bits === 4 || bits === 8) && servedGroups.includes(group));

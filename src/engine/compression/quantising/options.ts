@@ -24,9 +24,31 @@ const hessian = z
   .default("affinity")
   .describe("How tokens count: with their routing weight, once, or with its square");
 
+/** Widths by what experts lose, within a budget. */
+const mixed = {
+  allocate: z
+    .enum(["none", "sensitivity", "utilisation"])
+    .default("none")
+    .describe("Different widths by what is lost in the outputs, or by tokens times change of the weights"),
+  granularity: z
+    .enum(["layer", "model", "expert"])
+    .default("layer")
+    .describe(
+      "What gets a width of its own; transformers reads layers of different widths wrongly, experts only Reroute",
+    ),
+  widths: z.string().default("2,3,4,8").describe("Bits to choose from"),
+  budget: z
+    .number()
+    .min(0)
+    .max(16)
+    .default(0)
+    .describe("Bits a weight on average, scales included, at most; 0: what `bits` takes"),
+};
+export type MixedOptions = z.infer<z.ZodObject<typeof mixed>>;
+
 export const rtnOptions = z.strictObject({ bits, group, format });
 export const gptqOptions = z.strictObject({
-  ...{ bits, group, format, sequences, hessian, gramMix },
+  ...{ bits, group, format, sequences, hessian, gramMix, ...mixed },
   damp: z.number().min(0).default(0.01).describe("Share of the Hessian's mean diagonal added to it"),
   block: z.int().min(1).default(128).describe("Columns between two updates of those behind"),
   choose: z
@@ -38,7 +60,7 @@ export const gptqOptions = z.strictObject({
     .default(true)
     .describe("Later layers see what the quantised earlier ones give, as GPTQ was published"),
 });
-export const awqOptions = z.strictObject({ bits, group, format, sequences, hessian, gramMix });
+export const awqOptions = z.strictObject({ bits, group, format, sequences, hessian, gramMix, ...mixed });
 export const fp8Options = z.strictObject({
   format: z
     .enum(["fp8-block", "fp8"])
@@ -50,7 +72,9 @@ export const mxfp4Options = z.strictObject({
 });
 
 /** What applying a plan looks at; a plan written by hand gets the defaults. */
-const applied = z.object(gptqOptions.shape).omit({ bits: true, group: true, format: true });
+const applied = z
+  .object(gptqOptions.shape)
+  .omit({ bits: true, group: true, format: true, allocate: true, granularity: true, widths: true, budget: true });
 export type AppliedQuantisationOptions = z.infer<typeof applied>;
 
 /** @throws RerouteError plan/invalid for a value that the plan's options cannot have */

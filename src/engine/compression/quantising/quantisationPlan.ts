@@ -10,24 +10,31 @@ import { projections } from "../layer/expertMatrices";
 import type { MethodContext } from "../methodContext";
 import { moeLayers } from "../../model/moeLayers";
 import { loaderNotes } from "./loaders";
+import { mixedLayers, widthLosses, widthsOf, type WidthLosses } from "./mixedWidths";
+import { awqOptions, gptqOptions, type MixedOptions } from "./options";
 import { float8Block, outputFormats } from "./outputFormats";
 import { checkLayer, formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";
 
-/** One width for all layers. */
-export function planQuantisation(
-  { description, fingerprint, options, seed }: MethodContext,
+/** One width for all layers, or widths by what experts lose within a budget. */
+export async function planQuantisation(
+  context: MethodContext,
   chosen: Readonly<Record<string, unknown>>,
-): QuantisationPlan {
-  const plan: QuantisationPlan = {
-    ...uniformPlan(description, {
-      ...options,
-      options: { ...options.options, ...(chosen as CompressOptions["options"]) },
-    }),
-    teacherFingerprint: fingerprint,
-    seed,
-  };
-  for (const { layer, moe } of moeLayers(description)) checkLayer(formOf(plan, layer), layer, moe);
+): Promise<QuantisationPlan> {
+  const { description, fingerprint, options, seed } = context;
+  const all = { ...options.options, ...(chosen as CompressOptions["options"]) };
+  const uniform = uniformPlan(description, { ...options, options: { ...all, allocate: "none" } });
+  for (const { layer, moe } of moeLayers(description)) checkLayer(formOf(uniform, layer), layer, moe);
+  const mixed = mixedOptionsOf(options.method, all);
+  const layers = mixed ? mixedLayers(description, uniform, mixed, await widthLosses(context, mixed)) : uniform.layers;
+  const plan: QuantisationPlan = { ...uniform, layers, options: all, teacherFingerprint: fingerprint, seed };
   return { ...plan, notes: loaderNotes(plan, description).notes };
+}
+
+/** The options of methods that give experts different widths, where they do; null elsewhere. */
+function mixedOptionsOf(method: string, options: CompressOptions["options"]) {
+  const schema = method === "gptq" ? gptqOptions : method === "awq" ? awqOptions : null;
+  const parsed = schema?.safeParse(options).data;
+  return parsed === undefined || parsed.allocate === "none" ? null : parsed;
 }
 
 /** What a method does to every layer, from shapes alone. */
@@ -37,10 +44,28 @@ export function uniformPlan(
 ): QuantisationPlan {
   const format = formatOf(method, options);
   const grid = gridOf(format, options);
-  return {
+  const plan: QuantisationPlan = {
     ...{ schemaVersion: 1, paradigm: "quantisation", method, format, options: { ...options } },
     layers: Object.fromEntries(moeLayers(description).map(({ layer }) => [String(layer), { ...grid }])),
   };
+  const mixed = mixedOptionsOf(method, options);
+  return mixed ? { ...plan, layers: mixedLayers(description, plan, mixed, assumedLosses(description, mixed)) } : plan;
+}
+
+/** Losses as they are before any text was seen: a quarter for each bit more, ten times as much in the last layer as in the first. */
+function assumedLosses(description: ModelDescription, mixed: MixedOptions): WidthLosses {
+  const layers = moeLayers(description);
+  return new Map(
+    layers.map(({ layer, moe }, i) => [
+      layer,
+      Object.fromEntries(
+        widthsOf(mixed).map((bits) => [
+          bits,
+          moe.experts.map((_, e) => 10 ** ((i + e / moe.numExperts) / layers.length) * 4 ** -bits),
+        ]),
+      ),
+    ]),
+  );
 }
 
 function formatOf(method: string, { format }: CompressOptions["options"]): QuantisationFormat {
@@ -65,11 +90,18 @@ function gridOf(format: QuantisationFormat, { bits, group }: CompressOptions["op
  * Refuses widths that a format does not have.
  * @throws RerouteError plan/invalid
  */
-export function validateQuantisedLayer(plan: QuantisationPlan, layer: number): void {
-  const { bits, group } = plan.layers[String(layer)]!;
-  const fits =
-    plan.format === "pack-quantized" ? [2, 3, 4, 8].includes(bits) : bits === (plan.format === "mxfp4" ? 4 : 8);
-  if (fits) return;
+export function validateQuantisedLayer(plan: QuantisationPlan, layer: number, numExperts: number): void {
+  const { bits: common, group, experts = [] } = plan.layers[String(layer)]!;
+  if (experts.length > 0 && experts.length !== numExperts) {
+    throw new RerouteError(
+      "plan/invalid",
+      `The plan has bits of ${experts.length} experts for layer ${layer}, which has ${numExperts}`,
+    );
+  }
+  const fits = (own: number) =>
+    plan.format === "pack-quantized" ? [2, 3, 4, 8].includes(own) : own === (plan.format === "mxfp4" ? 4 : 8);
+  const bits = [common, ...experts].find((own) => !fits(own));
+  if (bits === undefined) return;
   throw new RerouteError(
     "plan/invalid",
     `The plan gives layer ${layer} ${bits} bits and a group of ${group}, which ${plan.format} does not have; ` +
@@ -102,11 +134,11 @@ export function quantisedLayouts(
     const form = formOf(plan, layer);
     checkLayer(form, layer, moe);
     for (const name of replacedWeights(moe)) replaced.add(name);
-    for (const expert of moe.experts) {
+    for (const [e, expert] of moe.experts.entries()) {
       for (const projection of projections) {
         const { tensor, shape } = projectionOf(expert, projection).weight;
         const prefix = tensor.replace(/\.weight$/, "");
-        const parts = outputFormats[form.format].parts(shape as [number, number], form.grid, scaleTypeOf(moe));
+        const parts = outputFormats[form.format].parts(shape as [number, number], form.grid(e), scaleTypeOf(moe));
         made.push(...parts.map((part) => ({ ...part, name: `${prefix}.${part.name}` })));
       }
     }

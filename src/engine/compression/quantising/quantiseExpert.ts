@@ -22,7 +22,8 @@ export interface ExpertReport {
 
 export interface ExpertRequest {
   method: QuantisationPlan["method"];
-  form: LayerForm;
+  format: LayerForm["format"];
+  grid: StoredGrid;
   scaleType: WritableFloat;
   options: AppliedQuantisationOptions;
   products: MatrixProducts;
@@ -35,8 +36,8 @@ export async function quantiseExpert(
   expert: ExpertMatrices,
   request: ExpertRequest,
 ): Promise<{ quantised: QuantisedExpert; report: ExpertReport | null }> {
-  const { form, hessians, method } = request;
-  if (!outputFormats[form.format].integers)
+  const { format, hessians, method } = request;
+  if (!outputFormats[format].integers)
     return { quantised: { gateProj: expert.gateProj, upProj: expert.upProj, downProj: expert.downProj }, report: null };
   if (hessians === null || (method !== "gptq" && method !== "awq")) {
     const quantised = {} as QuantisedExpert;
@@ -100,8 +101,7 @@ function nearest(expert: ExpertMatrices, projection: Projection, request: Expert
   return roundToNearest(expert[projection], rows, columns, gridOf(columns, request));
 }
 
-function gridOf(columns: number, { form, scaleType }: ExpertRequest): IntegerGrid {
-  const { bits, group }: StoredGrid = form.grid;
+function gridOf(columns: number, { grid: { bits, group }, scaleType }: ExpertRequest): IntegerGrid {
   return { bits, group: group || columns, scaleType };
 }
 

@@ -43,17 +43,21 @@ function compressedTensorsConfig(
   kept: readonly string[],
 ): JsonObject {
   const stored = format === "fp8" ? "float-quantized" : format === "mxfp4" ? "mxfp4-pack-quantized" : "pack-quantized";
-  const byGrid = new Map<string, { bits: number; group: number; layers: string[] }>();
-  for (const [layer, { bits, group }] of Object.entries(layers)) {
-    const key = `${bits} ${group}`;
-    const known = byGrid.get(key) ?? { bits, group, layers: [] };
-    known.layers.push(layer);
-    byGrid.set(key, known);
+  const byGrid = new Map<string, { bits: number; group: number; places: Map<string, number[] | null>; size: number }>();
+  for (const [layer, { bits: common, group, experts }] of Object.entries(layers)) {
+    for (const bits of new Set(experts ?? [common])) {
+      const key = `${bits} ${group}`;
+      const known = byGrid.get(key) ?? { bits, group, places: new Map<string, number[] | null>(), size: 0 };
+      const own = experts?.flatMap((width, e) => (width === bits ? [e] : [])) ?? null;
+      known.places.set(layer, own);
+      known.size += own === null ? 1 : own.length / experts!.length;
+      byGrid.set(key, known);
+    }
   }
   // The class target is the only one that no loader's own names get in the way of: the most layers have it.
-  const grids = [...byGrid.values()].sort((a, b) => b.layers.length - a.layers.length);
-  const groups = grids.map(({ bits, group, layers: own }, i) => ({
-    targets: i === 0 ? ["Linear"] : [`re:.*\\.layers\\.(${own.join("|")})\\..*experts\\.`],
+  const grids = [...byGrid.values()].sort((a, b) => b.size - a.size);
+  const groups = grids.map(({ bits, group, places }, i) => ({
+    targets: i === 0 ? ["Linear"] : targetsOf(places),
     format: stored,
     input_activations: format === "fp8" ? float8Activations : null,
     output_activations: null,
@@ -68,6 +72,15 @@ function compressedTensorsConfig(
     ignore: ignoreList(kept, quantised),
     config_groups: Object.fromEntries(groups.map((group, i) => [`group_${i}`, group])),
   };
+}
+
+/** Whole layers as one pattern, and one for each layer of which some experts are meant. */
+function targetsOf(places: ReadonlyMap<string, number[] | null>): string[] {
+  const whole = [...places].flatMap(([layer, experts]) => (experts === null ? [layer] : []));
+  const some = [...places].flatMap(([layer, experts]) =>
+    experts === null ? [] : [`re:.*\\.layers\\.${layer}\\..*experts\\.(${experts.join("|")})\\.`],
+  );
+  return [...(whole.length > 0 ? [`re:.*\\.layers\\.(${whole.join("|")})\\..*experts\\.`] : []), ...some];
 }
 
 const common = { dynamic: false, actorder: null, block_structure: null, observer: null, observer_kwargs: {} };

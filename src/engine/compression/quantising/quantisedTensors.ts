@@ -17,11 +17,12 @@ export type QuantisedExpert = Record<Projection, IntegerMatrix | Float32Array>;
 /** How a layer's experts are written. */
 export interface LayerForm {
   format: QuantisationPlan["format"];
-  grid: StoredGrid;
+  grid: (expert: number) => StoredGrid;
 }
 
 export function formOf({ format, layers }: QuantisationPlan, layer: number): LayerForm {
-  return { format, grid: layers[String(layer)]! as StoredGrid };
+  const { bits, group, experts } = layers[String(layer)]!;
+  return { format, grid: (expert) => ({ bits: experts?.[expert] ?? bits, group }) as StoredGrid };
 }
 
 /**
@@ -42,7 +43,8 @@ export function checkLayer({ format, grid }: LayerForm, layer: number, { storage
   }
   for (const projection of projections) {
     const { weight, layout } = projectionOf(experts[0]!, projection);
-    const refusal = layout === "out-in" ? outputFormats[format].refusal(weight.shape as [number, number], grid) : null;
+    const refusal =
+      layout === "out-in" ? outputFormats[format].refusal(weight.shape as [number, number], grid(0)) : null;
     if (refusal === null) continue;
     throw new RerouteError("plan/invalid", `Layer ${layer}, ${projection} of its experts: ${refusal}`);
   }
@@ -80,7 +82,7 @@ export function quantisedTensors(
       const { weight } = projectionOf(expert, projection);
       const size = weight.shape as [number, number];
       const waiting = new Map<string, Uint8Array>(Object.entries(known(size)));
-      return parts(size, form.grid, scaleType).map(({ name, ...layout }) =>
+      return parts(size, form.grid(e), scaleType).map(({ name, ...layout }) =>
         tensorFromBytes({ ...layout, name: `${moduleOf(weight)}.${name}` }, async () => {
           const ready = waiting.get(name);
           if (ready !== undefined) {
@@ -106,13 +108,13 @@ export function quantisedLayer(
   moe: MoeDescription,
   staged: ReadonlyMap<string, TensorEntry>,
 ): { checkpoint: Checkpoint; moe: MoeDescription } {
-  const linear = (expert: ExpertWeights, projection: Projection): LinearDescription => {
-    const { weight, bias } = projectionOf(expert, projection);
-    return { bias, ...readStaged(form, weight, staged) };
+  const linear = (e: number, projection: Projection): LinearDescription => {
+    const { weight, bias } = projectionOf(moe.experts[e]!, projection);
+    return { bias, ...readStaged(form.format, form.grid(e), weight, staged) };
   };
-  const experts = moe.experts.map((expert): ExpertWeights => ({
-    gateUp: { kind: "separate", gateProj: linear(expert, "gateProj"), upProj: linear(expert, "upProj") },
-    downProj: linear(expert, "downProj"),
+  const experts = moe.experts.map((_, e): ExpertWeights => ({
+    gateUp: { kind: "separate", gateProj: linear(e, "gateProj"), upProj: linear(e, "upProj") },
+    downProj: linear(e, "downProj"),
   }));
   return {
     checkpoint: { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...staged]) },
@@ -121,7 +123,8 @@ export function quantisedLayer(
 }
 
 function readStaged(
-  { format, grid }: LayerForm,
+  format: QuantisationPlan["format"],
+  grid: StoredGrid,
   weight: WeightView,
   staged: ReadonlyMap<string, TensorEntry>,
 ): Pick<LinearDescription, "weight" | "layout"> {
