@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import type { Locator } from "playwright-core";
+import type { Frame, Locator } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RunFile } from "../../src/protocol/run";
 import { until } from "./codeServer";
@@ -102,6 +102,9 @@ describe("a click on a finished run", () => {
     const { page } = session;
     await click(row("fine reap 12 of 32"));
     await page.getByRole("tab", { name: /Report: fine reap/ }).waitFor();
+    const shows = async (frame: Frame) =>
+      (await frame.textContent("body", { timeout: 1000 }).catch(() => ""))?.includes("Before calibration") === true;
+    await until(async () => (await Promise.all(page.frames().map(shows))).includes(true));
     await session.screenshot("1-report");
     await runCommand(page, "Reroute: Save Report As...");
     const saved = await acceptSave(page, "html");
@@ -111,10 +114,11 @@ describe("a click on a finished run", () => {
 });
 
 describe("names, tags and the filter", () => {
-  it("F2 renames, also in open tabs' source", async () => {
+  it("F2 renames, and the open report's tab with it", async () => {
     await press(row("second of two"), "F2", isAsked("What should it be called?"));
     await fill("baseline");
     await row("baseline").waitFor();
+    await session.page.getByRole("tab", { name: "Report: baseline" }).waitFor();
     expect(json(run("2026-01-02_second"), "labels.json")).toMatchObject({ name: "baseline" });
   });
 

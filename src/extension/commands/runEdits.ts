@@ -10,6 +10,7 @@ import { formatBytes } from "../../protocol/quantities";
 import type { Recipe } from "../../protocol/recipe";
 import { withAbsolutePaths } from "../../protocol/recipePaths";
 import { openNewRecipe } from "../recipes/newRecipe";
+import { renameReport } from "../reports/reportPage";
 import { startInBackground } from "../runs/runInBackground";
 import { outputFolder, outputParent, safeName } from "../runs/runName";
 import { commandLine, sameElsewhere } from "../runs/runAgain";
@@ -31,6 +32,9 @@ export async function renameRun(argument: unknown, services: Services): Promise<
   await services.engine.request("run/label", { directory, name: name.trim() || null });
   services.runList.refresh();
   services.pages.runChanged(directory);
+  const { runs, comparisons } = await services.runList.fresh();
+  const renamed = [...runs, ...comparisons].find((one) => one.directory === directory);
+  if (renamed) renameReport(directory, renamed.name);
 }
 
 /** Replaces a run's tags. Those in use are shown, so that the same thing is not called two names. */

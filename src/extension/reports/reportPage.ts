@@ -32,8 +32,7 @@ export async function showReport(file: string, name: string, extensionUri: vscod
     known.panel.reveal();
     return;
   }
-  const title = vscode.l10n.t("Report: {0}", name);
-  const panel = vscode.window.createWebviewPanel(reportViewType, title, vscode.ViewColumn.Active, {
+  const panel = vscode.window.createWebviewPanel(reportViewType, titleOf(name), vscode.ViewColumn.Active, {
     enableScripts: false,
     enableFindWidget: true,
     localResourceRoots: [],
@@ -43,6 +42,17 @@ export async function showReport(file: string, name: string, extensionUri: vscod
   shown.set(file, { panel, file, name });
   panel.onDidDispose(() => shown.delete(file));
 }
+
+/** The tab of a run's report carries the run's new name; the file says what it was called when it was written. */
+export function renameReport(runDirectory: string, name: string): void {
+  for (const report of shown.values()) {
+    if (path.dirname(report.file) !== runDirectory) continue;
+    report.name = name;
+    report.panel.title = titleOf(name);
+  }
+}
+
+const titleOf = (name: string): string => vscode.l10n.t("Report: {0}", name);
 
 /** Saves the report in front as one file, to hand on: it needs nothing else. */
 export async function saveReport(): Promise<void> {
