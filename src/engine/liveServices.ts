@@ -1,5 +1,5 @@
 import path from "node:path";
-import type { TensorRow } from "../protocol/checkpointSummary";
+import type { TensorRow, TensorStatistics } from "../protocol/checkpointSummary";
 import type { ComparisonOutcome, ComparisonStart, RunOutcome } from "../protocol/engine";
 import { errorCodeOf, RerouteError } from "../protocol/errors";
 import type { EmitEvent } from "../protocol/rpc";
@@ -49,7 +49,7 @@ export function liveServices(): EngineServices {
     "checkpoint/tensorStatistics": async ({ path: file, tensor }, { signal }) => {
       if (isGgufPath(file)) throw new RerouteError("checkpoint/unsupported-dtype", ggufValuesUnread);
       const entry = (await tensorsOf(file)).find(({ name }) => name === tensor);
-      if (entry) return statisticsOfTensor(entry, signal);
+      if (entry) return withPacked(file, entry, signal);
       throw new RerouteError("checkpoint/missing-tensor", `${quote(file)} holds no tensor ${quote(tensor)}`);
     },
 
@@ -142,6 +142,22 @@ export function liveServices(): EngineServices {
 async function tensorsOf(file: string): Promise<TensorEntry[]> {
   if (file.endsWith(".safetensors")) return (await openShard(file)).tensors;
   return [...(await openCheckpoint(file)).tensors.values()];
+}
+
+/** Statistics of a tensor, and of what its codes stand for where it is part of a quantised checkpoint that is read. */
+async function withPacked(file: string, entry: TensorEntry, signal: AbortSignal): Promise<TensorStatistics> {
+  const statistics = await statisticsOfTensor(entry, signal);
+  try {
+    const checkpoint = await openCheckpoint(file.endsWith(".safetensors") ? path.dirname(file) : file);
+    const { describeModel } = await import("./model/families");
+    const { packedStatistics } = await import("./execution/packedStatistics");
+    const packed = await packedStatistics(checkpoint, describeModel(checkpoint).description, entry.name, signal);
+    return packed ? { ...statistics, packed } : statistics;
+  } catch (error) {
+    // A file without its checkpoint, of an unknown model, or a machine without onnxruntime: the stored numbers remain.
+    if (/^(checkpoint|model|runtime)\//.test(errorCodeOf(error))) return statistics;
+    throw error;
+  }
 }
 
 async function ggufRows(file: string): Promise<TensorRow[]> {

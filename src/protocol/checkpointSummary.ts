@@ -83,4 +83,19 @@ export interface TensorStatistics {
   standardDeviation: number;
   zeros: number;
   histogram: { edges: number[]; counts: number[] };
+  /** Where the tensor holds codes of a quantised weight: what they stand for. */
+  packed?: PackedStatistics | undefined;
+}
+
+export interface PackedStatistics {
+  /** How the weight is stored, in words. */
+  form: string;
+  /** Matrices of the tensor that were decoded, of how many: a large fused tensor is read from its beginning. */
+  matrices: { read: number; all: number };
+  /** Of the numbers that a model computes with. */
+  values: TensorStatistics;
+  /** Of the integer codes less their zero point; null where a form has no such. */
+  codes: TensorStatistics | null;
+  /** Of scales, zero points and factors, by tensor. */
+  scales: TensorStatistics[];
 }

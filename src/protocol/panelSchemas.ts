@@ -348,7 +348,7 @@ export const tensorRows = z.custom<TensorRow[]>(
   "expected an array of tensor rows",
 );
 
-export const tensorStatistics: z.ZodMiniType<TensorStatistics> = z.object({
+const numbersOf = {
   name: z.string(),
   count: number,
   finite: number,
@@ -358,4 +358,17 @@ export const tensorStatistics: z.ZodMiniType<TensorStatistics> = z.object({
   standardDeviation: number,
   zeros: number,
   histogram: z.object({ edges: z.array(number), counts: z.array(number) }),
+};
+
+export const tensorStatistics: z.ZodMiniType<TensorStatistics> = z.object({
+  ...numbersOf,
+  packed: z.optional(
+    z.object({
+      form: z.string(),
+      matrices: z.object({ read: int, all: int }),
+      values: z.object(numbersOf),
+      codes: z.nullable(z.object(numbersOf)),
+      scales: z.array(z.object(numbersOf)),
+    }),
+  ),
 });

@@ -58,3 +58,41 @@ it("filter, sort, statistics on demand, 100,000 rows", async () => {
   expect(await seriousFindings(opened.tab)).toEqual([]);
   await opened.close();
 });
+
+it("of a packed tensor: dequantised values, codes and scales, each with its table", async () => {
+  const opened = await openReady("tensors", samples.tensors(2, 2));
+  await opened.tab.click("[data-table] tbody tr");
+  const of = (name: string, min: number, max: number) => ({
+    ...{ name, count: 1000, finite: 1000, min, max, mean: 0, standardDeviation: (max - min) / 4, zeros: 40 },
+    histogram: { edges: [min, 0, max], counts: [480, 520] },
+  });
+  await opened.answer("tensorStatistics", {
+    ...of("q_proj.weight_packed", -2e9, 2e9),
+    packed: {
+      form: "I32 (packed integers)",
+      matrices: { read: 2, all: 8 },
+      values: of("q_proj.weight_packed", -0.4, 0.5),
+      codes: of("q_proj.weight_packed", -8, 7),
+      scales: [of("<b>q_proj.weight_scale", 0.01, 0.07)],
+    },
+  });
+  const packed = (await opened.tab.textContent("[data-packed]"))!;
+  for (const part of [
+    "packed integers), 2 of 8 matrices",
+    "-0.4 to 0.5",
+    "-8 to 7",
+    "zeros 4 %",
+    "<b>q_proj.weight_scale: 0.01 to 0.07",
+  ])
+    expect(packed).toContain(part);
+  await opened.tab.click('[data-figure=codes] button:text-is("Table")');
+  expect(await opened.cells("[data-figure=codes]")).toEqual([
+    ["-8", "0", "480"],
+    ["0", "7", "520"],
+  ]);
+  expect(await opened.tab.textContent("[data-figure=histogram] h2")).toBe("Distribution of stored values");
+  await opened.screenshot("tensors-packed");
+  expect(await seriousFindings(opened.tab)).toEqual([]);
+  expect(await opened.troubles()).toEqual([]);
+  await opened.close();
+});

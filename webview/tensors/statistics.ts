@@ -1,4 +1,4 @@
-import type { TensorRow, TensorStatistics } from "../../src/protocol/checkpointSummary";
+import type { PackedStatistics, TensorRow, TensorStatistics } from "../../src/protocol/checkpointSummary";
 import { Figure } from "../common/charts/figure";
 import { histogram, type HistogramSpec } from "../common/charts/histogram";
 import { element } from "../common/dom";
@@ -7,6 +7,7 @@ import { bytes, count, decimal, percent } from "../common/format";
 import { request } from "../common/messaging";
 import { messageOf, type PageServices } from "../common/page";
 import { progressRing } from "../common/toolkit";
+import { t } from "../common/translate";
 import { untrusted } from "../common/untrusted";
 
 /** Statistics of one tensor, computed by the engine when a row is opened. */
@@ -17,18 +18,29 @@ export class StatisticsPanel {
   private readonly heading = element("h2", {});
   private readonly status = element("div", { role: "status" });
   private readonly list = element("dl", { class: "facts", "data-statistics": true });
+  private readonly packed = element("dl", { class: "facts", "data-packed": true });
   private readonly figure: Figure<HistogramSpec>;
+  private readonly values: Figure<HistogramSpec>;
+  private readonly codes: Figure<HistogramSpec>;
 
   constructor(private readonly services: PageServices) {
     this.figure = new Figure("histogram", histogram, services);
-    this.element = element("section", { hidden: true }, this.heading, this.status, this.list, this.figure.element);
+    this.values = new Figure("values", histogram, services);
+    this.codes = new Figure("codes", histogram, services);
+    this.element = element(
+      "section",
+      { hidden: true },
+      ...[this.heading, this.status, this.list, this.packed],
+      ...[this.values, this.codes, this.figure].map((figure) => figure.element),
+    );
   }
 
   open(tensor: TensorRow): void {
     const question = ++this.asked;
     this.element.hidden = false;
     this.heading.replaceChildren("Statistics of ", untrusted(tensor.name, 120));
-    this.figure.element.hidden = true;
+    for (const figure of [this.figure, this.values, this.codes]) figure.element.hidden = true;
+    this.packed.replaceChildren();
     const known = [
       ["Shape", `[${tensor.shape.join(", ")}]`],
       ["Data type", untrusted(tensor.dtype, 40)],
@@ -46,7 +58,9 @@ export class StatisticsPanel {
         if (question !== this.asked) return;
         this.status.replaceChildren();
         facts(this.list, [...known, ...rowsOf(statistics)]);
-        this.draw(statistics);
+        const { packed } = statistics;
+        draw(this.figure, packed ? t("Distribution of stored values") : t("Distribution of values"), statistics);
+        if (packed) this.showPacked(packed);
         this.services.announce(`Statistics: mean ${decimal(statistics.mean, 4)}`);
       },
       (error: unknown) => {
@@ -56,25 +70,45 @@ export class StatisticsPanel {
     );
   }
 
-  private draw({ histogram: { edges, counts } }: TensorStatistics): void {
-    this.figure.element.hidden = false;
-    const title = "Distribution of values";
-    if (counts.length === 0) {
-      this.figure.showEmpty(title, "The tensor holds no finite values.");
-      return;
-    }
-    this.figure.show({
-      title,
-      note: null,
-      spec: { edges, counts, quantity: "value" },
-      table: {
-        caption: title,
-        columns: [{ label: "from" }, { label: "to" }, { label: "values", format: count }],
-        rowCount: counts.length,
-        cell: (row, column) => [edges[row], edges[row + 1], counts[row]][column] ?? null,
-      },
-    });
+  private showPacked({ form, matrices, values, codes, scales }: PackedStatistics): void {
+    const read = matrices.read < matrices.all ? t("{0} of {1} matrices", matrices.read, matrices.all) : "";
+    facts(this.packed, [
+      [t("Stored as"), untrusted([form, read].filter(Boolean).join(", "), 120)],
+      [t("Dequantised"), inShort(values)],
+      ...(codes ? [[t("Codes"), inShort(codes)] as const] : []),
+      ...scales.map((one) => [t("Scales"), element("span", {}, untrusted(one.name, 80), ": ", inShort(one))] as const),
+    ]);
+    draw(this.values, t("Distribution of dequantised values"), values);
+    if (codes) draw(this.codes, t("Distribution of codes, less their zero point"), codes);
   }
+}
+
+function inShort({ min, max, mean, standardDeviation, zeros, count: all }: TensorStatistics): string {
+  const share = percent(all === 0 ? null : zeros / all);
+  return t(
+    "{0} to {1}, mean {2}, standard deviation {3}, zeros {4}",
+    ...[min, max, mean, standardDeviation].map((value) => decimal(value)),
+    share,
+  );
+}
+
+function draw(figure: Figure<HistogramSpec>, title: string, { histogram: { edges, counts } }: TensorStatistics): void {
+  figure.element.hidden = false;
+  if (counts.length === 0) {
+    figure.showEmpty(title, t("The tensor holds no finite values."));
+    return;
+  }
+  figure.show({
+    title,
+    note: null,
+    spec: { edges, counts, quantity: "value" },
+    table: {
+      caption: title,
+      columns: [{ label: "from" }, { label: "to" }, { label: "values", format: count }],
+      rowCount: counts.length,
+      cell: (row, column) => [edges[row], edges[row + 1], counts[row]][column] ?? null,
+    },
+  });
 }
 
 function rowsOf(s: TensorStatistics): (readonly [string, string])[] {

@@ -14,14 +14,24 @@ const numBins = 64;
  *
  * @throws RerouteError checkpoint/truncated, /changed, /not-found, cancelled
  */
-export async function statisticsOfTensor(entry: TensorEntry, signal?: AbortSignal): Promise<TensorStatistics> {
+export function statisticsOfTensor(entry: TensorEntry, signal?: AbortSignal): Promise<TensorStatistics> {
+  return statisticsOfNumbers(entry.name, (add) =>
+    streamTensor(entry, (bytes) => add(decodeNumbers(bytes, entry.dtype)), signal),
+  );
+}
+
+/** Gives numbers in chunks, the same ones each time. */
+type NumberStream = (add: (values: Float32Array | Float64Array) => void) => Promise<void>;
+
+/** The same of numbers that are no tensor of a file. */
+export async function statisticsOfNumbers(name: string, stream: NumberStream): Promise<TensorStatistics> {
   const moments = { count: 0, finite: 0, zeros: 0, min: Infinity, max: -Infinity, mean: 0, squares: 0 };
-  await streamTensor(entry, (bytes) => addChunk(moments, decodeNumbers(bytes, entry.dtype)), signal);
+  await stream((values) => addChunk(moments, values));
   const { count, finite, zeros } = moments;
   const known = (value: number) => (finite > 0 ? value : 0);
-  const histogram = await histogramOf(entry, known(moments.min), known(moments.max), signal);
+  const histogram = await histogramOf(stream, known(moments.min), known(moments.max));
   return {
-    name: entry.name,
+    name,
     count,
     finite,
     zeros,
@@ -67,18 +77,14 @@ function addChunk(total: Moments, values: Float32Array | Float64Array): void {
 }
 
 /** Equal bins from min to max, the last one closed; where all values are equal, all are in the first. */
-async function histogramOf(entry: TensorEntry, min: number, max: number, signal: AbortSignal | undefined) {
+async function histogramOf(stream: NumberStream, min: number, max: number) {
   const counts = new Array<number>(numBins).fill(0);
   const scale = max > min ? numBins / (max - min) : 0;
-  await streamTensor(
-    entry,
-    (bytes) => {
-      for (const value of decodeNumbers(bytes, entry.dtype)) {
-        if (Number.isFinite(value)) counts[Math.min(numBins - 1, Math.floor((value - min) * scale))]!++;
-      }
-    },
-    signal,
-  );
+  await stream((values) => {
+    for (const value of values) {
+      if (Number.isFinite(value)) counts[Math.min(numBins - 1, Math.floor((value - min) * scale))]!++;
+    }
+  });
   const edges = Array.from({ length: numBins + 1 }, (_, i) =>
     i === numBins ? max : min + ((max - min) * i) / numBins,
   );

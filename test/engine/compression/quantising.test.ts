@@ -12,6 +12,7 @@ import { loaderNotes } from "../../../src/engine/compression/quantising/loaders"
 import { ignoreList } from "../../../src/engine/compression/quantising/quantisedConfig";
 import { checkWritten } from "../../../src/engine/compression/quantising/readBack";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
+import { packedStatistics } from "../../../src/engine/execution/packedStatistics";
 import { BlockWeights } from "../../../src/engine/graph/blocks/weights";
 import { GraphBuilder } from "../../../src/engine/graph/builder";
 import { identity, matrix, randomMatrix, type Matrix } from "../../../src/engine/linalg/matrix";
@@ -205,7 +206,24 @@ describe.each(rows)("$title", ({ from, method, options }) => {
           const module = weight.tensor.slice(0, weight.tensor.lastIndexOf("."));
           const expected = decoded(student.checkpoint, module, weight.shape);
           expect(await asComputed(student, weight)).toEqual(expected);
-          compared++;
+          if (compared++ > 0) continue;
+          // What the tensor editor says of it: numbers, codes and scales.
+          const packed = (await packedStatistics(student.checkpoint, student.description, weight.tensor))!;
+          const { values, codes, scales } = packed;
+          expect(values).toMatchObject({
+            count: expected.length,
+            min: Math.min(...expected),
+            max: Math.max(...expected),
+          });
+          expect(values.mean).toBeCloseTo(expected.reduce((sum, value) => sum + value, 0) / expected.length, 6);
+          expect(values.zeros).toBe(expected.filter((value) => value === 0).length);
+          expect(scales.every(({ name }) => name.startsWith(`${module}.`))).toBe(true);
+          if (options["bits"] === undefined) continue;
+          // Zero points are the middle: n bits are codes from -2^(n-1) to 2^(n-1) - 1.
+          expect(codes!.min).toBeGreaterThanOrEqual(-(2 ** (Number(options["bits"]) - 1)));
+          expect(codes!.max).toBeLessThan(2 ** (Number(options["bits"]) - 1));
+          expect(Number.isInteger(codes!.min) && Number.isInteger(codes!.max)).toBe(true);
+          expect(codes!.zeros).toBe(values.zeros);
         }
       }
     }
