@@ -2,7 +2,7 @@ import type { LayerDescription, SoftmaxAttention } from "../model/description";
 import type { Tensor } from "../runtime/session";
 import type { TreeFold } from "../tensor/treeFold";
 import type { LayerContext } from "./block";
-import { attentionBackwardGraph, attentionGraph } from "./layerGraphs";
+import { attentionBackwardGraph, attentionGraph, routerGradientGraph } from "./layerGraphs";
 import { numLogits } from "../model/moeLayers";
 import { addGradients, type Parameters } from "./parameters";
 import { positionFeeds } from "./positions";
@@ -85,11 +85,28 @@ export class AttentionRunner {
         ...this.#feeds(layer),
       });
       addGradients(outputs, gradients);
-      const perSequence = outputs["routerGradient"];
-      if (perSequence !== undefined) for (const gradient of matricesOf(perSequence)) ofRouter.add(gradient);
+      addBySequence(outputs["routerGradient"], ofRouter);
       dx?.write(from, outputs["dx"]!);
     }
     return dx === null ? null : dx.all;
+  }
+
+  /** Adds the gradient of a router alone, from what it read and the gradient of its logits [rows, logits]. */
+  async routerGradient(
+    routerInput: Float32Array,
+    dRouterLogits: Float32Array,
+    logits: number,
+    ofRouter: TreeFold<Float32Array>,
+  ): Promise<void> {
+    const rows = dRouterLogits.length / logits;
+    const session = await this.sessions.get(`router gradient ${logits}`, () =>
+      routerGradientGraph(this.context, logits),
+    );
+    for (const [from, to] of this.#parts(rows)) {
+      const part = (all: Float32Array) => rowsTensor(all, rows, from, to);
+      const outputs = await session.run({ routerInput: part(routerInput), dRouterLogits: part(dRouterLogits) });
+      addBySequence(outputs["routerGradient"], ofRouter);
+    }
   }
 
   #feeds(layer: LayerDescription): Record<string, Tensor> {
@@ -112,6 +129,11 @@ export class AttentionRunner {
     const step = this.sequencesPerRun * this.context.sequenceLength;
     return Array.from({ length: Math.ceil(rows / step) }, (_, i) => [i * step, Math.min(rows, (i + 1) * step)]);
   }
+}
+
+/** Adds each sequence's gradient of a router, where there is one. */
+function addBySequence(perSequence: Tensor | undefined, ofRouter: TreeFold<Float32Array>): void {
+  if (perSequence !== undefined) for (const gradient of matricesOf(perSequence)) ofRouter.add(gradient);
 }
 
 /** The matrices of a stack, [n, rows, columns]; views. */

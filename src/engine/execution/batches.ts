@@ -1,5 +1,5 @@
 import { sliceSequences, type TokenSequences } from "../data/sequences";
-import type { TokenBatch } from "./modelExecutor";
+import type { TokenBatch } from "./passOptions";
 
 /** Token ids of all sequences, and which of them are padding. */
 export function tokenBatch(sequences: TokenSequences): TokenBatch {

@@ -47,10 +47,29 @@ export function attentionBackwardGraph(
   cotangents.push(ofLogits);
   const router = weightKey(layer.feedForward.router.weight);
   if (!context.trainable.has(router)) return block.buildGradients(cotangents, wrt);
-  const bySequence = (rows: Value) => builder.reshape(rows, ["B", context.sequenceLength, rows.shape[1]!]);
-  const { builder } = block;
-  const routerGradient = builder.matMul(bySequence(ofLogits.gradient), bySequence(routerInput!), true);
+  const routerGradient = routerGradients(block.builder, context, ofLogits.gradient, routerInput!);
   return block.buildGradients(cotangents, wrt, { routerGradient }, router);
+}
+
+/** Inputs routerInput, dRouterLogits; output routerGradient as above: where nothing else of a layer's attention half trains. */
+export function routerGradientGraph(context: LayerContext, logits: number): Graph {
+  const { builder, hidden } = new Block(context);
+  const [dRouterLogits, routerInput] = [
+    builder.input("dRouterLogits", ["T", logits]),
+    builder.input("routerInput", ["T", hidden]),
+  ];
+  return builder.build({ routerGradient: routerGradients(builder, context, dRouterLogits, routerInput) });
+}
+
+/** Of each sequence, [sequences, logits, H]. */
+function routerGradients(
+  builder: GraphBuilder,
+  { sequenceLength }: LayerContext,
+  dRouterLogits: Value,
+  routerInput: Value,
+): Value {
+  const bySequence = (rows: Value) => builder.reshape(rows, ["B", sequenceLength, rows.shape[1]!]);
+  return builder.matMul(bySequence(dRouterLogits), bySequence(routerInput), true);
 }
 
 export function denseGraph(context: LayerContext, layer: LayerDescription, mlp: MlpDescription): Graph {

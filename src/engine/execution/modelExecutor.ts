@@ -7,7 +7,6 @@ import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
 import type { ExpertSampler } from "./expertSampler";
 import { FeedForwardRunner } from "./feedForwardRunner";
-import type { FeedForwardTerms } from "./feedForwardTerms";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
 import { chunksOf, leavesOf, type Leaves } from "./leaves";
@@ -15,72 +14,14 @@ import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hidde
 import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
 import { weightKey } from "../graph/blocks/weights";
 import { numLogits } from "../model/moeLayers";
-import type { RoutingObserver } from "./observer";
 import { Parameters, readCorrectionBiases } from "./parameters";
 import type { ChosenRows } from "./routedExperts";
 import { SessionCache } from "./sessionCache";
+import type { BackwardOptions, ForwardOptions, RouterFit, TokenBatch } from "./passOptions";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
 import { trainedSizes } from "./trainedSizes";
 import { attentionTrains, feedForwardViews } from "./weightViews";
-
-/** Sequences of token ids, one after another, all of the executor's length. */
-export interface TokenBatch {
-  ids: Int32Array;
-  /** 1 for tokens that count, 0 for padding; absent: all count. */
-  valid?: Uint8Array;
-}
-
-export interface ForwardOptions {
-  observer?: RoutingObserver;
-  /** Also report norms, maxima and sums of every expert's outputs. */
-  collectOutputs?: boolean;
-  /** Keeps what backward needs. */
-  tape?: Tape;
-  /** Attention then runs twice a layer: for this, and with the router that this leaves. */
-  routerFit?: RouterFit;
-  signal?: AbortSignal | undefined;
-  /** Called after each layer of each chunk with the tokens of that chunk. */
-  onChunk?: (tokens: number) => void;
-  /** Goes on behind this many layers, whose output `hidden` is, instead of beginning with the embedding; closes it. */
-  start?: { layers: number; hidden: HiddenStates };
-  /** Called after each layer, with the number of layers done and their output. */
-  onLayer?: (layers: number, hidden: HiddenStates) => Promise<void>;
-  /** Called for each chunk of each layer with its residual stream before and behind the feed-forward half, [tokens, hidden]. */
-  onFeedForward?: (layer: number, firstToken: number, residual: Float32Array, output: Float32Array) => void;
-}
-
-export interface BackwardOptions extends Pick<ForwardOptions, "signal" | "onChunk"> {
-  /**
-   * Adds to the loss a function of a layer's router logits [tokens, logits]: its gradient in them, of the same shape.
-   * Asked for layer by layer, from the last one down.
-   */
-  routerLogitGradient?: (layer: number, routerLogits: Float32Array) => Promise<Float32Array>;
-  /** Called for each chunk of each layer, from the last layer down to the lowest with experts. */
-  layerGradient?: (gradient: LayerGradient) => Promise<void>;
-  /** Adds to the loss functions of a layer's feed-forward half. */
-  terms?: FeedForwardTerms;
-}
-
-/** The gradient of the loss in what a layer gives, for a chunk of tokens, with what its feed-forward half read there. */
-export interface LayerGradient {
-  layer: LayerDescription;
-  /** Index of the chunk's first token in the batch. */
-  firstToken: number;
-  /** [tokens, hidden] */
-  dHidden: Float32Array;
-  feedForwardInput: Float32Array;
-  /** [tokens, logits] and [tokens, k]; empty in a dense layer. */
-  routerLogits: Float32Array;
-  selectedIds: Int32Array;
-}
-
-/** Sees what a layer's router sees before it routes, and may then change the router in the executor's parameters. */
-export interface RouterFit {
-  add: (layer: number, firstToken: number, feedForwardInput: Float32Array, routerLogits: Float32Array) => Promise<void>;
-  /** Called once all tokens of the layer were added. */
-  fit: (layer: number) => Promise<void>;
-}
 
 export interface ExecutorOptions {
   checkpoint: Checkpoint;
@@ -336,8 +277,10 @@ export class ModelExecutor {
         dFeedForwardInput: dFeedForwardInput ?? new Float32Array(dHidden.length),
         dRouterLogits,
       };
-      if (!needs && dRouterLogits === null) {
-        // Nothing below this layer's feed-forward part trains.
+      if (!needs && (dRouterLogits === null || routerReadsInput(layer))) {
+        // Nothing below this layer's feed-forward part trains but its router, whose input is on the tape.
+        if (feedForward.kind === "moe" && this.#trainableKeys.has(weightKey(feedForward.router.weight)))
+          await this.#attention.routerGradient(feedForwardInput, dRouterLogits!, width, ofRouter);
         onChunk?.(to - from);
         continue;
       }
@@ -390,4 +333,9 @@ export class ModelExecutor {
   #chunks(tokens: number): [number, number][] {
     return chunksOf(tokens, this.plan.chunkSequences, this.#leaves);
   }
+}
+
+/** Whether a layer's router reads what its experts read, without a norm of its own. */
+function routerReadsInput({ feedForward }: LayerDescription): boolean {
+  return feedForward.kind === "moe" && (feedForward.router.input ?? null) === null;
 }

@@ -1,6 +1,7 @@
 import { RerouteError } from "../../../protocol/errors";
 import { nextTokens, pickSequences, tokenBatch } from "../../execution/batches";
-import { ModelExecutor, type LayerGradient } from "../../execution/modelExecutor";
+import { ModelExecutor } from "../../execution/modelExecutor";
+import type { LayerGradient } from "../../execution/passOptions";
 import { Tape } from "../../execution/tape";
 import { VocabularyHead } from "../../execution/vocabularyHead";
 import type { LayerDescription, ModelDescription, MoeDescription } from "../../model/description";
