@@ -1,5 +1,5 @@
 import type { Node } from "./graph";
-import { float32, int64, reduceAxis, step, type OnnxNode } from "./onnxNode";
+import { floatVector, int64, reduceAxis, step, type OnnxNode } from "./onnxNode";
 import type { ProviderProfile, ReplacedOp } from "./providerProfiles";
 
 /** The lowering of a replaced operation to operations that every provider has and computes rightly. */
@@ -16,7 +16,7 @@ const replacements: { [O in ReplacedOp]: (node: Node<O>) => OnnxNode[] | null } 
     const [result, inverse] = node.outputs.map(({ name }) => name);
     const { epsilon } = node.attributes;
     const part = (name: string) => `${inverse!}/${name}`;
-    const added = float32(epsilon);
+    const added = floatVector(epsilon);
     const norm = step("SimplifiedLayerNormalization", [x!.name, weight!.name], result!, [
       ["axis", -1],
       ["epsilon", { float: epsilon }],
@@ -72,7 +72,7 @@ const replacements: { [O in ReplacedOp]: (node: Node<O>) => OnnxNode[] | null } 
   ScatterAdd: (node) => {
     const [like, indices, updates] = node.inputs;
     const name = node.outputs[0]!.name;
-    const zero = float32(0);
+    const zero = floatVector(0);
     if (updates!.type !== "float32") return null;
     return [
       step("Shape", [like!.name], `${name}/shape`),

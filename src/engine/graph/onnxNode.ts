@@ -37,6 +37,6 @@ export function int64(data: readonly number[]): OnnxVector {
   return { name: `int64:${data.join(",")}`, type: "int64", data };
 }
 
-export function float32(value: number): OnnxVector {
+export function floatVector(value: number): OnnxVector {
   return { name: `float32:${value}`, type: "float32", data: [value] };
 }

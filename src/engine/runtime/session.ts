@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 import type * as Ort from "onnxruntime-node";
 import { RerouteError } from "../../protocol/errors";
@@ -14,6 +16,8 @@ export interface RuntimeOptions {
   provider: ExecutionProvider;
   /** Bytes that sessions, hidden states and statistics may take together; the page cache does not count. */
   memoryBudgetBytes: number;
+  /** Sees every graph with what it is run on, before it runs. */
+  watch?: (graph: Graph, feeds: Readonly<Record<string, Tensor>>) => void;
 }
 
 /** A dense tensor at the boundary of a graph run. Data is row-major and not copied on the way in. */
@@ -50,12 +54,15 @@ export class BlockSession {
   readonly #session: Ort.InferenceSession;
   readonly #ort: typeof Ort;
   readonly #garbageAllowance: number;
+  readonly #watch: ((feeds: Readonly<Record<string, Tensor>>) => void) | null;
   #released = false;
 
-  private constructor(ort: typeof Ort, session: Ort.InferenceSession, memoryBudgetBytes: number) {
+  private constructor(ort: typeof Ort, session: Ort.InferenceSession, graph: Graph, runtime: RuntimeOptions) {
     this.#ort = ort;
     this.#session = session;
-    this.#garbageAllowance = garbageAllowance(memoryBudgetBytes);
+    this.#garbageAllowance = garbageAllowance(runtime.memoryBudgetBytes);
+    const { watch } = runtime;
+    this.#watch = watch === undefined ? null : (feeds) => watch(graph, feeds);
   }
 
   /**
@@ -100,7 +107,7 @@ export class BlockSession {
     };
     try {
       const compiled = await ort.InferenceSession.create(encodeOnnx(graph, folder ?? "/", profile), options);
-      return new BlockSession(ort, compiled, runtime.memoryBudgetBytes);
+      return new BlockSession(ort, compiled, graph, runtime);
     } catch (error) {
       throw runtime.provider === "cpu" ? runtimeError(error, "compile") : providerError(error, runtime.provider);
     }
@@ -116,6 +123,7 @@ export class BlockSession {
     into: Readonly<Record<string, Tensor>> = {},
   ): Promise<Record<string, Tensor>> {
     if (this.#released) throw new Error("the session was released");
+    this.#watch?.(feeds);
     const tensors: Record<string, Ort.Tensor> = {};
     for (const name of this.#session.inputNames) {
       const feed = feeds[name];
@@ -177,10 +185,17 @@ export async function probeRuntime(): Promise<{ version: string | null; provider
   }
 }
 
+/** A folder with another onnxruntime-node than our own, such as one with the CUDA libraries; null: our own. */
+export function runtimePath(): string | null {
+  const asked = process.env["REROUTE_ONNXRUNTIME_PATH"]?.trim() ?? "";
+  return asked === "" ? null : asked;
+}
+
 /** Loaded on first use, so that inspection works on machines where it cannot load. */
 async function loadRuntime(): Promise<typeof Ort> {
   try {
-    const ort = await import("onnxruntime-node");
+    const other = runtimePath();
+    const ort = other === null ? await import("onnxruntime-node") : loadFrom(other);
     // What fails is thrown; onnxruntime would write it to stderr a second time, with places in its source.
     ort.env.logLevel = "fatal";
     return ort;
@@ -192,6 +207,13 @@ async function loadRuntime(): Promise<typeof Ort> {
       { cause: error },
     );
   }
+}
+
+/** The package in a folder: the folder itself, or the one that it was installed into. */
+function loadFrom(folder: string): typeof Ort {
+  const from = createRequire(path.join(folder, "package.json"));
+  const isPackage = existsSync(path.join(folder, "script", "install.js"));
+  return from(isPackage ? folder : "onnxruntime-node") as typeof Ort;
 }
 
 function runtimeError(error: unknown, action: "compile" | "run"): RerouteError {
