@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { RerouteError } from "../protocol/errors";
-import { executionProviders, packings, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
+import { packings, providerChoices, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
 
 /** Options that several commands share. */
 export interface SharedOptions {
@@ -14,7 +14,7 @@ export interface SharedOptions {
   seed?: number;
   memory?: string;
   threads?: number;
-  provider?: (typeof executionProviders)[number];
+  provider?: (typeof providerChoices)[number];
   json?: boolean;
 }
 
@@ -22,7 +22,7 @@ export function addMachineOptions(command: Command): Command {
   return command
     .option("--memory <size>", "memory budget such as 8GiB (default: a share of what is free)")
     .option("--threads <n>", "threads of graph runs (default: all cores)", toInteger(1))
-    .addOption(new Option("--provider <name>", "execution provider").choices([...executionProviders]))
+    .addOption(new Option("--provider <name>", "execution provider (default: auto)").choices([...providerChoices]))
     .option("--json", "print the result as JSON");
 }
 

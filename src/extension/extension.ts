@@ -186,6 +186,7 @@ function createServices(context: vscode.ExtensionContext): Services {
     script: context.asAbsolutePath("dist/engine.js"),
     host: `vscode ${vscode.version}`,
     idleMs: engineIdleMs,
+    onnxruntimePath: () => readSettings().onnxruntimePath,
     log: (level, message) => log[level === "warning" ? "warn" : level](message),
   });
   engine.onEvent((event) => {

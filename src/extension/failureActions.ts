@@ -31,6 +31,7 @@ export function documentOf(code: ErrorCode): string {
 
 const settings: Partial<Record<ErrorCode, string>> = {
   "runtime/provider": "reroute.provider",
+  "runtime/provider-wrong": "reroute.provider",
   "preflight/memory": "reroute.memory",
   "preflight/disk": "reroute.runFolder",
 };
@@ -49,6 +50,7 @@ const ofRecipe = new Set<ErrorCode>([
   "teacher/mismatch",
   "training/not-finite",
   "runtime/provider",
+  "runtime/provider-wrong",
 ]);
 
 /** Failures that the same recipe would not have with its result in another folder. */

@@ -2,14 +2,16 @@ import { availableParallelism } from "node:os";
 import path from "node:path";
 import * as vscode from "vscode";
 import { colourScales, type ColourScale } from "../protocol/pageMessages";
-import { executionProviders, memorySize, type ExecutionProvider } from "../protocol/recipe";
+import { memorySize, providerChoices, type ProviderChoice } from "../protocol/recipe";
 
 export interface Settings {
   /** Null: the engine takes a share of what is free. */
   memory: string | null;
   /** Null: the engine decides. */
   threads: number | null;
-  provider: ExecutionProvider;
+  provider: ProviderChoice;
+  /** Folder with another onnxruntime-node than the extension's; null when not set. */
+  onnxruntimePath: string | null;
   /** Absolute path of the text proposed first; null when not set. */
   defaultData: string | null;
   runFolder: string;
@@ -30,7 +32,8 @@ export function readSettings(about?: string): Settings {
   return {
     memory: memorySize.safeParse(memory).success ? memory : null,
     threads: Number.isInteger(threads) && threads > 0 ? Math.min(threads, availableParallelism()) : null,
-    provider: oneOf(settings.get("provider"), executionProviders, "cpu"),
+    provider: oneOf(settings.get("provider"), providerChoices, "auto"),
+    onnxruntimePath: settings.get<string>("onnxruntimePath", "").trim() || null,
     defaultData: defaultData === "" ? null : path.resolve(workspaceFolder(about) ?? "", defaultData),
     runFolder: settings.get<string>("runFolder", "").trim() || path.join(".reroute", "runs"),
     colourScale: oneOf(settings.get("colourScale"), colourScales, "viridis"),

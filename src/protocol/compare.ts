@@ -6,8 +6,8 @@ import {
   compressionMethods,
   compressOptions,
   dataOptions,
-  executionProviders,
   memorySize,
+  providerChoices,
   recipeSchema,
   type CompressionMethod,
 } from "./recipe";
@@ -55,7 +55,7 @@ export const comparisonRecipeSchema = z
     seed: z.int().min(0).default(42),
     memory: memorySize.optional(),
     threads: z.int().min(1).max(1024).optional(),
-    provider: z.enum(executionProviders).default("cpu"),
+    provider: z.enum(providerChoices).default("auto"),
   })
   .describe("Reroute comparison: compression methods x keep ratios over one teacher, before and after calibration");
 export type ComparisonRecipe = z.infer<typeof comparisonRecipeSchema>;

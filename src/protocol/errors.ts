@@ -41,6 +41,7 @@ export const errorCodes = {
   "run/invalid": "the run folder cannot be read or continued",
   "runtime/unavailable": "onnxruntime could not be loaded on this machine",
   "runtime/provider": "the chosen execution provider is not offered by the installed onnxruntime",
+  "runtime/provider-wrong": "the chosen execution provider computes an operation wrongly on this machine",
   "runtime/failed": "onnxruntime refused or failed to run a graph",
   "engine/closed": "the engine process ended before it answered",
   "engine/version": "the engine process speaks another version of the protocol than its host",

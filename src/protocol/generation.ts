@@ -1,4 +1,4 @@
-import type { ExecutionProvider } from "./recipe";
+import type { ProviderChoice } from "./recipe";
 
 /* Texts that a model writes: what is asked for, and what comes back. */
 
@@ -86,7 +86,7 @@ export interface GenerationStart {
   options: GenerationOptions;
   memory?: string;
   threads?: number;
-  provider?: ExecutionProvider;
+  provider?: ProviderChoice;
 }
 
 export interface GenerationResult {

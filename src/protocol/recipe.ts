@@ -55,6 +55,9 @@ export function paradigmOf(method: CompressionMethod): Paradigm {
 
 export const executionProviders = ["cpu", "cuda", "directml", "coreml", "webgpu"] as const;
 
+/** `auto`: the fastest one that computes rightly on this machine. */
+export const providerChoices = ["auto", ...executionProviders] as const;
+
 /** "8GiB", "512 MiB", "1.5GB" or a number of bytes. */
 export const memorySize = z
   .string()
@@ -300,7 +303,7 @@ export const recipeSchema = z
     seed: z.int().min(0).default(42),
     memory: memorySize.optional(),
     threads: z.int().min(1).max(1024).optional(),
-    provider: z.enum(executionProviders).default("cpu"),
+    provider: z.enum(providerChoices).default("auto"),
   })
   .describe("Reroute recipe: profile, compress, calibrate and evaluate one checkpoint");
 
@@ -308,3 +311,4 @@ export type Recipe = z.infer<typeof recipeSchema>;
 export type CompressOptions = z.infer<typeof compressOptions>;
 export type CalibrateOptions = z.infer<typeof calibrateOptions>;
 export type ExecutionProvider = (typeof executionProviders)[number];
+export type ProviderChoice = (typeof providerChoices)[number];

@@ -36,6 +36,8 @@ export const preflightSchema = z.object({
   diskFreeBytes: z.number(),
   peakMemoryBytes: z.number(),
   memoryBudgetBytes: z.number(),
+  /** The execution provider that would compute: of `auto`, the one it stands for here. */
+  provider: z.enum(executionProviders).optional(),
   stages: z.array(
     z.object({
       stage: z.enum(stageIds),

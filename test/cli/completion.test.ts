@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
-import { compressionMethods, executionProviders } from "../../src/protocol/recipe";
+import { compressionMethods, providerChoices } from "../../src/protocol/recipe";
 
 async function script(shell: string): Promise<string> {
   let out = "";
@@ -28,7 +28,7 @@ it("bash completes commands, options, and the values of an option", async () => 
   expect(complete("reroute", "runs", "--se")).toEqual(["--search"]);
   expect(complete("reroute", "compress", "--method", "")).toEqual([...compressionMethods]);
   expect(complete("reroute", "evaluate", "m", "--provider", "c")).toEqual(
-    executionProviders.filter((name) => name.startsWith("c")),
+    providerChoices.filter((name) => name.startsWith("c")),
   );
   expect(complete("reroute", "run", "READ")).toEqual(["README.md"]);
 });

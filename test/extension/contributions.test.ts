@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { collectSentences } from "../../scripts/l10n.mjs";
 import { colourScales, pageCommands, pageNames } from "../../src/protocol/pageMessages";
-import { executionProviders } from "../../src/protocol/recipe";
+import { providerChoices } from "../../src/protocol/recipe";
 
 interface Manifest {
   contributes: {
@@ -77,7 +77,7 @@ describe("package.json and the code are in step", () => {
       ...readFileSync("src/extension/settings.ts", "utf8").matchAll(/settings\.get(?:<\w+>)?\("(\w+)"/g),
     ].map((m) => `reroute.${m[1]!}`);
     expect([...new Set(read)].sort()).toEqual(Object.keys(contributes.configuration.properties).sort());
-    expect(contributes.configuration.properties["reroute.provider"]!.enum).toEqual([...executionProviders]);
+    expect(contributes.configuration.properties["reroute.provider"]!.enum).toEqual([...providerChoices]);
     expect(contributes.configuration.properties["reroute.colourScale"]!.enum).toEqual([...colourScales]);
   });
 

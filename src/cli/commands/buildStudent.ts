@@ -12,6 +12,7 @@ import {
 import { requireExperts } from "../../engine/model/requireExperts";
 import { newRun } from "../../engine/run/folder/runFolder";
 import { runtimeOptions } from "../../engine/run/machine/machine";
+import { prepareProvider } from "../../engine/run/machine/providerChoice";
 import { ModelCache } from "../../engine/run/modelCache";
 import { provenanceOf } from "../../engine/run/stages/outputs";
 import { checkpointPath } from "../checkpointPath";
@@ -57,6 +58,7 @@ export function addBuildStudent(program: Command, io: CliIo): void {
         { teacher: await checkpointPath(io, teacher), calibration, output: directory },
       );
       const models = new ModelCache();
+      await prepareProvider(recipe.provider);
       const model = await models.model(recipe.teacher);
       requireExperts(model.description, "build a student of");
       const { column, tokenizer, sequences: count, sequenceLength, packing } = recipe.data;

@@ -5,6 +5,7 @@ import { Option, type Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile } from "../../engine/checkpoint/safetensorsFile";
 import { runtimeOptions } from "../../engine/run/machine/machine";
+import { prepareProvider } from "../../engine/run/machine/providerChoice";
 import { openModel } from "../../engine/run/modelCache";
 import type { OpenModel } from "../../engine/run/work";
 import type { StudentProbeOptions } from "../../engine/distillation/studentProbe";
@@ -77,7 +78,9 @@ export function addForward(program: Command, io: CliIo): void {
     );
     const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-forward-"));
     try {
-      const runtime = runtimeOptions({ provider: "cpu", ...options });
+      const provider = options.provider ?? "auto";
+      await prepareProvider(provider);
+      const runtime = runtimeOptions({ ...options, provider });
       const common = { model, inputIds: input.ids, batch: input.batch, positions: input.positions };
       const tensors = await probe({ ...common, runtime, scratchDirectory }, teacher, options, divergence, targets);
       await writeSafetensorsFile(output, tensors);

@@ -131,6 +131,7 @@ function describePreflight(p: Preflight): string {
   const machine = [
     `Disk needed   ${formatBytes(p.diskNeededBytes)} of ${formatBytes(p.diskFreeBytes)} free`,
     `Peak memory   ${formatBytes(p.peakMemoryBytes)} with a budget of ${formatBytes(p.memoryBudgetBytes)}`,
+    ...(p.provider === undefined ? [] : [`Provider      ${p.provider}`]),
     `Time          ${formatDuration(p.seconds)}`,
   ];
   const stages = p.stages.map(

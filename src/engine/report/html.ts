@@ -200,6 +200,7 @@ function provenance({ run, evaluation }: ReportData): string {
   const rows: [string, string][] = [
     ["Run", `${run.id}, created ${run.createdAt}`],
     ["Base folder", run.baseFolder],
+    ...(run.runtime ? [["execution provider", run.runtime.provider] as [string, string]] : []),
     ...Object.entries(run.versions).map(([name, version]): [string, string] => [name, version]),
     ...(evaluation
       ? [["Evaluation text", `${evaluation.data.path}, SHA-256 ${evaluation.data.sha256}`] as [string, string]]

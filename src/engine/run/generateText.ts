@@ -10,6 +10,7 @@ import { generate } from "../generation/generate";
 import { promptTokens } from "../generation/promptTokens";
 import { generationSettings } from "../generation/settings";
 import { availableMemoryBytes, runtimeOptions } from "./machine/machine";
+import { prepareProvider, requireProvider } from "./machine/providerChoice";
 import { openModel } from "./modelCache";
 
 export interface GenerationHooks {
@@ -39,11 +40,14 @@ export async function generateText(
   const prompts = await promptTokens(start.prompts, readers, vocabSize, contextLength);
   const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 0);
   const lengthLimit = Math.min(contextLength, longest + settings.maxNewTokens);
+  const provider = start.provider ?? "auto";
+  await prepareProvider(provider);
   const runtime = runtimeOptions({
-    provider: start.provider ?? "cpu",
+    provider,
     memory: start.memory,
     threads: start.threads,
   });
+  await requireProvider(runtime.provider);
   const sequences = prompts.length * settings.samples;
   const plan = planDecoding(description, runtime.memoryBudgetBytes, lengthLimit, sequences);
   onEvent({

@@ -9,6 +9,7 @@ import { ignoreInGit } from "./folder/gitIgnore";
 import { lockRunFolder } from "./folder/lock";
 import { withOnlookers } from "./folder/onlookers";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
+import { prepareProvider } from "./machine/providerChoice";
 import { ModelCache } from "./modelCache";
 import { preflight, throwRefusal } from "./preflight/preflight";
 import {
@@ -68,6 +69,7 @@ function startInFolder(
   return withLock(request.runDirectory, hooks, async (shared) => {
     const isNew = !(await isRunFolder(request.runDirectory));
     const id = path.basename(request.runDirectory);
+    await prepareProvider(request.recipe.provider);
     const run = isNew
       ? newRun(id, request.recipe, request.baseFolder)
       : withRecipe(await readRun(request.runDirectory), request.recipe, request.baseFolder);

@@ -7,11 +7,15 @@ const mappedBytes = String(4 * 2 ** 20);
  * on a Qwen3-30B-shaped model a profile peaked at 1048 instead of 1380 MiB and held 466 instead of 1367 MiB afterwards, for
  * 1 % more processor time. Other systems ignore the variables; whoever has set them keeps theirs.
  */
-export function engineEnvironment(inherited: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+export function engineEnvironment(
+  inherited: NodeJS.ProcessEnv,
+  onnxruntimePath: string | null = null,
+): NodeJS.ProcessEnv {
   return {
     MALLOC_MMAP_THRESHOLD_: mappedBytes,
     MALLOC_TRIM_THRESHOLD_: mappedBytes,
     ...inherited,
+    ...(onnxruntimePath === null ? {} : { REROUTE_ONNXRUNTIME_PATH: onnxruntimePath }),
     // A desktop's extension host runs under Electron: without this its binary would open an editor.
     ELECTRON_RUN_AS_NODE: "1",
   };

@@ -18,6 +18,8 @@ export interface EngineClientOptions {
   idleMs: number;
   /** Milliseconds that a new process gets to answer. */
   handshakeMs?: number;
+  /** Folder with another onnxruntime-node; null: the extension's own. Read when a process starts. */
+  onnxruntimePath?: () => string | null;
   log: (level: "info" | "warning" | "error", message: string) => void;
 }
 
@@ -99,9 +101,10 @@ export class EngineClient {
   }
 
   private process(kind: Workload): EngineProcess {
-    const { script, host, idleMs, handshakeMs = 60_000, log } = this.options;
+    const { script, host, idleMs, handshakeMs = 60_000, log, onnxruntimePath } = this.options;
     return new EngineProcess({
       ...{ script, host, idleMs, handshakeMs, log, workload: kind },
+      ...(onnxruntimePath === undefined ? {} : { onnxruntimePath }),
       onEvent: (event) => {
         for (const listener of this.eventListeners) listener(event);
       },

@@ -37,6 +37,8 @@ export type EngineEvent = { [E in keyof EngineEvents]: { name: E; body: EngineEv
 export interface EngineStart {
   /** The bundled engine program. */
   script: string;
+  /** Folder with another onnxruntime-node; null: the extension's own. Read when a process starts. */
+  onnxruntimePath?: () => string | null;
   /** What the process is for. */
   workload: Workload;
   /** Milliseconds that a new process gets to answer; then it is killed. */
@@ -86,7 +88,7 @@ export class EngineConnection {
   static async start(options: EngineStart): Promise<{ engine: EngineConnection; info: EngineInfo }> {
     // The argument is for people who look at a list of processes.
     const child = fork(options.script, [options.workload], {
-      env: engineEnvironment(process.env),
+      env: engineEnvironment(process.env, options.onnxruntimePath?.() ?? null),
       // Never inherit --inspect flags of the extension host.
       execArgv: [],
       serialization: "advanced",

@@ -13,6 +13,8 @@ export interface EngineProcessOptions {
   host: string;
   workload: Workload;
   handshakeMs: number;
+  /** Folder with another onnxruntime-node; null: the extension's own. Read when a process starts. */
+  onnxruntimePath?: () => string | null;
   /** A process without work is ended after this long. */
   idleMs: number;
   log: (level: "info" | "warning" | "error", message: string) => void;
@@ -102,9 +104,10 @@ export class EngineProcess {
   }
 
   private callbacks(generation: number): EngineStart {
-    const { script, host, workload, handshakeMs, log, onEvent } = this.options;
+    const { script, host, workload, handshakeMs, log, onEvent, onnxruntimePath } = this.options;
     return {
       ...{ script, host, workload, handshakeMs, onEvent },
+      ...(onnxruntimePath === undefined ? {} : { onnxruntimePath }),
       onOutput: (line) => log("warning", line),
       onClose: (error, asked) => {
         if (asked) log("info", `engine for ${workload}s stopped`);

@@ -2,7 +2,7 @@ import {
   calibrateOptions,
   compressOptions,
   recipeSchema,
-  type ExecutionProvider,
+  type ProviderChoice,
   type Recipe,
 } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
@@ -17,7 +17,7 @@ export interface RecipeSurroundings {
   heldOutBytes: number;
   memory: string | null;
   threads: number | null;
-  provider: ExecutionProvider;
+  provider: ProviderChoice;
 }
 
 /** Above this many parameters the published learning rate is proposed; it was chosen for models of 30 billion. */

@@ -86,7 +86,7 @@ describe("a comparison's text", () => {
     .replace(/,?\s*"output": "out"/, "");
 
   it("is read with its defaults, and told from a recipe by its name", () => {
-    expect(parseComparison(comparison).recipe).toMatchObject({ grid: { keep: [0.5] }, provider: "cpu" });
+    expect(parseComparison(comparison).recipe).toMatchObject({ grid: { keep: [0.5] }, provider: "auto" });
     expect(parseRecipe(comparison).recipe).toBeNull();
     expect(["a.compare.reroute.json", "a.reroute.json"].map(isComparisonFile)).toEqual([true, false]);
   });

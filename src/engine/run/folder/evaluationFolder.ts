@@ -11,6 +11,7 @@ import type { RuntimeOptions } from "../../runtime/session";
 import { removeEvaluationState, removeLeftovers } from "./leftovers";
 import { lockRunFolder } from "./lock";
 import { runtimeOptions } from "../machine/machine";
+import { prepareProvider } from "../machine/providerChoice";
 import { createRunFolder, isRunFolder, removeEmptyFolders } from "./runFolder";
 
 /** Everything that decides an evaluation's result, by what the user knows it as. */
@@ -94,6 +95,7 @@ async function stateFor(
     onWarning(`The evaluation begins anew: ${reason}`);
   }
   await removeState(directory);
+  await prepareProvider(machine.provider);
   const state: FolderState = {
     version: 1,
     inputs: hashes,

@@ -12,7 +12,9 @@ import { summariseCheckpoint } from "../../model/inspect";
 import { errorCodeOf, isCancelled, RerouteError, throwIfCancelled, type ErrorCode } from "../../../protocol/errors";
 import { BlockSession, probeRuntime } from "../../runtime/session";
 import { engineVersion } from "../../../protocol/version";
+import { askedDrivers, graphicsCards } from "./gpus";
 import { availableMemoryBytes, defaultMemoryBudget } from "./machine";
+import { describeProvider, offeredProviders } from "./providerChoice";
 
 /** One thing that was looked at. */
 export interface DoctorCheck {
@@ -50,6 +52,7 @@ export async function examine(options: DoctorOptions): Promise<DoctorCheck[]> {
     await check("Disk", () => disk(workFolder)),
     await check("onnxruntime", runtime),
     await check("Computation", () => computation(signal)),
+    ...(await graphics(signal)),
   ];
   if (checkpoint !== undefined) {
     const found = await check("Checkpoint", () => structure(checkpoint));
@@ -95,6 +98,22 @@ async function runtime(): Promise<Finding> {
   const { version, providers, reason } = await probeRuntime();
   if (reason !== null) throw new Error(reason);
   return `${version ?? "unknown version"}, providers ${providers.join(", ")}`;
+}
+
+/**
+ * What each provider does here, where there is a graphics card or a driver was asked for. None of them is needed, so none is a
+ * problem; a machine without one is not asked.
+ */
+async function graphics(signal: AbortSignal): Promise<DoctorCheck[]> {
+  if (graphicsCards().length === 0 && askedDrivers(process.env) === null) return [];
+  throwIfCancelled(signal);
+  const look = async (): Promise<Finding> => {
+    const found = [];
+    for (const provider of await offeredProviders()) found.push(await describeProvider(provider));
+    const text = found.map((one) => one.text).join("; ");
+    return found.some(({ ready }) => ready) ? text : { warning: text };
+  };
+  return [await check("Graphics card", look)];
 }
 
 /** The smallest graph that goes all the way. */

@@ -3,16 +3,17 @@ import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunFile } from "../../../protocol/run";
 import type { RuntimeOptions } from "../../runtime/session";
+import { chosenProvider } from "./providerChoice";
 import { controlGroupAvailable, readKernelFile } from "./controlGroup";
 
 /** Share of the free memory that a run may use when nobody says otherwise. */
 const defaultShare = 0.7;
 
-/** Threads, provider and memory budget of a recipe on this machine. */
+/** Threads, provider and memory budget of a recipe on this machine; `auto` once prepareProvider has checked what it may be. */
 export function runtimeOptions(recipe: Pick<Recipe, "memory" | "threads" | "provider">): RuntimeOptions {
   return {
     threads: recipe.threads ?? availableParallelism(),
-    provider: recipe.provider,
+    provider: chosenProvider(recipe.provider),
     memoryBudgetBytes: recipe.memory === undefined ? defaultMemoryBudget() : parseMemorySize(recipe.memory),
   };
 }

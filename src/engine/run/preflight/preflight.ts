@@ -18,6 +18,7 @@ import type { EstimateInput } from "./stageTimes";
 import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
+import { prepareProvider, requireProvider } from "../machine/providerChoice";
 import { expectedProfile, withoutProfile } from "../knownProfile";
 import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
@@ -74,7 +75,9 @@ class Preflighter {
 
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
-    const { memoryBudgetBytes } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
+    await prepareProvider(recipe.provider);
+    const { memoryBudgetBytes, provider } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
+    await this.#try(() => requireProvider(provider));
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
       requireExperts(model.description, "profile, compress or calibrate");
@@ -125,6 +128,7 @@ class Preflighter {
       ...disk,
       peakMemoryBytes: stages.reduce((most, stage) => Math.max(most, stage.peakMemoryBytes), 0),
       memoryBudgetBytes,
+      provider,
       stages,
       seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
       ...(profileOf ? { profileOf } : {}),
