@@ -68,6 +68,20 @@ const replacements: { [O in ReplacedOp]: (node: Node<O>) => OnnxNode[] | null } 
       reduceAxis("ReduceSum", part("terms"), axis, kl!),
     ];
   },
+  // Its kernel refuses a tensor without rows, which an expert without tokens has: one row of zeros is added, and taken away.
+  ReduceMax: (node) => {
+    const [x] = node.inputs;
+    const { axes, keepDims } = node.attributes;
+    if (typeof x!.shape[0] === "number" || axes.includes(0)) return null;
+    const name = node.outputs[0]!.name;
+    const [pads, first, one, last, of] = [int64([0, 1]), int64([0]), int64([1]), int64([-1]), int64(axes)];
+    const keep: OnnxNode["attributes"] = [["keepdims", keepDims ? 1 : 0]];
+    return [
+      step("Pad", [x!.name, pads.name, "", first.name], `${name}/padded`, [], [pads, first]),
+      step("ReduceMax", [`${name}/padded`, of.name], `${name}/all`, keep, [of]),
+      step("Slice", [`${name}/all`, first.name, last.name, first.name, one.name], name, [], [first, last, one]),
+    ];
+  },
   // ConstantOfShape has no kernel: the zeros are one zero, expanded.
   ScatterAdd: (node) => {
     const [like, indices, updates] = node.inputs;
