@@ -4,7 +4,9 @@ import { parseArgs } from "node:util";
 import { isUpdateThread, serveUpdateThread } from "../../src/engine/distillation/sideBySide/updateThread";
 import { setThreadProgram } from "../../src/engine/distillation/sideBySide/updateThreads";
 import { familiesBench } from "./familiesBench";
+import { executionProviders, type ExecutionProvider } from "../../src/protocol/recipe";
 import { generateBench } from "./generateBench";
+import { gpuBench } from "./gpuBench";
 import { layerBench } from "./layerBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
@@ -37,6 +39,17 @@ async function main(): Promise<void> {
   if (only === undefined || only === "methods") {
     print("Every compression method on one Qwen3-30B-shaped layer, keep 62.5 %");
     await methodsBench(runtime, process.argv[3], print);
+  }
+  if (only === "gpu") {
+    const { values } = parseArgs({
+      args: process.argv.slice(3),
+      options: { provider: { type: "string", default: "webgpu" } },
+    });
+    const provider = values.provider as ExecutionProvider;
+    if (!executionProviders.includes(provider)) throw new Error(`--provider takes ${executionProviders.join(", ")}`);
+    print(`A graphics card through ${provider}`);
+    await gpuBench({ ...runtime, provider }, print);
+    return;
   }
   if (only === "generate") {
     print("Decoding many sequences against one, and a dense checkpoint against transformers");
