@@ -41,7 +41,7 @@ export async function exportGguf(request: ExportGgufRequest): Promise<ExportedGg
   const total = sources.reduce((sum, { byteLength }) => sum + byteLength, 0);
   let done = 0;
   const onBytes = (bytes: number) => {
-    done = Math.min(total, done + bytes);
+    done += bytes;
     report?.({ stage: "export", message: `Writing ${path.basename(filePath)}`, done, total, unit: "bytes" });
   };
   const bytes = await writeGguf(filePath, fields, sources, { signal, onBytes });

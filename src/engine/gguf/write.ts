@@ -29,7 +29,7 @@ const typeIds = { uint32: 4, float32: 6, bool: 7, string: 8, array: 9, int32: 5 
 
 /**
  * Writes a GGUF file of version 3 (docs/gguf.md of ggml-org/ggml), one part of one tensor in memory at a time. The name stands
- * for a whole file at every moment, and nothing that is there is replaced.
+ * for a whole file at every moment, and nothing that is there is replaced. `onBytes` counts those of tensors.
  *
  * @throws RerouteError output/not-empty, output/write-failed, cancelled
  */
@@ -50,7 +50,6 @@ export async function writeGguf(
     throwIfCancelled(signal);
     await writeAll(file, bytes);
     written += bytes.byteLength;
-    onBytes(bytes.byteLength);
   };
   try {
     const header = formatHeader(fields, tensors);
@@ -58,7 +57,10 @@ export async function writeGguf(
     await put(new Uint8Array(padding(header.byteLength)));
     for (const { name, byteLength, parts } of tensors) {
       const from = written;
-      for await (const part of parts()) await put(part);
+      for await (const part of parts()) {
+        await put(part);
+        onBytes(part.byteLength);
+      }
       if (written - from !== byteLength) {
         throw new RerouteError("internal", `${quote(name)} has ${written - from} bytes, ${byteLength} were announced`);
       }
