@@ -45,7 +45,9 @@ beforeAll(async () => {
   copyOfRun(first, "2026-01-03_third", "third to delete", 2);
   mkdirSync(path.join(workspace, ".vscode"));
   const check = { type: "reroute", recipe: "reap.reroute.json", options: ["--dry-run"], label: "check reap" };
-  writeFileSync(path.join(workspace, ".vscode/tasks.json"), JSON.stringify({ version: "2.0.0", tasks: [check] }));
+  // Without the list, VS Code asks first which matcher is to scan what is printed.
+  const task = { ...check, problemMatcher: [] };
+  writeFileSync(path.join(workspace, ".vscode/tasks.json"), JSON.stringify({ version: "2.0.0", tasks: [task] }));
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await openFolder(page, server.url, workspace, "fine");
   await activityBarItem(page, "Reroute").waitFor();
