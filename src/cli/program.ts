@@ -19,6 +19,7 @@ import { addProbeExperts } from "./commands/probeExperts";
 import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
 import { addRuns } from "./commands/runs";
+import { addScore } from "./commands/score";
 import type { CliIo } from "./io";
 
 const exitCodes = { done: 0, bug: 1, input: 2, cancelled: 130 } as const;
@@ -54,6 +55,7 @@ function createProgram(io: CliIo): Command {
     addExport,
     addForward,
     addProbeExperts,
+    addScore,
     addGenerate,
     addFamilies,
     addImportTrace,

@@ -21,6 +21,10 @@ export interface AnswerSplit {
   prompt: string;
   /** By a chat template, which ends the text itself, and whose tokens may reach across the border. */
   isRendered: boolean;
+  /** The answer as the row has it. */
+  response: string;
+  /** What is asked, where the row is a conversation. */
+  conversation: Pick<Conversation, "messages" | "tools"> | null;
   where: string;
 }
 
@@ -117,19 +121,21 @@ async function splitAnswer(
     const { text, prompt } = content;
     if (prompt === undefined) throw noAnswer(where, "a plain text");
     if (text.slice(prompt.length).trim() === "") throw noAnswer(where, "an empty answer");
-    return { text, answer: { prompt, isRendered: false, where } };
+    const response = text.slice(prompt.length);
+    return { text, answer: { prompt, isRendered: false, response, conversation: null, where } };
   }
   const { messages } = content;
   const last = messages.at(-1);
   if (last?.role !== "assistant") throw noAnswer(where, "a conversation that does not end with an answer");
   if (typeof last.content !== "string" || last.content.trim() === "") throw noAnswer(where, "an empty answer");
   const asked = { ...content, messages: messages.slice(0, -1) };
+  const common = { response: last.content, conversation: asked, where };
   if (await render.isTemplate()) {
     const prompt = await render({ ...asked, asksForAnswer: true }, where);
-    return { text: await render(content, where), answer: { prompt, isRendered: true, where } };
+    return { text: await render(content, where), answer: { prompt, isRendered: true, ...common } };
   }
   const prompt = `${await render(asked, where)}\n\n`;
-  return { text: `${prompt}${last.content}`, answer: { prompt, isRendered: false, where } };
+  return { text: `${prompt}${last.content}`, answer: { prompt, isRendered: false, ...common } };
 }
 
 function noAnswer(where: string, found: string): RerouteError {
