@@ -141,8 +141,10 @@ function fateOf(plan: CompressionPlan, layer: number, expert: number): ExpertPan
     }
     case "neurons":
       return { dropped: false, text: `${plan.layers[key]!.removed[expert]?.length ?? 0} of its units leave` };
-    case "quantisation":
-      return { dropped: false, text: `Quantised to ${plan.layers[key]!.bits} bits` };
+    case "quantisation": {
+      const { bits, experts } = plan.layers[key]!;
+      return { dropped: false, text: `Quantised to ${experts?.[expert] ?? bits} bits` };
+    }
     case "router":
       return null;
   }

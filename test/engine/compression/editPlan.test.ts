@@ -248,6 +248,17 @@ describe("the view of a plan", () => {
 
   it("has bits, shares and their amounts; without a checkpoint no amounts", () => {
     expect(view(quantised).maps[0]!.values).toEqual([4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]);
+    const measured = {
+      bits: 4,
+      group: 32,
+      experts: [4, 8, 4, 4, 4, 4, 4, 4],
+      losses: { "4": [1, 9, 1, 1, 1, 1, 1, 1] },
+    };
+    const mixed = JSON.parse(quantised) as { layers: object };
+    const { maps } = view(JSON.stringify({ ...mixed, layers: { ...mixed.layers, 1: measured } }));
+    expect(maps.map(({ id }) => id)).toEqual(["bits", "loss-4"]);
+    expect(maps[0]!.values.slice(0, 3)).toEqual([4, 8, 4]);
+    expect(maps[1]!.values.slice(0, 9)).toEqual([1, 9, 1, 1, 1, 1, 1, 1, null]);
     expect(view(quantised).amounts[1]).toMatchObject({ layer: 2, value: 8, choices: [2, 3, 4, 8] });
     expect(view(sparse).amounts.map(({ value }) => value)).toEqual([0.5, 0.5]);
     expect(view(pruning([0, 3]), null)).toMatchObject({ amounts: [], layers: [1, 2] });

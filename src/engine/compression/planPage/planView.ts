@@ -96,7 +96,7 @@ function shownOf(
         at(plan.layers, row).experts ?? new Array<number>(row.moe?.numExperts ?? 1).fill(at(plan.layers, row).bits);
       const choices = [...(bitChoices[plan.format] ?? [])];
       return {
-        maps: [mapOf("bits", "Bits", "bits a weight", rows.map(bits), null)],
+        maps: [mapOf("bits", "Bits", "bits a weight", rows.map(bits), null), ...sensitivityMaps(plan, rows)],
         amounts:
           choices.length === 0
             ? []
@@ -174,6 +174,21 @@ function mergingShown(plan: Of<"merging">, rows: readonly Row[]): Pick<Shown, "m
     maps: [{ ...map, crossed: folded.sort((a, b) => a - b), crossedMeaning: "merged into another expert" }],
     groups: groups.map((ofLayer) => ofLayer.map(({ members, dominant }) => ({ members, dominant }))),
   };
+}
+
+/** What each expert was measured to lose, a map for each number of bits. */
+function sensitivityMaps(plan: Of<"quantisation">, rows: readonly Row[]): PlanMap[] {
+  const losses = rows.map(({ layer }) => plan.layers[String(layer)]!.losses ?? {});
+  const widths = [...new Set(losses.flatMap((ofLayer) => Object.keys(ofLayer)))].sort();
+  return widths.map((width) =>
+    mapOf(
+      `loss-${width}`,
+      `Sensitivity at ${width} bits`,
+      `loss at ${width} bits`,
+      losses.map((ofLayer) => ofLayer[width] ?? []),
+      "not measured",
+    ),
+  );
 }
 
 /** Rows of unequal length are filled up with null. */
