@@ -6,7 +6,9 @@ import {
   compressionMethods,
   compressOptions,
   dataOptions,
+  maxSteps,
   memorySize,
+  pipelineStep,
   providerChoices,
   recipeSchema,
   type CompressionMethod,
@@ -15,14 +17,38 @@ import type { Preflight } from "./run";
 
 /** A comparison (`*.compare.reroute.json`) is a grid of runs over one teacher. Paths are relative to its folder. */
 
-export const comparisonGrid = z.strictObject({
-  methods: z.array(z.enum(compressionMethods)).min(1).max(100).describe("Compression methods, one row of cells each"),
-  keep: z
-    .array(compressOptions.shape.keep.unwrap())
-    .min(1)
-    .max(100)
-    .describe("Experts kept in each layer: fractions up to 1, or counts above 1"),
-});
+export const comparisonGrid = z
+  .strictObject({
+    methods: z
+      .array(z.enum(compressionMethods))
+      .max(100)
+      .default([])
+      .describe("Compression methods, one row of cells each"),
+    keep: z
+      .array(compressOptions.shape.keep.unwrap())
+      .max(100)
+      .default([])
+      .describe("Experts kept in each layer: fractions up to 1, or counts above 1"),
+    pipelines: z
+      .array(
+        z.strictObject({
+          name: z
+            .string()
+            .regex(/^\w[\w .-]{0,39}$/, "letters, digits, spaces, dots and hyphens, at most 40")
+            .describe("Names the cell"),
+          steps: z.array(pipelineStep).min(1).max(maxSteps),
+        }),
+      )
+      .max(100)
+      .optional()
+      .describe("Pipelines, one cell each; their own steps calibrate, `calibrate` of the comparison does not"),
+  })
+  .refine(
+    ({ methods, keep, pipelines = [] }) =>
+      (methods.length > 0 ? keep.length > 0 : pipelines.length > 0) &&
+      new Set(pipelines.map(({ name }) => pipelineId(name))).size === pipelines.length,
+    { path: ["methods"], message: "a grid needs methods with ratios to keep, or pipelines, each of another name" },
+  );
 
 export const comparisonRecipeSchema = z
   .strictObject({
@@ -75,8 +101,9 @@ export type ComparedCheckpoint = z.infer<typeof comparedCheckpoint>;
 
 export const comparisonCell = z.object({
   id: z.string().describe("Folder of the cell's run below cells/"),
-  method: z.enum(compressionMethods),
-  keep: z.number(),
+  method: z.enum(compressionMethods).nullable().describe("null for a pipeline"),
+  keep: z.number().nullable(),
+  pipeline: z.string().optional().describe("Name of the pipeline that the cell is"),
   state: z.enum(["pending", "done", "failed"]),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   before: comparedCheckpoint.nullable(),
@@ -107,7 +134,7 @@ export const comparisonFile = z.object({
 export type ComparisonFile = z.infer<typeof comparisonFile>;
 
 /** What one cell would take if it were alone, or why nothing can be said of it. */
-export type CellForecast = { id: string; method: CompressionMethod; keep: number } & (
+export type CellForecast = { id: string; method: CompressionMethod | null; keep: number | null } & (
   { preflight: Preflight; error: null } | { preflight: null; error: { code: string; message: string } }
 );
 
@@ -156,6 +183,11 @@ export const comparisonFiles = {
   /** Profile, teacher targets and the teacher's evaluation, named by what they were made from. */
   shared: "shared",
 } as const;
+
+/** Name of a pipeline's folder. */
+export function pipelineId(name: string): string {
+  return `pipeline-${name.toLowerCase().replaceAll(" ", "-")}`;
+}
 
 /** Name of a cell's folder, e.g. "reap-0.625". */
 export function cellId(method: CompressionMethod, keep: number): string {

@@ -6,6 +6,9 @@ import { verdicts } from "./verdict";
 /** A mean over sequences with the half width of its 95 % bootstrap interval. */
 export const estimate = z.object({ mean: z.number(), halfWidth95: z.number() });
 
+/** How evenly a model uses a layer's experts. */
+const evenness = z.object({ coefficientOfVariation: z.number(), dead: z.int() });
+
 export const routingFidelityLayer = z.object({
   layer: z.int(),
   /** KL(teacher || student) of the routing distributions over the kept experts, nats a token. */
@@ -14,6 +17,18 @@ export const routingFidelityLayer = z.object({
   l1: z.number(),
   /** Mean share of the teacher's top-k that the student also selects. */
   topKOverlap: z.number(),
+  /** Share of tokens for which both select the same experts and no others. */
+  exactSet: z.number().optional(),
+  /** Absent in files of earlier versions. */
+  load: z
+    .object({
+      totalVariation: z
+        .number()
+        .describe("Half of sum |u_teacher - u_student| over experts, u their shares of routed slots"),
+      teacher: evenness,
+      student: evenness,
+    })
+    .optional(),
   /** Per teacher expert: its contribution p_T log(p_T / p_S), nats a token; null where the student has no such expert. */
   klByExpert: z.array(z.number().nullable()),
 });
@@ -23,6 +38,12 @@ export const checkpointCost = z.object({
   /** Parameters one token touches. */
   parametersActive: z.number(),
   bytes: z.number(),
+  bitsPerWeight: z.number().optional().describe("8 bytes / parameters"),
+  expertBitsPerWeight: z.number().optional().describe("The same of routed experts, with their scales"),
+  activationBytes: z
+    .number()
+    .optional()
+    .describe("Largest run of one sequence through a layer: inputs, results, widened weights"),
   /** Floating-point operations of one forward pass, a token (2 per multiply-add), at the evaluated length. */
   flopsPerToken: z.number(),
   tokensPerSecond: z
@@ -38,6 +59,17 @@ export const checkpointCost = z.object({
     .describe("First and third quartile over the chunks; null for fewer than three of them"),
   peakMemoryBytes: z.number().nullable(),
 });
+
+/** Accuracy on multiple-choice items by log-likelihood. */
+export const taskResult = z.object({
+  path: z.string(),
+  items: z.int(),
+  accuracy: estimate.describe("Share of items whose right choice has the largest log-likelihood"),
+  accuracyNormalised: estimate.describe("The same with log-likelihoods divided by the choices' characters"),
+  /** 1 where it is right, in file order: what paired comparisons use. */
+  perItem: z.object({ correct: z.array(z.number()), normalised: z.array(z.number()) }),
+});
+export type TaskResult = z.infer<typeof taskResult>;
 
 export const modelEvaluation = z.object({
   checkpoint: z.string(),
@@ -66,6 +98,7 @@ export const modelEvaluation = z.object({
   /** Student expert -> teacher expert ids, by layer number. */
   expertMapping: z.record(z.string(), z.array(z.array(z.int()))).nullable(),
   cost: checkpointCost,
+  task: taskResult.optional(),
   trainedOn: z
     .number()
     .optional()
@@ -74,6 +107,8 @@ export const modelEvaluation = z.object({
 export type ModelEvaluation = z.infer<typeof modelEvaluation>;
 export type RoutingFidelityLayer = z.infer<typeof routingFidelityLayer>;
 export type CheckpointCost = z.infer<typeof checkpointCost>;
+
+const change = z.object({ mean: z.number(), interval95: z.tuple([z.number(), z.number()]) });
 
 /** Paired studentised bootstrap over held-out text of KL before minus KL after. */
 export const comparison = z.object({
@@ -95,15 +130,39 @@ export const comparison = z.object({
     .optional()
     .describe("Share of the evaluation text that is in the calibration text too, where there is any (--force)"),
   resamples: z.int(),
+  task: z
+    .object({ accuracy: change, accuracyNormalised: change })
+    .optional()
+    .describe("Accuracy after minus before on the same items: positive is better"),
 });
 export type Comparison = z.infer<typeof comparison>;
 
 export const evaluationFile = z.object({
   schemaVersion: z.literal(1),
-  data: z.object({ path: z.string(), sha256: z.string(), sequences: z.int(), sequenceLength: z.int() }),
+  data: z.object({
+    path: z.string(),
+    sha256: z.string(),
+    sequences: z.int(),
+    sequenceLength: z.int(),
+    perSequence: z
+      .object({ tokens: z.array(z.int()), units: z.array(z.int()) })
+      .optional()
+      .describe("Target positions of each sequence, and the unit of text that it is resampled with"),
+  }),
   teacher: modelEvaluation.nullable(),
   before: modelEvaluation.nullable(),
   after: modelEvaluation.nullable(),
   comparison: comparison.nullable(),
+  /** Of a pipeline: the checkpoint that each step left, and what the step did to it; the rest is what its last step says. */
+  steps: z
+    .array(
+      z.object({
+        number: z.int(),
+        name: z.string(),
+        evaluation: modelEvaluation,
+        change: comparison.nullable().describe("From the step before on the same sequences; null for the first"),
+      }),
+    )
+    .optional(),
 });
 export type EvaluationFile = z.infer<typeof evaluationFile>;

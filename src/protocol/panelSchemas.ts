@@ -206,6 +206,8 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
       nllHalfWidth: number,
       tokensPerSecond: nullableNumber,
       peakMemoryBytes: nullableNumber,
+      sizeRatio: z.exactOptional(nullableNumber),
+      timeRatio: z.exactOptional(nullableNumber),
     }),
   ),
 });
@@ -263,7 +265,18 @@ export const runSummary: z.ZodMiniType<RunSummary> = z.object({
   name: z.string(),
   createdAt: z.string(),
   state: z.enum(["pending", "running", "done", "failed", "cancelled", "interrupted"]),
-  stages: z.array(z.object({ id: z.string(), state: z.string(), seconds: number })),
+  stages: z.array(z.object({ id: z.string(), name: z.exactOptional(z.string()), state: z.string(), seconds: number })),
+  steps: z.exactOptional(
+    z.array(
+      z.object({
+        name: z.string(),
+        parameters: number,
+        bytes: number,
+        klToTeacher: z.nullable(number),
+        klHalfWidth: z.nullable(number),
+      }),
+    ),
+  ),
   error: z.nullable(z.object({ code: z.string(), message: z.string() })),
   baseFolder: z.string(),
   teacher: z.string(),

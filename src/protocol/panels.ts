@@ -128,6 +128,9 @@ export interface TradeOffPoint {
   nllHalfWidth: number;
   tokensPerSecond: number | null;
   peakMemoryBytes: number | null;
+  /** Bytes, and time of the layers a token, over those of the teacher that was measured beside it. */
+  sizeRatio?: number | null;
+  timeRatio?: number | null;
 }
 
 /** One expert (router row) of one layer: what a profile and the plan know of it. */
@@ -253,7 +256,10 @@ export interface RunSummary {
   name: string;
   createdAt: string;
   state: "pending" | "running" | "done" | "failed" | "cancelled" | "interrupted";
-  stages: { id: string; state: string; seconds: number }[];
+  /** `name`: of a pipeline's stage, with its step. */
+  stages: { id: string; name?: string; state: string; seconds: number }[];
+  /** Of a pipeline: what each step that is measured left. */
+  steps?: { name: string; parameters: number; bytes: number; klToTeacher: number | null; klHalfWidth: number | null }[];
   error: { code: string; message: string } | null;
   /** Folder that the recipe's relative paths, the next two among them, start from. */
   baseFolder: string;

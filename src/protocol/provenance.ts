@@ -19,9 +19,11 @@ export const provenanceSchema = z.object({
   reroute: z.string(),
   kind: z.enum(["compressed", "calibrated"]),
   teacher: z.object({ path: z.string(), fingerprint: z.string() }),
-  /** Of a calibrated checkpoint: the student it was calibrated from. */
+  /** What it was made from, where that is not the teacher: the student that was calibrated, or a compressed one that was compressed again. */
   student: z.object({ path: z.string(), fingerprint: z.string() }).nullable(),
   plan: planSchema.nullable(),
+  /** Where the plan was for a checkpoint that was compressed before: the teacher's experts that each of its experts stands for, by layer. */
+  sourceExperts: z.record(z.string(), z.array(z.array(z.int()))).optional(),
   /** Of a calibrated checkpoint: the tensors that were trained; all others are the student's bytes. */
   trained: z.array(z.string()).optional(),
   /** Texts of its calibration, and of those of the checkpoints that it was made from. */

@@ -74,6 +74,13 @@ export const dataOptions = z.strictObject({
     .min(1)
     .describe("Text for profiling and calibration: a file, a folder or a pattern; docs/data.md lists the kinds"),
   evaluation: z.string().min(1).optional().describe("Held-out text for the before/after comparison"),
+  task: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Multiple-choice items (context, choices, gold) whose accuracy each evaluated checkpoint is measured by, too",
+    ),
   column: z.string().min(1).optional().describe("The column or key that holds the text, token ids or messages"),
   tokenizer: z
     .string()
@@ -282,6 +289,20 @@ export const calibrateOptions = z.strictObject({
     .describe("dtype the calibrated routers are written in"),
 });
 
+/** One step of a pipeline. */
+export const pipelineStep = z
+  .strictObject({
+    name: z.string().min(1).max(60).optional().describe("A name for people; default: the method, or calibrate"),
+    compress: compressOptions.optional(),
+    calibrate: calibrateOptions.optional(),
+  })
+  .refine(({ compress, calibrate }) => (compress === undefined) !== (calibrate === undefined), {
+    message: "a step either compresses or calibrates: give it one of both",
+  });
+
+/** More would be a mistake. */
+export const maxSteps = 20;
+
 export const recipeSchema = z
   .strictObject({
     $schema: z.string().optional(),
@@ -296,9 +317,24 @@ export const recipeSchema = z
       .min(1)
       .optional()
       .describe("An already compressed checkpoint, named in the same way; leaves out profile and compress"),
+    source: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        "What `compress` compresses where it is not the teacher: a checkpoint that Reroute made from it before. Quality is measured against the teacher",
+      ),
     data: dataOptions,
     compress: compressOptions.optional(),
     calibrate: calibrateOptions.optional(),
+    steps: z
+      .array(pipelineStep)
+      .min(1)
+      .max(maxSteps)
+      .optional()
+      .describe(
+        "In place of compress and calibrate: compressions and calibrations one after the other, each on what the one before it wrote, each measured against the teacher",
+      ),
     output: z.string().min(1).describe("Folder for the resulting checkpoint; must not exist or be empty"),
     seed: z.int().min(0).default(42),
     memory: memorySize.optional(),
@@ -308,6 +344,7 @@ export const recipeSchema = z
   .describe("Reroute recipe: profile, compress, calibrate and evaluate one checkpoint");
 
 export type Recipe = z.infer<typeof recipeSchema>;
+export type PipelineStep = z.infer<typeof pipelineStep>;
 export type CompressOptions = z.infer<typeof compressOptions>;
 export type CalibrateOptions = z.infer<typeof calibrateOptions>;
 export type ExecutionProvider = (typeof executionProviders)[number];

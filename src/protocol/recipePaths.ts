@@ -1,6 +1,10 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
-import type { Recipe } from "./recipe";
+import type { CompressOptions, Recipe } from "./recipe";
+
+function withPlanAt(compress: CompressOptions, at: (file: string) => string): CompressOptions {
+  return compress.plan === undefined ? compress : { ...compress, plan: at(compress.plan) };
+}
 
 /** "org/name" or "org/name@revision", as models of the Hugging Face cache are written. */
 const hubName = /^\w[\w.-]*\/\w[\w.-]*(?:@[\w.-]+)?$/;
@@ -13,21 +17,29 @@ export function withAbsolutePaths(recipe: Recipe, baseFolder: string): Recipe {
   const at = (file: string): string => path.resolve(baseFolder, file);
   const checkpoint = (written: string): string =>
     hubName.test(written) && !existsSync(at(written)) ? written : at(written);
-  const { teacher, student, data, compress, output, ...rest } = recipe;
-  const { calibration, evaluation, tokenizer, ...text } = data;
+  const { teacher, student, source, data, compress, steps, output, ...rest } = recipe;
+  const { calibration, evaluation, tokenizer, task, ...text } = data;
   return {
     ...rest,
     teacher: checkpoint(teacher),
     ...(student === undefined ? {} : { student: checkpoint(student) }),
+    ...(source === undefined ? {} : { source: checkpoint(source) }),
     data: {
       calibration: at(calibration),
       ...(evaluation === undefined ? {} : { evaluation: at(evaluation) }),
       ...(tokenizer === undefined ? {} : { tokenizer: checkpoint(tokenizer) }),
+      ...(task === undefined ? {} : { task: at(task) }),
       ...text,
     },
-    ...(compress === undefined
+    ...(compress === undefined ? {} : { compress: withPlanAt(compress, at) }),
+    ...(steps === undefined
       ? {}
-      : { compress: { ...compress, ...(compress.plan === undefined ? {} : { plan: at(compress.plan) }) } }),
+      : {
+          steps: steps.map((step) => ({
+            ...step,
+            ...(step.compress ? { compress: withPlanAt(step.compress, at) } : {}),
+          })),
+        }),
     output: at(output),
   };
 }

@@ -41,6 +41,8 @@ export const preflightSchema = z.object({
   stages: z.array(
     z.object({
       stage: z.enum(stageIds),
+      /** Of a pipeline: its step, from 1. */
+      step: z.int().optional(),
       seconds: z.number(),
       /** Of these, what is the teacher's alone: cells of a comparison do it once for all. */
       teacherSeconds: z.number().optional(),
@@ -51,6 +53,18 @@ export const preflightSchema = z.object({
   seconds: z.number(),
   /** The run whose finished profile of the same text is taken over. */
   profileOf: z.object({ name: z.string(), runDirectory: z.string() }).optional(),
+  /** Of a pipeline: what each step leaves and takes, predicted from the step before. */
+  steps: z
+    .array(
+      z.object({
+        name: z.string(),
+        parameters: z.number(),
+        bytes: z.number(),
+        seconds: z.number(),
+        peakMemoryBytes: z.number(),
+      }),
+    )
+    .optional(),
   /** What calibration may change: the scope, its numbers, and the names of the tensors; null without a calibration. */
   trained: z
     .object({ scope: z.string(), parameters: z.number(), tensors: z.array(z.string()) })
@@ -66,6 +80,8 @@ export type Preflight = z.infer<typeof preflightSchema>;
 
 export const stageRecord = z.object({
   id: z.enum(stageIds),
+  /** Of a pipeline: its step, from 1, whose own run.json says the same. */
+  step: z.int().optional(),
   state: z.enum(stageStates),
   startedAt: z.string().nullable(),
   finishedAt: z.string().nullable(),
@@ -104,6 +120,14 @@ export const runFile = z.object({
   preflight: preflightSchema.nullable(),
 });
 export type RunFile = z.infer<typeof runFile>;
+
+/** Folders of a pipeline's run folder. */
+export const stepFiles = {
+  /** One run folder a step. */
+  steps: "steps",
+  /** Profiles, teacher targets and evaluations, named by what they were made from. */
+  shared: "shared",
+} as const;
 
 /** Files of a run folder. */
 export const runFiles = {

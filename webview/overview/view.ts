@@ -5,7 +5,7 @@ import { lineChart, type LineSpec } from "../common/charts/lineChart";
 import { seriesTable } from "../common/charts/seriesTable";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
-import { duration, decimal, percent } from "../common/format";
+import { bytes, decimal, duration, parameters, percent } from "../common/format";
 import type { PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { button } from "../common/toolkit";
@@ -102,7 +102,7 @@ export class OverviewPage implements View<"overview"> {
     const stage = run?.state === "running" ? run.stages.find(({ state }) => state === "running") : undefined;
     this.stage.hidden = progress === null && !stage;
     this.bar.hidden = this.stage.hidden;
-    if (!progress && stage) this.stage.replaceChildren(element("strong", {}, untrusted(stage.id, 40)));
+    if (!progress && stage) this.stage.replaceChildren(element("strong", {}, untrusted(stage.name ?? stage.id, 80)));
     if (fraction === null) this.bar.removeAttribute("value");
     else this.bar.value = fraction;
     if (progress) {
@@ -119,6 +119,13 @@ export class OverviewPage implements View<"overview"> {
       ...(working ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
       ...(working ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
       ...(latestLoss === null ? [] : [["Training KL", `${decimal(latestLoss, 4)} nats a token`] as const]),
+      ...(run?.steps ?? []).map(
+        ({ name, parameters: count, bytes: size, klToTeacher, klHalfWidth }) =>
+          [
+            plainLabel(name, 40),
+            `KL ${decimal(klToTeacher, 4)}${klHalfWidth === null ? "" : ` ± ${decimal(klHalfWidth, 2)}`}, ${parameters(count)} parameters, ${bytes(size)}`,
+          ] as const,
+      ),
       ...(run && run.klBefore !== null ? [["KL before", `${decimal(run.klBefore, 4)} nats a token`] as const] : []),
       ...(run && run.klAfter !== null ? [["KL after", `${decimal(run.klAfter, 4)} nats a token`] as const] : []),
       ...(run && run.verdict !== null ? [["Verdict", untrusted(run.verdict, 100)] as const] : []),

@@ -15,6 +15,12 @@ interface Measure {
 
 export const costs = {
   bytes: { label: "Size in bytes", title: "checkpoint size", value: (p) => p.bytes, format: bytes, binary: true },
+  ratio: {
+    label: "Share of the teacher's size",
+    title: "size, as a share of the teacher's",
+    value: (p) => p.sizeRatio ?? null,
+    format: (v) => decimal(v, 3),
+  },
   parameters: { label: "Parameters", title: "parameters", value: (p) => p.parametersTotal, format: parameters },
   speed: {
     label: "Tokens a second",
@@ -44,6 +50,14 @@ export const qualities = {
     value: (p) => p.nllPerToken,
     halfWidth: (p) => p.nllHalfWidth,
     format: (v) => decimal(v, 4),
+  },
+  time: {
+    label: "Time a token",
+    title: "time of the layers a token, as a multiple of the teacher's",
+    value: (p) => p.timeRatio ?? null,
+    min: 0,
+    halfWidth: () => null,
+    format: (v) => decimal(v, 3),
   },
 } as const satisfies Record<string, Measure & { min?: number; halfWidth: (point: TradeOffPoint) => number | null }>;
 export type Quality = keyof typeof qualities;

@@ -19,6 +19,7 @@ import { describeText } from "./run";
 interface CompareOptions {
   dir?: string;
   dryRun?: boolean;
+  force?: boolean;
   json?: boolean;
 }
 
@@ -30,11 +31,11 @@ export function addCompare(program: Command, io: CliIo): void {
     .argument("<file>", "comparison file (*.compare.reroute.json)")
     .option("--dir <dir>", "folder of the comparison (default: the file's output, or .reroute/runs/<name> beside it)")
     .option("--dry-run", "print size, time and refusals of every cell, and do nothing")
+    .option("--force", "go on although cells train on the evaluation text, or the teacher was; the verdicts say so")
     .option("--json", "print the result as JSON")
     .action(async (file: string, options: CompareOptions) => {
       const request = await requestOf(io, file, options.dir);
-      if (options.dryRun) await dryRun(io, request, options.json ?? false);
-      else await compare(io, request, options.json ?? false);
+      await (options.dryRun ? dryRun : compare)(io, request, options);
     });
 }
 
@@ -50,7 +51,11 @@ async function requestOf(io: CliIo, file: string, dir: string | undefined): Prom
   return { directory, recipe, baseFolder, name: recipe.name ?? fileName };
 }
 
-async function compare(io: CliIo, request: ComparisonRequest, json: boolean): Promise<void> {
+async function compare(
+  io: CliIo,
+  request: ComparisonRequest,
+  { json = false, force = false }: CompareOptions,
+): Promise<void> {
   const { startComparison } = await import("../../engine/run/compare/startComparison");
   const { machinery } = await import("../../engine/pipeline");
   const { writeComparisonReport } = await import("../../engine/report/comparisonReport");
@@ -58,6 +63,7 @@ async function compare(io: CliIo, request: ComparisonRequest, json: boolean): Pr
   try {
     const comparison = await startComparison(machinery, writeComparisonReport, request, {
       signal: io.signal,
+      force,
       report: progress.report,
       onWarning: (message) => progress.note(`warning: ${message}`),
       onCell: ({ id }, number, total, remaining) => {
@@ -92,10 +98,14 @@ function describe({ directory }: ComparisonRequest, comparison: ComparisonFile):
   return `${textTable(comparisonRows(comparison))}\n${lines.join("\n")}\n`;
 }
 
-async function dryRun(io: CliIo, request: ComparisonRequest, json: boolean): Promise<void> {
+async function dryRun(
+  io: CliIo,
+  request: ComparisonRequest,
+  { json = false, force = false }: CompareOptions,
+): Promise<void> {
   const { machinery } = await import("../../engine/pipeline");
   const { forecastComparison } = await import("../../engine/run/compare/forecastComparison");
-  const forecast = await forecastComparison(machinery, request, io.signal);
+  const forecast = await forecastComparison(machinery, request, io.signal, force);
   io.out(json ? `${JSON.stringify(forecast, null, 2)}\n` : describeForecast(forecast));
 }
 

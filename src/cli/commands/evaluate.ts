@@ -1,8 +1,9 @@
 import path from "node:path";
 import type { Command } from "commander";
-import { expertMapping } from "../../engine/compression/plan/expertMapping";
+import { mappingOfMade } from "../../engine/compression/plan/expertMapping";
 import { buildSequences } from "../../engine/data/buildSequences";
 import { comparisonTable } from "../../engine/report/comparisonTable";
+import { readChoiceItems } from "../../engine/data/choiceItems";
 import { textRead } from "../../engine/data/sequences";
 import { inEvaluationFolder } from "../../engine/run/folder/evaluationFolder";
 import { whileUnchanged } from "../../engine/run/folder/inputWatch";
@@ -29,6 +30,7 @@ import { textTable } from "../table";
 interface EvaluateCommandOptions extends SharedOptions {
   data: string;
   teacher?: string;
+  task?: string;
   run?: string;
   force?: boolean;
 }
@@ -43,6 +45,10 @@ export function addEvaluate(program: Command, io: CliIo): void {
     .argument("<checkpoint>", "checkpoint folder")
     .requiredOption("--data <file>", `text: ${dataHelp}`)
     .option("--force", "go on although the checkpoint was trained on this text; the result says so")
+    .option(
+      "--task <file>",
+      "multiple-choice items (context, choices, gold), or samples of lm-evaluation-harness: accuracy, too",
+    )
     .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity")
     .option(
       "--run <dir>",
@@ -87,7 +93,15 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
     packing,
     signal: io.signal,
   });
-  const mapping = teacher && expertMapping(teacher.description, (await readProvenance(directory))?.plan ?? null);
+  const task =
+    options.task === undefined
+      ? null
+      : {
+          path: resolve(options.task),
+          items: await readChoiceItems(resolve(options.task)),
+          tokenizer: await models.tokenizer(tokenizer ?? model.checkpoint.directory),
+        };
+  const mapping = teacher && mappingOfMade(teacher.description, await readProvenance(directory));
   const { machinery } = await import("../../engine/pipeline");
   const folder =
     options.run === undefined ? defaultRunDirectory(io.cwd, "evaluate", recipe) : path.resolve(io.cwd, options.run);
@@ -99,6 +113,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
           "the checkpoint": model.fingerprint,
           "the teacher": teacher?.fingerprint,
           "the plan in the checkpoint's reroute.json": mapping,
+          ...(task ? { "the task": task.items } : {}),
           "the text or the tokens taken from it": textRead(sequences),
         },
         machine: recipe,
@@ -113,6 +128,7 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
             model,
             teacher,
             sequences,
+            ...(task ? { task } : {}),
             expertMapping: mapping,
             stateDirectory: folder,
             keepsState: true,

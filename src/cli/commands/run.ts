@@ -8,7 +8,7 @@ import { stageColumns, stageRows } from "../../engine/report/stageTable";
 import { preflight } from "../../engine/run/preflight/preflight";
 import { isRunFolder, readRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
-import { recipeSchema, type Recipe } from "../../protocol/recipe";
+import { paradigmOf, recipeSchema, type CompressOptions, type Recipe } from "../../protocol/recipe";
 import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
 import type { CliIo } from "../io";
 import { toInteger } from "../options";
@@ -65,6 +65,11 @@ export function addRun(program: Command, io: CliIo): void {
 /** @throws RerouteError arguments/invalid where the recipe keeps no experts of a teacher's */
 function rounding(recipe: Recipe, multipleOf: number | undefined): Recipe {
   if (multipleOf === undefined) return recipe;
+  if (recipe.steps) {
+    const rounded = (compress: CompressOptions | undefined) =>
+      compress && ["pruning", "merging"].includes(paradigmOf(compress.method)) ? { ...compress, multipleOf } : compress;
+    return { ...recipe, steps: recipe.steps.map((step) => ({ ...step, compress: rounded(step.compress) })) };
+  }
   if (recipe.compress === undefined || recipe.student !== undefined)
     throw new RerouteError("arguments/invalid", "The recipe compresses nothing, so --multiple-of has nothing to round");
   return { ...recipe, compress: { ...recipe.compress, multipleOf } };
@@ -123,10 +128,13 @@ async function dryRun(
 }
 
 function describePreflight(p: Preflight): string {
+  const left = p.steps?.map(({ name, ...of }, i) => ({ name: `${i + 1} ${name}`, ...of })) ?? [
+    { name: "after", parameters: p.parametersAfter, bytes: p.bytesAfter },
+  ];
   const sizes = [
-    ["", "before", "after"],
-    ["Parameters", formatCount(p.parametersBefore), formatCount(p.parametersAfter)],
-    ["Size", formatBytes(p.bytesBefore), formatBytes(p.bytesAfter)],
+    ["", "before", ...left.map(({ name }) => name)],
+    ["Parameters", formatCount(p.parametersBefore), ...left.map(({ parameters }) => formatCount(parameters))],
+    ["Size", formatBytes(p.bytesBefore), ...left.map(({ bytes }) => formatBytes(bytes))],
   ];
   const machine = [
     `Disk needed   ${formatBytes(p.diskNeededBytes)} of ${formatBytes(p.diskFreeBytes)} free`,
@@ -135,8 +143,8 @@ function describePreflight(p: Preflight): string {
     `Time          ${formatDuration(p.seconds)}`,
   ];
   const stages = p.stages.map(
-    ({ stage, seconds, peakMemoryBytes, assumption }) =>
-      `  ${stage.padEnd(10)} ${formatDuration(seconds).padStart(12)}  ${formatBytes(peakMemoryBytes).padStart(9)}  ${assumption}`,
+    ({ stage, step, seconds, peakMemoryBytes, assumption }) =>
+      `  ${(step === undefined ? "" : `${step} `) + stage.padEnd(10)} ${formatDuration(seconds).padStart(12)}  ${formatBytes(peakMemoryBytes).padStart(9)}  ${assumption}`,
   );
   const trained = p.trained
     ? [

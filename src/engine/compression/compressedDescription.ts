@@ -14,7 +14,11 @@ export function compressedDescription(
   compress: CompressOptions,
   known: CompressionPlan | null,
 ): ModelDescription {
-  const plan = known ?? forecastOf(compress.method).anyPlan(teacher, compress);
+  return describedBy(teacher, known ?? forecastOf(compress.method).anyPlan(teacher, compress));
+}
+
+/** The teacher with as many experts and router rows as a plan leaves. */
+export function describedBy(teacher: ModelDescription, plan: CompressionPlan): ModelDescription {
   const widths = plan.paradigm === "neurons" ? storedWidths(teacher, plan) : null;
   return {
     ...teacher,

@@ -58,7 +58,7 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
       if (replacesByConstants(plan)) return sizeWithConstants(model, plan);
       return copiedSize(model.checkpoint, pruneTensors(model.checkpoint, model.family, model.description, plan));
     case "merging":
-      return mergedSize(model, plan);
+      return sizeOf(mergedTensors(model.checkpoint, model.family, model.description, plan));
     case "editing":
       return editedSize(model, plan);
     case "quantisation":
@@ -79,13 +79,18 @@ export function plannedSize(model: Model, plan: CompressionPlan): CheckpointSize
 }
 
 /** The tensors as they will be written, with stored experts in place of merged ones, which have the same shapes. */
-function mergedSize({ checkpoint, family, description }: Model, plan: MergingPlan): CheckpointSize {
+export function mergedTensors(
+  checkpoint: Checkpoint,
+  family: Model["family"],
+  description: Model["description"],
+  plan: MergingPlan,
+): TensorSource[] {
   const layers = moeLayers(description).map(({ layer, moe }): [number, CompressedLayer] => {
     const outcome = outcomeOf(plan, plan.layers[String(layer)]!.groups, moe);
     const experts = outcome.experts.map(({ source }) => ({ source, stagedAs: null }));
     return [layer, { outcome: { ...outcome, experts }, staged: new Map() }];
   });
-  return sizeOf(compressedTensors(checkpoint, family, description, new Map(layers)));
+  return compressedTensors(checkpoint, family, description, new Map(layers));
 }
 
 /** Each expert that leaves becomes one vector. */

@@ -21,6 +21,8 @@ export interface WriteCompressedOptions {
   directory: string;
   /** Merging and editing: the layers as applying the plan made them. */
   layers?: ReadonlyMap<number, CompressedLayer>;
+  /** Where the checkpoint was compressed before: the teacher that all of it comes from, and what it stands for. */
+  origin?: Pick<Provenance, "teacher" | "sourceExperts">;
   /** What reroute.json says beside teacher and plan. */
   provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions" | "metrics" | "trainedOn">;
   /** See writeCheckpoint. */
@@ -37,17 +39,19 @@ export interface WriteCompressedOptions {
  * @throws RerouteError `plan/invalid` before anything is written; codes of writeCheckpoint
  */
 export async function writeCompressedCheckpoint(options: WriteCompressedOptions): Promise<{ bytes: number }> {
-  const { checkpoint, family, description, fingerprint, plan, directory, report } = options;
+  const { checkpoint, family, description, fingerprint, plan, directory, report, origin } = options;
   validatePlan(plan, description, fingerprint);
   if ((plan.paradigm !== "pruning" || replacesByConstants(plan)) && options.layers === undefined) {
     throw new RerouteError("internal", `a ${plan.paradigm} plan was to be written before it was applied`);
   }
+  const source = { path: checkpoint.directory, fingerprint };
   const provenance: Provenance = {
     schemaVersion: 1,
     kind: "compressed",
-    teacher: { path: checkpoint.directory, fingerprint },
-    student: null,
+    teacher: origin?.teacher ?? source,
+    student: origin ? source : null,
     plan,
+    ...(origin?.sourceExperts ? { sourceExperts: origin.sourceExperts } : {}),
     ...options.provenance,
   };
   return writeCheckpoint({

@@ -34,11 +34,11 @@ export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
     optional(model?.peakMemoryBytes, formatBytes),
   ];
   const rows = cells.map((cell) => {
-    const { method, keep, before, after } = cell;
+    const { method, pipeline, keep, before, after } = cell;
     const result = after ?? before;
     return [
-      method,
-      String(keep),
+      method ?? pipeline ?? "–",
+      optional(keep, String),
       optional(result?.parametersTotal, formatCount),
       optional(result?.bytes, formatBytes),
       withError(before?.klToTeacher),

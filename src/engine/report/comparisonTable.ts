@@ -12,11 +12,16 @@ type Estimate = ModelEvaluation["uncertainty"]["nllPerToken"];
 /** Teacher, compressed and calibrated checkpoint side by side; null before anything was evaluated. */
 export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTable | null {
   if (!evaluation) return null;
-  const columns = [
-    { name: "Teacher", model: evaluation.teacher },
+  const students = evaluation.steps?.map(({ number, name, evaluation: model }) => ({
+    name: `${number} ${name}`,
+    model,
+  })) ?? [
     { name: evaluation.after ? "Before calibration" : "Student", model: evaluation.before },
     { name: "After calibration", model: evaluation.after },
-  ].flatMap(({ name, model }) => (model ? [{ name, model }] : []));
+  ];
+  const columns = [{ name: "Teacher", model: evaluation.teacher }, ...students].flatMap(({ name, model }) =>
+    model ? [{ name, model }] : [],
+  );
   if (columns.length === 0) return null;
   const row = (label: string, unit: string, cell: (model: ModelEvaluation) => string) => ({
     label,
@@ -29,17 +34,59 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
       row("Parameters", "", ({ cost }) => formatCount(cost.parametersTotal)),
       row("Active parameters", "a token", ({ cost }) => formatCount(cost.parametersActive)),
       row("Size", "", ({ cost }) => formatBytes(cost.bytes)),
+      row("Bits a weight", "", ({ cost }) => optional(cost.bitsPerWeight ?? null, formatNumber)),
+      row("Bits a weight", "of routed experts", ({ cost }) => optional(cost.expertBitsPerWeight ?? null, formatNumber)),
       row("FLOPs", "a token", ({ cost }) => formatCount(cost.flopsPerToken)),
       row("Loss", "nats a token", (m) => withError(m.nllPerToken, m.uncertainty.nllPerToken)),
       row("Perplexity", "", (m) => formatNumber(m.perplexity)),
       row("KL to the teacher", "nats a token", (m) =>
         optional(m.klToTeacher, (kl) => withError(kl, m.uncertainty.klToTeacher)),
       ),
+      ...(columns.some(({ model }) => model.task)
+        ? [
+            row("Task accuracy", "", ({ task }) => optional(task?.accuracy ?? null, share)),
+            row("Task accuracy by length", "", ({ task }) => optional(task?.accuracyNormalised ?? null, share)),
+          ]
+        : []),
       row("Top-1 agreement", "", (m) => optional(m.top1Agreement, formatPercent)),
+      row("Exact selection", "of the teacher's experts", ({ routing }) =>
+        optional(
+          meanOf(routing, ({ exactSet }) => exactSet),
+          formatPercent,
+        ),
+      ),
+      row("Utilisation moved", "total variation", ({ routing }) =>
+        optional(
+          meanOf(routing, ({ load }) => load?.totalVariation),
+          formatPercent,
+        ),
+      ),
+      row("Coefficient of variation", "of tokens per expert", ({ routing }) =>
+        beside(routing, "coefficientOfVariation"),
+      ),
+      row("Dead experts", "", ({ routing }) => beside(routing, "dead")),
       row("Speed", "tokens a second", ({ cost }) => speed(cost)),
       row("Peak memory", "", ({ cost }) => optional(cost.peakMemoryBytes, formatBytes)),
     ],
   };
+}
+
+type Layers = ModelEvaluation["routing"];
+
+/** Mean over layers; null where the teacher stands alone, or an earlier version measured. */
+function meanOf(layers: Layers, of: (layer: NonNullable<Layers>[number]) => number | undefined): number | null {
+  const values = (layers ?? []).flatMap((layer) => of(layer) ?? []);
+  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The student's beside the teacher's on the same text: of a coefficient the mean over layers, of experts their number. */
+function beside(layers: Layers, what: "coefficientOfVariation" | "dead"): string {
+  const side = (who: "teacher" | "student") => {
+    const mean = meanOf(layers, ({ load }) => load?.[who][what]);
+    return mean === null ? null : what === "dead" ? Math.round(mean * (layers?.length ?? 0)) : mean;
+  };
+  const [theirs, own] = [side("teacher"), side("student")];
+  return theirs === null || own === null ? "–" : `${formatNumber(own)} (teacher ${formatNumber(theirs)})`;
 }
 
 /** With its quartiles, since a machine's speed scatters. */
@@ -53,6 +100,10 @@ function withError(value: number, estimate: Estimate | null): string {
   return `${value.toFixed(4)} ± ${estimate.halfWidth95.toFixed(4)}`;
 }
 
-function optional(value: number | null, format: (value: number) => string): string {
+function share({ mean, halfWidth95 }: Estimate): string {
+  return `${formatPercent(mean)} ± ${formatPercent(halfWidth95)}`;
+}
+
+function optional<T>(value: T | null, format: (value: T) => string): string {
   return value === null ? "–" : format(value);
 }

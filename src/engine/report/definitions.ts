@@ -21,6 +21,26 @@ export const numberDefinitions: readonly NumberDefinition[] = [
   },
   { name: "Size", unit: "bytes", meaning: "Bytes of all tensors as stored", source: "evaluation.json cost.bytes" },
   {
+    name: "Bits a weight",
+    unit: "bits",
+    meaning: "8 x bytes of all tensors / parameters: codes, scales, zero points and everything unquantised",
+    source: "evaluation.json cost.bitsPerWeight",
+  },
+  {
+    name: "Bits a weight of experts",
+    unit: "bits",
+    meaning:
+      "The same of the routed experts alone: bytes of tensors that only they are stored in, scales and shapes included",
+    source: "evaluation.json cost.expertBitsPerWeight",
+  },
+  {
+    name: "Activation memory",
+    unit: "bytes",
+    meaning:
+      "Bytes of the largest run of one sequence through a layer, by the executor's own plan: inputs, results, rows at experts, and one widened weight",
+    source: "evaluation.json cost.activationBytes",
+  },
+  {
     name: "FLOPs a token",
     unit: "floating-point operations",
     meaning: "Operations of one forward pass at the evaluated length, 2 per multiply-add",
@@ -45,6 +65,18 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     unit: "share",
     meaning: "Share of target positions where student and teacher have the same most likely token",
     source: "evaluation.json top1Agreement",
+  },
+  {
+    name: "Task accuracy",
+    unit: "share",
+    meaning: "Share of multiple-choice items whose right choice has the largest sum of ln p(token) over its tokens",
+    source: "evaluation.json task.accuracy",
+  },
+  {
+    name: "Task accuracy by length",
+    unit: "share",
+    meaning: "The same with each sum divided by the characters of its choice",
+    source: "evaluation.json task.accuracyNormalised",
   },
   {
     name: "± of a mean",
@@ -79,6 +111,39 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     unit: "bytes",
     meaning: "Largest sample of this process's resident memory without mapped files (Linux; elsewhere with them)",
     source: "evaluation.json cost.peakMemoryBytes, run.json stages[].peakMemoryBytes",
+  },
+  {
+    name: "Exact selection",
+    unit: "share",
+    meaning:
+      "Share of tokens for which student and teacher select the same experts and no others, each on its own hidden states",
+    source: "evaluation.json routing[].exactSet",
+  },
+  {
+    name: "Utilisation moved",
+    unit: "share",
+    meaning:
+      "Half of sum_e |u_T(e) - u_S(e)| over the layer's experts, u their share of routed slots; dropped experts against 0, merged ones together",
+    source: "evaluation.json routing[].load.totalVariation",
+  },
+  {
+    name: "Dead experts",
+    unit: "experts",
+    meaning: "Experts that no evaluated token is routed to, of the student and of its teacher on the same text",
+    source: "evaluation.json routing[].load",
+  },
+  {
+    name: "Share of the teacher's size",
+    unit: "share",
+    meaning: "Bytes of all tensors over those of the teacher that was measured beside it; 1 for the teacher",
+    source: "evaluation.json cost.bytes",
+  },
+  {
+    name: "Time a token",
+    unit: "share",
+    meaning:
+      "Time of the layers' graphs a token over the teacher's in the same run: the teacher's tokens a second over the checkpoint's own, on this machine and in this engine",
+    source: "evaluation.json cost.tokensPerSecond",
   },
   {
     name: "Tokens routed",

@@ -4,13 +4,15 @@ import { numberDefinitions } from "./definitions";
 import { escapeHtml, formatOptional } from "./format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import type { ReportData } from "./reportData";
-import { stageColumns, stageRows } from "./stageTable";
+import { tradeOffCharts } from "./tradeOff";
+import { stageColumns, stageName, stageRows } from "./stageTable";
 
 /** The report as one HTML file: no scripts, nothing loaded from elsewhere, light and dark. */
 export function renderHtml(data: ReportData): string {
   const title = `Reroute: ${data.run.name}`;
   const sections = [
     summary(data),
+    tradeOff(data),
     stages(data),
     routing(data),
     divergence(data),
@@ -54,6 +56,11 @@ function comparisonHtml({ columns, rows }: NonNullable<ReportData["table"]>): st
     ["", ...columns],
     rows.map(({ label, unit, cells }) => [unit === "" ? label : `${label} (${unit})`, ...cells]),
   );
+}
+
+function tradeOff({ evaluation }: ReportData): string {
+  const charts = evaluation ? tradeOffCharts(evaluation) : "";
+  return charts === "" ? "" : section("Trade-off", charts);
 }
 
 function stages({ run }: ReportData): string {
@@ -205,8 +212,8 @@ function provenance({ run, evaluation }: ReportData): string {
     ...(evaluation
       ? [["Evaluation text", `${evaluation.data.path}, SHA-256 ${evaluation.data.sha256}`] as [string, string]]
       : []),
-    ...run.stages.flatMap(({ id, inputHash }): [string, string][] =>
-      inputHash === null ? [] : [[`Inputs of ${id}`, inputHash]],
+    ...run.stages.flatMap(({ id, step, inputHash }): [string, string][] =>
+      inputHash === null ? [] : [[`Inputs of ${stageName({ id, step }, run.recipe)}`, inputHash]],
     ),
   ];
   const recipe = `<pre>${escapeHtml(JSON.stringify(run.recipe, null, 2))}</pre>`;

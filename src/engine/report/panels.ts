@@ -11,6 +11,8 @@ import type {
 } from "../../protocol/panels";
 import type { CompressionPlan } from "../../protocol/plan";
 import type { RunFile } from "../../protocol/run";
+import type { CompressOptions } from "../../protocol/recipe";
+import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
 import { verdictWords } from "../../protocol/verdict";
 import { similarityPanelOf } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
@@ -18,6 +20,9 @@ import { runDirectories } from "../run/folder/runFolders";
 import { runPaths } from "../run/folder/runFolder";
 import { readLabels } from "../run/folder/labels";
 import { isHeld } from "../run/folder/lock";
+import { nameOf } from "../run/steps/pipelineSteps";
+import { againstTeacher } from "./tradeOff";
+import { stageName } from "./stageTable";
 import { readReportData, type ReportData } from "./reportData";
 
 /** Routing panel of a run; null before its profile is done. */
@@ -100,9 +105,7 @@ async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Pr
     id: JSON.stringify([teacher, sha256, sequences, sequenceLength]),
     label: `${path.basename(run.recipe.teacher)} on ${path.basename(text)}, ${sequences} x ${sequenceLength} tokens`,
   };
-  const stages = ["teacher", "before", "after"] as const;
-  return stages.flatMap((stage): TradeOffPoint[] => {
-    const model = evaluation[stage];
+  return checkpointsOf(run, evaluation).flatMap(({ stage, name, model, compress }): TradeOffPoint[] => {
     if (!model) return [];
     const { uncertainty, cost } = model;
     return [
@@ -110,12 +113,10 @@ async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Pr
         run: run.id,
         runDirectory,
         group,
-        // Runs share their teacher's point.
-        label:
-          stage === "teacher" ? `${path.basename(run.recipe.teacher)}: teacher` : `${run.name}: ${stage} calibration`,
+        label: name,
         stage,
-        method: stage === "teacher" ? null : (run.recipe.compress?.method ?? null),
-        keep: stage === "teacher" || !run.recipe.compress ? null : keptOf(run.recipe.compress.keep),
+        method: compress?.method ?? null,
+        keep: compress ? keptOf(compress.keep) : null,
         parametersTotal: cost.parametersTotal,
         bytes: cost.bytes,
         klToTeacher: model.klToTeacher,
@@ -124,9 +125,45 @@ async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Pr
         nllHalfWidth: uncertainty.nllPerToken.halfWidth95,
         tokensPerSecond: cost.tokensPerSecond,
         peakMemoryBytes: cost.peakMemoryBytes,
+        ...againstTeacher(cost, evaluation.teacher?.cost ?? null),
       },
     ];
   });
+}
+
+interface Evaluated {
+  stage: TradeOffPoint["stage"];
+  name: string;
+  model: ModelEvaluation | null;
+  compress: CompressOptions | undefined;
+}
+
+/** The checkpoints that a run measured: its teacher, whose point runs share, and its student or what each step left. */
+function checkpointsOf({ name, recipe }: RunFile, evaluation: EvaluationFile): Evaluated[] {
+  const { compress, steps } = recipe;
+  const teacher: Evaluated = {
+    ...{ stage: "teacher", name: `${path.basename(recipe.teacher)}: teacher` },
+    ...{ model: evaluation.teacher, compress: undefined },
+  };
+  if (!evaluation.steps)
+    return [
+      teacher,
+      ...(["before", "after"] as const).map((stage) => ({
+        ...{ stage, name: `${name}: ${stage} calibration` },
+        ...{ model: evaluation[stage], compress },
+      })),
+    ];
+  const own = evaluation.steps.map(({ number, name: step, evaluation: model }): Evaluated => {
+    const done = steps?.slice(0, number) ?? [];
+    const stage = done.at(-1)?.calibrate ? "after" : "before";
+    return {
+      stage,
+      name: `${name}: ${number} ${step}`,
+      model,
+      compress: done.findLast((one) => one.compress)?.compress,
+    };
+  });
+  return [teacher, ...own];
 }
 
 /** A recipe's `keep` in words: a share up to 1, a count of experts above. */
@@ -143,18 +180,31 @@ async function summarise(directory: string): Promise<RunSummary> {
     name: labels.name ?? run.name,
     createdAt: run.createdAt,
     state: await stateOf(run, directory),
-    stages: run.stages.map(({ id, state, seconds }) => ({ id, state, seconds })),
+    stages: run.stages.map(({ id, step, state, seconds }) => ({
+      ...{ id, state, seconds },
+      ...(step === undefined ? {} : { name: stageName({ id, step }, run.recipe) }),
+    })),
+    ...(evaluation?.steps ? { steps: evaluation.steps.map(stepSummary) } : {}),
     error: run.stages.find(({ error }) => error)?.error ?? null,
     baseFolder: run.baseFolder,
     teacher: run.recipe.teacher,
     output: run.recipe.output,
-    method: run.recipe.compress?.method ?? null,
+    method: run.recipe.compress?.method ?? run.recipe.steps?.map(nameOf).join(", ") ?? null,
     verdict: evaluation?.comparison
       ? verdictWords(evaluation.comparison.verdict, evaluation.comparison.trainedOn)
       : null,
     klBefore: evaluation?.before?.klToTeacher ?? null,
     klAfter: evaluation?.after?.klToTeacher ?? null,
     tags: labels.tags,
+  };
+}
+
+function stepSummary({ number, name, evaluation }: NonNullable<EvaluationFile["steps"]>[number]) {
+  const { cost, klToTeacher, uncertainty } = evaluation;
+  return {
+    name: `${number} ${name}`,
+    ...{ parameters: cost.parametersTotal, bytes: cost.bytes, klToTeacher },
+    klHalfWidth: uncertainty.klToTeacher?.halfWidth95 ?? null,
   };
 }
 

@@ -58,6 +58,9 @@ function verdictText({ recipe }: RunFile, evaluation: EvaluationFile | null): st
     return "No verdict: the recipe names no evaluation text.";
   const trainedOn = (evaluation?.before ?? evaluation?.teacher)?.trainedOn;
   const share = trainedOn ? ` ${describeShare(trainedOn)}` : "";
+  if (recipe.steps && evaluation?.steps?.length === recipe.steps.length)
+    return `No verdict: the last step does not calibrate.${share}`;
+  if (recipe.steps) return "No verdict yet: not all steps are measured.";
   if (!recipe.calibrate) return `No verdict: the recipe does not calibrate.${share}`;
   return "No verdict yet: the evaluation is not done.";
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { loadChange } from "./loadChange";
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
 import { LeafSums, type Leaves } from "../execution/leaves";
 import { addArrays } from "../tensor/treeFold";
@@ -10,8 +11,12 @@ export const fidelitySums = z.object({
   kl: z.number(),
   l1: z.number(),
   overlap: z.number(),
+  exact: z.number(),
   /** [teacher experts]; null before the first chunk. */
   klByExpert: z.array(z.number()).nullable(),
+  /** [teacher experts], [student experts]: tokens that went to each. */
+  teacherTokens: z.array(z.number()),
+  studentTokens: z.array(z.number()),
 });
 export type FidelitySums = z.infer<typeof fidelitySums>;
 
@@ -39,6 +44,8 @@ export interface RoutingComparison {
   l1: Float64Array;
   /** [numTokens] share of the teacher's selection that the student selects too. */
   overlap: Float64Array;
+  /** [numTokens] 1 where both select the same experts and no others. */
+  exact: Float64Array;
   /** [teacher experts] sum over tokens of the expert's KL contribution, with those of the chunks before where they were given. */
   klByExpert: Float64Array;
   tokens: number;
@@ -65,6 +72,7 @@ export function compareRouting(
     kl: new Float64Array(T),
     l1: new Float64Array(T),
     overlap: new Float64Array(T),
+    exact: new Float64Array(T),
     klByExpert: klByExpert ?? new Float64Array(teacherExperts),
     tokens: 0,
   };
@@ -77,12 +85,14 @@ export function compareRouting(
     compareToken(result, t, p, q, mapping);
 
     selected.fill(0);
-    for (const s of pair.studentSelected.subarray(t * studentTopK, (t + 1) * studentTopK)) {
-      for (const e of mapping[s]!) selected[e] = 1;
-    }
+    const own = pair.studentSelected.subarray(t * studentTopK, (t + 1) * studentTopK);
+    const theirs = pair.teacherSelected.subarray(t * teacherTopK, (t + 1) * teacherTopK);
+    for (const s of own) for (const e of mapping[s]!) selected[e] = 1;
     let shared = 0;
-    for (const e of pair.teacherSelected.subarray(t * teacherTopK, (t + 1) * teacherTopK)) shared += selected[e]!;
+    for (const e of theirs) shared += selected[e]!;
     result.overlap[t] = shared / teacherTopK;
+    const hasOthers = own.some((s) => !mapping[s]!.some((e) => theirs.includes(e)));
+    result.exact[t] = shared === teacherTopK && !hasOthers ? 1 : 0;
   }
   return result;
 }
@@ -93,16 +103,28 @@ interface Sums {
   kl: number;
   l1: number;
   overlap: number;
+  exact: number;
   /** [teacher experts]; of length 0 before the first chunk. */
   klByExpert: Float64Array;
+  /** [teacher experts], [student experts]; of length 0 before the first chunk. */
+  teacherTokens: Float64Array;
+  studentTokens: Float64Array;
 }
 
-const noSums = (): Sums => ({ tokens: 0, kl: 0, l1: 0, overlap: 0, klByExpert: new Float64Array(0) });
+const scalars = ["tokens", "kl", "l1", "overlap", "exact"] as const;
+const arrays = ["klByExpert", "teacherTokens", "studentTokens"] as const;
+
+const noSums = (): Sums => ({
+  ...{ tokens: 0, kl: 0, l1: 0, overlap: 0, exact: 0 },
+  ...{ klByExpert: new Float64Array(0), teacherTokens: new Float64Array(0), studentTokens: new Float64Array(0) },
+});
 
 function addSums(left: Sums, right: Sums): Sums {
-  for (const name of ["tokens", "kl", "l1", "overlap"] as const) left[name] += right[name];
-  if (left.klByExpert.length === 0) left.klByExpert = right.klByExpert;
-  else addArrays(left.klByExpert, right.klByExpert);
+  for (const name of scalars) left[name] += right[name];
+  for (const name of arrays) {
+    if (left[name].length === 0) left[name] = right[name];
+    else if (right[name].length > 0) addArrays(left[name], right[name]);
+  }
   return left;
 }
 
@@ -119,14 +141,15 @@ export class RoutingFidelity {
     sums?: FidelitySums,
   ) {
     this.#mapping = mapping;
-    const before = sums === undefined ? null : { ...sums, klByExpert: Float64Array.from(sums.klByExpert ?? []) };
+    const before = sums === undefined ? null : restored(sums);
     this.#sums = new LeafSums(leaves, noSums, addSums, before);
   }
 
   sums(): FidelitySums {
-    const { tokens, kl, l1, overlap, klByExpert } = this.#sums.total() ?? noSums();
+    const { klByExpert, teacherTokens, studentTokens, ...sums } = this.#sums.total() ?? noSums();
     const byExpert = klByExpert.length === 0 ? null : [...klByExpert];
-    return { layer: this.layer, tokens, kl, l1, overlap, klByExpert: byExpert };
+    const loads = { teacherTokens: [...teacherTokens], studentTokens: [...studentTokens] };
+    return { layer: this.layer, ...sums, klByExpert: byExpert, ...loads };
   }
 
   /** @param firstToken of the chunk in the text; it lies in one leaf */
@@ -134,18 +157,26 @@ export class RoutingFidelity {
     const sums = this.#sums.at(firstToken);
     const chunk = compareRouting(pair, this.#mapping, sums.klByExpert.length === 0 ? undefined : sums.klByExpert);
     sums.klByExpert = chunk.klByExpert;
+    if (sums.teacherTokens.length === 0) {
+      sums.teacherTokens = new Float64Array(chunk.klByExpert.length);
+      sums.studentTokens = new Float64Array(this.#mapping.length);
+    }
+    countTokens(sums.teacherTokens, pair.teacherSelected, pair.teacherTopK, pair.valid);
+    countTokens(sums.studentTokens, pair.studentSelected, pair.studentTopK, pair.valid);
     sums.tokens += chunk.tokens;
     for (let t = 0; t < pair.numTokens; t++) {
       sums.kl += chunk.kl[t]!;
       sums.l1 += chunk.l1[t]!;
       sums.overlap += chunk.overlap[t]!;
+      sums.exact += chunk.exact[t]!;
     }
     return chunk;
   }
 
   /** Means over tokens; experts that the student has not are null. */
   result(): RoutingFidelityLayer {
-    const { tokens: counted, kl, l1, overlap, klByExpert } = this.#sums.total() ?? noSums();
+    const all = this.#sums.total() ?? noSums();
+    const { tokens: counted, kl, l1, overlap, exact, klByExpert } = all;
     const tokens = Math.max(1, counted);
     const present = new Set(this.#mapping.flat());
     return {
@@ -153,9 +184,25 @@ export class RoutingFidelity {
       routingKl: kl / tokens,
       l1: l1 / tokens,
       topKOverlap: overlap / tokens,
+      exactSet: exact / tokens,
+      load: loadChange(all.teacherTokens, all.studentTokens, this.#mapping),
       klByExpert: Array.from(klByExpert, (total, e) => (present.has(e) ? total / tokens : null)),
     };
   }
+}
+
+function restored({ klByExpert, teacherTokens, studentTokens, ...sums }: FidelitySums): Sums {
+  return {
+    ...sums,
+    klByExpert: Float64Array.from(klByExpert ?? []),
+    teacherTokens: Float64Array.from(teacherTokens),
+    studentTokens: Float64Array.from(studentTokens),
+  };
+}
+
+/** Adds the tokens that count to the experts that they went to. */
+function countTokens(into: Float64Array, selected: Int32Array, topK: number, valid: Uint8Array | undefined): void {
+  for (const [i, expert] of selected.entries()) if (valid?.[Math.floor(i / topK)] !== 0) into[expert]! += 1;
 }
 
 function compareToken(

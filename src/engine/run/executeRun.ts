@@ -29,6 +29,10 @@ export interface ExecuteOptions {
   onChange?: (run: RunFile) => void;
   onWarning?: (message: string) => void;
   force?: boolean;
+  /** See StageContext. */
+  ownsOutput?: boolean;
+  /** Counts the run as a part of a longer one. */
+  share?: Pick<RunShare, "begin" | "end" | "behind">;
 }
 
 /**
@@ -173,11 +177,11 @@ class RunState {
   tokensPerSecond: number | null = null;
   /** What stops the stage that is being worked on: the user, or a weight file that changed. */
   signal: AbortSignal;
-  readonly share: RunShare;
+  readonly share: Pick<RunShare, "begin" | "end" | "behind">;
   readonly #options: ExecuteOptions;
 
   constructor(options: ExecuteOptions) {
-    this.share = new RunShare(expectedStages(options.run));
+    this.share = options.share ?? new RunShare(expectedStages(options.run));
     this.#options = options;
     this.run = options.run;
     this.signal = options.signal;
@@ -274,6 +278,7 @@ async function makeContext(options: ExecuteOptions, state: RunState): Promise<St
     warn: (message) => state.warn(message),
     recordTrained: (trained) => state.update("calibrate", { trained }),
     force: options.force ?? false,
+    ownsOutput: options.ownsOutput ?? false,
     runId: idOf(run),
   };
 }

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import { comparisonFiles } from "../../protocol/compare";
 import type { Recipe } from "../../protocol/recipe";
-import type { RunFile, StageId } from "../../protocol/run";
+import type { RunFile } from "../../protocol/run";
 import { quote } from "../checkpoint/quote";
 import { planExecution } from "../execution/memoryPlan";
 import type { ModelDescription } from "../model/description";
@@ -12,6 +12,7 @@ import { linkFile } from "./folder/linkFile";
 import { appendLog, readRun, runPaths, type RunPaths } from "./folder/runFolder";
 import { runDirectories } from "./folder/runFolders";
 import type { StageEstimate } from "./preflight/estimates";
+import type { StageTable } from "./stages";
 import type { Stage } from "./stages/stage";
 
 /** A run whose profile is finished. */
@@ -20,18 +21,16 @@ interface Profiled {
   paths: RunPaths;
 }
 
-type Stages = Readonly<Record<StageId, Stage>>;
-
 /** The same stages; a profile that another run of the folder has made is taken from there, to the byte. */
-export function reusingProfiles({ profile, ...stages }: Stages): Stages {
+export function reusingProfiles({ profile, ...stages }: StageTable): StageTable {
   const run: Stage["run"] = async (context) => {
     const { paths, runtime, models } = context;
     const { recipe, stages: records } = context.run;
     const inputHash = records.find(({ id }) => id === "profile")?.inputHash;
-    const { description } = await models.model(paths.teacher);
+    const { description } = await models.model(paths.source);
     for (const known of await profiledBeside(paths.runDirectory)) {
       const isSame = known.run.stages.some((stage) => stage.id === "profile" && stage.inputHash === inputHash);
-      if (!isSame || known.paths.teacher !== paths.teacher) continue;
+      if (!isSame || known.paths.teacher !== paths.source) continue;
       if (!isCutAlike(known.run, runtime, description, recipe.data.sequenceLength)) continue;
       if (!(await linkFile(known.paths.file("statistics"), paths.file("statistics")))) continue;
       await appendLog(paths.runDirectory, { level: "info", event: "profile reused", run: known.run.id });
@@ -70,9 +69,9 @@ export function withoutProfile(estimate: StageEstimate, name: string): StageEsti
 }
 
 /** What decides about a profile, as recipes name it. */
-function asked({ data }: Recipe, { teacher, calibrationData, tokenizer }: RunPaths): string {
+function asked({ data }: Recipe, { source, calibrationData, tokenizer }: RunPaths): string {
   const { sequences, sequenceLength, packing, column } = data;
-  return JSON.stringify([teacher, tokenizer, calibrationData, sequences, sequenceLength, packing, column]);
+  return JSON.stringify([source, tokenizer, calibrationData, sequences, sequenceLength, packing, column]);
 }
 
 /** Sums keep their last bits only where tokens are cut up alike, which threads, provider and memory decide. */

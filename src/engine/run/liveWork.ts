@@ -4,6 +4,7 @@ import { measureComputeRates } from "../compression/cost/computeRates";
 import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
+import { evaluateTask } from "../evaluation/multipleChoice";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
 import { moeLayers } from "../model/moeLayers";
 import { measureMachine } from "../execution/measure";
@@ -82,14 +83,16 @@ export const liveWork: HeavyWork = {
     return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names };
   },
 
-  evaluate: ({ stateDirectory: directory, keepsState = false, teacherDirectory, ...evaluation }) => {
+  evaluate: async ({ stateDirectory: directory, keepsState = false, teacherDirectory, task, ...evaluation }) => {
     const { model, teacher } = evaluation;
     const resume = {
       ...{ directory, model: model.fingerprint, teacher: teacher?.fingerprint ?? null },
       ...(teacherDirectory === undefined ? {} : { teacherDirectory }),
     };
     const state = keepsState ? { resume } : {};
-    return evaluateCheckpoint({ ...evaluation, ...state, scratchDirectory: directory, residentBytes });
+    const options = { ...evaluation, ...state, scratchDirectory: directory, residentBytes };
+    const evaluated = await evaluateCheckpoint(options);
+    return task ? { ...evaluated, task: await evaluateTask(options, task) } : evaluated;
   },
 
   probe: async ({ model, sequenceLength, method, ...rest }) => ({

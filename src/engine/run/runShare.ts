@@ -1,9 +1,8 @@
 import type { Progress } from "../../protocol/progress";
-import type { StageId } from "../../protocol/run";
 
 /** A stage of a run as it stands before this attempt. */
 export interface ExpectedStage {
-  id: StageId;
+  id: string;
   /** What the pre-flight predicted; 0: nothing is known. */
   seconds: number;
   /** What it took; null while it is not done. */
@@ -18,7 +17,7 @@ export interface ExpectedStage {
 export class RunShare {
   #share = 0;
   #stages: ExpectedStage[];
-  #current: { id: StageId; beganAt: number } | null = null;
+  #current: { id: string; beganAt: number } | null = null;
   #pass = { key: "", beganAt: 0, from: 0 };
 
   /** @param now monotonic, in seconds */
@@ -30,12 +29,12 @@ export class RunShare {
   }
 
   /** A stage is being worked on; before, it took `seconds` in earlier attempts. */
-  begin(id: StageId, seconds: number): void {
+  begin(id: string, seconds: number): void {
     this.#current = { id, beganAt: this.now() - seconds };
     this.#pass.key = "";
   }
 
-  end(id: StageId, took: number): void {
+  end(id: string, took: number): void {
     this.#stages = this.#stages.map((stage) => (stage.id === id ? { ...stage, took } : stage));
     this.#current = null;
   }

@@ -1,8 +1,7 @@
 import path from "node:path";
-import type { MetricsLine } from "../../protocol/metrics";
-import type { ReportProgress } from "../../protocol/progress";
-import type { Recipe } from "../../protocol/recipe";
-import { stageIds, type RunFile, type StageId } from "../../protocol/run";
+import type { CompressionMethod, Recipe } from "../../protocol/recipe";
+import type { RunFile } from "../../protocol/run";
+import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { checkFinishedOutput, executeRun } from "./executeRun";
 import { removeLeftovers } from "./folder/leftovers";
 import { ignoreInGit } from "./folder/gitIgnore";
@@ -17,41 +16,21 @@ import {
   createRunFolder,
   isRunFolder,
   newRun,
-  pendingStage,
   readRun,
   removeEmptyFolders,
-  stagesOf,
   writeRun,
 } from "./folder/runFolder";
-import type { Stage } from "./stages/stage";
+import { executeSteps } from "./steps/executeSteps";
+import type { RunHooks, RunMachinery, RunRequest } from "./runRequest";
+export type { RunHooks, RunMachinery } from "./runRequest";
 import type { HeavyWork } from "./work";
-
-export interface RunHooks {
-  signal: AbortSignal;
-  report?: ReportProgress;
-  onMetrics?: (line: MetricsLine) => void;
-  /** After every change of run.json. */
-  onChange?: (run: RunFile) => void;
-  onWarning?: (message: string) => void;
-  /** Goes on where the teacher is not the student's origin. */
-  force?: boolean;
-}
-
-export interface RunMachinery {
-  stages: Readonly<Record<StageId, Stage>>;
-  work: HeavyWork;
-}
 
 /**
  * Works a recipe off in a run folder, from where the folder stands: a new one, one that was interrupted, or one that is
  * done (then nothing happens). A changed recipe keeps what does not depend on the change.
  * @throws RerouteError the first refusal of the pre-flight, `run/locked`, `run/invalid`, or what a stage threw
  */
-export async function startRun(
-  machinery: RunMachinery,
-  request: { runDirectory: string; recipe: Recipe; baseFolder: string },
-  hooks: RunHooks,
-): Promise<RunFile> {
+export async function startRun(machinery: RunMachinery, request: RunRequest, hooks: RunHooks): Promise<RunFile> {
   const made = await createRunFolder(request.runDirectory);
   try {
     return await startInFolder(machinery, request, hooks);
@@ -61,17 +40,13 @@ export async function startRun(
   }
 }
 
-function startInFolder(
-  machinery: RunMachinery,
-  request: { runDirectory: string; recipe: Recipe; baseFolder: string },
-  hooks: RunHooks,
-): Promise<RunFile> {
+function startInFolder(machinery: RunMachinery, request: RunRequest, hooks: RunHooks): Promise<RunFile> {
   return withLock(request.runDirectory, hooks, async (shared) => {
     const isNew = !(await isRunFolder(request.runDirectory));
     const id = path.basename(request.runDirectory);
     await prepareProvider(request.recipe.provider);
     const run = isNew
-      ? newRun(id, request.recipe, request.baseFolder)
+      ? { ...newRun(id, request.recipe, request.baseFolder), ...(request.runtime ? { runtime: request.runtime } : {}) }
       : withRecipe(await readRun(request.runDirectory), request.recipe, request.baseFolder);
     return work(machinery, request.runDirectory, run, shared);
   });
@@ -95,6 +70,7 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
     run: found,
     signal,
     force: hooks.force ?? false,
+    ownsOutput: hooks.ownsOutput ?? false,
     // The machine is measured once a run; what was predicted then is compared with what happened at its end.
     ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks, runDirectory) }),
   });
@@ -102,13 +78,14 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
   const run: RunFile = { ...found, runtime: runtimeOf(found), preflight: found.preflight ?? prediction };
   const models = new ModelCache();
-  await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
+  if (!run.recipe.steps) await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
   await ignoreInGit(runDirectory);
   await writeRun(runDirectory, run);
   const removed = await removeLeftovers(runDirectory);
   if (removed.length > 0) await appendLog(runDirectory, { level: "info", event: "leftovers removed", files: removed });
   await appendLog(runDirectory, { level: "info", event: "start", pid: process.pid, versions: run.versions });
   hooks.onChange?.(run);
+  if (run.recipe.steps) return executeSteps(machinery, startRun, { runDirectory, run }, hooks);
   return executeRun({ runDirectory, run, models, ...machinery, ...hooks });
 }
 
@@ -127,19 +104,26 @@ export function probeWith(
       model,
       sequenceLength,
       ...(scratchDirectory === undefined ? {} : { scratchDirectory }),
-      ...(run.recipe.compress === undefined ? {} : { method: run.recipe.compress.method }),
+      ...methodToMeasure(run.recipe),
     });
+}
+
+/** The method whose rates count; of a pipeline's, one that needs rates which others do not. */
+function methodToMeasure({ compress, steps = [] }: Recipe): { method?: CompressionMethod } {
+  const all = [compress, ...steps.map((step) => step.compress)].flatMap((one) => (one ? [one.method] : []));
+  const method = all.find(iteratesSubspaces) ?? all[0];
+  return method === undefined ? {} : { method };
 }
 
 /** Another recipe for the same folder: stages it no longer asks for are skipped, new ones pending. */
 function withRecipe(run: RunFile, recipe: Recipe, baseFolder: string): RunFile {
-  const wanted = stagesOf(recipe);
-  const stages = stageIds.map((id) => {
-    const known = run.stages.find((stage) => stage.id === id);
-    const fits = known !== undefined && (known.state === "skipped") === !wanted.has(id);
-    return fits ? known : pendingStage(id, wanted.has(id));
-  });
   const isSame = JSON.stringify(recipe) === JSON.stringify(run.recipe);
+  const stages = newRun(run.id, recipe, baseFolder).stages.map((fresh) => {
+    const known = run.stages.find(({ id, step }) => id === fresh.id && step === fresh.step);
+    const fits = known !== undefined && (known.state === "skipped") === (fresh.state === "skipped");
+    // What a pipeline's steps have done is in their own folders.
+    return fits && (fresh.step === undefined || isSame) ? known : fresh;
+  });
   const machineOf = ({ memory, threads, provider }: Recipe) => JSON.stringify([memory, threads, provider]);
   const isSameMachine = machineOf(recipe) === machineOf(run.recipe);
   return {

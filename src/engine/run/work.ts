@@ -1,6 +1,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ComputeRates } from "../compression/cost/computeRates";
 import type { TokenSequences } from "../data/sequences";
+import type { TaskToEvaluate } from "../evaluation/multipleChoice";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { Measurement } from "../execution/measure";
 import type { RoutingObserver } from "../execution/observer";
@@ -89,6 +90,8 @@ export interface HeavyWork {
       sequences: TokenSequences;
       /** Student expert -> teacher expert ids by layer; null without a teacher. */
       expertMapping: Record<string, number[][]> | null;
+      /** Multiple-choice items, measured too. */
+      task?: TaskToEvaluate;
       /** For scratch files of this call. */
       stateDirectory: string;
       /** Also keeps there what an interrupted evaluation goes on with; the caller takes it away (removeEvaluationState). */

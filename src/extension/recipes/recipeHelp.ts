@@ -38,7 +38,12 @@ export function hoverAt(text: string, offset: number, t: Translate): Help | null
 
 function isMethod({ keys }: JsonPlace): boolean {
   const names = keys.map(String);
-  return names.join(".") === "compress.method" || (names[0] === "grid" && names[1] === "methods");
+  return outsideSteps(keys) === "compress.method" || (names[0] === "grid" && names[1] === "methods");
+}
+
+/** Keys with dots; those of a pipeline's step as if it were the recipe. */
+function outsideSteps(keys: JsonPlace["keys"]): string {
+  return (keys[0] === "steps" ? keys.slice(2) : keys).join(".");
 }
 
 function scopeOfKeep(method: CompressionMethod, t: Translate): string {
@@ -76,7 +81,9 @@ const dropsExperts: readonly Paradigm[] = ["pruning", "merging"];
 /** "80 of 128" behind each `keep` of a recipe or comparison about a checkpoint, where that is certain. */
 export function keepHints(text: string, checkpoint: CheckpointSummary, t: Translate): Help[] {
   const places = jsonPlaces(text);
-  const valueOf = (keys: string) => places.find((place) => place.keys.join(".") === keys)?.value;
+  // Of a pipeline, the first step alone works on the teacher's experts.
+  const own = places.filter(({ keys }) => keys[0] !== "steps" || keys[1] === 0);
+  const valueOf = (keys: string) => own.find((place) => outsideSteps(place.keys) === keys)?.value;
   const isDense = checkpoint.layers.every(({ moe }) => moe === null);
   // An expert that gets smaller stays, a share of its parameters does; with a multiple, or a plan, the count is another.
   const method = valueOf("compress.method");
@@ -84,8 +91,8 @@ export function keepHints(text: string, checkpoint: CheckpointSummary, t: Transl
   const isOther = ["compress.multipleOf", "compress.plan"].some((keys) => valueOf(keys) !== undefined);
   if (isDense || isShare || isOther) return [];
   const { fewest, most } = expertCounts(checkpoint);
-  return places.flatMap(({ keys, value, start, end }) => {
-    const isKeep = keys.join(".") === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
+  return own.flatMap(({ keys, value, start, end }) => {
+    const isKeep = outsideSteps(keys) === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
     if (!isKeep || typeof value !== "number" || !(value > 0)) return [];
     const [least, greatest] = [certainCount(value, fewest), certainCount(value, most)];
     if (least === null || greatest === null) return [];
@@ -99,6 +106,7 @@ export function keepHints(text: string, checkpoint: CheckpointSummary, t: Transl
 const pathKeys: Record<string, "folder" | "text" | "plan"> = {
   teacher: "folder",
   student: "folder",
+  source: "folder",
   output: "folder",
   "data.calibration": "text",
   "data.evaluation": "text",
@@ -127,7 +135,7 @@ export function pathChoices(
   list: (folder: string) => FolderEntry[],
 ): PathChoice[] | null {
   const place = placeAt(text, offset);
-  const kind = place ? pathKeys[place.keys.join(".")] : undefined;
+  const kind = place ? pathKeys[outsideSteps(place.keys)] : undefined;
   if (!place || kind === undefined || typeof place.value !== "string") return null;
   const contentStart = place.start + 1;
   if (offset < contentStart) return null;

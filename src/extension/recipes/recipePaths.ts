@@ -2,6 +2,7 @@ import path from "node:path";
 import type { Recipe } from "../../protocol/recipe";
 import { textFormatOf } from "../../protocol/textFormats";
 import type { Translate } from "../translate";
+import { jsonPlaces } from "./jsonPlaces";
 import { rangeOf, type RecipeProblem } from "./recipeProblems";
 
 /** What the file system answers about a path; null when there is nothing. */
@@ -13,19 +14,25 @@ export type Look = (file: string) => "file" | "folder" | null;
  */
 export function recipePathProblems(
   text: string,
-  recipe: Pick<Recipe, "teacher" | "student" | "data" | "compress">,
+  recipe: Pick<Recipe, "teacher" | "student" | "source" | "data" | "compress" | "steps">,
   baseFolder: string,
   look: Look,
   t: Translate,
   hubModels: readonly string[] = [],
 ): RecipeProblem[] {
-  const wanted: [keys: string[], file: string | undefined, kind: "file" | "folder" | "text"][] = [
+  const wanted: [keys: (string | number)[], file: string | undefined, kind: "file" | "folder" | "text"][] = [
     [["teacher"], recipe.teacher, "folder"],
     [["student"], recipe.student, "folder"],
+    [["source"], recipe.source, "folder"],
     [["data", "calibration"], recipe.data.calibration, "text"],
     [["data", "evaluation"], recipe.data.evaluation, "text"],
     [["data", "tokenizer"], recipe.data.tokenizer, "folder"],
     [["compress", "plan"], recipe.compress?.plan, "file"],
+    ...(recipe.steps ?? []).map(({ compress }, i): (typeof wanted)[number] => [
+      ["steps", i, "compress", "plan"],
+      compress?.plan,
+      "file",
+    ]),
   ];
   return wanted.flatMap(([keys, file, kind]) => {
     if (file === undefined || isThere(look(path.resolve(baseFolder, file)), file, kind)) return [];
@@ -42,8 +49,14 @@ export function recipePathProblems(
               name,
               file,
             );
-    return [{ message, ...rangeOf(text, keys) }];
+    return [{ message, ...placeOf(text, keys) }];
   });
+}
+
+/** Of what one of several steps names, its value; elsewhere, its key. */
+function placeOf(text: string, keys: (string | number)[]): { start: number; end: number } {
+  const place = keys[0] === "steps" ? jsonPlaces(text).find((one) => one.keys.join(".") === keys.join(".")) : undefined;
+  return place ? { start: place.start, end: place.end } : rangeOf(text, keys.map(String));
 }
 
 /** A text may be a file, a folder that is not named like a file, or a pattern, which only the engine resolves. */

@@ -71,6 +71,31 @@ export function recipeTemplates(t: Translate): RecipeTemplate[] {
 `,
     },
     {
+      label: t("Pipeline"),
+      detail: t("Prune experts and neurons, Router KD, quantise, Router KD; measured after each step"),
+      name: "pipeline",
+      ending: ".reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "data": {
+    "calibration": "\${2:calibration.jsonl}",
+    "evaluation": "\${3:evaluation.jsonl}",
+    "sequences": \${4:512},
+    "sequenceLength": \${5:512}
+  },
+  "steps": [
+    { "compress": { "method": "\${6|reap,${methods.replace("reap,", "")}|}", "keep": \${7:0.625} } },
+    { "compress": { "method": "neurons", "keep": \${8:0.75} } },
+    { "calibrate": { "learningRate": \${9:5e-5} } },
+    { "compress": { "method": "gptq", "options": { "bits": \${10:4}, "group": \${11:128} } } },
+    { "calibrate": { "learningRate": \${12:5e-5} } }
+  ],
+  "output": "\${13:checkpoint-small}"
+}
+`,
+    },
+    {
       label: t("Compare methods"),
       detail: t("A grid of methods and ratios, each before and after Router KD"),
       name: "grid",

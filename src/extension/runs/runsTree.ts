@@ -53,7 +53,7 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
       case "comparison":
         return this.comparisonItem(node.summary);
       case "stage": {
-        const item = new vscode.TreeItem(node.stage.id, vscode.TreeItemCollapsibleState.None);
+        const item = new vscode.TreeItem(node.stage.name ?? node.stage.id, vscode.TreeItemCollapsibleState.None);
         item.description =
           node.stage.seconds > 0 ? `${node.stage.state}, ${formatDuration(node.stage.seconds)}` : node.stage.state;
         item.iconPath = new vscode.ThemeIcon(node.stage.state === "done" ? "check" : "circle-outline");

@@ -54,6 +54,17 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       ),
     ),
     fact(t("Time"), t("about {0}", formatDuration(preflight.seconds))),
+    ...(preflight.steps ?? []).map(({ name, parameters, bytes, peakMemoryBytes }, i) =>
+      fact(
+        t("Step {0}, {1}", i + 1, name),
+        t(
+          "leaves {0} parameters, {1}; peak memory {2}",
+          formatCount(parameters),
+          formatBytes(bytes),
+          formatBytes(peakMemoryBytes),
+        ),
+      ),
+    ),
     fact(
       t("Memory"),
       t(
@@ -82,7 +93,7 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       : []),
     ...textLines(preflight, t),
   ];
-  const compared = recipe.compress !== undefined || recipe.calibrate !== undefined;
+  const compared = [recipe.compress, recipe.calibrate, recipe.steps].some((part) => part !== undefined);
   const unmeasured =
     compared && recipe.data.evaluation === undefined && !recipe.data.splitEvaluation
       ? [t("No held-out text: there will be no before/after comparison and no verdict")]

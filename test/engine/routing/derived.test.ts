@@ -11,6 +11,7 @@ import {
 import { emptyLayerStatistics, type LayerStatistics } from "../../../src/engine/routing/layerStatistics";
 import { outputCosine, outputDistance, routerLogitCosine } from "../../../src/engine/routing/similarity";
 import { routingPanelOf, similarityPanelOf } from "../../../src/engine/routing/panels";
+import { loadChange } from "../../../src/engine/routing/loadChange";
 import { compareRouting, RoutingFidelity } from "../../../src/engine/routing/fidelity";
 
 describe("load balance", () => {
@@ -146,6 +147,24 @@ describe("routing fidelity", () => {
     expect(klByExpert[0]).toBeCloseTo((2 / 3) * log(4 / 3), 6);
     expect(klByExpert[2]).toBe(0);
   });
+  it("says how differently experts are used, by hand", () => {
+    const loads = (teacher: number[], student: number[], mapping: number[][]) =>
+      loadChange(Float64Array.from(teacher), Float64Array.from(student), mapping);
+    // Shares 1/2, 1/2, 0, 0 against 3/4, 1/4; means 2 and 4, standard deviations 2 and 2.
+    expect(loads([4, 4, 0, 0], [6, 2], [[0], [1]])).toEqual({
+      totalVariation: 0.25,
+      teacher: { coefficientOfVariation: 1, dead: 2 },
+      student: { coefficientOfVariation: 0.5, dead: 0 },
+    });
+    expect(loads([4, 4], [8], [[0]]).totalVariation).toBe(0.5);
+    expect(loads([4, 4], [8], [[0, 1]]).totalVariation).toBe(0);
+    const pruned = new RoutingFidelity(3, [[0], [1]], leavesOf(2));
+    pruned.add(pair, 0);
+    const { exactSet, load } = pruned.result();
+    expect([exactSet, load!.totalVariation, load!.teacher.dead]).toEqual([0, 0.5, 2]);
+    const again = new RoutingFidelity(3, [[0], [1]], leavesOf(2), pruned.sums());
+    expect(again.result()).toEqual(pruned.result());
+  });
   it("of a merged student", () => {
     const { kl, l1, overlap, klByExpert } = compareRouting(pair, [[0], [1, 2, 3]]);
     expect(kl[0]).toBeCloseTo(0, 6);
@@ -168,7 +187,8 @@ describe("routing fidelity", () => {
     const row = fidelity.result();
     expect(row.routingKl).toBeCloseTo(0, 12);
     expect(row.l1).toBeCloseTo(0, 12);
-    expect(row.topKOverlap).toBe(1);
+    expect([row.topKOverlap, row.exactSet, row.load!.totalVariation]).toEqual([1, 1, 0]);
+    expect(row.load!.student.dead).toBe(2);
     const pruned = new RoutingFidelity(3, [[0], [1]], leavesOf(2));
     pruned.add(pair, 0);
     expect(pruned.result().klByExpert.slice(2)).toEqual([null, null]);

@@ -1,6 +1,7 @@
 import type { ChartOptions, LegendItem } from "chart.js";
 import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
+import { intervalLow } from "./interval";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 
@@ -138,7 +139,7 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
         type: spec.y.log === true ? "logarithmic" : "linear",
         ...(spec.y.min === undefined || spec.y.log === true ? {} : { min: spec.y.min }),
         // chart.js does not know of the error bars: the axis must reach their ends.
-        suggestedMin: Math.min(...points.map((point) => lowEnd(spec, point))),
+        suggestedMin: Math.min(...points.map((point) => intervalLow(point.y, point.halfWidth, spec.y))),
         suggestedMax: Math.max(...points.map(({ y, halfWidth }) => y + (halfWidth ?? 0))),
         grace: "5%",
         ticks: { ...yAxis.ticks, callback: (value: number) => spec.y.format(value) },
@@ -146,12 +147,6 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
     },
   };
   return options as unknown as ChartOptions<"scatter">;
-}
-
-/** Where a point's error bar ends below; a logarithmic axis has no place for 0 and less. */
-function lowEnd(spec: ScatterSpec, { y, halfWidth }: ScatterPoint): number {
-  const low = y - (halfWidth ?? 0);
-  return spec.y.log === true ? Math.max(low, y / 2) : low;
 }
 
 /** Ends and steps of 1, 2 or 5 times a power of ten in the binary unit that fits, about six steps over the values. */
@@ -201,7 +196,7 @@ function drawErrorBars(chart: Chart, spec: ScatterSpec, theme: Theme): void {
       for (const point of series.points) {
         const { x, y, halfWidth } = point;
         if (halfWidth === null) continue;
-        const [at, low] = place(x, lowEnd(spec, point));
+        const [at, low] = place(x, intervalLow(point.y, point.halfWidth, spec.y));
         const [, high] = place(x, y + halfWidth);
         pen.moveTo(at, low);
         pen.lineTo(at, high);

@@ -1,4 +1,5 @@
 import type { CompressionPlan } from "../../../protocol/plan";
+import type { Provenance } from "../../../protocol/provenance";
 import type { ModelDescription } from "../../model/description";
 import { moeLayers } from "../../model/moeLayers";
 
@@ -7,10 +8,24 @@ import { moeLayers } from "../../model/moeLayers";
  * which keeps every expert) each expert stands for itself. A merged router that keeps all rows is its own axis.
  */
 export function expertMapping(teacher: ModelDescription, plan: CompressionPlan | null): Record<string, number[][]> {
+  return mappingOfMade(teacher, plan && { plan });
+}
+
+/**
+ * The same of a checkpoint by its reroute.json. One that was compressed more than once stands, through what its plan was for,
+ * for the teacher's experts.
+ */
+export function mappingOfMade(
+  teacher: ModelDescription,
+  made: Pick<Provenance, "plan" | "sourceExperts"> | null,
+): Record<string, number[][]> {
   return Object.fromEntries(
     moeLayers(teacher).map(({ layer, moe }) => {
-      const identity = Array.from({ length: moe.numExperts }, (_, e) => [e]);
-      return [String(layer), mappingOf(plan, String(layer)) ?? identity];
+      const key = String(layer);
+      const source = made?.sourceExperts?.[key] ?? Array.from({ length: moe.numExperts }, (_, e) => [e]);
+      const own = mappingOf(made?.plan ?? null, key);
+      const through = own?.map((experts) => [...new Set(experts.flatMap((expert) => source[expert] ?? []))]);
+      return [key, through ?? source];
     }),
   );
 }

@@ -1,12 +1,14 @@
 import path from "node:path";
-import { cellId, comparisonFiles, type ComparisonRecipe } from "../../../protocol/compare";
+import { cellId, comparisonFiles, pipelineId, type ComparisonRecipe } from "../../../protocol/compare";
 import { paradigmOf, type CompressionMethod, type Recipe } from "../../../protocol/recipe";
 
-/** One method at one ratio: an ordinary run in a folder of its own. */
+/** One method at one ratio, or one pipeline: an ordinary run in a folder of its own. */
 export interface Cell {
   id: string;
-  method: CompressionMethod;
-  keep: number;
+  /** Null for a pipeline, as is `keep`. */
+  method: CompressionMethod | null;
+  keep: number | null;
+  pipeline?: string;
   runDirectory: string;
   recipe: Recipe;
 }
@@ -17,32 +19,42 @@ const defaults: NonNullable<ComparisonRecipe["compress"]> = {
   groupLimits: "keep",
 };
 
-/** The grid's cells, ratio by ratio, each once. Without calibration the compressed checkpoint is the cell's output. */
+/** The grid's cells, ratio by ratio, each once, then its pipelines. Without calibration the compressed checkpoint is the cell's output. */
 export function cellsOf(comparison: ComparisonRecipe, directory: string, name: string): Cell[] {
   const { grid, compress, methodOptions, teacher, data, calibrate, seed, memory, threads, provider } = comparison;
-  return [...new Set(grid.keep)].flatMap((keep) =>
+  const shared = (id: string, does: string) => {
+    const runDirectory = path.join(directory, comparisonFiles.cells, id);
+    const common = {
+      ...{ schemaVersion: 1 as const, name: `${name}: ${does}`, teacher, data },
+      output: path.join(runDirectory, "checkpoint"),
+      seed,
+      ...(memory === undefined ? {} : { memory }),
+      ...(threads === undefined ? {} : { threads }),
+      provider,
+    };
+    return { runDirectory, common };
+  };
+  const single = [...new Set(grid.keep)].flatMap((keep) =>
     [...new Set(grid.methods)].map((method): Cell => {
       const id = cellId(method, keep);
-      const runDirectory = path.join(directory, comparisonFiles.cells, id);
-      const { multipleOf, ...shared } = compress ?? defaults;
+      const { runDirectory, common } = shared(id, `${method} at ${keep}`);
+      const { multipleOf, ...options } = compress ?? defaults;
       const recipe: Recipe = {
-        schemaVersion: 1,
-        name: `${name}: ${method} at ${keep}`,
-        teacher,
-        data,
+        ...common,
         compress: {
-          ...{ ...shared, method, keep, options: methodOptions[method] ?? {} },
+          ...{ ...options, method, keep, options: methodOptions[method] ?? {} },
           // Methods that keep all experts have no count to round.
           ...(multipleOf === undefined || paradigmOf(method) === "editing" ? {} : { multipleOf }),
         },
         ...(calibrate ? { calibrate } : {}),
-        output: path.join(runDirectory, "checkpoint"),
-        seed,
-        ...(memory === undefined ? {} : { memory }),
-        ...(threads === undefined ? {} : { threads }),
-        provider,
       };
       return { id, method, keep, runDirectory, recipe };
     }),
   );
+  const pipelines = (grid.pipelines ?? []).map(({ name: pipeline, steps }): Cell => {
+    const id = pipelineId(pipeline);
+    const { runDirectory, common } = shared(id, pipeline);
+    return { id, method: null, keep: null, pipeline, runDirectory, recipe: { ...common, steps } };
+  });
+  return [...single, ...pipelines];
 }

@@ -60,7 +60,7 @@ export async function lastOutcome({ runDirectory }: Cell): Promise<{ state: "don
 
 /** What the files of a cell's run say. Only a finished cell has numbers. */
 export async function describeComparisonCell(
-  { id, method, keep, runDirectory }: Cell,
+  { id, method, keep, pipeline, runDirectory }: Cell,
   outcome: { state: ComparisonCell["state"]; error: ComparisonCell["error"] },
 ): Promise<{ cell: ComparisonCell; teacher: ComparedCheckpoint | null }> {
   const evaluation =
@@ -71,6 +71,7 @@ export async function describeComparisonCell(
     id,
     method,
     keep,
+    ...(pipeline === undefined ? {} : { pipeline }),
     ...outcome,
     before: compared(evaluation, "before"),
     after: compared(evaluation, "after"),

@@ -19,12 +19,13 @@ export async function forecastComparison(
   machinery: RunMachinery,
   { directory, recipe, baseFolder, name }: ComparisonRequest,
   signal: AbortSignal,
+  force = false,
 ): Promise<ComparisonForecast> {
   const shared = sharedMachinery(machinery, path.join(directory, comparisonFiles.shared));
   const cells: CellForecast[] = [];
   for (const cell of cellsOf(recipe, directory, name)) {
     // All cells read the same texts: they are shown once.
-    cells.push(await forecastCell(shared, cell, baseFolder, { showsText: cells.length === 0, signal }));
+    cells.push(await forecastCell(shared, cell, baseFolder, { showsText: cells.length === 0, signal, force }));
   }
   return { seconds: totalSeconds(cells), cells };
 }
@@ -33,13 +34,13 @@ async function forecastCell(
   machinery: RunMachinery,
   { id, method, keep, recipe, runDirectory }: Cell,
   baseFolder: string,
-  { showsText, signal }: { showsText: boolean; signal: AbortSignal },
+  { showsText, signal, force }: { showsText: boolean; signal: AbortSignal; force: boolean },
 ): Promise<CellForecast> {
   const probe = probeWith(machinery, { recipe }, { signal });
   try {
     const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
     const known = run ? { run } : {};
-    const options = { runDirectory, ...known, probe, force: false, showsText, signal };
+    const options = { runDirectory, ...known, probe, force, showsText, signal };
     const result = await preflight(recipe, baseFolder, options);
     return { id, method, keep, preflight: result, error: null };
   } catch (error) {

@@ -7,21 +7,27 @@ import { iteratesSubspaces } from "../../compression/cost/methodCost";
 import { textRead } from "../../data/sequences";
 import { linkFile } from "../folder/linkFile";
 import type { Stage } from "../stages/stage";
-import type { RunMachinery } from "../startRun";
+import type { RunMachinery } from "../runRequest";
 import type { HeavyWork, MachineProbe } from "../work";
 
 /**
  * A run's machinery that keeps what cells of one comparison have in common in a folder: the profile, the teacher's targets,
  * the teacher's own evaluation and its pass over the held-out text. Each file is named by a hash of what it was made from, so a cell with other inputs
  * never gets it. The machine is measured once.
+ *
+ * @param sharesStudents also keeps what was measured of students: the steps of a pipeline meet each checkpoint twice
  */
-export function sharedMachinery({ stages, work }: RunMachinery, directory: string): RunMachinery {
+export function sharedMachinery(
+  { stages, work }: RunMachinery,
+  directory: string,
+  sharesStudents = false,
+): RunMachinery {
   return {
     stages: { ...stages, profile: sharedProfile(stages.profile, directory) },
     work: {
       ...work,
       calibrate: sharedTargets(work.calibrate, directory),
-      evaluate: sharedTeacherEvaluation(work.evaluate, directory),
+      evaluate: sharedEvaluation(work.evaluate, directory, sharesStudents),
       probe: onceEach(work.probe),
     },
   };
@@ -66,13 +72,20 @@ async function linkTargets(from: string, to: string): Promise<void> {
 }
 
 /** The teacher's numbers, and its pass over the text, which every student is compared with. */
-function sharedTeacherEvaluation(work: HeavyWork["evaluate"], directory: string): HeavyWork["evaluate"] {
+function sharedEvaluation(
+  work: HeavyWork["evaluate"],
+  directory: string,
+  sharesStudents: boolean,
+): HeavyWork["evaluate"] {
   const evaluate: HeavyWork["evaluate"] = (p) => work({ ...p, teacherDirectory: directory });
   return async (p) => {
-    if (p.teacher !== null) return evaluate(p);
+    if (p.teacher !== null && !sharesStudents) return evaluate(p);
     const { threads, provider } = p.runtime;
-    const key = shortKey({ model: p.model.fingerprint, text: textRead(p.sequences), threads, provider });
-    const file = path.join(directory, `teacher-evaluation-${key}.json`);
+    const against = p.teacher && { teacher: p.teacher.fingerprint, experts: p.expertMapping };
+    const task = p.task && { task: p.task.items, vocabulary: p.task.tokenizer.vocabularyHash };
+    const text = textRead(p.sequences);
+    const key = shortKey({ model: p.model.fingerprint, text, threads, provider, ...against, ...task });
+    const file = path.join(directory, `${p.teacher ? "student" : "teacher"}-evaluation-${key}.json`);
     const known = await readModelEvaluation(file);
     if (known) return known;
     const evaluation = await evaluate(p);

@@ -33,6 +33,8 @@ export interface ComparisonHooks {
   onWarning?: (message: string) => void;
   /** A cell begins: its number from 1, and the seconds left after the pace of the cells before it, null before the first. */
   onCell?: (cell: Cell, number: number, total: number, remainingSeconds: number | null) => void;
+  /** Goes on where the text was trained on; each cell's verdict says so. */
+  force?: boolean;
   /** A cell failed; the others go on. */
   onFailure?: (cell: Cell, error: Error) => void;
   /** After every cell. */
@@ -118,7 +120,7 @@ async function workCell(
   machinery: RunMachinery,
   cell: Cell,
   baseFolder: string,
-  { signal, report, onWarning }: ComparisonHooks,
+  { signal, report, onWarning, force = false }: ComparisonHooks,
 ): Promise<{ error: Error | null; didWork: boolean }> {
   let didWork = false;
   try {
@@ -127,6 +129,7 @@ async function workCell(
       { runDirectory: cell.runDirectory, recipe: cell.recipe, baseFolder },
       {
         signal,
+        force,
         report: (progress) => {
           didWork = true;
           report?.({ ...progress, message: `${cell.id}: ${progress.message}` });

@@ -4,9 +4,11 @@ import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageRecord } from "../../../protocol/run";
 import { appendLine, writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
+import { needsStatistics } from "../../compression/methodNeeds";
 import { resolveHubPath } from "../../checkpoint/hubCache";
 import { quote } from "../../checkpoint/quote";
 import { engineVersion } from "../../../protocol/version";
+import { pipelineSteps } from "../steps/pipelineSteps";
 import { runtimeOptions } from "../machine/machine";
 
 /** run.json is small; a larger one is not ours. */
@@ -16,10 +18,14 @@ const maxRunFileBytes = 16 * 2 ** 20;
 export interface RunPaths {
   runDirectory: string;
   teacher: string;
+  /** The checkpoint to profile and compress: the recipe's source, or the teacher. */
+  source: string;
   /** The checkpoint to calibrate: the recipe's student, or what compression wrote. */
   student: string;
   calibrationData: string;
   evaluationData: string | null;
+  /** Multiple-choice items. */
+  task: string | null;
   /** Folder of the tokenizer and the chat template. */
   tokenizer: string;
   plan: string | null;
@@ -38,9 +44,11 @@ export async function runPaths(runDirectory: string, recipe: Recipe, baseFolder:
   return {
     runDirectory,
     teacher: await checkpoint(recipe.teacher),
+    source: await checkpoint(recipe.source ?? recipe.teacher),
     student: recipe.student !== undefined ? await checkpoint(recipe.student) : compressed,
     calibrationData: resolve(recipe.data.calibration),
     evaluationData: evaluation === undefined ? null : resolve(evaluation),
+    task: recipe.data.task === undefined ? null : resolve(recipe.data.task),
     tokenizer: await checkpoint(recipe.data.tokenizer ?? recipe.teacher),
     plan: recipe.compress?.plan === undefined ? null : resolve(recipe.compress.plan),
     output,
@@ -50,9 +58,12 @@ export async function runPaths(runDirectory: string, recipe: Recipe, baseFolder:
 
 /** Stages that a recipe asks for; the others are recorded as skipped. */
 export function stagesOf(recipe: Recipe): Set<StageId> {
-  const compresses = recipe.compress !== undefined && recipe.student === undefined;
+  const { compress, source } = recipe;
+  const compresses = compress !== undefined && recipe.student === undefined;
+  // The teacher is profiled whatever the method, for its own sake; what was compressed before, only where the method looks.
+  const isLookedAt = source === undefined || !compress || compress.plan !== undefined || needsStatistics(compress);
   const wanted: Record<StageId, boolean> = {
-    profile: recipe.student === undefined,
+    profile: recipe.student === undefined && isLookedAt,
     compress: compresses,
     calibrate: recipe.calibrate !== undefined,
     evaluate: recipe.data.evaluation !== undefined || recipe.data.splitEvaluation === true,
@@ -74,9 +85,19 @@ export function newRun(id: string, recipe: Recipe, baseFolder: string): RunFile 
     baseFolder: path.resolve(baseFolder),
     versions: { reroute: engineVersion, node: process.version, platform: `${process.platform}-${process.arch}` },
     runtime: runtimeOptions(recipe),
-    stages: stageIds.map((stage) => pendingStage(stage, wanted.has(stage))),
+    stages: recipe.steps ? stepStages(recipe) : stageIds.map((stage) => pendingStage(stage, wanted.has(stage))),
     preflight: null,
   };
+}
+
+/** The stages of all steps of a pipeline that has not begun, and its report. */
+export function stepStages(recipe: Recipe): StageRecord[] {
+  return [
+    ...pipelineSteps(recipe, "").flatMap(({ number, recipe: own }) =>
+      [...stagesOf(own)].filter((id) => id !== "report").map((id) => ({ ...pendingStage(id), step: number })),
+    ),
+    pendingStage("report"),
+  ];
 }
 
 /** What a run's outputs are marked with while they are unfinished: tells them from those of a run of the same name. */

@@ -10,7 +10,7 @@ import { stagesOf } from "../folder/runFolder";
 import { stageTable } from "../stages";
 import { fitBytes } from "../stages/calibrate";
 import type { ScratchInput, StageForecast } from "../stages/forecast";
-import { stageTimes, type EstimateInput } from "./stageTimes";
+import { onSource, stageTimes, type EstimateInput } from "./stageTimes";
 
 const stages = stageTable(() => Promise.resolve());
 
@@ -61,18 +61,18 @@ export function stageBeyondBudget(input: EstimateInput, open: ReadonlySet<StageI
 
 /** Asks each stage, as if it were alone in its process. */
 function estimateAlone(input: EstimateInput): StageEstimate[] {
-  const time = stageTimes(input);
-  const measured = `${input.probe?.assumption ?? "time unknown: not measured"}${time.coldReads}`;
+  const told = (of: EstimateInput) => {
+    const time = stageTimes(of);
+    return { ...of, time, measured: `${of.probe?.assumption ?? "time unknown: not measured"}${time.coldReads}` };
+  };
+  const [whole, source] = [told(input), told(onSource(input))];
   const wanted = stagesOf(input.recipe);
   const finiteOrZero = (value: number) => (Number.isFinite(value) ? value : 0);
   return stageIds
     .filter((stage) => wanted.has(stage))
     .map((stage) => {
-      const { seconds, teacherSeconds, peakMemoryBytes, assumption } = stages[stage].forecast({
-        ...input,
-        time,
-        measured,
-      });
+      const asked = stage === "profile" || stage === "compress" ? source : whole;
+      const { seconds, teacherSeconds, peakMemoryBytes, assumption } = stages[stage].forecast(asked);
       return {
         stage,
         seconds: finiteOrZero(seconds),

@@ -2,9 +2,12 @@ import { freeDiskBytes } from "../../checkpoint/diskSpace";
 import { hubModelMissing } from "../../checkpoint/hubCache";
 import { quote } from "../../checkpoint/quote";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compression/plan/validateLayout";
+import { readChoiceItems } from "../../data/choiceItems";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
-import { checkMethodOptions } from "../../compression/methods";
-import { expertMapping } from "../../compression/plan/expertMapping";
+import { checkMethodOptions, forecastOf } from "../../compression/methods";
+import { mappingOfMade } from "../../compression/plan/expertMapping";
+import { compressedDescription } from "../../compression/compressedDescription";
+import { predictedModel, type PredictedModel } from "../../compression/predictedModel";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { matchMapping } from "../../distillation/match/matchMapping";
 import { logitMapping } from "../../distillation/routerLogits";
@@ -13,8 +16,7 @@ import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
 import type { Preflight, RunFile, StageId } from "../../../protocol/run";
-import { estimateStages, scratchBytes, smallestMemory, stageBeyondBudget } from "./estimates";
-import type { EstimateInput } from "./stageTimes";
+import { estimateStages, scratchBytes } from "./estimates";
 import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
@@ -24,36 +26,33 @@ import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
+import type { PreflightOptions } from "./options";
+import { diskRefusal, lessMemory, memoryRefusal } from "./refusals";
+import { preflightSteps, type PredictedRun } from "./steps";
 import { previewText } from "./textPreview";
 import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
-import { checkpointSize, compressedSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
+import { checkpointSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
 import { readProvenance } from "../stages/outputs";
 import { checkDenseStudent } from "../stages/calibrate";
 import { trainedOnWarnings } from "./trainedOn";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
-
-export interface PreflightOptions {
-  /** Folder of the run; where temporary files and the compressed student go. */
-  runDirectory: string;
-  /** A run that is being continued: its own outputs do not count as in the way. */
-  run?: RunFile;
-  /** Measures this machine; left out, times are 0 and their assumption says so. */
-  probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
-  force?: boolean;
-  /** Also gives the first sequences of the texts. */
-  showsText?: boolean;
-  signal?: AbortSignal;
-}
+export type { PreflightOptions } from "./options";
 
 /**
  * What a run would need and do, without doing it: sizes from headers, disk, memory, time from a short measurement, and
  * everything that would be refused, each with its code. Throws only on cancellation and defects.
  */
 export async function preflight(recipe: Recipe, baseFolder: string, options: PreflightOptions): Promise<Preflight> {
+  if (recipe.steps) return preflightSteps(recipe, baseFolder, options, preflightRun);
+  return (await preflightRun(recipe, baseFolder, options)).preflight;
+}
+
+/** One run, with the checkpoint that it will leave, as far as shapes tell; null where it is refused. */
+async function preflightRun(recipe: Recipe, baseFolder: string, options: PreflightOptions): Promise<PredictedRun> {
   const check = new Preflighter(recipe, await runPaths(options.runDirectory, recipe, baseFolder), options);
-  return check.result();
+  return { preflight: await check.result(), leaves: check.leaves, scratchBytes: check.scratchBytes };
 }
 
 /** Throws the first refusal of a pre-flight. */
@@ -66,6 +65,10 @@ class Preflighter {
   readonly #refusals: Preflight["refusals"] = [];
   readonly #warnings: string[] = [];
   readonly #models = new ModelCache();
+  /** The checkpoint that the run will leave; null before it is known. */
+  leaves: PredictedModel | null = null;
+  /** Of the disk that it needs, what it does not keep. */
+  scratchBytes = 0;
 
   constructor(
     readonly recipe: Recipe,
@@ -76,7 +79,10 @@ class Preflighter {
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
     await prepareProvider(recipe.provider);
-    const { memoryBudgetBytes, provider } = runtimeOf({ runtime: this.options.run?.runtime ?? null, recipe });
+    const { memoryBudgetBytes, provider } = runtimeOf({
+      runtime: this.options.run?.runtime ?? this.options.runtime ?? null,
+      recipe,
+    });
     await this.#try(() => requireProvider(provider));
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
@@ -88,16 +94,17 @@ class Preflighter {
     await this.#checkTexts(teacher);
     await this.#checkTrainedOn();
     await this.#checkOutput();
-    if (teacher) {
-      this.#checkRouting(teacher);
+    const source = teacher && (await this.#try(() => this.#source(teacher)));
+    if (teacher && source) {
+      this.#checkRouting(source);
       const { max_position_embeddings: positions } = teacher.checkpoint.config;
       const fitting = this.#try(async () => fittingWarnings(recipe, teacher.description, positions));
       this.#warnings.push(...((await fitting) ?? []));
     }
     const none: CheckpointSize = { parameters: 0, bytes: 0 };
     const before = teacher ? checkpointSize(teacher.checkpoint) : none;
-    const after = teacher ? ((await this.#try(() => this.#sizeAfter(teacher))) ?? none) : none;
-    const trained = teacher ? await this.#try(() => this.#trained(teacher)) : null;
+    const after = teacher && source ? ((await this.#try(() => this.#sizeAfter(teacher, source))) ?? none) : none;
+    const trained = teacher && source ? await this.#try(() => this.#trained(teacher, source)) : null;
     const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
     const input = teacher && {
       recipe,
@@ -108,14 +115,18 @@ class Preflighter {
       bytesAfter: after.bytes,
       cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
       trained,
+      ...(source && source !== teacher
+        ? { source: { description: source.description, bytes: checkpointSize(source.checkpoint).bytes } }
+        : {}),
     };
     // An impossible recipe has been refused by then; it has no times.
     const estimated = input ? ((await this.#try(async () => estimateStages(input))) ?? []) : [];
-    const profileOf = estimated.length > 0 && teacher ? await this.#knownProfile(teacher) : null;
+    const profileOf = estimated.length > 0 && source ? await this.#knownProfile(source) : null;
     const stages = profileOf ? estimated.map((stage) => withoutProfile(stage, profileOf.name)) : estimated;
     const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
-    if (input) this.#checkMemory(input, stages.length > 0);
-    this.#warnOfLessMemory(memoryBudgetBytes);
+    const beyond = input && memoryRefusal(input, stages.length > 0 ? this.#openStages() : null);
+    if (beyond) this.#refuse(beyond.code, beyond.message);
+    this.#warnings.push(...lessMemory(memoryBudgetBytes));
     const { showsText, signal } = this.options;
     const texts =
       showsText && teacher ? await this.#try(() => previewText(recipe, paths, teacher, this.#models, signal)) : null;
@@ -153,6 +164,25 @@ class Preflighter {
     return this.#models.model(found);
   }
 
+  /** What is profiled and compressed: the teacher, unless the recipe names another source. */
+  async #source(teacher: OpenModel): Promise<OpenModel> {
+    const { source, student } = this.recipe;
+    if (source === undefined) return teacher;
+    if (student !== undefined)
+      this.#refuse(
+        "recipe/invalid",
+        "The recipe names a source and a student; a source is compressed, a student is not",
+      );
+    const { predicted } = this.options;
+    if (predicted?.closed !== undefined) throw new RerouteError("plan/invalid", predicted.closed);
+    if (predicted) return predicted;
+    const model = await this.#open(source, this.paths.source);
+    requireExperts(model.description, "profile and compress");
+    await checkScales(model, this.options.signal);
+    await this.#checkOrigin(model, teacher, "source");
+    return model;
+  }
+
   async #checkRecipe(): Promise<void> {
     const { compress, calibrate, student, data } = this.recipe;
     if (data.splitEvaluation && data.evaluation !== undefined) {
@@ -187,6 +217,9 @@ class Preflighter {
   }
 
   async #checkTexts(teacher: OpenModel | null): Promise<void> {
+    if (this.options.skipsTexts) return;
+    const { task } = this.paths;
+    if (task !== null) await this.#try(() => readChoiceItems(task));
     const warnings = checkTexts(this.recipe, this.paths, teacher, {
       open: this.#openStages(),
       models: this.#models,
@@ -197,35 +230,43 @@ class Preflighter {
   }
 
   async #checkTrainedOn(): Promise<void> {
-    if (!this.#openStages().has("evaluate") || this.#refusals.length > 0) return;
+    if (this.options.skipsTexts || !this.#openStages().has("evaluate") || this.#refusals.length > 0) return;
     const warnings = await this.#try(() => trainedOnWarnings(this.recipe, this.paths, this.options));
     this.#warnings.push(...(warnings ?? []));
   }
 
   async #checkOutput(): Promise<void> {
+    if (this.options.ownsOutput) return;
     const refusal = await outputRefusal(this.recipe, this.paths, this.options.run);
     if (refusal) this.#refuse(refusal.code, refusal.message);
   }
 
-  async #sizeAfter(teacher: OpenModel): Promise<CheckpointSize> {
+  async #sizeAfter(teacher: OpenModel, source: OpenModel): Promise<CheckpointSize> {
     const { recipe, paths } = this;
+    const { compress } = recipe;
     if (recipe.student !== undefined) return this.#studentSize(teacher);
-    if (!recipe.compress) return checkpointSize(teacher.checkpoint);
-    if (paths.plan === null) {
-      validateLayout(layoutNeedsOf(recipe.compress), teacher.description);
-      this.#warnings.push(...quantisedOutput(recipe.compress, null, teacher.description));
-      return compressedSize(teacher, recipe.compress);
-    }
-    const plan = parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress);
-    validatePlan(plan, teacher.description, teacher.fingerprint);
-    validateLayout(layoutNeedsOfPlan(plan), teacher.description);
-    this.#warnings.push(...quantisedOutput(recipe.compress, plan, teacher.description, this.options.force));
-    return plannedSize(teacher, plan);
+    if (!compress) return checkpointSize(source.checkpoint);
+    const written = paths.plan === null ? null : parsePlan(await readPlanText(paths.plan), quote(paths.plan), compress);
+    const isFor = this.options.predicted ? (written?.teacherFingerprint ?? "") : source.fingerprint;
+    if (written) validatePlan(written, source.description, isFor);
+    validateLayout(written ? layoutNeedsOfPlan(written) : layoutNeedsOf(compress), source.description);
+    this.#warnings.push(...quantisedOutput(compress, written, source.description, this.options.force));
+    const plan = written ?? forecastOf(compress.method).anyPlan(source.description, compress);
+    const size = plannedSize(source, plan);
+    this.leaves = predictedModel(source, plan, size, paths.student);
+    return size;
+  }
+
+  async #student(): Promise<OpenModel> {
+    const { predicted, signal } = this.options;
+    if (predicted) return predicted;
+    const student = await this.#open(this.recipe.student!, this.paths.student);
+    await checkScales(student, signal);
+    return student;
   }
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
-    const student = await this.#open(this.recipe.student!, this.paths.student);
-    await checkScales(student, this.options.signal);
+    const student = await this.#student();
     if (!hasExperts(student.description)) {
       await checkDenseStudent(student, teacher);
       return checkpointSize(student.checkpoint);
@@ -236,34 +277,48 @@ class Preflighter {
         `The student's vocabulary has ${student.description.vocabSize} entries, the teacher's ${teacher.description.vocabSize}; choose the model that the student was made from`,
       );
     }
-    const origin = (await readProvenance(student.checkpoint.directory))?.teacher;
-    if (origin && origin.fingerprint !== teacher.fingerprint) {
-      const message = `The student says it was made from ${quote(origin.path)}, which is not this teacher`;
-      if (this.options.force) this.#warnings.push(message);
-      else this.#refuse("teacher/mismatch", `${message}; choose that teacher, or use --force to go on`);
-    }
-    return checkpointSize(student.checkpoint);
+    const { predicted } = this.options;
+    if (!predicted) await this.#checkOrigin(student, teacher, "student");
+    const size = predicted?.size ?? checkpointSize(student.checkpoint);
+    this.leaves = predicted ?? { ...student, size };
+    return size;
   }
 
-  async #trained(teacher: OpenModel): Promise<TrainedPrediction | null> {
+  async #checkOrigin({ checkpoint }: OpenModel, teacher: OpenModel, what: "source" | "student"): Promise<void> {
+    const origin = (await readProvenance(checkpoint.directory))?.teacher;
+    if (!origin || origin.fingerprint === teacher.fingerprint) return;
+    const message = `The ${what} says it was made from ${quote(origin.path)}, which is not this teacher`;
+    if (this.options.force) this.#warnings.push(message);
+    else this.#refuse("teacher/mismatch", `${message}; choose that teacher, or use --force to go on`);
+  }
+
+  async #trained(teacher: OpenModel, source: OpenModel): Promise<TrainedPrediction | null> {
     const { recipe, paths } = this;
-    const student = recipe.student === undefined ? null : await this.#open(recipe.student, paths.student);
+    const student = recipe.student === undefined ? null : await this.#student();
     const plan =
       student === null && paths.plan !== null && recipe.compress
         ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress)
         : null;
-    const predicted = predictTrained(recipe, teacher.description, student?.description ?? null, plan);
-    if (student && recipe.calibrate && (matchesRouterLogits(recipe.calibrate) || recipe.calibrate.match)) {
-      const studentPlan = (await readProvenance(student.checkpoint.directory))?.plan ?? null;
-      const [mine, theirs, experts] = [
-        student.description,
-        teacher.description,
-        expertMapping(teacher.description, studentPlan),
-      ];
+    const compressed =
+      source !== teacher && recipe.compress
+        ? compressedDescription(source.description, recipe.compress, plan)
+        : (student?.description ?? null);
+    const trained = predictTrained(recipe, teacher.description, compressed, plan);
+    const { predicted } = this.options;
+    if (predicted?.closed !== undefined && trained && trained.scope !== "router")
+      throw new RerouteError(
+        "model/unsupported-option",
+        `${predicted.closed}; routers alone (scope router) can be calibrated`,
+      );
+    const matches = recipe.calibrate && (matchesRouterLogits(recipe.calibrate) || recipe.calibrate.match);
+    if (student && recipe.calibrate && matches && !predicted) {
+      const made = await readProvenance(student.checkpoint.directory);
+      const experts = mappingOfMade(teacher.description, made);
+      const [mine, theirs] = [student.description, teacher.description];
       if (matchesRouterLogits(recipe.calibrate)) logitMapping(mine, theirs, experts);
       if (recipe.calibrate.match) matchMapping(mine, theirs, recipe.calibrate.match, experts);
     }
-    return predicted;
+    return trained;
   }
 
   async #checkDisk(
@@ -282,49 +337,12 @@ class Preflighter {
       (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
     const scratch = teacher ? scratchBytes({ recipe, teacher: teacher.description, memoryBudgetBytes, trained }) : 0;
     const diskNeededBytes = copies * bytesAfter + scratch;
+    this.scratchBytes = scratch;
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
     const diskFreeBytes = Math.min(...free);
-    if (diskNeededBytes > diskFreeBytes) {
-      this.#refuse(
-        "preflight/disk",
-        `The run writes ${formatGiB(diskNeededBytes)}, but only ${formatGiB(diskFreeBytes)} are free where it would write; free some space or choose another disk`,
-      );
-    }
+    const refusal = diskRefusal(diskNeededBytes, diskFreeBytes);
+    if (refusal) this.#refuse(refusal.code, refusal.message);
     return { diskNeededBytes, diskFreeBytes };
-  }
-
-  #checkMemory(input: EstimateInput, hasEstimates: boolean): void {
-    const { recipe, teacher, trained, memoryBudgetBytes: budget } = input;
-    const smallest = smallestMemory(recipe, teacher, trained);
-    const atLeast = (bytes: number) => `set at least --memory ${Math.ceil(bytes / 2 ** 20)}MiB`;
-    if (smallest > budget) {
-      const what = trained?.sizes
-        ? `training ${trained.parameters} numbers (scope ${trained.scope}: weights, gradients, moments and best step, f32)`
-        : "one layer of this model";
-      this.#refuse(
-        "preflight/memory",
-        `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(smallest)}; ${atLeast(smallest)}`,
-      );
-      return;
-    }
-    const beyond = hasEstimates ? stageBeyondBudget(input, this.#openStages()) : null;
-    if (!beyond) return;
-    const { stage, peakMemoryBytes, fittingBudgetBytes, option } = beyond;
-    const what = stage === "compress" ? `compressing by ${recipe.compress!.method}` : `stage ${stage}`;
-    const lighter = option === null ? "" : `use the option ${option} (--set ${option}), with which it fits, or `;
-    this.#refuse(
-      "preflight/memory",
-      `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(peakMemoryBytes)} at its peak; ${lighter}${atLeast(fittingBudgetBytes)}`,
-    );
-  }
-
-  /** A run keeps the budget it began with, which this machine may no longer have. */
-  #warnOfLessMemory(budget: number): void {
-    const available = availableMemoryBytes();
-    if (budget <= available) return;
-    this.#warnings.push(
-      `The memory budget is ${formatGiB(budget)}, but only ${formatGiB(available)} are available now; the system may swap or end the run. "memory" in the recipe sets another budget`,
-    );
   }
 
   async #probe(teacher: OpenModel): Promise<MachineProbe | null> {
@@ -351,8 +369,4 @@ class Preflighter {
     if (this.#refusals.some((known) => known.message === message)) return;
     this.#refusals.push({ code, message });
   }
-}
-
-function formatGiB(bytes: number): string {
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }

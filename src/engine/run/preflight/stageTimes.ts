@@ -19,8 +19,30 @@ export interface EstimateInput {
   bytesAfter: number;
   /** Bytes that the page cache may keep of checkpoints beside the run. */
   cacheBytes: number;
+  /** What is profiled and compressed, where it is not the teacher. */
+  source?: { description: ModelDescription; bytes: number };
   /** What calibration trains; null or absent without one. */
   trained?: TrainedPrediction | null;
+}
+
+/** The same for the stages that work on the source: as if that were the teacher, with what was measured on the teacher in proportion. */
+export function onSource(input: EstimateInput): EstimateInput {
+  const { source, probe, bytesBefore, ...rest } = input;
+  if (source === undefined) return input;
+  const share = bytesBefore > 0 ? Math.min(1, source.bytes / bytesBefore) : 1;
+  const less = (cost: PassCost): PassCost => ({ ...cost, secondsPerChunk: share * cost.secondsPerChunk });
+  return {
+    ...rest,
+    teacher: source.description,
+    bytesBefore: source.bytes,
+    probe: probe && {
+      ...probe,
+      forward: less(probe.forward),
+      observed: less(probe.observed),
+      compileForwardSeconds: share * probe.compileForwardSeconds,
+      compileObservedSeconds: share * probe.compileObservedSeconds,
+    },
+  };
 }
 
 type Role = "teacher" | "student";

@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { completeOutput } from "../../checkpoint/outputFolder";
 import { tokenizerDifference } from "../../data/sameTokenizer";
 import { hasExperts } from "../../model/requireExperts";
-import { expertMapping } from "../../compression/plan/expertMapping";
+import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { tokensRead } from "../../data/sequences";
 import { RerouteError } from "../../../protocol/errors";
@@ -70,7 +70,7 @@ export const calibrateStage: Stage = {
       training,
       heldOut,
       options,
-      expertMapping: expertMapping(teacher.description, plan),
+      expertMapping: mappingOfMade(teacher.description, compressed),
       seed: run.recipe.seed,
       stateDirectory: paths.runDirectory,
       onMetrics,
@@ -80,6 +80,7 @@ export const calibrateStage: Stage = {
         runId,
         provenance: {
           ...{ schemaVersion: 1, plan, ...provenanceOf(run) },
+          ...(compressed?.sourceExperts ? { sourceExperts: compressed.sourceExperts } : {}),
           trainedOn: [...(compressed?.trainedOn ?? []), await textTrainedOn(context)],
         },
       },

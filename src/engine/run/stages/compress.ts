@@ -8,9 +8,11 @@ import { applyPlan, compressionMetrics, makePlan, methods, type MethodContext } 
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { aimerScores } from "../../compression/pruning/aimer";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
+import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
 import { checkWritten } from "../../compression/quantising/readBack";
-import { writeCompressedCheckpoint } from "../../compression/writeCompressed";
+import { writeCompressedCheckpoint, type WriteCompressedOptions } from "../../compression/writeCompressed";
+import { needsStatistics } from "../../compression/methodNeeds";
 import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
@@ -32,7 +34,7 @@ export const compressStage: Stage = {
   id: "compress",
   inputs: async (context) => {
     const { paths, run } = context;
-    const { fingerprint } = await context.models.model(paths.teacher);
+    const { fingerprint } = await context.models.model(paths.source);
     const planText = paths.plan === null ? null : await readPlanText(paths.plan);
     const profile = run.stages.find(({ id }) => id === "profile")!.inputHash;
     const { plan: _path, ...options } = run.recipe.compress!;
@@ -47,6 +49,7 @@ export const compressStage: Stage = {
       text: usesText ? textRead(await sequencesOf(context, paths.calibrationData, run.recipe.data.sequences)) : null,
       seed: run.recipe.seed,
       output: outputOf(context),
+      ...(paths.source === paths.teacher ? {} : { origin: (await context.models.model(paths.teacher)).fingerprint }),
     };
   },
   hasOutputs: async (context) => isFinishedCheckpoint(outputOf(context), context.runId),
@@ -58,7 +61,7 @@ export const compressStage: Stage = {
   },
   run: async (context) => {
     const { paths, run, signal, report, runId } = context;
-    const model = await context.models.model(paths.teacher);
+    const model = await context.models.model(paths.source);
     if (outputOf(context) === paths.output) {
       await requireNewOutput(context, "the compression would write its result there");
     } else if (!(await isUnfinishedOutputOf(outputOf(context), runId))) {
@@ -78,11 +81,12 @@ export const compressStage: Stage = {
       await writePlan(paths.file("plan"), plan);
     }
     context.models.forget(outputOf(context));
-    const trainedOn = (await readProvenance(paths.teacher))?.trainedOn;
+    const trainedOn = (await readProvenance(paths.source))?.trainedOn;
     await writeCompressedCheckpoint({
       ...model,
       plan,
       ...(layers === null ? {} : { layers }),
+      ...(await originOf(context)),
       directory: outputOf(context),
       provenance: { ...provenanceOf(run), ...(trainedOn ? { trainedOn } : {}), metrics: compressionMetrics(layers) },
       runId,
@@ -110,6 +114,18 @@ async function restorePlan(context: StageContext): Promise<void> {
   // As it is there, to the byte: parsing would give keys another order.
   const text = await readFile(path.join(outputOf(context), "reroute.json"), "utf8");
   await writePlan(file, (JSON.parse(text) as { plan: CompressionPlan }).plan);
+}
+
+/** Of a source that was made from the teacher: the teacher, and which of its experts the source's stand for. */
+async function originOf({ paths, models }: StageContext): Promise<Pick<WriteCompressedOptions, "origin">> {
+  if (paths.source === paths.teacher) return {};
+  const { checkpoint, description, fingerprint } = await models.model(paths.teacher);
+  return {
+    origin: {
+      teacher: { path: checkpoint.directory, fingerprint },
+      sourceExperts: mappingOfMade(description, await readProvenance(paths.source)),
+    },
+  };
 }
 
 function writePlan(file: string, plan: CompressionPlan): Promise<void> {
@@ -152,20 +168,6 @@ function forecast(input: ForecastInput): StageForecast {
       `float64 ${rate(probe?.compute?.float64)} measured), ${subspace}${(cost.plain / 1e9).toFixed(1)} G in plain code (${rate(probe?.compute?.plain)} measured), ` +
       `${cost.passTokens} tokens forward; ${copies === 2 ? "staged, then " : ""}${copying.assumption}`,
   };
-}
-
-/** Whether a method looks at what calibration tokens did. */
-export function needsStatistics({
-  method,
-  protectSuperExperts,
-}: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  if (!isPruningCriterion(method)) return methods[method].needs.statistics;
-  return protectSuperExperts !== "off" || pruningCriteria[method].source === "statistics";
-}
-
-/** Whether a method needs calibration text at all: for a profile, or to run it through the experts. */
-export function needsText(options: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  return needsStatistics(options) || (!isPruningCriterion(options.method) && methods[options.method].needs.text);
 }
 
 async function planFor(context: StageContext, model: OpenModel): Promise<CompressionPlan> {

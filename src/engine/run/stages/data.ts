@@ -61,8 +61,9 @@ export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evalua
 }
 
 /** A checkpoint that a run is given and measures, which may have been trained before; null where it measures none. */
-export function measuredBefore({ compress, calibrate, student }: Recipe, paths: RunPaths): string | null {
+export function measuredBefore({ compress, calibrate, student, source }: Recipe, paths: RunPaths): string | null {
   if (student !== undefined) return paths.student;
+  if (source !== undefined) return paths.source;
   return compress === undefined && calibrate === undefined ? paths.teacher : null;
 }
 

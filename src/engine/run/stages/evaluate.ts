@@ -3,8 +3,11 @@ import path from "node:path";
 import { z } from "zod";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
-import { expertMapping } from "../../compression/plan/expertMapping";
+import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { textRead, textUnits, type TokenSequences } from "../../data/sequences";
+import { readChoiceItems } from "../../data/choiceItems";
+import { hashTextFiles } from "../../data/textFiles";
+import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoice";
 import { sharedText } from "../../data/sharedText";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
@@ -40,6 +43,7 @@ export const evaluateStage: Stage = {
       checkpoints: fingerprints,
       text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,
+      ...(context.paths.task === null ? {} : { task: await hashTextFiles(context.paths.task) }),
     };
   },
   hasOutputs: async ({ paths }) => fileExists(paths.file("evaluation")),
@@ -52,13 +56,14 @@ export const evaluateStage: Stage = {
     const { sequenceLength } = run.recipe.data;
     const sequences = await evaluationSequencesOf(context, true);
     const trainedOn = await trainedShares(context);
+    const task = await taskOf(context);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
     try {
       const checkpoints = checkpointsOf(context);
       for (const [i, [role, directory]] of checkpoints.entries()) {
         const report = inPass(context, role, { number: i + 1, of: checkpoints.length });
-        parts[role] = await evaluatePart({ ...context, report }, role, directory, sequences, teacherRuns);
+        parts[role] = await evaluatePart({ ...context, report }, role, directory, sequences, task, teacherRuns);
       }
     } finally {
       teacherRuns.close();
@@ -74,12 +79,13 @@ export const evaluateStage: Stage = {
         sha256: sequences.sourceSha256,
         sequences: sequences.numSequences,
         sequenceLength,
+        perSequence: perSequenceOf(sequences),
       },
       ...parts,
       comparison:
         parts.before && parts.after
           ? {
-              ...comparePair(parts.before, parts.after, sequences, run.recipe.seed),
+              ...comparePair(parts.before, parts.after, perSequenceOf(sequences), run.recipe.seed),
               ...(trainedOn.after > 0 ? { trainedOn: trainedOn.after } : {}),
             }
           : null,
@@ -125,6 +131,16 @@ async function trainedShares({ run, paths, signal }: StageContext): Promise<{ be
   return { before, after: Math.max(before, shareOf([{ training: parts[1].path, found }])) };
 }
 
+/** The recipe's multiple-choice items; null where it names none. */
+async function taskOf({ paths, models }: StageContext): Promise<TaskToEvaluate | null> {
+  if (paths.task === null) return null;
+  return {
+    path: paths.task,
+    items: await readChoiceItems(paths.task),
+    tokenizer: await models.tokenizer(paths.tokenizer),
+  };
+}
+
 /** What an interrupted evaluation goes on with. */
 async function removeParts(context: StageContext): Promise<void> {
   for (const role of roles) await rm(partFile(context, role), { force: true });
@@ -148,11 +164,19 @@ export async function readEvaluation(file: string): Promise<EvaluationFile | nul
 export function comparePair(
   before: ModelEvaluation,
   after: ModelEvaluation,
-  sequences: TokenSequences,
+  { tokens, units }: PerSequence,
   seed: number,
 ): Comparison {
-  const tokens = Array.from(sequences.lengths, (length) => length - 1);
-  const units = textUnits(sequences);
+  const task = before.task && after.task ? { task: compareTasks(before.task, after.task, seed) } : {};
+  return { ...comparePerSequence(before, after, { tokens, units }, seed), ...task };
+}
+
+function comparePerSequence(
+  before: ModelEvaluation,
+  after: ModelEvaluation,
+  { tokens, units }: PerSequence,
+  seed: number,
+): Comparison {
   const sums = (means: readonly number[]): number[] => means.map((mean, s) => mean * tokens[s]!);
   const [klBefore, klAfter] = [before.perSequence.kl, after.perSequence.kl];
   return klBefore && klAfter
@@ -170,6 +194,15 @@ export function comparePair(
         },
         { seed },
       );
+}
+
+type PerSequence = NonNullable<EvaluationFile["data"]["perSequence"]>;
+
+function perSequenceOf(sequences: TokenSequences): PerSequence {
+  return {
+    tokens: Array.from(sequences.lengths, (length) => length - 1),
+    units: Array.from(textUnits(sequences)),
+  };
 }
 
 function checkpointsOf({ run, paths }: StageContext): [Role, string][] {
@@ -196,6 +229,7 @@ async function evaluatePart(
   role: Role,
   directory: string,
   sequences: TokenSequences,
+  task: TaskToEvaluate | null,
   teacherRuns: TeacherRuns,
 ): Promise<ModelEvaluation> {
   const { models, paths, work, runtime, signal, report } = context;
@@ -206,10 +240,10 @@ async function evaluatePart(
     model: model.fingerprint,
     teacher: teacher?.fingerprint,
     text: textRead(sequences),
+    ...(task ? { task: task.items } : {}),
   });
   const known = await readPart(partFile(context, role), key);
   if (known) return known;
-  const plan = (await readProvenance(directory))?.plan ?? null;
   const evaluation = await work.evaluate({
     runtime,
     signal,
@@ -217,7 +251,8 @@ async function evaluatePart(
     model,
     teacher,
     sequences,
-    expertMapping: teacher && expertMapping(teacher.description, plan),
+    ...(task ? { task } : {}),
+    expertMapping: teacher && mappingOfMade(teacher.description, await readProvenance(directory)),
     stateDirectory: paths.runDirectory,
     keepsState: true,
     teacherRuns,

@@ -8,8 +8,11 @@ import { evaluateStage } from "./evaluate";
 import { fileExists } from "./outputs";
 import { profileStage } from "./profile";
 
+/** Every stage of a run, and what writes a report by itself. */
+export type StageTable = Readonly<Record<StageId, Stage>> & { report: { write: WriteReport } };
+
 /** Every stage of a run. The report's writer is given from outside: reports come after runs in the order of folders. */
-export function stageTable(writeReport: WriteReport): Readonly<Record<StageId, Stage>> {
+export function stageTable(writeReport: WriteReport): StageTable {
   return {
     profile: profileStage,
     compress: compressStage,
@@ -20,9 +23,10 @@ export function stageTable(writeReport: WriteReport): Readonly<Record<StageId, S
 }
 
 /** Writes report.html and report.md from the files of the run folder. `write` comes from the report folder. */
-function reportStage(write: WriteReport): Stage {
+function reportStage(write: WriteReport): StageTable["report"] {
   return {
     id: "report",
+    write,
     inputs: async ({ run }) => ({
       version: 1,
       name: run.name,

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
 import { provenanceSchema, type Provenance } from "../../../protocol/provenance";
@@ -21,15 +21,16 @@ export async function isFinishedCheckpoint(directory: string, runId: string): Pr
 
 /**
  * Refuses to go on towards an output folder that holds anything but what this run left unfinished there: the result of hours
- * would meet it at the end.
+ * would meet it at the end. One between the steps of a pipeline is the pipeline's own and makes way.
  * @throws RerouteError output/not-empty
  */
 export async function requireNewOutput(
-  { paths: { output }, runId }: Pick<StageContext, "paths" | "runId">,
+  { paths: { output }, runId, ownsOutput }: Pick<StageContext, "paths" | "runId" | "ownsOutput">,
   reason: string,
 ): Promise<void> {
   const names = await readdir(output).catch(() => []);
   if (names.length === 0 || (await isUnfinishedOutputOf(output, runId))) return;
+  if (ownsOutput) return rm(output, { recursive: true, force: true });
   throw new RerouteError(
     "output/not-empty",
     `The output folder ${quote(output)} holds ${names.slice(0, 3).map(quote).join(", ")}, and ${reason}; delete it, or choose another folder`,

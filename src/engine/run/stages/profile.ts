@@ -17,11 +17,11 @@ import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
 import { fileExists } from "./outputs";
 
-/** Runs the teacher over the calibration text and keeps what its routers and experts did: routing-statistics.safetensors. */
+/** Runs the teacher, or what is compressed in its place, over the calibration text and keeps what its routers and experts did: routing-statistics.safetensors. */
 export const profileStage: Stage = {
   id: "profile",
   inputs: async (context) => {
-    const { fingerprint } = await context.models.model(context.paths.teacher);
+    const { fingerprint } = await context.models.model(context.paths.source);
     const { sequences } = context.run.recipe.data;
     return {
       version: 3,
@@ -36,7 +36,7 @@ export const profileStage: Stage = {
   },
   run: async (context) => {
     const { paths, run, work } = context;
-    const model = await context.models.model(paths.teacher);
+    const model = await context.models.model(paths.source);
     const sequences = await readSequences(context, paths.calibrationData, run.recipe.data.sequences);
     const statistics = new RoutingStatistics({
       checkpoint: model.checkpoint.directory,

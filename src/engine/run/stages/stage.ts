@@ -26,6 +26,8 @@ export interface StageContext {
   recordTrained: (names: string[]) => Promise<void>;
   /** Goes on where a teacher is not the student's origin. */
   force: boolean;
+  /** The output lies in the folder of a pipeline that this run is a step of, and may be made anew. */
+  ownsOutput: boolean;
   /** Names this run's outputs, so that what a killed attempt left is told from other people's files. */
   runId: string;
 }

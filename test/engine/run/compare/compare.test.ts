@@ -171,6 +171,35 @@ describe("a grid", () => {
     );
   });
 
+  it("takes pipelines as cells, beside methods", async () => {
+    const grid = {
+      ...{ methods: ["reap"], keep: [4] },
+      pipelines: [
+        {
+          name: "Two prunings",
+          steps: [{ compress: { method: "aimer", keep: 5 } }, { compress: { method: "random", keep: 4 } }],
+        },
+      ],
+    };
+    const comparison = await start(recipe({ grid }));
+    const cells = comparison.cells.map(({ id, state, pipeline, method }) => [id, state, pipeline, method]);
+    expect(cells).toEqual([
+      ["reap-4", "done", undefined, "reap"],
+      ["pipeline-two-prunings", "done", "Two prunings", null],
+    ]);
+    expect(comparison.cells[1]!.before!.bytes).toBe(comparison.cells[0]!.before!.bytes);
+    expect(comparisonRows(comparison).map(([name]) => name)).toContain("Two prunings");
+    expect(calls(/^evaluate coarse/)).toHaveLength(1);
+  });
+
+  it("refuses text that is trained on cell by cell; with force, the verdicts say so", async () => {
+    const data = { ...recipe().data, evaluation: "calibration.txt" };
+    const trained = recipe({ data, grid: { methods: ["random"], keep: [4] } });
+    await expect(start(trained)).rejects.toMatchObject({ code: "data/trained-on" });
+    const forced = await start(trained, { force: true });
+    expect(forced.cells.map(({ state, trainedOn }) => [state, trainedOn])).toEqual([["done", 1]]);
+  });
+
   it("without calibration measures compression alone", async () => {
     const { calibrate: _none, ...rest } = recipe();
     const comparison = await start(comparisonRecipeSchema.parse(rest));
@@ -332,6 +361,7 @@ describe("a comparison file", () => {
   const rows: [string, unknown, RegExp][] = [
     ["that is no JSON", "{", /JSON/],
     ["without methods", { ...recipe(), grid: { methods: [], keep: [0.5] } }, /grid\.methods/],
+    ["with a pipeline of nothing", { ...recipe(), grid: { pipelines: [{ name: "a", steps: [] }] } }, /grid\.pipelines/],
     ["with an unknown method", { ...recipe(), grid: { methods: ["magic"], keep: [0.5] } }, /grid\.methods\.0/],
     ["with a ratio of nothing", { ...recipe(), grid: { methods: ["reap"], keep: [0] } }, /grid\.keep\.0/],
     ["without held-out text", { ...recipe(), data: { calibration: "a" } }, /data\.evaluation/],

@@ -1,0 +1,24 @@
+import type { RunFile } from "../../../protocol/run";
+import type { PredictedModel } from "../../compression/predictedModel";
+import type { MachineProbe, OpenModel } from "../work";
+
+export interface PreflightOptions {
+  /** Folder of the run; where temporary files and the compressed student go. */
+  runDirectory: string;
+  /** A run that is being continued: its own outputs do not count as in the way. */
+  run?: RunFile;
+  /** Of a run that is a part of another: as that one decided it. */
+  runtime?: RunFile["runtime"];
+  /** Measures this machine; left out, times are 0 and their assumption says so. */
+  probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
+  force?: boolean;
+  /** What the recipe's source or student will be, where an earlier step is yet to write it. */
+  predicted?: PredictedModel;
+  /** See StageContext. */
+  ownsOutput?: boolean;
+  /** Texts were looked at for an earlier step that reads the same. */
+  skipsTexts?: boolean;
+  /** Also gives the first sequences of the texts. */
+  showsText?: boolean;
+  signal?: AbortSignal;
+}

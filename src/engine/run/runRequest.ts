@@ -1,0 +1,34 @@
+import type { MetricsLine } from "../../protocol/metrics";
+import type { ReportProgress } from "../../protocol/progress";
+import type { Recipe } from "../../protocol/recipe";
+import type { RunFile } from "../../protocol/run";
+import type { ExecuteOptions } from "./executeRun";
+import type { StageTable } from "./stages";
+import type { HeavyWork } from "./work";
+
+export interface RunHooks {
+  signal: AbortSignal;
+  report?: ReportProgress;
+  onMetrics?: (line: MetricsLine) => void;
+  /** After every change of run.json. */
+  onChange?: (run: RunFile) => void;
+  onWarning?: (message: string) => void;
+  /** Goes on where the teacher is not the student's origin. */
+  force?: boolean;
+  /** Of a step of a pipeline: see ExecuteOptions. */
+  ownsOutput?: boolean;
+  share?: NonNullable<ExecuteOptions["share"]>;
+}
+
+export interface RunMachinery {
+  stages: StageTable;
+  work: HeavyWork;
+}
+
+export interface RunRequest {
+  runDirectory: string;
+  recipe: Recipe;
+  baseFolder: string;
+  /** Of a run that is a part of another: as that one decided it. */
+  runtime?: RunFile["runtime"];
+}
