@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the browser that the page tests drive, unless it is there. Needs root for apt; says so where it cannot.
+# Installs the browser that the page tests drive, unless it is there, with the Vulkan loader that, beside Chromium's software driver, runs WebGPU
+# without a graphics card. Needs root for apt; says so where it cannot.
 set -euo pipefail
 
-if command -v chromium >/dev/null; then
+if command -v chromium >/dev/null && { ! command -v dpkg >/dev/null || dpkg -s libvulkan1 >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; }; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -17,4 +18,4 @@ if [ "$(id -u)" -ne 0 ]; then
   exec sudo --non-interactive "$0" "$@"
 fi
 apt-get update
-apt-get install -y --no-install-recommends chromium fonts-dejavu-core
+apt-get install -y --no-install-recommends chromium libvulkan1 fonts-dejavu-core
