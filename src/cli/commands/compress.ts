@@ -50,6 +50,7 @@ import { runInFolder } from "../runInFolder";
 
 interface CompressCommandOptions extends SharedOptions {
   method?: string;
+  force?: boolean;
   keep?: number;
   multipleOf?: number;
   out: string;
@@ -82,6 +83,7 @@ export function addCompress(program: Command, io: CliIo): void {
     .requiredOption("--out <dir>", "folder for the compressed checkpoint; must not exist or be empty")
     .option("--data <file>", `calibration text, for methods that look at activations: ${dataHelp}`)
     .option("--plan <file>", "apply this compression plan instead of making one")
+    .option("--force", "write what a loader would read wrongly without a message")
     .option("--run <dir>", "run folder (default: one below .reroute/runs, found again by the same command)")
     .addOption(
       new Option("--protect-super-experts <where>", "never drop experts with extreme activations").choices([
@@ -142,8 +144,8 @@ export function addCompress(program: Command, io: CliIo): void {
           options.run === undefined
             ? defaultRunDirectory(io.cwd, "compress", recipe)
             : path.resolve(io.cwd, options.run);
-        await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd });
-      } else notes = await compressWithoutText(io, teacher, output, recipe);
+        await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false });
+      } else notes = await compressWithoutText(io, teacher, output, recipe, options.force ?? false);
       await printResult(io, { teacher, output, json: options.json ?? false, notes });
     },
   );
@@ -155,6 +157,7 @@ async function compressWithoutText(
   teacher: string,
   output: string,
   recipe: Recipe,
+  force: boolean,
 ): Promise<readonly string[]> {
   const progress = progressPrinter(io);
   const stateDirectory = await mkdtemp(path.join(tmpdir(), "reroute-compress-"));
@@ -178,7 +181,7 @@ async function compressWithoutText(
     const plan = await planWithoutText(io, context, recipe, progress.report);
     const placement = isPlanned ? placementNotes(recipe.compress!, model.description) : [];
     for (const note of placement) progress.note(`warning: ${note}`);
-    quantisedOutput(recipe.compress!, plan, model.description);
+    quantisedOutput(recipe.compress!, plan, model.description, force);
     const layers = await applyPlan(context, plan);
     for (const note of plan.notes ?? []) progress.note(`note: ${note}`);
     const trainedOn = (await readProvenance(teacher))?.trainedOn;
