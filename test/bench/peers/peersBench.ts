@@ -133,7 +133,9 @@ async function inTurns(
   const own = await OwnSide.open(pair, runtime, directory);
   const peer = new PeerProcess(python);
   try {
-    const models = { teacher: pair.teacher.checkpoint.directory, student: pair.student.checkpoint.directory };
+    const folder = (model: Pair["teacher"]) => model.checkpoint.directory;
+    const student = pair.student === pair.teacher ? {} : { student: folder(pair.student) };
+    const models = { teacher: folder(pair.teacher), ...student };
     await peer.ask({ do: "open", threads: runtime.threads, experts, ...models });
     // The better of both libraries is the machine's rate.
     const rate = async () => {
