@@ -34,6 +34,8 @@ const soleImporters = {
   "csv-parse": "^src/engine/data/formats/csv\\.ts$",
   fzstd: "^src/engine/data/formats/zstd\\.ts$",
   tinyglobby: "^src/engine/data/textFiles\\.ts$",
+  bullmq: "^src/engine/run/queue/",
+  ioredis: "^src/engine/run/queue/presence\\.ts$",
   commander: "^src/cli/",
   "@modelcontextprotocol/sdk": "^src/cli/commands/mcp\\.ts$",
   "chart\\.js": "^webview/common/charts/",

@@ -10,13 +10,16 @@ const zodInEnglishOnly = {
   },
 };
 
-/** onnxruntime-node carries native binaries and `vscode` is given by the host. */
+/**
+ * onnxruntime-node carries native binaries and `vscode` is given by the host. BullMQ can do without the other three: clients of
+ * databases that are not used, and a native form of what it has in JavaScript.
+ */
 export const nodeBundle = {
   bundle: true,
   platform: "node",
   target: "node20",
   format: "cjs",
-  external: ["vscode", "onnxruntime-node"],
+  external: ["vscode", "onnxruntime-node", "pg", "redis", "msgpackr-extract"],
   // Libraries that are modules ask for a `require` of their own, by the place of their file.
   define: { "import.meta.url": "__filename" },
   plugins: [zodInEnglishOnly],

@@ -19,11 +19,15 @@ export interface SharedOptions {
 }
 
 export function addMachineOptions(command: Command): Command {
+  return addRuntimeOptions(command).option("--json", "print the result as JSON");
+}
+
+/** How graphs are run on this machine. */
+export function addRuntimeOptions(command: Command): Command {
   return command
     .option("--memory <size>", "memory budget such as 8GiB (default: a share of what is free)")
     .option("--threads <n>", "threads of graph runs (default: all cores)", toInteger(1))
-    .addOption(new Option("--provider <name>", "execution provider (default: auto)").choices([...providerChoices]))
-    .option("--json", "print the result as JSON");
+    .addOption(new Option("--provider <name>", "execution provider (default: auto)").choices([...providerChoices]));
 }
 
 export function addDataOptions(command: Command, defaultSequences: number): Command {

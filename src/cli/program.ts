@@ -20,6 +20,7 @@ import { addProfile } from "./commands/profile";
 import { addRun } from "./commands/run";
 import { addRuns } from "./commands/runs";
 import { addScore } from "./commands/score";
+import { addWorker } from "./commands/worker";
 import type { CliIo } from "./io";
 
 const exitCodes = { done: 0, bug: 1, input: 2, cancelled: 130 } as const;
@@ -53,6 +54,7 @@ function createProgram(io: CliIo): Command {
     addRuns,
     addCompare,
     addExport,
+    addWorker,
     addForward,
     addProbeExperts,
     addScore,

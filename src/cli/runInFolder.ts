@@ -2,22 +2,27 @@ import type { Recipe } from "../protocol/recipe";
 import type { RunFile } from "../protocol/run";
 import type { CliIo } from "./io";
 import { progressPrinter } from "./progress";
+import { spread, type SpreadOptions } from "./queueOptions";
 
 /** Works a recipe off in a run folder with progress on stderr. */
 export async function runInFolder(
   io: CliIo,
   request: { runDirectory: string; recipe: Recipe; baseFolder: string; force?: boolean },
+  options: SpreadOptions = {},
 ): Promise<RunFile> {
   const { startRun } = await import("../engine/run/startRun");
   const { machinery } = await import("../engine/pipeline");
   const progress = progressPrinter(io);
   try {
-    return await startRun(machinery, request, {
-      signal: io.signal,
-      report: progress.report,
-      onWarning: (message) => progress.note(`warning: ${message}`),
-      force: request.force ?? false,
-    });
+    const warn = (message: string) => progress.note(`warning: ${message}`);
+    return await spread(options, { machinery, ...request, warn }, (spreading) =>
+      startRun(spreading, request, {
+        signal: io.signal,
+        report: progress.report,
+        onWarning: warn,
+        force: request.force ?? false,
+      }),
+    );
   } finally {
     progress.end();
   }

@@ -77,7 +77,7 @@ describe("documents in step with the code", () => {
     const commands = [...(await help()).matchAll(/^ {2}([a-z-]+) /gm)]
       .map((match) => match[1]!)
       .filter((name) => name !== "help");
-    expect(commands.length).toBe(19);
+    expect(commands.length).toBe(20);
     for (const command of commands) {
       expect(text).toContain(`reroute ${command} `);
       for (const [option] of (await help(command)).matchAll(/--[a-z][a-z-]+/g)) {

@@ -101,6 +101,8 @@ export class TinyRun {
       limits?: string;
       preload?: string;
       env?: Record<string, string>;
+      /** More arguments of the command. */
+      args?: readonly string[];
       onStart?: (pid: number) => void;
       onSaid?: (stderr: string, child: ChildProcess) => void;
     } = {},
@@ -108,7 +110,7 @@ export class TinyRun {
     const { limits, preload, onStart, onSaid } = options;
     const env = { ...process.env, ...options.env };
     const before = preload === undefined ? [] : ["--require", preload];
-    const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory];
+    const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory, ...(options.args ?? [])];
     const command = [process.execPath, ...args].map((word) => `'${word}'`).join(" ");
     const child = limits
       ? spawn("bash", ["-c", `${limits}; exec ${command}`], { stdio: ["ignore", "pipe", "pipe"], env })

@@ -24,9 +24,10 @@ import {
   toNumber,
   type SharedOptions,
 } from "../options";
+import { addSpreadOptions, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 
-interface CalibrateCommandOptions extends SharedOptions {
+interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
   teacher?: string;
   data: string;
   out: string;
@@ -164,6 +165,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         "float32",
       ]),
     );
+  addSpreadOptions(command);
   addMachineOptions(addDataOptions(command, 3000)).action(async (student: string, options: CalibrateCommandOptions) => {
     const resolve = (p: string): string => path.resolve(io.cwd, p);
     const { heldOut, maxHeldOut, learningRate, batch, epochs, temperature, schedule, warmup, clip, weightDecay } =
@@ -203,7 +205,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
     });
     const runDirectory =
       options.run === undefined ? defaultRunDirectory(io.cwd, "calibrate", recipe) : resolve(options.run);
-    await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false });
+    await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false }, options);
     io.out(await describeResult(runDirectory, recipe.output, options.json ?? false));
   });
 }

@@ -7,10 +7,11 @@ import type { RoutingPanelData } from "../../protocol/panels";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, dataHelp, recipeFrom, type SharedOptions } from "../options";
+import { addSpreadOptions, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
-interface ProfileOptions extends SharedOptions {
+interface ProfileOptions extends SharedOptions, SpreadOptions {
   data: string;
   out: string;
 }
@@ -26,20 +27,22 @@ export function addProfile(program: Command, io: CliIo): void {
       "--out <dir>",
       "run folder to write routing-statistics.safetensors to; continued where it holds this profile",
     );
-  addMachineOptions(addDataOptions(command, 3000)).action(async (checkpoint: string, options: ProfileOptions) => {
-    const runDirectory = path.resolve(io.cwd, options.out);
-    const recipe = recipeFrom(io.cwd, options, {
-      teacher: await checkpointPath(io, checkpoint),
-      calibration: path.resolve(io.cwd, options.data),
-      // A profile writes no checkpoint; the recipe's schema asks for a place all the same.
-      output: path.join(runDirectory, "checkpoint"),
-    });
-    await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd });
-    const routing = (await routingPanel(runDirectory))!;
-    io.out(
-      options.json ? `${JSON.stringify(summary(routing, runDirectory), null, 2)}\n` : describe(routing, runDirectory),
-    );
-  });
+  addSpreadOptions(addMachineOptions(addDataOptions(command, 3000))).action(
+    async (checkpoint: string, options: ProfileOptions) => {
+      const runDirectory = path.resolve(io.cwd, options.out);
+      const recipe = recipeFrom(io.cwd, options, {
+        teacher: await checkpointPath(io, checkpoint),
+        calibration: path.resolve(io.cwd, options.data),
+        // A profile writes no checkpoint; the recipe's schema asks for a place all the same.
+        output: path.join(runDirectory, "checkpoint"),
+      });
+      await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd }, options);
+      const routing = (await routingPanel(runDirectory))!;
+      io.out(
+        options.json ? `${JSON.stringify(summary(routing, runDirectory), null, 2)}\n` : describe(routing, runDirectory),
+      );
+    },
+  );
 }
 
 function summary(routing: RoutingPanelData, runDirectory: string): object {

@@ -12,10 +12,11 @@ import { paradigmOf, recipeSchema, type CompressOptions, type Recipe } from "../
 import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
 import type { CliIo } from "../io";
 import { toInteger } from "../options";
+import { addSpreadOptions, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
-interface RunOptions {
+interface RunOptions extends SpreadOptions {
   run?: string;
   output?: string;
   dryRun?: boolean;
@@ -29,7 +30,7 @@ const maxRecipeBytes = 2 ** 20;
 
 /** `reroute run <recipe>`: everything a recipe says, from where its run folder stands. */
 export function addRun(program: Command, io: CliIo): void {
-  program
+  const command = program
     .command("run")
     .description("work off a recipe: profile, compress, calibrate, evaluate, report; continues where it stopped")
     .argument("<recipe>", "recipe file (*.reroute.json), or a run folder, whose recipe it is then")
@@ -55,11 +56,12 @@ export function addRun(program: Command, io: CliIo): void {
       const request = { runDirectory, recipe, baseFolder, force: options.force ?? false };
       if (options.dryRun) await dryRun(io, request, options.json ?? false);
       else {
-        await runInFolder(io, request);
+        await runInFolder(io, request, options);
         const data = await readReportData(runDirectory);
         io.out(options.json ? jsonResult(data) : describe(data));
       }
     });
+  addSpreadOptions(command);
 }
 
 /** @throws RerouteError arguments/invalid where the recipe keeps no experts of a teacher's */

@@ -135,7 +135,17 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
         const given = { sequences: batch, numbers };
-        const result = await updates.lossAndGradients(given, taught, matching, signal);
+        const isPlain = rounds === null && policy === null && matching === null;
+        const result: Awaited<ReturnType<typeof updates.lossAndGradients>> = await (calibration.updateGradients &&
+        isPlain
+          ? calibration.updateGradients(
+              {
+                ...{ parameters: state.parameters, numbers, targets: taught?.draws.map(({ file }) => file!) ?? [] },
+                numTargets: batch.lengths.reduce((sum, length) => sum + Math.max(0, length - 1), 0),
+              },
+              signal,
+            )
+          : updates.lossAndGradients(given, taught, matching, signal));
         checkFinite(result.gradients, "the gradient of");
         return result;
       });

@@ -6,6 +6,23 @@ import { tokensRead, type TokenSequences } from "../data/sequences";
 import type { HeadSource } from "../execution/headGraphs";
 import type { RuntimeOptions } from "../runtime/session";
 
+/**
+ * Loss and gradients of an update's batch, made elsewhere: those of lossAndGradients, to the bit. Only asked for where
+ * routers alone train by kd, lm or kd+lm.
+ *
+ * @param update.parameters what trains, by key; `numbers` of the batch's training sequences in their order
+ * @param update.targets files of the teacher's targets, one for each draw
+ */
+export type UpdateGradients = (
+  update: {
+    parameters: ReadonlyMap<string, Float32Array>;
+    numbers: ArrayLike<number>;
+    numTargets: number;
+    targets: readonly string[];
+  },
+  signal: AbortSignal | undefined,
+) => Promise<{ loss: number; gradients: Map<string, Float32Array> }>;
+
 /** What a calibration works with. */
 export interface CalibrationOptions {
   student: HeadSource & { fingerprint: string };
@@ -28,6 +45,8 @@ export interface CalibrationOptions {
    * later updates are void: those updates are done again.
    */
   onResume?: (step: number) => void | Promise<void>;
+  /** Absent: this process makes them. */
+  updateGradients?: UpdateGradients;
   signal?: AbortSignal;
   report?: ReportProgress;
 }

@@ -7,7 +7,7 @@ import { TeacherTargets } from "./teacherTargets";
 /** What a student learns from: the teacher's targets, one set for each draw of its routing. */
 export interface TrainingTargets {
   routerLogits: RouterLogitTargets | null;
-  draws: readonly Pick<TeacherTargets, "read">[];
+  draws: readonly (Pick<TeacherTargets, "read"> & { file?: string })[];
 }
 
 /**

@@ -45,6 +45,11 @@ export class TeacherTargets {
     readonly routerLogits: RouterLogitTargets | null,
   ) {}
 
+  /** Targets that another process has made, without router logits. */
+  static of(file: string, width: number, sequenceLength: number): TeacherTargets {
+    return new TeacherTargets(file, width, sequenceLength, null);
+  }
+
   static async prepare(options: TeacherTargetsOptions): Promise<TeacherTargets> {
     const { teacher, sequences, directory } = options;
     const width = teacher.description.hiddenSize;

@@ -5,6 +5,7 @@ import { RerouteError } from "../../protocol/errors";
 import {
   addLayerStatistics,
   emptyLayerStatistics,
+  type LayerShape,
   type LayerStatistics,
   type RoutingStatisticsData,
 } from "./layerStatistics";
@@ -28,20 +29,18 @@ export class RoutingStatistics implements RoutingObserver {
   /** Layers between blocks. */
   readonly #layers = new Map<number, LayerStatistics>();
   readonly #open = new Map<number, LeafSums<LayerStatistics>>();
-  readonly #options: CollectOptions;
   readonly #leaves: Leaves;
 
-  constructor(options: CollectOptions) {
-    this.#options = options;
+  constructor(readonly options: CollectOptions) {
     this.#leaves = options.leaves ?? leavesOf(options.sequences.sequenceLength);
   }
 
   /** @throws RerouteError `checkpoint/not-finite` where a router logit or an expert's output is not a number. */
   observe(observation: MoeObservation): void {
     const layer = this.#sumsOf(observation).at(observation.firstToken);
-    const tokens = validTokens(observation, this.#options.sequences);
+    const tokens = validTokens(observation, this.options.sequences);
     addRouting(layer, observation, tokens);
-    if (observation.outputs) addOutputs(layer, observation, tokens, this.#options.renormalises);
+    if (observation.outputs) addOutputs(layer, observation, tokens, this.options.renormalises);
   }
 
   /** All tokens of a shard, which is whole blocks, went through the layer. */
@@ -53,10 +52,15 @@ export class RoutingStatistics implements RoutingObserver {
   /** The statistics so far, at the end of a block or of the text. Arrays are shared, not copied. */
   result(): RoutingStatisticsData {
     for (const layer of [...this.#open.keys()]) this.#close(layer);
-    const { checkpoint, fingerprint, sequences } = this.#options;
+    const { checkpoint, fingerprint, sequences } = this.options;
     const layers = [...this.#layers.values()].sort((a, b) => a.layer - b.layer);
     layers.forEach(mirrorGram);
     return { checkpoint, fingerprint, domainNames: [...sequences.domainNames], layers };
+  }
+
+  /** Adds the next leaves, whose statistics were made elsewhere: a node of the tree that LeafSums builds. */
+  add(layers: readonly LayerStatistics[], leaves: number): void {
+    for (const layer of layers) this.#sumsOf(layer).add(layer, leaves);
   }
 
   /** Takes over finished layers of an interrupted profile. */
@@ -70,12 +74,12 @@ export class RoutingStatistics implements RoutingObserver {
     if (total) this.#layers.set(layer, total);
   }
 
-  #sumsOf({ layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize }: MoeObservation) {
+  #sumsOf({ layer, numExperts, expertOfRow, numExpertsPerToken, hiddenSize }: LayerShape) {
     const known = this.#open.get(layer);
     if (known) return known;
     const mapping = expertOfRow ? { expertOfRow } : {};
     const shape = { layer, numExperts, ...mapping, numExpertsPerToken, hiddenSize };
-    const domains = Math.max(1, this.#options.sequences.domainNames.length);
+    const domains = Math.max(1, this.options.sequences.domainNames.length);
     const empty = () => emptyLayerStatistics(shape, domains);
     const sums = new LeafSums(this.#leaves, empty, addLayerStatistics, this.#layers.get(layer) ?? null);
     this.#open.set(layer, sums);

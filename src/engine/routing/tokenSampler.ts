@@ -50,6 +50,29 @@ export class TokenSampler implements RoutingObserver {
     }
   }
 
+  /** Takes in samples of tokens from `firstToken` on, which another sampler has made of that part of the text alone. */
+  add({ layers }: ProfileSamples, firstToken: number): void {
+    for (const [layer, of] of layers) {
+      const rows = of.topPositions.length / topTokens;
+      const k = of.tokenRows.length / of.tokenEntropy.length;
+      let samples = this.#layers.get(layer);
+      if (!samples) {
+        samples = emptySamples(rows, k, sampledTokens(this.sequences.ids.length, k, this.numMoeLayers));
+        this.#layers.set(layer, samples);
+      }
+      for (let i = 0; i < of.topPositions.length; i++) {
+        if (of.topPositions[i]! < 0) continue;
+        const row = Math.floor(i / topTokens);
+        insert(samples, row, of.topPositions[i]! + firstToken, of.topWeights[i]!, of.topDomains[i]!);
+      }
+      const tokens = Math.min(of.tokenEntropy.length, samples.tokenEntropy.length - firstToken);
+      if (tokens <= 0) continue;
+      samples.tokenRows.set(of.tokenRows.subarray(0, tokens * k), firstToken * k);
+      samples.tokenWeights.set(of.tokenWeights.subarray(0, tokens * k), firstToken * k);
+      samples.tokenEntropy.set(of.tokenEntropy.subarray(0, tokens), firstToken);
+    }
+  }
+
   /** The samples so far; arrays are shared. */
   samples(): ProfileSamples {
     return { layers: new Map([...this.#layers].sort(([a], [b]) => a - b)), text: null };

@@ -17,7 +17,7 @@ import type { CalibrationResult, HeavyWork } from "./work";
 
 /** The work that onnxruntime does, as stages know it. */
 export const liveWork: HeavyWork = {
-  profile: ({ model, stateDirectory, ...rest }) =>
+  profile: ({ model, stateDirectory, parts: _, ...rest }) =>
     profileCheckpoint({ ...model, ...rest, collectOutputs: true, scratchDirectory: stateDirectory }),
 
   weightCosines: async ({ model, runtime, signal, report }) => {

@@ -1,6 +1,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ComputeRates } from "../compression/cost/computeRates";
 import type { TokenSequences } from "../data/sequences";
+import type { UpdateGradients } from "../distillation/calibration";
 import type { TaskToEvaluate } from "../evaluation/multipleChoice";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { Measurement } from "../execution/measure";
@@ -8,6 +9,8 @@ import type { RoutingObserver } from "../execution/observer";
 import type { PassSums } from "../execution/passState";
 import type { ModelDescription } from "../model/description";
 import type { ModelFamily } from "../model/family";
+import type { RoutingStatistics } from "../routing/collect";
+import type { TokenSampler } from "../routing/tokenSampler";
 import type { RuntimeOptions } from "../runtime/session";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
@@ -52,6 +55,8 @@ export interface HeavyWork {
       model: OpenModel;
       sequences: TokenSequences;
       observer: RoutingObserver;
+      /** What the observer adds to, where parts of the text may be looked at elsewhere and added. */
+      parts?: { statistics: RoutingStatistics; sampler: TokenSampler };
       /** Where an interrupted pass keeps hidden states to continue with. */
       stateDirectory: string;
       /** What the observer added up, kept beside them. */
@@ -72,6 +77,8 @@ export interface HeavyWork {
       expertMapping?: Record<string, number[][]> | null;
       seed: number;
       stateDirectory: string;
+      /** Makes the gradients of the updates elsewhere; absent: here. */
+      updateGradients?: UpdateGradients;
       /** The state of an update is saved after its lines are written. */
       onMetrics: (line: MetricsLine) => void | Promise<void>;
       /** Called before the first update with the updates that the saved state has done; -1: there is no such state. */

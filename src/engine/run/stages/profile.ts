@@ -53,6 +53,7 @@ export const profileStage: Stage = {
       model,
       sequences,
       observer: observedByAll([statistics, sampler]),
+      parts: { statistics, sampler },
       stateDirectory: paths.runDirectory,
       resume: {
         identity: model.fingerprint,

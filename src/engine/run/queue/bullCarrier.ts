@@ -1,0 +1,163 @@
+import type { Job } from "bullmq";
+import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import type { Carrier } from "../tiles/carrier";
+import { tileResult, type Tile, type TileResult } from "../tiles/tile";
+import type { TileStore } from "../tiles/tileStore";
+import { queueName } from "./presence";
+import type { QueueAddress } from "./queueAddress";
+
+interface Waiting {
+  tile: Tile;
+  store: TileStore;
+  resolve: (result: TileResult) => void;
+  reject: (error: RerouteError) => void;
+}
+
+export interface BullCarrierOptions {
+  address: QueueAddress;
+  numerics: string;
+  /** Connection troubles, which BullMQ gets over by itself. */
+  onTrouble: (message: string) => void;
+  /** Seconds between looks at tiles of which nothing was heard: the queue may have lost them, or its message. */
+  lookEverySeconds?: number;
+}
+
+/**
+ * Tiles by BullMQ: jobs hold names and hashes alone and are named by the tile's key. The queue is a cache: what it forgets
+ * is added again, and a tile whose file is there is done, whatever the queue says.
+ * @throws RerouteError queue/unavailable
+ */
+export async function openBullCarrier(options: BullCarrierOptions): Promise<Carrier> {
+  const { address, numerics, onTrouble, lookEverySeconds = 5 } = options;
+  const { Queue, QueueEvents } = await import("bullmq");
+  const { connection, shown } = address;
+  const queue = new Queue<Tile, unknown>(queueName(numerics), { connection });
+  const events = new QueueEvents(queueName(numerics), { connection });
+  const trouble = (error: unknown) =>
+    onTrouble(`queue ${shown}: ${error instanceof Error ? error.message : String(error)}`);
+  // Without listeners Node would end the process.
+  queue.on("error", trouble);
+  events.on("error", trouble);
+  const waiting = new Map<string, Waiting>();
+  const settle = (key: string, how: (of: Waiting) => void) => {
+    const of = waiting.get(key);
+    if (of && waiting.delete(key)) how(of);
+  };
+  const done = (key: string, value: unknown) => {
+    const parsed = tileResult.safeParse(value);
+    if (parsed.success && parsed.data.key === key) settle(key, ({ resolve }) => resolve(parsed.data));
+  };
+  const failed = (key: string, reason: string) => settle(key, ({ reject }) => reject(workerFailed(reason)));
+  events.on("completed", ({ jobId, returnvalue }) => done(jobId, valueOf(returnvalue)));
+  events.on("failed", ({ jobId, failedReason }) => failed(jobId, failedReason));
+
+  const add = (tile: Tile) =>
+    queue.add(tile.kind, tile, {
+      jobId: tile.key,
+      attempts: 4,
+      backoff: { type: "exponential", delay: 1000 },
+      removeOnComplete: { age: 3600 },
+      removeOnFail: { age: 3600 },
+    });
+  /** Adds a tile that the queue does not know, and takes up what it knows of one. */
+  const look = async (key: string) => {
+    const { tile, store } = waiting.get(key)!;
+    const found = await store.find(key);
+    const job = (await queue.getJob(key)) as Job | undefined;
+    if (found !== null) {
+      done(key, found);
+      return;
+    }
+    const state = job === undefined ? "unknown" : await job.getState();
+    if (state === "completed") done(key, job!.returnvalue);
+    else if (state === "failed") failed(key, job!.failedReason);
+    else if (state === "unknown") await add(tile);
+  };
+  const timer = setInterval(() => {
+    for (const key of [...waiting.keys()]) look(key).catch(trouble);
+  }, lookEverySeconds * 1000);
+
+  const close = async () => {
+    clearInterval(timer);
+    await Promise.all([queue.close(), events.close()]).catch(() => undefined);
+  };
+  try {
+    await within(15, Promise.all([queue.waitUntilReady(), events.waitUntilReady()]), shown);
+  } catch (error) {
+    clearInterval(timer);
+    for (const source of [queue, events]) await source.disconnect().catch(() => undefined);
+    throw error;
+  }
+  return {
+    numerics,
+    carry: (tile, store, signal) => {
+      throwIfCancelled(signal);
+      return new Promise<TileResult>((resolve, reject) => {
+        const stop = () => {
+          if (waiting.delete(tile.key)) reject(new RerouteError("cancelled", "cancelled while workers were at it"));
+        };
+        signal.addEventListener("abort", stop, { once: true });
+        const end = () => signal.removeEventListener("abort", stop);
+        waiting.set(tile.key, {
+          ...{ tile, store },
+          resolve: (result) => (end(), resolve(result)),
+          reject: (error) => (end(), reject(error)),
+        });
+        enter(tile).catch(trouble);
+      });
+    },
+    forget: async ({ key }) => {
+      await (await queue.getJob(key))?.remove();
+    },
+    close: async () => {
+      // What nobody waits for any more is not to be worked on.
+      const left = [...waiting.keys()].map(async (key) => (await queue.getJob(key))?.remove());
+      await Promise.race([Promise.allSettled(left), new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
+      await close();
+    },
+  };
+
+  /** A job that was done or failed before stays under its name, and adding it again would do nothing. */
+  async function enter(tile: Tile): Promise<void> {
+    const old = (await queue.getJob(tile.key)) as Job | undefined;
+    const state = await old?.getState();
+    if (state === "completed" || state === "failed") await old!.remove();
+    await add(tile);
+  }
+}
+
+function workerFailed(reason: string): RerouteError {
+  return new RerouteError(
+    "queue/failed",
+    `A worker could not do its part of the work: ${reason}. Correct that, then run again: what is done is kept`,
+  );
+}
+
+/** A job's value as it comes with an event: JSON, or already read. */
+function valueOf(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return null;
+  }
+}
+
+/** @throws RerouteError queue/unavailable */
+export async function within<T>(seconds: number, work: Promise<T>, shown: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const message = `The queue ${shown} did not answer within ${seconds} seconds; check that the server runs and can be reached from here, then run again`;
+    timer = setTimeout(() => reject(new RerouteError("queue/unavailable", message)), seconds * 1000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } catch (error) {
+    if (error instanceof RerouteError) throw error;
+    throw new RerouteError("queue/unavailable", `The queue ${shown} cannot be used: ${String(error)}`, {
+      cause: error,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}

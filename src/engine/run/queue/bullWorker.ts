@@ -1,0 +1,92 @@
+import type { Job } from "bullmq";
+import { RerouteError } from "../../../protocol/errors";
+import { tileSchema, type TileResult } from "../tiles/tile";
+import { within } from "./bullCarrier";
+import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
+import { announce, leave, openClient, presenceSeconds, queueName } from "./presence";
+import type { QueueAddress } from "./queueAddress";
+
+export interface WorkerOptions extends EngineSlotOptions {
+  address: QueueAddress;
+  /** Ends after so long without a tile; null: never. */
+  idleExitSeconds: number | null;
+  /** Seconds without a sign of life after which a worker's tile goes to another. */
+  lockSeconds: number;
+  signal: AbortSignal;
+  log: (message: string) => void;
+}
+
+/** What the user has to correct: no other attempt gets further. */
+const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teacher|training)\//;
+
+/**
+ * Works off tiles from a queue until it is told to stop. This process only talks: it holds the tile's lock, which a process
+ * that computes would lose, and starts another that computes. Told to stop, it gives its tile back at once.
+ * @throws RerouteError queue/unavailable, runtime/unavailable, and what the first start of the engine raises
+ */
+export async function serveQueue(options: WorkerOptions): Promise<void> {
+  const { address, name, idleExitSeconds, lockSeconds, signal, log } = options;
+  const { Worker, UnrecoverableError, DelayedError } = await import("bullmq");
+  const { connection, shown } = address;
+  const engine = new EngineSlot(options);
+  const stopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+  void stopped.then(() => engine.stop());
+  const { hash: numerics, about, rowsAreIndependent } = await engine.numerics();
+  if (!rowsAreIndependent) log(`warning: on this machine rows depend on the rows beside them; ${about}`);
+  const state = { tile: null as string | null, tiles: 0, tokensPerSecond: null as number | null };
+  let lastTile = Date.now();
+
+  const work = async (job: Job<unknown, TileResult>, token?: string): Promise<TileResult> => {
+    const tile = tileSchema.safeParse(job.data);
+    if (!tile.success || tile.data.numerics !== numerics)
+      throw new UnrecoverableError(`${name}: the job is no tile of this version`);
+    state.tile = tile.data.kind;
+    try {
+      const result = await engine.run(tile.data);
+      state.tiles++;
+      state.tokensPerSecond = result.tokens / result.seconds;
+      log(`${tile.data.kind} ${tile.data.key.slice(0, 8)}: ${result.tokens} tokens in ${result.seconds.toFixed(1)} s`);
+      return result;
+    } catch (error) {
+      if (signal.aborted) {
+        await job.moveToDelayed(Date.now(), token);
+        throw new DelayedError();
+      }
+      const code = error instanceof RerouteError ? error.code : "internal";
+      const message = `${name}: ${code}: ${error instanceof Error ? error.message : String(error)}`;
+      log(message);
+      throw hopeless.test(code) ? new UnrecoverableError(message) : new Error(message);
+    } finally {
+      state.tile = null;
+      lastTile = Date.now();
+    }
+  };
+  const worker = new Worker<unknown, TileResult>(queueName(numerics), work, {
+    ...{ connection, concurrency: 1, maxStalledCount: 5 },
+    ...{ lockDuration: lockSeconds * 1000, stalledInterval: Math.max(1, lockSeconds / 2) * 1000 },
+  });
+  worker.on("error", (error) => log(`queue ${shown}: ${error.message}`));
+  try {
+    await within(15, worker.waitUntilReady(), shown);
+    log(`${name} waits for tiles at ${shown}; ${about}, numerics ${numerics.slice(0, 12)}`);
+    const client = await openClient(address, log);
+    const tell = () => announce(client, { name, numerics, about, ...state }).catch(() => undefined);
+    await tell();
+    const telling = setInterval(() => void tell(), (presenceSeconds / 3) * 1000);
+    const idle = new Promise<void>((resolve) => {
+      if (idleExitSeconds === null) return;
+      const isIdle = () => state.tile === null && Date.now() - lastTile > idleExitSeconds * 1000;
+      setInterval(() => isIdle() && resolve(), 200).unref();
+    });
+    await Promise.race([stopped, idle]);
+    clearInterval(telling);
+    await leave(client, name).catch(() => undefined);
+    client.disconnect();
+  } finally {
+    engine.stop();
+    await Promise.race([worker.close(), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+  }
+}

@@ -1,0 +1,72 @@
+import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import type { Tile, TileResult } from "./tile";
+import type { TileRunner } from "./runTile";
+import type { TileStore } from "./tileStore";
+
+/** Has tiles worked off, wherever that is. */
+export interface Carrier {
+  /** The numerics that its workers must have. */
+  readonly numerics: string;
+  /**
+   * Resolves with a tile's result once its file is there. May be asked for many at once, in the order in which they are
+   * wanted most.
+   */
+  carry: (tile: Tile, store: TileStore, signal: AbortSignal) => Promise<TileResult>;
+  /** Forgets a result whose file was not whole, so that the tile is worked on again. */
+  forget: (tile: Tile) => Promise<void>;
+  close: () => Promise<void>;
+}
+
+/** This process alone, one tile after another. */
+export function inProcessCarrier(runner: Pick<TileRunner, "run" | "close">, numerics: string): Carrier {
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    numerics,
+    carry: (tile, _, signal) => {
+      const result = last.then(() => {
+        throwIfCancelled(signal);
+        return runner.run(tile);
+      });
+      last = result.catch(() => undefined);
+      return result;
+    },
+    forget: () => Promise.resolve(),
+    close: () => runner.close(),
+  };
+}
+
+/** Times that a tile may come back damaged before the run gives up. */
+const mostAttempts = 5;
+
+/** Told of each tile that a worker did, as soon as it is there. */
+export type OnTile = (tile: Tile, result: TileResult) => void;
+
+/**
+ * A whole tile: found in the folder, or carried until its file is what its worker said.
+ * @throws RerouteError queue/failed
+ */
+export async function wholeTile(
+  tile: Tile,
+  store: TileStore,
+  carrier: Carrier,
+  signal: AbortSignal,
+  onTile: OnTile,
+): Promise<TileResult> {
+  for (let attempt = 1; attempt <= mostAttempts; attempt++) {
+    const found = await store.find(tile.key);
+    if (found !== null) return found;
+    const result = await carrier.carry(tile, store, signal);
+    // The message may be there before the file on a network folder.
+    if (result.key === tile.key && (await store.isWhole(result, 60))) {
+      await store.record(result);
+      onTile(tile, result);
+      return result;
+    }
+    await store.remove(tile.key);
+    await carrier.forget(tile);
+  }
+  throw new RerouteError(
+    "queue/failed",
+    `${store.file(tile.key)} was damaged ${mostAttempts} times in a row; check the folder that workers and coordinator share`,
+  );
+}

@@ -1,0 +1,102 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { RerouteError } from "../../../protocol/errors";
+import { writeFileAtomically } from "../../checkpoint/atomicFile";
+import { quote } from "../../checkpoint/quote";
+import { tileResult, type TileResult } from "./tile";
+
+/** Seconds that a file may take to appear behind the message that names it: network folders cache what is not there. */
+const appearsWithin = 60;
+
+/** Name of the folder of tiles in a run folder. */
+export const tilesFolder = "tiles";
+
+/** Tiles of a run: `<key>.safetensors`, and `<key>.json`, which says that it is whole and is written after it. */
+export class TileStore {
+  constructor(readonly folder: string) {}
+
+  file(key: string): string {
+    return path.join(this.folder, `${key}.safetensors`);
+  }
+
+  async make(): Promise<void> {
+    await mkdir(this.folder, { recursive: true });
+  }
+
+  /** A tile that is done and whole; null where it is not. What is damaged is taken away. */
+  async find(key: string): Promise<TileResult | null> {
+    const text = await readFile(this.#record(key), "utf8").catch(() => null);
+    if (text === null) return null;
+    const parsed = tileResult.safeParse(json(text));
+    if (parsed.success && parsed.data.key === key && (await this.isWhole(parsed.data))) return parsed.data;
+    await this.remove(key);
+    return null;
+  }
+
+  /** Whether the tile's file is what its worker said. */
+  async isWhole({ key, bytes, sha256 }: TileResult, waitSeconds = 0): Promise<boolean> {
+    const file = this.file(key);
+    const size = await sizeWhenThere(file, waitSeconds);
+    return size === bytes && (await hashOfFile(file)) === sha256;
+  }
+
+  /** Says that a tile's file is whole. */
+  async record(result: TileResult): Promise<void> {
+    await writeFileAtomically(this.#record(result.key), `${JSON.stringify(result)}\n`);
+  }
+
+  async remove(key: string): Promise<void> {
+    for (const file of [this.#record(key), this.file(key)]) await rm(file, { force: true });
+  }
+
+  /** Takes away all tiles and inputs; the folder stays. */
+  async clear(): Promise<void> {
+    for (const name of await readdir(this.folder).catch(() => []))
+      await rm(path.join(this.folder, name), { force: true });
+  }
+
+  /**
+   * An input by name and hash, as a path to read.
+   * @throws RerouteError run/invalid where it does not appear or is another one
+   */
+  async input({ name, sha256 }: { name: string; sha256: string }, waitSeconds = appearsWithin): Promise<string> {
+    const file = path.join(this.folder, name);
+    const size = await sizeWhenThere(file, waitSeconds);
+    const found = size === null ? "nothing" : await hashOfFile(file);
+    if (found === sha256) return file;
+    throw new RerouteError(
+      "run/invalid",
+      `${quote(file)} is ${found}, expected the SHA-256 ${sha256}; check that coordinator and worker see the same folder (--map)`,
+    );
+  }
+
+  #record(key: string): string {
+    return path.join(this.folder, `${key}.json`);
+  }
+}
+
+/** Bytes of a file, which may be some time in coming; null where it does not come. */
+async function sizeWhenThere(file: string, seconds: number): Promise<number | null> {
+  for (let waited = 0; ; waited++) {
+    const found = await stat(file).catch(() => null);
+    if (found !== null || waited >= seconds) return found?.size ?? null;
+    await wait(1000);
+  }
+}
+
+export async function hashOfFile(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const part of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(part as Buffer);
+  return hash.digest("hex");
+}
+
+function json(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,153 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { createRandom } from "../../src/engine/tensor/random";
+import { isNightly } from "../support/nightly";
+import { hasRedis, RedisServer } from "../support/redisServer";
+import { temporaryFolder } from "../support/temporaryFolder";
+import { bundleCli, TinyRun } from "./tinyRun";
+
+/** Three leaves to profile, and three updates of at most 16 tiles. */
+const recipe = {
+  data: {
+    ...{ calibration: "../calibration.jsonl", evaluation: "../evaluation.jsonl" },
+    ...{ sequences: 700, evaluationSequences: 6, sequenceLength: 24 },
+  },
+  compress: { method: "reap", keep: 0.5 },
+  calibrate: { batch: 256, learningRate: 5e-3, heldOut: 0.1, evaluateEvery: 2 },
+};
+
+describe.skipIf(!hasRedis)("a run whose work is spread", () => {
+  let run: TinyRun;
+  let expected: Record<string, string>;
+  let redis: RedisServer;
+  const workers = new Set<ChildProcess>();
+
+  beforeAll(async () => {
+    const parent = temporaryFolder();
+    await TinyRun.makeParent(parent);
+    run = new TinyRun(await bundleCli(), parent, recipe);
+    const [{ code, stderr }, server] = await Promise.all([run.start(), RedisServer.start()]);
+    expect([code, stderr]).toEqual([0, expect.anything()]);
+    expected = run.results();
+    run.reset();
+    redis = server;
+  }, 300_000);
+  afterEach(() => {
+    for (const worker of workers) worker.kill("SIGKILL");
+    workers.clear();
+    run.reset();
+  });
+  afterAll(async () => {
+    rmSync(run.cli, { force: true });
+    await redis?.kill();
+  });
+
+  function startWorker(...more: string[]): ChildProcess {
+    const args = [
+      run.cli,
+      "worker",
+      "--queue",
+      redis.url,
+      "--threads",
+      "1",
+      "--memory",
+      "1GiB",
+      "--lock",
+      "2",
+      ...more,
+    ];
+    const worker = spawn(process.execPath, args, { stdio: "ignore" });
+    workers.add(worker);
+    return worker;
+  }
+
+  const coordinate = (localWorkers: number) =>
+    run.start({ args: ["--queue", redis.url, "--local-workers", String(localWorkers)] });
+
+  /** Tiles that the run's log knows. */
+  const tilesDone = () => {
+    const log = path.join(run.runDirectory, "log.jsonl");
+    const lines = existsSync(log) ? readFileSync(log, "utf8").split("\n") : [];
+    return lines
+      .filter((line) => line.includes('"event":"tile"'))
+      .map((line) => JSON.parse(line) as { worker: string; kind: string });
+  };
+
+  /** Does each act once as many tiles are done. */
+  function atTiles(acts: readonly [number, () => void][]): () => void {
+    const left = [...acts].sort(([a], [b]) => a - b);
+    const timer = setInterval(() => {
+      while (left.length > 0 && tilesDone().length >= left[0]![0]) left.shift()![1]();
+    }, 10);
+    return () => clearInterval(timer);
+  }
+
+  test.each(isNightly ? [1, 2, 4] : [2])(
+    "among %i workers has the bytes of one without a queue",
+    async (count) => {
+      expect(await coordinate(count)).toMatchObject({ code: 0 });
+      expect(run.results()).toEqual(expected);
+      const tiles = tilesDone();
+      expect(tiles.filter(({ kind }) => kind === "profile").length).toBe(3);
+      expect(tiles.filter(({ kind }) => kind === "gradient").length).toBeGreaterThan(2 * 16);
+      expect(new Set(tiles.map(({ worker }) => worker)).size).toBeLessThanOrEqual(count);
+    },
+    300_000,
+  );
+
+  test("has them although workers, their engines, the queue and the coordinator are killed", async () => {
+    const random = createRandom(isNightly ? Date.now() : 7);
+    for (let i = 0; i < 2; i++) startWorker();
+    const [first] = [...workers];
+    const moments = [1, 2, 3, 4].map((part) => (part - 1) * 12 + 1 + random.below(10));
+    let coordinator = 0;
+    const stop = atTiles([
+      [
+        moments[0]!,
+        () => {
+          first!.kill("SIGKILL");
+          startWorker();
+        },
+      ],
+      [moments[1]!, () => childrenOf([...workers].at(-1)!.pid!).forEach((pid) => process.kill(pid, "SIGKILL"))],
+      [moments[2]!, () => void redis.kill().then(() => redis.restart())],
+      [moments[3]!, () => process.kill(coordinator, "SIGKILL")],
+    ]);
+    try {
+      const args = ["--queue", redis.url, "--local-workers", "0"];
+      const killed = await run.start({ args, onStart: (pid) => (coordinator = pid) });
+      expect(killed.signal).toBe("SIGKILL");
+      expect(await run.start({ args })).toMatchObject({ code: 0 });
+    } finally {
+      stop();
+    }
+    expect(run.results()).toEqual(expected);
+  }, 600_000);
+
+  test("works on a tile again whose file was cut short, and not on one that is there", async () => {
+    const [{ pid }] = [startWorker()];
+    expect(pid).toBeGreaterThan(0);
+    let coordinator = 0;
+    const stop = atTiles([[2, () => process.kill(coordinator, "SIGKILL")]]);
+    const args = ["--queue", redis.url, "--local-workers", "0"];
+    await run.start({ args, onStart: (number) => (coordinator = number) });
+    stop();
+    const folder = path.join(run.runDirectory, "tiles");
+    const done = readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.safetensors$/.test(name));
+    expect(done.length).toBeGreaterThan(0);
+    truncateSync(path.join(folder, done[0]!), 100);
+    writeFileSync(path.join(folder, "left-over"), "");
+    const before = tilesDone().length;
+    expect(await run.start({ args })).toMatchObject({ code: 0 });
+    expect(run.results()).toEqual(expected);
+    expect(tilesDone().length).toBeGreaterThanOrEqual(before);
+  }, 300_000);
+});
+
+/** Numbers of a process's children (Linux). */
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return text.split(" ").filter(Boolean).map(Number);
+}
