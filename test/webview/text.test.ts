@@ -20,7 +20,7 @@ describe("the text's page", () => {
       new RegExp(`^·router: experts ${first!} .*, ${second!} `),
     );
     await opened.tab.keyboard.press("Enter");
-    const { params } = await opened.answer("expert", samples.expert(4, first!));
+    const { params } = await opened.answer("expert", samples.expert(4, first));
     expect(params).toEqual({ layer: 4, expert: first });
     expect(await opened.tab.textContent("[data-top-tokens] li")).toBe("0.9 sends·each·token·to·a·few↵");
     expect(await opened.tab.textContent("[data-note]")).toMatch(/Underlined: routed to expert \d \(\d+ of 40 tokens\)/);

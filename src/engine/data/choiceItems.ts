@@ -60,7 +60,7 @@ function itemOf({ value, where }: Row): ChoiceItem {
 /** `arguments` of a logged sample: a list of pairs, or objects `gen_args_0` with `arg_0` and `arg_1`. */
 function loggedItem(row: { [key: string]: unknown }): { context: unknown; choices: unknown[]; gold: unknown } {
   const given = row["arguments"];
-  const pairs: unknown[] = Array.isArray(given) ? given : Object.values((given ?? {}) as object);
+  const pairs: unknown[] = Array.isArray(given) ? given : Object.values(given ?? {});
   const part = (pair: unknown, i: 0 | 1): unknown =>
     Array.isArray(pair) ? pair[i] : (pair as { [key: string]: unknown } | null)?.[`arg_${i}`];
   return { context: part(pairs[0], 0), choices: pairs.map((pair) => part(pair, 1)), gold: row["target"] };

@@ -81,7 +81,7 @@ export async function probeExperts(options: ExpertProbeOptions): Promise<ExpertP
   await own.head(teacher, true).normalise(own.hidden, signal);
   step(1, "The student");
   await using learner = student && (await Pass.run(student, options));
-  const studentHead = learner && learner.head(teacher, await headsAreEqual(student!, teacher));
+  const studentHead = learner && learner.head(teacher, await headsAreEqual(student, teacher));
   let studentLoss: MeanEstimate | null = null;
   const rows: ActiveExpertsRow[] = [];
   for (const [i, description] of descriptions.entries()) {

@@ -66,7 +66,7 @@ export function scoreTask(
   const correct = items.map((item, i) => isRight(logLikelihoods[i]!, item));
   const normalised = items.map((item, i) =>
     isRight(
-      logLikelihoods[i]!.map((value, c) => value / Math.max(1, [...item.choices[c]!.trimStart()].length)),
+      logLikelihoods[i]!.map((value, c) => value / Math.max(1, Array.from(item.choices[c]!.trimStart()).length)),
       item,
     ),
   );

@@ -4,7 +4,7 @@ import { FileHiddenStates, MemoryHiddenStates, StoredHiddenStates, type HiddenSt
 import { leavesOf, type Leaves } from "../execution/leaves";
 import { numLogits } from "../model/moeLayers";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
-import { partsOf, sizeOf } from "../execution/passState";
+import { bytesOfStates, sizeOf } from "../execution/passState";
 import type { ModelDescription } from "../model/description";
 import { RoutingFidelity, type FidelitySums } from "../routing/fidelity";
 
@@ -59,7 +59,7 @@ export class RouterTrace implements RoutingObserver {
       if (trace.isSaved) continue;
       for (const part of ["logits", "selected"] as const) {
         const store = trace[part];
-        await writeFileAtomically(fileOf(layer, part), partsOf(store));
+        await writeFileAtomically(fileOf(layer, part), bytesOfStates(store));
         if (this.inMemory) continue;
         trace[part] = new StoredHiddenStates(fileOf(layer, part), store.numTokens, store.width);
         store.close();

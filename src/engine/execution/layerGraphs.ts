@@ -47,7 +47,7 @@ export function attentionBackwardGraph(
   cotangents.push(ofLogits);
   const router = weightKey(layer.feedForward.router.weight);
   if (!context.trainable.has(router)) return block.buildGradients(cotangents, wrt);
-  const routerGradient = routerGradients(block.builder, context, ofLogits.gradient, routerInput!);
+  const routerGradient = routerGradients(block.builder, context, ofLogits.gradient, routerInput);
   return block.buildGradients(cotangents, wrt, { routerGradient }, router);
 }
 

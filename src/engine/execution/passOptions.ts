@@ -2,7 +2,6 @@ import type { LayerDescription } from "../model/description";
 import type { FeedForwardTerms } from "./feedForwardTerms";
 import type { HiddenStates } from "./hiddenStates";
 import type { RoutingObserver } from "./observer";
-import type { ChosenRows } from "./routedExperts";
 import type { Tape } from "./tape";
 
 /** Sequences of token ids, one after another, all of the executor's length. */

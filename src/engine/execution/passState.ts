@@ -73,7 +73,7 @@ export class PassState {
     const wait = this.leastSeconds === 0 ? 0 : Math.max(this.leastSeconds, this.#saveSeconds / saveShare);
     if ((started - this.#savedAt) / 1e3 < wait) return;
     const file = this.#hiddenFile(position);
-    if (hidden !== null) await writeFileAtomically(file, partsOf(hidden));
+    if (hidden !== null) await writeFileAtomically(file, bytesOfStates(hidden));
     await this.sums.save(this.key, position);
     const names = hiddenNames(this.name);
     for (const name of (await readdir(this.directory)).filter((name) => names.test(name)))
@@ -93,7 +93,7 @@ export function hiddenNames(name: PassName): RegExp {
 }
 
 /** Rows in parts of about 16 MB, as bytes. */
-export function* partsOf(hidden: HiddenStates): Generator<Uint8Array> {
+export function* bytesOfStates(hidden: HiddenStates): Generator<Uint8Array> {
   const step = Math.max(1, Math.floor((16 * 2 ** 20) / (hidden.width * 4)));
   for (let from = 0; from < hidden.numTokens; from += step) {
     const rows = hidden.read(from, Math.min(hidden.numTokens, from + step));

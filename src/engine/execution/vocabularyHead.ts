@@ -166,9 +166,9 @@ export class VocabularyHead {
     const { session, given, close } = await this.#open(key, graph, hidden.numTokens);
     const weights = this.trained?.feeds("head", () => headViews(this.student.description)) ?? {};
     try {
-      for (let from = 0; from < hidden.numTokens; from += this.positionsPerRun) {
+      for (let from = 0, to: number; from < hidden.numTokens; from = to) {
         throwIfCancelled(signal);
-        const to = Math.min(hidden.numTokens, from + this.positionsPerRun);
+        to = this.#endOfRun(from, hidden.numTokens);
         const feeds = Object.fromEntries(Object.entries(rows).map(([name, read]) => [name, read(from, to)]));
         const x = float32(hidden.read(from, to), [to - from, hidden.width]);
         take(from, await session.run({ x, ...feeds, ...weights, ...given }));

@@ -134,7 +134,7 @@ function matrix(name: string, type: GgufWeightType, of: LinearDescription, paire
 
 function stack(name: string, type: GgufWeightType, parts: TensorPart[]): ExportedTensor {
   const shape = shapeOf(parts[0]!);
-  return { name, type: shape[1]! % ggufBlock === 0 || type === "F16" ? type : "F16", shape, parts, stacked: true };
+  return { name, type: shape[1] % ggufBlock === 0 || type === "F16" ? type : "F16", shape, parts, stacked: true };
 }
 
 /** [rows, columns] of what a part gives. */

@@ -83,7 +83,7 @@ function textOf({ tensors, metadata }: SafetensorsFile, windows: Map<number, Int
       sequenceLength,
       tokenIds: int32(ids.data),
       windows,
-      pieces: Object.fromEntries(entries) as Record<number, string>,
+      pieces: Object.fromEntries(entries),
     };
   } catch {
     return null;

@@ -110,7 +110,10 @@ describe.each(daily(2, ["qwen3_moe", "deepseek_v3", "gpt_oss", "granitemoe", "ll
         ...{ ...model, sequences, leaves, collectOutputs: true, scratchDirectory: temporaryFolder() },
         runtime: { ...runtime, threads, memoryBudgetBytes },
         observer: {
-          observe: (seen) => (chunks++, statistics.observe(seen)),
+          observe: (seen) => {
+            chunks++;
+            statistics.observe(seen);
+          },
           afterLayer: (layer) => statistics.afterLayer(layer),
         },
       });

@@ -73,7 +73,10 @@ function applied(plan: CompressionPlan, edit: PlanEdit, layers: readonly PlanLay
 }
 
 function setAmount(plan: CompressionPlan, layers: readonly PlanLayer[], name: string, value: number): void {
-  if (plan.paradigm === "pruning") return setCount(plan, layers, value);
+  if (plan.paradigm === "pruning") {
+    setCount(plan, layers, value);
+    return;
+  }
   for (const { layer } of layers) {
     const key = String(layer);
     switch (plan.paradigm) {

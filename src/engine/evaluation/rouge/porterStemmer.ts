@@ -130,7 +130,7 @@ function measure(stem: string): number {
 }
 
 function hasVowel(stem: string): boolean {
-  return [...stem].some((_, i) => !isConsonant(stem, i));
+  return Array.from(stem).some((_, i) => !isConsonant(stem, i));
 }
 
 function endsInDouble(word: string): boolean {

@@ -15,7 +15,7 @@ import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/c
 import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
-import type { Preflight, RunFile, StageId } from "../../../protocol/run";
+import type { Preflight, StageId } from "../../../protocol/run";
 import { estimateStages, scratchBytes } from "./estimates";
 import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
