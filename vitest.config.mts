@@ -45,6 +45,7 @@ export default defineConfig({
           pool: "forks",
           maxWorkers: 2,
           testTimeout: 180_000,
+          hookTimeout: 180_000,
           sequence: { groupOrder: 0 },
         },
       },

@@ -30,12 +30,13 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
   });
   return {
     columns: columns.map(({ name }) => name),
+    // What no checkpoint has, as in files of earlier versions, is not listed.
     rows: [
       row("Parameters", "", ({ cost }) => formatCount(cost.parametersTotal)),
       row("Active parameters", "a token", ({ cost }) => formatCount(cost.parametersActive)),
       row("Size", "", ({ cost }) => formatBytes(cost.bytes)),
       row("Bits a weight", "", ({ cost }) => optional(cost.bitsPerWeight ?? null, formatNumber)),
-      row("Bits a weight", "of routed experts", ({ cost }) => optional(cost.expertBitsPerWeight ?? null, formatNumber)),
+      row("Bits a weight of experts", "", ({ cost }) => optional(cost.expertBitsPerWeight ?? null, formatNumber)),
       row("FLOPs", "a token", ({ cost }) => formatCount(cost.flopsPerToken)),
       row("Loss", "nats a token", (m) => withError(m.nllPerToken, m.uncertainty.nllPerToken)),
       row("Perplexity", "", (m) => formatNumber(m.perplexity)),
@@ -67,7 +68,7 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
       row("Dead experts", "", ({ routing }) => beside(routing, "dead")),
       row("Speed", "tokens a second", ({ cost }) => speed(cost)),
       row("Peak memory", "", ({ cost }) => optional(cost.peakMemoryBytes, formatBytes)),
-    ],
+    ].filter(({ cells }) => cells.some((cell) => cell !== "–")),
   };
 }
 

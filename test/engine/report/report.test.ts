@@ -84,8 +84,14 @@ describe("report.html", () => {
       ...after!.cost,
       tokensPerSecond: 1234,
       tokensPerSecondQuartiles: [1000, 1_500_000] as [number, number],
+      ...{ bitsPerWeight: 4.5, expertBitsPerWeight: 4.25 },
     };
-    const table = comparisonTable({ ...file, after: { ...after!, cost } })!;
+    const even = (coefficientOfVariation: number, dead: number) => ({ coefficientOfVariation, dead });
+    const routing = [
+      { exactSet: 0.5, load: { totalVariation: 0.1, teacher: even(0.5, 0), student: even(1, 1) } },
+      { exactSet: 0.7, load: { totalVariation: 0.3, teacher: even(0.7, 1), student: even(1.5, 2) } },
+    ].map((rest, layer) => ({ layer, routingKl: 0, l1: 0, topKOverlap: 1, klByExpert: [], ...rest }));
+    const table = comparisonTable({ ...file, after: { ...after!, cost, routing } })!;
     const cells = Object.fromEntries(table.rows.map(({ label, cells: row }) => [label, row]));
     const same = (text: string) => [text, text, text];
     expect(table.columns).toEqual(["Teacher", "Before calibration", "After calibration"]);
@@ -93,11 +99,18 @@ describe("report.html", () => {
       Parameters: same("1.00 M"),
       "Active parameters": same("400 k"),
       Size: same("1.91 MiB"),
+      "Bits a weight": ["–", "–", "4.5"],
+      "Bits a weight of experts": ["–", "–", "4.25"],
       FLOPs: same("800 k"),
       Loss: models.map(({ perSequence: { nll } }) => `${meanOf(nll).toFixed(4)} ± 0.0100`),
       Perplexity: models.map(({ perSequence: { nll } }) => Math.exp(meanOf(nll)).toFixed(2)),
       "KL to the teacher": ["–", ...[before!, after!].map((m) => `${meanOf(m.perSequence.kl!).toFixed(4)} ± 0.0050`)],
       "Top-1 agreement": ["–", "90 %", "90 %"],
+      // Means over both layers; experts without a token are counted.
+      "Exact selection": ["–", "–", "60 %"],
+      "Utilisation moved": ["–", "–", "20 %"],
+      "Coefficient of variation": ["–", "–", "1.25 (teacher 0.6)"],
+      "Dead experts": ["–", "–", "3 (teacher 1)"],
       Speed: ["5.00 k", "5.00 k", "1.23 k (1.00 k to 1.50 M)"],
       "Peak memory": same("286 MiB"),
     });
