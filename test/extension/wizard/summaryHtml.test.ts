@@ -37,7 +37,7 @@ it("says everything whole, problems first, with a policy that lets nothing in bu
   expect(html).toContain("default-src 'none'; style-src 'nonce-n0nce'; script-src 'nonce-n0nce'");
   expect(html.match(/<(script|style)(?! nonce="n0nce")/g)).toBeNull();
   expect(html).toContain('<button data-answer="start" class="first">Start</button>');
-  expect(html).toContain('title="&quot;quoted&quot;"');
+  expect(html).toContain('title="&#34;quoted&#34;"');
   for (const text of ["1 h", "6.00 GiB", "Estimated from"]) expect(html).toContain(text);
 });
 
