@@ -269,7 +269,9 @@ describe("a run that is stopped", () => {
       // A closed tab of the browser keeps its extension host for hours, in case that it comes back.
       for (const { pid } of extensionHost()) process.kill(pid, "SIGKILL");
       await until(() => extensionHost().length === 0);
-      const at = () => readFileSync(path.join(newestRun(), "progress.json"), "utf8");
+      const progress = path.join(newestRun(), "progress.json");
+      await until(() => existsSync(progress), runMs);
+      const at = () => readFileSync(progress, "utf8");
       const before = at();
       await until(() => at() !== before, runMs);
       expect(engines().map(({ pid }) => pid)).toEqual([engine!.pid]);

@@ -271,7 +271,6 @@ describe("a task", () => {
       await picker.choose("check reap");
       await page.locator(".xterm-rows", { hasText: "would be refused: output/not-empty" }).waitFor({ timeout: runMs });
       await session.screenshot("9-task");
-      await runCommand(page, "View: Close Panel");
     },
     runMs,
   );

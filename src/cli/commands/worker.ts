@@ -25,7 +25,7 @@ export function addWorker(program: Command, io: CliIo): void {
     .option(
       "--map <from=to>",
       "where a folder of the coordinator lies here, repeatable; with it, no other folder is touched",
-      (text: string, before: string[] = []) => [...before, text],
+      (text: string, before: string[] | undefined) => [...(before ?? []), text],
     )
     .option("--idle-exit <time>", "end after so long without work, such as 15m (default: never)")
     .option("--lock <seconds>", "after so long without a sign of life its work goes to another", toInteger(2), 60)

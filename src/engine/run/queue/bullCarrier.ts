@@ -100,8 +100,14 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
         const end = () => signal.removeEventListener("abort", stop);
         waiting.set(tile.key, {
           ...{ tile, store },
-          resolve: (result) => (end(), resolve(result)),
-          reject: (error) => (end(), reject(error)),
+          resolve: (result) => {
+            end();
+            resolve(result);
+          },
+          reject: (error) => {
+            end();
+            reject(error);
+          },
         });
         enter(tile).catch(trouble);
       });

@@ -43,7 +43,7 @@ export async function openClient(
   const { Redis } = await import("ioredis");
   const client = new Redis(connection);
   client.on("error", (error: Error) => onTrouble(`queue ${shown}: ${error.message}`));
-  return client as unknown as KeyValue;
+  return client;
 }
 
 export async function announce(client: KeyValue, worker: Presence): Promise<void> {

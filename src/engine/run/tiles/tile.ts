@@ -79,10 +79,10 @@ type Unkeyed<T> = T extends Tile ? Omit<T, "key" | "protocol"> : never;
 export function keyed(tile: Unkeyed<Tile>): Tile {
   const { folder: _, ...rest } = tile;
   const withoutPaths = Object.fromEntries(
-    Object.entries(rest).map(([name, value]) => [
+    Object.entries<unknown>(rest).map(([name, value]) => [
       name,
-      typeof value === "object" && "fingerprint" in value ? value.fingerprint : value,
+      typeof value === "object" && value !== null && "fingerprint" in value ? value.fingerprint : value,
     ]),
   );
-  return { ...tile, protocol: tileProtocol, key: contentKey({ protocol: tileProtocol, ...withoutPaths }) } as Tile;
+  return { ...tile, protocol: tileProtocol, key: contentKey({ protocol: tileProtocol, ...withoutPaths }) };
 }
