@@ -7,7 +7,7 @@ export interface Tensor {
   values: number[];
 }
 
-/** All F64, I64, F32, I32 and BF16 tensors of a file. */
+/** All F64, I64, F32, I32, U8 and BF16 tensors of a file. */
 export function readTensors(file: string): Map<string, Tensor> {
   const bytes = readFileSync(file);
   const length = Number(bytes.readBigUInt64LE(0));
@@ -28,6 +28,7 @@ function valuesOf(data: Buffer, dtype: string): number[] {
     I64: [8, (at) => Number(data.readBigInt64LE(at))],
     F32: [4, (at) => data.readFloatLE(at)],
     I32: [4, (at) => data.readInt32LE(at)],
+    U8: [1, (at) => data[at]!],
     BF16: [2, (at) => bfloat(data.readUInt16LE(at))],
   };
   const found = read[dtype];
