@@ -38,7 +38,7 @@ export const checkpointCost = z.object({
   /** Parameters one token touches. */
   parametersActive: z.number(),
   bytes: z.number(),
-  bitsPerWeight: z.number().optional().describe("8 bytes / parameters"),
+  bitsPerWeight: z.number().optional().describe("8 x bytes of the tensors that parameters are stored in / parameters"),
   expertBitsPerWeight: z.number().optional().describe("The same of routed experts, with their scales"),
   activationBytes: z
     .number()

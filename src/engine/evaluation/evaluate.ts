@@ -1,12 +1,10 @@
 import { RerouteError } from "../../protocol/errors";
-import type { CheckpointCost, ModelEvaluation } from "../../protocol/evaluation";
+import type { ModelEvaluation } from "../../protocol/evaluation";
 import { nextTokens } from "../execution/batches";
 import type { HeadSource } from "../execution/headGraphs";
-import { countParameters, flopsPerToken } from "../model/parameters";
-import { allViewsIn } from "../execution/weightViews";
-import { workingSetBytes } from "../execution/workingSet";
 import { perDomain, perSequence, type RowValues } from "./aggregate";
 import { estimateMean } from "./bootstrap";
+import { costOfCheckpoint } from "./checkpointCost";
 import { speedOf } from "./passMeter";
 import { runAgainst, runAlone, type EvaluateOptions } from "./modelRuns";
 
@@ -25,7 +23,7 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Mode
   const run =
     teacher === null ? await runAlone(options, targets.labels) : await runAgainst(teacher, options, targets.labels);
   checkLosses(run.nll, targets.isTarget, model);
-  const cost = checkpointCost(model, sequences.sequenceLength);
+  const cost = costOfCheckpoint(model, sequences.sequenceLength);
 
   const byRow = (rows: Float32Array): RowValues => ({ rows, isTarget: targets.isTarget });
   const nll = perSequence(byRow(run.nll), sequences);
@@ -58,48 +56,4 @@ function checkLosses(nll: Float32Array, isTarget: Uint8Array, { checkpoint }: He
     "checkpoint/not-finite",
     `The loss of ${checkpoint.directory} is NaN or infinite although the outputs of all layers are finite; check its final norm and vocabulary head`,
   );
-}
-
-function bytesOf(entries: readonly { byteLength: number }[]): number {
-  return entries.reduce((sum, { byteLength }) => sum + byteLength, 0);
-}
-
-/** The same model with routers and no routed expert. */
-function withoutExperts(description: HeadSource["description"]): HeadSource["description"] {
-  return {
-    ...description,
-    layers: description.layers.map((layer) =>
-      layer.feedForward.kind === "moe" ? { ...layer, feedForward: { ...layer.feedForward, experts: [] } } : layer,
-    ),
-  };
-}
-
-/** Bytes of tensors that no routed expert is stored in. */
-function bytesOutsideExperts({ tensors }: HeadSource["checkpoint"], description: HeadSource["description"]): number {
-  const names = new Set(allViewsIn(withoutExperts(description)).map(({ tensor }) => tensor));
-  return bytesOf([...names].flatMap((name) => tensors.get(name) ?? []));
-}
-
-/** What a checkpoint costs to keep and to run; measured figures are null until something has been run. */
-function checkpointCost({ checkpoint, description }: HeadSource, sequenceLength: number): CheckpointCost {
-  const { total, active } = countParameters(description);
-  const bytes = bytesOf([...checkpoint.tensors.values()]);
-  const others = bytesOutsideExperts(checkpoint, description);
-  const inExperts = total - countParameters(withoutExperts(description)).total;
-  const portions = { attentionSequences: 1, chunkSequences: 1, headPositions: 1 };
-  return {
-    parametersTotal: total,
-    parametersActive: active,
-    bytes,
-    bitsPerWeight: (8 * bytes) / total,
-    ...(inExperts > 0 ? { expertBitsPerWeight: (8 * (bytes - others)) / inExperts } : {}),
-    activationBytes: workingSetBytes(
-      { description, sequenceLength, direction: "forward", trained: undefined },
-      portions,
-    ),
-    flopsPerToken: flopsPerToken(description, sequenceLength),
-    tokensPerSecond: null,
-    tokensPerSecondQuartiles: null,
-    peakMemoryBytes: null,
-  };
 }

@@ -23,14 +23,14 @@ export const numberDefinitions: readonly NumberDefinition[] = [
   {
     name: "Bits a weight",
     unit: "bits",
-    meaning: "8 x bytes of all tensors / parameters: codes, scales, zero points and everything unquantised",
+    meaning:
+      "8 x bytes of the tensors that the parameters are stored in / parameters: codes, scales and zero points; tensors that nothing reads are left out",
     source: "evaluation.json cost.bitsPerWeight",
   },
   {
     name: "Bits a weight of experts",
     unit: "bits",
-    meaning:
-      "The same of the routed experts alone: bytes of tensors that only they are stored in, scales and shapes included",
+    meaning: "The same of the routed experts alone, their scales and zero points included",
     source: "evaluation.json cost.expertBitsPerWeight",
   },
   {
