@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
+import path from "node:path";
 import type { Command } from "commander";
 import { queueAddress, withoutPassword, type QueueAddress } from "../engine/run/queue/queueAddress";
-import { appendLog } from "../engine/run/folder/runFolder";
+import { appendLog, runPaths } from "../engine/run/folder/runFolder";
 import { runtimeOptions } from "../engine/run/machine/machine";
 import type { RunMachinery } from "../engine/run/startRun";
 import { RerouteError } from "../protocol/errors";
@@ -55,10 +56,16 @@ function givenQueue({ queue }: QueueOptions): string | null {
 /** Does `work` with machinery whose heavy work workers do, where a queue is named; else with what was given. */
 export async function spread<T>(
   options: SpreadOptions,
-  run: { machinery: RunMachinery; recipe: Recipe; runDirectory: string; warn: (message: string) => void },
+  run: {
+    machinery: RunMachinery;
+    recipe: Recipe;
+    baseFolder: string;
+    runDirectory: string;
+    warn: (message: string) => void;
+  },
   work: (machinery: RunMachinery) => Promise<T>,
 ): Promise<T> {
-  const { machinery, recipe, runDirectory, warn } = run;
+  const { machinery, recipe, baseFolder, runDirectory, warn } = run;
   if (givenQueue(options) === null) return work(machinery);
   const address = addressOf(options);
   const { measureNumerics } = await import("../engine/execution/numerics");
@@ -74,8 +81,11 @@ export async function spread<T>(
       `Work cannot be spread from this machine: here a product's rows depend on the rows beside them (${about}), so that results would depend on who did what; run without --queue`,
     );
   const carrier = await openBullCarrier({ address, numerics: hash, onTrouble: warn });
+  // What tiles name: checkpoints, and files of the run folder.
+  const { teacher, source, student } = await runPaths(runDirectory, recipe, baseFolder);
+  const folders = [path.resolve(runDirectory), teacher, source, student];
   const local = Array.from({ length: options.localWorkers ?? 1 }, (_, i) =>
-    startWorker(options, { ...recipe, provider: runtime.provider }, `local-${process.pid}-${i + 1}`),
+    startWorker(options, { ...recipe, provider: runtime.provider }, `local-${process.pid}-${i + 1}`, folders),
   );
   try {
     const spreadWork = distributedWork(machinery.work, carrier, ({ kind, key }, { worker, seconds, tokens }) => {
@@ -88,12 +98,21 @@ export async function spread<T>(
   }
 }
 
-/** A worker of this program on this machine, with the run's own machine options. The URL goes by the environment. */
-function startWorker(options: SpreadOptions, { memory, threads, provider }: Recipe, name: string) {
+/**
+ * A worker of this program on this machine, with the run's own machine options, that touches these folders alone. The URL goes
+ * by the environment.
+ */
+function startWorker(
+  options: SpreadOptions,
+  { memory, threads, provider }: Recipe,
+  name: string,
+  folders: readonly string[],
+) {
   const args = [process.argv[1]!, "worker", "--end-with-parent", "--name", name, "--provider", provider];
   if (memory !== undefined) args.push("--memory", memory);
   if (threads !== undefined) args.push("--threads", String(threads));
   if (options.insecureQueue) args.push("--insecure-queue");
+  for (const folder of new Set(folders)) args.push("--map", `${folder}=${folder}`);
   const env = { ...process.env, [variable]: givenQueue(options)! };
   const worker = spawn(process.execPath, args, { env, stdio: "ignore" });
   // It ends with this process at the latest.

@@ -24,7 +24,7 @@ export function addWorker(program: Command, io: CliIo): void {
     .option("--name <text>", "name in logs and lists (default: host and process)")
     .option(
       "--map <from=to>",
-      "where a folder of the coordinator lies here, repeatable; with it, no other folder is touched",
+      "where a folder of the coordinator lies here, repeatable; no other is touched (needed unless the queue is local)",
       (text: string, before: string[] | undefined) => [...(before ?? []), text],
     )
     .option("--idle-exit <time>", "end after so long without work, such as 15m (default: never)")
@@ -32,14 +32,15 @@ export function addWorker(program: Command, io: CliIo): void {
     .addOption(new Option("--end-with-parent", "end when the process that started it is gone").hideHelp())
     .action(async (options: WorkerOptions) => {
       const { serveQueue } = await import("../../engine/run/queue/bullWorker");
-      const { parseMapping } = await import("../../engine/run/queue/pathMap");
+      const { mappingsFor } = await import("../../engine/run/queue/pathMap");
       const { runtimeOptions } = await import("../../engine/run/machine/machine");
       const { memory, threads, provider = "cpu" } = options;
       const name = options.name ?? `${hostname()}-${process.pid}`;
       const machine = { provider, ...(memory === undefined ? {} : { memory }), ...(threads ? { threads } : {}) };
+      const address = addressOf(options);
       await serveQueue({
-        ...{ address: addressOf(options), name, runtime: runtimeOptions(machine) },
-        maps: (options.map ?? []).map(parseMapping),
+        ...{ address, name, runtime: runtimeOptions(machine) },
+        maps: mappingsFor(address, options.map ?? []),
         engine: { script: process.argv[1]!, args: ["tile-engine"] },
         idleExitSeconds: options.idleExit === undefined ? null : secondsOf(options.idleExit),
         lockSeconds: options.lock ?? 60,

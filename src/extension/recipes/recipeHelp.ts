@@ -4,7 +4,7 @@ import type { RunSummary } from "../../protocol/panels";
 import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
 import { textFormatOf } from "../../protocol/textFormats";
 import { formatNats } from "../quantities";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import { methodChoices } from "../wizard/choices";
 import { expertCounts } from "../wizard/validation";
 import { jsonPlaces, placeAt, type JsonPlace } from "./jsonPlaces";

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Recipe } from "../../protocol/recipe";
 import { textFormatOf } from "../../protocol/textFormats";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import { jsonPlaces } from "./jsonPlaces";
 import { rangeOf, type RecipeProblem } from "./recipeProblems";
 

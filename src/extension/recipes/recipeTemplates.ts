@@ -1,5 +1,5 @@
 import { compressionMethods } from "../../protocol/recipe";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 
 export interface RecipeTemplate {
   label: string;

@@ -1,6 +1,6 @@
 import type { RunSummary } from "../../protocol/panels";
 import { formatNats } from "../quantities";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 
 /** How a run looks in a list: what went well must not look like what did not. */
 export interface RunFace {

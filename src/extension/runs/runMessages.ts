@@ -2,7 +2,7 @@ import type { ComparisonCell, ComparisonFile } from "../../protocol/compare";
 import { formatNats } from "../quantities";
 import { formatDuration } from "../../protocol/quantities";
 import { verdictWords } from "../../protocol/verdict";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import { overallProgress, type LiveRun } from "./liveRun";
 
 /** One line for the notification and the status bar: stage, what it does, share, time left. */

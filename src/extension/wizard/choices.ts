@@ -1,6 +1,6 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import type { Amount, Answers } from "./questions";
 import { expertCounts, keptExperts } from "./validation";
 

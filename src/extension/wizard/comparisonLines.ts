@@ -1,7 +1,7 @@
 import type { ComparisonForecast, ComparisonRecipe } from "../../protocol/compare";
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import { textLines, type PreflightLine } from "./preflightLines";
 
 /**

@@ -1,7 +1,7 @@
 import type { Recipe } from "../../protocol/recipe";
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import { countsExperts, loadedBy } from "./choices";
 
 export interface SummaryTable {

@@ -1,5 +1,5 @@
 import { escapeHtml } from "../../engine/report/format";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import type { PreflightLine, SummaryTable } from "./preflightLines";
 
 /** What the page's buttons answer. */

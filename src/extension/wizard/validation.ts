@@ -1,5 +1,5 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import type { Translate } from "../translate";
+import type { Translate } from "../../protocol/translate";
 import type { Amount } from "./questions";
 
 /** Smallest and largest number of experts in the checkpoint's MoE layers. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { leavesOf } from "../../../src/engine/execution/leaves";
 import { measureNumerics } from "../../../src/engine/execution/numerics";
 import { evictionCheck, serverCheck, workerChecks } from "../../../src/engine/run/queue/examineQueue";
-import { parseMapping, pathMap } from "../../../src/engine/run/queue/pathMap";
+import { mappingsFor, parseMapping, pathMap } from "../../../src/engine/run/queue/pathMap";
 import { queueName } from "../../../src/engine/run/queue/presence";
 import { queueAddress, withoutPassword } from "../../../src/engine/run/queue/queueAddress";
 import { profileTiles } from "../../../src/engine/run/tiles/runTile";
@@ -45,17 +45,25 @@ describe("a queue's URL", () => {
 });
 
 describe("paths of the coordinator", () => {
-  const map = pathMap(["/data=/mnt/d", "/same"].map(parseMapping));
+  const map = pathMap(["/data=/mnt/d", "/same", "/keep=0.5=/keep=0.5"].map(parseMapping));
   it.each([
     ["/data", "/mnt/d"],
     ["/data/a/b", "/mnt/d/a/b"],
     ["/data/a/../b", "/mnt/d/b"],
     ["/same/x", "/same/x"],
+    ["/keep=0.5/x", "/keep=0.5/x"],
   ])("%s is %s here", (given, here) => {
     expect(map(given)).toBe(here);
   });
   it.each(["/other", "/data/../etc/passwd", "/database", "data/x", "../x"])("%s is outside", (given) => {
     expect(() => map(given)).toThrow(/in no folder/);
+  });
+  it("are named where the queue is on another machine", () => {
+    const far = queueAddress("rediss://far.example", false);
+    expect(() => mappingsFor(far, [])).toThrow(/could name any file of this one/);
+    expect(mappingsFor(far, ["/data"])).toEqual([{ from: "/data", to: "/data" }]);
+    for (const near of ["redis://localhost", "redis://127.0.0.1:1", "redis://[::1]"])
+      expect(mappingsFor(queueAddress(near, false), [])).toEqual([]);
   });
   it.each(["a=b", "/a=b", "/a=/b=/c", ""])("--map %s is refused", (text) => {
     expect(() => parseMapping(text)).toThrow(/expected FROM=TO/);

@@ -3,7 +3,7 @@ import { jsonPlaces, placeAt } from "../../../src/extension/recipes/jsonPlaces";
 import { hoverAt, keepHints, lastRunOf, lastVerdict, pathChoices } from "../../../src/extension/recipes/recipeHelp";
 import { parseComparison, parseRecipe } from "../../../src/extension/recipes/recipeProblems";
 import { expanded, recipeTemplates } from "../../../src/extension/recipes/recipeTemplates";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import type { CheckpointSummary } from "../../../src/protocol/checkpointSummary";
 import type { RunSummary } from "../../../src/protocol/panels";
 import { compressionMethods } from "../../../src/protocol/recipe";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { recipePathProblems } from "../../../src/extension/recipes/recipePaths";
 import { isComparisonFile, parseComparison, parseRecipe, rangeOf } from "../../../src/extension/recipes/recipeProblems";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 
 const good = `{
   "schemaVersion": 1,

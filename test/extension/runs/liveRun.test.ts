@@ -7,7 +7,7 @@ import {
   type LiveRunEvent,
 } from "../../../src/extension/runs/liveRun";
 import { endOf, outcomeLine, progressLine } from "../../../src/extension/runs/runMessages";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import type { Progress } from "../../../src/protocol/progress";
 import type { RunFile, StageRecord } from "../../../src/protocol/run";
 

@@ -3,7 +3,7 @@ import { runDescription, runFace, runLabel } from "../../../src/extension/runs/r
 import { commandLine, nextFree, sameElsewhere } from "../../../src/extension/runs/runAgain";
 import { filtered } from "../../../src/extension/runs/runNodes";
 import { milestonesOf } from "../../../src/extension/runs/milestones";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import type { ComparisonSummary } from "../../../src/protocol/compare";
 import type { RunSummary } from "../../../src/protocol/panels";
 import { verdicts } from "../../../src/protocol/verdict";

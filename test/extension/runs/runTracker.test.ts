@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import type { EngineEvent } from "../../../src/extension/engine/connection";
 import type { LiveRun } from "../../../src/extension/runs/liveRun";
 import { progressLine } from "../../../src/extension/runs/runMessages";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
 import { RerouteError } from "../../../src/protocol/errors";
 import type { ComparisonRecipe } from "../../../src/protocol/compare";

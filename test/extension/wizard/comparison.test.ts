@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import { comparisonLines } from "../../../src/extension/wizard/comparisonLines";
 import { comparisonRecipeOf } from "../../../src/extension/wizard/comparisonRecipeOf";
 import type { Answers } from "../../../src/extension/wizard/questions";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { heldOutCount } from "../../../src/engine/data/heldOutSplit";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import { preflightLines, startOf } from "../../../src/extension/wizard/preflightLines";
 import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/extension/wizard/questions";
 import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";

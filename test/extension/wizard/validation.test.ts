@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { english } from "../../../src/extension/translate";
+import { english } from "../../../src/protocol/translate";
 import { amountChoices, estimateTokens, keepChoices, methodChoices } from "../../../src/extension/wizard/choices";
 import {
   keptExperts,

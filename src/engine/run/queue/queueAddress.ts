@@ -4,6 +4,8 @@ import { RerouteError } from "../../../protocol/errors";
 export interface QueueAddress {
   /** For people: without the password. */
   shown: string;
+  /** On this machine, or a tunnel that ends here: who writes to it may read this machine's files anyway. */
+  isLocal: boolean;
   connection: {
     host: string;
     port: number;
@@ -41,6 +43,7 @@ export function queueAddress(text: string, isInsecureAllowed: boolean): QueueAdd
   }
   return {
     shown,
+    isLocal: loopback.has(host),
     connection: {
       host,
       port: url.port === "" ? 6379 : Number(url.port),

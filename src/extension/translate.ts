@@ -1,1 +1,0 @@
-export { english, type Translate } from "../protocol/translate";
