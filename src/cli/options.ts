@@ -91,24 +91,25 @@ export function recipeFrom(
   parts: {
     teacher: string;
     student?: string;
+    evaluateOnly?: true;
     calibration: string;
     evaluation?: string;
+    task?: string;
     output: string;
     compress?: object;
     calibrate?: object;
     evaluationSequences?: number;
   },
 ): Recipe {
-  const { teacher, student, calibration, evaluation, output, compress, calibrate, evaluationSequences } = parts;
+  const { compress, calibrate, calibration, evaluation, task, evaluationSequences, ...places } = parts;
   const { column, sequences, sequenceLength, packing, seed, memory, threads, provider } = options;
   const tokenizer = options.tokenizer === undefined ? undefined : path.resolve(cwd, options.tokenizer);
   const recipe = withoutUndefined({
     schemaVersion: 1,
-    teacher,
-    student,
     data: withoutUndefined({
       calibration,
       evaluation,
+      task,
       column,
       tokenizer,
       sequences,
@@ -118,11 +119,11 @@ export function recipeFrom(
     }),
     compress: compress && withoutUndefined(compress),
     calibrate: calibrate && withoutUndefined(calibrate),
-    output,
     seed,
     memory,
     threads,
     provider,
+    ...places,
   });
   const parsed = recipeSchema.safeParse(recipe);
   if (parsed.success) return parsed.data;

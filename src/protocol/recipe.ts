@@ -324,6 +324,10 @@ export const recipeSchema = z
       .describe(
         "What `compress` compresses where it is not the teacher: a checkpoint that Reroute made from it before. Quality is measured against the teacher",
       ),
+    evaluateOnly: z
+      .literal(true)
+      .optional()
+      .describe("Measures the teacher, or a student against it, and does nothing else; the teacher may be dense"),
     data: dataOptions,
     compress: compressOptions.optional(),
     calibrate: calibrateOptions.optional(),

@@ -252,8 +252,9 @@ describe("commands without onnxruntime", () => {
   it("evaluate with --force says what share of the text was trained on", async () => {
     const evaluate = ["evaluate", "trained", "--data", text, "--sequences", "1", "--sequence-length", "16", "--force"];
     expect((await run(...evaluate)).out).toMatch(/Perplexity.*\n100 % of the evaluation text was trained on/s);
-    const { out, err } = await run(...evaluate, "--json");
+    const { out, err } = await run(...evaluate, "--json", "--run", "evaluation");
     expect(JSON.parse(out)).toMatchObject({ tokens: 15, trainedOn: 1 });
+    expect(await readdir(path.join(cwd, "evaluation"))).toContain("evaluation.json");
     expect(err).toMatch(/^warning: The evaluation text .* is the calibration text itself/m);
   });
 

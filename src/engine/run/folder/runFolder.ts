@@ -63,7 +63,7 @@ export function stagesOf(recipe: Recipe): Set<StageId> {
   // The teacher is profiled whatever the method, for its own sake; what was compressed before, only where the method looks.
   const isLookedAt = source === undefined || !compress || compress.plan !== undefined || needsStatistics(compress);
   const wanted: Record<StageId, boolean> = {
-    profile: recipe.student === undefined && isLookedAt,
+    profile: recipe.student === undefined && isLookedAt && !recipe.evaluateOnly,
     compress: compresses,
     calibrate: recipe.calibrate !== undefined,
     evaluate: recipe.data.evaluation !== undefined || recipe.data.splitEvaluation === true,

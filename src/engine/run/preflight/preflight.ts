@@ -86,7 +86,7 @@ class Preflighter {
     await this.#try(() => requireProvider(provider));
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
-      requireExperts(model.description, "profile, compress or calibrate");
+      if (!recipe.evaluateOnly) requireExperts(model.description, "profile, compress or calibrate");
       await checkScales(model, this.options.signal);
       return model;
     });
@@ -184,7 +184,13 @@ class Preflighter {
   }
 
   async #checkRecipe(): Promise<void> {
-    const { compress, calibrate, student, data } = this.recipe;
+    const { compress, calibrate, student, evaluateOnly, data } = this.recipe;
+    if (evaluateOnly && (compress || calibrate || data.evaluation === undefined)) {
+      this.#refuse(
+        "recipe/invalid",
+        "A recipe with evaluateOnly names an evaluation text, and neither compresses nor calibrates",
+      );
+    }
     if (data.splitEvaluation && data.evaluation !== undefined) {
       this.#refuse("recipe/invalid", "The recipe names an evaluation text and splits one off; keep one of both");
     }

@@ -70,6 +70,18 @@ describe("refused before anything starts", () => {
       /short\.txt gives \d\d tokens, which is 0 sequences of 512.*sequences of up to \d\d tokens/,
     ],
     [
+      "an evaluation alone that compresses",
+      { evaluateOnly: true, data: { evaluation: "long.jsonl" } },
+      "recipe/invalid",
+      /evaluateOnly names an evaluation text, and neither compresses nor calibrates/,
+    ],
+    [
+      "an evaluation alone of no text",
+      { evaluateOnly: true, compress: undefined },
+      "recipe/invalid",
+      /evaluateOnly names an evaluation text/,
+    ],
+    [
       "nothing to hold out",
       { calibrate: {}, data: { calibration: "two.txt", sequenceLength: 128 } },
       "data/too-few-tokens",
