@@ -15,7 +15,13 @@ export async function runInFolder(
   const progress = progressPrinter(io);
   try {
     const warn = (message: string) => progress.note(`warning: ${message}`);
-    return await spread(options, { machinery, ...request, warn }, (spreading) =>
+    const { runDirectory, recipe, baseFolder } = request;
+    const folders = async () => {
+      const { foldersOf } = await import("../engine/run/queue/foldersOf");
+      return foldersOf({ directory: runDirectory, recipe, baseFolder });
+    };
+    const of = { machinery, machine: recipe, directory: runDirectory, folders, warn };
+    return await spread(options, of, (spreading) =>
       startRun(spreading, request, {
         signal: io.signal,
         report: progress.report,

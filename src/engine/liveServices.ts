@@ -2,7 +2,10 @@ import path from "node:path";
 import type { TensorRow, TensorStatistics } from "../protocol/checkpointSummary";
 import type { ComparisonOutcome, ComparisonStart, RunOutcome } from "../protocol/engine";
 import { errorCodeOf, RerouteError } from "../protocol/errors";
+import type { ComparisonRecipe } from "../protocol/compare";
+import type { Recipe } from "../protocol/recipe";
 import type { EmitEvent } from "../protocol/rpc";
+import type { QueueChoice } from "../protocol/workers";
 import { runFiles, type RunFile } from "../protocol/run";
 import type { TensorEntry } from "./checkpoint/checkpoint";
 import { isGgufPath } from "./gguf/header";
@@ -11,6 +14,7 @@ import { openCheckpoint } from "./checkpoint/open";
 import { quote } from "./checkpoint/quote";
 import { openShard } from "./checkpoint/shardFile";
 import { statisticsOfTensor } from "./checkpoint/tensorStatistics";
+import type { Numerics } from "./execution/numerics";
 import type { RunHooks, RunMachinery } from "./run/startRun";
 import type { EngineServices, RequestContext } from "./services";
 
@@ -65,15 +69,21 @@ export function liveServices(): EngineServices {
       });
     },
 
-    "run/start": async ({ force = false, ...request }, context) => {
+    "run/start": async ({ force = false, queue, ...request }, context) => {
       const { startRun } = await import("./run/startRun");
       const { runDirectory } = request;
-      const run = await startRun(await machinery(), request, { ...hooks(runDirectory, context), force });
+      const run = await spread(queue, { ...request, directory: runDirectory }, context, (spreading) =>
+        startRun(spreading, request, { ...hooks(runDirectory, context), force }),
+      );
       return outcome(runDirectory, run);
     },
-    "run/resume": async ({ runDirectory, force = false }, context) => {
+    "run/resume": async ({ runDirectory, force = false, queue }, context) => {
       const { resumeRun } = await import("./run/startRun");
-      const run = await resumeRun(await machinery(), runDirectory, { ...hooks(runDirectory, context), force });
+      const { readRun } = await import("./run/folder/runFolder");
+      const known = await readRun(runDirectory);
+      const run = await spread(queue, { ...known, directory: runDirectory }, context, (spreading) =>
+        resumeRun(spreading, runDirectory, { ...hooks(runDirectory, context), force }),
+      );
       return outcome(runDirectory, run);
     },
     "comparison/preflight": async (request, { signal }) => {
@@ -81,9 +91,9 @@ export function liveServices(): EngineServices {
       return forecastComparison(await machinery(), request, signal);
     },
     "comparison/start": (request, context) => compare(request, context),
-    "comparison/resume": async ({ directory }, context) => {
+    "comparison/resume": async ({ directory, ...rest }, context) => {
       const { readComparison } = await import("./run/compare/comparisonFolder");
-      return compare({ directory, ...(await readComparison(directory)) }, context);
+      return compare({ directory, ...(await readComparison(directory)), ...rest }, context);
     },
     "trace/import": async ({ path: file, ...request }, { signal }) => {
       const { importTrace } = await import("./run/importTrace");
@@ -116,6 +126,12 @@ export function liveServices(): EngineServices {
       const { requestCancel } = await import("./run/folder/onlookers");
       await requestCancel(directory);
       return null;
+    },
+    "run/workers": async ({ runDirectory }) => (await import("./run/tiles/timelineFile")).readRunWorkers(runDirectory),
+    "queue/status": async ({ queue }) => {
+      const { examineQueue } = await import("./run/queue/examineQueue");
+      const { queueAddress } = await import("./run/queue/queueAddress");
+      return examineQueue(queueAddress(queue.url, queue.insecure ?? false), await ownNumerics());
     },
     "run/read": async ({ runDirectory }) => {
       const { readReportData } = await import("./report/reportData");
@@ -178,6 +194,32 @@ async function machinery(): Promise<RunMachinery> {
   return (await import("./pipeline")).machinery;
 }
 
+/** Does `work` with the workers of a queue, where the host names one. */
+async function spread<T>(
+  queue: QueueChoice | undefined,
+  run: { directory: string; recipe: Recipe | ComparisonRecipe; baseFolder: string },
+  { emit }: RequestContext,
+  work: (machinery: RunMachinery) => Promise<T>,
+): Promise<T> {
+  if (queue === undefined) return work(await machinery());
+  const { spreadRun } = await import("./run/queue/spreadRun");
+  const { foldersOf } = await import("./run/queue/foldersOf");
+  const { directory, recipe: machine } = run;
+  const folders = await foldersOf(run);
+  const program = path.join(__dirname, "cli.js");
+  return spreadRun(await machinery(), { queue, program, machine, directory, folders, warn: warn(emit) }, work);
+}
+
+let numerics: Promise<Numerics> | null = null;
+
+/** What runs of this machine need of workers; measured once. */
+async function ownNumerics(): Promise<Numerics> {
+  const { measureNumerics } = await import("./execution/numerics");
+  const { runtimeOptions } = await import("./run/machine/machine");
+  numerics ??= measureNumerics(runtimeOptions({ provider: "cpu" }));
+  return numerics;
+}
+
 /** A run reports to the host as events that carry its directory. */
 function hooks(runDirectory: string, { signal, emit }: RequestContext): RunHooks {
   return {
@@ -191,22 +233,25 @@ function hooks(runDirectory: string, { signal, emit }: RequestContext): RunHooks
 
 /** A comparison reports as the run that its folder is; cells that fail are told of in the log and in comparison.json. */
 async function compare(
-  { directory, recipe, baseFolder, name }: ComparisonStart,
-  { signal, emit }: RequestContext,
+  { directory, recipe, baseFolder, name, queue }: ComparisonStart,
+  context: RequestContext,
 ): Promise<ComparisonOutcome> {
+  const { signal, emit } = context;
   const { startComparison } = await import("./run/compare/startComparison");
   const { writeComparisonReport } = await import("./report/comparisonReport");
   const log = warn(emit);
   const request = { directory, recipe, baseFolder, name };
-  const comparison = await startComparison(await machinery(), writeComparisonReport, request, {
-    signal,
-    report: (progress) => emit("run/progress", { runDirectory: directory, progress }),
-    onWarning: log,
-    onCell: ({ id }, number, total, remainingSeconds) =>
-      emit("comparison/cell", { runDirectory: directory, cell: { id, number, total, remainingSeconds } }),
-    onFailure: ({ id }, error) => log(`${name}, cell ${id}: ${errorCodeOf(error)}: ${error.message}`),
-    onChange: () => emit("comparison/changed", { runDirectory: directory }),
-  });
+  const comparison = await spread(queue, request, context, (spreading) =>
+    startComparison(spreading, writeComparisonReport, request, {
+      signal,
+      report: (progress) => emit("run/progress", { runDirectory: directory, progress }),
+      onWarning: log,
+      onCell: ({ id }, number, total, remainingSeconds) =>
+        emit("comparison/cell", { runDirectory: directory, cell: { id, number, total, remainingSeconds } }),
+      onFailure: ({ id }, error) => log(`${name}, cell ${id}: ${errorCodeOf(error)}: ${error.message}`),
+      onChange: () => emit("comparison/changed", { runDirectory: directory }),
+    }),
+  );
   return { directory, comparison };
 }
 

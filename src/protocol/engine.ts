@@ -20,6 +20,7 @@ import type { MetricsLine } from "./metrics";
 import type { Progress } from "./progress";
 import type { Recipe } from "./recipe";
 import type { Preflight, RunFile } from "./run";
+import type { QueueChoice, QueueStatus, RunWorkers } from "./workers";
 
 /**
  * Requests a host may send to the engine process, over vscode-jsonrpc on the child's IPC channel. A request ends in
@@ -38,15 +39,21 @@ export interface EngineRequests {
   /** `runsFolder`: where the run would be kept, so that the right disk is looked at. */
   "recipe/preflight": (p: { recipe: Recipe; baseFolder: string; runsFolder: string }) => Preflight;
   /** Creates the run folder if needed, then works until the run is done. `force`: as --force of the command line. */
-  "run/start": (p: { runDirectory: string; recipe: Recipe; baseFolder: string; force?: boolean }) => RunOutcome;
+  "run/start": (p: {
+    runDirectory: string;
+    recipe: Recipe;
+    baseFolder: string;
+    force?: boolean;
+    queue?: QueueChoice;
+  }) => RunOutcome;
   /** Continues a run folder where it stopped. */
-  "run/resume": (p: { runDirectory: string; force?: boolean }) => RunOutcome;
+  "run/resume": (p: { runDirectory: string; force?: boolean; queue?: QueueChoice }) => RunOutcome;
   /** What each cell would take, and which would be refused. */
   "comparison/preflight": (p: ComparisonStart) => ComparisonForecast;
   /** Works the grid off; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */
   "comparison/start": (p: ComparisonStart) => ComparisonOutcome;
   /** Continues a comparison's folder from its own comparison.json. */
-  "comparison/resume": (p: { directory: string }) => ComparisonOutcome;
+  "comparison/resume": (p: { directory: string; queue?: QueueChoice }) => ComparisonOutcome;
   /** What to do with unfinished runs when the host goes away: end at once (they can be resumed), or finish them first. */
   "engine/onDisconnect": (p: { behaviour: "exit" | "finish-runs" }) => null;
   /** Makes a run folder of a trace that another program recorded; the Routing panel shows it like a profile. */
@@ -69,6 +76,10 @@ export interface EngineRequests {
   "run/size": (p: { directory: string }) => { bytes: number; output: { path: string; bytes: number } | null };
   /** Asks the process that works in a folder, whichever it is, to stop. */
   "run/cancel": (p: { directory: string }) => null;
+  /** Workers and tiles of a run whose work is or was spread; null for one that never was. */
+  "run/workers": (p: { runDirectory: string }) => RunWorkers | null;
+  /** Who is at a queue, and whether it can carry work. Never fails because of the queue: that is a check's result. */
+  "queue/status": (p: { queue: QueueChoice }) => QueueStatus;
   "run/read": (p: { runDirectory: string }) => { run: RunFile; evaluation: EvaluationFile | null };
   "panel/routing": (p: { runDirectory: string }) => RoutingPanelData | null;
   "panel/divergence": (p: { runDirectory: string }) => DivergencePanelData | null;
@@ -138,6 +149,8 @@ export interface ComparisonStart {
   /** Folder that the recipe's relative paths start from. */
   baseFolder: string;
   name: string;
+  /** Workers do the cells' work. */
+  queue?: QueueChoice;
 }
 
 export interface ComparisonOutcome {
@@ -184,6 +197,8 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "run/label": "inspection",
   "run/size": "inspection",
   "run/cancel": "inspection",
+  "run/workers": "inspection",
+  "queue/status": "inspection",
   "run/read": "inspection",
   "panel/routing": "inspection",
   "panel/divergence": "inspection",

@@ -142,6 +142,9 @@ export const runFiles = {
   report: "report.html",
   reportMarkdown: "report.md",
   log: "log.jsonl",
+  /** Where work is spread: who works on what, and the timeline of tiles (workers.ts). */
+  workers: "workers.json",
+  workersTimeline: "workers.jsonl",
   lock: "lock.json",
   /** What people call the run: see labels.ts. */
   labels: "labels.json",

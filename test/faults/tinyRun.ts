@@ -154,7 +154,7 @@ export class TinyRun {
    */
   results(): Record<string, string> {
     const files = filesBelow(this.runDirectory).filter(
-      (name) => name !== "metrics.jsonl" || this.more["compress"] === undefined,
+      (name) => !/^workers\.jsonl?$/.test(name) && (name !== "metrics.jsonl" || this.more["compress"] === undefined),
     );
     const results: Record<string, string> = { "files of the run": files.sort().join("\n") };
     const keep = (folder: string, name: string) =>

@@ -68,11 +68,11 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
 
   /** Tiles that the run's log knows. */
   const tilesDone = () => {
-    const log = path.join(run.runDirectory, "log.jsonl");
-    const lines = existsSync(log) ? readFileSync(log, "utf8").split("\n") : [];
+    const file = path.join(run.runDirectory, "workers.jsonl");
+    const lines = existsSync(file) ? readFileSync(file, "utf8").split("\n") : [];
     return lines
-      .filter((line) => line.includes('"event":"tile"'))
-      .map((line) => JSON.parse(line) as { worker: string; kind: string });
+      .filter((line) => line.includes('"kind":"tile"'))
+      .map((line) => JSON.parse(line) as { worker: string; pass: string });
   };
 
   /** Does each act once as many tiles are done. */
@@ -90,8 +90,8 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
       expect(await coordinate(count)).toMatchObject({ code: 0 });
       expect(run.results()).toEqual(expected);
       const tiles = tilesDone();
-      expect(tiles.filter(({ kind }) => kind === "profile").length).toBe(3);
-      expect(tiles.filter(({ kind }) => kind === "gradient").length).toBeGreaterThan(2 * 16);
+      expect(tiles.filter(({ pass }) => pass === "profile").length).toBe(3);
+      expect(tiles.filter(({ pass }) => pass === "gradient").length).toBeGreaterThan(2 * 16);
       expect(new Set(tiles.map(({ worker }) => worker)).size).toBeLessThanOrEqual(count);
     },
     300_000,

@@ -40,7 +40,8 @@ async function queueChecks(options: QueueOptions): Promise<DoctorCheck[]> {
   const { examineQueue } = await import("../../engine/run/queue/examineQueue");
   const { measureNumerics } = await import("../../engine/execution/numerics");
   const { runtimeOptions } = await import("../../engine/run/machine/machine");
-  return examineQueue(addressOf(options), await measureNumerics(runtimeOptions({ provider: "cpu" })));
+  const own = await measureNumerics(runtimeOptions({ provider: "cpu" }));
+  return (await examineQueue(addressOf(options), own)).checks;
 }
 
 const marks = { ok: "ok     ", warning: "warning", problem: "PROBLEM" } as const;

@@ -133,11 +133,8 @@ describe("what is said of a queue", () => {
 
   it("names workers that are not eligible, with the reason", () => {
     const of = (name: string, numerics: string) => ({
-      name,
-      numerics,
-      about: "CPU",
-      tile: null,
-      tiles: 3,
+      ...{ name, numerics, about: "CPU" },
+      ...{ host: "h", threads: 1, memoryBytes: 1, since: "", beat: 1, tile: null, tiles: 3 },
       tokensPerSecond: 10,
     });
     const checks = workerChecks([of("a", "x"), of("b", "y")], { hash: "x" });

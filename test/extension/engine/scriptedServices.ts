@@ -40,6 +40,8 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "run/label": unused,
     "run/size": unused,
     "run/cancel": unused,
+    "run/workers": unused,
+    "queue/status": unused,
     "run/read": unused,
     "panel/routing": unused,
     "panel/divergence": unused,

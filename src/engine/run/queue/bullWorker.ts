@@ -1,9 +1,11 @@
+import { hostname } from "node:os";
 import type { Job } from "bullmq";
 import { RerouteError } from "../../../protocol/errors";
-import { tileSchema, type TileResult } from "../tiles/tile";
+import { tileSchema, type Tile, type TileResult } from "../tiles/tile";
+import { inHand } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
-import { announce, leave, openClient, presenceSeconds, queueName } from "./presence";
+import { announce, leave, openClient, presenceSeconds, queueName, type Presence } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
 export interface WorkerOptions extends EngineSlotOptions {
@@ -36,20 +38,30 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
   void stopped.then(() => engine.stop());
   const { hash: numerics, about, rowsAreIndependent } = await engine.numerics();
   if (!rowsAreIndependent) log(`warning: on this machine rows depend on the rows beside them; ${about}`);
-  const state = { tile: null as string | null, tiles: 0, tokensPerSecond: null as number | null };
+  const state: Omit<Presence, "name" | "numerics" | "about"> = {
+    ...{ host: hostname(), threads: options.runtime.threads, memoryBytes: options.runtime.memoryBudgetBytes },
+    ...{ tile: null, since: new Date().toISOString(), beat: 0, tiles: 0, tokensPerSecond: null },
+  };
   let lastTile = Date.now();
+  let tell = () => {};
+  const turnTo = (tile: Tile | null) => {
+    state.tile = tile && inHand(tile);
+    state.since = new Date().toISOString();
+    lastTile = Date.now();
+    tell();
+  };
 
   const work = async (job: Job<unknown, TileResult>, token?: string): Promise<TileResult> => {
     const tile = tileSchema.safeParse(job.data);
     if (!tile.success || tile.data.numerics !== numerics)
       throw new UnrecoverableError(`${name}: the job is no tile of this version`);
-    state.tile = tile.data.kind;
+    turnTo(tile.data);
     try {
       const result = await engine.run(tile.data);
       state.tiles++;
       state.tokensPerSecond = result.tokens / result.seconds;
       log(`${tile.data.kind} ${tile.data.key.slice(0, 8)}: ${result.tokens} tokens in ${result.seconds.toFixed(1)} s`);
-      return result;
+      return { ...result, attempts: Math.max(1, job.attemptsStarted) };
     } catch (error) {
       if (signal.aborted) {
         await job.moveToDelayed(Date.now(), token);
@@ -60,8 +72,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       log(message);
       throw hopeless.test(code) ? new UnrecoverableError(message) : new Error(message);
     } finally {
-      state.tile = null;
-      lastTile = Date.now();
+      turnTo(null);
     }
   };
   const worker = new Worker<unknown, TileResult>(queueName(numerics), work, {
@@ -73,15 +84,26 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     await within(15, worker.waitUntilReady(), shown);
     log(`${name} waits for tiles at ${shown}; ${about}, numerics ${numerics.slice(0, 12)}`);
     const client = await openClient(address, log);
-    const tell = () => announce(client, { name, numerics, about, ...state }).catch(() => undefined);
-    await tell();
-    const telling = setInterval(() => void tell(), (presenceSeconds / 3) * 1000);
+    const say = () => {
+      state.beat++;
+      return announce(client, { name, numerics, about, ...state }).catch(() => undefined);
+    };
+    await say();
+    let saidAt = Date.now();
+    // Changes of tile are told of at once, but short ones not one by one.
+    tell = () => {
+      if (Date.now() - saidAt < 1000) return;
+      saidAt = Date.now();
+      void say();
+    };
+    const telling = setInterval(() => void say(), (presenceSeconds / 3) * 1000);
     const idle = new Promise<void>((resolve) => {
       if (idleExitSeconds === null) return;
       const isIdle = () => state.tile === null && Date.now() - lastTile > idleExitSeconds * 1000;
       setInterval(() => isIdle() && resolve(), 200).unref();
     });
     await Promise.race([stopped, idle]);
+    tell = () => {};
     clearInterval(telling);
     await leave(client, name).catch(() => undefined);
     client.disconnect();

@@ -1,8 +1,9 @@
 import { RerouteError } from "../../../protocol/errors";
+import type { QueueStatus } from "../../../protocol/workers";
 import type { Numerics } from "../../execution/numerics";
 import type { DoctorCheck } from "../machine/doctor";
 import { within } from "./bullCarrier";
-import { openClient, workersThere, type Presence } from "./presence";
+import { notEligible, openClient, statusOf, workersThere, type Presence } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
 /** Releases of Redis before which a script could run code in the server (CVE-2025-49844), by their first two numbers. */
@@ -12,24 +13,31 @@ const repaired: Record<string, number> = { "6.2": 20, "7.2": 11, "7.4": 6, "8.0"
  * Whether a queue can carry work, and which workers would get work of this machine's runs. Never throws: what goes wrong is a
  * check's result.
  */
-export async function examineQueue(address: QueueAddress, own: Numerics): Promise<DoctorCheck[]> {
+export async function examineQueue(
+  address: QueueAddress,
+  own: Numerics,
+): Promise<QueueStatus & { checks: DoctorCheck[] }> {
+  const status = { queue: address.shown, numerics: own.hash.slice(0, 12), about: own.about };
   let trouble = "";
   const client = await openClient(address, (message) => (trouble = message));
   try {
     const info = fieldsOf(await within(10, client.info("server"), address.shown));
     const memory = fieldsOf(await client.info("memory"));
     const disk = fieldsOf(await client.info("persistence"));
-    return [
+    const there = await workersThere(client);
+    const checks: DoctorCheck[] = [
       serverCheck(address, info),
       evictionCheck(memory["maxmemory_policy"]),
       persistenceCheck(disk["aof_enabled"]),
       { name: "Numerics", state: "ok", detail: `${own.hash.slice(0, 12)}, ${own.about}` },
-      ...workerChecks(await workersThere(client), own),
+      ...workerChecks(there, own),
     ];
+    return { ...status, checks, workers: there.map((worker) => statusOf(worker, own.hash)) };
   } catch (error) {
     const { message, code } = error as RerouteError;
     const detail = trouble === "" ? message : `${message}; ${trouble}`;
-    return [{ name: "Queue", state: "problem", detail, code: code ?? "queue/unavailable" }];
+    const problem: DoctorCheck = { name: "Queue", state: "problem", detail, code: code ?? "queue/unavailable" };
+    return { ...status, checks: [problem], workers: [] };
   } finally {
     client.disconnect();
   }
@@ -74,16 +82,14 @@ function persistenceCheck(aof: string | undefined): DoctorCheck {
 export function workerChecks(workers: readonly Presence[], own: Pick<Numerics, "hash">): DoctorCheck[] {
   if (workers.length === 0)
     return [{ name: "Workers", state: "warning", detail: "none; start some with reroute worker" }];
-  return workers.map(({ name, numerics, about, tile, tiles, tokensPerSecond }) => {
+  return workers.map((worker) => {
+    const { name, about, tile, tiles, tokensPerSecond } = worker;
     const rate = tokensPerSecond === null ? "" : `, ${Math.round(tokensPerSecond)} tokens/s`;
-    const doing = `${tile === null ? "waits" : `works on ${tile}`}, ${tiles} tiles done${rate}`;
-    return numerics === own.hash
+    const doing = `${tile === null ? "waits" : `works on ${tile.pass}`}, ${tiles} tiles done${rate}`;
+    const reason = notEligible(worker, own.hash);
+    return reason === null
       ? { name: "Worker", state: "ok", detail: `${name}: ${doing}; ${about}` }
-      : {
-          name: "Worker",
-          state: "warning",
-          detail: `${name} is not eligible for runs of this machine: its arithmetic gives other bits (${numerics.slice(0, 12)}, ${about})`,
-        };
+      : { name: "Worker", state: "warning", detail: `${name} is not eligible for runs of this machine: ${reason}` };
   });
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { tileInHand, type WorkerStatus } from "../../../protocol/workers";
 import { tileProtocol } from "../tiles/tile";
 import type { QueueAddress } from "./queueAddress";
 
@@ -7,7 +8,7 @@ export function queueName(numerics: string): string {
   return `reroute-${tileProtocol}-${numerics.slice(0, 12)}`;
 }
 
-const prefix = "reroute:worker:";
+const [prefix, names] = ["reroute:worker:", "reroute:workers"];
 
 /** Seconds that a worker is believed to be there after it last said so. */
 export const presenceSeconds = 45;
@@ -15,11 +16,18 @@ export const presenceSeconds = 45;
 /** What a worker says about itself. */
 export const presence = z.object({
   name: z.string().max(200),
+  host: z.string().max(200),
+  threads: z.int().min(0),
+  memoryBytes: z.number().min(0),
   numerics: z.string().max(64),
   /** onnxruntime, provider and processor, for people. */
   about: z.string().max(300),
-  /** Kind of the tile that it works on; null: it waits. */
-  tile: z.string().max(40).nullable(),
+  /** What it works on; null: it waits. */
+  tile: tileInHand.nullable(),
+  /** ISO 8601, its own clock: since when. */
+  since: z.string().max(40),
+  /** Counts its signs of life. */
+  beat: z.int().min(0),
   tiles: z.int().min(0),
   tokensPerSecond: z.number().nullable(),
 });
@@ -29,8 +37,10 @@ export type Presence = z.infer<typeof presence>;
 export interface KeyValue {
   set: (key: string, value: string, unit: "EX", seconds: number) => Promise<unknown>;
   del: (key: string) => Promise<unknown>;
-  keys: (pattern: string) => Promise<string[]>;
-  get: (key: string) => Promise<string | null>;
+  sadd: (key: string, member: string) => Promise<unknown>;
+  srem: (key: string, ...members: string[]) => Promise<unknown>;
+  smembers: (key: string) => Promise<string[]>;
+  mget: (...keys: string[]) => Promise<(string | null)[]>;
   info: (section: string) => Promise<string>;
   disconnect: () => void;
 }
@@ -48,20 +58,41 @@ export async function openClient(
 
 export async function announce(client: KeyValue, worker: Presence): Promise<void> {
   await client.set(prefix + worker.name, JSON.stringify(worker), "EX", presenceSeconds);
+  await client.sadd(names, worker.name);
 }
 
 export async function leave(client: KeyValue, name: string): Promise<void> {
   await client.del(prefix + name);
+  await client.srem(names, name);
 }
 
 /** Workers that are there, by name; what is not understood is left out. */
 export async function workersThere(client: KeyValue): Promise<Presence[]> {
-  const found: Presence[] = [];
-  for (const key of (await client.keys(`${prefix}*`)).sort()) {
-    const parsed = presence.safeParse(json((await client.get(key)) ?? "null"));
-    if (parsed.success) found.push(parsed.data);
-  }
-  return found;
+  const all = (await client.smembers(names)).sort();
+  if (all.length === 0) return [];
+  const values = await client.mget(...all.map((name) => prefix + name));
+  const gone = all.filter((_, i) => values[i] === null);
+  if (gone.length > 0) await client.srem(names, ...gone);
+  return values.flatMap((value) => {
+    const parsed = presence.safeParse(json(value ?? "null"));
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
+/** Why a worker may not work on tiles that need these numerics; null: it may. */
+export function notEligible(worker: Pick<Presence, "numerics" | "about">, needed: string): string | null {
+  if (worker.numerics === needed) return null;
+  return `its arithmetic gives other bits (numerics ${worker.numerics.slice(0, 12)}, ${worker.about})`;
+}
+
+/** What a worker says of itself, as hosts show it. */
+export function statusOf({ beat: _, ...worker }: Presence, needed: string): WorkerStatus {
+  const reason = notEligible(worker, needed);
+  return {
+    ...worker,
+    numerics: worker.numerics.slice(0, 12),
+    ...{ eligible: reason === null, reason, repeated: 0, state: worker.tile === null ? "idle" : "working" },
+  };
 }
 
 function json(text: string): unknown {

@@ -1,7 +1,7 @@
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Tile, TileResult } from "./tile";
 import type { TileRunner } from "./runTile";
-import type { TileStore } from "./tileStore";
+import { appearsWithin, type TileStore } from "./tileStore";
 
 /** Has tiles worked off, wherever that is. */
 export interface Carrier {
@@ -38,8 +38,15 @@ export function inProcessCarrier(runner: Pick<TileRunner, "run" | "close">, nume
 /** Times that a tile may come back damaged before the run gives up. */
 const mostAttempts = 5;
 
-/** Told of each tile that a worker did, as soon as it is there. */
-export type OnTile = (tile: Tile, result: TileResult) => void;
+/** Told of what becomes of tiles. */
+export interface TileEvents {
+  /** A tile is wanted. */
+  asked: (tile: Tile) => void;
+  /** A tile is there; null: from before. `attempts`: times that it was begun for this. */
+  done: (tile: Tile, result: TileResult | null, attempts: number) => void;
+  /** A tile is given up. */
+  dropped: (tile: Tile) => void;
+}
 
 /**
  * A whole tile: found in the folder, or carried until its file is what its worker said.
@@ -50,21 +57,33 @@ export async function wholeTile(
   store: TileStore,
   carrier: Carrier,
   signal: AbortSignal,
-  onTile: OnTile,
+  events: TileEvents,
 ): Promise<TileResult> {
-  for (let attempt = 1; attempt <= mostAttempts; attempt++) {
-    const found = await store.find(tile.key);
-    if (found !== null) return found;
-    const result = await carrier.carry(tile, store, signal);
-    // The message may be there before the file on a network folder.
-    if (result.key === tile.key && (await store.isWhole(result, 60))) {
-      await store.record(result);
-      onTile(tile, result);
-      return result;
+  events.asked(tile);
+  try {
+    let begun = 0;
+    for (let attempt = 1; attempt <= mostAttempts; attempt++) {
+      const found = await store.find(tile.key);
+      if (found !== null) {
+        events.done(tile, null, begun);
+        return found;
+      }
+      const result = await carrier.carry(tile, store, signal);
+      begun += result.attempts;
+      // The message may be there before the file on a network folder.
+      if (result.key === tile.key && (await store.isWhole(result, appearsWithin))) {
+        await store.record(result);
+        events.done(tile, result, begun);
+        return result;
+      }
+      await store.remove(tile.key);
+      await carrier.forget(tile);
     }
-    await store.remove(tile.key);
-    await carrier.forget(tile);
+  } catch (error) {
+    events.dropped(tile);
+    throw error;
   }
+  events.dropped(tile);
   throw new RerouteError(
     "queue/failed",
     `${store.file(tile.key)} was damaged ${mostAttempts} times in a row; check the folder that workers and coordinator share`,

@@ -7,7 +7,7 @@ import type { UpdateGradients } from "../../distillation/calibration";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { addNamed, TreeFold } from "../../tensor/treeFold";
 import type { HeavyWork, OpenModel } from "../work";
-import { wholeTile, type Carrier, type OnTile } from "./carrier";
+import { wholeTile, type Carrier, type TileEvents } from "./carrier";
 import { readNamed, writeNamed, writeTileText } from "./inputFiles";
 import { profileTiles } from "./runTile";
 import { keyed } from "./tile";
@@ -21,9 +21,9 @@ const mostGradientTiles = 16;
  * the bit, what `live` gives alone; everything else is its own. The folder of tiles decides what is missing: whoever carries
  * them may forget everything at any time.
  *
- * @param onTile called with each tile that a worker did
+ * @param events told of each tile
  */
-export function distributedWork(live: HeavyWork, carrier: Carrier, onTile: OnTile): HeavyWork {
+export function distributedWork(live: HeavyWork, carrier: Carrier, events: TileEvents): HeavyWork {
   return {
     ...live,
     profile: async (p) => {
@@ -43,7 +43,7 @@ export function distributedWork(live: HeavyWork, carrier: Carrier, onTile: OnTil
       const total = sequences.ids.length;
       let done = 0;
       const results = tiles.map(async ({ tile }) => {
-        const result = await wholeTile(tile, store, carrier, signal, onTile);
+        const result = await wholeTile(tile, store, carrier, signal, events);
         done += result.tokens;
         report({ stage: "profile", message: "Profiling routing", done, total, unit: "tokens" });
       });
@@ -62,7 +62,7 @@ export function distributedWork(live: HeavyWork, carrier: Carrier, onTile: OnTil
       const isRouterKd = options.scope === "router" && options.loss !== "router-logits";
       if (!isRouterKd || options.teacherRouting?.kind === "student-aware") return live.calibrate(p);
       const store = await openStore(stateDirectory);
-      const updates = gradientsByTiles({ carrier, store, student, teacher, training, options, onTile });
+      const updates = gradientsByTiles({ carrier, store, student, teacher, training, options, events });
       const result = await live.calibrate({ ...p, updateGradients: updates });
       await store.clear();
       return result;
@@ -78,9 +78,9 @@ function gradientsByTiles(of: {
   teacher: OpenModel;
   training: TokenSequences;
   options: Parameters<HeavyWork["calibrate"]>[0]["options"];
-  onTile: OnTile;
+  events: TileEvents;
 }): UpdateGradients {
-  const { carrier, store, student, teacher, training, options, onTile } = of;
+  const { carrier, store, student, teacher, training, options, events } = of;
   let text: ReturnType<typeof writeTileText> | null = null;
   return async ({ parameters, numbers, numTargets, targets }, signal) => {
     text ??= writeTileText(store.folder, training);
@@ -95,9 +95,9 @@ function gradientsByTiles(of: {
     const all = Array.from(numbers);
     const size = 2 ** Math.max(0, Math.ceil(Math.log2(all.length / mostGradientTiles)));
     const parts = Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
-    const tiles = parts.map((part) => keyed({ ...common, numbers: part }));
+    const tiles = parts.map((part, i) => keyed({ ...common, numbers: part, at: i * size }));
     const untilStopped = signal ?? new AbortController().signal;
-    await Promise.all(tiles.map((tile) => wholeTile(tile, store, carrier, untilStopped, onTile)));
+    await Promise.all(tiles.map((tile) => wholeTile(tile, store, carrier, untilStopped, events)));
     const tree = new TreeFold<{ loss: number; gradients: Map<string, Float32Array> }>((left, right) => ({
       loss: left.loss + right.loss,
       gradients: addNamed(left.gradients, right.gradients),

@@ -66,7 +66,7 @@ export class TileRunner {
     const result = {
       ...{ key: tile.key, bytes: (await stat(file)).size, sha256: await hashOfFile(file), tokens },
       ...{ worker: this.options.worker, seconds: (performance.now() - started.at) / 1e3 },
-      processorMs: (cpu.user + cpu.system) / 1e3,
+      ...{ processorMs: (cpu.user + cpu.system) / 1e3, attempts: 1 },
     };
     await store.record(result);
     return result;

@@ -49,6 +49,8 @@ const gradientTile = z.strictObject({
   /** Current values of what trains, in `folder`. */
   parameters: z.strictObject({ name: fileName, sha256: hash }),
   numbers: z.array(count).min(1).max(4096),
+  /** Place of the first in the batch. */
+  at: count,
   numTargets: count,
   options: calibrateOptions,
   /** Teacher targets by draw, in the run folder; none where the teacher has no part. */
@@ -69,20 +71,25 @@ export const tileResult = z.strictObject({
   tokens: count,
   /** Milliseconds of processor time. */
   processorMs: z.number().min(0),
+  /** Times that it was begun, as far as the queue knows. */
+  attempts: z.int().min(1).default(1),
 });
 export type TileResult = z.infer<typeof tileResult>;
 
-/** Members of a tile that say where its inputs lie, not what they are: they do not decide its bytes. */
 type Unkeyed<T> = T extends Tile ? Omit<T, "key" | "protocol"> : never;
+
+/** Members that say where inputs lie or what is shown of a tile, not what it is. */
+const unkeyed = new Set(["folder", "at"]);
 
 /** Gives a tile its key. */
 export function keyed(tile: Unkeyed<Tile>): Tile {
-  const { folder: _, ...rest } = tile;
   const withoutPaths = Object.fromEntries(
-    Object.entries<unknown>(rest).map(([name, value]) => [
-      name,
-      typeof value === "object" && value !== null && "fingerprint" in value ? value.fingerprint : value,
-    ]),
+    Object.entries<unknown>(tile)
+      .filter(([name]) => !unkeyed.has(name))
+      .map(([name, value]) => [
+        name,
+        typeof value === "object" && value !== null && "fingerprint" in value ? value.fingerprint : value,
+      ]),
   );
   return { ...tile, protocol: tileProtocol, key: contentKey({ protocol: tileProtocol, ...withoutPaths }) };
 }

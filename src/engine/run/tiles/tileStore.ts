@@ -9,7 +9,7 @@ import { quote } from "../../checkpoint/quote";
 import { tileResult, type TileResult } from "./tile";
 
 /** Seconds that a file may take to appear behind the message that names it: network folders cache what is not there. */
-const appearsWithin = 60;
+export const appearsWithin = 60;
 
 /** Name of the folder of tiles in a run folder. */
 export const tilesFolder = "tiles";

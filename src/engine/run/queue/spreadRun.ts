@@ -1,0 +1,101 @@
+import { spawn } from "node:child_process";
+import path from "node:path";
+import { RerouteError } from "../../../protocol/errors";
+import type { Recipe } from "../../../protocol/recipe";
+import type { QueueChoice } from "../../../protocol/workers";
+import { measureNumerics } from "../../execution/numerics";
+import type { RuntimeOptions } from "../../runtime/session";
+import { runtimeOptions } from "../machine/machine";
+import { prepareProvider } from "../machine/providerChoice";
+import type { RunMachinery } from "../runRequest";
+import { distributedWork } from "../tiles/distributedWork";
+import { TileWatch } from "../tiles/tileWatch";
+import { openBullCarrier } from "./bullCarrier";
+import { notEligible, openClient, workersThere } from "./presence";
+import { queueAddress } from "./queueAddress";
+
+/** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
+export const queueVariable = "REROUTE_QUEUE";
+
+export interface SpreadRun {
+  queue: QueueChoice;
+  /** The command line's script, which workers on this machine run. */
+  program: string;
+  /** Machine options as the recipe gives them. */
+  machine: Pick<Recipe, "memory" | "threads" | "provider">;
+  /** Folder of the run or comparison, where status and timeline go. */
+  directory: string;
+  /** What tiles name: checkpoints and folders with tiles. Workers on this machine touch nothing else. */
+  folders: readonly string[];
+  warn: (message: string) => void;
+}
+
+/** Milliseconds between two looks at who is there. */
+const lookEveryMs = 2000;
+
+/**
+ * Does `work` with machinery whose heavy work the workers of a queue do; ends workers that it started.
+ * @throws RerouteError queue/unavailable, queue/insecure, and what the work raises
+ */
+export async function spreadRun<T>(
+  machinery: RunMachinery,
+  { queue, program, machine, directory, folders, warn }: SpreadRun,
+  work: (machinery: RunMachinery) => Promise<T>,
+): Promise<T> {
+  const address = queueAddress(queue.url, queue.insecure ?? false);
+  await prepareProvider(machine.provider);
+  const runtime = runtimeOptions(machine);
+  const { hash, about, rowsAreIndependent } = await measureNumerics(runtime);
+  if (!rowsAreIndependent)
+    throw new RerouteError(
+      "queue/unavailable",
+      `Work cannot be spread from this machine: here a product's rows depend on the rows beside them (${about}), so that results would depend on who did what; run without --queue`,
+    );
+  const carrier = await openBullCarrier({ address, numerics: hash, onTrouble: warn });
+  const watch = new TileWatch({ directory, queue: address.shown, numerics: hash, about });
+  const client = await openClient(address, () => undefined);
+  const looking = setInterval(() => {
+    workersThere(client)
+      .then((there) => watch.see(there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }))))
+      .catch(() => undefined);
+  }, lookEveryMs);
+  const local = Array.from({ length: queue.localWorkers ?? 1 }, (_, i) =>
+    startWorker({ queue, program, machine, runtime, folders, name: `local-${process.pid}-${i + 1}` }),
+  );
+  try {
+    return await work({ ...machinery, work: distributedWork(machinery.work, carrier, watch) });
+  } finally {
+    for (const worker of local) worker.kill("SIGTERM");
+    clearInterval(looking);
+    client.disconnect();
+    await carrier.close();
+    await watch.close();
+  }
+}
+
+function eligibility(worker: { numerics: string; about: string }, needed: string) {
+  const reason = notEligible(worker, needed);
+  return { numerics: worker.numerics.slice(0, 12), eligible: reason === null, reason };
+}
+
+/** A worker of this program on this machine, with the run's own machine options. The URL goes by the environment. */
+function startWorker({
+  queue,
+  program,
+  machine: { memory, threads },
+  runtime,
+  folders,
+  name,
+}: Pick<SpreadRun, "queue" | "program" | "machine" | "folders"> & { runtime: RuntimeOptions; name: string }) {
+  const args = [program, "worker", "--end-with-parent", "--name", name, "--provider", runtime.provider];
+  if (memory !== undefined) args.push("--memory", memory);
+  if (threads !== undefined) args.push("--threads", String(threads));
+  if (queue.insecure) args.push("--insecure-queue");
+  for (const folder of new Set(folders.map((one) => path.resolve(one)))) args.push("--map", `${folder}=${folder}`);
+  // Where the editor's own program is Node, it has to be told.
+  const env = { ...process.env, [queueVariable]: queue.url, ELECTRON_RUN_AS_NODE: "1" };
+  const worker = spawn(process.execPath, args, { env, stdio: "ignore" });
+  // It ends with this process at the latest.
+  worker.unref();
+  return worker;
+}
