@@ -111,6 +111,15 @@ export function liveServices(): EngineServices {
         onEvent: (event) => emit("generation/event", { id: request.id, event }),
       });
     },
+    "generation/describe": async (request) => {
+      const { describeForGeneration } = await import("./run/sideBySide");
+      return describeForGeneration(request);
+    },
+    "generation/score": async ({ id, ...request }, { signal, emit }) => {
+      const { scoreSideBySide } = await import("./run/sideBySide");
+      const onTokens = (done: number, total: number) => emit("generation/scored", { id, done, total });
+      return { texts: await scoreSideBySide(request, { signal, onTokens }) };
+    },
     "run/list": async ({ runsFolder }) => {
       const { listRuns } = await import("./report/panels");
       const { listComparisons } = await import("./run/compare/listComparisons");

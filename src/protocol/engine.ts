@@ -20,6 +20,7 @@ import type { MetricsLine } from "./metrics";
 import type { Progress } from "./progress";
 import type { Recipe } from "./recipe";
 import type { Preflight, RunFile } from "./run";
+import type { GenerationModel, ScoredText, ScoringStart } from "./scoring";
 import type { QueueChoice, QueueStatus, RunWorkers } from "./workers";
 
 /**
@@ -68,6 +69,10 @@ export interface EngineRequests {
   "checkpoint/exportGguf": (p: { path: string; file: string; type: GgufFileType }) => ExportedGguf;
   /** Responses to prompts; their tokens come as events while they are made. */
   "generation/start": (p: GenerationStart) => GenerationResult;
+  /** What generating with a checkpoint takes, and whether it speaks as the teacher does; headers alone are read. */
+  "generation/describe": (p: { checkpoint: string; teacher?: string; memory?: string }) => GenerationModel;
+  /** Responses teacher-forced through several models: loss, KL to the teacher and routing of each token. */
+  "generation/score": (p: ScoringStart) => { texts: ScoredText[] };
   /** Runs and comparisons below a folder; the cells of a comparison are among the runs. */
   "run/list": (p: { runsFolder: string }) => { runs: RunSummary[]; comparisons: ComparisonSummary[] };
   /** What people call a run or comparison; a null name is what its recipe says, and what is absent stays as it is. */
@@ -117,6 +122,8 @@ export interface EngineEvents {
   "comparison/changed": { runDirectory: string };
   /** `id` is that of the request. */
   "generation/event": { id: string; event: GenerationEvent };
+  /** Tokens of "generation/score" that went through all layers of a model, of all there are. */
+  "generation/scored": { id: string; done: number; total: number };
   log: { level: "info" | "warning" | "error"; message: string };
 }
 
@@ -193,6 +200,8 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "trace/import": "job",
   "checkpoint/exportGguf": "job",
   "generation/start": "job",
+  "generation/describe": "inspection",
+  "generation/score": "job",
   "run/list": "inspection",
   "run/label": "inspection",
   "run/size": "inspection",

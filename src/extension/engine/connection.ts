@@ -28,6 +28,7 @@ const eventNames = Object.keys({
   "comparison/cell": true,
   "comparison/changed": true,
   "generation/event": true,
+  "generation/scored": true,
   log: true,
 } satisfies Record<keyof EngineEvents, true>) as (keyof EngineEvents)[];
 

@@ -36,6 +36,8 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "trace/import": unused,
     "checkpoint/exportGguf": unused,
     "generation/start": unused,
+    "generation/describe": unused,
+    "generation/score": unused,
     "run/list": unused,
     "run/label": unused,
     "run/size": unused,
