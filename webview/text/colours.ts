@@ -1,5 +1,6 @@
 import type { ColourScale } from "../../src/protocol/pageMessages";
-import { lookupTable, lutSize, type Rgb } from "../common/charts/colourScale";
+import type { Rgb } from "../../src/protocol/colourScales";
+import { lookupTable, lutSize } from "../common/charts/colourScale";
 
 /** What tokens are coloured by. */
 export const colourings = ["expert", "weight", "entropy"] as const;

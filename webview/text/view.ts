@@ -1,6 +1,6 @@
 import type { Selection } from "../../src/protocol/pageMessages";
 import type { TextPanelData } from "../../src/protocol/panels";
-import type { Rgb } from "../common/charts/colourScale";
+import type { Rgb } from "../../src/protocol/colourScales";
 import { element } from "../common/dom";
 import { ExpertPanel } from "../common/expertPanel";
 import { exportMenu } from "../common/exportMenu";

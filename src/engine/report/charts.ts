@@ -1,31 +1,20 @@
 import type { MatrixData } from "../../protocol/panels";
 import { escapeHtml } from "./format";
+import { colourOf, colourStops } from "../../protocol/colourScales";
 import { formatNumber } from "../../protocol/quantities";
+import { extent, figure, round, svg, text, yTitle } from "./svg";
 
 /**
  * Charts of the report as inline SVG: no scripts, no external resources. Colours come from CSS classes, so that they
  * follow light and dark.
  */
 
-/** Cividis (Nunez, Anderton and Renslow 2018), readable with colour-vision deficiencies; interpolated to 24 steps. */
-const cividis = [
-  "#00224e",
-  "#123570",
-  "#3b496c",
-  "#575d6d",
-  "#707173",
-  "#8a8678",
-  "#a59c74",
-  "#c3b369",
-  "#e1cc55",
-  "#fee838",
-];
 const numSteps = 24;
 
 /** CSS that the heatmaps need: one class a colour step. */
 export const heatmapStyle = Array.from(
   { length: numSteps },
-  (_, i) => `.c${i}{fill:${colourAt(i / (numSteps - 1))}}`,
+  (_, i) => `.c${i}{fill:${colourOf("cividis", i / (numSteps - 1))}}`,
 ).join("");
 
 export interface HeatmapOptions {
@@ -69,14 +58,15 @@ export function heatmapSvg({ rows, columns, values }: MatrixData, options: Heatm
     .join("");
   return figure(
     options.title,
-    `<svg role="img" aria-label="${escapeHtml(options.title)}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">` +
+    svg(
+      { title: options.title, width, height },
       frame +
-      cells +
-      rowLabels +
-      columnLabels +
-      text(left + (columns * cell) / 2, height - 5, options.columnAxis, "middle") +
-      `<text x="12" y="${top + (rows * cell) / 2}" text-anchor="middle" transform="rotate(-90 12 ${top + (rows * cell) / 2})">${escapeHtml(options.rowAxis)}</text>` +
-      `</svg>${colourScale(highest, options.legend)}`,
+        cells +
+        rowLabels +
+        columnLabels +
+        text(left + (columns * cell) / 2, height - 5, options.columnAxis, "middle") +
+        yTitle(top + (rows * cell) / 2, options.rowAxis),
+    ) + colourScale(highest, options.legend),
   );
 }
 
@@ -128,37 +118,24 @@ export function lineChartSvg(series: readonly ReportSeries[], options: LineChart
   const legend = series
     .map(({ name, style }) => `<span class="key"><i class="${style}"></i>${escapeHtml(name)}</span>`)
     .join("");
-  const middle = top + (height - top - bottom) / 2;
   return figure(
     options.title,
-    `<svg role="img" aria-label="${escapeHtml(options.title)}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">` +
+    svg(
+      { title: options.title, width, height },
       yTicks +
-      xTicks +
-      lines +
-      text(left + (width - left - right) / 2, height - 6, options.xAxis, "middle") +
-      `<text x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})">${escapeHtml(options.yAxis)}</text>` +
-      `</svg><div class="legend">${legend}</div>`,
+        xTicks +
+        lines +
+        text(left + (width - left - right) / 2, height - 6, options.xAxis, "middle") +
+        yTitle(top + (height - top - bottom) / 2, options.yAxis),
+    ) + `<div class="legend">${legend}</div>`,
   );
 }
 
-function figure(title: string, body: string): string {
-  return `<figure><figcaption>${escapeHtml(title)}</figcaption><div class="scroll">${body}</div></figure>`;
-}
-
 function colourScale(highest: number, legend: string): string {
-  const stops = cividis.map((colour, i) => `${colour} ${Math.round((100 * i) / (cividis.length - 1))}%`).join(",");
-  return `<div class="legend">0 <span class="scale" style="background:linear-gradient(to right,${stops})"></span> ${formatNumber(highest)} ${escapeHtml(legend)}</div>`;
-}
-
-function text(x: number, y: number, content: string, anchor: "middle" | "end"): string {
-  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeHtml(content)}</text>`;
-}
-
-function extent(values: number[]): { low: number; span: number } {
-  const low = values.reduce((least, v) => Math.min(least, v), Infinity);
-  const high = values.reduce((most, v) => Math.max(most, v), -Infinity);
-  // A flat line gets some room above and below.
-  return high > low ? { low, span: high - low } : { low: low - 0.5 * (Math.abs(low) || 1), span: Math.abs(low) || 1 };
+  const stops = colourStops.cividis.map(
+    (colour, i, { length }) => `#${colour} ${Math.round((100 * i) / (length - 1))}%`,
+  );
+  return `<div class="legend">0 <span class="scale" style="background:linear-gradient(to right,${stops.join(",")})"></span> ${formatNumber(highest)} ${escapeHtml(legend)}</div>`;
 }
 
 /** About `count` round numbers from low to high. */
@@ -170,21 +147,4 @@ function ticks(low: number, high: number, count: number): number[] {
   return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) =>
     Number(((first + i) * step).toPrecision(10)),
   );
-}
-
-function colourAt(share: number): string {
-  const position = share * (cividis.length - 1);
-  const i = Math.min(cividis.length - 2, Math.floor(position));
-  const channel = (hex: string, c: number): number => parseInt(hex.slice(1 + 2 * c, 3 + 2 * c), 16);
-  const mixed = [0, 1, 2].map((c) => {
-    const [a, b] = [channel(cividis[i]!, c), channel(cividis[i + 1]!, c)];
-    return Math.round(a + (position - i) * (b - a))
-      .toString(16)
-      .padStart(2, "0");
-  });
-  return `#${mixed.join("")}`;
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
 }

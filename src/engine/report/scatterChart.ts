@@ -1,5 +1,6 @@
 import { escapeHtml } from "./format";
 import { formatBytes, formatNumber } from "../../protocol/quantities";
+import { extent, figure, round, svg, text, yTitle } from "./svg";
 
 /** A checkpoint in a chart of size against quality. */
 export interface ReportPoint {
@@ -29,8 +30,8 @@ export function scatterChartSvg(
 ): string {
   const finite = points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));
   if (finite.length === 0) return "";
-  const xs = range(finite.map(({ x }) => x));
-  const ys = range([...(yFromZero ? [0] : []), ...finite.map(({ y }) => y)]);
+  const xs = extent(finite.map(({ x }) => x));
+  const ys = extent([...(yFromZero ? [0] : []), ...finite.map(({ y }) => y)]);
   const px = (x: number): number => left + ((x - xs.low) / xs.span) * (width - left - right);
   const py = (y: number): number => height - bottom - ((y - ys.low) / ys.span) * (height - top - bottom);
   const quarters = [0, 0.25, 0.5, 0.75, 1];
@@ -59,14 +60,10 @@ export function scatterChartSvg(
         `<svg width="10" height="10" aria-hidden="true"><circle class="${style}" r="4" cx="5" cy="5"/></svg>${escapeHtml(name)}`,
     )
     .join("");
-  const middle = top + (height - top - bottom) / 2;
-  return (
-    `<figure><figcaption>${escapeHtml(title)}</figcaption><div class="scroll">` +
-    `<svg role="img" aria-label="${escapeHtml(title)}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">` +
-    `${grid}${dots}${text(left + (width - left - right) / 2, height - 6, "size on disk", "middle")}` +
-    `<text x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})">${escapeHtml(yAxis)}</text>` +
-    `</svg></div><div class="legend">${legend}</div></figure>`
-  );
+  const axes =
+    text(left + (width - left - right) / 2, height - 6, "size on disk", "middle") +
+    yTitle(top + (height - top - bottom) / 2, yAxis);
+  return figure(title, svg({ title, width, height }, grid + dots + axes) + `<div class="legend">${legend}</div>`);
 }
 
 /** Heights of the names beside dots that are sorted by height: a name that would cover another one moves below it. */
@@ -77,19 +74,4 @@ function spreadLabels(dots: readonly { px: number; py: number }[]): number[] {
     heights.push(above.reduce((least, y) => Math.max(least, y + labelHeight), py));
   }
   return heights;
-}
-
-function text(x: number, y: number, content: string, anchor: "start" | "middle" | "end"): string {
-  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escapeHtml(content)}</text>`;
-}
-
-/** From the lowest to the highest value; equal values get some room around them. */
-function range(values: number[]): { low: number; span: number } {
-  const low = values.reduce((least, v) => Math.min(least, v), Infinity);
-  const high = values.reduce((most, v) => Math.max(most, v), -Infinity);
-  return high > low ? { low, span: high - low } : { low: low - (Math.abs(low) || 1) / 2, span: Math.abs(low) || 1 };
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
 }
