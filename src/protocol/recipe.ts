@@ -93,6 +93,13 @@ export const dataOptions = z.strictObject({
     .describe(
       "Splits the held-out text off the calibration text, behind what is trained on, instead of `evaluation`; begins at a document's border where there is one",
     ),
+  activeExperts: z
+    .array(z.int().min(1))
+    .max(64)
+    .optional()
+    .describe(
+      "Numbers of the teacher's active experts under which it, and the student's distance to it, are measured on the evaluation text, a pass each; empty: 1, 2, 4 and so on, its own, all but one, all",
+    ),
   sequences: z.int().min(1).default(3000).describe("Calibration sequences used, in file order"),
   evaluationSequences: z.int().min(1).default(96).describe("Evaluation sequences used, in file order"),
   sequenceLength: z.int().min(2).default(512).describe("Tokens a sequence"),

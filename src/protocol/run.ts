@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { distillationFiles } from "./distillation";
 import { executionProviders, recipeSchema } from "./recipe";
 
 /** run.json: the state of a run folder. Rewritten atomically at every change of a stage. */
@@ -139,6 +140,9 @@ export const runFiles = {
   metrics: "metrics.jsonl",
   trainState: "train-state.safetensors",
   evaluation: "evaluation.json",
+  /** Figures of distillation, and their numbers as a table: see distillation.ts. */
+  distillation: distillationFiles.json,
+  distillationTable: distillationFiles.csv,
   report: "report.html",
   reportMarkdown: "report.md",
   log: "log.jsonl",

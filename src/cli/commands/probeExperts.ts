@@ -1,18 +1,21 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Command } from "commander";
 import { buildSequences } from "../../engine/data/buildSequences";
-import type { ExpertProbe } from "../../engine/evaluation/expertProbe";
-import { mostActiveExperts } from "../../engine/model/activeExperts";
-import { moeLayers } from "../../engine/model/moeLayers";
-import type { ModelDescription } from "../../engine/model/description";
+import { probeBudgetOfEach } from "../../engine/evaluation/probeBudget";
+import { distillationCsv, distillationTables, formatEstimate } from "../../engine/report/distillationTables";
+import { updateDistillation } from "../../engine/run/folder/distillationFile";
+import { writeFileAtomically } from "../../engine/checkpoint/atomicFile";
+import { quote } from "../../engine/checkpoint/quote";
+import { RerouteError } from "../../protocol/errors";
 import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
 import { checkDenseStudent } from "../../engine/run/stages/calibrate";
-import { formatPercent } from "../../protocol/quantities";
+import { distillationFiles, type DistillationFile, type ExpertProbe } from "../../protocol/distillation";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, dataHelp, recipeFrom, toInteger, type SharedOptions } from "../options";
@@ -23,6 +26,7 @@ interface ProbeExpertsOptions extends SharedOptions {
   data: string;
   student?: string;
   active?: number[];
+  out?: string;
 }
 
 const usualSequences = 64;
@@ -36,13 +40,29 @@ export function addProbeExperts(program: Command, io: CliIo): void {
     .argument("<teacher>", "checkpoint folder")
     .requiredOption("--data <file>", `text: ${dataHelp}`)
     .option("--student <dir>", "a student, for its KL to the teacher under each number")
-    .option("--active <list>", "numbers of active experts (default: 1, 2, 4 and so on, all but one, all)", several);
+    .option("--active <list>", "numbers of active experts (default: 1, 2, 4 and so on, all but one, all)", several)
+    .option("--out <dir>", "a folder for distillation.json and distillation.csv, which charts are drawn from");
   addMachineOptions(addDataOptions(command, usualSequences)).action(
     async (teacher: string, options: ProbeExpertsOptions) => {
+      const out = options.out === undefined ? null : path.resolve(io.cwd, options.out);
+      if (out !== null) await requireNone(out);
       const probe = await measure(io, await checkpointPath(io, teacher), options);
-      io.out(options.json ? `${JSON.stringify(probe, null, 2)}\n` : describe(probe));
+      const figures: DistillationFile = { schemaVersion: 1, probe, routerKl: null, arms: null };
+      if (out !== null) {
+        await updateDistillation(out, figures);
+        await writeFileAtomically(path.join(out, distillationFiles.csv), distillationCsv(figures));
+      }
+      io.out(options.json ? `${JSON.stringify(probe, null, 2)}\n` : describe(probe, figures));
     },
   );
+}
+
+/** @throws RerouteError output/not-empty */
+async function requireNone(folder: string): Promise<void> {
+  for (const name of Object.values(distillationFiles))
+    if (existsSync(path.join(folder, name)))
+      throw new RerouteError("output/not-empty", `The folder ${quote(folder)} already has a ${name}; choose another`);
+  await mkdir(folder, { recursive: true });
 }
 
 async function measure(io: CliIo, directory: string, options: ProbeExpertsOptions): Promise<ExpertProbe> {
@@ -74,12 +94,16 @@ async function measure(io: CliIo, directory: string, options: ProbeExpertsOption
       vocabSize: Math.min(teacher.description.vocabSize, student?.description.vocabSize ?? Infinity),
     });
     const runtime = runtimeOptions({ provider: "cpu", ...options });
-    // Teacher, student and the number at hand are open at once.
-    const each = { ...runtime, memoryBudgetBytes: Math.floor(runtime.memoryBudgetBytes / (student ? 3 : 2)) };
     const { probeExperts } = await import("../../engine/evaluation/expertProbe");
+    const memoryBudgetBytes = probeBudgetOfEach(runtime.memoryBudgetBytes, student !== null);
     return await probeExperts({
-      ...{ teacher, student, sequences: read, active: options.active ?? usualNumbers(teacher.description) },
-      ...{ runtime: each, scratchDirectory, signal: io.signal, report: progressMeter(progress.report) },
+      ...{ teacher, student, sequences: read, active: options.active ?? [] },
+      ...{
+        runtime: { ...runtime, memoryBudgetBytes },
+        scratchDirectory,
+        signal: io.signal,
+        report: progressMeter(progress.report),
+      },
     });
   } finally {
     progress.end();
@@ -87,33 +111,10 @@ async function measure(io: CliIo, directory: string, options: ProbeExpertsOption
   }
 }
 
-/** Powers of two, the family's own, all but one and all; its own alone where it takes no other. */
-function usualNumbers(description: ModelDescription): number[] {
-  const { moe } = moeLayers(description)[0]!;
-  const own = moe.numExpertsPerToken;
-  if (moe.routing.kind === "sparse-mixer") return [own];
-  const most = mostActiveExperts(description)!;
-  const powers = Array.from({ length: Math.ceil(Math.log2(most)) }, (_, i) => 2 ** i);
-  return [...new Set([...powers, own, Math.max(1, most - 1), most])].sort((a, b) => a - b);
-}
-
-function describe({ sequences, tokens, ownActive, rows, gateMass, studentLoss }: ExpertProbe): string {
-  const estimate = ({ mean, halfWidth95 }: (typeof rows)[number]["loss"]) =>
-    `${mean.toFixed(4)} ± ${halfWidth95.toFixed(4)}`;
-  const table = rows.map(({ active, loss, klToOwn, klOfStudent }) => [
-    `${active}${active === ownActive ? " (own)" : ""}`,
-    ...[loss, klToOwn, ...(klOfStudent ? [klOfStudent] : [])].map(estimate),
-  ]);
-  const head = [
-    "Active experts",
-    "Loss",
-    "KL of own routing to it",
-    ...(studentLoss ? ["KL of it to the student"] : []),
-  ];
-  const mass = gateMass.map(({ layer, activated }) => [String(layer), formatPercent(activated)]);
-  const student = studentLoss ? `The student's loss: ${estimate(studentLoss)}\n` : "";
-  return (
-    `${tokens} target positions in ${sequences} sequences, nats a position\n\n${textTable([head, ...table])}${student}\n` +
-    `Share of router probability on the experts that the teacher selects itself\n\n${textTable([["Layer", "Mass"], ...mass])}`
+function describe({ sequences, tokens, studentLoss }: ExpertProbe, figures: DistillationFile): string {
+  const tables = distillationTables(figures).map(
+    ({ title, head, rows }) => `${title}\n\n${textTable([head, ...rows])}`,
   );
+  const student = studentLoss ? ` The student's loss: ${formatEstimate(studentLoss)}.` : "";
+  return `${tokens} target positions in ${sequences} sequences, nats a position.${student}\n\n${tables.join("\n")}`;
 }

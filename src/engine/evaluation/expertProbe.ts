@@ -1,4 +1,5 @@
 import { routerProbabilities } from "../distillation/routerKl";
+import type { ActiveExpertsRow, ExpertProbe, GateMass } from "../../protocol/distillation";
 import { throwIfCancelled } from "../../protocol/errors";
 import type { ReportProgress } from "../../protocol/progress";
 import type { TokenSequences } from "../data/sequences";
@@ -8,50 +9,18 @@ import type { HiddenStates } from "../execution/hiddenStates";
 import { ModelExecutor } from "../execution/modelExecutor";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
-import { withActiveExperts } from "../model/activeExperts";
+import { usualActiveExperts, withActiveExperts } from "../model/activeExperts";
 import { moeLayers } from "../model/moeLayers";
 import type { ModelDescription, MoeDescription } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { perSequence } from "./aggregate";
 import { estimateMean } from "./bootstrap";
 
-type MeanEstimate = ReturnType<typeof estimateMean>;
-
-/** A model under one number of active experts, over the target positions of a text; nats a position. */
-export interface ActiveExpertsRow {
-  active: number;
-  loss: MeanEstimate;
-  /** KL of the teacher's own routing to this one. */
-  klToOwn: MeanEstimate;
-  /** KL of this teacher to the student; null without one. */
-  klOfStudent: MeanEstimate | null;
-}
-
-/** How a layer's router probabilities are spread under the family's own routing, means over tokens that count. */
-export interface GateMass {
-  layer: number;
-  /** Sum over the experts that the family selects. */
-  activated: number;
-  /** [experts], largest first. */
-  sorted: number[];
-}
-
-export interface ExpertProbe {
-  sequences: number;
-  tokens: number;
-  /** The family's own number. */
-  ownActive: number;
-  rows: ActiveExpertsRow[];
-  gateMass: GateMass[];
-  /** The student's loss; null without one. */
-  studentLoss: MeanEstimate | null;
-}
-
 export interface ExpertProbeOptions {
   teacher: HeadSource;
   student: HeadSource | null;
   sequences: TokenSequences;
-  /** Numbers of active experts. */
+  /** Numbers of active experts; empty: the usual ones. */
   active: readonly number[];
   runtime: RuntimeOptions;
   scratchDirectory: string;
@@ -67,7 +36,8 @@ export interface ExpertProbeOptions {
  * @throws RerouteError what withActiveExperts raises, before anything runs; `cancelled`
  */
 export async function probeExperts(options: ExpertProbeOptions): Promise<ExpertProbe> {
-  const { teacher, student, sequences, active, signal, report } = options;
+  const { teacher, student, sequences, signal, report } = options;
+  const active = options.active.length > 0 ? options.active : usualActiveExperts(teacher.description);
   const descriptions = active.map((n) => withActiveExperts(teacher.description, n));
   const { labels, isTarget } = nextTokens(sequences);
   const estimate = (rows: Float32Array) => estimateMean(perSequence({ rows, isTarget }, sequences));
@@ -82,14 +52,14 @@ export async function probeExperts(options: ExpertProbeOptions): Promise<ExpertP
   step(1, "The student");
   await using learner = student && (await Pass.run(student, options));
   const studentHead = learner && learner.head(teacher, await headsAreEqual(student, teacher));
-  let studentLoss: MeanEstimate | null = null;
+  let studentLoss: ExpertProbe["studentLoss"] = null;
   const rows: ActiveExpertsRow[] = [];
   for (const [i, description] of descriptions.entries()) {
     step(2 + i, `${active[i]!} active experts`);
     await using pass = await Pass.run({ ...teacher, description }, options);
     const head = pass.head(teacher, true);
     const toOwn = await head.compare(pass.hidden, own.hidden, labels, signal);
-    let klOfStudent: MeanEstimate | null = null;
+    let klOfStudent: ActiveExpertsRow["klOfStudent"] = null;
     if (studentHead && learner) {
       await head.normalise(pass.hidden, signal);
       const { kl, nll } = await studentHead.compare(learner.hidden, pass.hidden, labels, signal);

@@ -35,6 +35,16 @@ export function mostActiveExperts({ layers }: ModelDescription): number | null {
   return counts.length === 0 ? null : Math.min(...counts);
 }
 
+/** Powers of two, the family's own, all but one and all; its own alone where it takes no other. */
+export function usualActiveExperts(description: ModelDescription): number[] {
+  const moe = description.layers.flatMap(({ feedForward }) => (feedForward.kind === "moe" ? [feedForward] : []))[0]!;
+  const own = moe.numExpertsPerToken;
+  if (moe.routing.kind === "sparse-mixer") return [own];
+  const most = mostActiveExperts(description)!;
+  const powers = Array.from({ length: Math.ceil(Math.log2(most)) }, (_, i) => 2 ** i);
+  return [...new Set([...powers, own, Math.max(1, most - 1), most])].sort((a, b) => a - b);
+}
+
 function withActive(
   family: string,
   layer: number,

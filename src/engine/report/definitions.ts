@@ -246,6 +246,46 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     source: "metrics.jsonl kind held-out, kl",
   },
   {
+    name: "Activated gate mass",
+    unit: "share",
+    meaning:
+      "Mean over tokens of the router probability (softmax of the router logits, or sigmoids over their sum) of the experts that the teacher selects itself; the others have the rest",
+    source: "distillation.json probe.gateMass",
+  },
+  {
+    name: "KL of own routing to it",
+    unit: "nats a token",
+    meaning:
+      "KL of the teacher under its own routing to the same teacher with n active experts of largest selection score, over target positions; beside it the loss under n",
+    source: "distillation.json probe.rows",
+  },
+  {
+    name: "KL of it to the student",
+    unit: "nats a token",
+    meaning: "KL of the teacher with n active experts to the student, over the same positions",
+    source: "distillation.json probe.rows",
+  },
+  {
+    name: "KL minus the baseline's",
+    unit: "nats a token",
+    meaning:
+      "KL to the teacher under its own routing of one way of teaching minus that of the baseline, on the same sequences and seeds; the 95 % interval is a paired bootstrap over sequences, studentised for one seed, and over sequences and seeds for several",
+    source: "distillation.json arms",
+  },
+  {
+    name: "Teacher's time",
+    unit: "seconds",
+    meaning: "Wall time of a calibration that its teacher took: passes for targets, and steps of its routers",
+    source: "distillation.json arms, metrics.jsonl kind work",
+  },
+  {
+    name: "Router KL of trained routers",
+    unit: "nats a token",
+    meaning:
+      "Mean over tokens of KL(p_own || p_trained) of router probabilities, the teacher's own routers and those that trained with the student, each at its own hidden states",
+    source: "distillation.json routerKl",
+  },
+  {
     name: "Gradient norm",
     unit: "loss per weight",
     meaning: "L2 norm of the gradient over all trained tensors, before clipping",

@@ -1,5 +1,6 @@
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmapSvg, heatmapStyle, lineChartSvg } from "./charts";
+import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeHtml, formatOptional } from "./format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
@@ -17,6 +18,7 @@ export function renderHtml(data: ReportData): string {
     routing(data),
     divergence(data),
     calibration(data),
+    distillation(data),
     plan(data),
     provenance(data),
     definitions(),
@@ -182,6 +184,20 @@ function calibration({ calibration: data }: ReportData): string {
       ? details("Held-out numbers", htmlTable(["Update", "KL (nats a token)", "Loss (nats a token)", ""], rows))
       : "";
   return section("Calibration", best + chart + heldOut);
+}
+
+function distillation({ distillation: file }: ReportData): string {
+  if (!file) return "";
+  const figures = distillationTables(file).map(({ title, head, rows, series, xAxis, yAxis }) => {
+    // First and last look, where there are many.
+    const shown = series.length > 4 ? [series[0]!, series.at(-1)!] : series;
+    const lines = shown.map(({ name, points }, i) => ({ name, style: `s${i}`, marks: true, points }));
+    return (
+      lineChartSvg(lines, { title, xAxis, yAxis, yFromZero: true }) +
+      details(`${title}: numbers`, htmlTable(head, rows))
+    );
+  });
+  return section("Distillation", figures.join(""));
 }
 
 function plan({ plan: made }: ReportData): string {

@@ -1,3 +1,4 @@
+import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeMarkdown, formatOptional } from "./format";
 import { formatNumber, formatPercent } from "../../protocol/quantities";
@@ -6,7 +7,7 @@ import { stageColumns, stageRows } from "./stageTable";
 
 /** The same report as Markdown, for pull requests and model cards; charts become tables. */
 export function renderMarkdown(data: ReportData): string {
-  const { run, table, verdict, routing, divergence, calibration, plan, evaluation } = data;
+  const { run, table, verdict, routing, divergence, calibration, distillation, plan, evaluation } = data;
   const parts: (string | null)[] = [
     `# Reroute: ${escapeMarkdown(run.name)}`,
     `**${escapeMarkdown(verdict)}**`,
@@ -68,6 +69,10 @@ export function renderMarkdown(data: ReportData): string {
           ]),
         )
       : null,
+    ...(distillation ? distillationTables(distillation) : []).flatMap(({ title, head, rows }) => [
+      `## ${title}`,
+      markdownTable(head, rows),
+    ]),
     plan && `## Compression plan: ${plan.paradigm} by ${escapeMarkdown(plan.method)}`,
     plan?.notes && plan.notes.length > 0 ? plan.notes.map((note) => `- ${escapeMarkdown(note)}`).join("\n") : null,
     "## What the numbers mean",

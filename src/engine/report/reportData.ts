@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import type { DistillationFile } from "../../protocol/distillation";
 import type { EvaluationFile } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { CalibrationPanelData, DivergencePanelData, RoutingPanelData } from "../../protocol/panels";
@@ -7,6 +8,7 @@ import type { RunFile } from "../../protocol/run";
 import { describeComparison, describeShare } from "../evaluation/verdict";
 import { routingPanelOf } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
+import { readDistillation } from "../run/folder/distillationFile";
 import { readMetrics } from "../run/folder/metricsFile";
 import { readRun, runPaths } from "../run/folder/runFolder";
 import { readEvaluation } from "../run/stages/evaluate";
@@ -24,6 +26,7 @@ export interface ReportData {
   routing: RoutingPanelData | null;
   divergence: DivergencePanelData | null;
   calibration: CalibrationPanelData | null;
+  distillation: DistillationFile | null;
   table: ComparisonTable | null;
   /** The verdict as a sentence, or why there is none. */
   verdict: string;
@@ -47,6 +50,7 @@ export async function readReportData(runDirectory: string): Promise<ReportData> 
     routing: statistics && routingPanelOf(statistics),
     divergence: divergenceData(evaluation, plan),
     calibration: calibrationData(run, metrics, evaluation),
+    distillation: await readDistillation(runDirectory),
     table: comparisonTable(evaluation),
     verdict: verdictText(run, evaluation),
   };

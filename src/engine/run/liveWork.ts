@@ -6,6 +6,8 @@ import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateTask } from "../evaluation/multipleChoice";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
+import { probeExperts } from "../evaluation/expertProbe";
+import { probeBudgetOfEach } from "../evaluation/probeBudget";
 import { moeLayers } from "../model/moeLayers";
 import { measureMachine } from "../execution/measure";
 import { profileCheckpoint } from "../execution/profile";
@@ -93,6 +95,11 @@ export const liveWork: HeavyWork = {
     const options = { ...evaluation, ...state, scratchDirectory: directory, residentBytes };
     const evaluated = await evaluateCheckpoint(options);
     return task ? { ...evaluated, task: await evaluateTask(options, task) } : evaluated;
+  },
+
+  probeExperts: ({ stateDirectory: scratchDirectory, runtime, ...rest }) => {
+    const memoryBudgetBytes = probeBudgetOfEach(runtime.memoryBudgetBytes, rest.student !== null);
+    return probeExperts({ ...rest, runtime: { ...runtime, memoryBudgetBytes }, scratchDirectory });
   },
 
   probe: async ({ model, sequenceLength, method, ...rest }) => ({

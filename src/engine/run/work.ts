@@ -12,6 +12,7 @@ import type { ModelFamily } from "../model/family";
 import type { RoutingStatistics } from "../routing/collect";
 import type { TokenSampler } from "../routing/tokenSampler";
 import type { RuntimeOptions } from "../runtime/session";
+import type { ExpertProbe } from "../../protocol/distillation";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
@@ -109,6 +110,16 @@ export interface HeavyWork {
       teacherRuns?: TeacherRuns;
     },
   ) => Promise<ModelEvaluation>;
+  /** Teacher and student by the teacher's active experts, over a text. */
+  probeExperts: (
+    p: WorkContext & {
+      teacher: OpenModel;
+      student: OpenModel | null;
+      sequences: TokenSequences;
+      active: readonly number[];
+      stateDirectory: string;
+    },
+  ) => Promise<ExpertProbe>;
   /** Measures this machine on the model's own shapes, for a few seconds. */
   probe: (
     p: WorkContext & {

@@ -92,6 +92,19 @@ export function fakeWork(): FakeWork {
       await step(work, `evaluate ${path.basename(model.checkpoint.directory)}`);
       return madeUpEvaluation(model.checkpoint.directory, teacher !== null, sequences.numSequences);
     },
+    probeExperts: async ({ student, active, sequences }) => {
+      await step(work, "probe experts");
+      const estimate = (mean: number) => ({ mean, halfWidth95: 0.01 });
+      return {
+        ...{ sequences: sequences.numSequences, tokens: sequences.numSequences * 31, ownActive: 2 },
+        rows: active.map((n) => ({
+          ...{ active: n, loss: estimate(3 + n / 8), klToOwn: estimate(n / 8) },
+          klOfStudent: student ? estimate(0.5 + n / 8) : null,
+        })),
+        gateMass: [0, 1].map((layer) => ({ layer, activated: 0.75, sorted: [0.5, 0.25, 0.125, 0.125] })),
+        studentLoss: student ? estimate(3.5) : null,
+      };
+    },
     probe: async () => ({
       forward: { secondsPerChunk: 0.01, secondsPerToken: 0.001 },
       observed: { secondsPerChunk: 0.01, secondsPerToken: 0.0012 },

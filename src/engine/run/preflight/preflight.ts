@@ -12,6 +12,7 @@ import { matchesRouterLogits } from "../../distillation/calibration";
 import { matchMapping } from "../../distillation/match/matchMapping";
 import { logitMapping } from "../../distillation/routerLogits";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { withActiveExperts } from "../../model/activeExperts";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import { paradigmOf, type Recipe } from "../../../protocol/recipe";
@@ -91,6 +92,10 @@ class Preflighter {
       return model;
     });
     await this.#checkRecipe();
+    if (teacher)
+      await this.#try(async () => {
+        for (const n of recipe.data.activeExperts ?? []) withActiveExperts(teacher.description, n);
+      });
     await this.#checkTexts(teacher);
     await this.#checkTrainedOn();
     await this.#checkOutput();
@@ -193,6 +198,12 @@ class Preflighter {
     }
     if (data.splitEvaluation && data.evaluation !== undefined) {
       this.#refuse("recipe/invalid", "The recipe names an evaluation text and splits one off; keep one of both");
+    }
+    if (data.activeExperts && data.evaluation === undefined && !data.splitEvaluation) {
+      this.#refuse(
+        "recipe/invalid",
+        "The recipe asks for measures by active experts (activeExperts), but names no evaluation text to take them on; add one",
+      );
     }
     if (calibrate && !compress && student === undefined) {
       this.#refuse(

@@ -6,7 +6,9 @@ import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { heldOutCount, splitHeldOut } from "../../data/heldOutSplit";
 import { tokensRead } from "../../data/sequences";
 import { RerouteError } from "../../../protocol/errors";
+import { readDistillation, routerKlOfLooks, updateDistillation } from "../folder/distillationFile";
 import { removeTeacherTargets } from "../folder/leftovers";
+import { readMetrics } from "../folder/metricsFile";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import { flopsPerToken } from "../../model/parameters";
 import { matchesRouterLogits } from "../../distillation/calibration";
@@ -43,6 +45,7 @@ export const calibrateStage: Stage = {
   discard: async ({ paths }) => {
     await rm(paths.file("trainState"), { force: true });
     await rm(paths.file("metrics"), { force: true });
+    if (await readDistillation(paths.runDirectory)) await updateDistillation(paths.runDirectory, { routerKl: null });
   },
   run: async (context) => {
     const { paths, run, work, runtime, signal, report, onMetrics, runId } = context;
@@ -85,6 +88,8 @@ export const calibrateStage: Stage = {
         },
       },
     });
+    const routerKl = routerKlOfLooks(await readMetrics(paths.file("metrics")), teacher.description);
+    if (routerKl) await updateDistillation(paths.runDirectory, { routerKl });
     await context.recordTrained(trained);
   },
   forecast: (input) => {

@@ -9,6 +9,7 @@ import { readChoiceItems } from "../../data/choiceItems";
 import { hashTextFiles } from "../../data/textFiles";
 import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoice";
 import { sharedText } from "../../data/sharedText";
+import { probeBudgetOfEach } from "../../evaluation/probeBudget";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
@@ -18,9 +19,14 @@ import {
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
+import { readDistillation, updateDistillation } from "../folder/distillationFile";
 import { removeEvaluationState } from "../folder/leftovers";
-import { planExecution } from "../../execution/memoryPlan";
-import { beyond, numExpertsOf, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
+import { baseProcessBytes, planExecution } from "../../execution/memoryPlan";
+import { usualActiveExperts, withActiveExperts } from "../../model/activeExperts";
+import type { ModelDescription } from "../../model/description";
+import { flopsPerToken } from "../../model/parameters";
+import type { Recipe } from "../../../protocol/recipe";
+import { beyond, numExpertsOf, stateBytesOf, streamingMemory, recipeTokens, type ForecastInput } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { shareOf, trainedOnBy } from "../trainedOn";
 import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
@@ -43,12 +49,16 @@ export const evaluateStage: Stage = {
       checkpoints: fingerprints,
       text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,
+      ...(context.run.recipe.data.activeExperts ? { activeExperts: context.run.recipe.data.activeExperts } : {}),
       ...(context.paths.task === null ? {} : { task: await hashTextFiles(context.paths.task) }),
     };
   },
-  hasOutputs: async ({ paths }) => fileExists(paths.file("evaluation")),
+  hasOutputs: async ({ paths, run }) =>
+    (await fileExists(paths.file("evaluation"))) &&
+    (run.recipe.data.activeExperts === undefined || (await readDistillation(paths.runDirectory))?.probe != null),
   discard: async (context) => {
     await rm(context.paths.file("evaluation"), { force: true });
+    if (context.run.recipe.data.activeExperts) await updateDistillation(context.paths.runDirectory, { probe: null });
     await removeParts(context);
   },
   run: async (context) => {
@@ -68,6 +78,7 @@ export const evaluateStage: Stage = {
     } finally {
       teacherRuns.close();
     }
+    await probe(context, sequences);
     // Of a run without students, the teacher is what is measured.
     const shares = { teacher: parts.before ? 0 : trainedOn.before, ...trainedOn };
     for (const role of roles)
@@ -97,12 +108,18 @@ export const evaluateStage: Stage = {
     const { recipe, time, measured } = input;
     const tokens = recipeTokens(recipe).evaluation;
     const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
-    const teacherSeconds = time.evaluation(tokens, "teacher");
+    const probed = probedPasses(recipe, input.teacher);
+    const teacherSeconds =
+      time.evaluation(tokens, "teacher") + (probed > 0 ? time.evaluation(tokens * probed, "student") : 0);
+    const assumption = `${models} checkpoints over ${tokens} tokens${probed > 0 ? `, and as much as ${probed.toFixed(1)} passes of the teacher by its active experts` : ""}; ${measured}`;
     return {
       seconds: teacherSeconds + (models - 1) * time.evaluation(tokens, "student"),
       teacherSeconds,
-      peakMemoryBytes: streamingMemory(input, { tokens, allTokens: models * tokens }),
-      assumption: `${models} checkpoints over ${tokens} tokens; ${measured}`,
+      peakMemoryBytes: Math.max(
+        streamingMemory(input, { tokens, allTokens: models * tokens }),
+        probed > 0 ? probeMemory(input, tokens, models > 1) : 0,
+      ),
+      assumption,
     };
   },
   // The teacher's states and routing, and the states to go on from of both passes, old and new.
@@ -129,6 +146,35 @@ async function trainedShares({ run, paths, signal }: StageContext): Promise<{ be
   if (recipe.calibrate === undefined || recipe.data.splitEvaluation) return { before, after: before };
   const found = await sharedText(...parts, signal);
   return { before, after: Math.max(before, shareOf([{ training: parts[1].path, found }])) };
+}
+
+/** Passes under the teacher's own routing that probing costs, its own and a student's among them. */
+function probedPasses({ data }: Recipe, teacher: ModelDescription): number {
+  if (data.activeExperts === undefined) return 0;
+  const active = data.activeExperts.length > 0 ? data.activeExperts : usualActiveExperts(teacher);
+  const work = (model: ModelDescription) => flopsPerToken(model, data.sequenceLength);
+  return 2 + active.reduce((sum, n) => sum + work(withActiveExperts(teacher, n)), 0) / work(teacher);
+}
+
+/** Models that are open at once, each with its part of the budget and its hidden states, as large as the teacher. */
+function probeMemory(input: ForecastInput, tokens: number, hasStudent: boolean): number {
+  const memoryBudgetBytes = probeBudgetOfEach(input.memoryBudgetBytes, hasStudent);
+  const each = streamingMemory({ ...input, memoryBudgetBytes }, { tokens, allTokens: 2 * tokens });
+  return baseProcessBytes + (hasStudent ? 3 : 2) * (each - baseProcessBytes);
+}
+
+/** By the teacher's active experts, where the recipe asks for it, with the last student that there is. */
+async function probe(context: StageContext, sequences: TokenSequences): Promise<void> {
+  const { models, paths, work, runtime, signal, report } = context;
+  const active = context.run.recipe.data.activeExperts;
+  if (active === undefined) return;
+  const [role, directory] = checkpointsOf(context).at(-1)!;
+  const teacher = await models.model(paths.teacher);
+  const student = role === "teacher" ? null : await models.model(directory);
+  const of = { runtime, signal, report, teacher, student, sequences, active };
+  await updateDistillation(paths.runDirectory, {
+    probe: await work.probeExperts({ ...of, stateDirectory: paths.runDirectory }),
+  });
 }
 
 /** The recipe's multiple-choice items; null where it names none. */
