@@ -35,7 +35,7 @@ const soleImporters = {
   fzstd: "^src/engine/data/formats/zstd\\.ts$",
   tinyglobby: "^src/engine/data/textFiles\\.ts$",
   bullmq: "^src/engine/run/queue/",
-  ioredis: "^src/engine/run/queue/presence\\.ts$",
+  ioredis: "^src/engine/run/queue/clients\\.ts$",
   commander: "^src/cli/",
   "@modelcontextprotocol/sdk": "^src/cli/commands/mcp\\.ts$",
   "chart\\.js": "^webview/common/charts/",

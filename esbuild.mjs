@@ -1,7 +1,7 @@
 // Builds every program of the project into dist/: the extension, the engine, the command line, the pages.
 import { context, build } from "esbuild";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { nodeBundle } from "./scripts/nodeBundle.mjs";
+import { nodeBundle, queueClients } from "./scripts/nodeBundle.mjs";
 
 const watch = process.argv.includes("--watch");
 
@@ -13,6 +13,7 @@ const nodePrograms = Object.fromEntries(
     ["extension", "src/extension/extension.ts"],
     ["engine", "src/engine/main.ts"],
     ["cli", "src/cli/main.ts"],
+    [queueClients.name, queueClients.entry],
   ].filter(([, entry]) => existsSync(entry)),
 );
 

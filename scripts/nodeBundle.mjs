@@ -10,6 +10,19 @@ const zodInEnglishOnly = {
   },
 };
 
+/** The queue's clients as a file beside the bundle, which nothing reads before a queue is named. */
+export const queueClients = { entry: "src/engine/run/queue/clients.ts", name: "queue" };
+
+/** @param file what that file is called beside the bundle */
+export const queueApart = (file) => ({
+  name: "queue-apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/clients$/ }, ({ importer, kind }) =>
+      kind === "dynamic-import" && /run[\\/]queue[\\/]/.test(importer) ? { path: `./${file}`, external: true } : null,
+    );
+  },
+});
+
 /**
  * onnxruntime-node carries native binaries and `vscode` is given by the host. BullMQ can do without the other three: clients of
  * databases that are not used, and a native form of what it has in JavaScript.
@@ -22,6 +35,6 @@ export const nodeBundle = {
   external: ["vscode", "onnxruntime-node", "pg", "redis", "msgpackr-extract"],
   // Libraries that are modules ask for a `require` of their own, by the place of their file.
   define: { "import.meta.url": "__filename" },
-  plugins: [zodInEnglishOnly],
+  plugins: [zodInEnglishOnly, queueApart(`${queueClients.name}.js`)],
   logLevel: "warning",
 };

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
-import { nodeBundle } from "../../scripts/nodeBundle.mjs";
+import { nodeBundle, queueApart, queueClients } from "../../scripts/nodeBundle.mjs";
 import { expect } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import { recipeSchema, type Recipe } from "../../src/protocol/recipe";
@@ -15,11 +15,21 @@ export async function bundleCli(): Promise<string> {
   return bundle("src/cli/main.ts", "cli");
 }
 
+/** The queue's clients beside it, which it loads by that name. */
+export async function bundleQueueClients(): Promise<string> {
+  return bundle(queueClients.entry, queueClients.name);
+}
+
 /** Inside the project, so that the bundle finds onnxruntime-node. */
 async function bundle(entry: string, name: string): Promise<string> {
-  const outfile = path.resolve(`node_modules/.cache/reroute-faults-${name}-${process.pid}.cjs`);
-  await build({ ...nodeBundle, entryPoints: [entry], outfile });
+  const outfile = placeOf(name);
+  const plugins = [...nodeBundle.plugins.slice(0, -1), queueApart(path.basename(placeOf(queueClients.name)))];
+  await build({ ...nodeBundle, plugins, entryPoints: [entry], outfile });
   return outfile;
+}
+
+function placeOf(name: string): string {
+  return path.resolve(`node_modules/.cache/reroute-faults-${name}-${process.pid}.cjs`);
 }
 
 /** The engine process that the extension forks, bundled as it ships. */

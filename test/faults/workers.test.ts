@@ -6,7 +6,7 @@ import { createRandom } from "../../src/engine/tensor/random";
 import { isNightly } from "../support/nightly";
 import { hasRedis, RedisServer } from "../support/redisServer";
 import { temporaryFolder } from "../support/temporaryFolder";
-import { bundleCli, TinyRun } from "./tinyRun";
+import { bundleCli, bundleQueueClients, TinyRun } from "./tinyRun";
 
 /** Three leaves to profile, and three updates of at most 16 tiles. */
 const recipe = {
@@ -20,6 +20,7 @@ const recipe = {
 
 describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   let run: TinyRun;
+  let clients: string;
   let expected: Record<string, string>;
   let redis: RedisServer;
   const workers = new Set<ChildProcess>();
@@ -27,6 +28,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   beforeAll(async () => {
     const parent = temporaryFolder();
     await TinyRun.makeParent(parent);
+    clients = await bundleQueueClients();
     run = new TinyRun(await bundleCli(), parent, recipe);
     const [{ code, stderr }, server] = await Promise.all([run.start(), RedisServer.start()]);
     expect([code, stderr]).toEqual([0, expect.anything()]);
@@ -40,7 +42,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     run.reset();
   });
   afterAll(async () => {
-    rmSync(run.cli, { force: true });
+    for (const file of [run.cli, clients]) rmSync(file, { force: true });
     await redis?.kill();
   });
 
@@ -83,6 +85,12 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     }, 10);
     return () => clearInterval(timer);
   }
+
+  test("is the only one that loads the queue's clients", () => {
+    // A script of BullMQ's that every bundle with it holds.
+    const holds = (file: string) => readFileSync(file, "utf8").includes("moveToActive-");
+    expect([run.cli, clients].map(holds)).toEqual([false, true]);
+  });
 
   test.each(isNightly ? [1, 2, 4] : [2])(
     "among %i workers has the bytes of one without a queue",

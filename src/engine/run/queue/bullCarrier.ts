@@ -29,7 +29,7 @@ export interface BullCarrierOptions {
  */
 export async function openBullCarrier(options: BullCarrierOptions): Promise<Carrier> {
   const { address, numerics, onTrouble, lookEverySeconds = 5 } = options;
-  const { Queue, QueueEvents } = await import("bullmq");
+  const { Queue, QueueEvents } = await import("./clients");
   const { connection, shown } = address;
   const queue = new Queue<Tile, unknown>(queueName(numerics), { connection });
   const events = new QueueEvents(queueName(numerics), { connection });

@@ -28,7 +28,7 @@ const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teache
  */
 export async function serveQueue(options: WorkerOptions): Promise<void> {
   const { address, name, idleExitSeconds, lockSeconds, signal, log } = options;
-  const { Worker, UnrecoverableError, DelayedError } = await import("bullmq");
+  const { Worker, UnrecoverableError, DelayedError } = await import("./clients");
   const { connection, shown } = address;
   const engine = new EngineSlot(options);
   const stopped = new Promise<void>((resolve) => {

@@ -50,7 +50,7 @@ export async function openClient(
   { connection, shown }: QueueAddress,
   onTrouble: (message: string) => void,
 ): Promise<KeyValue> {
-  const { Redis } = await import("ioredis");
+  const { Redis } = await import("./clients");
   const client = new Redis(connection);
   client.on("error", (error: Error) => onTrouble(`queue ${shown}: ${error.message}`));
   return client;
