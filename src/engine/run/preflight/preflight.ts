@@ -4,14 +4,13 @@ import { quote } from "../../checkpoint/quote";
 import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compression/plan/validateLayout";
 import { readChoiceItems } from "../../data/choiceItems";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
-import { checkMethodOptions, forecastOf } from "../../compression/methods";
+import { forecastOf } from "../../compression/methods";
 import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { compressedDescription } from "../../compression/compressedDescription";
 import { predictedModel, type PredictedModel } from "../../compression/predictedModel";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { matchMapping } from "../../distillation/match/matchMapping";
 import { logitMapping } from "../../distillation/routerLogits";
-import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
 import { withActiveExperts } from "../../model/activeExperts";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
@@ -27,6 +26,7 @@ import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
+import { checkRecipe } from "./checkRecipe";
 import type { PreflightOptions } from "./options";
 import { diskRefusal, lessMemory, memoryRefusal } from "./refusals";
 import { preflightSteps, type PredictedRun } from "./steps";
@@ -91,7 +91,7 @@ class Preflighter {
       await checkScales(model, this.options.signal);
       return model;
     });
-    await this.#checkRecipe();
+    await this.#try(async () => checkRecipe(recipe, (message) => this.#refuse("recipe/invalid", message)));
     if (teacher)
       await this.#try(async () => {
         for (const n of recipe.data.activeExperts ?? []) withActiveExperts(teacher.description, n);
@@ -101,7 +101,7 @@ class Preflighter {
     await this.#checkOutput();
     const source = teacher && (await this.#try(() => this.#source(teacher)));
     if (teacher && source) {
-      this.#checkRouting(source);
+      this.#warnings.push(...routingWarnings(recipe, source.description));
       const { max_position_embeddings: positions } = teacher.checkpoint.config;
       const fitting = this.#try(async () => fittingWarnings(recipe, teacher.description, positions));
       this.#warnings.push(...((await fitting) ?? []));
@@ -186,45 +186,6 @@ class Preflighter {
     await checkScales(model, this.options.signal);
     await this.#checkOrigin(model, teacher, "source");
     return model;
-  }
-
-  async #checkRecipe(): Promise<void> {
-    const { compress, calibrate, student, evaluateOnly, data } = this.recipe;
-    if (evaluateOnly && (compress || calibrate || data.evaluation === undefined)) {
-      this.#refuse(
-        "recipe/invalid",
-        "A recipe with evaluateOnly names an evaluation text, and neither compresses nor calibrates",
-      );
-    }
-    if (data.splitEvaluation && data.evaluation !== undefined) {
-      this.#refuse("recipe/invalid", "The recipe names an evaluation text and splits one off; keep one of both");
-    }
-    if (data.activeExperts && data.evaluation === undefined && !data.splitEvaluation) {
-      this.#refuse(
-        "recipe/invalid",
-        "The recipe asks for measures by active experts (activeExperts), but names no evaluation text to take them on; add one",
-      );
-    }
-    if (calibrate && !compress && student === undefined) {
-      this.#refuse(
-        "recipe/invalid",
-        "The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both",
-      );
-    }
-    if (compress && compress.plan === undefined && student === undefined) {
-      await this.#try(async () => checkMethodOptions(compress));
-    }
-  }
-
-  #checkRouting({ description }: OpenModel): void {
-    const { compress } = this.recipe;
-    this.#warnings.push(...routingWarnings(this.recipe, description));
-    if (compress?.groupLimits === "drop" && compress.plan === undefined && !isPruningCriterion(compress.method)) {
-      this.#refuse(
-        "arguments/invalid",
-        `The method ${compress.method} does not drop group limits; use ${Object.keys(pruningCriteria).join(", ")}, or keep the limits`,
-      );
-    }
   }
 
   /** Stages that are wanted and, of a run that goes on, not done. */

@@ -1,0 +1,31 @@
+import { checkMethodOptions } from "../../compression/methods";
+import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { RerouteError } from "../../../protocol/errors";
+import type { Recipe } from "../../../protocol/recipe";
+
+/**
+ * What a recipe asks for that excludes itself, whatever its checkpoints and texts hold.
+ *
+ * @param refuse told of every contradiction between its keys
+ * @throws RerouteError arguments/invalid and plan/invalid for options that its method does not have
+ */
+export function checkRecipe(recipe: Recipe, refuse: (message: string) => void): void {
+  const { compress, calibrate, student, evaluateOnly, data } = recipe;
+  if (evaluateOnly && (compress || calibrate || data.evaluation === undefined))
+    refuse("A recipe with evaluateOnly names an evaluation text, and neither compresses nor calibrates");
+  if (data.splitEvaluation && data.evaluation !== undefined)
+    refuse("The recipe names an evaluation text and splits one off; keep one of both");
+  if (data.activeExperts && data.evaluation === undefined && !data.splitEvaluation)
+    refuse(
+      "The recipe asks for measures by active experts (activeExperts), but names no evaluation text to take them on; add one",
+    );
+  if (calibrate && !compress && student === undefined)
+    refuse("The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both");
+  if (!compress || compress.plan !== undefined) return;
+  if (student === undefined) checkMethodOptions(compress);
+  if (compress.groupLimits === "drop" && !isPruningCriterion(compress.method))
+    throw new RerouteError(
+      "arguments/invalid",
+      `The method ${compress.method} does not drop group limits; use ${Object.keys(pruningCriteria).join(", ")}, or keep the limits`,
+    );
+}
