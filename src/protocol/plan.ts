@@ -141,6 +141,11 @@ export const planSchema = z.discriminatedUnion("paradigm", [
       layerKey,
       z.strictObject({
         keep: z.number().positive().max(1).describe("Share of inputs, or of each row's weights, that stay"),
+        bits: z
+          .union([z.literal(8), z.literal(6), z.literal(4)])
+          .optional()
+          .describe("Bits that weights are rounded to; they are stored as before"),
+        group: z.int().min(0).max(1_000_000).optional().describe("Inputs that share a scale; 0: one scale a row"),
       }),
     ),
   }),

@@ -21,8 +21,8 @@ export const mergingMethods = ["hc-smoe", "m-smoe", "ream"] as const;
 export const sparsityMethods = ["magnitude", "wanda", "moe-pruner", "sparsegpt"] as const;
 /** Intermediate units of experts leave. */
 export const neuronMethods = ["neurons"] as const;
-/** Weights of routers become zero. */
-export const routerMethods = ["router-columns", "router-weights"] as const;
+/** Weights of routers become zero, or are rounded. */
+export const routerMethods = ["router-columns", "router-weights", "router-rtn"] as const;
 /** Weights of experts become codes with scales. */
 export const quantisationMethods = ["rtn", "gptq", "awq", "fp8", "mxfp4"] as const;
 export const compressionMethods = [
@@ -144,7 +144,14 @@ export const compressOptions = z.strictObject({
   options: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
 });
 
-export const calibrationScopes = ["router", "router+top-experts", "router+experts", "feed-forward", "all"] as const;
+export const calibrationScopes = [
+  "router",
+  "router+scales",
+  "router+top-experts",
+  "router+experts",
+  "feed-forward",
+  "all",
+] as const;
 export const divergenceKinds = ["forward", "reverse", "jsd", "skew-forward", "skew-reverse"] as const;
 export type DivergenceKind = (typeof divergenceKinds)[number];
 export const calibrationLosses = ["kd", "lm", "kd+lm", "router-logits"] as const;
@@ -256,10 +263,26 @@ export const calibrateOptions = z.strictObject({
     .enum(calibrationScopes)
     .default("router")
     .describe(
-      "Which tensors may change: routers; routers and the topExperts most used experts of each layer; routers and all experts; all feed-forward parts, of dense layers too; everything",
+      "Which tensors may change: routers; routers and the scales of quantised experts, whose codes stay; routers and the topExperts most used experts of each layer; routers and all experts; all feed-forward parts, of dense layers too; everything",
     ),
   topExperts: z.int().min(1).default(8).describe("With scope router+top-experts: most used experts a layer"),
   learningRate: z.number().positive().default(5e-5),
+  scaleLearningRate: z
+    .number()
+    .positive()
+    .optional()
+    .describe("With scope router+scales: of the scales; default: learningRate"),
+  routerBits: z
+    .union([z.literal(8), z.literal(6), z.literal(4)])
+    .optional()
+    .describe(
+      "Routers are rounded to so many bits in every forward pass, and as they are written; what trains are the numbers behind (straight-through)",
+    ),
+  routerGroup: z
+    .int()
+    .min(0)
+    .optional()
+    .describe("With routerBits: inputs that share a scale, a divisor of the width; default: one scale a row"),
   batch: z.int().min(1).default(8).describe("Sequences an optimiser update"),
   epochs: z.int().min(1).default(1),
   temperature: z.number().positive().default(1),

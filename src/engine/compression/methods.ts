@@ -28,7 +28,7 @@ import { neuronsForecast } from "./neurons/forecast";
 import { planNeurons } from "./neurons/neuronsPlan";
 import { neuronsOptions } from "./neurons/options";
 import { applyRouters } from "./routers/applyRouters";
-import { planRouters, routerForecast, routerOptions } from "./routers/routerPruning";
+import { planRouters, routerForecast, routerOptions, routerRoundingOptions } from "./routers/routerPruning";
 import { applySparsity, sparsityNeedsText } from "./sparsity/applySparsity";
 import { magnitudeForecast, sparseGptForecast, wandaForecast } from "./sparsity/forecast";
 import { magnitudeOptions, sparseGptOptions, wandaOptions } from "./sparsity/options";
@@ -104,6 +104,13 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
     "router-weights",
     { statistics: false, text: true },
     routerOptions,
+    routerForecast,
+    planRouters,
+  ),
+  "router-rtn": row(
+    "router-rtn",
+    { statistics: false, text: true },
+    routerRoundingOptions,
     routerForecast,
     planRouters,
   ),

@@ -13,8 +13,11 @@ export interface IntegerMatrix {
   scales: Float32Array;
 }
 
-export interface IntegerGrid {
-  bits: Bits;
+/** Widths that weights are rounded to: those that are stored as codes, and 6 bits of routers, which are not. */
+export type RoundedBits = Bits | 6;
+
+export interface IntegerGrid<B extends RoundedBits = Bits> {
+  bits: B;
   /** Columns that share a scale; a divisor of the width. */
   group: number;
   /** What scales are stored in. They are rounded to it before any code is chosen. */
@@ -37,7 +40,7 @@ export function integerScales(
   weights: ArrayLike<number>,
   rows: number,
   columns: number,
-  grid: IntegerGrid,
+  grid: IntegerGrid<RoundedBits>,
 ): Float32Array {
   const { bits, group, scaleType } = grid;
   const scales = new Float32Array((rows * columns) / group);
@@ -53,7 +56,7 @@ export function integerScales(
 }
 
 /** clamp(round(weight / scale)), ties to even; divided in float32, as tools divide. */
-export function roundToGrid(weight: number, scale: number, bits: Bits): number {
+export function roundToGrid(weight: number, scale: number, bits: RoundedBits): number {
   const most = 2 ** (bits - 1);
   return Math.min(most - 1, Math.max(-most, roundHalfToEven(Math.fround(weight / scale))));
 }
@@ -75,6 +78,21 @@ export function roundToNearest(
 /** The numbers that codes stand for, in float32 as every reader computes them. */
 export function dequantised({ codes, scales, group }: IntegerMatrix): Float32Array {
   return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / group)]!);
+}
+
+/** A matrix [rows, columns] with every weight at the nearest multiple of its group's scale. */
+export function roundedValues(
+  weights: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  grid: IntegerGrid<RoundedBits>,
+): Float32Array {
+  const { bits, group } = grid;
+  const scales = integerScales(weights, rows, columns, grid);
+  return Float32Array.from(weights, (weight, i) => {
+    const scale = scales[Math.floor(i / group)]!;
+    return roundToGrid(weight, scale, bits) * scale;
+  });
 }
 
 function roundHalfToEven(value: number): number {

@@ -46,6 +46,7 @@ export function methodChoices(t: Translate): MethodGroup[] {
     sparsegpt: t("Zero weights and let the others take over their part"),
     "router-columns": t("Zero the routers' least important inputs, to see how sensitive they are"),
     "router-weights": t("Zero the routers' smallest weights, to see how sensitive they are"),
+    "router-rtn": t("Round the routers' weights to 8, 6 or 4 bits, to see how sensitive they are"),
     rtn: t("Round weights to 8, 4, 3 or 2 bits; without text"),
     gptq: t("Round to 8, 4, 3 or 2 bits, each error made up for by the weights behind"),
     awq: t("Round to few bits, channels scaled by how large their activations are"),

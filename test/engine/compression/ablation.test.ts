@@ -140,4 +140,28 @@ describe("router pruning", () => {
     expect(after.map((w) => (w === 0 ? 1 : 0))).toEqual(before.map((w) => (w === 0 ? 1 : 0)));
     expect(after).not.toEqual(before);
   });
+
+  it("rounding: what is stored is on the grid, and fewer bits change more", async () => {
+    const model = await golden("qwen3_moe");
+    const of = async (bits: number) => {
+      const context = await contextOf(model, {
+        method: "router-rtn",
+        options: { bits, group: 16, sequences: 2, effectSequences: 2 },
+      });
+      const plan = await makePlan(context);
+      const layers = (await applyPlan(context, plan))!;
+      const student = await compress(context, plan, fresh());
+      expect(student.checkpoint.config).toEqual(model.checkpoint.config);
+      const { weight } = moeLayers(student.description)[0]!.moe.router;
+      const values = await readFloat32(student.checkpoint.tensors.get(weight.tensor)!);
+      expect(new Set(values.subarray(0, 16)).size).toBeLessThanOrEqual(2 ** bits);
+      return [...layers.values()].map(({ metrics }) => metrics["routingKl"]!).reduce((sum, kl) => sum + kl, 0);
+    };
+    const [eight, six, four] = [await of(8), await of(6), await of(4)];
+    expect(eight).toBeGreaterThan(0);
+    expect(six).toBeGreaterThan(2 * eight!);
+    expect(four).toBeGreaterThan(2 * six!);
+    const context = await contextOf(model, { method: "router-rtn", options: { group: 24 } });
+    await expect(makePlan(context)).rejects.toMatchObject({ code: "model/unsupported-option" });
+  });
 });

@@ -5,7 +5,8 @@ import { sliceSequences } from "../../data/sequences";
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { selectExperts } from "../../model/selection";
 import { compareRouting } from "../../routing/fidelity";
-import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
+import { decodeFloats, encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
+import { roundedValues } from "../../weights/roundIntegers";
 import { measureLayers } from "../ablation/modelEffects";
 import {
   compressLayers,
@@ -22,19 +23,19 @@ import { inPlace } from "../layer/stagedExperts";
 import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { appliedRouterOptions, prunedRouter } from "./routerPruning";
 
-/** Prunes every layer's router, with what that does to its routing and to what the model says. */
+/** Prunes or rounds every layer's router, with what that does to its routing and to what the model says. */
 export async function applyRouters(context: MethodContext, plan: RouterPlan): Promise<Map<number, StagedLayer>> {
   const options = appliedRouterOptions(plan);
   const data = hashSequences(calibrationOf(context, options.sequences));
   const { fingerprint } = context;
   const { method, layers } = plan;
-  if (!Object.values(layers).some(({ keep }) => keep < 1)) return new Map();
+  if (!Object.values(layers).some(({ keep, bits }) => keep < 1 || bits !== undefined)) return new Map();
   const done = await compressLayers({
     ...{ context, sequences: options.sequences, readsText: true, sequential: false },
     inputs: (layer) => ({
-      ...{ version: 1, fingerprint, layer, method, keep: layers[String(layer)]!.keep, score: options.score, data },
+      ...{ version: 1, fingerprint, layer, method, ...layers[String(layer)]!, score: options.score, data },
     }),
-    prepare: (at) => prepare(context, method, layers[String(at.layer)]!.keep, options.score === "activations", at),
+    prepare: (at) => prepare(context, method, layers[String(at.layer)]!, options.score === "activations", at),
     // The router takes the place of the stored one; experts stay.
     result: (_, moe, stage) => ({
       ...{ ...stage, notes: [...stage.notes], staged: stage.tensors, outcome: inPlace(moe) },
@@ -49,7 +50,7 @@ export async function applyRouters(context: MethodContext, plan: RouterPlan): Pr
 async function prepare(
   context: MethodContext,
   method: RouterPlan["method"],
-  keep: number,
+  { keep, bits, group }: RouterPlan["layers"][string],
   byInputs: boolean,
   { moe, collected }: LayerAtHand,
 ): Promise<LayerWork> {
@@ -60,9 +61,15 @@ async function prepare(
   const squares = new Float64Array(H);
   for (const [from, to] of chunks(seen.numTokens)) addSquares(squares, seen.inputs.read(from, to), null);
   const means = squares.map((sum) => sum / Math.max(1, seen.numTokens));
-  const pruned = prunedRouter(method, own, byInputs ? means : null, H, keep);
   const { dtype, shape } = context.checkpoint.tensors.get(weight.tensor)!;
-  const bytes = () => encodeFloats(pruned, dtype as WritableFloat);
+  const type = dtype as WritableFloat;
+  const grid = bits && ({ bits, group: group || H, scaleType: "F32" } as const);
+  const changed = grid
+    ? roundedValues(own, own.length / H, H, grid)
+    : prunedRouter(method, own, byInputs ? means : null, H, keep);
+  // What is stored is what is measured.
+  const bytes = () => encodeFloats(changed, type);
+  const pruned = decodeFloats(bytes(), type);
   return {
     tensors: [tensorFromBytes({ name: weight.tensor, dtype, shape }, bytes)],
     runnable: () => null,

@@ -23,6 +23,16 @@ export const routerOptions = z.strictObject({
 });
 type RouterOptions = z.infer<typeof routerOptions>;
 
+const { sequences, effectSequences } = routerOptions.shape;
+export const routerRoundingOptions = z.strictObject({
+  bits: z
+    .union([z.literal(8), z.literal(6), z.literal(4)])
+    .default(8)
+    .describe("Bits of a weight; 8 are nearly free, 4 cost as much as 4 bits of all experts"),
+  group: z.int().min(0).default(0).describe("Inputs that share a scale: a divisor of the width; 0: one scale a row"),
+  ...{ sequences, effectSequences },
+});
+
 const applied = routerOptions.loose();
 
 /** @throws RerouteError plan/invalid for a value that the plan's options cannot have */
@@ -34,7 +44,10 @@ export function appliedRouterOptions({ options }: RouterPlan): RouterOptions {
 }
 
 /** One share for all routers. What leaves is chosen when the plan is applied. */
-export function planRouters(context: MethodContext, options: RouterOptions): RouterPlan {
+export function planRouters(
+  context: MethodContext,
+  options: RouterOptions | z.infer<typeof routerRoundingOptions>,
+): RouterPlan {
   const { description, fingerprint, seed, checkpoint } = context;
   const plan = anyRouterPlan(description, context.options);
   const routers = moeLayers(description).reduce(
@@ -45,21 +58,22 @@ export function planRouters(context: MethodContext, options: RouterOptions): Rou
   return {
     ...plan,
     ...{ teacherFingerprint: fingerprint, seed },
-    options: { keep: context.options.keep, ...options },
+    options: "bits" in options ? options : { keep: context.options.keep, ...options },
     notes: [
-      `routers are ${((100 * routers) / all).toPrecision(2)} % of the checkpoint and zeros are stored like other numbers: this saves nothing worth having; it shows how sensitive routing is`,
+      `routers are ${((100 * routers) / all).toPrecision(2)} % of the checkpoint and ${"bits" in options ? "rounded weights" : "zeros"} are stored like other numbers: this saves nothing worth having; it shows how sensitive routing is`,
     ],
   };
 }
 
-function anyRouterPlan(description: ModelDescription, { method, keep }: CompressOptions): RouterPlan {
-  if (keep > 1) {
+function anyRouterPlan(description: ModelDescription, { method, keep, options }: CompressOptions): RouterPlan {
+  const rounds = method === "router-rtn";
+  if (!rounds && keep > 1) {
     throw new RerouteError(
       "plan/invalid",
       `keep is ${keep}, but ${method} zeroes inputs or weights of routers; give a share up to 1`,
     );
   }
-  if (keep * description.hiddenSize < 0.5) {
+  if (!rounds && keep * description.hiddenSize < 0.5) {
     throw new RerouteError(
       "plan/invalid",
       `A share of ${keep} keeps none of the ${description.hiddenSize} inputs of a router; use a larger one`,
@@ -67,6 +81,7 @@ function anyRouterPlan(description: ModelDescription, { method, keep }: Compress
   }
   for (const { layer, moe } of moeLayers(description)) {
     requirePlain(moe.router.weight, method);
+    if (rounds) checkRouterGroup(Number(options["group"] ?? 0), description.hiddenSize);
     if (moe.router.input === undefined) continue;
     throw new RerouteError(
       "model/unsupported-option",
@@ -75,8 +90,24 @@ function anyRouterPlan(description: ModelDescription, { method, keep }: Compress
   }
   return {
     ...{ schemaVersion: 1, paradigm: "router", method },
-    layers: Object.fromEntries(moeLayers(description).map(({ layer }) => [String(layer), { keep }])),
+    layers: Object.fromEntries(
+      moeLayers(description).map(({ layer }) => [String(layer), rounds ? roundedLayer(options) : { keep }]),
+    ),
   };
+}
+
+function roundedLayer({ bits = 8, group = 0 }: CompressOptions["options"]): RouterPlan["layers"][string] {
+  return { keep: 1, bits: bits as 4 | 6 | 8, group: Number(group) };
+}
+
+/** @throws RerouteError model/unsupported-option naming groups that divide the width */
+export function checkRouterGroup(group: number, columns: number): void {
+  if (group === 0 || columns % group === 0) return;
+  const fitting = [16, 32, 64, 128, 256].filter((one) => columns % one === 0);
+  throw new RerouteError(
+    "model/unsupported-option",
+    `A group of ${group} inputs does not divide the ${columns} inputs of a router; use ${[...fitting, "0 (a scale a row)"].join(", ")}`,
+  );
 }
 
 export const routerForecast: MethodForecast = {
