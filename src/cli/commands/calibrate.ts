@@ -42,6 +42,9 @@ interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
   topExperts?: number;
   initialise?: string;
   learningRate?: number;
+  scaleLearningRate?: number;
+  routerBits?: number;
+  routerGroup?: number;
   batch?: number;
   epochs?: number;
   preset?: DistillationPreset;
@@ -141,6 +144,9 @@ export function addCalibrate(program: Command, io: CliIo): void {
       ).choices(["none", "router-logits"]),
     )
     .option("--learning-rate <x>", "peak learning rate (default: 5e-5)", toNumber)
+    .option("--scale-learning-rate <x>", "with --scope router+scales: of the scales (default: as routers)", toNumber)
+    .option("--router-bits <n>", "round routers to 8, 6 or 4 bits, in training and as they are written", toInteger(4))
+    .option("--router-group <n>", "with --router-bits: inputs that share a scale (default: 0, a row)", toInteger(0))
     .option("--batch <n>", "sequences an update (default: 8)", toInteger(1))
     .option("--epochs <n>", "passes over the sequences (default: 1)", toInteger(1))
     .option("--temperature <x>", "softmax temperature of the loss (default: 1)", toNumber)
@@ -172,6 +178,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
       options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, match, scope, topExperts, initialise } =
       options;
+    const { scaleLearningRate, routerBits, routerGroup } = options;
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher ?? (await teacherOf(await checkpointPath(io, student)))),
@@ -190,6 +197,9 @@ export function addCalibrate(program: Command, io: CliIo): void {
         heldOut,
         maxHeldOut,
         learningRate,
+        scaleLearningRate,
+        routerBits,
+        routerGroup,
         batch,
         epochs,
         temperature,

@@ -4,6 +4,7 @@ import type { ModelDescription, MoeDescription } from "../model/description";
 import { forecastOf } from "./methods";
 import { narrowed } from "./neurons/narrow";
 import { storedWidths } from "./neurons/narrowedConfig";
+import { checkLayer, formOf, plannedExperts } from "./quantising/quantisedTensors";
 
 /**
  * The teacher with as many experts and router rows as a plan leaves, or the method of `compress` where there is none yet.
@@ -17,7 +18,7 @@ export function compressedDescription(
   return describedBy(teacher, known ?? forecastOf(compress.method).anyPlan(teacher, compress));
 }
 
-/** The teacher with as many experts and router rows as a plan leaves. */
+/** The teacher with as many experts and router rows as a plan leaves, in the form that it leaves them in. */
 export function describedBy(teacher: ModelDescription, plan: CompressionPlan): ModelDescription {
   const widths = plan.paradigm === "neurons" ? storedWidths(teacher, plan) : null;
   return {
@@ -32,6 +33,11 @@ export function describedBy(teacher: ModelDescription, plan: CompressionPlan): M
         weight: { ...weight, shape: [rows, ...weight.shape.slice(1)] },
         bias: bias && { ...bias, shape: [rows] },
       };
+      if (plan.paradigm === "quantisation") {
+        const form = formOf(plan, layer.index);
+        checkLayer(form, layer.index, moe);
+        return { ...layer, feedForward: { ...moe, experts: plannedExperts(form, moe) } };
+      }
       const own = widths?.get(layer.index);
       const stay = moe.experts.slice(0, experts).map((expert, e) => (own ? narrowed(expert, own[e]!) : expert));
       const intermediateSize = own ? Math.max(...own) : moe.intermediateSize;

@@ -26,11 +26,15 @@ export function updateAdamW(
   gradients: ReadonlyMap<string, Float32Array>,
   learningRate: number,
   weightDecay: number,
+  /** Parameters with a learning rate of their own and without weight decay, by key. */
+  others: ReadonlyMap<string, number> = new Map(),
 ): void {
   state.step++;
   const correction1 = 1 - beta1 ** state.step;
   const correction2 = 1 - beta2 ** state.step;
   for (const [key, weights] of parameters) {
+    const rate = others.get(key) ?? learningRate;
+    const decay = others.has(key) ? 0 : weightDecay;
     const gradient = gradients.get(key)!;
     const m = state.m.get(key)!;
     const v = state.v.get(key)!;
@@ -39,7 +43,7 @@ export function updateAdamW(
       m[i] = beta1 * m[i]! + (1 - beta1) * g;
       v[i] = beta2 * v[i]! + (1 - beta2) * g * g;
       const step = m[i]! / correction1 / (Math.sqrt(v[i]! / correction2) + epsilon);
-      weights[i] = weights[i]! * (1 - learningRate * weightDecay) - learningRate * step;
+      weights[i] = weights[i]! * (1 - rate * decay) - rate * step;
     }
   }
 }

@@ -22,6 +22,7 @@ import { MatchingTeacher } from "./match/matchingTeacher";
 import { checkMatchOptions, matchMapping } from "./match/matchMapping";
 import { checkOnPolicy } from "./onPolicyOptions";
 import { openOnPolicy } from "./openOnPolicy";
+import { RoundedRouters, TrainedScales } from "./quantisedTraining";
 import { learningRateAt } from "./schedule";
 import { trainableWeights, type TrainableWeight } from "./scope";
 import { RouterRounds } from "./routerRounds";
@@ -57,6 +58,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
   const weights = await chooseWeights(calibration, saved);
   const trainable = new Set(weights.map(({ key }) => key));
   const frozen = weightsWithZeros(weights, student);
+  const scales = await TrainedScales.open(student.checkpoint, weights);
+  const rounding = RoundedRouters.of(student.checkpoint, student.description, options);
 
   const { sequenceLength } = training;
   const scratchDirectory = stateDirectory;
@@ -81,7 +84,8 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
     );
     const state = saved ?? initialState(inputHash, executor.parameters);
     await calibration.onResume?.(saved?.step ?? -1);
-    useParameters(executor, state.parameters);
+    const useWeights = () => useParameters(executor, rounding?.rounded(state.parameters) ?? state.parameters);
+    useWeights();
 
     const updatesPerEpoch = Math.ceil(training.numSequences / options.batch);
     const totalUpdates = updatesPerEpoch * options.epochs;
@@ -120,7 +124,9 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
         const routerLogits = targets.training!.routerLogits!;
         const restoreZeros = rememberZeros(state.parameters, frozen);
         await initialiseRouters({ executor, sequences: firstTokens(training), targets: routerLogits, signal, report });
+        for (const [key, fitted] of executor.parameters) state.parameters.get(key)!.set(fitted);
         restoreZeros();
+        useWeights();
         checkFinite(state.parameters, "the fitted router");
         await evaluate(options.keepStep === "best" ? () => restore(state) : undefined);
         state.evaluationsWithoutImprovement = 0;
@@ -140,7 +146,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
         isPlain
           ? calibration.updateGradients(
               {
-                ...{ parameters: state.parameters, numbers, targets: taught?.draws.map(({ file }) => file!) ?? [] },
+                ...{ parameters: executor.parameters, numbers, targets: taught?.draws.map(({ file }) => file!) ?? [] },
                 numTargets: batch.lengths.reduce((sum, length) => sum + Math.max(0, length - 1), 0),
               },
               signal,
@@ -152,8 +158,15 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       freezeZeros(gradients, state.parameters, frozen);
       const gradientNorm = clipGlobalNorm(gradients, options.clip);
       const learningRate = learningRateAt(update, totalUpdates, options);
-      updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay);
+      const ofScales = learningRateAt(update, totalUpdates, {
+        ...options,
+        learningRate: options.scaleLearningRate ?? options.learningRate,
+      });
+      const others = new Map(scales.keys.map((key) => [key, ofScales]));
+      updateAdamW(state.optimiser, state.parameters, gradients, learningRate, options.weightDecay, others);
+      scales.keepAboveFloors(state.parameters);
       await inUpdate(update + 1, () => checkFinite(state.parameters, "the updated weight"));
+      if (rounding !== null) useWeights();
       state.step = update + 1;
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
@@ -177,8 +190,9 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       });
     }
     const useBest = options.keepStep === "best" && state.best !== null;
+    const kept = useBest ? state.best!.parameters : state.parameters;
     return {
-      parameters: useBest ? state.best!.parameters : state.parameters,
+      parameters: rounding?.rounded(kept) ?? kept,
       trained: trainedNames(weights, student.description),
       keptStep: useBest ? state.best!.step : state.step,
       totalUpdates,

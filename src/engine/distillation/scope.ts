@@ -5,13 +5,15 @@ import { allViewsIn } from "../execution/weightViews";
 import { weightKey } from "../graph/blocks/weights";
 import type { LayerDescription, ModelDescription, WeightView } from "../model/description";
 import { elementCount } from "../tensor/dtype";
-import { formName } from "../weights/forms";
+import { formName, trainableScales } from "../weights/forms";
 
 /** A weight that a calibration may change. */
 export interface TrainableWeight {
   /** Name of its tensor, or name@offset for a slice of a fused one. */
   key: string;
   view: WeightView;
+  /** Scales of codes, which stay positive. */
+  isScale?: true;
   /** Decoder layer and expert it belongs to; null where it belongs to none. */
   layer: number | null;
   expert: number | null;
@@ -20,6 +22,7 @@ export interface TrainableWeight {
 /**
  * Which weights may change, and no others, in the model's order:
  * - router: the router matrix of every sparse layer
+ * - router+scales: and the scales of quantised experts, routed and shared, whose codes stay
  * - router+top-experts: and the experts in `chosen` (layer number -> expert numbers)
  * - router+experts: and all routed experts, with their biases and constants
  * - feed-forward: and shared experts and the MLPs of dense layers; of a dense model those alone
@@ -47,6 +50,15 @@ export function trainableWeights(
   const { embedding, layers, finalNorm, head } = description;
   for (const { index, feedForward } of layers) if (feedForward.kind === "moe") add(feedForward.router.weight, index);
   if (scope === "router") return [...found.values()];
+  if (scope === "router+scales") {
+    for (const weight of scalesOf(layers)) if (!found.has(weight.key)) found.set(weight.key, weight);
+    if ([...found.values()].some(({ isScale }) => isScale)) return [...found.values()];
+    throw new RerouteError(
+      "model/unsupported-option",
+      `The scope ${quote(scope)} would change the scales of quantised experts, and this model's have none that can train: ${storedAs(layers)}. ` +
+        `Quantise it first (methods rtn, gptq, awq, fp8), or calibrate with another scope`,
+    );
+  }
   for (const layer of layers) addExperts(layer, scope === "router+top-experts" ? (chosen ?? new Map()) : null, add);
   if (scope === "feed-forward") {
     for (const { index, feedForward } of layers)
@@ -66,6 +78,25 @@ export function trainableWeights(
   }
   add([finalNorm, head.weight, head.bias]);
   return [...found.values()];
+}
+
+function scalesOf(layers: readonly LayerDescription[]): TrainableWeight[] {
+  return layers.flatMap(({ index: layer, feedForward }) => {
+    if (feedForward.kind !== "moe") return [];
+    const of = (part: unknown, expert: number | null) =>
+      allViewsIn(part).flatMap((weight): TrainableWeight[] => {
+        const view = trainableScales(weight);
+        return view === null ? [] : [{ key: weightKey(view), view, layer, expert, isScale: true }];
+      });
+    return [...feedForward.experts.flatMap((expert, e) => of(expert, e)), ...of(feedForward.shared?.mlp, null)];
+  });
+}
+
+/** What experts are stored as, for a message. */
+function storedAs(layers: readonly LayerDescription[]): string {
+  const moe = layers.map(({ feedForward }) => feedForward).find(({ kind }) => kind === "moe");
+  const view = moe?.kind === "moe" ? allViewsIn(moe.experts[0])[0] : undefined;
+  return view === undefined ? "it has no experts" : `its experts are stored as ${formName(view)}`;
 }
 
 function addExperts(

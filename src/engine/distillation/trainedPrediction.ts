@@ -2,17 +2,21 @@ import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
 import { paradigmOf, type CompressOptions, type Recipe } from "../../protocol/recipe";
 import { compressedDescription } from "../compression/compressedDescription";
+import { checkRouterGroup } from "../compression/routers/routerPruning";
 import { trainableWeights } from "./scope";
 import { trainedNames } from "./trainedNames";
 import type { TrainedSizes } from "../execution/workingSet";
 import { trainedSizes } from "../execution/trainedSizes";
 import type { ModelDescription } from "../model/description";
+import { moeLayers } from "../model/moeLayers";
 import { hasExperts } from "../model/requireExperts";
 import { divergenceOf } from "./divergence";
 import { checkOnPolicy } from "./onPolicyOptions";
 import { checkMatchOptions } from "./match/matchMapping";
 import { teacherRoutes } from "./teacherRouting";
 import { elementCount } from "../tensor/dtype";
+
+type Calibrate = NonNullable<Recipe["calibrate"]>;
 
 /** What a recipe's calibration may change, before there is a student. */
 export interface TrainedPrediction {
@@ -43,6 +47,7 @@ export function predictTrained(
   checkRoutingFits(calibrate);
   checkMatchOptions(calibrate);
   checkOnPolicy(calibrate, data.sequenceLength);
+  checkQuantisedTraining(calibrate);
   divergenceOf(calibrate.divergence ?? "forward", calibrate.mix);
   const model = student ?? (compress ? compressedDescription(teacher, compress, plan) : teacher);
   const isFactored = plan ? plan.paradigm === "editing" && plan.output === "factored" : writesFactors(compress);
@@ -53,6 +58,9 @@ export function predictTrained(
     );
   }
   if (!hasExperts(model)) checkDenseOptions(model, calibrate);
+  if (calibrate.routerBits !== undefined)
+    for (const { moe } of moeLayers(model))
+      checkRouterGroup(calibrate.routerGroup ?? 0, moe.router.weight.shape[1] as number);
   // Which experts are used most is not known yet, but all are of one size.
   const some = new Map(model.layers.map(({ index }) => [index, Array.from({ length: topExperts }, (_, e) => e)]));
   const weights = trainableWeights(model, scope, some);
@@ -71,7 +79,7 @@ export function predictTrained(
 }
 
 /** Routers that train with the student need a student that is compared. @throws RerouteError arguments/invalid */
-function checkRoutingFits({ teacherRouting, loss, initialise }: NonNullable<Recipe["calibrate"]>): void {
+function checkRoutingFits({ teacherRouting, loss, initialise }: Calibrate): void {
   if (teacherRouting?.kind !== "student-aware") return;
   if (loss !== "lm" && loss !== "router-logits" && initialise === "none") return;
   const found = initialise === "none" ? `the loss ${loss}` : `initialise ${initialise}`;
@@ -81,16 +89,29 @@ function checkRoutingFits({ teacherRouting, loss, initialise }: NonNullable<Reci
   );
 }
 
+/** Options that would be without effect. @throws RerouteError arguments/invalid */
+function checkQuantisedTraining({ scope, scaleLearningRate, routerBits, routerGroup }: Calibrate): void {
+  if (scaleLearningRate !== undefined && scope !== "router+scales")
+    throw new RerouteError(
+      "arguments/invalid",
+      `scaleLearningRate is the learning rate of scales, which the scope ${scope} leaves as they are; use the scope router+scales, or leave it out`,
+    );
+  if (routerGroup !== undefined && routerBits === undefined)
+    throw new RerouteError(
+      "arguments/invalid",
+      "routerGroup says which inputs of a rounded router share a scale, and routers are not rounded; name their width with routerBits, or leave it out",
+    );
+}
+
 /** What a dense student cannot be asked for. @throws RerouteError arguments/invalid */
-function checkDenseOptions(
-  { family }: ModelDescription,
-  { scope, loss, initialise }: NonNullable<Recipe["calibrate"]>,
-): void {
+function checkDenseOptions({ family }: ModelDescription, { scope, loss, initialise, routerBits }: Calibrate): void {
   const student = `this ${family} student is dense: it has no routers`;
   if (scope !== "all" && scope !== "feed-forward")
     throw new RerouteError("arguments/invalid", `The scope is ${scope}, but ${student}; use feed-forward or all`);
   if (loss === "router-logits" || initialise === "router-logits")
     throw new RerouteError("arguments/invalid", `Router logits were to be matched, but ${student}; use the loss kd`);
+  if (routerBits !== undefined)
+    throw new RerouteError("arguments/invalid", `Routers were to be rounded, but ${student}; leave routerBits out`);
 }
 
 function writesFactors(compress: CompressOptions | undefined): boolean {

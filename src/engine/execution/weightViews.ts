@@ -6,7 +6,7 @@ import type {
   MoeDescription,
   WeightView,
 } from "../model/description";
-import { decodedNumbers, mayTrain } from "../weights/forms";
+import { decodedNumbers, trainableView } from "../weights/forms";
 
 /** Every weight view of the attention half of a layer, the router included. */
 export function attentionViews(layer: LayerDescription): WeightView[] {
@@ -49,7 +49,7 @@ export function attentionTrains(layer: LayerDescription, keys: ReadonlySet<strin
   return attentionViews(layer).some((view) => weightKey(view) !== router && keys.has(weightKey(view)));
 }
 
-/** Every weight view of a model by its key, quantised ones left out; a tied head and its embedding are one. */
+/** Every weight view of a model that may train by its key; a tied head and its embedding are one. */
 export function viewsByKey(description: ModelDescription): Map<string, WeightView> {
   const { embedding, finalNorm, head, layers } = description;
   const views = [
@@ -70,9 +70,9 @@ export function decodedSizes(layer: LayerDescription): number[] {
   return allViewsIn(layer).map(decodedNumbers);
 }
 
-/** The weight views inside a description, whatever its shape; quantised ones cannot train and are left out. */
+/** The weight views inside a description that may train, whatever its shape: of quantised ones their scales. */
 export function viewsIn(part: unknown): WeightView[] {
-  return allViewsIn(part).filter(mayTrain);
+  return allViewsIn(part).flatMap((view) => trainableView(view) ?? []);
 }
 
 /**

@@ -61,6 +61,8 @@ export interface WeightForm<K extends Quantisation["kind"]> {
   decode: <V extends DecodedValue>(from: Decoding<V>, view: WeightView, stored: QuantisationOf<K>) => V;
   /** x [rows, in] times the transposed matrix [out, in], where that costs less than decoding first; null: decode. */
   product?: <V extends DecodedValue>(from: Decoding<V>, x: V, view: WeightView, stored: QuantisationOf<K>) => V | null;
+  /** Scales that may train while the codes stay: the matrix is linear in them. */
+  scales?: (stored: QuantisationOf<K>) => WeightView;
   /** Further tensors that belong to the matrix: scales, zero points, factors. */
   companions: (stored: QuantisationOf<K>) => readonly WeightView[];
 }

@@ -23,9 +23,15 @@ export function formName({ dtype, quantisation }: WeightView): string {
   return quantisation === undefined ? dtype : `${dtype} (${weightForms[quantisation.kind].name})`;
 }
 
-/** Plain numbers alone may train: what else is stored cannot be written back as it was. */
-export function mayTrain({ quantisation }: WeightView): boolean {
-  return quantisation === undefined;
+/** What of a weight may train: plain numbers, or the scales of codes where they are plain numbers; null: nothing of it. */
+export function trainableView(view: WeightView): WeightView | null {
+  return view.quantisation === undefined ? view : trainableScales(view);
+}
+
+/** The scales of a quantised weight, which may train while its codes stay; null where it has none in floats. */
+export function trainableScales({ quantisation }: WeightView): WeightView | null {
+  const scales = quantisation && rowOf(quantisation).scales?.(quantisation);
+  return scales && ["F32", "F16", "BF16"].includes(scales.dtype) ? scales : null;
 }
 
 /** The view's numbers in the graph's float type. */

@@ -15,6 +15,7 @@ export const gptqForm: WeightForm<"gptq"> = {
     const zeroBytes = from.stored(stored.zeros, { type: "uint8", shape: [groups, packedRowBytes(outputs, bits)] });
     return scale(from, codes, unpackRows(from, zeroBytes, [groups, outputs], bits), stored);
   },
+  scales: ({ scales }) => scales,
   companions: ({ scales, zeros }) => [scales, zeros],
 };
 
@@ -29,6 +30,7 @@ export const awq: WeightForm<"awq"> = {
     };
     return scale(from, rows(view, inputs), rows(stored.zeros, inputs / stored.group), stored);
   },
+  scales: ({ scales }) => scales,
   companions: ({ scales, zeros }) => [scales, zeros],
 };
 

@@ -32,6 +32,7 @@ export const packed: WeightForm<"packed"> = {
         : graph.gather(own, graph.int64Constant(new Array<number>(blocks).fill(0)), 1);
     return graph.matMulNBits(x, codes, scales, { bits, block, decoded: () => decode(from, view, stored) });
   },
+  scales: ({ scales }) => scales,
   companions: ({ scales, zeros }) => (zeros === null ? [scales] : [scales, zeros]),
 };
 

@@ -19,6 +19,7 @@ export const scaled: WeightForm<"scaled"> = {
     const perRow = spread(from, graph.reshape(stored, [Math.ceil(rows / blockRows), groups]), rows, blockRows);
     return graph.dequantizeLinear(codes, perRow, null, 1, blockColumns);
   },
+  scales: ({ scales }) => scales,
   companions: ({ scales }) => [scales],
 };
 

@@ -122,6 +122,26 @@ export function quantisedLayer(
   };
 }
 
+/** Experts as they will be read once they are written so; nothing of them is stored yet. */
+export function plannedExperts(form: LayerForm, moe: MoeDescription): ExpertWeights[] {
+  const scaleType = scaleTypeOf(moe);
+  return moe.experts.map((expert, e) => {
+    const linear = (projection: Projection): LinearDescription => {
+      const { weight, bias } = projectionOf(expert, projection);
+      const parts = outputFormats[form.format].parts(weight.shape as [number, number], form.grid(e), scaleType);
+      const entries = parts.map((part): [string, TensorEntry] => {
+        const name = `${moduleOf(weight)}.${part.name}`;
+        return [name, { ...part, name, shard: unwritten, byteOffset: 0, byteLength: 0 }];
+      });
+      return { bias, ...readStaged(form.format, form.grid(e), weight, new Map(entries)) };
+    };
+    const gateUp = { kind: "separate", gateProj: linear("gateProj"), upProj: linear("upProj") } as const;
+    return { gateUp, downProj: linear("downProj") };
+  });
+}
+
+const unwritten = { name: "not written yet", realPath: "", sizeBytes: 0, modifiedMs: 0, metadata: {} };
+
 function readStaged(
   format: QuantisationPlan["format"],
   grid: StoredGrid,

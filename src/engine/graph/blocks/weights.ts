@@ -2,7 +2,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint";
 import type { LinearDescription, NormDescription, WeightView } from "../../model/description";
 import { dtypeBits, elementCount, type DType } from "../../tensor/dtype";
 import type { Decoding, StoredType } from "../../weights/form";
-import { decodeView, productOfView } from "../../weights/forms";
+import { companionsOf, decodeView, productOfView } from "../../weights/forms";
 import type { GraphBuilder } from "../builder";
 import type { FileRange, Value } from "../graph";
 
@@ -59,8 +59,9 @@ export class BlockWeights {
   }
 
   #product(x: Value, weight: WeightView, layout: LinearDescription["layout"]): Value {
-    const direct =
-      layout === "out-in" && !this.replaced.has(weightKey(weight)) ? productOfView(this.#decoding, x, weight) : null;
+    // Scales that train go through their decoding, which has their gradient.
+    const isStored = [weight, ...companionsOf(weight)].every((view) => !this.replaced.has(weightKey(view)));
+    const direct = layout === "out-in" && isStored ? productOfView(this.#decoding, x, weight) : null;
     return direct ?? this.builder.gemm(x, this.float(weight), false, layout === "out-in");
   }
 

@@ -35,19 +35,22 @@ function recipeOf(calibrate: Partial<CalibrateOptions>, change: object = {}): Re
 }
 
 describe.each(["olmoe", "gpt_oss", "deepseek_v3"])("%s", (name) => {
-  test.each(calibrationScopes)("what scope %s will train is what it then trains", async (scope) => {
-    const teacher = await openModel(goldenCase(name).checkpoint);
-    const student = await writeStudentOf(goldenCase(name), path.join(temporaryFolder(), "student"));
-    const plan = (await readProvenance(student.checkpoint.directory))!.plan;
-    const recipe = recipeOf({ scope, topExperts: 2 });
-    const predicted = predictTrained(recipe, teacher.description, null, plan)!;
-    const some = new Map(student.description.layers.map(({ index }) => [index, [1, 3]]));
-    const weights = trainableWeights(student.description, scope, some);
-    expect(predicted.parameters).toBe(weights.reduce((sum, { view }) => sum + elementCount(view.shape), 0));
-    const named = scope === "router+top-experts" ? trainableWeights(student.description, "router+experts") : weights;
-    expect(predicted.tensors).toEqual(trainedNames(named, student.description));
-    expect(predictTrained(recipe, teacher.description, student.description, null)).toEqual(predicted);
-  });
+  test.each(calibrationScopes.filter((scope) => scope !== "router+scales"))(
+    "what scope %s will train is what it then trains",
+    async (scope) => {
+      const teacher = await openModel(goldenCase(name).checkpoint);
+      const student = await writeStudentOf(goldenCase(name), path.join(temporaryFolder(), "student"));
+      const plan = (await readProvenance(student.checkpoint.directory))!.plan;
+      const recipe = recipeOf({ scope, topExperts: 2 });
+      const predicted = predictTrained(recipe, teacher.description, null, plan)!;
+      const some = new Map(student.description.layers.map(({ index }) => [index, [1, 3]]));
+      const weights = trainableWeights(student.description, scope, some);
+      expect(predicted.parameters).toBe(weights.reduce((sum, { view }) => sum + elementCount(view.shape), 0));
+      const named = scope === "router+top-experts" ? trainableWeights(student.description, "router+experts") : weights;
+      expect(predicted.tensors).toEqual(trainedNames(named, student.description));
+      expect(predictTrained(recipe, teacher.description, student.description, null)).toEqual(predicted);
+    },
+  );
 });
 
 test("keep instead of a plan gives as many experts", async () => {
@@ -59,6 +62,18 @@ test("keep instead of a plan gives as many experts", async () => {
   expect(parameters({ method: "reap", keep: 0.625 })).toBe(of(5, 5));
   expect(parameters({ method: "hc-smoe", keep: 4, options: { router: "map" } })).toBe(of(4, 8));
   expect(parameters({ method: "svd", keep: 0.5 })).toBe(of(8, 8));
+});
+
+test("scales that quantisation will write are counted before it has", async () => {
+  const { description } = await openModel(goldenCase("qwen3_moe").checkpoint);
+  const compress = { method: "rtn", options: { bits: 4, group: 8 } };
+  const of = (change: object) => predictTrained(recipeOf({ scope: "router+scales" }, change), description, null, null)!;
+  const predicted = of({ compress });
+  // 3 layers of 8 experts, width 32, 24 units: a scale for 8 inputs of each row.
+  const scales = 3 * 8 * ((2 * 24 * 32) / 8 + (32 * 24) / 8);
+  expect(predicted.parameters).toBe(scales + 3 * 8 * 32);
+  expect(predicted.tensors).toContain("model.layers.{0-2}.mlp.experts.{0-7}.down_proj.weight_scale");
+  expect(() => of({})).toThrow("Quantise it first");
 });
 
 describe("memory", () => {
