@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
@@ -29,26 +31,27 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+const inUnit = readdirSync("test", { recursive: true, encoding: "utf8" })
+  .map((name) => path.posix.join("test", ...name.split(path.sep)))
+  .filter((file) => file.endsWith(".test.ts") && !/^test\/(e2e|webview|bench)\//.test(file));
+/** What puts something in a module's place: where other files have run before, the module is loaded already. */
+const mocking = inUnit.filter((file) => readFileSync(file, "utf8").includes("vi.mock("));
+
 /**
- * `npm test` runs all four, one after another; `npx vitest --project unit` is the fast inner loop and needs neither
+ * `npm test` runs all, one after another; `npx vitest --project "unit*"` is the fast inner loop and needs neither
  * browser nor editor.
  */
 export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
     projects: [
-      {
-        test: {
-          name: "unit",
-          include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**", "test/webview/**", "test/bench/**"],
-          pool: "forks",
-          maxWorkers: 2,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
-          sequence: { groupOrder: 0 },
-        },
-      },
+      // Starting a process and loading the engine takes a second, longer than most files run: two processes run all files.
+      inNode(
+        "unit",
+        inUnit.filter((file) => !mocking.includes(file)),
+        false,
+      ),
+      inNode("unit-mocks", mocking, true),
       // Two files at a time: each has a browser, an editor and folders of its own, and waits more than it computes.
       inBrowser("pages", ["test/webview/*.test.ts"], measured, 2, 1),
       inBrowser("e2e", ["test/e2e/*.test.ts"], measured, 2, 2),
@@ -56,6 +59,14 @@ export default defineConfig({
     ],
   },
 });
+
+function inNode(name: string, include: string[], isolate: boolean): TestProjectInlineConfiguration {
+  // Limits of time end what hangs, and nothing else.
+  const timeouts = { testTimeout: 900_000, hookTimeout: 900_000 };
+  return {
+    test: { name, include, isolate, pool: "forks", maxWorkers: 2, sequence: { groupOrder: 0 }, ...timeouts },
+  };
+}
 
 function inBrowser(
   name: string,

@@ -13,8 +13,10 @@ const withLongForm = readdirSync("test", { recursive: true, encoding: "utf8" })
   .map((name) => path.join("test", name))
   .filter((file) => /support\/nightly"|"\.\/cases"/.test(readFileSync(file, "utf8")));
 const env = { REROUTE_NIGHTLY: "1", ...process.env };
+// They end what hangs.
+const limits = ["--testTimeout=5400000", "--hookTimeout=5400000"];
 const tests = asked.length === 0 ? withLongForm : asked;
-const { status } = spawnSync("npx", ["vitest", "run", "--project", "unit", "--testTimeout=3600000", ...tests], {
+const { status } = spawnSync("npx", ["vitest", "run", "--project", "unit*", ...limits, ...tests], {
   stdio: "inherit",
   env,
 });

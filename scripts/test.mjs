@@ -18,7 +18,7 @@ const checks = [
   ["browser and editor", "bash", ["-c", "bash test/e2e/setup-browser.sh && bash test/e2e/setup.sh"]],
 ];
 const suites = [
-  ["unit", "npx", ["vitest", "run", "--project", "unit"]],
+  ["unit", "npx", ["vitest", "run", "--project", "unit*"]],
   ["pages", "bash", ["-c", "bash test/e2e/setup-browser.sh && npx vitest run --project pages $0 $1 $2"]],
   [
     "e2e",

@@ -97,4 +97,4 @@ it("compares, records what fails, and has nothing left to do afterwards", async 
   expect(again.out).toMatch(/comparison\.html/);
   const forecast = await compare("--dry-run");
   expect(forecast.out.match(/would be refused/g), "finished cells are not refused").toHaveLength(1);
-}, 120_000);
+});

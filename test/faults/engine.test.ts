@@ -18,7 +18,7 @@ beforeAll(async () => {
   const parent = temporaryFolder();
   await TinyRun.makeParent(parent);
   run = new TinyRun("", parent);
-}, 300_000);
+});
 afterAll(() => rmSync(script, { force: true }));
 afterEach(() => {
   delete process.env["NODE_OPTIONS"];
@@ -37,10 +37,7 @@ it(`the extension's engine, killed before ${kills} of its steps at the disk, sta
   await goOn(client);
   const expected = run.results();
   client.dispose();
-  for (let waited = 0; killer.steps() === 0; waited++) {
-    expect(waited).toBeLessThan(600);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  while (killer.steps() === 0) await new Promise((resolve) => setTimeout(resolve, 50));
 
   const random = createRandom(77);
   for (const step of spreadSteps(kills, killer.steps(), (n) => random.below(n))) {
@@ -63,4 +60,4 @@ it(`the extension's engine, killed before ${kills} of its steps at the disk, sta
       client.dispose();
     }
   }
-}, 3_600_000);
+});

@@ -5,11 +5,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { isNightly } from "../support/nightly";
-import { filesBelow, TinyRun } from "./tinyRun";
-import { undisturbedRun, whenIn } from "./undisturbedRun";
+import { filesBelow, TinyRun, type Outcome } from "./tinyRun";
+import { heldIn, undisturbedRun } from "./undisturbedRun";
 
-/** The long forms are some minutes of work on an idle machine. */
-const longTimeout = isNightly ? 3_600_000 : 600_000;
 let run: TinyRun;
 let expected: Record<string, string>;
 /** Everything outside the run and its output, which no fault may touch. */
@@ -17,7 +15,7 @@ let others: string;
 
 beforeAll(async () => {
   ({ run, expected } = await undisturbedRun((prepared) => (others = otherFiles(prepared))));
-}, 120_000);
+});
 afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
 
@@ -31,45 +29,37 @@ function otherFiles(run: TinyRun): string {
 describe.skipIf(process.platform === "win32")("a disk that is full", () => {
   const limits = isNightly ? 40 : 2;
 
-  it(
-    `at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`,
-    async () => {
-      // Logarithmic, since the files of the run are of 1 to 440 KiB; from every stage on, since the largest comes early.
-      const random = createRandom(7);
-      const failed = new Set<string>();
-      for (let i = 0; i < limits; i++) {
-        run.reset();
-        const stage = (["calibrate", "compress", "evaluate", "profile"] as const)[i % 4]!;
-        await run.start({ onStart: whenIn(run, stage, (pid) => process.kill(pid, "SIGKILL")) });
-        const { code, stderr } = await run.start({ limits: `ulimit -f ${Math.floor(5 * 80 ** random.uniform())}` });
-        if (code !== 0) {
-          expect([code, stderr]).toEqual([2, expect.stringMatching(/error output\/write-failed: .*ulimit -f/)]);
-          failed.add(/write "?([^"\s:]+)/.exec(stderr)?.[1] ?? "?");
-        }
-        expect(otherFiles(run)).toBe(others);
-        expect((await run.start()).code).toBe(0);
-        expect(run.results()).toEqual(expected);
+  it(`at ${limits} limits of file size says so, damages nothing, and the run goes on afterwards`, async () => {
+    // Logarithmic, since the files of the run are of 1 to 440 KiB; from every stage on, since the largest comes early.
+    const random = createRandom(7);
+    const failed = new Set<string>();
+    for (let i = 0; i < limits; i++) {
+      run.reset();
+      const stage = (["calibrate", "compress", "evaluate", "profile"] as const)[i % 4]!;
+      await run.start(heldIn(stage, (pid) => void process.kill(pid, "SIGKILL")));
+      const { code, stderr } = await run.start({ limits: `ulimit -f ${Math.floor(5 * 80 ** random.uniform())}` });
+      if (code !== 0) {
+        expect([code, stderr]).toEqual([2, expect.stringMatching(/error output\/write-failed: .*ulimit -f/)]);
+        failed.add(/write "?([^"\s:]+)/.exec(stderr)?.[1] ?? "?");
       }
-      expect(failed.size).toBeGreaterThanOrEqual(isNightly ? 2 : 1);
-    },
-    longTimeout,
-  );
+      expect(otherFiles(run)).toBe(others);
+      expect((await run.start()).code).toBe(0);
+      expect(run.results()).toEqual(expected);
+    }
+    expect(failed.size).toBeGreaterThanOrEqual(isNightly ? 2 : 1);
+  });
 
-  it(
-    "of a small file system says so, and the run goes on when there is room",
-    async ({ skip }) => {
-      const small = path.join(temporaryFolder(), "small");
-      mkdirSync(small);
-      const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", small]).status === 0;
-      skip(!mounted, "mounting needs root");
-      try {
-        await fillSmall(small);
-      } finally {
-        spawnSync("umount", ["-l", small]);
-      }
-    },
-    longTimeout,
-  );
+  it("of a small file system says so, and the run goes on when there is room", async ({ skip }) => {
+    const small = path.join(temporaryFolder(), "small");
+    mkdirSync(small);
+    const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", small]).status === 0;
+    skip(!mounted, "mounting needs root");
+    try {
+      await fillSmall(small);
+    } finally {
+      spawnSync("umount", ["-l", small]);
+    }
+  });
 
   async function fillSmall(small: string): Promise<void> {
     const random = createRandom(8);
@@ -110,7 +100,7 @@ describe("a teacher that changes", () => {
     const before = readFileSync(weights()).at(-1)!;
     const { atime, mtime } = statSync(weights());
     for (const stage of ["profile", "calibrate", "evaluate"] as const) {
-      const { code, stderr } = await run.start({ onStart: whenIn(run, stage, () => change(before ^ 1)) });
+      const { code, stderr } = await run.start(heldIn(stage, () => change(before ^ 1)));
       change(before);
       utimesSync(weights(), atime, mtime);
       expect([stage, code, stderr]).toEqual([stage, 2, expect.stringContaining("error checkpoint/changed: ")]);
@@ -120,7 +110,7 @@ describe("a teacher that changes", () => {
   });
 
   it("between two attempts, by one weight, has what depends on it done again, and says so", async () => {
-    await run.start({ onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGKILL")) });
+    await run.start(heldIn("calibrate", (pid) => void process.kill(pid, "SIGKILL")));
     const before = readFileSync(weights()).at(-1)!;
     change(before ^ 1);
     const again = await run.start();
@@ -135,7 +125,7 @@ describe("a teacher that changes", () => {
   it("to one that cannot be read is an error that names its folder", async () => {
     const hidden = `${weights()}.away`;
     cpSync(weights(), hidden, { preserveTimestamps: true });
-    const { code, stderr } = await run.start({ onStart: whenIn(run, "profile", () => rmSync(weights())) });
+    const { code, stderr } = await run.start(heldIn("profile", () => rmSync(weights())));
     cpSync(hidden, weights(), { preserveTimestamps: true });
     rmSync(hidden);
     expect([code, stderr]).toEqual([2, expect.stringMatching(/error checkpoint\/not-found: .*teacher/)]);
@@ -150,7 +140,7 @@ describe.skipIf(process.platform === "win32")("an interrupt", () => {
     ["twice", 2],
   ])("%s ends with 130, and the run goes on from there", async (_name, times) => {
     const { code, signal, stderr } = await run.start({
-      onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGINT")),
+      ...heldIn("calibrate", (pid) => void process.kill(pid, "SIGINT")),
       // The second comes when the first has been heard.
       onSaid: (said, child) => {
         if (times === 2 && /interrupt again to exit at once\n$/.test(said)) child.kill("SIGINT");
@@ -169,9 +159,13 @@ describe.skipIf(process.platform === "win32")("an interrupt", () => {
 });
 
 it("a second process on the same run is refused, and does not disturb the first", async () => {
-  let second: ReturnType<TinyRun["start"]> | undefined;
-  const first = await run.start({ onStart: whenIn(run, "profile", () => void (second = run.start())) });
+  let second: Outcome | undefined;
+  const first = await run.start(
+    heldIn("profile", async () => {
+      second = await run.start();
+    }),
+  );
   expect(first.code).toBe(0);
-  expect(await second).toMatchObject({ code: 2, stderr: expect.stringContaining("error run/locked: ") as string });
+  expect(second).toMatchObject({ code: 2, stderr: expect.stringContaining("error run/locked: ") as string });
   expect(run.results()).toEqual(expected);
 });

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const { code, stderr } = await run.start({ preload: killer.preload });
   expect([code, stderr]).toEqual([0, expect.anything()]);
   expected = run.results();
-}, 300_000);
+});
 afterAll(() => rmSync(run.cli, { force: true }));
 
 test("an undisturbed run is what it is compared with: complete, and the same again", async () => {
@@ -28,7 +28,7 @@ test("an undisturbed run is what it is compared with: complete, and the same aga
   run.reset();
   expect(await run.start()).toMatchObject({ code: 0 });
   expect(run.results()).toEqual(expected);
-}, 300_000);
+});
 
 test(`killed before ${kills} of its steps at the disk, a run ends with the bytes of an undisturbed one`, async () => {
   // run.json, weights, plan, routers after each update, evaluation, report: dozens at the least.
@@ -39,4 +39,4 @@ test(`killed before ${kills} of its steps at the disk, a run ends with the bytes
   const steps = spreadSteps(kills, killer.steps(), (n) => random.below(n));
   await killAtSteps(run, killer, steps, expected, () => killed++);
   expect(killed).toBeGreaterThan(0);
-}, 3_600_000);
+});

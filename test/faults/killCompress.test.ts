@@ -13,7 +13,7 @@ beforeAll(async () => {
   parent = temporaryFolder();
   await TinyRun.makeParent(parent);
   cli = await bundleCli();
-}, 300_000);
+});
 afterAll(() => rmSync(cli, { force: true }));
 
 /** One method of each kind of work between layers, and MoBE, whose optimiser goes on in the middle of a projection. */

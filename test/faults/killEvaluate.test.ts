@@ -21,7 +21,7 @@ beforeAll(async () => {
   expect(await run.start()).toMatchObject({ code: 0 });
   expected = run.results();
   cpSync(run.output, path.join(parent, "student"), { recursive: true });
-}, 120_000);
+});
 afterAll(() => rmSync(run.cli, { force: true }));
 
 /**
@@ -78,7 +78,7 @@ it("killed at moments of an evaluation, a run ends with the bytes of an undistur
   }
   console.log(`${withState} of ${killed} attempts left a state`);
   expect(withState).toBeGreaterThan(wanted / 4);
-}, 600_000);
+});
 
 /** `reroute evaluate` of the run's student against its teacher, in a working folder; what it prints, without measured cost. */
 async function evaluateAlone(folder: string, preload: string | null = null) {
@@ -130,4 +130,4 @@ it(`reroute evaluate killed at ${kills} moments goes on to the same bytes, and k
   }
   console.log(`${withState} of ${killed} attempts left a state`);
   expect(withState).toBeGreaterThan(kills / 4);
-}, 600_000);
+});

@@ -44,5 +44,4 @@ it.skipIf(process.platform !== "linux")(
     expect(many).toBeLessThanOrEqual(budget);
     expect(many / few).toBeLessThanOrEqual(1.2);
   },
-  600_000,
 );

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { daily } from "../support/nightly";
 import type { TinyRun } from "./tinyRun";
-import { undisturbedRun, whenIn } from "./undisturbedRun";
+import { heldIn, undisturbedRun } from "./undisturbedRun";
 
 /** A system that misbehaves: clocks, disks, and files that lose their end. */
 let run: TinyRun;
@@ -12,7 +12,7 @@ let expected: Record<string, string>;
 
 beforeAll(async () => {
   ({ run, expected } = await undisturbedRun());
-}, 120_000);
+});
 afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
 
@@ -38,7 +38,8 @@ it.each(
       constructor(...args) { if (args.length === 0) super(now()); else super(...args); }
       static now() { return now(); }
     };`);
-  await run.start({ preload: clock, onStart: whenIn(run, "calibrate", (pid) => process.kill(pid, "SIGKILL")) });
+  const held = heldIn("calibrate", (pid) => void process.kill(pid, "SIGKILL"));
+  await run.start({ ...held, preload: [clock, held.preload] });
   expect(await run.start({ preload: clock })).toMatchObject({ code: 0 });
   expect(run.results()).toEqual(expected);
 });
@@ -79,9 +80,7 @@ it.skipIf(process.platform !== "linux").each(daily(1, ["calibrate", "profile"] a
     const copy = path.join(temporaryFolder(), "copy");
     const { size, atime, mtime } = statSync(weights);
     copyFileSync(weights, copy);
-    const { code, signal, stderr } = await run.start({
-      onStart: whenIn(run, stage, () => truncateSync(weights, size / 2)),
-    });
+    const { code, signal, stderr } = await run.start(heldIn(stage, () => truncateSync(weights, size / 2)));
     // Mapped bytes beyond a file's end cannot be read: where the runtime touches them, the system ends the process.
     if (signal === null)
       expect([code, stderr]).toEqual([2, expect.stringMatching(/error checkpoint\/(changed|truncated): /)]);

@@ -104,12 +104,12 @@ export class TinyRun {
 
   /**
    * One process that works on the run. `onStart` gets its number at once; `limits` are shell commands in front of it, such
-   * as `ulimit -f 100`; `onSaid` gets what it has said so far, whenever it says more; `preload` is a script that goes first in the process, and changes what it finds there, by `env`.
+   * as `ulimit -f 100`; `onSaid` gets what it has said so far, whenever it says more; `preload` are scripts that go first in the process, and change what they find there, by `env`.
    */
   start(
     options: {
       limits?: string;
-      preload?: string;
+      preload?: string | readonly string[];
       env?: Record<string, string>;
       /** More arguments of the command. */
       args?: readonly string[];
@@ -117,9 +117,9 @@ export class TinyRun {
       onSaid?: (stderr: string, child: ChildProcess) => void;
     } = {},
   ): Promise<Outcome> {
-    const { limits, preload, onStart, onSaid } = options;
+    const { limits, preload = [], onStart, onSaid } = options;
     const env = { ...process.env, ...options.env };
-    const before = preload === undefined ? [] : ["--require", preload];
+    const before = [preload].flat().flatMap((script) => ["--require", script]);
     const args = [...before, this.cli, "run", this.recipe, "--run", this.runDirectory, ...(options.args ?? [])];
     const command = [process.execPath, ...args].map((word) => `'${word}'`).join(" ");
     const child = limits
@@ -136,16 +136,6 @@ export class TinyRun {
       child.on("error", reject);
       child.on("close", (code, signal) => resolve({ code, signal, stderr }));
     });
-  }
-
-  /** Whether this stage is being worked on: its inputs have been looked at, and a change to them is one under its feet. */
-  isIn(stage: StageId): boolean {
-    try {
-      const { stages } = runFile.parse(JSON.parse(readFileSync(path.join(this.runDirectory, "run.json"), "utf8")));
-      return stages.some(({ id, state }) => id === stage && state === "running");
-    } catch {
-      return false;
-    }
   }
 
   /** The stage that is under way or comes next; null before run.json and when all is done. */

@@ -35,7 +35,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expected = run.results();
     run.reset();
     redis = server;
-  }, 300_000);
+  });
   afterEach(() => {
     for (const worker of workers) worker.kill("SIGKILL");
     workers.clear();
@@ -92,18 +92,14 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expect([run.cli, clients].map(holds)).toEqual([false, true]);
   });
 
-  test.each(isNightly ? [1, 2, 4] : [2])(
-    "among %i workers has the bytes of one without a queue",
-    async (count) => {
-      expect(await coordinate(count)).toMatchObject({ code: 0 });
-      expect(run.results()).toEqual(expected);
-      const tiles = tilesDone();
-      expect(tiles.filter(({ pass }) => pass === "profile").length).toBe(3);
-      expect(tiles.filter(({ pass }) => pass === "gradient").length).toBeGreaterThan(2 * 16);
-      expect(new Set(tiles.map(({ worker }) => worker)).size).toBeLessThanOrEqual(count);
-    },
-    300_000,
-  );
+  test.each(isNightly ? [1, 2, 4] : [2])("among %i workers has the bytes of one without a queue", async (count) => {
+    expect(await coordinate(count)).toMatchObject({ code: 0 });
+    expect(run.results()).toEqual(expected);
+    const tiles = tilesDone();
+    expect(tiles.filter(({ pass }) => pass === "profile").length).toBe(3);
+    expect(tiles.filter(({ pass }) => pass === "gradient").length).toBeGreaterThan(2 * 16);
+    expect(new Set(tiles.map(({ worker }) => worker)).size).toBeLessThanOrEqual(count);
+  });
 
   test("has them although workers, their engines, the queue and the coordinator are killed", async () => {
     const random = createRandom(isNightly ? Date.now() : 7);
@@ -132,7 +128,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
       stop();
     }
     expect(run.results()).toEqual(expected);
-  }, 600_000);
+  });
 
   test("works on a tile again whose file was cut short, and not on one that is there", async () => {
     const [{ pid }] = [startWorker()];
@@ -151,7 +147,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expect(await run.start({ args })).toMatchObject({ code: 0 });
     expect(run.results()).toEqual(expected);
     expect(tilesDone().length).toBeGreaterThanOrEqual(before);
-  }, 300_000);
+  });
 });
 
 /** Numbers of a process's children (Linux). */

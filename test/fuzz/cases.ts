@@ -3,6 +3,7 @@ import path from "node:path";
 import { createRandom, type Random } from "../../src/engine/tensor/random";
 import { errorCodeOf, RerouteError } from "../../src/protocol/errors";
 import { fuzzCases } from "../support/nightly";
+import { processorMs } from "../support/processorTime";
 
 /** Cases of all kinds of a suite together; the nightly form asks for 20,000. A failing case is repeated by its seed. */
 export function casesOf(kinds: number): number {
@@ -43,12 +44,12 @@ export async function runCases(kind: FuzzKind, count: number): Promise<Record<st
   return outcomes;
 }
 
-/** A busy machine may let one case wait: one that takes too long has two more tries. */
+/** The limit counts processor time; one that takes too long has two more tries, since garbage is collected in some case. */
 async function runCase(kind: FuzzKind, bytes: Uint8Array, label: string, tries = 3): Promise<string> {
   const { name, read } = kind;
   const failed = (problem: string, cause?: unknown) => new Error(`${name}, ${label}: ${problem}`, { cause });
   const { rss } = process.memoryUsage();
-  const started = performance.now();
+  const started = processorMs();
   let outcome = "result";
   try {
     await read(bytes);
@@ -57,7 +58,7 @@ async function runCase(kind: FuzzKind, bytes: Uint8Array, label: string, tries =
     if (error.message.length > 2000) throw failed(`its message has ${error.message.length} characters`);
     outcome = error.code;
   }
-  const elapsed = performance.now() - started;
+  const elapsed = processorMs() - started;
   if (elapsed > limitMs && tries > 1) return runCase(kind, bytes, label, tries - 1);
   if (elapsed > limitMs) throw failed(`took ${Math.round(elapsed)} ms`);
   const grown = process.memoryUsage().rss - rss;

@@ -14,7 +14,7 @@ beforeAll(() => {
   folders = shippedFolders(JSON.parse(readFileSync("out/metafile.json", "utf8")) as never);
   const natives = readdirSync("scripts").map((name) => path.posix.join("scripts", name));
   sbom = makeSbom(folders, npmSbom(), natives);
-}, 60_000);
+});
 
 const manifest = (folder: string) =>
   JSON.parse(readFileSync(path.join(folder, "package.json"), "utf8")) as { name: string; version: string };

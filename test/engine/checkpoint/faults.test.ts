@@ -28,7 +28,7 @@ beforeAll(async () => {
     headDim: 64,
   };
   await makeCheckpoint({ directory: source, family: "qwen3_moe", shape, maxShardBytes: 12e6 });
-}, 60_000);
+});
 
 const contents = (folder: string) =>
   Object.fromEntries(
@@ -81,7 +81,7 @@ describe.skipIf(process.platform === "win32")("a writer that fails", () => {
     for (const [name, bytes] of Object.entries(contents(clean))) {
       expect(bytes.equals(contents(out)[name]!), name).toBe(true);
     }
-  }, 60_000);
+  });
 });
 
 describe("an error of the operating system while writing", () => {

@@ -51,7 +51,7 @@ describe.each(authors)("$model", ({ model: name, layers }) => {
     const model = await openModel(directory);
     const sequences = await textOf(model, 16, 256);
     context = await makeContext(model, fresh(), {}, sequences);
-  }, 300_000);
+  });
   const counts = layers[0]!.kept.reap.map((kept) => kept.length);
   const planned = async <P extends CompressionPlan>(options: Partial<CompressOptions>, make = makePlan) =>
     (await make({ ...context, stateDirectory: fresh(), options: { ...context.options, ...options } })) as P;

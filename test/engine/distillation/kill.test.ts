@@ -87,5 +87,4 @@ test.each<{ kills: number; options: Partial<CalibrateOptions> }>([
       expect(resultsOf(...disturbed)).toEqual(expected);
     }
   },
-  600_000,
 );

@@ -28,7 +28,7 @@ beforeAll(async () => {
     shape: { ...common, hiddenSize: 64, headDim: 16, numLayers: 24, numExperts: 64, moeIntermediateSize: 32 },
     maxShardBytes: 1.2e6,
   });
-}, 60_000);
+});
 afterAll(() => rmSync(script, { force: true }));
 
 /** Graph runs of a batch as long as this one block the thread that would answer for most of a second. */

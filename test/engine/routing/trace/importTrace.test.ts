@@ -282,7 +282,7 @@ describe("llama.cpp's importance matrix", () => {
       [1, 2, 3, 4, 5, 5],
     ]);
     expect(panel).toMatchObject({ tokens: 20, numExpertsPerToken: 2, neverUsed: [[2, 1]] });
-  }, 10_000);
+  });
 
   test("the old form is told apart and refused with what to do", async () => {
     const name = Buffer.from("blk.0.ffn_down_exps.weight");
