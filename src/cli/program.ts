@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { errorCodeOf, isCancelled, RerouteError, type ErrorCode } from "../protocol/errors";
+import { shellWord } from "../protocol/shellWord";
 import { engineVersion } from "../protocol/version";
 import { addBuildStudent } from "./commands/buildStudent";
 import { addCalibrate } from "./commands/calibrate";
@@ -85,7 +86,7 @@ function report(error: unknown, io: CliIo, argv: readonly string[]): number {
   const code = errorCodeOf(error);
   if (isCancelled(error)) {
     const isResumable = resumed.has(argv[0] ?? "");
-    io.err(isResumable ? `cancelled; continue with: reroute ${argv.map(quoted).join(" ")}\n` : "cancelled\n");
+    io.err(isResumable ? `cancelled; continue with: reroute ${argv.map((word) => shellWord(word)).join(" ")}\n` : "cancelled\n");
     return exitCodes.cancelled;
   }
   io.err(`error ${code}: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -96,11 +97,6 @@ function report(error: unknown, io: CliIo, argv: readonly string[]): number {
 
 /** Commands that go on where they stopped when they are called again. */
 const resumed = new Set(["run", "compare", "profile", "compress", "calibrate", "evaluate"]);
-
-/** An argument as a shell takes it. */
-function quoted(argument: string): string {
-  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
-}
 
 /** "(Did you mean reap?)" where one of an option's values is close to what was given. */
 function suggestion(message: string): string {

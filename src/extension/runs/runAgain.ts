@@ -1,4 +1,5 @@
 import path from "node:path";
+import { shellWord } from "../../protocol/shellWord";
 
 /**
  * An output folder for doing a run again: beside the first one under the next free number; where that lies inside the run's own
@@ -35,11 +36,5 @@ export function commandLine(
   platform: NodeJS.Platform,
 ): string {
   const again = newOutput === null ? [] : ["--run", nextFree(runDirectory, exists), "--output", newOutput];
-  return ["node", program, "run", runDirectory, ...again].map((word) => quoted(word, platform)).join(" ");
-}
-
-/** As a shell of the platform takes a word: POSIX shells, or cmd and PowerShell, which both know double quotes. */
-function quoted(word: string, platform: NodeJS.Platform): string {
-  if (/^[\w@%+=:,./\\-]+$/.test(word) && !(platform !== "win32" && word.includes("\\"))) return word;
-  return platform === "win32" ? `"${word}"` : `'${word.replaceAll("'", "'\\''")}'`;
+  return ["node", program, "run", runDirectory, ...again].map((word) => shellWord(word, platform)).join(" ");
 }
