@@ -86,7 +86,11 @@ function report(error: unknown, io: CliIo, argv: readonly string[]): number {
   const code = errorCodeOf(error);
   if (isCancelled(error)) {
     const isResumable = resumed.has(argv[0] ?? "");
-    io.err(isResumable ? `cancelled; continue with: reroute ${argv.map((word) => shellWord(word)).join(" ")}\n` : "cancelled\n");
+    io.err(
+      isResumable
+        ? `cancelled; continue with: reroute ${argv.map((word) => shellWord(word)).join(" ")}\n`
+        : "cancelled\n",
+    );
     return exitCodes.cancelled;
   }
   io.err(`error ${code}: ${error instanceof Error ? error.message : String(error)}\n`);

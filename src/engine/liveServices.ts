@@ -158,6 +158,7 @@ export function liveServices(): EngineServices {
       (await import("./report/expertPanel")).textPanel(runDirectory, request),
     "panel/calibration": async ({ runDirectory }) => (await import("./report/panels")).calibrationPanel(runDirectory),
     "panel/tradeOff": async ({ runsFolder }) => (await import("./report/panels")).tradeOffPanel(runsFolder),
+    "panel/workers": async ({ runDirectory }) => (await import("./report/workersPanel")).workersPanel(runDirectory),
     "plan/read": async ({ text, ...of }) => (await import("./report/planPage")).readPlanPage(text, of),
     "plan/edit": async ({ text, edit, ...of }) => (await import("./report/planPage")).editPlanText(text, edit, of),
   };

@@ -2,6 +2,7 @@
 import * as vscode from "vscode";
 import { CheckpointFinder } from "./checkpoints/checkpointFinder";
 import { CheckpointsTree } from "./checkpoints/checkpointsTree";
+import { copyStartCommand } from "./commands/copyStartCommand";
 import { compareMethods } from "./commands/compareCommand";
 import { exportData } from "./commands/exportCommand";
 import { compressWithPlan, openPlan } from "./commands/planCommands";
@@ -41,6 +42,8 @@ import type { Services } from "./services";
 import { registerUriHandler } from "./support/uriHandler";
 import { refusedInRestrictedMode, tellRestrictedMode } from "./trust";
 import { readSettings } from "./settings";
+import { setQueuePassword, tellQueue } from "./workers/queueChoice";
+import { WorkersTree } from "./workers/workersTree";
 
 /** `selected`: all items of a tree that are selected, of which `argument` is one. */
 type Command = (argument: unknown, selected: unknown) => unknown;
@@ -56,6 +59,7 @@ export function activate(context: vscode.ExtensionContext): void {
   running = services;
   const panels = new PanelHost(services);
   const { runs, runList, pages, log } = services;
+  const workers = new WorkersTree(services);
 
   const commands: Record<string, Command> = {
     calibrateRouter: (argument) => wizardCommand("calibrate", argument, services),
@@ -100,6 +104,13 @@ export function activate(context: vscode.ExtensionContext): void {
     refreshCheckpoints: () => services.checkpoints.refresh(),
     refreshRuns: () => runList.refresh(),
     filterRuns: () => runList.askFilter(),
+    openWorkers: (argument) => openPanel("workers", argument, services, panels),
+    copyStartCommand: () => copyStartCommand(services),
+    setQueuePassword: async () => {
+      await setQueuePassword(context);
+      workers.refresh();
+    },
+    refreshWorkers: () => workers.refresh(),
   };
 
   runs.onMetrics((runDirectory, line) => pages.metrics(runDirectory, line));
@@ -113,11 +124,15 @@ export function activate(context: vscode.ExtensionContext): void {
     canSelectMany: true,
     showCollapseAll: true,
   });
-  const trees = [
+  const workersView = vscode.window.createTreeView("reroute.workers", { treeDataProvider: workers });
+  workers.attach(workersView);
+  tellQueue();
+  const trees: vscode.TreeView<unknown>[] = [
     vscode.window.createTreeView("reroute.checkpoints", {
       treeDataProvider: new CheckpointsTree(services.checkpoints),
     }),
     runsView,
+    workersView,
   ];
   for (const tree of trees) tellRestrictedMode(tree);
   const follower = new RunFollower(runs);
@@ -130,6 +145,7 @@ export function activate(context: vscode.ExtensionContext): void {
     log,
     services.checkpoints,
     runList,
+    workers,
     ...Object.entries(commands).map(([name, command]) =>
       vscode.commands.registerCommand(`reroute.${name}`, async (argument: unknown, selected: unknown) => {
         try {
@@ -161,6 +177,10 @@ export function activate(context: vscode.ExtensionContext): void {
       if (change.affectsConfiguration("reroute.colourScale")) pages.settingsChanged();
       if (change.affectsConfiguration("reroute.onWindowClose")) tellDisconnectPolicy(services);
       if (change.affectsConfiguration("reroute.runFolder")) runList.watch();
+      if (change.affectsConfiguration("reroute.queue") || change.affectsConfiguration("reroute.allowInsecureQueue")) {
+        tellQueue();
+        workers.refresh();
+      }
     }),
   );
   log.info(`activated in ${(performance.now() - begun).toFixed(1)} ms`);

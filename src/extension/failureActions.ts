@@ -22,6 +22,7 @@ const documents: [begins: string, document: string][] = [
   ["trace/", "cli.md"],
   ["teacher/", "calibration.md"],
   ["training/", "calibration.md"],
+  ["queue/", "workers.md"],
 ];
 
 /** The page of the shipped documentation that says most about a code; every code is in errors.md. */
@@ -34,6 +35,8 @@ const settings: Partial<Record<ErrorCode, string>> = {
   "runtime/provider-wrong": "reroute.provider",
   "preflight/memory": "reroute.memory",
   "preflight/disk": "reroute.runFolder",
+  "queue/unavailable": "reroute.queue",
+  "queue/insecure": "reroute.queue",
 };
 
 /** Failures that another recipe would not have: its output, texts, amounts, plan or options are edited. */

@@ -17,7 +17,16 @@ export interface Settings {
   runFolder: string;
   colourScale: ColourScale;
   onWindowClose: "ask" | "continue" | "stop";
+  /** URL of the workers' queue, as it was written; null: runs are this machine's alone. */
+  queue: string | null;
+  allowInsecureQueue: boolean;
+  localWorkers: number;
+  /** Folders that workers elsewhere may read, as `--map` takes them. */
+  workerFolders: string[];
 }
+
+/** Workers on one machine share its cores: more than these are a slip of the finger. */
+export const mostLocalWorkers = 64;
 
 /**
  * The settings as they are now, for a file or folder: each folder of the workspace may have its own. A value that package.json's
@@ -29,6 +38,8 @@ export function readSettings(about?: string): Settings {
   const memory = settings.get<string>("memory", "").trim();
   const threads = settings.get<number>("threads", 0);
   const defaultData = settings.get<string>("defaultData", "").trim();
+  const localWorkers = settings.get<number>("localWorkers", 1);
+  const workerFolders = settings.get("workerFolders", []) as unknown;
   return {
     memory: memorySize.safeParse(memory).success ? memory : null,
     threads: Number.isInteger(threads) && threads > 0 ? Math.min(threads, availableParallelism()) : null,
@@ -38,6 +49,12 @@ export function readSettings(about?: string): Settings {
     runFolder: settings.get<string>("runFolder", "").trim() || path.join(".reroute", "runs"),
     colourScale: oneOf(settings.get("colourScale"), colourScales, "viridis"),
     onWindowClose: oneOf(settings.get("onWindowClose"), ["ask", "continue", "stop"] as const, "continue"),
+    queue: settings.get<string>("queue", "").trim() || null,
+    allowInsecureQueue: settings.get<boolean>("allowInsecureQueue", false) === true,
+    localWorkers: Number.isInteger(localWorkers) && localWorkers >= 0 ? Math.min(localWorkers, mostLocalWorkers) : 1,
+    workerFolders: Array.isArray(workerFolders)
+      ? workerFolders.filter((map): map is string => typeof map === "string" && map.trim() !== "")
+      : [],
   };
 }
 

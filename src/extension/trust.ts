@@ -22,6 +22,9 @@ const needsTrust: ReadonlySet<string> = new Set([
   "duplicateRun",
   "runAgain",
   "saveReport",
+  "copyStartCommand",
+  "setQueuePassword",
+  "refreshWorkers",
   "openSampleCheckpoint",
 ]);
 

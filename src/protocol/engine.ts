@@ -22,6 +22,7 @@ import type { Recipe } from "./recipe";
 import type { Preflight, RunFile } from "./run";
 import type { GenerationModel, ScoredText, ScoringStart } from "./scoring";
 import type { QueueChoice, QueueStatus, RunWorkers } from "./workers";
+import type { WorkersPanelData } from "./workersPanel";
 
 /**
  * Requests a host may send to the engine process, over vscode-jsonrpc on the child's IPC channel. A request ends in
@@ -99,6 +100,8 @@ export interface EngineRequests {
   "panel/text": (p: { runDirectory: string; layer?: number }) => TextPanelData | null;
   "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
+  /** How the work of a run or comparison is or was spread; null where it never was. */
+  "panel/workers": (p: { runDirectory: string }) => WorkersPanelData | null;
   /** A compression plan as its page shows it, with sizes from the shapes of the checkpoint, or of the run's teacher. */
   "plan/read": (p: { text: string } & PlanModel) => PlanView;
   /** The plan's text after an edit, and what happened in words; refused with the reason where the plan may not become so. */
@@ -216,6 +219,7 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "panel/text": "inspection",
   "panel/calibration": "inspection",
   "panel/tradeOff": "inspection",
+  "panel/workers": "inspection",
   "plan/read": "inspection",
   "plan/edit": "inspection",
 };

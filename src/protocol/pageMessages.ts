@@ -25,6 +25,7 @@ import {
   textPanelData,
   tradeOffPanelData,
 } from "./panelSchemas";
+import { workersPanelData } from "./workersPanel";
 
 /** Every page; the name is also `<body data-view>` and the script, dist/webview/<page>.js. */
 export const pageNames = [
@@ -37,6 +38,7 @@ export const pageNames = [
   "tensors",
   "plan",
   "text",
+  "workers",
 ] as const;
 export type PageName = (typeof pageNames)[number];
 
@@ -91,6 +93,7 @@ export const pageCommands = [
   "openCalibration",
   "openTradeOff",
   "openText",
+  "openWorkers",
 ] as const;
 export type PageCommand = (typeof pageCommands)[number];
 
@@ -161,6 +164,7 @@ export const pageDataSchemas = {
   tensors: tensorsData,
   plan: planData,
   text: textPanelData,
+  workers: workersPanelData,
 } as const;
 export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 
@@ -292,6 +296,7 @@ const toPage = z.discriminatedUnion("type", [
     hydrate("tensors"),
     hydrate("plan"),
     hydrate("text"),
+    hydrate("workers"),
   ]),
   z.discriminatedUnion("page", [
     /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */

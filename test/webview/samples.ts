@@ -1,3 +1,4 @@
+import type { WorkersPanelData } from "../../src/protocol/workersPanel";
 import type { TensorRow } from "../../src/protocol/checkpointSummary";
 import type { OverviewData, PageContext, PlanData, TensorsData } from "../../src/protocol/pageMessages";
 import type {
@@ -428,6 +429,70 @@ export function expert(layer = 4, number = 17, more: Partial<ExpertPanelData> = 
       { metric: "router-logit-cosine", values: Array.from({ length: 128 }, (_, e) => (e === number ? 1 : next())) },
       { metric: "output-distance", values: Array.from({ length: 128 }, (_, e) => (e === number ? 0 : next())) },
     ],
+    ...more,
+  };
+}
+
+/** A run spread over workers of hosts with eight each: a profile, then updates; one worker is lost, one is of another kind. */
+export function workers(numWorkers = 6, tilesEach = 8, more: Partial<WorkersPanelData> = {}): WorkersPanelData {
+  const next = random(numWorkers);
+  const rows = Array.from({ length: numWorkers }, (_, worker) => {
+    let at = next();
+    return Array.from({ length: worker === 1 ? 0 : tilesEach }, (_, i) => {
+      const pass = i < tilesEach / 2 ? 0 : 1;
+      const seconds = (pass === 0 ? 20 : 5) * (0.8 + 0.4 * next());
+      const row = { worker, pass, start: at, seconds, repeated: Number(worker === 2 && i === 3), from: 64 * i };
+      at += seconds + 0.2 * next();
+      return row;
+    });
+  });
+  const all = rows.flat().sort((a, b) => a.start - b.start);
+  const end = Math.max(0, ...all.map(({ start, seconds }) => start + seconds));
+  const column = (of: (row: (typeof all)[number]) => number): number[] =>
+    all.map((row) => Math.round(of(row) * 1e3) / 1e3);
+  const spent = rows.map((own) => own.reduce((sum, { seconds }) => sum + seconds, 0));
+  return {
+    ...{ running: true, queue: "rediss://redis.lab:6380", about: "onnxruntime 1.30.0, cpu, Xeon (AVX-512)" },
+    start: "2026-11-30T12:00:00.000Z",
+    seconds: end,
+    workers: rows.map((own, i) => ({
+      name: `node-${Math.floor(i / 8)}-${i}`,
+      host: `node-${Math.floor(i / 8)}`,
+      ...{ threads: 8, about: "onnxruntime 1.30.0, cpu, Xeon (AVX-512)", tiles: own.length },
+      state: i === 3 ? ("lost" as const) : i % 5 === 4 ? ("idle" as const) : ("working" as const),
+      reason: i === 1 ? "its arithmetic gives other bits (numerics 0f3a, AVX2)" : null,
+      tile: i % 5 === 4 || i === 1 || i === 3 ? null : "gradient, batch 3 to 4",
+      repeated: own.filter(({ repeated }) => repeated === 1).length,
+      tokensPerSecond: i === 1 ? null : 1000 + 20 * i,
+      presentSeconds: i === 1 ? 0 : end,
+      ...{ tileSeconds: spent[i]!, processorSeconds: 8 * 0.95 * spent[i]! },
+    })),
+    passes: ["profile", "gradient"].map((name, pass) => ({
+      pass: name,
+      done: all.filter((row) => row.pass === pass).length,
+      ...{ left: pass, repeated: pass === 0 ? 1 : 0 },
+      tileSeconds: all.filter((row) => row.pass === pass).reduce((sum, { seconds }) => sum + seconds, 0),
+      wallSeconds: end / 2,
+    })),
+    tiles: {
+      worker: column(({ worker }) => worker),
+      pass: column(({ pass }) => pass),
+      start: column(({ start }) => start),
+      seconds: column(({ seconds }) => seconds),
+      processorSeconds: column(({ seconds }) => 7.6 * seconds),
+      tokens: column(({ pass }) => (pass === 0 ? 32_768 : 512)),
+      bytes: column(() => 2_300_000),
+      repeated: column(({ repeated }) => repeated),
+      from: column(({ from }) => from),
+      to: column(({ from }) => from + 64),
+      unit: column(({ pass }) => pass),
+    },
+    units: ["sequences", "batch"],
+    events: [
+      ...rows.map((_, worker) => ({ worker, at: 0, event: "joined" as const })),
+      ...(numWorkers > 3 ? [{ worker: 3, at: end / 2, event: "lost" as const }] : []),
+    ],
+    ...{ efficiency: 0.8123, busy: 0.855 },
     ...more,
   };
 }

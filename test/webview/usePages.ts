@@ -14,6 +14,7 @@ const data: Record<PageName, unknown> = {
   tensors: samples.tensors(),
   plan: samples.plan(),
   text: samples.text(),
+  workers: samples.workers(),
 };
 export const pages = Object.keys(data) as PageName[];
 

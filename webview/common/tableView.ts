@@ -30,6 +30,8 @@ export class TableView {
   private cursor = 0;
   private first = -1;
   private last = -1;
+  /** Pixels of the rows that are to be in sight, which a table that was shorter does not have yet. */
+  private wanted = maxVisibleRows * rowHeight;
 
   constructor(
     private model: TableModel,
@@ -55,6 +57,7 @@ export class TableView {
     this.table.setAttribute("role", options.open ? "grid" : "table");
     this.element.setAttribute("aria-label", model.caption);
     const visible = Math.min(model.rowCount, options.visibleRows ?? maxVisibleRows);
+    this.wanted = visible * rowHeight;
     this.element.style.maxHeight = `${(visible + 2) * rowHeight + 4}px`;
     this.table.replaceChildren(element("caption", {}, model.caption), this.header(), this.body);
     this.first = -1;
@@ -99,7 +102,7 @@ export class TableView {
 
   private render(): void {
     const { rowCount } = this.model;
-    const height = this.element.clientHeight || maxVisibleRows * rowHeight;
+    const height = Math.max(this.element.clientHeight, this.wanted);
     // After a filter the old scroll position may lie beyond the end.
     const top = Math.min(this.element.scrollTop, Math.max(0, (rowCount + 2) * rowHeight - height));
     const first = Math.max(0, Math.floor(top / rowHeight) - overscan);

@@ -309,4 +309,31 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     meaning: "Cosine of two experts' gate, up and down projections, all numbers of an expert as one vector",
     source: "routing-statistics.safetensors layers.*.weightCosine",
   },
+  {
+    name: "Efficiency of workers",
+    unit: "share",
+    meaning:
+      "Processor seconds of tiles, each tile once, over threads x seconds that each eligible worker was there, from the first tile's start to the last one's end",
+    source: "workers.jsonl processorSeconds, events; workers.json threads",
+  },
+  {
+    name: "Busy share of workers",
+    unit: "share",
+    meaning:
+      "Seconds that eligible workers spent on tiles, repeated ones included, over the seconds that they were there",
+    source: "workers.jsonl tile start, end",
+  },
+  {
+    name: "Workers at work",
+    unit: "workers",
+    meaning:
+      "Mean over a pass: seconds that workers spent on its tiles over the seconds from its first tile to its last",
+    source: "workers.json passes tileSeconds, wallSeconds",
+  },
+  {
+    name: "Throughput",
+    unit: "tokens/s",
+    meaning: "Tokens of tiles, each tile's spread evenly over its seconds",
+    source: "workers.jsonl tile tokens, start, end",
+  },
 ];

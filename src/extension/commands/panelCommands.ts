@@ -18,6 +18,11 @@ export async function openPanel(
     panels.show(page, { kind: "runs", runsFolder });
     return;
   }
+  const comparison = page === "workers" ? directoryOf(argument) : null;
+  if (comparison !== null && isComparison(comparison)) {
+    panels.show(page, { kind: "run", runDirectory: comparison });
+    return;
+  }
   // A run that was started a moment ago is not in the list yet, but this window knows it.
   const live = liveDirectory(argument, services);
   const runDirectory = live ?? (await pickRun(argument, services))?.directory;

@@ -61,6 +61,14 @@ export const panelKinds: Record<PanelPage, PanelKind> = {
       command: "profileRouting",
     }),
   },
+  workers: {
+    title: () => vscode.l10n.t("Workers"),
+    icon: "workers.svg",
+    empty: () => ({
+      message: vscode.l10n.t("This run's work was not spread over workers: no queue was set when it was started"),
+      command: null,
+    }),
+  },
 };
 
 /** The view type that VS Code keeps a panel under over reloads. */

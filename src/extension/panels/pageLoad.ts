@@ -70,6 +70,10 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       const data = await ofRun(engine.request("panel/text", { runDirectory }));
       return { ...common, page, data, empty: empty(data) };
     }
+    case "workers": {
+      const data = await ofRun(engine.request("panel/workers", { runDirectory }));
+      return { ...common, page, data, empty: empty(data) };
+    }
     case "overview":
       return { ...common, page, data: await overviewOf(services), empty: null };
     case "tensors":
@@ -111,7 +115,8 @@ async function titleOf(page: PageName, source: PageSource, { runList, runs }: Se
   if (source.kind === "file") return path.basename(vscode.Uri.parse(source.uri).fsPath);
   if (source.kind === "run") {
     const live = runs.get(source.runDirectory);
-    const known = live ?? (await runList.get()).find(({ directory }) => directory === source.runDirectory);
+    const { runs: listed, comparisons } = await runList.all();
+    const known = live ?? [...listed, ...comparisons].find(({ directory }) => directory === source.runDirectory);
     return known?.name ?? path.basename(source.runDirectory);
   }
   if (source.kind !== "runs") return "Reroute";

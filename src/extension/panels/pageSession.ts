@@ -14,8 +14,11 @@ import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { linesBehind } from "./newLines";
 import type { OpenPage } from "./pageHub";
-import { loadPage } from "./pageLoad";
+import { loadPage, type HydrateMessage } from "./pageLoad";
 import { pageRequestHandlers } from "./pageRequests";
+
+/** Milliseconds between two readings of who works on what. */
+export const workersEveryMs = 3000;
 
 /** One page inside one webview: hydrates it when it says "ready", then streams; checks everything it posts. */
 export class PageSession implements OpenPage, vscode.Disposable {
@@ -28,6 +31,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
   private waitingLines: MetricsLine[] = [];
   private readonly handlers: PageRequestHandlers;
   private readonly listener: vscode.Disposable;
+  private again: NodeJS.Timeout | undefined;
   /** Names in the hydrated tensor table; statistics are asked for these only. */
   private tensorNames = new Set<string>();
 
@@ -101,6 +105,8 @@ export class PageSession implements OpenPage, vscode.Disposable {
   }
 
   dispose(): void {
+    clearTimeout(this.again);
+    this.ready = false;
     this.services.pages.remove(this);
     this.listener.dispose();
   }
@@ -149,6 +155,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
       if (this.empty && this.waitingLines.length > 0) this.reloadWanted = true;
       this.post(message);
       this.postWaitingLines(message);
+      this.readAgainLater(message);
       const selection = this.runDirectory === null ? null : this.services.pages.selectionOf(this.runDirectory);
       if (selection) this.select(selection);
     } catch (error) {
@@ -168,6 +175,13 @@ export class PageSession implements OpenPage, vscode.Disposable {
     if (message.type !== "hydrate" || message.page !== "calibration") return;
     const lines = linesBehind(message.data ?? { updates: [], heldOut: [] }, this.waitingLines);
     if (lines.length > 0) this.post({ type: "update", page: "calibration", lines });
+  }
+
+  /** Tiles come without events of their own: while a run works, its Workers page is read again every few seconds. */
+  private readAgainLater({ page, context, data }: HydrateMessage): void {
+    clearTimeout(this.again);
+    const isGoing = page === "workers" && (context.live || data?.running === true);
+    if (isGoing) this.again = setTimeout(() => this.reload(), workersEveryMs);
   }
 
   private async answer(request: Extract<FromPage, { type: "request" }>): Promise<void> {

@@ -10,6 +10,7 @@ import { showFailure, type FailedRun } from "../failure";
 import { openNewRecipe } from "../recipes/newRecipe";
 import type { Services } from "../services";
 import { readSettings, workspaceFolder } from "../settings";
+import { queueOf } from "../workers/queueChoice";
 import { isComparison } from "./comparisonFolders";
 import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
 import { endOf, progressLine } from "./runMessages";
@@ -32,8 +33,9 @@ export async function startInBackground(
   const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
   const runDirectory = path.join(folder, id);
   tellDisconnectPolicy(services);
+  const spread = await queueOf(services.context, baseFolder);
   const work = (forced: boolean) =>
-    runs.start({ runDirectory, name, recipe, baseFolder, ...(forced ? { force: true } : {}) });
+    runs.start({ runDirectory, name, recipe, baseFolder, ...spread, ...(forced ? { force: true } : {}) });
   const startIn = async (parent: string) => {
     const output = nextFree(path.join(parent, path.basename(recipe.output)), existsSync);
     await startInBackground({ ...recipe, output }, baseFolder, services, force);
@@ -50,8 +52,11 @@ export async function startInBackground(
 export async function resumeInBackground(runDirectory: string, name: string, services: Services): Promise<void> {
   const { runs } = services;
   tellDisconnectPolicy(services);
+  const spread = await queueOf(services.context, runDirectory);
   const work = (forced: boolean) =>
-    isComparison(runDirectory) ? runs.resumeComparison(runDirectory, name) : runs.resume(runDirectory, name, forced);
+    isComparison(runDirectory)
+      ? runs.resumeComparison(runDirectory, name, spread.queue)
+      : runs.resume(runDirectory, name, { ...spread, ...(forced ? { force: true } : {}) });
   showRun({ runDirectory, name, work }, services);
 }
 
@@ -62,7 +67,8 @@ export async function compareInBackground(
   services: Services,
 ): Promise<void> {
   tellDisconnectPolicy(services);
-  const work = () => services.runs.startComparison(start, expectedSeconds);
+  const spread = await queueOf(services.context, start.baseFolder);
+  const work = () => services.runs.startComparison({ ...start, ...spread }, expectedSeconds);
   showRun({ runDirectory: start.directory, name: start.name, work }, services);
 }
 

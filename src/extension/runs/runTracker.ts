@@ -1,7 +1,8 @@
-import type { ComparisonStart } from "../../protocol/engine";
+import type { ComparisonStart, EngineParams } from "../../protocol/engine";
 import { errorCodeOf } from "../../protocol/errors";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { Recipe } from "../../protocol/recipe";
+import type { QueueChoice } from "../../protocol/workers";
 import type { EngineClient } from "../engine/client";
 import { isUnfinished, newLiveRun, nextLiveRun, type LiveRun, type LiveRunEvent } from "./liveRun";
 
@@ -13,6 +14,8 @@ export interface RunStart {
   baseFolder: string;
   /** Goes on where the pre-flight refuses what may be forced. */
   force?: boolean;
+  /** Workers do its work. */
+  queue?: QueueChoice;
 }
 
 interface Tracked {
@@ -128,10 +131,14 @@ export class RunTracker {
   }
 
   /** Continues a run folder where it stopped. */
-  resume(runDirectory: string, name: string, force = false): Promise<LiveRun> {
+  resume(
+    runDirectory: string,
+    name: string,
+    options: Pick<EngineParams<"run/resume">, "force" | "queue"> = {},
+  ): Promise<LiveRun> {
     return this.track(newLiveRun(runDirectory, name), async (signal) => ({
       type: "done",
-      outcome: await this.engine.request("run/resume", { runDirectory, ...(force ? { force } : {}) }, signal),
+      outcome: await this.engine.request("run/resume", { runDirectory, ...options }, signal),
     }));
   }
 
@@ -144,10 +151,11 @@ export class RunTracker {
   }
 
   /** Continues a comparison's folder where it stopped. */
-  resumeComparison(directory: string, name: string): Promise<LiveRun> {
+  resumeComparison(directory: string, name: string, queue?: QueueChoice): Promise<LiveRun> {
+    const request = { directory, ...(queue ? { queue } : {}) };
     return this.track(newLiveRun(directory, name), async (signal) => ({
       type: "compared",
-      comparison: (await this.engine.request("comparison/resume", { directory }, signal)).comparison,
+      comparison: (await this.engine.request("comparison/resume", request, signal)).comparison,
     }));
   }
 

@@ -5,6 +5,8 @@ import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
+import { queueChoice } from "../workers/queueChoice";
+import { queueLines } from "../workers/queueLines";
 import { comparisonLines } from "./comparisonLines";
 import { back, closed, waitStep, type StepFrame, type StepResult } from "./pickStep";
 import { preflightLines, stageSummary, startOf, type PreflightLine } from "./preflightLines";
@@ -20,13 +22,15 @@ export function summaryStep(
   frame: StepFrame,
   recipe: Recipe,
   baseFolder: string,
-  { engine, runList }: Services,
+  services: Services,
 ): Promise<StepResult<SummaryChoice>> {
+  const { engine, runList } = services;
   return askToStart(frame, async (signal) => {
     const request = { recipe, baseFolder, runsFolder: runList.folderFor(baseFolder) };
+    const spread = await linesOfQueue(services, baseFolder, signal);
     const preflight = await engine.request("recipe/preflight", request, signal);
     return {
-      lines: [...preflightLines(preflight, recipe, vscode.l10n.t), windowLine()],
+      lines: [...preflightLines(preflight, recipe, vscode.l10n.t), ...spread, windowLine()],
       stages: stageSummary(preflight, vscode.l10n.t),
     };
   });
@@ -36,15 +40,28 @@ export function summaryStep(
 export function comparisonSummaryStep(
   frame: StepFrame,
   start: ComparisonStart,
-  { engine }: Services,
+  services: Services,
   onForecast: (seconds: number) => void,
 ): Promise<StepResult<SummaryChoice>> {
+  const { engine } = services;
   return askToStart(frame, async (signal) => {
+    const spread = await linesOfQueue(services, start.baseFolder, signal);
     const forecast = await engine.request("comparison/preflight", start, signal);
     onForecast(forecast.seconds);
     const lines = comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
-    return { lines: [...lines, windowLine()], stages: null };
+    return { lines: [...lines, ...spread, windowLine()], stages: null };
   });
+}
+
+/** The workers that the work would be spread over, where a queue is set. */
+async function linesOfQueue(
+  { context, engine }: Services,
+  about: string,
+  signal: AbortSignal,
+): Promise<PreflightLine[]> {
+  const queue = await queueChoice(context, about);
+  if (queue === null) return [];
+  return queueLines(await engine.request("queue/status", { queue }, signal), queue, vscode.l10n.t);
 }
 
 /** What becomes of the work when its window goes. */

@@ -50,6 +50,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "panel/similarity": unused,
     "panel/calibration": unused,
     "panel/tradeOff": unused,
+    "panel/workers": unused,
     "panel/expert": unused,
     "panel/text": unused,
     "plan/read": unused,

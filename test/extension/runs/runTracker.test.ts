@@ -134,6 +134,6 @@ it("a run whose evaluation text was trained on can go on in the same folder, wit
   const forced = tracker.start({ ...start, force: true });
   calls[1]!.end();
   expect(await forced).toMatchObject({ phase: "done", error: null });
-  void tracker.resume("/runs/a", "a", true);
+  void tracker.resume("/runs/a", "a", { force: true });
   expect(calls.map(({ params }) => "force" in params && params.force)).toEqual([false, true, true]);
 });

@@ -1,0 +1,50 @@
+import type { Translate } from "../../protocol/translate";
+import type { QueueChoice, QueueStatus } from "../../protocol/workers";
+import type { PreflightLine } from "../wizard/preflightLines";
+
+/** What a pre-flight says of the queue that a run would be spread over: who would work on it, and what is wrong with it. */
+export function queueLines(
+  { queue, checks, workers }: Pick<QueueStatus, "queue" | "checks" | "workers">,
+  { localWorkers = 1 }: Pick<QueueChoice, "localWorkers">,
+  t: Translate,
+): PreflightLine[] {
+  const problems = checks.filter(({ state }) => state === "problem");
+  if (problems.length > 0)
+    return problems.map(({ detail, code = "queue/unavailable" }) => ({
+      kind: "refusal",
+      label: t("Cannot start"),
+      description: `${detail} (${code})`,
+      code,
+    }));
+  const eligible = workers.filter((worker) => worker.eligible);
+  const others = workers.filter((worker) => !worker.eligible);
+  const threads = eligible.reduce((sum, worker) => sum + worker.threads, 0);
+  const local =
+    localWorkers === 1 ? t("1 is started on this machine") : t("{0} are started on this machine", localWorkers);
+  const lines: PreflightLine[] = [
+    {
+      kind: "fact",
+      label: t("Workers"),
+      description: t("{0} eligible at {1}, {2} threads; {3}", eligible.length, queue, threads, local),
+    },
+  ];
+  for (const { name, reason } of others.slice(0, 3))
+    lines.push({
+      kind: "warning",
+      label: t("Warning"),
+      description: t("The worker {0} gets nothing of this run: {1}", name, reason ?? ""),
+    });
+  if (others.length > 3)
+    lines.push({
+      kind: "warning",
+      label: t("Warning"),
+      description: t("{0} more workers get nothing of this run", others.length - 3),
+    });
+  if (eligible.length === 0 && localWorkers === 0)
+    lines.push({
+      kind: "warning",
+      label: t("Warning"),
+      description: t("Nobody would work on it yet: the run waits until an eligible worker comes"),
+    });
+  return lines;
+}
