@@ -10,7 +10,8 @@ import { openPanel } from "./commands/panelCommands";
 import { checkRecipe, newRecipe, runRecipe } from "./commands/recipeCommands";
 import { compareRuns } from "./commands/compareRuns";
 import { openRun } from "./commands/openRun";
-import { cancelRun, openReport, openRunFolder, resumeRunCommand } from "./commands/runCommands";
+import { cancelRun, openRunFolder, resumeRunCommand } from "./commands/runCommands";
+import { openReport, saveReport } from "./commands/reportCommands";
 import { copyCommandLine, deleteRun, duplicateRun, renameRun, runAgain, tagRun } from "./commands/runEdits";
 import { openSampleCheckpoint } from "./commands/sampleCommand";
 import { pickDocumentation, reportIssue } from "./commands/supportCommands";
@@ -28,7 +29,7 @@ import { PageHub } from "./panels/pageHub";
 import { PanelHost } from "./panels/panelHost";
 import { registerRecipeDocuments } from "./recipes/recipeDocuments";
 import { registerRecipeTasks } from "./recipes/recipeTasks";
-import { openReportInBrowser, saveReport } from "./reports/reportPage";
+import { openReportInBrowser } from "./reports/reportPage";
 import { offerResume } from "./runs/offerResume";
 import { tellDisconnectPolicy } from "./runs/runInBackground";
 import { metricsSoFar, RunFollower } from "./runs/runFollower";
@@ -39,7 +40,7 @@ import { tellWalkthrough } from "./runs/walkthrough";
 import { registerLanguageModelTools } from "./agents/languageModelTools";
 import { RunTracker } from "./runs/runTracker";
 import type { Services } from "./services";
-import { registerUriHandler } from "./support/uriHandler";
+import { LinkHandler } from "./support/uriHandler";
 import { refusedInRestrictedMode, tellRestrictedMode } from "./trust";
 import { readSettings } from "./settings";
 import { setQueuePassword, tellQueue } from "./workers/queueChoice";
@@ -92,7 +93,7 @@ export function activate(context: vscode.ExtensionContext): void {
     copyCommandLine: (argument) => copyCommandLine(argument, services),
     compareRuns: (argument, selected) => compareRuns(argument, selected, services, panels),
     openReport: (argument) => openReport(argument, services),
-    saveReport: () => saveReport(),
+    saveReport: (argument) => saveReport(argument, services),
     openReportInBrowser: () => openReportInBrowser(),
     openRunFolder: (argument) => openRunFolder(argument, services),
     exportData: (argument) => exportData(argument, services),
@@ -127,13 +128,9 @@ export function activate(context: vscode.ExtensionContext): void {
   const workersView = vscode.window.createTreeView("reroute.workers", { treeDataProvider: workers });
   workers.attach(workersView);
   tellQueue();
-  const trees: vscode.TreeView<unknown>[] = [
-    vscode.window.createTreeView("reroute.checkpoints", {
-      treeDataProvider: new CheckpointsTree(services.checkpoints),
-    }),
-    runsView,
-    workersView,
-  ];
+  const checkpointsTree = new CheckpointsTree(services.checkpoints);
+  const checkpointsView = vscode.window.createTreeView("reroute.checkpoints", { treeDataProvider: checkpointsTree });
+  const trees: vscode.TreeView<unknown>[] = [checkpointsView, runsView, workersView];
   for (const tree of trees) tellRestrictedMode(tree);
   const follower = new RunFollower(runs);
   runList.onDidRead(({ runs: listed }) => {
@@ -167,7 +164,7 @@ export function activate(context: vscode.ExtensionContext): void {
     panels.registerSerializers(),
     registerRecipeDocuments(services),
     registerRecipeTasks(context),
-    registerUriHandler(services),
+    vscode.window.registerUriHandler(new LinkHandler(services, checkpointsTree, checkpointsView)),
     askForTensorTable(context),
     registerLanguageModelTools(services),
     showRunningRuns(runs, runsView),

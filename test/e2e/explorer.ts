@@ -96,6 +96,20 @@ export async function chooseFromMenu(page: Page, name: string, label: string, le
   }, 120_000);
 }
 
+/** Chooses an entry of a tree row's menu, until what it leads to holds. */
+export async function chooseFromRow(on: Locator, label: string, leadsTo: () => Promise<boolean>): Promise<void> {
+  const item = menuItems(on.page()).filter({ hasText: label });
+  await until(async () => {
+    if (await leadsTo()) return true;
+    if (!(await item.isVisible())) await tryClick(on, "rightClick");
+    if (await appears(item, 3000)) await tryClick(item, "click", 2000);
+    return until(leadsTo, 5000).then(
+      () => true,
+      () => false,
+    );
+  }, 120_000);
+}
+
 function menuItems(page: Page): Locator {
   return page.locator(".monaco-menu .action-item:not(.disabled) .action-label:not(.separator)");
 }

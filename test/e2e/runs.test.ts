@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import type { Frame, Locator } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
-import { expand, explorerItem, treeRows } from "./explorer";
+import { chooseFromRow, expand, explorerItem, treeRows } from "./explorer";
 import { copyOfRun, finishedRun, sampleWorkspace, small, writeRecipe } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
 import { appears, click, tryClick } from "./pointer";
@@ -53,21 +53,6 @@ beforeAll(async () => {
   await row("third to delete").waitFor();
 }, runMs);
 afterAll(() => session?.close());
-
-/** Chooses an entry of a run's menu in the tree, until what it leads to holds. */
-async function menu(on: Locator, label: string, leadsTo: () => Promise<boolean>): Promise<void> {
-  const { page } = session;
-  const item = page.locator(".monaco-menu .action-item:not(.disabled) .action-label", { hasText: label });
-  await until(async () => {
-    if (await leadsTo()) return true;
-    if (!(await item.isVisible())) await tryClick(on, "rightClick");
-    if (await appears(item, 3000)) await tryClick(item, "click", 2000);
-    return until(leadsTo, 5000).then(
-      () => true,
-      () => false,
-    );
-  }, 120_000);
-}
 
 const isAsked = (words: string) => async () => {
   const { input, message } = quickInput(session.page);
@@ -119,7 +104,7 @@ describe("names, tags and the filter", () => {
   });
 
   it("tags are shown, and searched by #word", async () => {
-    await menu(row("baseline"), "Tag Run...", isAsked("Tags, with commas"));
+    await chooseFromRow(row("baseline"), "Tag Run...", isAsked("Tags, with commas"));
     await fill("paper, lr 3");
     await row("#paper").waitFor();
     expect(json(run("2026-01-02_second"), "labels.json")).toMatchObject({ name: "baseline", tags: ["paper", "lr 3"] });
@@ -140,7 +125,7 @@ describe("a run taken along", () => {
     async () => {
       const { page, workspace } = session;
       const copied = () => page.evaluate<string>("navigator.clipboard.readText()");
-      await menu(row("fine reap 12 of 32"), "Copy as Command Line", async () =>
+      await chooseFromRow(row("fine reap 12 of 32"), "Copy as Command Line", async () =>
         (await copied().catch(() => "")).includes("cli.js"),
       );
       const line = await copied();
@@ -155,7 +140,7 @@ describe("a run taken along", () => {
   it("is duplicated as a recipe that can be edited, with an output that is not taken", async () => {
     const { page } = session;
     const tab = page.getByRole("tab", { name: /fine-reap-12-of-32.*\.reroute\.json/ });
-    await menu(row("fine reap 12 of 32"), "Duplicate and Edit Recipe", () => tab.isVisible());
+    await chooseFromRow(row("fine reap 12 of 32"), "Duplicate and Edit Recipe", () => tab.isVisible());
     await page.locator(".view-lines", { hasText: "fine-reap-calibrated-2" }).waitFor();
     await session.screenshot("3-duplicate");
     await runCommand(page, "View: Revert and Close Editor");
@@ -172,7 +157,7 @@ describe("runs beside each other", () => {
         .catch(() => undefined);
       return (await treeRows(page, "Runs").locator("xpath=self::*[@aria-selected='true']").count()) === 2;
     });
-    await menu(row("fine reap 12 of 32"), "Compare Runs...", isAsked("What of these 2 runs?"));
+    await chooseFromRow(row("fine reap 12 of 32"), "Compare Runs...", isAsked("What of these 2 runs?"));
     await quickInput(page).choose("Divergence");
     await showEditor(page, "Divergence");
     const panel = await pageInState(page, "divergence");

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { issueText } from "../../src/extension/support/issueText";
 import { reportHtml } from "../../src/extension/reports/reportHtml";
-import { linkOf } from "../../src/extension/support/links";
+import { linkOf, type Link } from "../../src/extension/support/links";
 
 describe("an issue report", () => {
   const facts = { version: "1", vscode: "2", platform: "linux", doctor: "ok", log: "a\nb\n", home: "/home/ada" };
@@ -25,13 +25,22 @@ describe("an issue report", () => {
   });
 });
 
-it.each([
-  ["/run", "folder=%2Fw%2F.reroute%2Fruns%2Fa", { kind: "run", directory: "/w/.reroute/runs/a" }],
-  ["/file", "path=/w/a.reroute.json", { kind: "file", file: "/w/a.reroute.json" }],
-  ["/file", "path=/w/model.safetensors", { kind: "file", file: "/w/model.safetensors" }],
-  ["/file", "path=/etc/passwd", null],
-  ["/run", "", null],
-  ["/start", "folder=/w", null],
+it.each<[string, string, Link | null]>([
+  ["/open", "run=%2Fw%2F.reroute%2Fruns%2Fa", { kind: "run", path: "/w/.reroute/runs/a" }],
+  ["/open", "run=/w/.reroute/runs/a/", { kind: "run", path: "/w/.reroute/runs/a" }],
+  ["/open", "checkpoint=/w/qwen", { kind: "checkpoint", path: "/w/qwen" }],
+  ["/open", "file=/w/a.reroute.json", { kind: "file", path: "/w/a.reroute.json" }],
+  ["/open", "file=/w/compression-plan.json", { kind: "file", path: "/w/compression-plan.json" }],
+  ["/open", "file=/w/model.safetensors", { kind: "file", path: "/w/model.safetensors" }],
+  ["/open", "file=/etc/passwd", null],
+  ["/open", "file=/w/../../home/me/a.safetensors", null],
+  ["/open", "run=/w/.reroute/./runs", null],
+  ["/open", "run=runs/a", null],
+  ["/open", "run=/w%00/a", null],
+  ["/open", "run=/w&checkpoint=/w", null],
+  ["/open", "command=reroute.deleteRun", null],
+  ["/open", "", null],
+  ["/start", "run=/w", null],
 ])("the link %s?%s", (path, query, expected) => {
   expect(linkOf(path, query)).toEqual(expected);
 });

@@ -31,8 +31,12 @@ export function checkpointLabel(folder: string): string {
   return `${run}/${name}`;
 }
 
-/** What a run keeps for itself: the checkpoint between its compression and its calibration. Its result lies in its output folder. */
+/**
+ * What is nobody's to open: the checkpoint that a run keeps between its compression and its calibration, whose result lies in its output
+ * folder; and the folders in which a Hugging Face cache keeps files and marks that its snapshots name.
+ */
 export function isInternal(folder: string): boolean {
+  if (/[/\\]models--[^/\\]+[/\\](blobs|refs|\.no_exist)([/\\]|$)/.test(folder)) return true;
   return path.basename(folder) === runFiles.compressed && existsSync(path.join(path.dirname(folder), runFiles.run));
 }
 

@@ -8,7 +8,7 @@ import type { CheckpointFinder } from "./checkpointFinder";
 type Size = { parameters: number; bytes: number };
 
 export type CheckpointNode =
-  | { kind: "checkpoint"; folder: string }
+  | { kind: "checkpoint"; folder: string; parent: CheckpointNode | null }
   /** `isAlone`: the workspace has no checkpoint of its own. */
   | { kind: "hub"; folder: string; models: readonly HubModel[]; filter: string; isAlone: boolean }
   | { kind: "layer"; folder: string; layer: LayerSummary }
@@ -27,11 +27,11 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   async getChildren(node?: CheckpointNode): Promise<CheckpointNode[]> {
     if (!node) {
       const own = await this.finder.list();
-      return [...own.map(checkpointNode), ...(await this.hubNodes(own.length === 0))];
+      return [...own.map((folder) => checkpointNode(folder, null)), ...(await this.hubNodes(own.length === 0))];
     }
     switch (node.kind) {
       case "hub":
-        return node.models.map(({ directory }) => checkpointNode(directory));
+        return node.models.map(({ directory }) => checkpointNode(directory, node));
       case "checkpoint":
         return this.layersOf(node.folder);
       case "layer":
@@ -44,11 +44,28 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
     }
   }
 
+  /** Asked for by VS Code when a node is to be revealed, which checkpoints alone are. */
+  getParent(node: CheckpointNode): CheckpointNode | null {
+    return node.kind === "checkpoint" ? node.parent : null;
+  }
+
+  /** The listed checkpoint of a folder, or of a model's folder in a Hugging Face cache; null where none is listed. */
+  async nodeOf(folder: string): Promise<CheckpointNode | null> {
+    const roots = await this.getChildren();
+    const below = await Promise.all(roots.filter(({ kind }) => kind === "hub").map((hub) => this.getChildren(hub)));
+    const listed = [...roots, ...below.flat()].filter(({ kind }) => kind === "checkpoint");
+    const isWithin = (node: CheckpointNode): boolean =>
+      node.folder.startsWith(path.join(folder, "snapshots", path.sep));
+    return listed.find((node) => node.folder === folder) ?? listed.find(isWithin) ?? null;
+  }
+
   getTreeItem(node: CheckpointNode): vscode.TreeItem {
     const { Collapsed, Expanded, None } = vscode.TreeItemCollapsibleState;
     switch (node.kind) {
       case "checkpoint": {
         const item = new vscode.TreeItem(checkpointLabel(node.folder), Collapsed);
+        // Two folders may be called the same.
+        item.id = `${node.parent?.kind ?? "own"}:${node.folder}`;
         item.resourceUri = vscode.Uri.file(node.folder);
         const parent = path.dirname(vscode.workspace.asRelativePath(node.folder));
         const isInHub = hubModelOf(node.folder) !== null;
@@ -110,8 +127,8 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
   }
 }
 
-function checkpointNode(folder: string): CheckpointNode {
-  return { kind: "checkpoint", folder };
+function checkpointNode(folder: string, parent: CheckpointNode | null): CheckpointNode {
+  return { kind: "checkpoint", folder, parent };
 }
 
 /** What a user should know before the layers: why a checkpoint is not supported, what nothing reads, how it was read. */

@@ -4,7 +4,6 @@ import * as vscode from "vscode";
 import { comparisonFiles, type ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
 import { runFiles } from "../../protocol/run";
-import { showReport } from "../reports/reportPage";
 import { comparisonOf, isComparison } from "../runs/comparisonFolders";
 import { resumeInBackground as resume } from "../runs/runInBackground";
 import type { Services } from "../services";
@@ -69,29 +68,6 @@ async function workedOn(named: string | null, { runList }: Services): Promise<st
   const { runs, comparisons } = await runList.fresh();
   const found = [...runs, ...comparisons].find(({ directory }) => directory === named);
   return found?.state === "running" ? named : null;
-}
-
-/** Opens the report of a run or comparison as a page of the editor, on this machine as on a remote one. */
-export async function openReport(argument: unknown, services: Services): Promise<void> {
-  const report = await pickReport(argument, services);
-  if (report) await showReport(report.file, report.name, services.context.extensionUri);
-}
-
-async function pickReport(argument: unknown, services: Services): Promise<{ file: string; name: string } | null> {
-  const named = directoryOf(argument);
-  if (named !== null && isComparison(named)) return reportOf(named, path.basename(named), comparisonFiles.report);
-  const hasReport = ({ directory }: RunSummary) => existsSync(path.join(directory, runFiles.report));
-  const run = await pickRun(argument, services, hasReport);
-  return run && reportOf(run.directory, run.name, runFiles.report);
-}
-
-function reportOf(directory: string, name: string, report: string): { file: string; name: string } | null {
-  const file = path.join(directory, report);
-  if (existsSync(file)) return { file, name };
-  void vscode.window.showInformationMessage(
-    vscode.l10n.t("{0} has no report yet: it is written when the run ends", name),
-  );
-  return null;
 }
 
 /** Shows the folder of a run or comparison in the system's file browser, or its run.json where there is none. */

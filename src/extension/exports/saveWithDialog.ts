@@ -4,11 +4,16 @@ import { RerouteError } from "../../protocol/errors";
 import { saveFileName } from "../panels/fileName";
 import { workspaceFolder } from "../settings";
 
-/** Asks where to save, then writes. False: the user cancelled. @throws arguments/invalid in Restricted Mode */
+/**
+ * Asks where to save, then writes. False: the user cancelled.
+ * @param about a file of the workspace folder that is proposed; without it the first one is
+ * @throws arguments/invalid in Restricted Mode
+ */
 export async function saveWithDialog(
   proposedName: string,
-  extension: "png" | "csv" | "json",
+  extension: "png" | "csv" | "json" | "html",
   content: Uint8Array,
+  about?: string,
 ): Promise<boolean> {
   if (!vscode.workspace.isTrusted) {
     throw new RerouteError(
@@ -17,7 +22,7 @@ export async function saveWithDialog(
     );
   }
   const name = saveFileName(proposedName, extension);
-  const folder = workspaceFolder();
+  const folder = workspaceFolder(about);
   const target = await vscode.window.showSaveDialog({
     title: vscode.l10n.t("Save {0}", name),
     ...(folder === null ? {} : { defaultUri: vscode.Uri.file(path.join(folder, name)) }),

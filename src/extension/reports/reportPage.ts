@@ -1,10 +1,8 @@
-import { copyFile, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import * as vscode from "vscode";
 import { RerouteError } from "../../protocol/errors";
-import { saveFileName } from "../panels/fileName";
 import { reached } from "../runs/walkthrough";
-import { workspaceFolder } from "../settings";
 import { maxReportBytes, reportHtml } from "./reportHtml";
 
 /** View type of the page; its buttons in the tab's row look at it. */
@@ -54,25 +52,13 @@ export function renameReport(runDirectory: string, name: string): void {
 
 const titleOf = (name: string): string => vscode.l10n.t("Report: {0}", name);
 
-/** Saves the report in front as one file, to hand on: it needs nothing else. */
-export async function saveReport(): Promise<void> {
-  const report = active();
-  if (!report) return;
-  const folder = workspaceFolder(report.file) ?? path.dirname(report.file);
-  const target = await vscode.window.showSaveDialog({
-    defaultUri: vscode.Uri.file(path.join(folder, saveFileName(report.name, "html"))),
-    filters: { HTML: ["html"] },
-  });
-  if (target) await copyFile(report.file, target.fsPath);
-}
-
 /** Shows the report in front in the system's browser, from which it can be printed. */
 export async function openReportInBrowser(): Promise<void> {
-  const report = active();
+  const report = shownReport();
   if (report) await vscode.env.openExternal(vscode.Uri.file(report.file));
 }
 
-function active(): ShownReport | null {
-  const reports = [...shown.values()];
-  return reports.find(({ panel }) => panel.active) ?? reports.at(-1) ?? null;
+/** The report in front; null where another editor is. */
+export function shownReport(): { file: string; name: string } | null {
+  return [...shown.values()].find(({ panel }) => panel.active) ?? null;
 }

@@ -1,12 +1,21 @@
-/** What a link to this extension asks for. Links come from anywhere: they show, and never start or change anything. */
-export type Link = { kind: "run"; directory: string } | { kind: "file"; file: string } | null;
+import path from "node:path";
 
-/** `vscode://reroute.reroute/run?folder=...` shows a run of this workspace, `/file?path=...` a recipe or tensor file of it. */
-export function linkOf(path: string, query: string): Link {
-  const parameters = new URLSearchParams(query);
-  const directory = parameters.get("folder");
-  if (path === "/run" && directory) return { kind: "run", directory };
-  const file = parameters.get("path");
-  if (path === "/file" && file && /\.(reroute\.json|safetensors|gguf)$/.test(file)) return { kind: "file", file };
-  return null;
+/** What a link to this extension asks to see. Links come from anywhere: they show, and never start or change anything. */
+export type Link = { kind: "run" | "checkpoint" | "file"; path: string };
+
+const shown = /(\.reroute\.json|compression-plan\.json|\.safetensors|\.gguf)$/;
+
+/**
+ * `vscode://reroute.reroute/open?run=...` shows a run, `?checkpoint=...` a checkpoint, `?file=...` a recipe, plan or weight file. One of
+ * them, an absolute path without `..`, so that a link into a folder cannot lead out of it. Null for everything else.
+ */
+export function linkOf(route: string, query: string): Link | null {
+  if (route !== "/open") return null;
+  const [parameter, ...more] = new URLSearchParams(query);
+  if (!parameter || more.length > 0) return null;
+  const [kind, target] = parameter;
+  if (kind !== "run" && kind !== "checkpoint" && kind !== "file") return null;
+  const folder = target.replace(/(?<=.)[/\\]$/, "");
+  if (target.includes("\0") || !path.isAbsolute(target) || path.normalize(folder) !== folder) return null;
+  return kind === "file" && !shown.test(folder) ? null : { kind, path: folder };
 }

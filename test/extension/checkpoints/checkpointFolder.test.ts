@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import {
   checkpointFolderOf,
   checkpointLabel,
+  isInternal,
   matchesFilter,
 } from "../../../src/extension/checkpoints/checkpointFolder";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -38,6 +39,14 @@ it.each([
 ])("a model of a Hugging Face cache is called as on the Hub: %s", (cached, label) => {
   expect(checkpointLabel(cached)).toBe(label);
 });
+
+it.each<[string, boolean]>([
+  ["/hub/models--Qwen--Qwen3-30B-A3B/blobs", true],
+  ["/hub/models--Qwen--Qwen3-30B-A3B/blobs/parts", true],
+  ["/hub/models--Qwen--Qwen3-30B-A3B/.no_exist/0123", true],
+  ["/hub/models--Qwen--Qwen3-30B-A3B/snapshots/0123", false],
+  ["/w/blobs", false],
+])("a cache keeps %s for itself: %s", (inside, expected) => expect(isInternal(inside)).toBe(expected));
 
 it.each<[string, boolean]>([
   ["", true],
