@@ -137,6 +137,25 @@ export const expertPanelData: z.ZodMiniType<ExpertPanelData> = z.object({
   similar: z.array(z.object({ metric: similarityMetric, values: numberOrNullArray })),
 });
 
+const evaluatedTokens = z.nullable(z.object({ nll: numberOrNullArray, kl: z.nullable(numberOrNullArray) }));
+
+const evaluatedText = z
+  .object({
+    sequenceLength: int.check(z.minimum(1)),
+    tokens: stringArray,
+    before: evaluatedTokens,
+    after: evaluatedTokens,
+  })
+  .check(
+    z.refine(
+      ({ tokens, before, after }) =>
+        [before, after].every(
+          (of) => !of || [of.nll, of.kl ?? of.nll].every((values) => values.length === tokens.length),
+        ),
+      "nll and kl must hold what each token has",
+    ),
+  );
+
 export const textPanelData: z.ZodMiniType<TextPanelData> = z
   .object({
     layers: z.array(int),
@@ -148,6 +167,7 @@ export const textPanelData: z.ZodMiniType<TextPanelData> = z
     experts: numberArray,
     weights: numberArray,
     entropy: numberArray,
+    evaluated: z.nullable(evaluatedText),
   })
   .check(
     z.refine(

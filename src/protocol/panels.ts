@@ -180,6 +180,23 @@ export interface TextPanelData {
   weights: number[];
   /** [T] entropy of the routing distribution, nats. */
   entropy: number[];
+  /** The other text, on which the students were measured; null before they are. */
+  evaluated: EvaluatedText | null;
+}
+
+/** The first tokens of the evaluated text, and how well the students predict them. */
+export interface EvaluatedText {
+  sequenceLength: number;
+  /** [T] text of each token; "" is padding. */
+  tokens: string[];
+  before: EvaluatedTokens | null;
+  after: EvaluatedTokens | null;
+}
+
+/** [T] nats, of the prediction of each token; null where nothing predicts it. */
+export interface EvaluatedTokens {
+  nll: (number | null)[];
+  kl: (number | null)[] | null;
 }
 
 /** Plan page: what a compression-plan.json does to each layer. */

@@ -140,6 +140,8 @@ export const runFiles = {
   metrics: "metrics.jsonl",
   trainState: "train-state.safetensors",
   evaluation: "evaluation.json",
+  /** The first tokens of the evaluated text, each with its loss and KL. */
+  evaluationTokens: "evaluation-tokens.json",
   /** Figures of distillation, and their numbers as a table: see distillation.ts. */
   distillation: distillationFiles.json,
   distillationTable: distillationFiles.csv,

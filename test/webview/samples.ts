@@ -5,6 +5,7 @@ import type {
   CalibrationPanelData,
   DivergenceData,
   DivergencePanelData,
+  EvaluatedText,
   ExpertPanelData,
   MatrixData,
   PlanMap,
@@ -397,6 +398,20 @@ export function text(layer = 4, numTokens = 600, numExperts = 128, numExpertsPer
     experts: rows.flatMap(({ experts }) => experts),
     weights: rows.flatMap(({ weights }) => weights),
     entropy: Array.from({ length: numTokens }, () => Math.log(numExperts) * (0.3 + 0.7 * next())),
+    evaluated: evaluatedText(numTokens),
+  };
+}
+
+/** The first tokens of another text, in sequences of 32, with what a student's prediction of each was worth. */
+export function evaluatedText(numTokens = 600, sequenceLength = 32): EvaluatedText {
+  const next = random(3);
+  const values = (scale: number): (number | null)[] =>
+    Array.from({ length: numTokens }, (_, i) => (i % sequenceLength === 0 ? null : scale * -Math.log(1 - next())));
+  return {
+    sequenceLength,
+    tokens: Array.from({ length: numTokens }, (_, i) => words[(i + 3) % words.length]!),
+    before: { nll: values(3), kl: values(0.3) },
+    after: { nll: values(2.9), kl: values(0.15) },
   };
 }
 

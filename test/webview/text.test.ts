@@ -44,6 +44,45 @@ describe("the text's page", () => {
     await opened.close();
   });
 
+  it("shows the evaluated text too, each token by how it was predicted", async () => {
+    const text = {
+      ...{ sequenceLength: 3, tokens: ["a", "b", "", "c", "d", "e"] },
+      before: { nll: [null, 2, null, null, 3, 1], kl: [null, 0.5, null, null, 1, 0.25] },
+      after: { nll: [null, 1.5, null, null, 2, 1], kl: [null, 0.25, null, null, 0.5, 0.5] },
+    };
+    const opened = await openReady("text", { ...small, evaluated: text });
+    await choose(opened, "Text", "Evaluation text");
+    const tokens = opened.tab.locator(".token");
+    expect(await tokens.allTextContents()).toEqual(["a", "b"]);
+    expect(await opened.tab.textContent("[data-note]")).toContain("Mean of this sequence: 0.25 nats.");
+    expect(await tokens.nth(1).getAttribute("title")).toBe(
+      "b: KL to the teacher after calibration 0.25; KL to the teacher before calibration 0.5; Change of KL by calibration -0.25; Loss of the student 1.5 nats",
+    );
+    expect(await tokens.nth(0).getAttribute("title")).toContain("which nothing predicts");
+    await choose(opened, "Sequence", "2 of 2");
+    await choose(opened, "Colour", "Change of KL by calibration");
+    expect(await tokens.allTextContents()).toEqual(["c", "d", "e"]);
+    const colours = await opened.tab.evaluate<string[]>(
+      "[...document.querySelectorAll('.token')].map((span) => span.style.background)",
+    );
+    expect(colours).toEqual(["transparent", expect.stringMatching(/^rgb/), expect.stringMatching(/^rgb/)]);
+    // Violet: nearer to the teacher; orange: further.
+    const channels = colours.slice(1).map((colour) => colour.match(/\d+/g)!.map(Number));
+    expect(channels[0]![2]).toBeGreaterThan(channels[0]![0]!);
+    expect(channels[1]![0]).toBeGreaterThan(channels[1]![2]!);
+    await opened.tab.click("summary");
+    expect(await opened.cells("details")).toEqual([
+      ["3", "c", "–", "–", "–", "–"],
+      ["4", "d", "0.5", "1", "-0.5", "2"],
+      ["5", "e", "0.5", "0.25", "0.25", "1"],
+    ]);
+    await opened.screenshot("text-evaluated");
+    expect(await seriousFindings(opened.tab)).toEqual([]);
+    await choose(opened, "Text", "Calibration text");
+    expect(await tokens.count()).toBe(40);
+    await opened.close();
+  });
+
   it("leaves padding out", async () => {
     const experts = small.experts.map((expert, at) => (at >= 30 * 2 ? -1 : expert));
     const opened = await openReady("text", { ...small, experts });

@@ -13,7 +13,7 @@ export function expertColour(expert: number, isDark: boolean): Rgb {
 }
 
 /** The colour of a share 0..1 of the scale. */
-export function scaleColour(share: number, scale: ColourScale): Rgb {
+export function scaleColour(share: number, scale: ColourScale | "diverging"): Rgb {
   const table = lookupTable(scale);
   const at = Math.round(Math.max(0, Math.min(1, share)) * (lutSize - 1)) * 3;
   return [table[at]!, table[at + 1]!, table[at + 2]!];

@@ -1,10 +1,10 @@
 import type { Selection } from "../../src/protocol/pageMessages";
-import type { TextPanelData } from "../../src/protocol/panels";
+import type { EvaluatedText, TextPanelData } from "../../src/protocol/panels";
 import type { Rgb } from "../../src/protocol/colourScales";
 import { element } from "../common/dom";
 import { ExpertPanel } from "../common/expertPanel";
 import { exportMenu } from "../common/exportMenu";
-import { decimal, percent } from "../common/format";
+import { decimal } from "../common/format";
 import { request } from "../common/messaging";
 import { messageOf, type PageServices, type View } from "../common/page";
 import type { PageContext } from "../../src/protocol/pageMessages";
@@ -14,16 +14,25 @@ import { plainLabel, visibleSpaces } from "../common/text";
 import { Select } from "../common/toolkit";
 import { t } from "../common/translate";
 import { colourings, expertColour, scaleColour, textOn, type Colouring } from "./colours";
+import { evaluatedTable, measuresOf, readEvaluated, type EvaluatedColouring } from "./evaluated";
+import { describe, expertsAt, isToken, profiledPositions, tableOf } from "./profiled";
 import { TokenText, type ShownToken } from "./tokens";
 
-/** The profiled text, each token coloured by what one layer's router did with it; follows the other panels' selection. */
+const sources = ["profile", "evaluation"] as const;
+type Source = (typeof sources)[number];
+
+/**
+ * The profiled text, each token coloured by what one layer's router did with it; follows the other panels' selection. Or the evaluated
+ * text, each token coloured by how the students predict it.
+ */
 export class TextView implements View<"text"> {
   readonly element: HTMLElement;
   private data: TextPanelData | undefined;
   private selection: Selection | null = null;
   private asked = 0;
   private readonly layer: Select<number>;
-  private readonly colouring: Select<Colouring>;
+  private readonly source: Select<Source>;
+  private readonly colouring: Select<Colouring | EvaluatedColouring>;
   private readonly sequence: Select<number>;
   private readonly note = element("p", { class: "muted", "data-note": true });
   private readonly text: TokenText;
@@ -36,8 +45,12 @@ export class TextView implements View<"text"> {
     this.layer = new Select<number>(t("Layer"), (layer) => {
       this.ask(layer);
     });
-    this.colouring = new Select<Colouring>(t("Colour"), (value) => {
-      persisted.set("colouring", value);
+    this.source = new Select<Source>(t("Text"), (value) => {
+      persisted.set("source", value);
+      this.draw();
+    });
+    this.colouring = new Select<Colouring | EvaluatedColouring>(t("Colour"), (value) => {
+      persisted.set(this.isEvaluation() ? "evaluatedColouring" : "colouring", value);
       this.draw();
     });
     this.sequence = new Select<number>(t("Sequence"), (value) => {
@@ -45,8 +58,8 @@ export class TextView implements View<"text"> {
       this.draw();
     });
     this.text = new TokenText(
-      t("Profiled text"),
-      t("Arrow keys move from token to token, Enter shows its first expert; the table holds the same."),
+      t("Text"),
+      t("Arrow keys move from token to token, Enter shows a token's first expert; the table holds the same."),
       services.announce,
       (index) => {
         this.choose(index);
@@ -57,7 +70,7 @@ export class TextView implements View<"text"> {
       this.select(selection);
     });
     const exports = exportMenu(() => this.exported(), services, false);
-    const controls = [this.layer, this.colouring, this.sequence].map((control) => control.element);
+    const controls = [this.source, this.layer, this.colouring, this.sequence].map((control) => control.element);
     this.element = element(
       "div",
       {},
@@ -114,9 +127,58 @@ export class TextView implements View<"text"> {
     this.draw();
   }
 
+  /** Whether the evaluated text is shown. */
+  private isEvaluation(): boolean {
+    return this.data?.evaluated != null && this.services.persisted.choice("source", sources) === "evaluation";
+  }
+
   private draw(): void {
     const { data } = this;
     if (!data) return;
+    const { evaluated } = data;
+    const isEvaluation = this.isEvaluation();
+    this.source.element.hidden = evaluated === null;
+    this.source.set(
+      [
+        { value: "profile", label: t("Calibration text") },
+        { value: "evaluation", label: t("Evaluation text") },
+      ],
+      isEvaluation ? "evaluation" : "profile",
+    );
+    this.layer.element.hidden = isEvaluation;
+    const sequence = this.chosenSequence(isEvaluation ? evaluated! : data);
+    const { tokens, note, table } = isEvaluation
+      ? this.readEvaluation(evaluated!, sequence)
+      : this.readProfile(data, sequence);
+    this.text.show(tokens);
+    this.note.textContent = note;
+    if (this.table) this.table.show(table);
+    else {
+      this.table = new TableView(table);
+      this.tableHost.append(this.table.element);
+    }
+  }
+
+  private chosenSequence({ tokens, sequenceLength }: Pick<TextPanelData, "tokens" | "sequenceLength">): number {
+    const sequences = Array.from({ length: Math.ceil(tokens.length / sequenceLength) }, (_, i) => i);
+    const sequence = this.services.persisted.choice("sequence", sequences) ?? 0;
+    this.sequence.set(
+      sequences.map((value) => ({ value, label: t("{0} of {1}", value + 1, sequences.length) })),
+      sequence,
+    );
+    return sequence;
+  }
+
+  private readEvaluation(text: EvaluatedText, sequence: number): ReturnType<typeof readEvaluated> {
+    const { persisted, colourScale } = this.services;
+    const choices = measuresOf(text).map(({ id, label }) => ({ value: id, label }));
+    const ids = choices.map(({ value }) => value);
+    const colouring = persisted.choice("evaluatedColouring", ids) ?? ids[0]!;
+    this.colouring.set(choices, colouring);
+    return readEvaluated(text, sequence, colouring, colourScale);
+  }
+
+  private readProfile(data: TextPanelData, sequence: number): ReturnType<typeof readEvaluated> {
     const { persisted } = this.services;
     const colouring = persisted.choice("colouring", colourings) ?? "expert";
     const labels: Record<Colouring, string> = {
@@ -128,34 +190,23 @@ export class TextView implements View<"text"> {
       colourings.map((value) => ({ value, label: labels[value] })),
       colouring,
     );
-    const sequences = Array.from({ length: Math.ceil(data.tokens.length / data.sequenceLength) }, (_, i) => i);
-    const sequence = persisted.choice("sequence", sequences) ?? 0;
-    this.sequence.set(
-      sequences.map((value) => ({ value, label: t("{0} of {1}", value + 1, sequences.length) })),
-      sequence,
-    );
-    const tokens = positionsOf(data, sequence);
-    this.text.show(tokens.map((position) => this.tokenAt(data, position, colouring)));
+    const legends: Record<Colouring, string> = {
+      expert: t("Each expert has a colour of its own."),
+      weight: t("From the least (dark) to the largest weight of the sequence's tokens."),
+      entropy: t("From 0 (dark) to {0} nats, an even choice among all experts.", decimal(Math.log(data.numExperts), 3)),
+    };
+    const positions = profiledPositions(data, sequence);
     const selected = this.selectedExpert(data);
-    const routed = tokens.filter((position) => expertsAt(data, position).includes(selected ?? -1)).length;
-    this.note.textContent = [
-      colouring === "expert"
-        ? t("Each expert has a colour of its own.")
-        : colouring === "weight"
-          ? t("From the least (dark) to the largest weight of the sequence's tokens.")
-          : t("From 0 (dark) to {0} nats, an even choice among all experts.", decimal(Math.log(data.numExperts), 3)),
+    const routed = positions.filter((position) => expertsAt(data, position).includes(selected ?? -1)).length;
+    const marks =
       selected === null
         ? ""
-        : t("Underlined: routed to expert {0} ({1} of {2} tokens).", selected, routed, tokens.length),
-    ]
-      .filter(Boolean)
-      .join(" ");
-    const model = tableOf(data, tokens);
-    if (this.table) this.table.show(model);
-    else {
-      this.table = new TableView(model);
-      this.tableHost.append(this.table.element);
-    }
+        : t("Underlined: routed to expert {0} ({1} of {2} tokens).", selected, routed, positions.length);
+    return {
+      tokens: positions.map((position) => this.tokenAt(data, position, colouring)),
+      note: [legends[colouring], marks].filter(Boolean).join(" "),
+      table: tableOf(data, positions),
+    };
   }
 
   private selectedExpert({ layer }: TextPanelData): number | null {
@@ -182,16 +233,16 @@ export class TextView implements View<"text"> {
       return expertColour(data.experts[position * k]!, theme.kind === "dark" || theme.kind === "high-contrast");
     if (colouring === "entropy") return scaleColour(data.entropy[position]! / Math.log(data.numExperts), colourScale);
     const start = position - (position % data.sequenceLength);
-    const first = positionsOf(data, start / data.sequenceLength).map((at) => data.weights[at * k]!);
+    const first = profiledPositions(data, start / data.sequenceLength).map((at) => data.weights[at * k]!);
     const [low, high] = [Math.min(...first), Math.max(...first)];
     return scaleColour(high > low ? (data.weights[position * k]! - low) / (high - low) : 1, colourScale);
   }
 
   private choose(index: number): void {
     const { data } = this;
-    if (!data) return;
+    if (!data || this.isEvaluation()) return;
     const sequence = this.services.persisted.choice("sequence", [...data.tokens.keys()]) ?? 0;
-    const position = positionsOf(data, sequence)[index];
+    const position = profiledPositions(data, sequence)[index];
     if (position === undefined) return;
     const selection = { layer: data.layer, expert: data.experts[position * data.numExpertsPerToken]! };
     this.services.select(selection);
@@ -202,54 +253,8 @@ export class TextView implements View<"text"> {
   private exported(): { title: string; table: TableModel; png: null } | null {
     const { data } = this;
     if (!data) return null;
+    if (this.isEvaluation()) return { title: "Evaluation text", table: evaluatedTable(data.evaluated!), png: null };
     const all = data.tokens.map((_, position) => position).filter((position) => isToken(data, position));
     return { title: `Text layer ${data.layer}`, table: tableOf(data, all), png: null };
   }
-}
-
-function isToken({ experts, numExpertsPerToken: k }: TextPanelData, position: number): boolean {
-  return experts[position * k]! >= 0;
-}
-
-/** Positions of a sequence's tokens, without padding. */
-function positionsOf(data: TextPanelData, sequence: number): number[] {
-  const start = sequence * data.sequenceLength;
-  const length = Math.max(0, Math.min(data.sequenceLength, data.tokens.length - start));
-  return Array.from({ length }, (_, i) => start + i).filter((position) => isToken(data, position));
-}
-
-function expertsAt({ experts, numExpertsPerToken: k }: TextPanelData, position: number): number[] {
-  return experts.slice(position * k, (position + 1) * k);
-}
-
-function describe(data: TextPanelData, position: number): string {
-  const k = data.numExpertsPerToken;
-  const shares = expertsAt(data, position).map(
-    (expert, s) => `${expert} (${percent(data.weights[position * k + s]!)})`,
-  );
-  const entropy = t("entropy {0} nats", decimal(data.entropy[position]!, 3));
-  return `${plainLabel(visibleSpaces(data.tokens[position]!), 60)}: ${t("experts {0}", shares.join(", "))}; ${entropy}`;
-}
-
-function tableOf(data: TextPanelData, positions: readonly number[]): TableModel {
-  const k = data.numExpertsPerToken;
-  const cells: ((position: number) => string | number | null)[] = [
-    (position) => position,
-    (position) => visibleSpaces(data.tokens[position]!),
-    (position) => expertsAt(data, position).join(" "),
-    (position) => data.weights[position * k]!,
-    (position) => data.entropy[position]!,
-  ];
-  return {
-    caption: t("Tokens in layer {0}", data.layer),
-    columns: [
-      { label: t("Position"), format: String },
-      { label: t("Token") },
-      { label: t("Experts") },
-      { label: t("Largest routing weight"), format: (value) => decimal(value) },
-      { label: t("Entropy (nats)"), format: (value) => decimal(value) },
-    ],
-    rowCount: positions.length,
-    cell: (row, column) => cells[column]!(positions[row]!),
-  };
 }

@@ -23,6 +23,7 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Mode
   const run =
     teacher === null ? await runAlone(options, targets.labels) : await runAgainst(teacher, options, targets.labels);
   checkLosses(run.nll, targets.isTarget, model);
+  options.onRows?.({ nll: run.nll, kl: run.kl, isTarget: targets.isTarget });
   const cost = costOfCheckpoint(model, sequences.sequenceLength);
 
   const byRow = (rows: Float32Array): RowValues => ({ rows, isTarget: targets.isTarget });

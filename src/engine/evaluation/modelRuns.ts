@@ -13,6 +13,7 @@ import type { RuntimeOptions } from "../runtime/session";
 import { studentState, teacherState, type EvaluationResume } from "./evaluationState";
 import { PassMeter, type Measured } from "./passMeter";
 import { RouterTrace } from "./routerTrace";
+import type { EvaluatedRows } from "./tokenValues";
 import { TeacherRuns, type TeacherRun } from "./teacherRuns";
 
 export interface EvaluateOptions {
@@ -30,6 +31,8 @@ export interface EvaluateOptions {
   residentBytes: () => number;
   /** Keeps the teacher's run for the next evaluations against the same teacher; whoever makes it closes it. */
   teacherRuns?: TeacherRuns;
+  /** Sees the values of single tokens before they are averaged. */
+  onRows?: (rows: EvaluatedRows) => void;
   signal?: AbortSignal;
   report?: ReportProgress;
 }

@@ -1,5 +1,11 @@
 import { stat } from "node:fs/promises";
-import { similarityMetrics, type ExpertPanelData, type ExpertToken, type TextPanelData } from "../../protocol/panels";
+import {
+  similarityMetrics,
+  type EvaluatedText,
+  type ExpertPanelData,
+  type ExpertToken,
+  type TextPanelData,
+} from "../../protocol/panels";
 import type { CompressionPlan } from "../../protocol/plan";
 import { compressOptions, type Recipe } from "../../protocol/recipe";
 import { endOfScores, pruningCriteria, type PruningCriterion } from "../compression/pruning/criteria";
@@ -14,6 +20,7 @@ import { contextTokens, topTokens, windowTokens, type ProfileSamples } from "../
 import { similarityRow } from "../routing/similarity";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { readRun, runPaths } from "../run/folder/runFolder";
+import { evaluatedText } from "./evaluatedText";
 import { readPlan } from "./reportData";
 
 /** One expert of a run's profile; null before the profile is done, or where it has no such expert. */
@@ -25,10 +32,10 @@ export async function expertPanel(
   return statistics && expertPanelOf(statistics, request, plan, recipe);
 }
 
-/** The first tokens of the profiled text in one layer, the first unless it is named; null where the profile kept none. */
+/** The first tokens of the profiled text in one layer, the first unless it is named, and those of the evaluated text; null where the profile kept none. */
 export async function textPanel(runDirectory: string, request: { layer?: number }): Promise<TextPanelData | null> {
-  const { statistics } = await profileOf(runDirectory);
-  return statistics && textPanelOf(statistics, request);
+  const { statistics, evaluationTokens } = await profileOf(runDirectory);
+  return statistics && textPanelOf(statistics, request, await evaluatedText(evaluationTokens));
 }
 
 export function expertPanelOf(
@@ -181,6 +188,7 @@ function topOf(
 export function textPanelOf(
   { layers, samples }: RoutingStatisticsData,
   request: { layer?: number },
+  evaluated: EvaluatedText | null = null,
 ): TextPanelData | null {
   const stats = layers.find(({ layer }) => layer === request.layer) ?? layers[0];
   const own = stats && samples?.layers.get(stats.layer);
@@ -200,6 +208,7 @@ export function textPanelOf(
     experts: order.map((at) => own.tokenRows[at]!),
     weights: order.map((at) => own.tokenWeights[at]!),
     entropy: Array.from(own.tokenEntropy),
+    evaluated,
   };
 }
 
@@ -207,12 +216,19 @@ interface Profile {
   recipe: Recipe;
   plan: CompressionPlan | null;
   statistics: RoutingStatisticsData | null;
+  /** The file of the evaluated text's tokens, which need not be there. */
+  evaluationTokens: string;
 }
 
 async function profileOf(runDirectory: string): Promise<Profile> {
   const { recipe, baseFolder } = await readRun(runDirectory);
   const paths = await runPaths(runDirectory, recipe, baseFolder);
-  return { recipe, plan: await readPlan(paths.file("plan")), statistics: await statisticsOf(paths.file("statistics")) };
+  return {
+    recipe,
+    plan: await readPlan(paths.file("plan")),
+    statistics: await statisticsOf(paths.file("statistics")),
+    evaluationTokens: paths.file("evaluationTokens"),
+  };
 }
 
 /** The profile that was asked for last: a click asks for the one that is shown. */

@@ -4,6 +4,7 @@ import type { TokenSequences } from "../data/sequences";
 import type { UpdateGradients } from "../distillation/calibration";
 import type { TaskToEvaluate } from "../evaluation/multipleChoice";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
+import type { EvaluatedRows } from "../evaluation/tokenValues";
 import type { Measurement } from "../execution/measure";
 import type { RoutingObserver } from "../execution/observer";
 import type { PassSums } from "../execution/passState";
@@ -108,6 +109,8 @@ export interface HeavyWork {
       teacherDirectory?: string;
       /** Keeps the teacher's run between calls against the same teacher. */
       teacherRuns?: TeacherRuns;
+      /** Sees the values of single tokens before they are averaged. */
+      onRows?: (rows: EvaluatedRows) => void;
     },
   ) => Promise<ModelEvaluation>;
   /** Teacher and student by the teacher's active experts, over a text. */

@@ -11,6 +11,7 @@ import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoi
 import { sharedText } from "../../data/sharedText";
 import { probeBudgetOfEach } from "../../evaluation/probeBudget";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
+import { tokenValues } from "../../evaluation/tokenValues";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
   evaluationFile,
@@ -19,6 +20,7 @@ import {
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
+import { tokenValues as tokenValuesSchema, type TokenValues } from "../../../protocol/evaluationTokens";
 import { readDistillation, updateDistillation } from "../folder/distillationFile";
 import { removeEvaluationState } from "../folder/leftovers";
 import { baseProcessBytes, planExecution } from "../../execution/memoryPlan";
@@ -31,6 +33,7 @@ import type { Stage, StageContext } from "./stage";
 import { shareOf, trainedOnBy } from "../trainedOn";
 import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
 import type { ReportProgress } from "../../../protocol/progress";
+import { writeEvaluationTokens } from "./evaluationTokens";
 import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
@@ -57,7 +60,7 @@ export const evaluateStage: Stage = {
     (await fileExists(paths.file("evaluation"))) &&
     (run.recipe.data.activeExperts === undefined || (await readDistillation(paths.runDirectory))?.probe != null),
   discard: async (context) => {
-    await rm(context.paths.file("evaluation"), { force: true });
+    for (const file of ["evaluation", "evaluationTokens"] as const) await rm(context.paths.file(file), { force: true });
     if (context.run.recipe.data.activeExperts) await updateDistillation(context.paths.runDirectory, { probe: null });
     await removeParts(context);
   },
@@ -68,12 +71,15 @@ export const evaluateStage: Stage = {
     const trainedOn = await trainedShares(context);
     const task = await taskOf(context);
     const parts: Record<Role, ModelEvaluation | null> = { teacher: null, before: null, after: null };
+    const tokens: Record<Role, TokenValues | null> = { teacher: null, before: null, after: null };
     const teacherRuns = new TeacherRuns();
     try {
       const checkpoints = checkpointsOf(context);
       for (const [i, [role, directory]] of checkpoints.entries()) {
         const report = inPass(context, role, { number: i + 1, of: checkpoints.length });
-        parts[role] = await evaluatePart({ ...context, report }, role, directory, sequences, task, teacherRuns);
+        const part = await evaluatePart({ ...context, report }, role, directory, sequences, task, teacherRuns);
+        parts[role] = part.evaluation;
+        tokens[role] = part.tokens ?? null;
       }
     } finally {
       teacherRuns.close();
@@ -101,6 +107,7 @@ export const evaluateStage: Stage = {
             }
           : null,
     };
+    await writeEvaluationTokens(context, sequences, tokens);
     await writeFileAtomically(paths.file("evaluation"), `${JSON.stringify(file, null, 2)}\n`);
     await removeParts(context);
   },
@@ -277,7 +284,7 @@ async function evaluatePart(
   sequences: TokenSequences,
   task: TaskToEvaluate | null,
   teacherRuns: TeacherRuns,
-): Promise<ModelEvaluation> {
+): Promise<Part> {
   const { models, paths, work, runtime, signal, report } = context;
   const model = await models.model(directory);
   const teacher = role === "teacher" ? null : await models.model(paths.teacher);
@@ -290,6 +297,7 @@ async function evaluatePart(
   });
   const known = await readPart(partFile(context, role), key);
   if (known) return known;
+  let tokens: TokenValues | undefined;
   const evaluation = await work.evaluate({
     runtime,
     signal,
@@ -302,18 +310,28 @@ async function evaluatePart(
     stateDirectory: paths.runDirectory,
     keepsState: true,
     teacherRuns,
+    onRows: (rows) => {
+      if (teacher) tokens = tokenValues(rows);
+    },
   });
-  await writeFileAtomically(partFile(context, role), `${JSON.stringify({ key, evaluation })}\n`);
+  const part = { key, evaluation, ...(tokens ? { tokens } : {}) };
+  await writeFileAtomically(partFile(context, role), `${JSON.stringify(part)}\n`);
   await removeEvaluationState(paths.runDirectory, "student");
-  return evaluation;
+  return part;
 }
 
-async function readPart(file: string, key: string): Promise<ModelEvaluation | null> {
+interface Part {
+  evaluation: ModelEvaluation;
+  /** Of a student: its first tokens; absent where another run's evaluation was taken over. */
+  tokens?: TokenValues | undefined;
+}
+
+async function readPart(file: string, key: string): Promise<Part | null> {
   try {
     const parsed = z
-      .object({ key: z.literal(key), evaluation: modelEvaluation })
+      .object({ key: z.literal(key), evaluation: modelEvaluation, tokens: tokenValuesSchema.optional() })
       .safeParse(JSON.parse(await readFile(file, "utf8")));
-    return parsed.success ? parsed.data.evaluation : null;
+    return parsed.success ? parsed.data : null;
   } catch {
     return null;
   }
