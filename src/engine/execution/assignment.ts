@@ -101,17 +101,25 @@ export function groupRows(
 /** A number of each of the chunk's rows, [R], as the group's graph takes it; 0 for second rows, so that they count nowhere. */
 export function groupColumn({ first, end, rowOf, count }: GroupRows, column: Float32Array): Tensor {
   if (rowOf === null) return { type: "float32", shape: [count, 1], data: column.subarray(first, end) };
-  return { type: "float32", shape: [count, 1], data: Float32Array.from(rowOf, (row) => (row < 0 ? 0 : column[row]!)) };
+  const data = new Float32Array(count);
+  for (let i = 0; i < count; i++) if (rowOf[i]! >= 0) data[i] = column[rowOf[i]!]!;
+  return { type: "float32", shape: [count, 1], data };
 }
 
 /** Where a group's graph writes what the chunk has for each row, [R, width]; with `keep`, then at its place. */
 export function groupTarget({ first, end, rowOf, count }: GroupRows, all: Float32Array, width: number) {
   const data = rowOf === null ? all.subarray(first * width, end * width) : new Float32Array(count * width);
   const tensor: Tensor = { type: "float32", shape: [count, width], data };
-  const keep = () =>
-    rowOf?.forEach((row, i) => {
-      if (row >= 0) all.set(data.subarray(i * width, (i + 1) * width), row * width);
-    });
+  const keep = () => {
+    if (rowOf === null) return;
+    // Rows follow each other but where a second one lies between.
+    for (let i = 0, next: number; i < count; i = next) {
+      for (next = i + 1; next < count && rowOf[next]! >= 0; next++);
+      const row = rowOf[i]!;
+      const from = row < 0 ? i + 1 : i;
+      if (from < next) all.set(data.subarray(from * width, next * width), rowOf[from]! * width);
+    }
+  };
   return { tensor, keep };
 }
 

@@ -1,15 +1,19 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { BlockWeights } from "../graph/blocks/weights";
 import { GraphBuilder } from "../graph/builder";
-import type { Graph } from "../graph/graph";
+import type { Graph, Value } from "../graph/graph";
 import type { ModelDescription } from "../model/description";
 
-/** ids int32 [T] -> hidden [T, H]. Rows are gathered before they are cast, so the table stays mapped bytes. */
-export function embeddingGraph(checkpoint: Checkpoint, { embedding }: ModelDescription): Graph {
+/**
+ * ids int32 [T] -> hidden [T, H]. Rows are gathered before they are cast, so the table stays mapped bytes.
+ * @param keepsFloat32 for sessions that keep f32 copies of weights: the table is one
+ */
+export function embeddingGraph(checkpoint: Checkpoint, { embedding }: ModelDescription, keepsFloat32 = false): Graph {
   const builder = new GraphBuilder();
   const ids = builder.input("ids", ["T"], "int32");
   const table = new BlockWeights(builder, checkpoint).stored(embedding.weight);
-  const rows = builder.cast(builder.gather(table, ids), builder.floatType);
+  const widen = (value: Value) => builder.cast(value, builder.floatType);
+  const rows = keepsFloat32 ? builder.gather(widen(table), ids) : widen(builder.gather(table, ids));
   return builder.build({ hidden: builder.scale(rows, embedding.multiplier) });
 }
 

@@ -172,7 +172,9 @@ export class ModelExecutor {
         hidden.write(from, embedRows(table, ids.subarray(from, to), hidden.width, multiplier));
       return;
     }
-    const session = await this.sessions.get("embedding", () => embeddingGraph(checkpoint, description));
+    const { keepFloat32Weights } = this.plan;
+    const graph = () => embeddingGraph(checkpoint, description, keepFloat32Weights);
+    const session = await this.sessions.get("embedding", graph);
     for (const [from, to] of this.#chunks(ids.length)) {
       const feeds = { ids: { type: "int32" as const, shape: [to - from], data: ids.slice(from, to) } };
       hidden.write(from, floats((await session.run(feeds))["hidden"]!));

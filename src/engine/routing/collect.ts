@@ -2,6 +2,7 @@ import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { LeafSums, leavesOf, type Leaves } from "../execution/leaves";
 import type { TokenSequences } from "../data/sequences";
 import { RerouteError } from "../../protocol/errors";
+import { addOuterProducts, momentsOf, type LogitMoments } from "./logitMoments";
 import {
   addLayerStatistics,
   emptyLayerStatistics,
@@ -39,8 +40,9 @@ export class RoutingStatistics implements RoutingObserver {
   observe(observation: MoeObservation): void {
     const layer = this.#sumsOf(observation).at(observation.firstToken);
     const tokens = validTokens(observation, this.options.sequences);
-    addRouting(layer, observation, tokens);
-    if (observation.outputs) addOutputs(layer, observation, tokens, this.options.renormalises);
+    const moments = momentsOf(observation, tokens);
+    addRouting(layer, observation, tokens, moments);
+    if (observation.outputs) addOutputs(layer, observation, tokens, moments, this.options.renormalises);
   }
 
   /** All tokens of a shard, which is whole blocks, went through the layer. */
@@ -110,117 +112,97 @@ export function authorsRenormalise(config: { [key: string]: unknown }): boolean 
   return config["norm_topk_prob"] === true;
 }
 
-function addRouting(stats: LayerStatistics, seen: MoeObservation, domains: Int16Array): void {
+function addRouting(
+  stats: LayerStatistics,
+  seen: MoeObservation,
+  domains: Int16Array,
+  { logPartitions, weightedSums, selectedProbabilities }: LogitMoments,
+): void {
   const { numRouterRows: E, numExpertsPerToken: k } = stats;
   const { routerLogits, selectedIds, routingWeights } = seen;
+  const { frequency, routingWeightSum } = stats;
   const isSelected = new Uint8Array(E);
   for (let t = 0; t < seen.numTokens; t++) {
     const domain = domains[t]!;
     if (domain < 0) continue;
-    const z = routerLogits.subarray(t * E, (t + 1) * E);
-    const { logPartition, weightedSum } = softmaxMoments(z, stats.layer);
+    const row = t * E;
     stats.tokens[domain]! += 1;
     // H = log Z - E[z], in nats.
-    stats.tokenEntropySum[domain]! += logPartition - weightedSum;
-    isSelected.fill(0);
+    stats.tokenEntropySum[domain]! += logPartitions[t]! - weightedSums[t]!;
     let mass = 0;
     let lowestSelected = Infinity;
     for (let slot = t * k; slot < (t + 1) * k; slot++) {
       const expert = selectedIds[slot]!;
+      const logit = routerLogits[row + expert]!;
       isSelected[expert] = 1;
-      mass += Math.exp(z[expert]! - logPartition);
-      lowestSelected = Math.min(lowestSelected, z[expert]!);
-      stats.frequency[domain * E + expert]! += 1;
-      stats.routingWeightSum[domain * E + expert]! += routingWeights[slot]!;
+      mass += selectedProbabilities[slot]!;
+      if (logit < lowestSelected) lowestSelected = logit;
+      frequency[domain * E + expert]! += 1;
+      routingWeightSum[domain * E + expert]! += routingWeights[slot]!;
     }
     let highestUnselected = -Infinity;
-    for (let e = 0; e < E; e++) if (isSelected[e] === 0 && z[e]! > highestUnselected) highestUnselected = z[e]!;
+    for (let e = 0; e < E; e++) {
+      const logit = routerLogits[row + e]!;
+      if (isSelected[e] === 0 && logit > highestUnselected) highestUnselected = logit;
+    }
+    for (let slot = t * k; slot < (t + 1) * k; slot++) isSelected[selectedIds[slot]!] = 0;
     stats.selectedMassSum[domain]! += mass;
     if (highestUnselected > -Infinity) stats.topKMarginSum[domain]! += lowestSelected - highestUnselected;
-    addOuterProduct(stats.logitGram, stats.logitSum, z);
   }
-}
-
-/** log sum exp(z), and the mean of z under softmax(z). */
-export function softmaxMoments(z: Float32Array, layer: number): { logPartition: number; weightedSum: number } {
-  let largest = -Infinity;
-  for (const value of z) if (value > largest) largest = value;
-  let partition = 0;
-  let weighted = 0;
-  for (const value of z) {
-    const exponential = Math.exp(value - largest);
-    partition += exponential;
-    weighted += exponential * value;
-  }
-  if (!Number.isFinite(partition) || !Number.isFinite(weighted)) {
-    throw new RerouteError(
-      "checkpoint/not-finite",
-      `The router of layer ${layer} gives logits that are not finite numbers while profiling; check this layer's weights with "reroute inspect"`,
-    );
-  }
-  return { logPartition: largest + Math.log(partition), weightedSum: weighted / partition };
-}
-
-/** Upper triangle only: mirrorGram completes it when the statistics are read. */
-function addOuterProduct(gram: Float64Array, sum: Float64Array, z: Float32Array): void {
-  const E = z.length;
-  for (let i = 0; i < E; i++) {
-    const zi = z[i]!;
-    sum[i]! += zi;
-    const row = i * E;
-    for (let j = i; j < E; j++) gram[row + j]! += zi * z[j]!;
-  }
+  addOuterProducts(stats.logitGram, stats.logitSum, routerLogits, domains);
 }
 
 function mirrorGram({ logitGram, numRouterRows: E }: LayerStatistics): void {
   for (let i = 1; i < E; i++) for (let j = 0; j < i; j++) logitGram[i * E + j] = logitGram[j * E + i]!;
 }
 
-function addOutputs(stats: LayerStatistics, seen: MoeObservation, domains: Int16Array, renormalises: boolean): void {
-  const outputs = seen.outputs!;
+function addOutputs(
+  stats: LayerStatistics,
+  seen: MoeObservation,
+  domains: Int16Array,
+  { selectedProbabilities }: LogitMoments,
+  renormalises: boolean,
+): void {
+  const { norms, maxima, absoluteMaxima, inputOutputCosine, sums } = seen.outputs!;
+  const { routingWeights, selectedIds, numTokens } = seen;
   const { numRouterRows: E, numExpertsPerToken: k } = stats;
-  for (let t = 0; t < seen.numTokens; t++) {
+  const { outputNormSum, squaredNormSum, weightedNormSum, softmaxWeightedNormSum, easyEpSum } = stats;
+  const { maxActivation, maxAbsoluteActivation } = stats;
+  // Outputs to inputs with weights have them already.
+  const { weightsInput = false } = seen;
+  for (let t = 0; t < numTokens; t++) {
     const domain = domains[t]!;
     if (domain < 0) continue;
-    // Outputs to inputs with weights have them already.
-    const authorsWeights = seen.weightsInput ? null : softmaxWeights(seen, t, renormalises);
-    const turn = Math.max(1 - outputs.inputOutputCosine[t]!, 0);
+    // At least float32's epsilon.
+    const mass = renormalises ? Math.max(massOf(selectedProbabilities, t, k), 2 ** -23) : 1;
+    const turn = Math.max(1 - inputOutputCosine[t]!, 0);
     for (let s = 0; s < k; s++) {
       const slot = t * k + s;
-      const at = domain * E + seen.selectedIds[slot]!;
-      const norm = outputs.norms[slot]!;
-      if (!Number.isFinite(norm)) throw outputNotFinite(stats.layer, seen.selectedIds[slot]!);
-      const weighted = seen.weightsInput ? norm : seen.routingWeights[slot]! * norm;
-      stats.outputNormSum[at]! += norm;
-      stats.squaredNormSum[at]! += norm * norm;
-      stats.weightedNormSum[at]! += weighted;
-      stats.softmaxWeightedNormSum[at]! += (authorsWeights?.[s] ?? 1) * norm;
-      stats.easyEpSum[at]! += weighted * turn;
-      stats.maxActivation[at] = Math.max(stats.maxActivation[at]!, outputs.maxima[slot]!);
-      stats.maxAbsoluteActivation[at] = Math.max(stats.maxAbsoluteActivation[at]!, outputs.absoluteMaxima[slot]!);
+      const at = domain * E + selectedIds[slot]!;
+      const norm = norms[slot]!;
+      if (!Number.isFinite(norm)) throw outputNotFinite(stats.layer, selectedIds[slot]!);
+      const weighted = weightsInput ? norm : routingWeights[slot]! * norm;
+      outputNormSum[at]! += norm;
+      squaredNormSum[at]! += norm * norm;
+      weightedNormSum[at]! += weighted;
+      softmaxWeightedNormSum[at]! += (weightsInput ? 1 : selectedProbabilities[slot]! / mass) * norm;
+      easyEpSum[at]! += weighted * turn;
+      if (!(maxActivation[at]! >= maxima[slot]!)) maxActivation[at] = maxima[slot]!;
+      if (!(maxAbsoluteActivation[at]! >= absoluteMaxima[slot]!)) maxAbsoluteActivation[at] = absoluteMaxima[slot]!;
     }
   }
   // Those of the leaf so far.
-  stats.outputSum.set(outputs.sums);
+  stats.outputSum.set(sums);
 }
 
 /**
- * The REAP authors' weights: softmax over all logits, divided by the selected experts' mass (at least float32's epsilon)
- * where authorsRenormalise says so. Their code also selects by raw logits; here the model's own selection stands, because
- * only selected experts run.
+ * What the REAP authors divide a token's weights by where they renormalise: the mass of softmax over all logits at the selected experts. Their
+ * code also selects by raw logits; here the model's own selection stands, because only selected experts run.
  */
-function softmaxWeights(seen: MoeObservation, token: number, renormalises: boolean): number[] {
-  const { numRouterRows: E, numExpertsPerToken: k } = seen;
-  const z = seen.routerLogits.subarray(token * E, (token + 1) * E);
-  const { logPartition } = softmaxMoments(z, seen.layer);
-  const selected = seen.selectedIds.subarray(token * k, (token + 1) * k);
-  const probabilities = Array.from(selected, (expert) => Math.exp(z[expert]! - logPartition));
-  if (!renormalises) return probabilities;
-  const mass = Math.max(
-    probabilities.reduce((sum, p) => sum + p, 0),
-    2 ** -23,
-  );
-  return probabilities.map((p) => p / mass);
+function massOf(probabilities: Float64Array, token: number, k: number): number {
+  let mass = 0;
+  for (let slot = token * k; slot < (token + 1) * k; slot++) mass += probabilities[slot]!;
+  return mass;
 }
 
 function outputNotFinite(layer: number, expert: number): RerouteError {

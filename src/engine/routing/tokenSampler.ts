@@ -1,6 +1,7 @@
 import type { TokenSequences } from "../data/sequences";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
-import { softmaxMoments, validTokens } from "./collect";
+import { validTokens } from "./collect";
+import { tokenEntropy } from "./logitMoments";
 import {
   contextTokens,
   topTokens,
@@ -45,8 +46,7 @@ export class TokenSampler implements RoutingObserver {
       if (position >= samples.tokenEntropy.length) continue;
       samples.tokenRows.set(seen.selectedIds.subarray(t * k, (t + 1) * k), position * k);
       samples.tokenWeights.set(seen.routingWeights.subarray(t * k, (t + 1) * k), position * k);
-      const { logPartition, weightedSum } = softmaxMoments(seen.routerLogits.subarray(t * rows, (t + 1) * rows), layer);
-      samples.tokenEntropy[position] = logPartition - weightedSum;
+      samples.tokenEntropy[position] = tokenEntropy(seen, t);
     }
   }
 
