@@ -64,7 +64,10 @@ function inNode(name: string, include: string[], isolate: boolean): TestProjectI
   // Limits of time end what hangs, and nothing else.
   const timeouts = { testTimeout: 900_000, hookTimeout: 900_000 };
   return {
-    test: { name, include, isolate, pool: "forks", maxWorkers: 2, sequence: { groupOrder: 0 }, ...timeouts },
+    test: {
+      ...{ name, include, isolate, pool: "forks", maxWorkers: 2, sequence: { groupOrder: 0 }, ...timeouts },
+      setupFiles: "test/support/sessionPool.ts",
+    },
   };
 }
 

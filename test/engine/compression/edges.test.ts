@@ -25,8 +25,18 @@ import { isNightly } from "../../support/nightly";
 
 const { folder, fresh } = scratch();
 let base: OpenModel;
+/** All experts of a layer are its first. */
+let equal: OpenModel;
+/** One gate projection is not finite. */
+let damaged: OpenModel;
 beforeAll(async () => {
   base = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+  equal = await withExperts(base, fresh(), async (_layer, expert, read) => (expert === 0 ? null : read(0)));
+  damaged = await withExperts(base, fresh(), async (layer, expert, read) => {
+    if (layer !== 1 || expert !== 2) return null;
+    const original = await read(expert);
+    return { ...original, gateProj: original.gateProj.map(() => NaN) };
+  });
 });
 
 type Method = CompressOptions["method"];
@@ -76,36 +86,30 @@ describe.each(tried)("%s", (method) => {
   });
 
   it("experts that are all equal: whichever go or join, nothing changes", async () => {
-    const model = await withExperts(base, fresh(), async (_layer, expert, read) => (expert === 0 ? null : read(0)));
-    const { logits } = await run(model, { method, keep: 0.75 });
+    const { logits } = await run(equal, { method, keep: 0.75 });
     expect(logits.every(Number.isFinite)).toBe(true);
     // Routing weights are normalised here, so one expert is as good as any. HC-SMoE's ZipIt joins other units.
     const isLossless =
       (paradigmOf(method) === "pruning" && method !== "mone") || ["m-smoe", "ream", "d2-moe"].includes(method);
-    const off = difference(logits, await logitsOf(model, folder));
+    const off = difference(logits, await logitsOf(equal, folder));
     if (isLossless) expect(off).toBeLessThan(method === "d2-moe" ? 5e-3 : 1e-5);
     else expect(off).toBeLessThan(2);
   });
 
   it("weights or activations that are not finite: a typed error that names the place", async () => {
-    const model = await withExperts(base, fresh(), async (layer, expert, read) => {
-      if (layer !== 1 || expert !== 2) return null;
-      const original = await read(expert);
-      return { ...original, gateProj: original.gateProj.map(() => NaN) };
-    });
     if (method === "random") return;
     // A profile of damaged weights stops by itself; here it is of the sound ones, as if they had been damaged since.
     const context = await makeContext(base, fresh(), { method, keep: 0.75, options: few[method] ?? {} });
-    const damaged = { ...context, ...model };
+    const changed = { ...context, ...damaged };
     const attempt = async () => {
-      const plan = await planOf(damaged);
+      const plan = await planOf(changed);
       // Where statistics alone decide, applying copies bytes or, for constants, reads none.
-      if (paradigmOf(method) !== "pruning") await applyPlan(damaged, plan);
+      if (paradigmOf(method) !== "pruning") await applyPlan(changed, plan);
       return plan;
     };
     const looksAgain = method === "aimer" || !(isPruningCriterion(method) || method === "mone");
     if (!looksAgain) {
-      await expect(makeContext(model, fresh(), { method })).rejects.toMatchObject({ code: "checkpoint/not-finite" });
+      await expect(makeContext(damaged, fresh(), { method })).rejects.toMatchObject({ code: "checkpoint/not-finite" });
       return;
     }
     await expect(attempt()).rejects.toMatchObject({

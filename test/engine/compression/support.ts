@@ -1,3 +1,4 @@
+import { mkdirSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import type { Checkpoint } from "../../../src/engine/checkpoint/checkpoint";
@@ -55,6 +56,22 @@ export function randomSequences(
   };
 }
 
+const computed = new Map<string, unknown>();
+
+/**
+ * What a model as its files are now, and `inputs`, decide: computed by the first test that asks, since compiling a model's graphs
+ * takes longer than all else here. The files of this process share it.
+ */
+function once<T>(what: string, { checkpoint }: OpenModel, inputs: string, compute: () => Promise<T>): Promise<T> {
+  const files = readdirSync(checkpoint.directory).map((name) => {
+    const { ino, size, mtimeNs } = statSync(path.join(checkpoint.directory, name), { bigint: true });
+    return `${name} ${ino} ${size} ${mtimeNs}`;
+  });
+  const key = [what, checkpoint.directory, ...files.sort(), inputs].join("\n");
+  if (!computed.has(key)) computed.set(key, compute());
+  return computed.get(key) as Promise<T>;
+}
+
 /** Everything a method gets, with a profile of the same sequences. */
 export async function makeContext(
   model: OpenModel,
@@ -62,7 +79,12 @@ export async function makeContext(
   options: Partial<CompressOptions>,
   sequences: TokenSequences | null = randomSequences(model),
 ): Promise<MethodContext> {
-  const statistics = sequences && (await profile(model, sequences, stateDirectory));
+  mkdirSync(stateDirectory, { recursive: true });
+  const inputs = JSON.stringify(
+    sequences && { ...sequences, ids: [...sequences.ids], domainIds: [...sequences.domainIds] },
+  );
+  const statistics =
+    sequences && (await once("profile", model, inputs, () => profile(model, sequences, stateDirectory)));
   return {
     ...model,
     options: { ...compressOptions.parse({}), ...options },
@@ -99,10 +121,11 @@ export async function compress(context: MethodContext, plan: CompressionPlan, di
 }
 
 /** Logits of a few random tokens. */
-export async function logitsOf(
-  { checkpoint, description }: OpenModel,
-  scratchDirectory: string,
-): Promise<Float32Array> {
+export function logitsOf(model: OpenModel, scratchDirectory: string): Promise<Float32Array> {
+  return once("logits", model, "", () => forward(model, scratchDirectory));
+}
+
+async function forward({ checkpoint, description }: OpenModel, scratchDirectory: string): Promise<Float32Array> {
   const random = createRandom(3);
   const results = await runForwardProbe({
     model: { checkpoint, description },
