@@ -45,25 +45,70 @@ export function sampleResources(
   };
 }
 
-/** Plain JavaScript in a string, so that no bundle needs a file of its own for it. */
+/** Samplers of one process that may watch at a time; a place is given again when all others have been. */
+const places = 64;
+
+/** What the watching thread shares with this one. */
+interface Watch {
+  /** Largest sample of each place, bytes. */
+  largest: Float64Array;
+  /** 1 where a place is in use; behind the places, how many are. */
+  inUse: Int32Array;
+}
+
+/** Plain JavaScript in a string, so that no bundle needs a file of its own for it. Waits for nothing while nobody watches. */
 const watcherCode = `
 const { readFileSync } = require("node:fs");
 const { workerData } = require("node:worker_threads");
-const largest = new Float64Array(workerData);
-setInterval(() => {
+const { largest, inUse } = workerData;
+const never = new Int32Array(new SharedArrayBuffer(4));
+for (;;) {
+  Atomics.wait(inUse, largest.length, 0);
   const match = /^RssAnon:\\s*(\\d+) kB/m.exec(readFileSync("/proc/self/status", "utf8"));
-  if (match) largest[0] = Math.max(largest[0], Number(match[1]) * 1024);
-}, 50);
+  if (match) {
+    const bytes = Number(match[1]) * 1024;
+    for (let i = 0; i < largest.length; i++) {
+      if (Atomics.load(inUse, i) === 1) largest[i] = Math.max(largest[i], bytes);
+    }
+  }
+  Atomics.wait(never, 0, 0, 50);
+}
 `;
 
-function watchFromThread(): { largest: () => number; stop: () => void } {
-  if (process.platform !== "linux") return { largest: () => 0, stop: () => undefined };
-  const shared = new SharedArrayBuffer(8);
-  const largest = new Float64Array(shared);
+let watch: Watch | null = null;
+let nextPlace = 0;
+
+/** One thread for all stages of a process: starting one costs as much as a small stage. */
+function startWatch(): Watch {
+  const shared = {
+    largest: new Float64Array(new SharedArrayBuffer(8 * places)),
+    inUse: new Int32Array(new SharedArrayBuffer(4 * (places + 1))),
+  };
   const limits = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 4 };
   const worker = new Worker(watcherCode, { eval: true, workerData: shared, resourceLimits: limits });
   worker.unref();
   // Watching is no work that a run may fail for.
   worker.on("error", () => undefined);
-  return { largest: () => largest[0]!, stop: () => void worker.terminate() };
+  return shared;
+}
+
+function watchFromThread(): { largest: () => number; stop: () => void } {
+  if (process.platform !== "linux") return { largest: () => 0, stop: () => undefined };
+  watch ??= startWatch();
+  const { largest, inUse } = watch;
+  const place = nextPlace++ % places;
+  largest[place] = 0;
+  Atomics.store(inUse, place, 1);
+  Atomics.add(inUse, places, 1);
+  Atomics.notify(inUse, places);
+  let isStopped = false;
+  return {
+    largest: () => largest[place]!,
+    stop: () => {
+      if (isStopped) return;
+      isStopped = true;
+      Atomics.store(inUse, place, 0);
+      Atomics.sub(inUse, places, 1);
+    },
+  };
 }
