@@ -88,7 +88,7 @@ export function liveServices(): EngineServices {
     },
     "comparison/preflight": async (request, { signal }) => {
       const { forecastComparison } = await import("./run/compare/forecastComparison");
-      return forecastComparison(await machinery(), request, signal);
+      return forecastComparison(await machinery(), request, signal, request.force);
     },
     "comparison/start": (request, context) => compare(request, context),
     "comparison/resume": async ({ directory, ...rest }, context) => {
@@ -243,7 +243,7 @@ function hooks(runDirectory: string, { signal, emit }: RequestContext): RunHooks
 
 /** A comparison reports as the run that its folder is; cells that fail are told of in the log and in comparison.json. */
 async function compare(
-  { directory, recipe, baseFolder, name, queue }: ComparisonStart,
+  { directory, recipe, baseFolder, name, force = false, queue }: ComparisonStart,
   context: RequestContext,
 ): Promise<ComparisonOutcome> {
   const { signal, emit } = context;
@@ -254,6 +254,7 @@ async function compare(
   const comparison = await spread(queue, request, context, (spreading) =>
     startComparison(spreading, writeComparisonReport, request, {
       signal,
+      force,
       report: (progress) => emit("run/progress", { runDirectory: directory, progress }),
       onWarning: log,
       onCell: ({ id }, number, total, remainingSeconds) =>

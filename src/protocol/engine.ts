@@ -55,7 +55,7 @@ export interface EngineRequests {
   /** Works the grid off; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */
   "comparison/start": (p: ComparisonStart) => ComparisonOutcome;
   /** Continues a comparison's folder from its own comparison.json. */
-  "comparison/resume": (p: { directory: string; queue?: QueueChoice }) => ComparisonOutcome;
+  "comparison/resume": (p: { directory: string; force?: boolean; queue?: QueueChoice }) => ComparisonOutcome;
   /** What to do with unfinished runs when the host goes away: end at once (they can be resumed), or finish them first. */
   "engine/onDisconnect": (p: { behaviour: "exit" | "finish-runs" }) => null;
   /** Makes a run folder of a trace that another program recorded; the Routing panel shows it like a profile. */
@@ -159,6 +159,8 @@ export interface ComparisonStart {
   /** Folder that the recipe's relative paths start from. */
   baseFolder: string;
   name: string;
+  /** Cells go on where the pre-flight refuses what may be forced. */
+  force?: boolean;
   /** Workers do the cells' work. */
   queue?: QueueChoice;
 }

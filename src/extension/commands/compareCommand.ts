@@ -24,7 +24,7 @@ export async function compareMethods(argument: unknown, services: Services): Pro
   if (!checkpoint) return;
   const result = await runComparisonWizard(checkpoint, services);
   if (result?.action === "edit") return editAsRecipe(result.start.recipe, ".compare.reroute.json");
-  if (result) await compareInBackground(result.start, result.expectedSeconds, services);
+  if (result) await compareInBackground(result.start, result.expectedSeconds, services, result.action === "force");
 }
 
 async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
@@ -41,7 +41,8 @@ async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
   let expectedSeconds: number | null = null;
   const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));
   if (action === "edit") await vscode.window.showTextDocument(document);
-  if (action === "start") await compareInBackground(start, expectedSeconds, services);
+  if (action === "start" || action === "force")
+    await compareInBackground(start, expectedSeconds, services, action === "force");
 }
 
 /**

@@ -41,6 +41,12 @@ export type LiveRunEvent =
   | { type: "compared"; comparison: ComparisonFile }
   | { type: "failed"; error: { code: ErrorCode; message: string } };
 
+/** Why nothing was done of a run, or of a comparison's cell, that may be forced to go on: its evaluation text was trained on. */
+export function trainedOnRefusal({ error, comparison }: LiveRun): { code: string; message: string } | null {
+  const errors = [error, ...(comparison?.cells ?? []).map((cell) => cell.error)];
+  return errors.find((one) => one?.code === "data/trained-on") ?? null;
+}
+
 /** Whether it begins behind other work, its tracker knows. */
 export function newLiveRun(runDirectory: string, name: string, expectedSeconds: number | null = null): LiveRun {
   return {

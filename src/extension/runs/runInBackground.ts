@@ -12,7 +12,7 @@ import type { Services } from "../services";
 import { readSettings, workspaceFolder } from "../settings";
 import { queueOf } from "../workers/queueChoice";
 import { isComparison } from "./comparisonFolders";
-import { isUnfinished, overallProgress, type LiveRun } from "./liveRun";
+import { isUnfinished, overallProgress, trainedOnRefusal, type LiveRun } from "./liveRun";
 import { endOf, progressLine } from "./runMessages";
 import { nextFree } from "./runAgain";
 import { runId, safeName } from "./runName";
@@ -53,23 +53,30 @@ export async function resumeInBackground(runDirectory: string, name: string, ser
   const { runs } = services;
   tellDisconnectPolicy(services);
   const spread = await queueOf(services.context, runDirectory);
-  const work = (forced: boolean) =>
-    isComparison(runDirectory)
-      ? runs.resumeComparison(runDirectory, name, spread.queue)
-      : runs.resume(runDirectory, name, { ...spread, ...(forced ? { force: true } : {}) });
+  const work = (forced: boolean) => {
+    const options = { ...spread, ...(forced ? { force: true } : {}) };
+    return isComparison(runDirectory)
+      ? runs.resumeComparison(runDirectory, name, options)
+      : runs.resume(runDirectory, name, options);
+  };
   showRun({ runDirectory, name, work }, services);
 }
 
-/** Starts a comparison in a folder, or continues the one that is there; returns once it has begun. */
+/**
+ * Starts a comparison in a folder, or continues the one that is there; returns once it has begun.
+ * @param force its cells go on where the pre-flight refuses what may be forced
+ */
 export async function compareInBackground(
   start: ComparisonStart,
   expectedSeconds: number | null,
   services: Services,
+  force = false,
 ): Promise<void> {
   tellDisconnectPolicy(services);
   const spread = await queueOf(services.context, start.baseFolder);
-  const work = () => services.runs.startComparison({ ...start, ...spread }, expectedSeconds);
-  showRun({ runDirectory: start.directory, name: start.name, work }, services);
+  const work = (forced: boolean) =>
+    services.runs.startComparison({ ...start, ...spread, ...(forced ? { force: true } : {}) }, expectedSeconds);
+  showRun({ runDirectory: start.directory, name: start.name, work }, services, force);
 }
 
 /** What the engine does with runs once this window is gone, as the setting says now. */
@@ -114,17 +121,21 @@ function showRun(shown: Shown, services: Services, forced = false): void {
     },
   );
   void end.then(async (live) => {
-    const isRefused = live.error?.code === "data/trained-on" && !live.comparison;
-    if (!isRefused || forced) await tellEnd(live, shown, services);
-    else if (await goesOnAnyway(live)) showRun(shown, services, true);
+    const refusal = forced ? null : trainedOnRefusal(live);
+    if (refusal !== null && (await goesOnAnyway(live.name, refusal))) showRun(shown, services, true);
+    else if (refusal === null || live.comparison?.cells.some(({ state }) => state === "done"))
+      await tellEnd(live, shown, services);
     else services.runList.refresh();
   });
 }
 
-/** Nothing has been written of a run whose evaluation text was trained on: the user may want to know its figures all the same. */
-async function goesOnAnyway({ name, error }: LiveRun): Promise<boolean> {
+/** Nothing has been written of a run, or a cell, whose evaluation text was trained on: the user may want its figures all the same. */
+async function goesOnAnyway(
+  name: string,
+  { code, message: why }: NonNullable<ReturnType<typeof trainedOnRefusal>>,
+): Promise<boolean> {
   const goOn = vscode.l10n.t("Evaluate All the Same");
-  const message = `${name}: ${error!.message} (${error!.code})`;
+  const message = `${name}: ${why} (${code})`;
   return (await vscode.window.showWarningMessage(message, goOn)) === goOn;
 }
 

@@ -151,11 +151,14 @@ export class RunTracker {
   }
 
   /** Continues a comparison's folder where it stopped. */
-  resumeComparison(directory: string, name: string, queue?: QueueChoice): Promise<LiveRun> {
-    const request = { directory, ...(queue ? { queue } : {}) };
+  resumeComparison(
+    directory: string,
+    name: string,
+    options: Pick<EngineParams<"comparison/resume">, "force" | "queue"> = {},
+  ): Promise<LiveRun> {
     return this.track(newLiveRun(directory, name), async (signal) => ({
       type: "compared",
-      comparison: (await this.engine.request("comparison/resume", request, signal)).comparison,
+      comparison: (await this.engine.request("comparison/resume", { directory, ...options }, signal)).comparison,
     }));
   }
 

@@ -6,7 +6,7 @@ import { textLines, type PreflightLine } from "./preflightLines";
 
 /**
  * What is shown before a comparison starts: the grid, time, memory, disk, each cell, what is wrong, then the texts. A cell that would
- * be refused is a warning, since the others are worked all the same; only a grid without any other cannot start.
+ * be refused is a warning, since the others are worked all the same; only a grid without any other cannot start, unless it may be forced.
  */
 export function comparisonLines(
   { seconds, cells }: ComparisonForecast,
@@ -50,6 +50,7 @@ export function comparisonLines(
       kind: possible.length > 0 ? "warning" : "refusal",
       label: possible.length > 0 ? t("{0} would be refused", id) : t("Cannot start"),
       description: `${message} (${code})`,
+      code,
     })),
     // Last: they are long, and the list shows a dozen lines.
     ...known.flatMap((preflight) => textLines(preflight, t)),

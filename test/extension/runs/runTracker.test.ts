@@ -1,11 +1,11 @@
 import { expect, it } from "vitest";
 import type { EngineEvent } from "../../../src/extension/engine/connection";
-import type { LiveRun } from "../../../src/extension/runs/liveRun";
+import { newLiveRun, trainedOnRefusal, type LiveRun } from "../../../src/extension/runs/liveRun";
 import { progressLine } from "../../../src/extension/runs/runMessages";
 import { english } from "../../../src/protocol/translate";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
 import { RerouteError } from "../../../src/protocol/errors";
-import type { ComparisonRecipe } from "../../../src/protocol/compare";
+import type { ComparisonCell, ComparisonFile, ComparisonRecipe } from "../../../src/protocol/compare";
 import type { Recipe } from "../../../src/protocol/recipe";
 
 /** An engine that answers when the test says so. */
@@ -125,6 +125,17 @@ it("follows a comparison by its folder, cancels it and continues it", async () =
   expect(calls.map(({ method }) => method)).toEqual(["comparison/start", "comparison/resume"]);
 });
 
+it("a comparison may be forced where the evaluation text of a cell was trained on, a run where its own was", () => {
+  const refusal = { code: "data/trained-on", message: "the evaluation text is the calibration text itself" } as const;
+  const live = newLiveRun("/runs/grid", "grid");
+  const cell = (error: { code: string; message: string } | null) => ({ error }) as ComparisonCell;
+  const comparisonOf = (...cells: ComparisonCell[]) => ({ ...live, comparison: { cells } as ComparisonFile });
+  expect(trainedOnRefusal(live)).toBeNull();
+  expect(trainedOnRefusal({ ...live, error: refusal })).toBe(refusal);
+  expect(trainedOnRefusal(comparisonOf(cell(null), cell(refusal)))).toBe(refusal);
+  expect(trainedOnRefusal(comparisonOf(cell(null), cell({ code: "preflight/disk", message: "no" })))).toBeNull();
+});
+
 it("a run whose evaluation text was trained on can go on in the same folder, with force", async () => {
   const { engine, calls } = fakeEngine();
   const tracker = new RunTracker(engine);
@@ -135,5 +146,6 @@ it("a run whose evaluation text was trained on can go on in the same folder, wit
   calls[1]!.end();
   expect(await forced).toMatchObject({ phase: "done", error: null });
   void tracker.resume("/runs/a", "a", { force: true });
-  expect(calls.map(({ params }) => "force" in params && params.force)).toEqual([false, true, true]);
+  void tracker.resumeComparison("/runs/grid", "grid", { force: true });
+  expect(calls.map(({ params }) => "force" in params && params.force)).toEqual([false, true, true, true]);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { english } from "../../../src/protocol/translate";
 import { comparisonLines } from "../../../src/extension/wizard/comparisonLines";
+import { startOf } from "../../../src/extension/wizard/preflightLines";
 import { comparisonRecipeOf } from "../../../src/extension/wizard/comparisonRecipeOf";
 import type { Answers } from "../../../src/extension/wizard/questions";
 import { comparisonRecipeSchema, type CellForecast } from "../../../src/protocol/compare";
@@ -106,6 +107,19 @@ describe("what is shown before a comparison starts", () => {
     expect(lines).toContain("warning mobe-0.5 would be refused: no option magic (arguments/invalid)");
     expect(lines.some((line) => line.startsWith("refusal"))).toBe(false);
     expect(lines.some((line) => line.startsWith("fact mobe"))).toBe(false);
+  });
+
+  it("a grid whose cells are all refused for what they trained on may be forced", () => {
+    const trainedOn = {
+      code: "data/trained-on",
+      message: "the evaluation text is the calibration text itself",
+    } as const;
+    const refused = (id: string) => cell(id, { refusals: [trainedOn] });
+    const startOfGrid = (cells: CellForecast[]) =>
+      startOf(comparisonLines({ seconds: 1, cells }, make(), "/runs/grid", english));
+    expect(startOfGrid([refused("reap-0.5"), refused("reap-12")])).toBe("force");
+    expect(startOfGrid([refused("reap-0.5"), broken])).toBeNull();
+    expect(startOfGrid([refused("reap-0.5"), cell("aimer-0.5")])).toBe("start");
   });
 
   it("a grid of such cells alone cannot start", () => {
