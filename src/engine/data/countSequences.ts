@@ -8,6 +8,8 @@ export interface TextAmount {
   /** At most the number asked for. */
   sequences: number;
   tokens: number;
+  /** Documents that give a sequence, or, packed, tokens to one. */
+  documents: number;
   /** False where the text behind the first tokens was only measured by its length. */
   isExact: boolean;
 }
@@ -39,7 +41,7 @@ export async function countSequences(options: BuildSequencesOptions): Promise<Te
       const { length } = ids;
       counted = { tokens: counted.tokens + length, characters: counted.characters + characters };
       tokens += length;
-      if (length >= Math.max(minTokensOfSequence, promptLength + 1)) documents++;
+      if (length >= (isPacked ? 1 : Math.max(minTokensOfSequence, promptLength + 1))) documents++;
     } else {
       tokens += characters * (counted.tokens / counted.characters);
       documents++;
@@ -50,6 +52,7 @@ export async function countSequences(options: BuildSequencesOptions): Promise<Te
   return {
     sequences: Math.min(sequences, found),
     tokens: Math.floor(tokens),
+    documents,
     isExact: counted.tokens < countedTokens || tokens === counted.tokens,
   };
 }

@@ -1,12 +1,15 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import { errorCodeOf, RerouteError } from "../../protocol/errors";
+import { RerouteError } from "../../protocol/errors";
 import type { EmptyReason, PageName, PageSource, TensorsData, ToPage } from "../../protocol/pageMessages";
 import type { RunSummary, TradeOffPanelData } from "../../protocol/panels";
 import { loadPlan } from "../editors/planDocument";
 import { overviewOf } from "../overview/overviewOf";
+import { runFiles } from "../../protocol/run";
 import { isComparison } from "../runs/comparisonFolders";
+import { tellApart } from "../runs/tellApart";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { panelKinds } from "./pageKinds";
@@ -17,7 +20,7 @@ export type HydrateMessage = Extract<ToPage, { type: "hydrate" }>;
 export async function loadPage(page: PageName, source: PageSource, services: Services): Promise<HydrateMessage> {
   const { engine } = services;
   const runDirectory = source.kind === "run" ? source.runDirectory : "";
-  const runs = source.kind === "run" ? await services.runList.get().catch(() => []) : [];
+  const runs = source.kind === "run" ? tellApart(await services.runList.get().catch(() => [])) : [];
   const context = {
     title: await titleOf(page, source, services),
     source,
@@ -34,29 +37,28 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
     return { message: vscode.l10n.t("The run has not come so far yet; this panel fills by itself"), command: null };
   };
   // A run that this window has just begun has no run folder yet; that is emptiness, not a failure.
-  const ofRun = <T>(answer: Promise<T | null>): Promise<T | null> =>
-    answer.catch((error: unknown) => {
-      if (services.runs.get(runDirectory) && errorCodeOf(error) === "run/invalid") return null;
-      throw error;
-    });
+  const ofRun = <T>(directory: string, ask: (run: { runDirectory: string }) => Promise<T | null>): Promise<T | null> =>
+    services.runs.get(directory) && !existsSync(path.join(directory, runFiles.run))
+      ? Promise.resolve(null)
+      : ask({ runDirectory: directory });
   switch (page) {
     case "routing": {
-      const read = (directory: string) => ofRun(engine.request("panel/routing", { runDirectory: directory }));
+      const read = (directory: string) => ofRun(directory, (run) => engine.request("panel/routing", run));
       const data = await read(runDirectory);
       return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "divergence": {
-      const read = (directory: string) => ofRun(engine.request("panel/divergence", { runDirectory: directory }));
+      const read = (directory: string) => ofRun(directory, (run) => engine.request("panel/divergence", run));
       const data = await read(runDirectory);
       return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "similarity": {
-      const read = (directory: string) => ofRun(engine.request("panel/similarity", { runDirectory: directory }));
+      const read = (directory: string) => ofRun(directory, (run) => engine.request("panel/similarity", run));
       const data = await read(runDirectory);
       return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
     case "calibration": {
-      const read = (directory: string) => ofRun(engine.request("panel/calibration", { runDirectory: directory }));
+      const read = (directory: string) => ofRun(directory, (run) => engine.request("panel/calibration", run));
       const data = await read(runDirectory);
       return { ...common, page, data, empty: empty(data), ...(await comparedWith(source, runs, read)) };
     }
@@ -67,11 +69,11 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       return { ...common, page, data: nothing ? null : data, empty: nothing ? empty(null) : null };
     }
     case "text": {
-      const data = await ofRun(engine.request("panel/text", { runDirectory }));
+      const data = await ofRun(runDirectory, (run) => engine.request("panel/text", run));
       return { ...common, page, data, empty: empty(data) };
     }
     case "workers": {
-      const data = await ofRun(engine.request("panel/workers", { runDirectory }));
+      const data = await ofRun(runDirectory, (run) => engine.request("panel/workers", run));
       return { ...common, page, data, empty: empty(data) };
     }
     case "overview":

@@ -1,6 +1,7 @@
-import { countSequences } from "../../data/countSequences";
+import { countSequences, type TextAmount } from "../../data/countSequences";
 import { heldOutCount } from "../../data/heldOutSplit";
 import { listTextFiles } from "../../data/textFiles";
+import { minUnitsForVerdict } from "../../evaluation/verdict";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 import type { StageId } from "../../../protocol/run";
@@ -23,6 +24,8 @@ interface WantedText {
   path: string;
   wanted: number;
   least: number;
+  /** A verdict is given on it. */
+  judges?: boolean;
 }
 
 /**
@@ -42,7 +45,7 @@ export async function checkTexts(
   const read = textsOf(recipe, paths, open).filter(({ path }) => exists.has(path));
   if (!teacher) return [];
   const warnings: string[] = [];
-  for (const { path, wanted, least } of read) {
+  for (const { path, wanted, least, judges } of read) {
     await attempt(async () => {
       const { vocabSize } = teacher.description;
       const text = {
@@ -55,8 +58,10 @@ export async function checkTexts(
         packing,
         signal,
       };
-      const { sequences, tokens, isExact } = await countSequences(text);
+      const amount = await countSequences(text);
+      const { sequences, tokens, isExact } = amount;
       if (sequences < least) throw tooLittle(path, { sequences, tokens, least }, recipe.data);
+      if (judges) warnings.push(...verdictNote(path, amount));
       if (sequences < wanted)
         warnings.push(
           `${path} has text for ${isExact ? "" : "about "}${sequences} of the ${wanted} sequences of ${sequenceLength} tokens asked for`,
@@ -78,11 +83,24 @@ function textsOf(
     const before = sequencesBeforeSplit({ data, calibrate });
     return [{ path: paths.calibrationData, wanted: before + data.evaluationSequences, least: before + 1 }];
   }
-  const evaluation = { path: paths.evaluationData ?? "", wanted: data.evaluationSequences, least: 1 };
+  const judges = calibrate !== undefined;
+  const evaluation = { path: paths.evaluationData ?? "", wanted: data.evaluationSequences, least: 1, judges };
   return [
     ...((["profile", "compress", "calibrate"] as const).some((id) => open.has(id)) ? [calibration] : []),
     ...(open.has("evaluate") ? [evaluation] : []),
   ];
+}
+
+/** Sequences of one document are resampled together, so that both count for a verdict. */
+function verdictNote(path: string, { sequences, documents }: TextAmount): string[] {
+  if (Math.min(sequences, documents) >= minUnitsForVerdict) return [];
+  return [
+    `The verdict will be "too little text": ${path} gives ${amountOf(sequences, "sequence")} of ${amountOf(documents, "document")}, and a verdict needs ${minUnitsForVerdict} of both; measure on more (--evaluation-sequences), or on text of more documents`,
+  ];
+}
+
+function amountOf(count: number, name: string): string {
+  return `${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
 /** Says how much text there is, and the length of sequences that it is enough for. */

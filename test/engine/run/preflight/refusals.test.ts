@@ -148,6 +148,19 @@ describe("text", () => {
     expect(warnings).toContainEqual(expect.stringMatching(/has text for 125 of the 4000 sequences of 32 tokens/));
   });
 
+  it.each<[string, object, RegExp | null]>([
+    ["of few documents", { evaluationSequences: 40 }, /gives 40 sequences of 2 documents, and a verdict needs 20/],
+    ["of few sequences", { packing: "truncated", evaluation: "many.jsonl", evaluationSequences: 19 }, /gives 19 seq/],
+    ["of enough documents", { evaluation: "many.jsonl", evaluationSequences: 20 }, null],
+  ])("%s that a verdict is to be given on", async (_name, data, message) => {
+    const one = line(words.slice(0, words.lastIndexOf(" ")));
+    await writeFile(path.join(folder, "many.jsonl"), one.repeat(30));
+    const evaluated = { evaluation: "long.jsonl", ...data };
+    const { warnings } = await of({ calibrate: { epochs: 1 }, data: evaluated });
+    const said = warnings.filter((text) => text.includes("too little text"));
+    expect(said).toEqual(message === null ? [] : [expect.stringMatching(message)]);
+  });
+
   it("that no open stage reads is not looked at", async () => {
     const data = { calibration: "broken.jsonl", evaluation: "long.jsonl" };
     const student = path.join(folder, "student");
