@@ -17,6 +17,18 @@ import type { Preflight } from "./run";
 
 /** A comparison (`*.compare.reroute.json`) is a grid of runs over one teacher. Paths are relative to its folder. */
 
+/** A way of teaching the comparison's student: its choices replace those of the comparison's `calibrate`. */
+export const distillationArmOptions = z.strictObject({
+  name: z
+    .string()
+    .regex(/^\w[\w .-]{0,39}$/, "letters, digits, spaces, dots and hyphens, at most 40")
+    .describe("Names the arm and its cells"),
+  seeds: z.array(z.int().min(0)).min(1).max(20).optional().describe("One cell a seed; default: the comparison's own"),
+  ...calibrateOptions.pick({ divergence: true, mix: true, teacherRouting: true, onPolicy: true, match: true }).shape,
+  learningRate: z.number().positive().optional(),
+});
+export type DistillationArmOptions = z.infer<typeof distillationArmOptions>;
+
 export const comparisonGrid = z
   .strictObject({
     methods: z
@@ -42,13 +54,32 @@ export const comparisonGrid = z
       .max(100)
       .optional()
       .describe("Pipelines, one cell each; their own steps calibrate, `calibrate` of the comparison does not"),
+    arms: z
+      .array(distillationArmOptions)
+      .max(100)
+      .optional()
+      .describe("Ways of teaching `student`, each with `calibrate` of the comparison but for what it names"),
+    baseline: z.string().optional().describe("The arm that others are compared with; default: the first"),
   })
   .refine(
-    ({ methods, keep, pipelines = [] }) =>
-      (methods.length > 0 ? keep.length > 0 : pipelines.length > 0) &&
-      new Set(pipelines.map(({ name }) => pipelineId(name))).size === pipelines.length,
-    { path: ["methods"], message: "a grid needs methods with ratios to keep, or pipelines, each of another name" },
-  );
+    ({ methods, keep, pipelines = [], arms = [] }) =>
+      (methods.length > 0 ? keep.length > 0 : pipelines.length + arms.length > 0) &&
+      areDifferent(pipelines.map(({ name }) => pipelineId(name))) &&
+      areDifferent(arms.flatMap(({ name, seeds = [0] }) => seeds.map((seed) => armId(name, seed)))),
+    {
+      path: ["methods"],
+      message:
+        "a grid needs methods with ratios to keep, pipelines, or arms, each of another name and its seeds different",
+    },
+  )
+  .refine(({ arms = [], baseline }) => baseline === undefined || arms.some(({ name }) => name === baseline), {
+    path: ["baseline"],
+    message: "the baseline is the name of an arm",
+  });
+
+function areDifferent(names: readonly string[]): boolean {
+  return new Set(names).size === names.length;
+}
 
 export const comparisonRecipeSchema = z
   .strictObject({
@@ -56,6 +87,7 @@ export const comparisonRecipeSchema = z
     schemaVersion: z.literal(1),
     name: z.string().max(100).optional().describe("A name for people"),
     teacher: recipeSchema.shape.teacher,
+    student: recipeSchema.shape.student.describe("The checkpoint that arms teach; for them alone"),
     data: dataOptions
       .omit({ splitEvaluation: true })
       .extend({ evaluation: z.string().min(1).describe("Held-out text that every cell is measured on") })
@@ -83,6 +115,10 @@ export const comparisonRecipeSchema = z
     threads: z.int().min(1).max(1024).optional(),
     provider: z.enum(providerChoices).default("auto"),
   })
+  .refine(({ grid, student, calibrate }) => !grid.arms || (student !== undefined && calibrate !== undefined), {
+    path: ["student"],
+    message: "arms teach a student: name it, and what they have in common in calibrate",
+  })
   .describe("Reroute comparison: compression methods x keep ratios over one teacher, before and after calibration");
 export type ComparisonRecipe = z.infer<typeof comparisonRecipeSchema>;
 
@@ -101,9 +137,11 @@ export type ComparedCheckpoint = z.infer<typeof comparedCheckpoint>;
 
 export const comparisonCell = z.object({
   id: z.string().describe("Folder of the cell's run below cells/"),
-  method: z.enum(compressionMethods).nullable().describe("null for a pipeline"),
+  method: z.enum(compressionMethods).nullable().describe("null for a pipeline or an arm"),
   keep: z.number().nullable(),
   pipeline: z.string().optional().describe("Name of the pipeline that the cell is"),
+  arm: z.string().optional().describe("Name of the arm that the cell is"),
+  seed: z.int().optional().describe("Of an arm"),
   state: z.enum(["pending", "done", "failed"]),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   before: comparedCheckpoint.nullable(),
@@ -187,6 +225,11 @@ export const comparisonFiles = {
 /** Name of a pipeline's folder. */
 export function pipelineId(name: string): string {
   return `pipeline-${name.toLowerCase().replaceAll(" ", "-")}`;
+}
+
+/** Name of an arm's folder. */
+export function armId(name: string, seed: number): string {
+  return `arm-${name.toLowerCase().replaceAll(" ", "-")}-${seed}`;
 }
 
 /** Name of a cell's folder, e.g. "reap-0.625". */

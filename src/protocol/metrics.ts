@@ -15,6 +15,10 @@ export const metricsLine = z.discriminatedUnion("kind", [
     gradientNorm: z.number(),
     tokens: z.int(),
     seconds: z.number(),
+    /** Of these, the teacher's passes and its routers' steps; with the first update those over fixed text, done before it. */
+    teacherSeconds: z.number().optional(),
+    /** Of these, what the student took to write its own sequences. */
+    writingSeconds: z.number().optional(),
   }),
   z.object({
     kind: z.literal("held-out"),

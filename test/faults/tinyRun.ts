@@ -170,7 +170,7 @@ export class TinyRun {
       .trimEnd()
       .split("\n")
       .filter((line) => !line.includes('"resources"'))
-      .map((line) => line.replace(/"seconds":[^,}]+/, ""))
+      .map((line) => line.replace(/"(seconds|teacherSeconds|writingSeconds)":[^,}]+/g, ""))
       .join("\n");
     const evaluation = JSON.parse(text("evaluation.json")) as EvaluationFile;
     for (const part of [evaluation.teacher, evaluation.before, evaluation.after]) {

@@ -96,8 +96,14 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       return order.subarray(first, first + options.batch);
     };
     const policy = await openOnPolicy(calibration, { executor, numbersOf, totalUpdates, inputHash });
-    const batchOf = (update: number) =>
-      policy?.batchOf(update) ?? Promise.resolve(pickSequences(training, numbersOf(update)));
+    let writing = 0;
+    const batchOf = async (update: number) => {
+      if (policy === null) return pickSequences(training, numbersOf(update));
+      const began = performance.now();
+      const batch = await policy.batchOf(update);
+      writing += performance.now() - began;
+      return batch;
+    };
     const rounds = await openRounds(calibration, { executor, head, state, batchOf, totalUpdates });
     closing.push(() => rounds?.close());
     const matching = await openMatching(calibration);
@@ -137,8 +143,11 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const update = state.step;
       const numbers = numbersOf(update);
       const started = performance.now();
+      writing = 0;
       const batch = await batchOf(update);
+      const asked = performance.now() - writing;
       const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
+      const teaching = performance.now() - writing - asked;
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
         const given = { sequences: batch, numbers };
         const isPlain = rounds === null && policy === null && matching === null;
@@ -171,8 +180,24 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const seconds = (performance.now() - started) / 1e3;
       const tokens = batch.lengths.reduce((sum, length) => sum + length, 0);
       const matched = terms === undefined ? {} : { terms };
+      const times = {
+        ...(update > 0 && rounds === null && policy === null
+          ? {}
+          : { teacherSeconds: teaching / 1e3 + (update === 0 ? (targets.training?.seconds ?? 0) : 0) }),
+        ...(policy === null ? {} : { writingSeconds: writing / 1e3 }),
+      };
       await onMetrics({
-        ...{ kind: "update", step: state.step, loss, ...matched, learningRate, gradientNorm, tokens, seconds },
+        ...{
+          kind: "update",
+          step: state.step,
+          loss,
+          ...matched,
+          learningRate,
+          gradientNorm,
+          tokens,
+          seconds,
+          ...times,
+        },
       });
       const isEvaluated = state.step % options.evaluateEvery === 0 || state.step === totalUpdates;
       if (isEvaluated) await evaluate();

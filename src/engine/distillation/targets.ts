@@ -7,6 +7,8 @@ import { TeacherTargets } from "./teacherTargets";
 /** What a student learns from: the teacher's targets, one set for each draw of its routing. */
 export interface TrainingTargets {
   routerLogits: RouterLogitTargets | null;
+  /** That the teacher took for them, where it was before the first update. */
+  seconds?: number;
   draws: readonly (Pick<TeacherTargets, "read"> & { file?: string })[];
 }
 
@@ -40,7 +42,10 @@ export async function prepareTargets(
   }
   const [first] = draws;
   return {
-    training: first === undefined ? null : { routerLogits: first.routerLogits, draws },
+    training:
+      first === undefined
+        ? null
+        : { routerLogits: first.routerLogits, draws, seconds: draws.reduce((sum, { seconds }) => sum + seconds, 0) },
     heldOut: heldOut === null ? null : await TeacherTargets.prepare({ ...common, sequences: heldOut }),
   };
 }

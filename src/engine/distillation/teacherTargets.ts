@@ -38,6 +38,9 @@ export interface TeacherTargetsOptions {
  * sequences; a killed pass continues with the next group.
  */
 export class TeacherTargets {
+  /** That the teacher took, in whichever process and run; 0 where another process made them. */
+  seconds = 0;
+
   private constructor(
     readonly file: string,
     readonly width: number,
@@ -61,14 +64,16 @@ export class TeacherTargets {
     const { sequenceLength } = sequences;
     const routerLogits = mapping && new RouterLogitTargets(`${file}.router-logits`, sequenceLength, mapping);
     const targets = new TeacherTargets(file, width, sequenceLength, routerLogits);
-    let done = readDone(progressFile, [
+    const known = readDone(progressFile, [
       { file, bytes: sequenceLength * width * 4 },
       ...(routerLogits === null ? [] : [{ file: routerLogits.file, bytes: routerLogits.sequenceBytes }]),
     ]);
-    if (done < sequences.numSequences) {
-      await computeTargets(options, targets, done, async (finished) => {
-        done = finished;
-        await writeFileAtomically(progressFile, JSON.stringify({ sequences: done }));
+    targets.seconds = known.seconds;
+    if (known.sequences < sequences.numSequences) {
+      const started = performance.now();
+      await computeTargets(options, targets, known.sequences, async (finished) => {
+        targets.seconds = known.seconds + (performance.now() - started) / 1e3;
+        await writeFileAtomically(progressFile, JSON.stringify({ sequences: finished, seconds: targets.seconds }));
       });
     }
     return targets;
@@ -174,13 +179,20 @@ function targetsKey({
   return contentKey(decides).slice(0, 16);
 }
 
-/** Sequences whose targets are in the files; 0 where one is missing or shorter than it should be. */
-function readDone(progressFile: string, files: readonly { file: string; bytes: number }[]): number {
+interface TargetsDone {
+  sequences: number;
+  seconds: number;
+}
+
+/** Sequences whose targets are in the files, and the time they took; 0 where one is missing or shorter than it should be. */
+function readDone(progressFile: string, files: readonly { file: string; bytes: number }[]): TargetsDone {
+  const nothing = { sequences: 0, seconds: 0 };
   try {
-    const { sequences } = JSON.parse(readFileSync(progressFile, "utf8")) as { sequences: unknown };
+    const { sequences, seconds } = JSON.parse(readFileSync(progressFile, "utf8")) as Record<string, unknown>;
     const count = Number.isInteger(sequences) ? (sequences as number) : 0;
-    return files.every(({ file, bytes }) => statSync(file).size >= count * bytes) ? count : 0;
+    const isThere = files.every(({ file, bytes }) => statSync(file).size >= count * bytes);
+    return isThere ? { sequences: count, seconds: typeof seconds === "number" ? seconds : 0 } : nothing;
   } catch {
-    return 0;
+    return nothing;
   }
 }

@@ -135,7 +135,7 @@ function studentisedTail(numUnits: number): number {
 }
 
 /** Both ends are interpolated from their own side (quantile type 7), so that negated values give exactly the negated interval. */
-function centralInterval(values: Float64Array, tail: number): [number, number] {
+export function centralInterval(values: Float64Array, tail: number): [number, number] {
   values.sort();
   const last = values.length - 1;
   const position = last * tail;

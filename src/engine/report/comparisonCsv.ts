@@ -10,8 +10,15 @@ export function comparisonCsv({ teacher, cells }: ComparisonFile): string {
     ...["gain (nats a token)", "gain from", "gain to", "recovered share", "verdict"],
   ];
   const rows = cells.flatMap((cell) => {
-    const { id, method, pipeline, keep, state, error, before, after } = cell;
-    const start = (stage: string): Value[] => [id, method ?? pipeline ?? null, keep, stage, state, error?.code ?? null];
+    const { id, method, pipeline, arm, keep, state, error, before, after } = cell;
+    const start = (stage: string): Value[] => [
+      id,
+      method ?? pipeline ?? arm ?? null,
+      keep,
+      stage,
+      state,
+      error?.code ?? null,
+    ];
     const [from, to] = cell.gainInterval95 ?? [null, null];
     const end: Value[] = [
       cell.gain,

@@ -1,9 +1,14 @@
 import path from "node:path";
 import { comparisonFiles, type ComparisonCell, type ComparisonFile } from "../../protocol/compare";
 import { verdictWords } from "../../protocol/verdict";
+import { distillationFiles, type DistillationFile } from "../../protocol/distillation";
 import { writeFileAtomically } from "../checkpoint/atomicFile";
+import { readDistillation } from "../run/folder/distillationFile";
 import { readComparison } from "../run/compare/comparisonFolder";
 import { comparisonCsv } from "./comparisonCsv";
+import { distillationCsv, distillationTables } from "./distillationTables";
+import { distillationFigures } from "./html";
+import { markdownTable } from "./markdown";
 import { scatterChartSvg } from "./scatterChart";
 import { escapeHtml, escapeMarkdown } from "./format";
 import { formatBytes, formatCount, formatPercent } from "../../protocol/quantities";
@@ -13,8 +18,10 @@ export async function writeComparisonReport(directory: string): Promise<void> {
   const comparison = await readComparison(directory);
   const write = (name: string, text: string): Promise<void> => writeFileAtomically(path.join(directory, name), text);
   await write(comparisonFiles.csv, comparisonCsv(comparison));
-  await write(comparisonFiles.reportMarkdown, comparisonMarkdown(comparison));
-  await write(comparisonFiles.report, comparisonHtml(comparison));
+  const figures = await readDistillation(directory);
+  if (figures) await write(distillationFiles.csv, distillationCsv(figures));
+  await write(comparisonFiles.reportMarkdown, comparisonMarkdown(comparison, figures));
+  await write(comparisonFiles.report, comparisonHtml(comparison, figures));
 }
 
 type Estimate = { mean: number; halfWidth95: number } | null | undefined;
@@ -34,10 +41,10 @@ export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
     optional(model?.peakMemoryBytes, formatBytes),
   ];
   const rows = cells.map((cell) => {
-    const { method, pipeline, keep, before, after } = cell;
+    const { method, pipeline, arm, keep, before, after } = cell;
     const result = after ?? before;
     return [
-      method ?? pipeline ?? "–",
+      method ?? pipeline ?? arm ?? "–",
       optional(keep, String),
       optional(result?.parametersTotal, formatCount),
       optional(result?.bytes, formatBytes),
@@ -76,16 +83,16 @@ const lostTitle = "Merges that lose to their own dominant experts";
 const explanation =
   "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several. Recovered is the share of the KL that calibration took back; the verdict is a paired studentised bootstrap of the KL before and after, on at least 20 of them.";
 
-function comparisonMarkdown(comparison: ComparisonFile): string {
+function comparisonMarkdown(comparison: ComparisonFile, figures: DistillationFile | null): string {
   const [head, ...rows] = comparisonRows(comparison);
-  const line = (cells: string[]): string => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
-  const table = [line(head!), `|${head!.map(() => "---|").join("")}`, ...rows.map(line)].join("\n");
+  const tables = figures ? distillationTables(figures) : [];
   const failures = failed(comparison).map(({ id, error }) => `- ${escapeMarkdown(`${id}: ${error.message}`)}`);
   const lost = lostLines(comparison).map((text) => `- ${escapeMarkdown(text)}`);
   const parts = [
     `# Reroute comparison: ${escapeMarkdown(comparison.name)}`,
     explanation,
-    table,
+    markdownTable(head!, rows),
+    ...tables.flatMap((one) => [`## ${one.title}`, markdownTable(one.head, one.rows)]),
     ...(lost.length > 0 ? [`## ${lostTitle}\n\n${lost.join("\n")}`] : []),
     ...(failures.length > 0 ? [`## Failed\n\n${failures.join("\n")}`] : []),
   ];
@@ -101,7 +108,7 @@ function failed({ cells }: ComparisonFile): { id: string; error: { code: string;
   return cells.flatMap(({ id, error }) => (error ? [{ id, error }] : []));
 }
 
-function comparisonHtml(comparison: ComparisonFile): string {
+function comparisonHtml(comparison: ComparisonFile, figures: DistillationFile | null): string {
   const title = escapeHtml(`Reroute comparison: ${comparison.name}`);
   const [head, ...rows] = comparisonRows(comparison);
   const row = (cells: string[]): string =>
@@ -127,6 +134,7 @@ function comparisonHtml(comparison: ComparisonFile): string {
 <main>
 <h1>${title}</h1>
 ${table}
+${figures ? distillationFigures(figures) : ""}
 <p class="muted">${escapeHtml(explanation)}</p>
 ${lostList}
 ${failedList}
@@ -181,5 +189,6 @@ table{border-collapse:collapse}th,td{border:1px solid var(--line);padding:4px 7p
 thead th{background:var(--panel)}.muted,.legend,figcaption{color:var(--muted)}figcaption{font-weight:600}figure{margin:16px 0}
 .scroll{overflow-x:auto}pre{background:var(--panel);padding:12px;overflow-x:auto}
 svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line);stroke-width:.6}
+svg .frame{fill:var(--panel)}svg .line{fill:none;stroke-width:1.8}svg .line.s0{stroke:var(--first);fill:none}svg .line.s1{stroke:var(--second);fill:none}svg .line.s2,svg .line.s3{stroke:var(--muted);fill:none}.s3{fill:var(--muted)}.key{margin-right:16px}.key i{display:inline-block;width:14px;height:3px;margin-right:6px;vertical-align:middle}.key i.s0{background:var(--first)}.key i.s1{background:var(--second)}.key i.s2,.key i.s3{background:var(--muted)}
 .s0{fill:var(--first)}.s1{fill:var(--second)}.s2{fill:var(--muted)}.legend svg{vertical-align:middle;margin:0 4px 0 12px}
 `;

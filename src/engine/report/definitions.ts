@@ -276,7 +276,7 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     name: "Teacher's time",
     unit: "seconds",
     meaning: "Wall time of a calibration that its teacher took: passes for targets, and steps of its routers",
-    source: "distillation.json arms, metrics.jsonl kind work",
+    source: "distillation.json arms, metrics.jsonl kind update",
   },
   {
     name: "Router KL of trained routers",

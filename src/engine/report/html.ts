@@ -1,3 +1,4 @@
+import type { DistillationFile } from "../../protocol/distillation";
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmapSvg, heatmapStyle, lineChartSvg } from "./charts";
 import { distillationTables } from "./distillationTables";
@@ -187,17 +188,23 @@ function calibration({ calibration: data }: ReportData): string {
 }
 
 function distillation({ distillation: file }: ReportData): string {
-  if (!file) return "";
+  return file ? section("Distillation", distillationFigures(file)) : "";
+}
+
+/** The figures of a distillation.json, each with its numbers. */
+export function distillationFigures(file: DistillationFile): string {
   const figures = distillationTables(file).map(({ title, head, rows, series, xAxis, yAxis }) => {
     // First and last look, where there are many.
     const shown = series.length > 4 ? [series[0]!, series.at(-1)!] : series;
     const lines = shown.map(({ name, points }, i) => ({ name, style: `s${i}`, marks: true, points }));
-    return (
-      lineChartSvg(lines, { title, xAxis, yAxis, yFromZero: true }) +
-      details(`${title}: numbers`, htmlTable(head, rows))
-    );
+    const isLine = series.some(({ points }) => points.length > 1);
+    const chart = isLine
+      ? lineChartSvg(lines, { title, xAxis, yAxis, yFromZero: true })
+      : `<h3>${escapeHtml(title)}</h3>`;
+    const table = htmlTable(head, rows);
+    return chart + (isLine ? details(`${title}: numbers`, table) : table);
   });
-  return section("Distillation", figures.join(""));
+  return figures.join("");
 }
 
 function plan({ plan: made }: ReportData): string {

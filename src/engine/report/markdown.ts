@@ -84,7 +84,8 @@ export function renderMarkdown(data: ReportData): string {
   return `${parts.filter((part) => part !== null && part !== "").join("\n\n")}\n`;
 }
 
-function markdownTable(head: string[], rows: string[][]): string {
+/** Cells are escaped. */
+export function markdownTable(head: string[], rows: string[][]): string {
   const line = (cells: string[]): string => `| ${cells.map(escapeMarkdown).join(" | ")} |`;
   return [line(head), `|${head.map(() => "---|").join("")}`, ...rows.map(line)].join("\n");
 }

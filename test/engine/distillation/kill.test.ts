@@ -52,7 +52,11 @@ function resultsOf(folder: string, output: string) {
     files: Object.fromEntries(
       readdirSync(output).map((name) => [name, readFileSync(path.join(output, name)).toString("base64")]),
     ),
-    metrics: metrics.map((line) => ({ ...(JSON.parse(line) as Record<string, unknown>), seconds: 0 })),
+    metrics: metrics.map((line) => ({
+      ...(JSON.parse(line) as Record<string, unknown>),
+      seconds: 0,
+      teacherSeconds: 0,
+    })),
     runFiles: readdirSync(folder).sort(),
   };
 }

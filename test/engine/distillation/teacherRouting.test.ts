@@ -39,7 +39,8 @@ async function train(
   });
   const { parameters } = await calibrate({
     ...{ student, teacher, training, heldOut, options, seed: 7, runtime, stateDirectory: temporaryFolder() },
-    onMetrics: (line) => void lines.push("seconds" in line ? { ...line, seconds: 0 } : line),
+    onMetrics: (line) =>
+      void lines.push("seconds" in line ? { ...line, seconds: 0, teacherSeconds: 0, writingSeconds: 0 } : line),
     ...change,
   });
   return { parameters: Object.fromEntries([...parameters].map(([key, values]) => [key, [...values]])), lines };

@@ -1,14 +1,15 @@
 import path from "node:path";
-import { cellId, comparisonFiles, pipelineId, type ComparisonRecipe } from "../../../protocol/compare";
+import { armId, cellId, comparisonFiles, pipelineId, type ComparisonRecipe } from "../../../protocol/compare";
 import { paradigmOf, type CompressionMethod, type Recipe } from "../../../protocol/recipe";
 
-/** One method at one ratio, or one pipeline: an ordinary run in a folder of its own. */
+/** One method at one ratio, one pipeline, or one arm with one seed: an ordinary run in a folder of its own. */
 export interface Cell {
   id: string;
-  /** Null for a pipeline, as is `keep`. */
+  /** Null for a pipeline and an arm, as is `keep`. */
   method: CompressionMethod | null;
   keep: number | null;
   pipeline?: string;
+  arm?: string;
   runDirectory: string;
   recipe: Recipe;
 }
@@ -19,9 +20,10 @@ const defaults: NonNullable<ComparisonRecipe["compress"]> = {
   groupLimits: "keep",
 };
 
-/** The grid's cells, ratio by ratio, each once, then its pipelines. Without calibration the compressed checkpoint is the cell's output. */
+/** The grid's cells, ratio by ratio, each once, then its pipelines and arms. Without calibration the compressed checkpoint is the cell's output. */
 export function cellsOf(comparison: ComparisonRecipe, directory: string, name: string): Cell[] {
-  const { grid, compress, methodOptions, teacher, data, calibrate, seed, memory, threads, provider } = comparison;
+  const { grid, compress, methodOptions, teacher, student, data, calibrate, seed, memory, threads, provider } =
+    comparison;
   const shared = (id: string, does: string) => {
     const runDirectory = path.join(directory, comparisonFiles.cells, id);
     const common = {
@@ -56,5 +58,16 @@ export function cellsOf(comparison: ComparisonRecipe, directory: string, name: s
     const { runDirectory, common } = shared(id, pipeline);
     return { id, method: null, keep: null, pipeline, runDirectory, recipe: { ...common, steps } };
   });
-  return [...single, ...pipelines];
+  const arms = (grid.arms ?? []).flatMap(({ name: arm, seeds = [seed], learningRate, ...choices }) =>
+    seeds.map((own): Cell => {
+      const id = armId(arm, own);
+      const { runDirectory, common } = shared(id, arm);
+      const options = { ...calibrate!, ...choices, ...(learningRate === undefined ? {} : { learningRate }) };
+      return {
+        ...{ id, method: null, keep: null, arm, runDirectory },
+        recipe: { ...common, student: student!, calibrate: options, seed: own },
+      };
+    }),
+  );
+  return [...single, ...pipelines, ...arms];
 }

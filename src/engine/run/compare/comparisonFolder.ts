@@ -60,7 +60,7 @@ export async function lastOutcome({ runDirectory }: Cell): Promise<{ state: "don
 
 /** What the files of a cell's run say. Only a finished cell has numbers. */
 export async function describeComparisonCell(
-  { id, method, keep, pipeline, runDirectory }: Cell,
+  { id, method, keep, pipeline, arm, runDirectory, recipe }: Cell,
   outcome: { state: ComparisonCell["state"]; error: ComparisonCell["error"] },
 ): Promise<{ cell: ComparisonCell; teacher: ComparedCheckpoint | null }> {
   const evaluation =
@@ -72,6 +72,7 @@ export async function describeComparisonCell(
     method,
     keep,
     ...(pipeline === undefined ? {} : { pipeline }),
+    ...(arm === undefined ? {} : { arm, seed: recipe.seed }),
     ...outcome,
     before: compared(evaluation, "before"),
     after: compared(evaluation, "after"),

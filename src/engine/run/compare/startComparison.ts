@@ -14,6 +14,7 @@ import { lockRunFolder } from "../folder/lock";
 import { withOnlookers } from "../folder/onlookers";
 import { createRunFolder } from "../folder/runFolder";
 import { startRun, type RunMachinery } from "../startRun";
+import { updateArms } from "./armsFigure";
 import { cellsOf, type Cell } from "./cells";
 import { describeComparisonCell, lastOutcome, writeComparison } from "./comparisonFolder";
 import { sharedMachinery } from "./sharedMachinery";
@@ -61,10 +62,11 @@ export async function startComparison(
     await removeLeftovers(request.directory);
     await removeLeftovers(shared);
     const { comparison, firstError } = await withOnlookers(request.directory, hooks, (seen) =>
-      workCells(sharedMachinery(machinery, shared), request, seen),
+      workCells(sharedMachinery(machinery, shared, request.recipe.grid.arms !== undefined), request, seen),
     );
     await removeTeacherTargets(shared);
     await removeEvaluationState(shared, "all");
+    await updateArms(request.directory, comparison);
     await writeReport(request.directory);
     if (firstError !== null && comparison.cells.every(({ state }) => state === "failed")) throw firstError;
     return comparison;

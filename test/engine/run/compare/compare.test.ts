@@ -2,6 +2,8 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { readDistillation } from "../../../../src/engine/run/folder/distillationFile";
+import { readRun } from "../../../../src/engine/run/folder/runFolder";
 import { comparisonRows, writeComparisonReport } from "../../../../src/engine/report/comparisonReport";
 import { tradeOffPanel, listRuns } from "../../../../src/engine/report/panels";
 import { readComparison, readComparisonRecipe } from "../../../../src/engine/run/compare/comparisonFolder";
@@ -190,6 +192,51 @@ describe("a grid", () => {
     expect(comparison.cells[1]!.before!.bytes).toBe(comparison.cells[0]!.before!.bytes);
     expect(comparisonRows(comparison).map(([name]) => name)).toContain("Two prunings");
     expect(calls(/^evaluate coarse/)).toHaveLength(1);
+  });
+
+  it("takes ways of teaching one student as cells, a seed each, and says what each came to", async () => {
+    const arms = [
+      { name: "reverse", divergence: "reverse", seeds: [1, 2] },
+      { name: "KA 4", divergence: "reverse", teacherRouting: { kind: "augment", draws: 4 }, seeds: [1, 2] },
+      { name: "kd", learningRate: 1e-3 },
+    ];
+    const student = teacher;
+    const asked = recipe({ student, grid: { arms }, seed: 7 });
+    const comparison = await start(asked);
+    expect(comparison.cells.map(({ id, state, arm, seed, method }) => [id, state, arm, seed, method])).toEqual([
+      ["arm-reverse-1", "done", "reverse", 1, null],
+      ["arm-reverse-2", "done", "reverse", 2, null],
+      ["arm-ka-4-1", "done", "KA 4", 1, null],
+      ["arm-ka-4-2", "done", "KA 4", 2, null],
+      ["arm-kd-7", "done", "kd", 7, null],
+    ]);
+    const { arms: figure } = (await readDistillation(directory()))!;
+    expect(figure!.baseline).toBe("reverse");
+    expect(
+      figure!.arms.map(({ name, routing, active, draws, seeds }) => [name, routing, active, draws, seeds]),
+    ).toEqual([
+      ["reverse", "own", 2, 1, [1, 2]],
+      ["KA 4", "augment", 7, 4, [1, 2]],
+      ["kd", "own", 2, 1, [7]],
+    ]);
+    // Made-up work measures the same of all; a seed that the baseline has not gives no difference.
+    expect(figure!.arms.map(({ difference }) => difference)).toEqual([null, { mean: 0, interval95: [0, 0] }, null]);
+    const { learningRate } = (await readRun(path.join(directory(), "cells/arm-kd-7"))).recipe.calibrate!;
+    expect(learningRate).toBe(1e-3);
+    expect(await readFile(path.join(directory(), "comparison.md"), "utf8")).toContain(
+      "| KA 4 (2 seeds) | reverse, text",
+    );
+    expect(await readFile(path.join(directory(), "comparison.html"), "utf8")).toContain(
+      "Students by how they were taught",
+    );
+    expect(await readFile(path.join(directory(), "distillation.csv"), "utf8")).toContain("KA 4,arm,1,");
+    expect(comparisonRows(comparison).map(([name]) => name)).toContain("KA 4");
+    for (const [change, message] of [
+      [{ student: undefined }, /arms teach a student/],
+      [{ grid: { arms: [arms[0], arms[0]] } }, /each of another name/],
+      [{ grid: { arms, baseline: "all" } }, /name of an arm/],
+    ] as const)
+      expect(() => recipe({ student, grid: { arms }, ...change })).toThrow(message);
   });
 
   it("refuses text that is trained on cell by cell; with force, the verdicts say so", async () => {
