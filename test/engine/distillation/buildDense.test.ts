@@ -44,7 +44,18 @@ test.each(taughtFamilies)("%s: moments, greedy choice, scales and residual are P
   });
 });
 
-describe.each(["mixtral", "qwen3_moe", "granitemoe", "hunyuan_v1_moe", "ernie4_5_moe"])("a student of %s", (family) => {
+const siblings = [
+  "mixtral",
+  "qwen3_moe",
+  "qwen2_moe",
+  "granitemoe",
+  "granitemoeshared",
+  "hunyuan_v1_moe",
+  "ernie4_5_moe",
+];
+const ownFamilies = ["deepseek_v2", "deepseek_v3", "dots1", "glm4_moe", "glm4_moe_lite", "mistral4"];
+
+describe.each([...siblings, ...ownFamilies])("a student of %s", (family) => {
   test("is its dense sibling: experts side by side, down projections scaled, everything else as it was", async () => {
     const teacher = await openModel(goldenCheckpoint(family));
     const directory = path.join(temporaryFolder(), "student");
@@ -75,7 +86,7 @@ describe.each(["mixtral", "qwen3_moe", "granitemoe", "hunyuan_v1_moe", "ernie4_5
               ...{ weights: feedForward.experts[e]!, scale: layers.get(i)!.scales[j]! },
             }));
       const shared = (feedForward as MoeDescription).shared?.mlp.weights;
-      const all = [...parts, ...(shared ? [{ weights: shared, scale: 1 }] : [])];
+      const all = [...parts, ...(shared ? [{ weights: shared, scale: layers.get(i)!.sharedScale ?? 1 }] : [])];
       let first = 0;
       for (const { weights, scale } of all) {
         const [gate, up, down] = viewsOf(weights);

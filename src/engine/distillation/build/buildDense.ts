@@ -9,8 +9,10 @@ import { collectLayers } from "../../execution/collectLayers";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { RuntimeOptions } from "../../runtime/session";
 import { chooseDense, type DenseChoice, type DenseLayerPlan, type DenseScales } from "./chooseDense";
-import { denseStudent, siblingOf } from "./denseSibling";
+import { denseStudent } from "./denseSibling";
 import { expertMoments } from "./expertMoments";
+import { sharedGateMean } from "./sharedGateMean";
+import { siblingOf } from "./siblings";
 
 export interface BuildDenseOptions {
   teacher: { checkpoint: Checkpoint; description: ModelDescription; fingerprint: string };
@@ -45,7 +47,7 @@ export interface BuiltDense {
 export async function buildDense(options: BuildDenseOptions): Promise<BuiltDense> {
   const { teacher, sequences, directory, runtime, scratchDirectory, signal, report } = options;
   const { checkpoint, description, fingerprint } = teacher;
-  siblingOf(description.family);
+  siblingOf(description, checkpoint.config);
   const layers = new Map<number, DenseLayerPlan>();
   await collectLayers({
     ...{ checkpoint, description, sequences, runtime, scratchDirectory, signal, report },
@@ -56,7 +58,9 @@ export async function buildDense(options: BuildDenseOptions): Promise<BuiltDense
       try {
         const moments = await expertMoments(engine, collected, options.maxTokens);
         const equal = scalingOf(moe) / count;
-        layers.set(layer.index, chooseDense(moments, { ...options, count, equal }));
+        const plan = chooseDense(moments, { ...options, count, equal });
+        const sharedScale = await sharedGateMean(checkpoint, collected, options.maxTokens);
+        layers.set(layer.index, sharedScale === null ? plan : { ...plan, sharedScale });
       } finally {
         await engine.close();
       }

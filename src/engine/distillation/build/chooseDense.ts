@@ -12,6 +12,8 @@ export interface DenseLayerPlan {
   scales: number[];
   /** Mean squared error of sum_e scale_e f_e(x) against the routed sum, as a share of the routed sum's mean square. */
   residual: number;
+  /** What shared experts behind a gate are multiplied by: the mean of its sigmoid. Absent: they are joined as they are. */
+  sharedScale?: number;
 }
 
 /** Share of the mean diagonal that is added where scales are fitted to few tokens. */

@@ -1,3 +1,4 @@
+import { siblingOf, type Sibling } from "./siblings";
 import { RerouteError } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { readFloat32 } from "../../checkpoint/read";
@@ -8,72 +9,12 @@ import { dtypeBits, elementCount } from "../../tensor/dtype";
 import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
 import type { DenseLayerPlan } from "./chooseDense";
 
-/** A dense family whose layers are the teacher's but for the experts, and tensors are called alike. */
-interface Sibling {
-  modelType: string;
-  architecture: string;
-  /** Keys of config.json that only experts need. */
-  drops: readonly string[];
-}
-
-const common = ["num_experts_per_tok", "num_experts", "num_local_experts", "output_router_logits"];
-const siblings: Readonly<Record<string, Sibling>> = {
-  mixtral: {
-    ...{ modelType: "mistral", architecture: "MistralForCausalLM" },
-    drops: [...common, "router_aux_loss_coef", "router_jitter_noise"],
-  },
-  qwen3_moe: {
-    ...{ modelType: "qwen3", architecture: "Qwen3ForCausalLM" },
-    drops: [
-      ...common,
-      ...["decoder_sparse_step", "mlp_only_layers", "moe_intermediate_size", "norm_topk_prob", "router_aux_loss_coef"],
-    ],
-  },
-  granitemoe: {
-    ...{ modelType: "granite", architecture: "GraniteForCausalLM" },
-    drops: [...common, "router_aux_loss_coef"],
-  },
-  hunyuan_v1_moe: {
-    ...{ modelType: "hunyuan_v1_dense", architecture: "HunYuanDenseV1ForCausalLM" },
-    drops: [
-      ...common,
-      ...["moe_topk", "moe_intermediate_size", "num_shared_expert", "use_mixed_mlp_moe", "moe_layer_num_skipped"],
-      "norm_topk_prob",
-    ],
-  },
-  ernie4_5_moe: {
-    ...{ modelType: "ernie4_5", architecture: "Ernie4_5ForCausalLM" },
-    drops: [
-      ...common,
-      ...["moe_num_experts", "moe_k", "moe_intermediate_size", "moe_num_shared_experts", "moe_layer_start_index"],
-      ...[
-        "moe_layer_end_index",
-        "moe_layer_interval",
-        "moe_norm_min",
-        "moe_capacity",
-        "moe_gate",
-        "router_aux_loss_coef",
-      ],
-    ],
-  },
-};
-
 /** A dense student before it is written: what its folder will hold. */
 export interface DenseStudent {
   config: { [key: string]: unknown };
   tensors: TensorSource[];
   /** Of every layer's MLP: narrower ones are filled up with units that give 0. */
   intermediateSize: number;
-}
-
-/** The dense sibling of a family. @throws RerouteError model/unsupported-option naming the families that have one */
-export function siblingOf(family: string): Sibling {
-  const found = siblings[family];
-  if (found !== undefined) return found;
-  throw new RerouteError(
-    "model/unsupported-option",
-    `There is no dense family whose layers are those of ${family} without experts; a student can be built from ${Object.keys(siblings).join(", ")}. Distil into an existing dense checkpoint with the same tokenizer instead`,
-  );
 }
 
 /**
@@ -87,7 +28,7 @@ export function denseStudent(
   { checkpoint, description }: { checkpoint: Checkpoint; description: ModelDescription },
   plans: ReadonlyMap<number, DenseLayerPlan>,
 ): DenseStudent {
-  const sibling = siblingOf(description.family);
+  const sibling = siblingOf(description, checkpoint.config);
   const layers = description.layers.map((layer) => ({ layer, parts: partsOf(layer, plans.get(layer.index)) }));
   const widths = layers.map(({ parts }) => parts.reduce((sum, { units }) => sum + units, 0));
   const intermediateSize = Math.max(...widths);
@@ -130,7 +71,10 @@ function partsOf({ feedForward, index }: LayerDescription, plan: DenseLayerPlan 
   const chosen = plan.experts.map((e, i) => ({
     ...{ weights: experts[e]!, units: intermediateSize, scale: plan.scales[i]! },
   }));
-  const both = shared === null ? [] : [{ weights: shared.mlp.weights, units: shared.mlp.intermediateSize, scale: 1 }];
+  const both =
+    shared === null
+      ? []
+      : [{ weights: shared.mlp.weights, units: shared.mlp.intermediateSize, scale: plan.sharedScale ?? 1 }];
   return [...chosen, ...both];
 }
 
@@ -212,13 +156,16 @@ function layerName({ attention, index }: LayerDescription): string {
   return found;
 }
 
-/** config.json of the sibling: what its class says otherwise where the teacher's is silent is written out. */
+/** config.json of the student; of a sibling, what its class says otherwise where the teacher's is silent is written out. */
 function siblingConfig(
   config: Checkpoint["config"],
   { head, finalNorm, layers, ...description }: ModelDescription,
-  { modelType, architecture, drops }: Sibling,
+  sibling: Sibling,
   intermediateSize: number,
 ): { [key: string]: unknown } {
+  if (sibling.kind === "own family")
+    return { ...config, intermediate_size: intermediateSize, ...sibling.says(layers.length, config) };
+  const { modelType, architecture, drops, adds } = sibling;
   const { attention } = layers[0]!;
   if (attention.kind !== "grouped-query") throw new Error("siblings have grouped-query attention");
   const rotary = config["rope_parameters"] as { rope_theta?: unknown } | null | undefined;
@@ -239,6 +186,7 @@ function siblingConfig(
     rms_norm_eps: finalNorm.epsilon,
     tie_word_embeddings: head.tied,
     ...(said === undefined && attention.rotary !== null ? { rope_theta: attention.rotary.theta } : {}),
+    ...adds,
     ...(modelType === "mistral" ? { sliding_window: config["sliding_window"] ?? null } : {}),
   };
 }
