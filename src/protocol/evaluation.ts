@@ -5,6 +5,7 @@ import { verdicts } from "./verdict";
 
 /** A mean over sequences with the half width of its 95 % bootstrap interval. */
 export const estimate = z.object({ mean: z.number(), halfWidth95: z.number() });
+export type Estimate = z.infer<typeof estimate>;
 
 /** How evenly a model uses a layer's experts. */
 const evenness = z.object({ coefficientOfVariation: z.number(), dead: z.int() });

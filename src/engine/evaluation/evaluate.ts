@@ -44,7 +44,8 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Mode
     uncertainty: { nllPerToken: mean, klToTeacher: kl && estimateMean(kl), top1Agreement: top1 && estimateMean(top1) },
     perSequence: { nll: perToken(nll), kl: kl && perToken(kl), top1: top1 && perToken(top1) },
     byDomain: perDomain(byRow(run.nll), run.kl && byRow(run.kl), sequences),
-    routing: run.routing,
+    // A dense student has none.
+    routing: run.routing?.length ? run.routing : null,
     expertMapping,
     cost: { ...cost, ...speedOf(run.chunks), peakMemoryBytes: run.peakMemoryBytes },
   };

@@ -1,4 +1,5 @@
 import type { DistillationArm, DistillationFile } from "../../protocol/distillation";
+import type { Estimate } from "../../protocol/evaluation";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import { formatOptional } from "./format";
 
@@ -11,8 +12,6 @@ export interface DistillationTable {
   rows: string[][];
   series: { name: string; points: { x: number; y: number; halfWidth95?: number }[] }[];
 }
-
-type Estimate = DistillationArm["klToTeacher"];
 
 /** The figures that a distillation.json has, in the order of the paper. */
 export function distillationTables(file: DistillationFile): DistillationTable[] {
