@@ -41,7 +41,7 @@ export function addressOf(options: QueueOptions): QueueAddress {
 }
 
 /** The queue's URL; null: none is used. @throws RerouteError arguments/invalid for a password among the arguments */
-function givenQueue({ queue }: QueueOptions): string | null {
+export function givenQueue({ queue }: QueueOptions): string | null {
   if (queue === undefined) return process.env[variable] || null;
   if (withoutPassword(queue) === queue) return queue;
   throw new RerouteError(

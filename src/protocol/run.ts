@@ -49,6 +49,8 @@ export const preflightSchema = z.object({
       teacherSeconds: z.number().optional(),
       peakMemoryBytes: z.number(),
       assumption: z.string(),
+      /** What workers can share: seconds of one machine, in so many equal parts, and why there are no more. */
+      spread: z.array(z.object({ seconds: z.number(), parts: z.int(), limit: z.string() })).optional(),
     }),
   ),
   seconds: z.number(),

@@ -13,10 +13,12 @@ export class RedisServer {
   private constructor(
     readonly port: number,
     readonly directory: string,
+    readonly password: string | null,
   ) {}
 
-  static async start(): Promise<RedisServer> {
-    const server = new RedisServer(await freePort(), temporaryFolder());
+  /** @param password what clients must say */
+  static async start(password: string | null = null): Promise<RedisServer> {
+    const server = new RedisServer(await freePort(), temporaryFolder(), password);
     await server.restart();
     return server;
   }
@@ -27,7 +29,15 @@ export class RedisServer {
 
   async restart(): Promise<void> {
     const args = ["--bind", "127.0.0.1", "--port", String(this.port), "--dir", this.directory, "--save", ""];
-    this.#child = spawn("redis-server", [...args, "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
+    const secret = this.password === null ? [] : ["--requirepass", this.password];
+    this.#child = spawn("redis-server", [
+      ...args,
+      ...secret,
+      "--appendonly",
+      "yes",
+      "--maxmemory-policy",
+      "noeviction",
+    ]);
     for await (const line of this.#child.stdout!) if (String(line).includes("Ready to accept connections")) break;
     this.#child.stdout!.resume();
   }

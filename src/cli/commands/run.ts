@@ -3,16 +3,17 @@ import path from "node:path";
 import type { Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readReportData, type ReportData } from "../../engine/report/reportData";
-import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
+import { formatBytes, formatCount, formatDuration, formatPercent } from "../../protocol/quantities";
 import { stageColumns, stageRows } from "../../engine/report/stageTable";
 import { preflight } from "../../engine/run/preflight/preflight";
 import { isRunFolder, readRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import { paradigmOf, recipeSchema, type CompressOptions, type Recipe } from "../../protocol/recipe";
 import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
+import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../protocol/spreadTimes";
 import type { CliIo } from "../io";
 import { toInteger } from "../options";
-import { addSpreadOptions, type SpreadOptions } from "../queueOptions";
+import { addSpreadOptions, givenQueue, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
@@ -54,7 +55,7 @@ export function addRun(program: Command, io: CliIo): void {
       const output = options.output === undefined ? {} : { output: path.resolve(io.cwd, options.output) };
       const recipe: Recipe = { ...rounding(named.recipe, options.multipleOf), ...output };
       const request = { runDirectory, recipe, baseFolder, force: options.force ?? false };
-      if (options.dryRun) await dryRun(io, request, options.json ?? false);
+      if (options.dryRun) await dryRun(io, request, options);
       else {
         await runInFolder(io, request, options);
         const data = await readReportData(runDirectory);
@@ -110,7 +111,7 @@ export async function readRecipe(file: string): Promise<Recipe> {
 async function dryRun(
   io: CliIo,
   request: { runDirectory: string; recipe: Recipe; baseFolder: string; force: boolean },
-  json: boolean,
+  options: RunOptions,
 ): Promise<void> {
   const { runDirectory, recipe, baseFolder, force } = request;
   const { machinery } = await import("../../engine/pipeline");
@@ -124,9 +125,19 @@ async function dryRun(
     showsText: true,
     signal: io.signal,
   });
-  io.out(json ? `${JSON.stringify(result, null, 2)}\n` : describePreflight(result));
+  const spread = givenQueue(options) === null ? [] : describeSpread(result);
+  io.out(options.json ? `${JSON.stringify(result, null, 2)}\n` : describePreflight(result) + spread.join(""));
   const first = result.refusals[0];
   if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
+}
+
+/** What the run would take with more machines like this one, and what holds it up then. */
+function describeSpread({ stages }: Preflight): string[] {
+  const times = workersWorthTrying(stages).map((n) => `  ${n}: ${formatDuration(spreadSeconds(stages, n))}`);
+  const limits = spreadLimits(stages).map(
+    ({ stage, limit, share }) => `  ${stage} ${formatPercent(share)}: ${limit}\n`,
+  );
+  return [`Workers like this machine, at best\n${times.join("\n")}\nWhat more do not shorten\n`, ...limits];
 }
 
 function describePreflight(p: Preflight): string {

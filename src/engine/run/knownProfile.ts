@@ -65,7 +65,8 @@ export async function expectedProfile(
 /** An estimate where the profile of another run, by its name, is taken over. */
 export function withoutProfile(estimate: StageEstimate, name: string): StageEstimate {
   if (estimate.stage !== "profile") return estimate;
-  return { ...estimate, seconds: 0, teacherSeconds: 0, assumption: `the profile of the run ${quote(name)} is reused` };
+  const { spread: _, ...rest } = estimate;
+  return { ...rest, seconds: 0, teacherSeconds: 0, assumption: `the profile of the run ${quote(name)} is reused` };
 }
 
 /** What decides about a profile, as recipes name it. */

@@ -4,14 +4,14 @@ import * as vscode from "vscode";
 import { RerouteError } from "../../protocol/errors";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
-import { hasPassword, workerFolders } from "../workers/queueChoice";
+import { hasPassword, queueFolder, workerFolders } from "../workers/queueChoice";
 import { withPassword } from "../workers/queueUrl";
 import { languageOf, startCommand, type Launcher, type StartExtras } from "../workers/startCommands";
 
 /** Copies what starts workers of the queue elsewhere; nothing is started or written. */
 export async function copyStartCommand(services: Services): Promise<void> {
   const { context } = services;
-  const { queue, allowInsecureQueue } = readSettings();
+  const { queue, allowInsecureQueue } = readSettings(queueFolder());
   if (queue === null) throw new RerouteError("arguments/invalid", "No queue is named: set reroute.queue first");
   withPassword(queue, null);
   const launcher = await pickLauncher();

@@ -6,7 +6,7 @@ import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { queueChoice } from "../workers/queueChoice";
-import { queueLines } from "../workers/queueLines";
+import { queueLines, spreadLines } from "../workers/queueLines";
 import { comparisonLines } from "./comparisonLines";
 import { back, closed, waitStep, type StepFrame, type StepResult } from "./pickStep";
 import { preflightLines, stageSummary, startOf, type PreflightLine } from "./preflightLines";
@@ -30,7 +30,12 @@ export function summaryStep(
     const spread = await linesOfQueue(services, baseFolder, signal);
     const preflight = await engine.request("recipe/preflight", request, signal);
     return {
-      lines: [...preflightLines(preflight, recipe, vscode.l10n.t), ...spread, windowLine()],
+      lines: [
+        ...preflightLines(preflight, recipe, vscode.l10n.t),
+        ...spread,
+        ...(spread.length > 0 ? spreadLines(preflight, vscode.l10n.t) : []),
+        windowLine(),
+      ],
       stages: stageSummary(preflight, vscode.l10n.t),
     };
   });

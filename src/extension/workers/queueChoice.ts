@@ -30,9 +30,15 @@ export async function hasPassword({ secrets }: Secrets, queue: string): Promise<
   return (await secrets.get(secretOf(queue))) !== undefined;
 }
 
+/** What the view and its commands are about: the first folder of the workspace that names a queue. */
+export function queueFolder(): string | undefined {
+  const folders = vscode.workspace.workspaceFolders ?? [];
+  return folders.map(({ uri }) => uri.fsPath).find((folder) => readSettings(folder).queue !== null);
+}
+
 /** Asks for the password of the queue and keeps it in the secret storage; nothing entered takes it away. */
 export async function setQueuePassword({ secrets }: Secrets): Promise<void> {
-  const { queue } = readSettings();
+  const { queue } = readSettings(queueFolder());
   if (queue === null) throw new RerouteError("arguments/invalid", "No queue is named: set reroute.queue first");
   withPassword(queue, null);
   const password = await vscode.window.showInputBox({
@@ -47,10 +53,11 @@ export async function setQueuePassword({ secrets }: Secrets): Promise<void> {
 
 /** Folders that workers elsewhere need: those of the setting, or where checkpoints and runs lie. */
 export function workerFolders(context: Pick<vscode.ExtensionContext, "globalStorageUri">): string[] {
-  const { workerFolders: named } = readSettings();
+  const about = queueFolder();
+  const { workerFolders: named } = readSettings(about);
   if (named.length > 0) return named;
-  const workspace = workspaceFolder();
-  const runs = runsFolder(context);
+  const workspace = workspaceFolder(about);
+  const runs = runsFolder(context, about);
   if (workspace === null) return [runs];
   const isInside = !path.relative(workspace, runs).startsWith("..");
   return isInside ? [workspace] : [workspace, runs];
@@ -58,7 +65,7 @@ export function workerFolders(context: Pick<vscode.ExtensionContext, "globalStor
 
 /** Tells menus and views whether a queue is named. */
 export function tellQueue(): void {
-  void vscode.commands.executeCommand("setContext", "reroute.hasQueue", readSettings().queue !== null);
+  void vscode.commands.executeCommand("setContext", "reroute.hasQueue", readSettings(queueFolder()).queue !== null);
 }
 
 function secretOf(queue: string): string {

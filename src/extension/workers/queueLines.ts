@@ -1,6 +1,23 @@
+import { formatDuration, formatPercent } from "../../protocol/quantities";
+import type { Preflight } from "../../protocol/run";
+import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../protocol/spreadTimes";
 import type { Translate } from "../../protocol/translate";
 import type { QueueChoice, QueueStatus } from "../../protocol/workers";
 import type { PreflightLine } from "../wizard/preflightLines";
+
+/** What a run would take with so many machines like this one, and what holds it up then. */
+export function spreadLines({ stages }: Pick<Preflight, "stages">, t: Translate): PreflightLine[] {
+  const tried = workersWorthTrying(stages);
+  if (tried.length < 2 || spreadSeconds(stages, 1) <= 0) return [];
+  const times = tried.map((n) => t("{0}: {1}", n, formatDuration(spreadSeconds(stages, n))));
+  const limits = spreadLimits(stages)
+    .slice(0, 3)
+    .map(({ stage, limit, share }) => t("{0} {1}: {2}", stage, formatPercent(share), limit));
+  return [
+    { kind: "fact", label: t("Workers like this machine, at best"), description: times.join(" · ") },
+    { kind: "fact", label: t("What more do not shorten"), description: limits.join(" · ") },
+  ];
+}
 
 /** What a pre-flight says of the queue that a run would be spread over: who would work on it, and what is wrong with it. */
 export function queueLines(

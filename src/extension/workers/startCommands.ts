@@ -80,7 +80,8 @@ const withThreads = (start: WorkerStart) => [...workerWords(start), "--threads",
 function passwordGuard({ hasPassword, queue }: WorkerStart): string[] {
   if (!hasPassword) return [];
   return [
-    `# The queue has a password: set REROUTE_QUEUE to ${oneLine(queue)} with it, as user:PASSWORD@host. So that no history keeps it:`,
+    "# The queue has a password. Set REROUTE_QUEUE to the URL with it, as user:PASSWORD@host, so that no history keeps it:",
+    `# ${oneLine(queue)}`,
     "#   read -rs REROUTE_QUEUE && export REROUTE_QUEUE",
     ': "${REROUTE_QUEUE:?is not set}"',
   ];
@@ -90,7 +91,8 @@ function passwordGuard({ hasPassword, queue }: WorkerStart): string[] {
 function reachNote({ queue }: WorkerStart): string[] {
   if (!isLoopback(queue)) return [];
   return [
-    `# ${oneLine(queue)} is this machine to whoever reads it: name a queue that the workers' machines reach (reroute.queue).`,
+    `# ${oneLine(queue)} is this machine to whoever reads it:`,
+    "# name a queue that the workers' machines reach (reroute.queue).",
   ];
 }
 

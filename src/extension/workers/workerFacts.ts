@@ -22,7 +22,7 @@ export function hostNodes(workers: readonly WorkerStatus[]): HostNode[] | null {
 
 /** What a row says of a worker: what it does, how fast, and why it may not, most telling first. */
 export function workerFacts(worker: WorkerStatus, t: Translate): { description: string; state: string; icon: string } {
-  const { eligible, reason, state, tile, tokensPerSecond, host, threads } = worker;
+  const { eligible, reason, state, tile, tokensPerSecond, host } = worker;
   const does =
     state === "lost"
       ? t("lost")
@@ -36,9 +36,13 @@ export function workerFacts(worker: WorkerStatus, t: Translate): { description: 
   const icons = { idle: "circle-outline", working: "sync", lost: "debug-disconnect", left: "circle-slash" } as const;
   return {
     state: may,
-    description: [may, ...rate, host, t("{0} threads", threads)].join(" · "),
+    description: [may, ...rate, host, threadWords(worker, t)].join(" · "),
     icon: eligible ? icons[state] : "warning",
   };
+}
+
+export function threadWords({ threads }: Pick<WorkerStatus, "threads">, t: Translate): string {
+  return threads === 1 ? t("1 thread") : t("{0} threads", threads);
 }
 
 export function tileWords({ pass, bounds: { unit, from, to } }: TileInHand, t: Translate): string {

@@ -3,8 +3,8 @@ import { formatBytes, formatCount } from "../../protocol/quantities";
 import type { QueueStatus, WorkerStatus } from "../../protocol/workers";
 import type { Services } from "../services";
 import { lostWorkers } from "./lostWorkers";
-import { queueChoice } from "./queueChoice";
-import { hostNodes, summaryOf, workerFacts, type HostNode } from "./workerFacts";
+import { queueChoice, queueFolder } from "./queueChoice";
+import { hostNodes, summaryOf, threadWords, workerFacts, type HostNode } from "./workerFacts";
 
 export type WorkerNode =
   | { kind: "message"; label: string; detail: string; icon: string }
@@ -50,7 +50,8 @@ export class WorkersTree implements vscode.TreeDataProvider<WorkerNode>, vscode.
       .filter(({ state, name }) => state === "problem" || (state === "warning" && name === "Eviction"))
       .map(({ name, state, detail }): WorkerNode => ({
         kind: "message",
-        ...{ label: name, detail, icon: state === "problem" ? "error" : "warning" },
+        ...{ label: asksForPassword(detail) ? vscode.l10n.t("The queue asks for a password") : name },
+        ...{ detail, icon: state === "problem" ? "error" : "warning" },
       }));
     const hosts = hostNodes(this.status.workers);
     const rows: WorkerNode[] =
@@ -67,6 +68,8 @@ export class WorkersTree implements vscode.TreeDataProvider<WorkerNode>, vscode.
       item.tooltip = node.detail;
       item.iconPath = new vscode.ThemeIcon(node.icon);
       item.accessibilityInformation = { label: `${node.label}: ${node.detail}` };
+      if (asksForPassword(node.detail))
+        item.command = { command: "reroute.setQueuePassword", title: vscode.l10n.t("Set Queue Password...") };
       return item;
     }
     if (node.kind === "host") {
@@ -87,7 +90,12 @@ export class WorkersTree implements vscode.TreeDataProvider<WorkerNode>, vscode.
     item.tooltip = [
       worker.name,
       state,
-      vscode.l10n.t("Host {0}, {1} threads, {2}", worker.host, worker.threads, formatBytes(worker.memoryBytes)),
+      vscode.l10n.t(
+        "Host {0}, {1}, {2}",
+        worker.host,
+        threadWords(worker, vscode.l10n.t),
+        formatBytes(worker.memoryBytes),
+      ),
       vscode.l10n.t("{0} tiles done since it began", formatCount(worker.tiles)),
       vscode.l10n.t("Numerics {0}: {1}", worker.numerics, worker.about),
     ].join("\n");
@@ -105,7 +113,7 @@ export class WorkersTree implements vscode.TreeDataProvider<WorkerNode>, vscode.
     if (this.looking) return;
     this.looking = true;
     try {
-      const queue = await queueChoice(this.services.context);
+      const queue = await queueChoice(this.services.context, queueFolder());
       const status = queue && (await this.services.engine.request("queue/status", { queue }));
       const lost = status ? await lostWorkers(this.services.runs.shown(), status.workers) : [];
       this.status = status && { ...status, workers: [...status.workers, ...lost] };
@@ -131,4 +139,9 @@ export class WorkersTree implements vscode.TreeDataProvider<WorkerNode>, vscode.
     }
     this.changed.fire();
   }
+}
+
+/** As Redis and Valkey say it. */
+function asksForPassword(detail: string): boolean {
+  return /\b(NOAUTH|WRONGPASS)\b/.test(detail);
 }

@@ -7,7 +7,7 @@ import type { QueueStatus, WorkerStatus } from "../../../src/protocol/workers";
 import { queueAddress } from "../../../src/engine/run/queue/queueAddress";
 import { lostWorkers } from "../../../src/extension/workers/lostWorkers";
 import { queueChoice, setQueuePassword, workerFolders } from "../../../src/extension/workers/queueChoice";
-import { queueLines } from "../../../src/extension/workers/queueLines";
+import { queueLines, spreadLines } from "../../../src/extension/workers/queueLines";
 import { withPassword } from "../../../src/extension/workers/queueUrl";
 import { hostNodes, summaryOf, workerFacts } from "../../../src/extension/workers/workerFacts";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -172,4 +172,21 @@ it("workers that a run has lost are known from its folder, until they are back",
   writeFileSync(path.join(folder, "a", "workers.json"), JSON.stringify(file));
   writeFileSync(path.join(folder, "broken", "workers.json"), JSON.stringify(file).slice(0, 90));
   expect((await lostWorkers(runs, [{ name: "back" }])).map(({ name }) => name)).toEqual(["l"]);
+});
+
+it("a pre-flight says what more workers would bring, and what they would not", () => {
+  const spread = [{ seconds: 80, parts: 8, limit: "an update's batch of 8 is cut into 8" }];
+  const of = { peakMemoryBytes: 0, assumption: "" };
+  const stages = [
+    { ...of, stage: "calibrate" as const, seconds: 100, spread },
+    { ...of, stage: "report" as const, seconds: 1 },
+  ];
+  expect(spreadLines({ stages }, english).map(({ label, description }) => [label, description])).toEqual([
+    ["Workers like this machine, at best", "1: 1 min 41 s · 2: 1 min 01 s · 4: 41 s · 8: 31 s"],
+    [
+      "What more do not shorten",
+      "calibrate 96.8 %: this machine does most of it alone; an update's batch of 8 is cut into 8",
+    ],
+  ]);
+  expect(spreadLines({ stages: stages.slice(1) }, english)).toEqual([]);
 });

@@ -72,13 +72,14 @@ function estimateAlone(input: EstimateInput): StageEstimate[] {
     .filter((stage) => wanted.has(stage))
     .map((stage) => {
       const asked = stage === "profile" || stage === "compress" ? source : whole;
-      const { seconds, teacherSeconds, peakMemoryBytes, assumption } = stages[stage].forecast(asked);
+      const { seconds, teacherSeconds, peakMemoryBytes, assumption, spread = [] } = stages[stage].forecast(asked);
       return {
         stage,
         seconds: finiteOrZero(seconds),
         teacherSeconds: finiteOrZero(teacherSeconds),
         peakMemoryBytes,
         assumption,
+        ...(spread.length > 0 && spread.every((share) => Number.isFinite(share.seconds)) ? { spread } : {}),
       };
     });
 }

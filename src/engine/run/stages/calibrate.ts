@@ -16,8 +16,9 @@ import { budgetOfEach, modelsAtOnce } from "../../distillation/besideStudent";
 import { baseProcessBytes, planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
-import { beyond, recipeTokens, stateBytesOf, streamingMemory, type ForecastInput } from "./forecast";
+import { beyond, recipeTokens, stateBytesOf, streamingMemory, type ForecastInput, type SpreadShare } from "./forecast";
 import type { Stage, StageContext } from "./stage";
+import { gradientTileCount, spreadsUpdates } from "../tiles/tileCounts";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf, textTrainedOn } from "./data";
 import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
@@ -108,10 +109,11 @@ export const calibrateStage: Stage = {
     };
     const heldOutSeconds = evaluations * time.evaluation(tokens.heldOut, "student");
     const writing = writingSeconds(input, updates);
+    const updating = time.updates(updates, tokens.calibration * epochs);
     const seconds =
       teacherSeconds +
       writing +
-      time.updates(updates, tokens.calibration * epochs) +
+      updating +
       time.beforeTraining(Math.min(tokens.calibration, lookedAtTokens)) +
       heldOutSeconds +
       time.copy(bytesAfter);
@@ -119,6 +121,7 @@ export const calibrateStage: Stage = {
     return {
       seconds,
       teacherSeconds,
+      spread: sharedUpdates(recipe, updating),
       peakMemoryBytes: peakMemory(input, inMemory) + fitBytes(recipe, teacher),
       assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training${beside === 0 ? "" : ` and ${beside} tokens beside the student`} and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
@@ -260,4 +263,11 @@ export async function checkDenseStudent(student: OpenModel, teacher: OpenModel):
 
 function mismatch(message: string): RerouteError {
   return new RerouteError("teacher/mismatch", message);
+}
+
+/** What workers can share of the updates: of Router KD, the sequences of a batch. */
+function sharedUpdates({ calibrate }: Recipe, seconds: number): SpreadShare[] {
+  if (calibrate === undefined || !spreadsUpdates(calibrate)) return [];
+  const parts = gradientTileCount(calibrate.batch);
+  return [{ seconds, parts, limit: `an update's batch of ${calibrate.batch} is cut into ${parts}` }];
 }

@@ -23,6 +23,17 @@ export interface StageForecast {
   teacherSeconds: number;
   peakMemoryBytes: number;
   assumption: string;
+  /** What of it workers can share; the coordinator does the rest. */
+  spread?: SpreadShare[];
+}
+
+/** Work in equal parts, each of which one worker does at a time. */
+export interface SpreadShare {
+  /** Of one machine like this alone. */
+  seconds: number;
+  parts: number;
+  /** Why there are no more, for people. */
+  limit: string;
 }
 
 export interface ScratchInput {

@@ -13,6 +13,7 @@ import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import { planExecution } from "../../execution/memoryPlan";
 import { blockTokens } from "../../execution/leaves";
 import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
+import { profileTileCount } from "../tiles/tileCounts";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
 import { fileExists } from "./outputs";
@@ -70,9 +71,12 @@ export const profileStage: Stage = {
     const { recipe, teacher, probe, time, measured } = input;
     const tokens = recipeTokens(recipe).calibration;
     const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
-    const seconds = time.pass(tokens, "observed") + compared;
+    const pass = time.pass(tokens, "observed");
+    const seconds = pass + compared;
+    const parts = profileTileCount(recipe.data.sequences, recipe.data.sequenceLength);
     return {
       seconds,
+      spread: [{ seconds: pass, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],
       teacherSeconds: seconds,
       peakMemoryBytes: streamingMemory(input, { tokens, allTokens: tokens }),
       assumption: `${tokens} tokens forward; ${measured}`,
