@@ -14,7 +14,7 @@ import { formatEstimate } from "../../engine/report/distillationTables";
 import { requireExperts } from "../../engine/model/requireExperts";
 import { newRun } from "../../engine/run/folder/runFolder";
 import { runtimeOptions } from "../../engine/run/machine/machine";
-import { prepareProvider } from "../../engine/run/machine/providerChoice";
+import { requireChosenProvider } from "../../engine/run/machine/providerChoice";
 import { ModelCache } from "../../engine/run/modelCache";
 import type { HeavyWork } from "../../engine/run/work";
 import { provenanceOf } from "../../engine/run/stages/outputs";
@@ -64,7 +64,7 @@ export function addBuildStudent(program: Command, io: CliIo): void {
         { teacher: await checkpointPath(io, teacher), calibration, output: directory },
       );
       const models = new ModelCache();
-      await prepareProvider(recipe.provider);
+      await requireChosenProvider(recipe.provider);
       const model = await models.model(recipe.teacher);
       requireExperts(model.description, "build a student of");
       const { column, tokenizer, sequences: count, sequenceLength, packing } = recipe.data;

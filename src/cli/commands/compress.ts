@@ -20,7 +20,7 @@ import { writeCompressedCheckpoint } from "../../engine/compression/writeCompres
 import { formatBytes, formatCount } from "../../protocol/quantities";
 import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
-import { prepareProvider } from "../../engine/run/machine/providerChoice";
+import { requireChosenProvider } from "../../engine/run/machine/providerChoice";
 import { placementNotes } from "../../engine/run/preflight/routingWarnings";
 import { quantisedOutput } from "../../engine/run/preflight/quantisedOutput";
 import { openModel } from "../../engine/run/modelCache";
@@ -162,7 +162,7 @@ async function compressWithoutText(
   const progress = progressPrinter(io);
   const stateDirectory = await mkdtemp(path.join(tmpdir(), "reroute-compress-"));
   try {
-    await prepareProvider(recipe.provider);
+    await requireChosenProvider(recipe.provider);
     const model = await openModel(teacher);
     requireExperts(model.description, "compress");
     const context: MethodContext = {

@@ -5,7 +5,7 @@ import { Option, type Command } from "commander";
 import { quote } from "../../engine/checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile } from "../../engine/checkpoint/safetensorsFile";
 import { runtimeOptions } from "../../engine/run/machine/machine";
-import { prepareProvider } from "../../engine/run/machine/providerChoice";
+import { requireChosenProvider } from "../../engine/run/machine/providerChoice";
 import { openModel } from "../../engine/run/modelCache";
 import type { OpenModel } from "../../engine/run/work";
 import type { StudentProbeOptions } from "../../engine/distillation/studentProbe";
@@ -79,7 +79,7 @@ export function addForward(program: Command, io: CliIo): void {
     const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-forward-"));
     try {
       const provider = options.provider ?? "auto";
-      await prepareProvider(provider);
+      await requireChosenProvider(provider);
       const runtime = runtimeOptions({ ...options, provider });
       const common = { model, inputIds: input.ids, batch: input.batch, positions: input.positions };
       const tensors = await probe({ ...common, runtime, scratchDirectory }, teacher, options, divergence, targets);

@@ -10,7 +10,7 @@ import { generate } from "../generation/generate";
 import { promptTokens } from "../generation/promptTokens";
 import { generationSettings } from "../generation/settings";
 import { availableMemoryBytes, runtimeOptions } from "./machine/machine";
-import { prepareProvider, requireProvider } from "./machine/providerChoice";
+import { requireChosenProvider } from "./machine/providerChoice";
 import { openModel } from "./modelCache";
 
 export interface GenerationHooks {
@@ -41,13 +41,12 @@ export async function generateText(
   const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 0);
   const lengthLimit = Math.min(contextLength, longest + settings.maxNewTokens);
   const provider = start.provider ?? "auto";
-  await prepareProvider(provider);
+  await requireChosenProvider(provider);
   const runtime = runtimeOptions({
     provider,
     memory: start.memory,
     threads: start.threads,
   });
-  await requireProvider(runtime.provider);
   const sequences = prompts.length * settings.samples;
   const plan = planDecoding(description, runtime.memoryBudgetBytes, lengthLimit, sequences);
   onEvent({

@@ -15,7 +15,7 @@ import { promptTokens } from "../generation/promptTokens";
 import { generationSettings } from "../generation/settings";
 import { moeLayers } from "../model/moeLayers";
 import { availableMemoryBytes, runtimeOptions } from "./machine/machine";
-import { prepareProvider, requireProvider } from "./machine/providerChoice";
+import { requireChosenProvider } from "./machine/providerChoice";
 import { openModel } from "./modelCache";
 import { readProvenance } from "./stages/outputs";
 
@@ -76,9 +76,8 @@ export async function scoreSideBySide(
   const models = await Promise.all(directories.map(openModel));
   const texts = await Promise.all(start.texts.map((text) => tokensOf(text, directories[text.author]!, models)));
   const provider = start.provider ?? "auto";
-  await prepareProvider(provider);
+  await requireChosenProvider(provider);
   const runtime = runtimeOptions({ provider, memory: start.memory, threads: start.threads });
-  await requireProvider(runtime.provider);
   const taught = teacher === null ? null : models[teacher]!;
   const mappings = await Promise.all(
     directories.map(async (directory, m) =>

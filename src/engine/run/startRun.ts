@@ -8,7 +8,7 @@ import { ignoreInGit } from "./folder/gitIgnore";
 import { lockRunFolder } from "./folder/lock";
 import { withOnlookers } from "./folder/onlookers";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
-import { prepareProvider } from "./machine/providerChoice";
+import { requireChosenProvider } from "./machine/providerChoice";
 import { ModelCache } from "./modelCache";
 import { preflight, throwRefusal } from "./preflight/preflight";
 import {
@@ -44,7 +44,7 @@ function startInFolder(machinery: RunMachinery, request: RunRequest, hooks: RunH
   return withLock(request.runDirectory, hooks, async (shared) => {
     const isNew = !(await isRunFolder(request.runDirectory));
     const id = path.basename(request.runDirectory);
-    await prepareProvider(request.recipe.provider);
+    await requireChosenProvider(request.recipe.provider);
     const run = isNew
       ? { ...newRun(id, request.recipe, request.baseFolder), ...(request.runtime ? { runtime: request.runtime } : {}) }
       : withRecipe(await readRun(request.runDirectory), request.recipe, request.baseFolder);

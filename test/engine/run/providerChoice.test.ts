@@ -3,7 +3,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { askedDrivers, graphicsCards, isSoftware } from "../../../src/engine/run/machine/gpus";
 import { runtimeOptions } from "../../../src/engine/run/machine/machine";
-import { chosenProvider, prepareProvider } from "../../../src/engine/run/machine/providerChoice";
+import { chosenProvider, prepareProvider, requireChosenProvider } from "../../../src/engine/run/machine/providerChoice";
 import { executionProviders } from "../../../src/protocol/recipe";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
@@ -40,6 +40,11 @@ test.each([
 ])("drivers %s: on the processor %s", (drivers, expected) => {
   expect(isSoftware(drivers)).toBe(expected);
   expect(askedDrivers(drivers === null ? {} : { VK_ICD_FILENAMES: drivers })).toBe(drivers);
+});
+
+test.runIf(graphicsCards().length === 0)("a provider by name that this machine has not is refused", async () => {
+  await expect(requireChosenProvider("cuda")).rejects.toMatchObject({ code: "runtime/provider" });
+  await expect(requireChosenProvider("cpu")).resolves.toBe("cpu");
 });
 
 test("a provider by name is itself; auto, where nothing was checked, is the CPU", () => {

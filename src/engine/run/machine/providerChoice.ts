@@ -24,6 +24,8 @@ const maxFileBytes = 2 ** 20;
 
 /** What is known of providers in this process, by their key. */
 const known = new Map<string, Checked>();
+/** Of the onnxruntime that checks load. */
+let runtimeVersion: string | null = null;
 
 /** What `--provider auto` may choose, where the machine has a graphics card. */
 const candidates: Partial<Record<NodeJS.Platform, readonly ExecutionProvider[]>> = {
@@ -69,6 +71,17 @@ export async function requireProvider(provider: ExecutionProvider): Promise<void
   );
 }
 
+/**
+ * The provider that a choice stands for, checked: what commands without a pre-flight begin with.
+ * @throws RerouteError as requireProvider does
+ */
+export async function requireChosenProvider(choice: ProviderChoice): Promise<ExecutionProvider> {
+  await prepareProvider(choice);
+  const provider = chosenProvider(choice);
+  await requireProvider(provider);
+  return provider;
+}
+
 /** One line on a provider for `doctor`. */
 export async function describeProvider(provider: ExecutionProvider): Promise<{ ready: boolean; text: string }> {
   try {
@@ -96,6 +109,7 @@ function automatic(): readonly ExecutionProvider[] {
 }
 
 async function checkProvider(provider: ExecutionProvider): Promise<Checked> {
+  runtimeVersion ??= (await probeRuntime()).version;
   const key = keyOf(provider);
   const found = known.get(key) ?? (await readChecked())[key];
   if (found !== undefined) {
@@ -114,7 +128,7 @@ async function checkProvider(provider: ExecutionProvider): Promise<Checked> {
 function keyOf(provider: ExecutionProvider): string {
   const drivers = askedDrivers(process.env);
   const machine = { cards: graphicsCards(), drivers, system: `${process.platform} ${process.arch} ${release()}` };
-  return contentKey({ provider, engineVersion, runtime: runtimePath() ?? "own", ...machine });
+  return contentKey({ provider, engineVersion, runtime: runtimePath() ?? "own", runtimeVersion, ...machine });
 }
 
 /** In the user's cache folder: what is lost there is checked again. */

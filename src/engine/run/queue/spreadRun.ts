@@ -6,7 +6,7 @@ import type { QueueChoice } from "../../../protocol/workers";
 import { measureNumerics } from "../../execution/numerics";
 import type { RuntimeOptions } from "../../runtime/session";
 import { runtimeOptions } from "../machine/machine";
-import { prepareProvider } from "../machine/providerChoice";
+import { requireChosenProvider } from "../machine/providerChoice";
 import type { RunMachinery } from "../runRequest";
 import { distributedWork } from "../tiles/distributedWork";
 import { TileWatch } from "../tiles/tileWatch";
@@ -43,7 +43,7 @@ export async function spreadRun<T>(
   work: (machinery: RunMachinery) => Promise<T>,
 ): Promise<T> {
   const address = queueAddress(queue.url, queue.insecure ?? false);
-  await prepareProvider(machine.provider);
+  await requireChosenProvider(machine.provider);
   const runtime = runtimeOptions(machine);
   const { hash, about, rowsAreIndependent } = await measureNumerics(runtime);
   if (!rowsAreIndependent)
