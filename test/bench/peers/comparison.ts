@@ -12,7 +12,12 @@ export interface Comparison {
   tolerance: number;
 }
 
-/** Runs A B, B A, A B, ... after a turn of each that is not counted, and says rates and their ratios. */
+/** Not counted: sessions compile, and executors of one thread each are opened and timed once. */
+const warmUpTurns = 3;
+/** Of the best rate of products of a comparison, what a quiet machine keeps in every turn. */
+const quietShare = 0.75;
+
+/** Runs A B, B A, A B, ... after turns of each that are not counted, and says rates and their ratios. */
 export async function compareInTurns(
   comparison: Comparison,
   rounds: number,
@@ -22,7 +27,7 @@ export async function compareInTurns(
   const { title, tokens, tolerance } = comparison;
   const turns: { own: Timed; peer: Timed }[] = [];
   const rates = [await gemmRate()];
-  for (let turn = 0; turn <= rounds; turn++) {
+  for (let turn = 0; turn < warmUpTurns + rounds; turn++) {
     const work = { own: () => timed(() => comparison.own(turn)), peer: () => comparison.peer(turn) };
     const names = turn % 2 === 0 ? (["own", "peer"] as const) : (["peer", "own"] as const);
     const done: Partial<Record<"own" | "peer", Timed>> = {};
@@ -31,13 +36,19 @@ export async function compareInTurns(
     const difference = Math.abs(both.own.value / both.peer.value - 1);
     if (!(difference <= tolerance))
       throw new Error(`${title}: Reroute finds ${both.own.value}, PyTorch ${both.peer.value}`);
-    if (turn > 0) turns.push(both);
+    if (turn >= warmUpTurns) turns.push(both);
     rates.push(await gemmRate());
   }
-  const gemm = { wall: median(rates.map(({ wall }) => wall)), cpu: median(rates.map(({ cpu }) => cpu)) };
+  const [walls, cpus] = [rates.map(({ wall }) => wall), rates.map(({ cpu }) => cpu)];
+  const gemm = { wall: median(walls), cpu: median(cpus) };
   print(
-    `${title} (${tokens} tokens a turn, ${rounds} turns; f32 products ${giga(gemm.wall)}, ${giga(gemm.cpu)} a processor second)`,
+    `${title} (${tokens} tokens a turn, ${rounds} turns; f32 products ${spread(walls.map(giga), 0)} GFLOP/s, ` +
+      `${spread(cpus.map(giga), 0)} a processor second)`,
   );
+  // What keeps a core busy slows PyTorch, whose threads spin, several times more than Reroute.
+  const slowest = Math.min(...walls.slice(warmUpTurns)) / Math.max(...walls);
+  if (slowest < quietShare)
+    print(`  products fell to ${slowest.toFixed(2)} of their best: the machine was not quiet, measure again`);
   for (const [name, side] of [
     ["Reroute", "own"],
     ["PyTorch", "peer"],
@@ -69,8 +80,8 @@ function spread(values: readonly number[], digits: number): string {
   return `${middle} (${low} to ${high})`;
 }
 
-function giga(rate: number): string {
-  return `${(rate / 1e9).toFixed(0)} GFLOP/s`;
+function giga(rate: number): number {
+  return rate / 1e9;
 }
 
 function median(values: readonly number[]): number {
