@@ -1,5 +1,4 @@
-import { rmSync } from "node:fs";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterEach, beforeAll, expect, it } from "vitest";
 import { EngineClient } from "../../src/extension/engine/client";
 import { errorCodeOf } from "../../src/protocol/errors";
 import { createRandom } from "../../src/engine/tensor/random";
@@ -19,7 +18,6 @@ beforeAll(async () => {
   await TinyRun.makeParent(parent);
   run = new TinyRun("", parent);
 });
-afterAll(() => rmSync(script, { force: true }));
 afterEach(() => {
   delete process.env["NODE_OPTIONS"];
   process.env[killer.variable] = "";

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { closeSync, cpSync, mkdirSync, openSync, readFileSync, rmSync, statSync, utimesSync, writeSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { isNightly } from "../support/nightly";
@@ -16,7 +16,6 @@ let others: string;
 beforeAll(async () => {
   ({ run, expected } = await undisturbedRun((prepared) => (others = otherFiles(prepared))));
 });
-afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
 
 function otherFiles(run: TinyRun): string {

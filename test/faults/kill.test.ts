@@ -1,5 +1,4 @@
-import { rmSync } from "node:fs";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
@@ -19,7 +18,6 @@ beforeAll(async () => {
   expect([code, stderr]).toEqual([0, expect.anything()]);
   expected = run.results();
 });
-afterAll(() => rmSync(run.cli, { force: true }));
 
 test("an undisturbed run is what it is compared with: complete, and the same again", async () => {
   const wanted = ["model.safetensors", "reroute.json", "compression-plan.json", "routing-statistics.safetensors"];

@@ -1,5 +1,4 @@
-import { rmSync } from "node:fs";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { spreadSteps, stepKiller } from "./killAtStep";
@@ -14,7 +13,6 @@ beforeAll(async () => {
   await TinyRun.makeParent(parent);
   cli = await bundleCli();
 });
-afterAll(() => rmSync(cli, { force: true }));
 
 /** One method of each kind of work between layers, and MoBE, whose optimiser goes on in the middle of a projection. */
 const rows: { method: string; options: Record<string, unknown>; file: RegExp }[] = [

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 import { isEvaluationState } from "../../src/engine/evaluation/evaluationState";
 import type { ModelEvaluation } from "../../src/protocol/evaluation";
 import { createRandom } from "../../src/engine/tensor/random";
@@ -22,7 +22,6 @@ beforeAll(async () => {
   expected = run.results();
   cpSync(run.output, path.join(parent, "student"), { recursive: true });
 });
-afterAll(() => rmSync(run.cli, { force: true }));
 
 /**
  * A clock on which an hour passes whenever it is read while the evaluation runs: the state is then saved behind every few

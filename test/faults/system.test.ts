@@ -1,6 +1,6 @@
-import { copyFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { copyFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { beforeAll, beforeEach, expect, it } from "vitest";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { daily } from "../support/nightly";
 import type { TinyRun } from "./tinyRun";
@@ -13,7 +13,6 @@ let expected: Record<string, string>;
 beforeAll(async () => {
   ({ run, expected } = await undisturbedRun());
 });
-afterAll(() => rmSync(run.cli, { force: true }));
 beforeEach(() => run.reset());
 
 /** A script that goes first in the process. */

@@ -20,12 +20,36 @@ export async function bundleQueueClients(): Promise<string> {
   return bundle(queueClients.entry, queueClients.name);
 }
 
-/** Inside the project, so that the bundle finds onnxruntime-node. */
-async function bundle(entry: string, name: string): Promise<string> {
-  const outfile = placeOf(name);
+const bundles = new Map<string, Promise<string>>();
+
+/**
+ * Inside the project, so that the bundle finds onnxruntime-node. All test files of a process share it; those of processes that have
+ * ended are removed.
+ */
+function bundle(entry: string, name: string): Promise<string> {
+  const made = bundles.get(name) ?? makeBundle(entry, placeOf(name));
+  bundles.set(name, made);
+  return made;
+}
+
+async function makeBundle(entry: string, outfile: string): Promise<string> {
+  const folder = path.dirname(outfile);
+  for (const file of existsSync(folder) ? readdirSync(folder) : []) {
+    const owner = /^reroute-faults-\D+-(\d+)\.cjs$/.exec(file)?.[1];
+    if (owner !== undefined && !isAlive(Number(owner))) rmSync(path.join(folder, file), { force: true });
+  }
   const plugins = [...nodeBundle.plugins.slice(0, -1), queueApart(path.basename(placeOf(queueClients.name)))];
   await build({ ...nodeBundle, plugins, entryPoints: [entry], outfile });
   return outfile;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function placeOf(name: string): string {

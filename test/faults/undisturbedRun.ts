@@ -5,7 +5,7 @@ import type { StageId } from "../../src/protocol/run";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli, TinyRun } from "./tinyRun";
 
-/** A run that nothing disturbed, and what it left: what disturbed ones must end with. `run.cli` is to be removed at last. */
+/** A run that nothing disturbed, and what it left: what disturbed ones must end with. */
 export interface UndisturbedRun {
   run: TinyRun;
   expected: Record<string, string>;

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { createRandom } from "../../src/engine/tensor/random";
@@ -42,7 +42,6 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     run.reset();
   });
   afterAll(async () => {
-    for (const file of [run.cli, clients]) rmSync(file, { force: true });
     await redis?.kill();
   });
 

@@ -1,6 +1,6 @@
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 import { errorCodeOf } from "../../../src/protocol/errors";
 import { EngineClient } from "../../../src/extension/engine/client";
 import { recipeSchema } from "../../../src/protocol/recipe";
@@ -29,7 +29,6 @@ beforeAll(async () => {
     maxShardBytes: 1.2e6,
   });
 });
-afterAll(() => rmSync(script, { force: true }));
 
 /** Graph runs of a batch as long as this one block the thread that would answer for most of a second. */
 const recipe = recipeSchema.parse({
