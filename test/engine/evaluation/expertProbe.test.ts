@@ -78,3 +78,52 @@ test("more experts than there are are refused before anything runs", async () =>
   const options = { teacher, student: null, sequences, active: [2, 9], runtime, scratchDirectory };
   await expect(probeExperts(options)).rejects.toThrow(/9 active experts .* has 8/);
 });
+
+test.each([
+  ["the student's", "student"],
+  ["the teacher's", "teacher"],
+] as const)(
+  "where %s vocabulary lacks padding rows, both are cut to the tokens that both have",
+  async (_, narrower) => {
+    const models = { teacher: await openTeacher("olmoe"), student: await openStudent("olmoe") };
+    const [routing, losses] = [
+      await distillationGolden("olmoe", "routing"),
+      await distillationGolden("olmoe", "losses"),
+    ];
+    const whole = routing.get("topk.logits")!;
+    const [width, cut] = [whole.shape[2]!, 157];
+    // Each sequence up to its first token that only the wider vocabulary has.
+    const { ids, lengths, sequenceLength, ...rest } = goldenTokens(losses);
+    const shorter = Int32Array.from(lengths, (length, s) => {
+      const first = ids.subarray(s * sequenceLength, s * sequenceLength + length).findIndex((id) => id >= cut);
+      return first < 0 ? length : first;
+    });
+    const cutIds = ids.map((id, i) => (i % sequenceLength < shorter[Math.floor(i / sequenceLength)]! ? id : 0));
+    const sequences = { ...rest, sequenceLength, ids: cutIds, lengths: shorter };
+    const { description } = models[narrower];
+    const { head } = description;
+    const weight = { ...head.weight, shape: [cut, description.hiddenSize] };
+    models[narrower] = {
+      ...models[narrower],
+      description: { ...description, vocabSize: cut, head: { ...head, weight } },
+    };
+    const found = await probeExperts({
+      ...{ ...models, sequences, active: [2], runtime, scratchDirectory: temporaryFolder() },
+    });
+    const { isTarget } = nextTokens(sequences);
+    expect(isTarget.filter((one) => one === 1).length).toBeGreaterThan(10);
+    const cutRows = ({ values }: { values: readonly number[] }) =>
+      logProbabilities(
+        values.filter((_value, i) => i % width < cut),
+        cut,
+      );
+    const [p, q] = [cutRows(whole), cutRows(losses.get("logits")!)];
+    let [sum, count] = [0, 0];
+    for (const [row, counts] of isTarget.entries()) {
+      if (counts === 0) continue;
+      count++;
+      for (let i = row * cut; i < (row + 1) * cut; i++) sum += Math.exp(p[i]!) * (p[i]! - q[i]!);
+    }
+    expect(Math.abs(found.rows[0]!.klOfStudent!.mean - sum / count)).toBeLessThan((1e-3 * sum) / count);
+  },
+);
