@@ -15,7 +15,7 @@ export interface EvaluatedRows {
 }
 
 /** Values by the token that was predicted, to six digits; null for the first token of a sequence, padding and prompts. */
-export function tokenValues({ nll, kl, isTarget }: EvaluatedRows): TokenValues {
+export function valuesByToken({ nll, kl, isTarget }: EvaluatedRows): TokenValues {
   const length = Math.min(nll.length, mostTokens);
   const values = (rows: Float32Array): (number | null)[] =>
     Array.from({ length }, (_, at) => (at > 0 && isTarget[at - 1] ? Number(rows[at - 1]!.toPrecision(6)) : null));

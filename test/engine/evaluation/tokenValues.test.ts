@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, it } from "vitest";
-import { evaluatedTokens, tokenValues } from "../../../src/engine/evaluation/tokenValues";
+import { evaluatedTokens, valuesByToken } from "../../../src/engine/evaluation/tokenValues";
 import { nextTokens } from "../../../src/engine/execution/batches";
 import { evaluatedText } from "../../../src/engine/report/evaluatedText";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -21,17 +21,17 @@ it("a value stands at the token that was predicted, not where it was predicted f
     kl: Float32Array.of(0.1, 0.2, 99, 1 / 3, 99, 99),
     isTarget,
   };
-  expect(tokenValues(rows)).toEqual({
+  expect(valuesByToken(rows)).toEqual({
     nll: [null, 1, 2, null, 3, null],
     kl: [null, 0.1, 0.2, null, 0.333333, null],
   });
-  expect(tokenValues({ ...rows, kl: null }).kl).toBeNull();
+  expect(valuesByToken({ ...rows, kl: null }).kl).toBeNull();
   expect(evaluatedTokens(sequences, (id) => `<${id}>`)).toEqual(["<5>", "<6>", "<7>", "<8>", "<9>", ""]);
 });
 
 it("of a long text the first 2048 tokens are kept", () => {
   const many = new Float32Array(5000).fill(1);
-  const values = tokenValues({ nll: many, kl: null, isTarget: new Uint8Array(5000).fill(1) });
+  const values = valuesByToken({ nll: many, kl: null, isTarget: new Uint8Array(5000).fill(1) });
   expect(values.nll).toHaveLength(2048);
 });
 

@@ -11,7 +11,7 @@ import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoi
 import { sharedText } from "../../data/sharedText";
 import { probeBudgetOfEach } from "../../evaluation/probeBudget";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
-import { tokenValues } from "../../evaluation/tokenValues";
+import { valuesByToken } from "../../evaluation/tokenValues";
 import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
   evaluationFile,
@@ -20,7 +20,7 @@ import {
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
-import { tokenValues as tokenValuesSchema, type TokenValues } from "../../../protocol/evaluationTokens";
+import { tokenValues, type TokenValues } from "../../../protocol/evaluationTokens";
 import { readDistillation, updateDistillation } from "../folder/distillationFile";
 import { removeEvaluationState } from "../folder/leftovers";
 import { baseProcessBytes, planExecution } from "../../execution/memoryPlan";
@@ -311,7 +311,7 @@ async function evaluatePart(
     keepsState: true,
     teacherRuns,
     onRows: (rows) => {
-      if (teacher) tokens = tokenValues(rows);
+      if (teacher) tokens = valuesByToken(rows);
     },
   });
   const part = { key, evaluation, ...(tokens ? { tokens } : {}) };
@@ -329,7 +329,7 @@ interface Part {
 async function readPart(file: string, key: string): Promise<Part | null> {
   try {
     const parsed = z
-      .object({ key: z.literal(key), evaluation: modelEvaluation, tokens: tokenValuesSchema.optional() })
+      .object({ key: z.literal(key), evaluation: modelEvaluation, tokens: tokenValues.optional() })
       .safeParse(JSON.parse(await readFile(file, "utf8")));
     return parsed.success ? parsed.data : null;
   } catch {
