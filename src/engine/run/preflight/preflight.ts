@@ -26,7 +26,7 @@ import { ModelCache } from "../modelCache";
 import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
-import { checkRecipe } from "./checkRecipe";
+import { judgeRecipe } from "./judgeRecipe";
 import type { PreflightOptions } from "./options";
 import { diskRefusal, lessMemory, memoryRefusal } from "./refusals";
 import { preflightSteps, type PredictedRun } from "./steps";
@@ -91,7 +91,7 @@ class Preflighter {
       await checkScales(model, this.options.signal);
       return model;
     });
-    await this.#try(async () => checkRecipe(recipe, (message) => this.#refuse("recipe/invalid", message)));
+    await this.#try(async () => judgeRecipe(recipe, (message) => this.#refuse("recipe/invalid", message)));
     if (teacher)
       await this.#try(async () => {
         for (const n of recipe.data.activeExperts ?? []) withActiveExperts(teacher.description, n);

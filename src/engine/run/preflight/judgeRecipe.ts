@@ -9,7 +9,7 @@ import type { Recipe } from "../../../protocol/recipe";
  * @param refuse told of every contradiction between its keys
  * @throws RerouteError arguments/invalid and plan/invalid for options that its method does not have
  */
-export function checkRecipe(recipe: Recipe, refuse: (message: string) => void): void {
+export function judgeRecipe(recipe: Recipe, refuse: (message: string) => void): void {
   const { compress, calibrate, student, evaluateOnly, data } = recipe;
   if (evaluateOnly && (compress || calibrate || data.evaluation === undefined))
     refuse("A recipe with evaluateOnly names an evaluation text, and neither compresses nor calibrates");
