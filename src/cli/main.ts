@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /** `reroute`: the engine without an editor. Results go to stdout, progress to stderr; see docs/cli.md. */
-import { isUpdateThread, serveUpdateThread } from "../engine/distillation/sideBySide/updateThread";
-import { setThreadProgram } from "../engine/distillation/sideBySide/updateThreads";
+import { serveEngineThread } from "../engine/partThreads";
+import { isPartThread } from "../engine/runtime/sideBySide/partThread";
+import { setThreadProgram } from "../engine/runtime/sideBySide/partThreads";
 import { runCli } from "./program";
 
-if (isUpdateThread()) void serveUpdateThread();
+if (isPartThread()) void serveEngineThread();
 else start();
 
 function start(): void {

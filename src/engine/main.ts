@@ -6,11 +6,12 @@ import { createMessageConnection, IPCMessageReader, IPCMessageWriter } from "vsc
 import { connectHandlers, type DisconnectPolicy } from "./handlers";
 import { liveServices } from "./liveServices";
 import { EngineRpc } from "./rpc";
-import { isUpdateThread, serveUpdateThread } from "./distillation/sideBySide/updateThread";
-import { setThreadProgram } from "./distillation/sideBySide/updateThreads";
+import { serveEngineThread } from "./partThreads";
+import { isPartThread } from "./runtime/sideBySide/partThread";
+import { setThreadProgram } from "./runtime/sideBySide/partThreads";
 import { engineVersion } from "../protocol/version";
 
-if (isUpdateThread()) void serveUpdateThread();
+if (isPartThread()) void serveEngineThread();
 else serveHost();
 
 function serveHost(): void {

@@ -1,8 +1,9 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { isUpdateThread, serveUpdateThread } from "../../src/engine/distillation/sideBySide/updateThread";
-import { setThreadProgram } from "../../src/engine/distillation/sideBySide/updateThreads";
+import { serveEngineThread } from "../../src/engine/partThreads";
+import { isPartThread } from "../../src/engine/runtime/sideBySide/partThread";
+import { setThreadProgram } from "../../src/engine/runtime/sideBySide/partThreads";
 import { familiesBench } from "./familiesBench";
 import { executionProviders, type ExecutionProvider } from "../../src/protocol/recipe";
 import { generateBench } from "./generateBench";
@@ -96,7 +97,7 @@ async function scale(what: string | undefined, print: (line: string) => void): P
   } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
 }
 
-if (isUpdateThread()) await serveUpdateThread();
+if (isPartThread()) await serveEngineThread();
 else {
   setThreadProgram(fileURLToPath(import.meta.url));
   await main();

@@ -53,6 +53,7 @@ export class RouterLogitTargets {
 }
 
 class RouterLogitWriter implements RoutingObserver {
+  readonly readsRoutingOnly = true;
   /** Number of the batch's first sequence. */
   firstSequence = 0;
   readonly #handle: number;

@@ -25,6 +25,7 @@ type FileOf = (layer: number, part: "logits" | "selected") => string;
  * memory or in scratch files.
  */
 export class RouterTrace implements RoutingObserver {
+  readonly readsRoutingOnly = true;
   readonly #layers = new Map<number, LayerTrace>();
 
   constructor(
@@ -129,6 +130,7 @@ export class RouterTrace implements RoutingObserver {
 }
 
 export class RoutingComparisonObserver implements RoutingObserver {
+  readonly readsRoutingOnly = true;
   readonly #layers = new Map<number, RoutingFidelity>();
 
   constructor(

@@ -23,7 +23,7 @@ export interface ExpertChunk {
   input: AttentionOutput;
   /** Index of the chunk's first token in the batch. */
   firstToken: number;
-  /** 1 for tokens of the batch that count; absent: all count. */
+  /** [tokens] 1 for those of the chunk that count; absent: all count. */
   valid: Uint8Array | undefined;
   /** Whether the chunk before it was of the same leaf, and went through the same layer. */
   isInLeaf: boolean;
@@ -106,8 +106,7 @@ export class FeedForwardRunner {
     const { residual, feedForwardInput } = input;
     const routerLogits = input.routerLogits!;
     const chunk = this.#chunk(layer, moe, feedForwardInput, routerLogits, selectedIds);
-    const validRows =
-      observer !== undefined && collectOutputs ? validOfRows(valid, firstToken, chunk.assignment) : null;
+    const validRows = observer !== undefined && collectOutputs ? validOfRows(valid, chunk.assignment) : null;
     const before = isInLeaf ? this.#leafSums : null;
     const run = await this.#experts.forward(layer, moe, chunk, residual, validRows, before);
     const { hidden, routingWeights, observed, rows } = run;
@@ -219,10 +218,10 @@ function moeOf({ feedForward, index }: LayerDescription): MoeDescription {
 }
 
 /** 1 for the rows of tokens that count, [R]. */
-function validOfRows(valid: Uint8Array | undefined, firstToken: number, { tokenOfRow }: Assignment): Float32Array {
+function validOfRows(valid: Uint8Array | undefined, { tokenOfRow }: Assignment): Float32Array {
   const rows = new Float32Array(tokenOfRow.length).fill(1);
   if (valid === undefined) return rows;
-  for (let row = 0; row < rows.length; row++) rows[row] = valid[firstToken + tokenOfRow[row]!]!;
+  for (let row = 0; row < rows.length; row++) rows[row] = valid[tokenOfRow[row]!]!;
   return rows;
 }
 

@@ -1,14 +1,13 @@
 import { throwIfCancelled } from "../../protocol/errors";
-import type { Checkpoint } from "../checkpoint/checkpoint";
-import type { LayerDescription, ModelDescription } from "../model/description";
-import type { RuntimeOptions } from "../runtime/session";
+import type { LayerDescription } from "../model/description";
 import { addArrays, TreeFold } from "../tensor/treeFold";
 import { AttentionRunner } from "./attentionRunner";
 import { addEmbeddingGradient, embeddingGraph, embedRows } from "./embedding";
-import type { ExpertSampler } from "./expertSampler";
 import { FeedForwardRunner } from "./feedForwardRunner";
 import { sessionsInTurn } from "./expertGroups";
 import { checkLayerOutput } from "./finite";
+import type { ExecutorOptions } from "./executorOptions";
+import { LayerForward } from "./layerForward";
 import { chunksOf, leavesOf, type Leaves } from "./leaves";
 import { FileHiddenStates, MemoryHiddenStates, type HiddenStates } from "./hiddenStates";
 import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } from "./memoryPlan";
@@ -17,29 +16,12 @@ import { numLogits } from "../model/moeLayers";
 import { Parameters, readCorrectionBiases } from "./parameters";
 import type { ChosenRows } from "./routedExperts";
 import { SessionCache } from "./sessionCache";
+import { LayersSideBySide, mayRunSideBySide } from "./sideBySide/layersSideBySide";
 import type { BackwardOptions, ForwardOptions, RouterFit, TokenBatch } from "./passOptions";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
 import { trainedSizes } from "./trainedSizes";
 import { attentionTrains, feedForwardViews } from "./weightViews";
-
-export interface ExecutorOptions {
-  checkpoint: Checkpoint;
-  description: ModelDescription;
-  sequenceLength: number;
-  runtime: RuntimeOptions;
-  direction: "forward" | "backward";
-  /** Folder for hidden states that do not fit the budget. */
-  scratchDirectory: string;
-  /** Keys of weights that train beside the routers. */
-  trainable?: ReadonlySet<string>;
-  /** Replaces some of what routing selects. */
-  sampler?: ExpertSampler;
-  /** By layer number, an expert that forward passes do not select; looked at anew in each pass. */
-  blocked?: ReadonlyMap<number, number>;
-  /** How sums over tokens are cut; a batch begins with a leaf. For tests: absent, as everywhere. */
-  leaves?: Leaves | undefined;
-}
 
 /**
  * Runs a model layer by layer: all tokens of a batch go through one layer before the next is touched, so that memory
@@ -54,6 +36,9 @@ export class ModelExecutor {
   readonly #feedForward: FeedForwardRunner;
   readonly #trainableKeys: ReadonlySet<string>;
   readonly #leaves: Leaves;
+  readonly #layers: LayerForward;
+  /** Threads beside this executor; null where it is to work alone. */
+  readonly sideBySide: LayersSideBySide | null;
 
   private constructor(
     readonly options: ExecutorOptions,
@@ -72,6 +57,10 @@ export class ModelExecutor {
     this.#attention = new AttentionRunner(context, this.sessions, parameters, this.plan.attentionSequences);
     const sampler = options.sampler ?? null;
     this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases, sampler);
+    this.#layers = new LayerForward(this.#attention, this.#feedForward, this.#leaves, options.blocked);
+    this.sideBySide = mayRunSideBySide(options, this.plan)
+      ? new LayersSideBySide(options, this.#leaves, this.plan.chunkSequences, parameters.values, options.way)
+      : null;
   }
 
   static async open(options: ExecutorOptions): Promise<ModelExecutor> {
@@ -103,7 +92,7 @@ export class ModelExecutor {
       if (options.start) this.#copy(options.start.hidden, hidden);
       else await this.#embed(batch.ids, hidden);
       for (let done = first; done < layers.length; done++) {
-        await this.#forwardLayer(layers[done]!, batch, hidden, options);
+        await this.#forwardLayer(done, batch, hidden, options);
         await options.onLayer?.(done + 1, hidden);
       }
       return hidden;
@@ -160,6 +149,7 @@ export class ModelExecutor {
   }
 
   async close(): Promise<void> {
+    await this.sideBySide?.close();
     await this.sessions.close();
   }
 
@@ -186,37 +176,43 @@ export class ModelExecutor {
     for (const [first, end] of this.#chunks(to.numTokens)) to.write(first, source.read(first, end));
   }
 
-  async #forwardLayer(layer: LayerDescription, batch: TokenBatch, hidden: HiddenStates, options: ForwardOptions) {
+  async #forwardLayer(place: number, batch: TokenBatch, hidden: HiddenStates, options: ForwardOptions) {
+    const layer = this.options.description.layers[place]!;
     const { feedForward, index } = layer;
-    const { observer, collectOutputs = false } = options;
     const taped = options.tape === undefined ? null : this.#tapeLayer(options.tape, layer, hidden.numTokens);
     if (options.routerFit !== undefined && feedForward.kind === "moe")
       await this.#fitRouter(layer, hidden, options.routerFit, options.signal);
-    for (const [from, to] of this.#chunks(hidden.numTokens)) {
-      throwIfCancelled(options.signal);
-      const x = hidden.read(from, to);
-      taped?.x.write(from, x);
-      const input = await this.#attention.forward(layer, x);
-      checkLayerOutput(input.residual, index, "attention");
-      taped?.feedForwardInput.write(from, input.feedForwardInput);
-      taped?.residual?.write(from, input.residual);
-      let output: Float32Array;
-      if (feedForward.kind === "mlp") {
-        output = await this.#feedForward.forwardDense(layer, feedForward, input);
-      } else {
-        const blocked = this.options.blocked?.get(index);
-        const ids = this.#feedForward.select(index, feedForward, input.routerLogits!, from, blocked);
-        taped?.routerLogits?.write(from, input.routerLogits!);
-        const isInLeaf = from % (this.#leaves.sequences * this.#leaves.sequenceLength) > 0;
-        const chunk = { input, firstToken: from, valid: batch.valid, isInLeaf };
-        output = await this.#feedForward.forwardExperts(layer, feedForward, chunk, ids, observer, collectOutputs);
+    const forward = async (first: number, end: number) => {
+      for (const [from, to] of this.#chunks(end - first)) {
+        throwIfCancelled(options.signal);
+        const rows = { x: hidden.read(first + from, first + to), firstToken: first + from, valid: batch.valid };
+        hidden.write(first + from, await this.#layers.forward(layer, rows, options, taped));
+        options.onChunk?.(to - from);
       }
-      checkLayerOutput(output, index, "feed-forward part");
-      options.onFeedForward?.(index, from, input.residual, output);
-      hidden.write(from, output);
-      options.onChunk?.(to - from);
+    };
+    const isDone = await this.sideBySide?.forward(place, batch, hidden, options, forward);
+    if (isDone !== true) await forward(0, hidden.numTokens);
+    if (feedForward.kind === "moe") await options.observer?.afterLayer?.(index, hidden);
+  }
+
+  /** Rows of whole sequences behind a layer, which begin a leaf where outputs are collected. `valid` is theirs alone. */
+  async forwardRows(
+    {
+      layer,
+      x,
+      firstToken,
+      valid,
+    }: { layer: number; x: Float32Array; firstToken: number; valid?: Uint8Array | undefined },
+    options: ForwardOptions,
+  ): Promise<Float32Array> {
+    const { hiddenSize, layers } = this.options.description;
+    const output = new Float32Array(x.length);
+    for (const [from, to] of this.#chunks(x.length / hiddenSize)) {
+      const part = x.subarray(from * hiddenSize, to * hiddenSize);
+      const rows = { x: part, firstToken: firstToken + from, valid, validFrom: firstToken };
+      output.set(await this.#layers.forward(layers[layer]!, rows, options, null), from * hiddenSize);
     }
-    if (feedForward.kind === "moe") await observer?.afterLayer?.(index, hidden);
+    return output;
   }
 
   async #fitRouter(layer: LayerDescription, hidden: HiddenStates, fit: RouterFit, signal: AbortSignal | undefined) {

@@ -54,6 +54,7 @@ export interface ExpertOutputObservation {
 export function observedByAll(observers: readonly RoutingObserver[]): RoutingObserver {
   const after = observers.filter(({ afterLayer }) => afterLayer !== undefined);
   return {
+    ...(observers.every(({ readsRoutingOnly }) => readsRoutingOnly) ? { readsRoutingOnly: true } : {}),
     observe: (observation) => {
       for (const observer of observers) observer.observe(observation);
     },
@@ -69,6 +70,8 @@ export function observedByAll(observers: readonly RoutingObserver[]): RoutingObs
 
 /** Receives observations layer by layer; within a layer, chunk by chunk in token order. */
 export interface RoutingObserver {
+  /** It reads neither `feedForwardInput` nor `weightedRows`, so that parts of a batch may be looked at elsewhere. */
+  readonly readsRoutingOnly?: true;
   observe: (observation: MoeObservation) => void;
   /**
    * Called once all tokens went through an MoE layer and before the next layer is touched; may rewrite the layer's

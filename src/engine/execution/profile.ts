@@ -102,6 +102,7 @@ function shifted(observer: RoutingObserver, offset: number): RoutingObserver {
   if (offset === 0) return observer;
   const afterLayer = observer.afterLayer?.bind(observer);
   return {
+    ...(observer.readsRoutingOnly ? { readsRoutingOnly: true } : {}),
     observe: (observation) => observer.observe({ ...observation, firstToken: observation.firstToken + offset }),
     ...(afterLayer ? { afterLayer } : {}),
   };

@@ -27,6 +27,7 @@ export interface CollectOptions {
  * (execution/leaves.ts). Observations of one layer must come in token order; nothing of an observation is kept.
  */
 export class RoutingStatistics implements RoutingObserver {
+  readonly readsRoutingOnly = true;
   /** Layers between blocks. */
   readonly #layers = new Map<number, LayerStatistics>();
   readonly #open = new Map<number, LeafSums<LayerStatistics>>();

@@ -23,6 +23,7 @@ export function sampledTokens(numTokens: number, expertsPerToken: number, layers
 
 /** Samples tokens beside the statistics. */
 export class TokenSampler implements RoutingObserver {
+  readonly readsRoutingOnly = true;
   readonly #layers = new Map<number, TokenSamples>();
 
   constructor(

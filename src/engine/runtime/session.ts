@@ -44,9 +44,14 @@ export interface BlockSessionOptions {
 
 let secondsInGraphs = 0;
 
-/** Seconds that graphs of this process have run so far; compiling is not counted. */
+/** Seconds that graphs of this thread have run so far; compiling is not counted. */
 export function graphSeconds(): number {
   return secondsInGraphs;
+}
+
+/** Counts seconds of graphs that ran in other threads, divided by the number of those that ran at once. */
+export function noteGraphSeconds(seconds: number): void {
+  secondsInGraphs += seconds;
 }
 
 /** One compiled graph. The only place that talks to onnxruntime-node. */

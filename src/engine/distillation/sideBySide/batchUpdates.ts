@@ -8,8 +8,12 @@ import type { CalibrateOptions } from "../../../protocol/recipe";
 import { lossAndGradients, type LossBatch } from "../losses";
 import type { MatchingTeacher } from "../match/matchingTeacher";
 import type { TrainingTargets } from "../targets";
-import { FasterWay, type Way } from "./fasterWay";
-import { canHaveThreads, partsOf, UpdateThreads } from "./updateThreads";
+import { FasterWay, type Way } from "../../runtime/sideBySide/fasterWay";
+import { canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
+import { addNamed, TreeFold } from "../../tensor/treeFold";
+import type { LossOfPart, PartRequest, UpdateThreadData } from "./updateWork";
+
+type UpdateThreads = PartThreads<UpdateThreadData, PartRequest, LossOfPart>;
 
 export interface BatchUpdatesOptions {
   executor: ModelExecutor;
@@ -77,8 +81,22 @@ export class BatchUpdates {
         };
       }),
     );
-    return this.#threads!.sum(parts);
+    const found = await Promise.all(parts.map((part, i) => this.#threads!.ask(i, part)));
+    if (found.includes(null)) return null;
+    const tree = new TreeFold<LossOfPart>((left, right) => ({
+      loss: left.loss + right.loss,
+      gradients: addNamed(left.gradients, right.gradients),
+    }));
+    found.forEach((part, i) => tree.add(part!, parts[i]!.sequences.numSequences));
+    return tree.take();
   }
+}
+
+/** Where [0, count) is cut for up to `most` parts that are nodes of the tree over its leaves: [from, to) each. */
+function partsOf(count: number, most: number): [number, number][] {
+  let size = 1;
+  while (Math.ceil(count / size) > most) size *= 2;
+  return Array.from({ length: Math.ceil(count / size) }, (_, i) => [i * size, Math.min(count, (i + 1) * size)]);
 }
 
 /** Several executors hold the weights several times, so that only models far smaller than the budget have them. */
@@ -97,7 +115,7 @@ function openThreads({ executor, head, teacher, options }: BatchUpdatesOptions):
   const { checkpoint, description, sequenceLength, runtime, scratchDirectory } = executor.options;
   const of = (source: HeadSource) => ({ directory: source.checkpoint.directory, description: source.description });
   const { threads, memoryBudgetBytes } = runtime;
-  return new UpdateThreads(threads, {
+  return new PartThreads(threads, "updates", {
     ...{
       student: of({ checkpoint, description }),
       teacher: of(teacher),

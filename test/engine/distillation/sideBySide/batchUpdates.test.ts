@@ -1,27 +1,16 @@
-import { build } from "esbuild";
-import { rmSync } from "node:fs";
-import path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { nodeBundle } from "../../../../scripts/nodeBundle.mjs";
+import { expect, test } from "vitest";
 import { BatchUpdates } from "../../../../src/engine/distillation/sideBySide/batchUpdates";
-import { setThreadProgram } from "../../../../src/engine/distillation/sideBySide/updateThreads";
 import { MemoryHiddenStates } from "../../../../src/engine/execution/hiddenStates";
 import { ModelExecutor } from "../../../../src/engine/execution/modelExecutor";
 import { VocabularyHead } from "../../../../src/engine/execution/vocabularyHead";
 import { createRandom } from "../../../../src/engine/tensor/random";
 import { calibrateOptions } from "../../../../src/protocol/recipe";
 import { goldenCheckpoint } from "../../../support/goldens";
+import { buildThreadProgram } from "../../../support/buildThreadProgram";
 import { temporaryFolder } from "../../../support/temporaryFolder";
 import { openModel } from "../../../support/tinyModels";
 
-// Inside the project, so that the thread finds onnxruntime-node.
-const bundle = path.resolve(`node_modules/.cache/reroute-thread-${process.pid}.cjs`);
-
-beforeAll(async () => {
-  await build({ ...nodeBundle, entryPoints: ["test/support/updateThreadProgram.ts"], outfile: bundle });
-  setThreadProgram(bundle);
-});
-afterAll(() => rmSync(bundle, { force: true }));
+buildThreadProgram();
 
 test("batches of any size give the same bytes in one executor and in several", async () => {
   const source = await openModel(goldenCheckpoint("qwen3_moe"));

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FasterWay, type Way } from "../../../../src/engine/distillation/sideBySide/fasterWay";
+import { FasterWay, type Way } from "../../../../src/engine/runtime/sideBySide/fasterWay";
 
 /** Ways that updates took, where one of them is done in `seconds(way, update)`. */
 function waysOf(updates: number, seconds: (way: Way, update: number) => number): Way[] {

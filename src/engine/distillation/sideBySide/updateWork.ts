@@ -1,4 +1,3 @@
-import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import type { CalibrateOptions } from "../../../protocol/recipe";
 import { openCheckpoint } from "../../checkpoint/open";
 import type { TokenSequences } from "../../data/sequences";
@@ -7,11 +6,11 @@ import { ModelExecutor } from "../../execution/modelExecutor";
 import { VocabularyHead } from "../../execution/vocabularyHead";
 import type { ModelDescription } from "../../model/description";
 import type { RuntimeOptions } from "../../runtime/session";
+import type { ThreadWork } from "../../runtime/sideBySide/partThread";
 import { lossAndGradients } from "../losses";
 
-/** What a thread works with; copied into it. */
+/** What a thread that makes gradients works with. */
 export interface UpdateThreadData {
-  role: typeof role;
   student: { directory: string; description: ModelDescription };
   teacher: { directory: string; description: ModelDescription };
   sharedHead: boolean;
@@ -31,23 +30,15 @@ export interface PartRequest {
   draws: Float32Array[] | null;
 }
 
-export type PartReply =
-  | { kind: "ready" }
-  | { kind: "done"; loss: number; gradients: Map<string, Float32Array> }
-  | { kind: "failed"; reason: string };
-
-export const role = "reroute update thread";
-
-/** Whether this is such a thread, where the program's own work is not to begin. */
-export function isUpdateThread(): boolean {
-  return !isMainThread && (workerData as { role?: unknown } | null)?.role === role;
+/** A part of a batch, or the whole. */
+export interface LossOfPart {
+  loss: number;
+  gradients: Map<string, Float32Array>;
 }
 
 /** Loss and gradients of one part of a batch after another, by an executor of the thread's own. */
-export async function serveUpdateThread(): Promise<void> {
-  const port = parentPort!;
-  const reply = (message: PartReply) => port.postMessage(message);
-  const data = workerData as UpdateThreadData;
+export const updateWork: ThreadWork = async (given) => {
+  const data = given as UpdateThreadData;
   const open = async ({ directory, description }: UpdateThreadData["student"]) => ({
     checkpoint: await openCheckpoint(directory),
     description,
@@ -61,20 +52,15 @@ export async function serveUpdateThread(): Promise<void> {
     { source: teacher, sharedHead: data.sharedHead },
     executor.trained,
   );
-  port.on("message", (request: PartRequest) => {
-    void workOn(executor, head, data, request).then(reply, (error: unknown) =>
-      reply({ kind: "failed", reason: error instanceof Error ? error.message : String(error) }),
-    );
-  });
-  reply({ kind: "ready" });
-}
+  return (part) => workOn(executor, head, data, part as PartRequest);
+};
 
 async function workOn(
   executor: ModelExecutor,
   head: VocabularyHead,
   { options }: UpdateThreadData,
   { parameters, sequences, numTargets, draws }: PartRequest,
-): Promise<PartReply> {
+): Promise<LossOfPart> {
   for (const [key, values] of parameters) executor.parameters.set(key, values);
   const tokens = sequences.ids.length;
   const targets = draws && {
@@ -88,5 +74,5 @@ async function workOn(
     })),
   };
   const batch = { sequences, numbers: Array.from({ length: sequences.numSequences }, (_, i) => i), numTargets };
-  return { kind: "done", ...(await lossAndGradients(executor, head, batch, targets, options, undefined)) };
+  return lossAndGradients(executor, head, batch, targets, options, undefined);
 }

@@ -1,0 +1,27 @@
+import type { Checkpoint } from "../checkpoint/checkpoint";
+import type { ModelDescription } from "../model/description";
+import type { RuntimeOptions } from "../runtime/session";
+import type { Way } from "../runtime/sideBySide/fasterWay";
+import type { ExpertSampler } from "./expertSampler";
+import type { Leaves } from "./leaves";
+
+/** What an executor runs, and how. */
+export interface ExecutorOptions {
+  checkpoint: Checkpoint;
+  description: ModelDescription;
+  sequenceLength: number;
+  runtime: RuntimeOptions;
+  direction: "forward" | "backward";
+  /** Folder for hidden states that do not fit the budget. */
+  scratchDirectory: string;
+  /** Keys of weights that train beside the routers. */
+  trainable?: ReadonlySet<string>;
+  /** Replaces some of what routing selects. */
+  sampler?: ExpertSampler;
+  /** By layer number, an expert that forward passes do not select; looked at anew in each pass. */
+  blocked?: ReadonlyMap<number, number>;
+  /** How sums over tokens are cut; a batch begins with a leaf. For tests: absent, as everywhere. */
+  leaves?: Leaves | undefined;
+  /** Parts of forward passes always go this way, instead of the faster one; for tests. */
+  way?: Way;
+}
