@@ -66,7 +66,6 @@ export async function startComparison(
     );
     await removeTeacherTargets(shared);
     await removeEvaluationState(shared, "all");
-    await updateArms(request.directory, comparison);
     await writeReport(request.directory);
     if (firstError !== null && comparison.cells.every(({ state }) => state === "failed")) throw firstError;
     return comparison;
@@ -112,6 +111,7 @@ async function workCells(
     teacher = described.teacher ?? teacher;
     firstError ??= error;
     await writeComparison(directory, comparison());
+    await updateArms(directory, comparison());
     hooks.onChange?.(comparison());
   }
   return { comparison: comparison(), firstError };
