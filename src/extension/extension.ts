@@ -27,6 +27,7 @@ import { setDocumentationFolder, showFailure } from "./failure";
 import { OverviewView } from "./overview/overviewView";
 import { PageHub } from "./panels/pageHub";
 import { PanelHost } from "./panels/panelHost";
+import { openPlayground } from "./playground/openPlayground";
 import { registerRecipeDocuments } from "./recipes/recipeDocuments";
 import { registerRecipeTasks } from "./recipes/recipeTasks";
 import { openReportInBrowser } from "./reports/reportPage";
@@ -78,6 +79,7 @@ export function activate(context: vscode.ExtensionContext): void {
     openText: (argument) => openPanel("text", argument, services, panels),
     openPlan: (argument) => openPlan(argument, services),
     compressWithPlan: (argument) => compressWithPlan(argument, services),
+    openPlayground: (argument) => openPlayground(argument, services, panels),
     openTradeOff: (argument) => openPanel("tradeOff", argument, services, panels),
     newRecipe: (argument) => newRecipe(argument),
     runRecipe: (argument) => runRecipe(argument, services),

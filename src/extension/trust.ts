@@ -26,6 +26,7 @@ const needsTrust: ReadonlySet<string> = new Set([
   "setQueuePassword",
   "refreshWorkers",
   "openSampleCheckpoint",
+  "openPlayground",
 ]);
 
 /** True, with the reason shown, when the command must not run here. */

@@ -26,6 +26,15 @@ import {
   tradeOffPanelData,
 } from "./panelSchemas";
 import { workersPanelData } from "./workersPanel";
+import {
+  playgroundChange,
+  playgroundData,
+  playgroundQuestion,
+  playgroundScores,
+  playgroundSource,
+  playgroundUpdate,
+} from "./playground";
+import { maxSideBySide } from "./scoring";
 
 /** Every page; the name is also `<body data-view>` and the script, dist/webview/<page>.js. */
 export const pageNames = [
@@ -39,6 +48,7 @@ export const pageNames = [
   "plan",
   "text",
   "workers",
+  "playground",
 ] as const;
 export type PageName = (typeof pageNames)[number];
 
@@ -61,6 +71,11 @@ export const pageSource = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("runs"), runsFolder: z.string(), only: z.optional(z.array(z.string())) }),
   z.object({ kind: z.literal("file"), uri: z.string() }),
   z.object({ kind: z.literal("workspace") }),
+  /** Checkpoints side by side. */
+  z.object({
+    kind: z.literal("checkpoints"),
+    checkpoints: z.array(playgroundSource).check(z.maxLength(maxSideBySide)),
+  }),
 ]);
 export type PageSource = z.infer<typeof pageSource>;
 
@@ -94,6 +109,7 @@ export const pageCommands = [
   "openTradeOff",
   "openText",
   "openWorkers",
+  "openPlayground",
 ] as const;
 export type PageCommand = (typeof pageCommands)[number];
 
@@ -165,6 +181,7 @@ export const pageDataSchemas = {
   plan: planData,
   text: textPanelData,
   workers: workersPanelData,
+  playground: playgroundData,
 } as const;
 export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 
@@ -184,12 +201,21 @@ export const pageRequests = {
   tensorStatistics: { params: z.object({ tensor: z.string() }), result: tensorStatistics },
   /** Edits the plan's document, which VS Code can undo; `said` says what happened. A refusal carries the reason. */
   planEdit: { params: z.object({ edit: planEdit }), result: z.object({ said: z.string() }) },
+  /** Asks the page's checkpoints, one after another; the answers come as updates. Refused while it works. */
+  playgroundStart: { params: playgroundQuestion, result: z.null() },
+  /** Ends what it works on; what is there stays. */
+  playgroundCancel: { params: z.object({}), result: z.null() },
+  /** The scores in another layer. */
+  playgroundLayer: { params: z.object({ layer: z.int() }), result: z.nullable(playgroundScores) },
+  /** The host asks which checkpoint; a hydrate follows. */
+  playgroundChange: { params: playgroundChange, result: z.null() },
+  copy: { params: z.object({ text: z.string() }), result: z.null() },
   planAction: { params: z.object({ action: z.enum(planActions) }), result: z.null() },
   /** The host asks where to save, proposing the sanitised `fileName`. `saved` is false when the user cancels. */
   save: {
     params: z.object({
       fileName: z.string().check(z.maxLength(200)),
-      mime: z.enum(["image/png", "text/csv", "application/json"]),
+      mime: z.enum(["image/png", "text/csv", "application/json", "text/markdown"]),
       encoding: z.enum(["utf8", "base64"]),
       content: z.string(),
     }),
@@ -241,6 +267,11 @@ const fromPage = z.discriminatedUnion("type", [
     request("text"),
     request("planEdit"),
     request("planAction"),
+    request("playgroundStart"),
+    request("playgroundCancel"),
+    request("playgroundLayer"),
+    request("playgroundChange"),
+    request("copy"),
     request("save"),
     request("showRuns"),
     request("openFile"),
@@ -297,12 +328,14 @@ const toPage = z.discriminatedUnion("type", [
     hydrate("plan"),
     hydrate("text"),
     hydrate("workers"),
+    hydrate("playground"),
   ]),
   z.discriminatedUnion("page", [
     /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */
     z.object({ type: z.literal("update"), page: z.literal("calibration"), lines: z.array(metricsLineOfPage) }),
     /** The Overview is small: an update replaces all of it. At most a few a second. */
     z.object({ type: z.literal("update"), page: z.literal("overview"), data: overviewData }),
+    z.object({ type: z.literal("update"), page: z.literal("playground"), change: playgroundUpdate }),
   ]),
   z.object({ type: z.literal("select"), ...selection }),
   /** Settings that a page obeys changed. Dark, light and high contrast need no message: pages watch the body. */

@@ -1,5 +1,6 @@
 import type { WorkersPanelData } from "../../src/protocol/workersPanel";
 import type { TensorRow } from "../../src/protocol/checkpointSummary";
+import type { PlaygroundData, PlaygroundRun } from "../../src/protocol/playground";
 import type { OverviewData, PageContext, PlanData, TensorsData } from "../../src/protocol/pageMessages";
 import type {
   CalibrationPanelData,
@@ -412,6 +413,57 @@ export function evaluatedText(numTokens = 600, sequenceLength = 32): EvaluatedTe
     tokens: Array.from({ length: numTokens }, (_, i) => words[(i + 3) % words.length]!),
     before: { nll: values(3), kl: values(0.3) },
     after: { nll: values(2.9), kl: values(0.15) },
+  };
+}
+
+/** A Playground with a teacher and its student before and after, by default with responses that are scored. */
+export function playground(numModels = 3, numTokens = 24, state: PlaygroundRun["state"] = "done"): PlaygroundData {
+  const next = random(numModels + numTokens);
+  const names = ["coarse", "coarse-reap (before)", "coarse-reap (after)"].slice(0, numModels);
+  const options = {
+    ...{ maxNewTokens: numTokens, minNewTokens: 0, doSample: true, temperature: 0.8, topK: 0, topP: 0.95 },
+    ...{ minP: 0, repetitionPenalty: 1 },
+  };
+  const about = {
+    ...{ family: "mixtral", contextLength: 512, hasChatTemplate: true, moeLayers: [0, 1], stepBytes: 8.2e6 },
+    ...{ secondsPerStep: null, cacheBytesPerSequence: 1.2e6, tokenizerDifference: null, defaults: options },
+  };
+  const models = names.map((name, m) => ({
+    ...{ name, folder: `/w/${name}`, role: m === 0 ? ("teacher" as const) : ("student" as const), problem: null },
+    about: m === 1 ? { ...about, secondsPerStep: 2.5, stepBytes: 3.1e9 } : about,
+  }));
+  const pieces = Array.from({ length: numTokens }, (_, i) => words[i % words.length]!);
+  const scoreOf = (m: number, numExperts: number) => ({
+    nll: pieces.map(() => 4 * next()),
+    kl: m === 0 ? null : pieces.map(() => (2 / m) * next() ** 4),
+    routing: {
+      ...{ numExperts, numExpertsPerToken: 2 },
+      experts: pieces.flatMap(() => {
+        const first = Math.floor(next() * numExperts);
+        return [first, (first + 1) % numExperts];
+      }),
+      weights: pieces.flatMap(() => [0.6 + 0.2 * next(), 0.1]),
+      teacherExperts: m === 0 ? null : [[0], [2], [5], [6]],
+    },
+  });
+  const hasScores = state === "done";
+  return {
+    models,
+    run: {
+      ...{ state, model: numModels - 1, scored: hasScores ? 1 : 0, problem: null },
+      question: { prompt: "In the beginning", chat: false, system: "", options: { ...options, seed: 7 } },
+      columns: names.map(() => ({
+        tokens: pieces.map((text, id) => ({ id, text })),
+        finish: "max-new-tokens" as const,
+        metrics: { promptTokens: 3, secondsToFirstToken: 0.21, stepsPerSecond: 41, seconds: 1.4 },
+      })),
+      scores: hasScores
+        ? {
+            ...{ layers: [0, 1], layer: 0 },
+            texts: names.map(() => ({ pieces, models: names.map((_, m) => scoreOf(m, m === 0 ? 8 : 4)) })),
+          }
+        : null,
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expertColour, scaleColour, textOn } from "../../webview/text/colours";
+import { expertColour, scaleColour, textOn } from "../../webview/common/tokenColours";
 import { seriousFindings } from "../support/axe";
 import * as samples from "./samples";
 import { choose, hydrate, usePages } from "./usePages";

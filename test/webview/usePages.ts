@@ -15,6 +15,7 @@ const data: Record<PageName, unknown> = {
   plan: samples.plan(),
   text: samples.text(),
   workers: samples.workers(),
+  playground: samples.playground(),
 };
 export const pages = Object.keys(data) as PageName[];
 

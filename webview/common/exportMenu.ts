@@ -1,3 +1,4 @@
+import type { PageParams } from "../../src/protocol/pageMessages";
 import { element } from "./dom";
 import { request } from "./messaging";
 import { messageOf, type PageServices } from "./page";
@@ -44,9 +45,9 @@ export function exportMenu(current: () => Exportable | null, services: PageServi
   return element("span", { class: "figure-actions" }, drawn && png, csv);
 }
 
-function saveFile(file: {
+export function saveFile(file: {
   fileName: string;
-  mime: "image/png" | "text/csv";
+  mime: PageParams<"save">["mime"];
   encoding: "utf8" | "base64";
   content: string;
 }): Promise<{ saved: boolean }> {
@@ -54,7 +55,7 @@ function saveFile(file: {
 }
 
 /** Letters, digits and dashes only, so that no title can name another folder. */
-function fileNameOf(title: string): string {
+export function fileNameOf(title: string): string {
   const words = plainLabel(title, 120)
     .toLowerCase()
     .match(/[\p{L}\p{N}]+/gu) ?? ["chart"];

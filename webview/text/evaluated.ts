@@ -4,9 +4,9 @@ import type { Rgb } from "../../src/protocol/colourScales";
 import { decimal } from "../common/format";
 import type { TableModel } from "../common/tableModel";
 import { plainLabel, visibleSpaces } from "../common/text";
+import { scaleColour, textOn } from "../common/tokenColours";
+import type { ShownToken } from "../common/tokenText";
 import { t } from "../common/translate";
-import { scaleColour, textOn } from "./colours";
-import type { ShownToken } from "./tokens";
 
 /** What tokens of the evaluated text are coloured by. */
 export type EvaluatedColouring = "klAfter" | "klBefore" | "change" | "loss";

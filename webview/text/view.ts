@@ -11,12 +11,16 @@ import type { PageContext } from "../../src/protocol/pageMessages";
 import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { plainLabel, visibleSpaces } from "../common/text";
+import { expertColour, scaleColour, textOn } from "../common/tokenColours";
+import { TokenText, type ShownToken } from "../common/tokenText";
 import { Select } from "../common/toolkit";
 import { t } from "../common/translate";
-import { colourings, expertColour, scaleColour, textOn, type Colouring } from "./colours";
 import { evaluatedTable, measuresOf, readEvaluated, type EvaluatedColouring } from "./evaluated";
 import { describe, expertsAt, isToken, profiledPositions, tableOf } from "./profiled";
-import { TokenText, type ShownToken } from "./tokens";
+
+/** What tokens of the profiled text are coloured by. */
+const colourings = ["expert", "weight", "entropy"] as const;
+type Colouring = (typeof colourings)[number];
 
 const sources = ["profile", "evaluation"] as const;
 type Source = (typeof sources)[number];

@@ -336,4 +336,31 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     meaning: "Tokens of tiles, each tile's spread evenly over its seconds",
     source: "workers.jsonl tile tokens, start, end",
   },
+  {
+    name: "Surprise of a token (Playground)",
+    unit: "nats",
+    meaning: "-ln p(token), p the model's own over the whole vocabulary at temperature 1, the tokens before it given",
+    source: "the Playground's export, responses[].scores.models[].nll",
+  },
+  {
+    name: "KL at a token (Playground)",
+    unit: "nats",
+    meaning:
+      "KL(teacher || student) of the two distributions that predict the token, on the same tokens before it, temperature 1, nothing cut off; rounding below 0 counts as 0",
+    source: "the Playground's export, responses[].scores.models[].kl",
+  },
+  {
+    name: "Experts of a token (Playground)",
+    unit: "none",
+    meaning:
+      "Router rows that the token itself was routed to in the chosen layer, and the numbers that multiply their outputs, largest first",
+    source: "the Playground's export, responses[].scores.models[].routing",
+  },
+  {
+    name: "Seconds a token (Playground)",
+    unit: "s",
+    meaning:
+      "Bytes of weights that a token reads over the measured bytes a second of this disk, where the weights do not fit the free memory; of experts as many as are expected to have a token",
+    source: "the Playground, before anything runs",
+  },
 ];

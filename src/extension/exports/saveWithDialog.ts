@@ -11,7 +11,7 @@ import { workspaceFolder } from "../settings";
  */
 export async function saveWithDialog(
   proposedName: string,
-  extension: "png" | "csv" | "json" | "html",
+  extension: "png" | "csv" | "json" | "html" | "md",
   content: Uint8Array,
   about?: string,
 ): Promise<boolean> {

@@ -69,6 +69,11 @@ export const panelKinds: Record<PanelPage, PanelKind> = {
       command: null,
     }),
   },
+  playground: {
+    title: () => vscode.l10n.t("Playground"),
+    icon: "playground.svg",
+    empty: () => ({ message: vscode.l10n.t("No checkpoint was chosen"), command: "openPlayground" }),
+  },
 };
 
 /** The view type that VS Code keeps a panel under over reloads. */

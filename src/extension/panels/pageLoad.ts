@@ -9,6 +9,7 @@ import { loadPlan } from "../editors/planDocument";
 import { overviewOf } from "../overview/overviewOf";
 import { runFiles } from "../../protocol/run";
 import { isComparison } from "../runs/comparisonFolders";
+import type { Playground } from "../playground/playground";
 import { tellApart } from "../runs/tellApart";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
@@ -17,7 +18,12 @@ import { panelKinds } from "./pageKinds";
 export type HydrateMessage = Extract<ToPage, { type: "hydrate" }>;
 
 /** Everything a page shows, asked from the engine: the answer to its "ready". */
-export async function loadPage(page: PageName, source: PageSource, services: Services): Promise<HydrateMessage> {
+export async function loadPage(
+  page: PageName,
+  source: PageSource,
+  services: Services,
+  playground: Playground,
+): Promise<HydrateMessage> {
   const { engine } = services;
   const runDirectory = source.kind === "run" ? source.runDirectory : "";
   const runs = source.kind === "run" ? tellApart(await services.runList.get().catch(() => [])) : [];
@@ -76,6 +82,11 @@ export async function loadPage(page: PageName, source: PageSource, services: Ser
       const data = await ofRun(runDirectory, (run) => engine.request("panel/workers", run));
       return { ...common, page, data, empty: empty(data) };
     }
+    case "playground": {
+      const checkpoints = source.kind === "checkpoints" ? source.checkpoints : [];
+      const data = checkpoints.length === 0 ? null : await playground.show(checkpoints);
+      return { ...common, page, data, empty: empty(data) };
+    }
     case "overview":
       return { ...common, page, data: await overviewOf(services), empty: null };
     case "tensors":
@@ -121,6 +132,7 @@ async function titleOf(page: PageName, source: PageSource, { runList, runs }: Se
     const known = live ?? [...listed, ...comparisons].find(({ directory }) => directory === source.runDirectory);
     return known?.name ?? path.basename(source.runDirectory);
   }
+  if (source.kind === "checkpoints") return source.checkpoints.map(({ name }) => name).join(", ");
   if (source.kind !== "runs") return "Reroute";
   if (source.only) return vscode.l10n.t("{0} runs", source.only.length);
   const comparison = (await runList.all()).comparisons.find(({ directory }) => directory === source.runsFolder);

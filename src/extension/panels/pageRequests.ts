@@ -3,19 +3,28 @@ import * as vscode from "vscode";
 import { RerouteError } from "../../protocol/errors";
 import type { PageRequestHandlers, PageSource } from "../../protocol/pageMessages";
 import { runFiles } from "../../protocol/run";
+import { changed } from "../playground/openPlayground";
+import type { Playground } from "../playground/playground";
 import type { Services } from "../services";
 import { editPlanDocument, planAction } from "../editors/planDocument";
 import { saveWithDialog } from "../exports/saveWithDialog";
+import { refusedInRestrictedMode } from "../trust";
 
-const extensions = { "image/png": "png", "text/csv": "csv", "application/json": "json" } as const;
+const extensions = {
+  "image/png": "png",
+  "text/csv": "csv",
+  "application/json": "json",
+  "text/markdown": "md",
+} as const;
 
 /** What a page may ask for. It never names a path: files are those of the run it shows, tensors those of its table. */
 export function pageRequestHandlers(
   sourceNow: () => PageSource,
   services: Services,
   knowsTensor: (name: string) => boolean,
-  showRuns: (source: Extract<PageSource, { kind: "run" }>) => void,
+  show: (source: PageSource) => void,
   reload: () => void,
+  playground: Playground,
 ): PageRequestHandlers {
   const { engine } = services;
   const known = (runDirectory: string): string => {
@@ -32,7 +41,7 @@ export function pageRequestHandlers(
     showRuns: async ({ runDirectory, compareWith }) => {
       runOf(sourceNow());
       const others = compareWith.map(known).filter((one) => one !== runDirectory);
-      showRuns({
+      show({
         kind: "run",
         runDirectory: known(runDirectory),
         ...(others.length > 0 ? { compareWith: others } : {}),
@@ -51,6 +60,32 @@ export function pageRequestHandlers(
     expert: async (request) => engine.request("panel/expert", { runDirectory: runOf(sourceNow()), ...request }),
 
     text: async ({ layer }) => engine.request("panel/text", { runDirectory: runOf(sourceNow()), layer }),
+
+    playgroundStart: async (question) => {
+      // A panel may have been restored into Restricted Mode.
+      if (await refusedInRestrictedMode("openPlayground")) return null;
+      await playground.start(question);
+      return null;
+    },
+
+    playgroundCancel: async () => {
+      playground.cancel();
+      return null;
+    },
+
+    playgroundLayer: async ({ layer }) => playground.layer(layer),
+
+    playgroundChange: async (change) => {
+      const source = sourceNow();
+      const checkpoints = source.kind === "checkpoints" ? await changed(source.checkpoints, change, services) : null;
+      if (checkpoints !== null) show({ kind: "checkpoints", checkpoints });
+      return null;
+    },
+
+    copy: async ({ text }) => {
+      await vscode.env.clipboard.writeText(text);
+      return null;
+    },
 
     planEdit: async ({ edit }) => editPlanDocument(planOf(sourceNow()), edit, services),
 

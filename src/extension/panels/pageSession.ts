@@ -10,6 +10,7 @@ import {
   type Selection,
   type ToPage,
 } from "../../protocol/pageMessages";
+import { Playground } from "../playground/playground";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { linesBehind } from "./newLines";
@@ -34,6 +35,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
   private again: NodeJS.Timeout | undefined;
   /** Names in the hydrated tensor table; statistics are asked for these only. */
   private tensorNames = new Set<string>();
+  private readonly playground: Playground;
 
   constructor(
     private readonly webview: vscode.Webview,
@@ -45,12 +47,18 @@ export class PageSession implements OpenPage, vscode.Disposable {
     /** The run whose selection an editor of a file follows. */
     private readonly linkedRun: string | null = null,
   ) {
+    this.playground = new Playground({
+      engine: services.engine,
+      settings: () => readSettings(),
+      post: (change) => this.post({ type: "update", page: "playground", change }),
+    });
     this.handlers = pageRequestHandlers(
       () => this.shown,
       services,
       (name) => this.tensorNames.has(name),
       (source) => this.showOther(source),
       () => this.reload(),
+      this.playground,
     );
     this.listener = webview.onDidReceiveMessage((message: unknown) => void this.receive(message));
     services.pages.add(this);
@@ -107,6 +115,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
   dispose(): void {
     clearTimeout(this.again);
     this.ready = false;
+    this.playground.forget();
     this.services.pages.remove(this);
     this.listener.dispose();
   }
@@ -142,7 +151,7 @@ export class PageSession implements OpenPage, vscode.Disposable {
     this.reloadWanted = false;
     try {
       const source = this.shown;
-      const message = await loadPage(this.page, source, this.services);
+      const message = await loadPage(this.page, source, this.services, this.playground);
       // Another run was chosen while this one was being read: it alone is shown.
       if (source !== this.shown) {
         this.reloadWanted = true;

@@ -69,6 +69,7 @@ export class PanelHost {
 }
 
 function fits(page: PanelPage, source: PageSource): boolean {
+  if (page === "playground") return source.kind === "checkpoints";
   return source.kind === (page === "tradeOff" ? "runs" : "run");
 }
 
@@ -80,6 +81,7 @@ function lastOf(page: PanelPage): string {
 /** Panels are told apart by what they show; what is compared with it may change in the same one. */
 function keyOf(page: PanelPage, source: PageSource): string {
   if (source.kind === "runs") return `${page} ${[source.runsFolder, ...(source.only ?? [])].join("\n")}`;
+  if (source.kind === "checkpoints") return `${page} ${source.checkpoints.map(({ folder }) => folder).join("\n")}`;
   return `${page} ${source.kind === "run" ? source.runDirectory : ""}`;
 }
 

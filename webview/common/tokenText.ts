@@ -1,4 +1,4 @@
-import { element } from "../common/dom";
+import { element } from "./dom";
 
 export interface ShownToken {
   text: string;
@@ -41,14 +41,14 @@ export class TokenText {
 
   show(tokens: readonly ShownToken[]): void {
     this.shown = tokens;
-    // Colours change often, the text seldom.
-    const same =
-      tokens.length === this.spans.length && tokens.every(({ text }, i) => this.spans[i]!.textContent === text);
-    if (!same) {
-      this.spans = tokens.map(({ text }) => element("span", { class: "token" }, text));
-      this.element.replaceChildren(...this.spans);
-      this.cursor = 0;
-    }
+    // Colours change often, the text seldom, and then by tokens at its end.
+    const differing = this.spans.findIndex((span, i) => span.textContent !== tokens[i]?.text);
+    const kept = differing < 0 ? this.spans.length : differing;
+    for (const span of this.spans.splice(kept)) span.remove();
+    const added = tokens.slice(kept).map(({ text }) => element("span", { class: "token" }, text));
+    this.element.append(...added);
+    this.spans.push(...added);
+    this.cursor = Math.max(0, Math.min(this.cursor, this.spans.length - 1));
     tokens.forEach(({ background, colour, marked, description }, i) => {
       const span = this.spans[i]!;
       span.style.background = background;

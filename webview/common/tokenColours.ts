@@ -1,10 +1,6 @@
-import type { ColourScale } from "../../src/protocol/pageMessages";
 import type { Rgb } from "../../src/protocol/colourScales";
-import { lookupTable, lutSize } from "../common/charts/colourScale";
-
-/** What tokens are coloured by. */
-export const colourings = ["expert", "weight", "entropy"] as const;
-export type Colouring = (typeof colourings)[number];
+import type { ColourScale } from "../../src/protocol/pageMessages";
+import { lookupTable, lutSize } from "./charts/colourScale";
 
 /** A colour of its own for each expert: neighbours in number lie far apart in hue (the golden angle). */
 export function expertColour(expert: number, isDark: boolean): Rgb {
