@@ -157,6 +157,7 @@ export function liveServices(): EngineServices {
     "panel/text": async ({ runDirectory, ...request }) =>
       (await import("./report/expertPanel")).textPanel(runDirectory, request),
     "panel/calibration": async ({ runDirectory }) => (await import("./report/panels")).calibrationPanel(runDirectory),
+    "panel/distillation": async ({ runDirectory }) => (await import("./report/panels")).distillationPanel(runDirectory),
     "panel/tradeOff": async ({ runsFolder }) => (await import("./report/panels")).tradeOffPanel(runsFolder),
     "panel/workers": async ({ runDirectory }) => (await import("./report/workersPanel")).workersPanel(runDirectory),
     "plan/read": async ({ text, ...of }) => (await import("./report/planPage")).readPlanPage(text, of),

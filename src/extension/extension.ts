@@ -79,6 +79,7 @@ export function activate(context: vscode.ExtensionContext): void {
     openText: (argument) => openPanel("text", argument, services, panels),
     openPlan: (argument) => openPlan(argument, services),
     compressWithPlan: (argument) => compressWithPlan(argument, services),
+    openDistillation: (argument) => openPanel("distillation", argument, services, panels),
     openPlayground: (argument) => openPlayground(argument, services, panels),
     openTradeOff: (argument) => openPanel("tradeOff", argument, services, panels),
     newRecipe: (argument) => newRecipe(argument),

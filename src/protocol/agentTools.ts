@@ -35,7 +35,7 @@ const recipe = z.object({ recipe: absolute("a recipe file, *.reroute.json") });
 const run = z.object({ runDirectory: absolute("a run folder, as list_runs and start_run give it") });
 const runs = z.object({ runsFolder: absolute("a folder of run folders, usually <workspace>/.reroute/runs") });
 const panel = run.extend({
-  panel: z.enum(["routing", "divergence", "calibration"]).describe("Which of the run's panels"),
+  panel: z.enum(["routing", "divergence", "calibration", "distillation"]).describe("Which of the run's panels"),
 });
 
 /** Ties a tool's schema to its function. */
@@ -110,7 +110,7 @@ export const agentTools: readonly AgentTool[] = [
     name: "read_panel",
     title: "Read a run's panel",
     description:
-      "A panel by layer: routing (load balance, never-used and most used experts), divergence (routing KL, L1, top-k overlap before and after) or calibration (held-out KL by update, best step, verdict). Null where the run has no such data yet.",
+      "A panel by layer: routing (load balance, never-used and most used experts), divergence (routing KL, L1, top-k overlap before and after), calibration (held-out KL by update, best step, verdict) or distillation (gate mass, quality by active experts and by draws, KL of trained routers). Null where the run has no such data yet.",
     input: panel,
     starts: false,
     call: async ({ ask }, { panel: name, runDirectory }) => {
@@ -121,6 +121,8 @@ export const agentTools: readonly AgentTool[] = [
           const data = await ask("panel/divergence", { runDirectory });
           return data && { ...data, before: data.before?.byLayer ?? null, after: data.after?.byLayer ?? null };
         }
+        case "distillation":
+          return ask("panel/distillation", { runDirectory });
         case "calibration": {
           const data = await ask("panel/calibration", { runDirectory });
           return data && { ...data, updates: data.updates.length, latest: data.updates.at(-1) ?? null };

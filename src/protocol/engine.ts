@@ -4,6 +4,7 @@ import type { EvaluationFile } from "./evaluation";
 import type { GenerationEvent, GenerationResult, GenerationStart } from "./generation";
 import type {
   CalibrationPanelData,
+  DistillationPanelData,
   DivergencePanelData,
   ExpertPanelData,
   PlanEdit,
@@ -99,6 +100,8 @@ export interface EngineRequests {
   /** The first tokens of the profiled text in one layer. */
   "panel/text": (p: { runDirectory: string; layer?: number }) => TextPanelData | null;
   "panel/calibration": (p: { runDirectory: string }) => CalibrationPanelData | null;
+  /** The figures of a run's or comparison's distillation.json; null where it has none. */
+  "panel/distillation": (p: { runDirectory: string }) => DistillationPanelData | null;
   "panel/tradeOff": (p: { runsFolder: string }) => TradeOffPanelData;
   /** How the work of a run or comparison is or was spread; null where it never was. */
   "panel/workers": (p: { runDirectory: string }) => WorkersPanelData | null;
@@ -220,6 +223,7 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "panel/expert": "inspection",
   "panel/text": "inspection",
   "panel/calibration": "inspection",
+  "panel/distillation": "inspection",
   "panel/tradeOff": "inspection",
   "panel/workers": "inspection",
   "plan/read": "inspection",

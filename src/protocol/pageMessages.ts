@@ -10,6 +10,7 @@ import * as z from "zod/mini";
 import {
   calibrationPanelData,
   checkpointSummary,
+  distillationPanelData,
   divergencePanelData,
   expertPanelData,
   metricsLineOfPage,
@@ -49,6 +50,7 @@ export const pageNames = [
   "text",
   "workers",
   "playground",
+  "distillation",
 ] as const;
 export type PageName = (typeof pageNames)[number];
 
@@ -110,6 +112,7 @@ export const pageCommands = [
   "openText",
   "openWorkers",
   "openPlayground",
+  "openDistillation",
 ] as const;
 export type PageCommand = (typeof pageCommands)[number];
 
@@ -182,6 +185,7 @@ export const pageDataSchemas = {
   text: textPanelData,
   workers: workersPanelData,
   playground: playgroundData,
+  distillation: distillationPanelData,
 } as const;
 export type PageData<P extends PageName> = z.infer<(typeof pageDataSchemas)[P]>;
 
@@ -329,6 +333,7 @@ const toPage = z.discriminatedUnion("type", [
     hydrate("text"),
     hydrate("workers"),
     hydrate("playground"),
+    hydrate("distillation"),
   ]),
   z.discriminatedUnion("page", [
     /** New lines of metrics.jsonl, in order, each sent once after the hydrate that did not hold them. */

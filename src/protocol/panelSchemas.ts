@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import type { CheckpointSummary, TensorRow, TensorStatistics } from "./checkpointSummary";
 import type {
   CalibrationPanelData,
+  DistillationPanelData,
   DivergencePanelData,
   ExpertPanelData,
   MatrixData,
@@ -82,6 +83,23 @@ export const divergencePanelData: z.ZodMiniType<DivergencePanelData> = z.object(
   mapping: z.object({ kind: z.enum(["identity", "kept", "merged"]), description: z.string() }),
   before: z.nullable(divergenceData),
   after: z.nullable(divergenceData),
+});
+
+export const distillationPanelData: z.ZodMiniType<DistillationPanelData> = z.object({
+  figures: z.array(
+    z.object({
+      title: z.string(),
+      xAxis: z.string(),
+      yAxis: z.string(),
+      series: z.array(
+        z.object({
+          name: z.string(),
+          points: z.array(z.object({ x: number, y: number, halfWidth95: nullableNumber })),
+        }),
+      ),
+      rows: z.nullable(z.object({ head: z.array(z.string()), cells: z.array(z.array(z.string())) })),
+    }),
+  ),
 });
 
 export const similarityMetric = z.enum(similarityMetrics);

@@ -199,6 +199,20 @@ export interface EvaluatedTokens {
   kl: (number | null)[] | null;
 }
 
+/** Distillation page: the figures that a run's or comparison's distillation.json holds, in the order of the paper. */
+export interface DistillationPanelData {
+  figures: DistillationFigure[];
+}
+
+export interface DistillationFigure {
+  title: string;
+  xAxis: string;
+  yAxis: string;
+  series: { name: string; points: { x: number; y: number; halfWidth95: number | null }[] }[];
+  /** Names of the x values 0, 1, ... where those are no numbers; then `rows` is the table. */
+  rows: { head: string[]; cells: string[][] } | null;
+}
+
 /** Plan page: what a compression-plan.json does to each layer. */
 export interface PlanView {
   method: string;

@@ -5,6 +5,7 @@ import type { OverviewData, PageContext, PlanData, TensorsData } from "../../src
 import type {
   CalibrationPanelData,
   DivergenceData,
+  DistillationPanelData,
   DivergencePanelData,
   EvaluatedText,
   ExpertPanelData,
@@ -413,6 +414,51 @@ export function evaluatedText(numTokens = 600, sequenceLength = 32): EvaluatedTe
     tokens: Array.from({ length: numTokens }, (_, i) => words[(i + 3) % words.length]!),
     before: { nll: values(3), kl: values(0.3) },
     after: { nll: values(2.9), kl: values(0.15) },
+  };
+}
+
+/** Figures 1, 2, 4 and 5 of Every Expert Matters, with two ways of divergence by draws. */
+export function distillation(numLayers = 6): DistillationPanelData {
+  const next = random(numLayers + 5);
+  const layers = Array.from({ length: numLayers }, (_, layer) => layer);
+  const line = (name: string, xs: readonly number[], interval: number | null, y = next) => ({
+    ...{ name, points: xs.map((x) => ({ x, y: y(), halfWidth95: interval })) },
+  });
+  return {
+    figures: [
+      {
+        ...{ title: "Gate mass by layer", xAxis: "layer", yAxis: "share of router probability", rows: null },
+        series: [line("activated", layers, null), line("others", layers, null)],
+      },
+      {
+        ...{ title: "Quality by active experts", xAxis: "active experts", yAxis: "nats a token", rows: null },
+        series: [
+          line("loss of the teacher", [1, 2, 4, 8], 0.04),
+          line("KL of its own routing to it", [1, 2, 4, 8], 0.01),
+        ],
+      },
+      {
+        ...{ title: "Students by how they were taught", xAxis: "arm", yAxis: "KL to the teacher, nats a token" },
+        series: ["kd", "ka"].map((name, i) => line(name, [i], 0.05)),
+        rows: {
+          head: ["Arm", "Teacher"],
+          cells: [
+            ["kd", "forward, text"],
+            ["ka", "reverse, text, 2 draws"],
+          ],
+        },
+      },
+      {
+        ...{ title: "Students by draws of Knowledge Augmentation", xAxis: "draws", rows: null },
+        yAxis: "KL to the teacher, nats a token",
+        series: [line("reverse, text", [1, 2, 4], 0.05), line("reverse, on-policy", [1, 2, 4], 0.06)],
+      },
+      {
+        ...{ title: "Routers that trained with the student", xAxis: "layer", rows: null },
+        yAxis: "KL of the teacher's own routers to them, nats",
+        series: [line("after 20 updates", layers, null), line("after 40 updates", layers, null)],
+      },
+    ],
   };
 }
 

@@ -16,6 +16,7 @@ const data: Record<PageName, unknown> = {
   text: samples.text(),
   workers: samples.workers(),
   playground: samples.playground(),
+  distillation: samples.distillation(),
 };
 export const pages = Object.keys(data) as PageName[];
 

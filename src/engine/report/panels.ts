@@ -1,6 +1,7 @@
 import path from "node:path";
 import type {
   CalibrationPanelData,
+  DistillationPanelData,
   DivergencePanelData,
   RoutingPanelData,
   RunSummary,
@@ -16,11 +17,13 @@ import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation"
 import { verdictWords } from "../../protocol/verdict";
 import { similarityPanelOf } from "../routing/panels";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
+import { readDistillation } from "../run/folder/distillationFile";
 import { runDirectories } from "../run/folder/runFolders";
 import { runPaths } from "../run/folder/runFolder";
 import { readLabels } from "../run/folder/labels";
 import { isHeld } from "../run/folder/lock";
 import { nameOf } from "../run/steps/pipelineSteps";
+import { distillationTables } from "./distillationTables";
 import { againstTeacher } from "./tradeOff";
 import { stageName } from "./stageTable";
 import { readReportData, type ReportData } from "./reportData";
@@ -52,6 +55,21 @@ export async function calibrationPanel(runDirectory: string): Promise<Calibratio
 /** Divergence panel; null before anything was evaluated against the teacher. */
 export async function divergencePanel(runDirectory: string): Promise<DivergencePanelData | null> {
   return (await readReportData(runDirectory)).divergence;
+}
+
+/** The figures of distillation that a run, or a comparison, has measured; null where it has none. */
+export async function distillationPanel(directory: string): Promise<DistillationPanelData | null> {
+  const file = await readDistillation(directory);
+  const tables = file ? distillationTables(file) : [];
+  if (tables.length === 0) return null;
+  const figures = tables.map(({ title, xAxis, yAxis, series, head, rows }) => ({
+    ...{ title, xAxis, yAxis, rows: xAxis === "arm" ? { head, cells: rows } : null },
+    series: series.map(({ name, points }) => ({
+      name,
+      points: points.map(({ x, y, halfWidth95 = null }) => ({ x, y, halfWidth95 })),
+    })),
+  }));
+  return { figures };
 }
 
 /** Every evaluated checkpoint of every run below a folder. */

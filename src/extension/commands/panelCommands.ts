@@ -20,6 +20,8 @@ export async function openPanel(
   }
   const comparison = page === "workers" ? directoryOf(argument) : null;
   if (comparison !== null && isComparison(comparison)) {
+  const comparison = directoryOf(argument);
+  if (page === "distillation" && comparison !== null && isComparison(comparison)) {
     panels.show(page, { kind: "run", runDirectory: comparison });
     return;
   }

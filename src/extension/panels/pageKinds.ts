@@ -67,6 +67,15 @@ export const panelKinds: Record<PanelPage, PanelKind> = {
     empty: () => ({
       message: vscode.l10n.t("This run's work was not spread over workers: no queue was set when it was started"),
       command: null,
+  },
+  distillation: {
+    title: () => vscode.l10n.t("Distillation"),
+    icon: "distillation.svg",
+    empty: () => ({
+      message: vscode.l10n.t(
+        "This run has no figures of distillation: a recipe asks for them by activeExperts in its data, a calibration with student-aware routing and a comparison of ways to teach write them",
+      ),
+      command: "runRecipe",
     }),
   },
   playground: {

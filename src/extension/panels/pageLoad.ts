@@ -82,6 +82,10 @@ export async function loadPage(
       const data = await ofRun(runDirectory, (run) => engine.request("panel/workers", run));
       return { ...common, page, data, empty: empty(data) };
     }
+    case "distillation": {
+      const data = await ofRun(engine.request("panel/distillation", { runDirectory }));
+      return { ...common, page, data, empty: empty(data) };
+    }
     case "playground": {
       const checkpoints = source.kind === "checkpoints" ? source.checkpoints : [];
       const data = checkpoints.length === 0 ? null : await playground.show(checkpoints);

@@ -49,6 +49,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "panel/divergence": unused,
     "panel/similarity": unused,
     "panel/calibration": unused,
+    "panel/distillation": unused,
     "panel/tradeOff": unused,
     "panel/workers": unused,
     "panel/expert": unused,
