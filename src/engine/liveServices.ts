@@ -4,6 +4,7 @@ import type { ComparisonOutcome, ComparisonStart, RunOutcome } from "../protocol
 import { errorCodeOf, RerouteError } from "../protocol/errors";
 import type { ComparisonRecipe } from "../protocol/compare";
 import type { Recipe } from "../protocol/recipe";
+import type { Progress } from "../protocol/progress";
 import type { EmitEvent } from "../protocol/rpc";
 import type { QueueChoice } from "../protocol/workers";
 import { runFiles, type RunFile } from "../protocol/run";
@@ -103,6 +104,13 @@ export function liveServices(): EngineServices {
       const { exportCheckpoint } = await import("./run/exportCheckpoint");
       const { runtimeOptions } = await import("./run/machine/machine");
       return exportCheckpoint({ ...request, runtime: runtimeOptions({ provider: "cpu" }) }, { signal });
+    },
+    "student/build": async ({ id, recipe, baseFolder, experts }, { signal, emit }) => {
+      const { buildStudent, usualStudent } = await import("./run/buildStudent");
+      const report = (progress: Progress) => emit("student/progress", { id, progress });
+      const hooks = { signal, report, onNote: warn(emit) };
+      const { bytes } = await buildStudent(recipe, baseFolder, { ...usualStudent, experts }, hooks);
+      return { output: path.resolve(baseFolder, recipe.output), bytes };
     },
     "generation/start": async (request, { signal, emit }) => {
       const { generateText } = await import("./run/generateText");

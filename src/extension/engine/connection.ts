@@ -29,6 +29,7 @@ const eventNames = Object.keys({
   "comparison/changed": true,
   "generation/event": true,
   "generation/scored": true,
+  "student/progress": true,
   log: true,
 } satisfies Record<keyof EngineEvents, true>) as (keyof EngineEvents)[];
 

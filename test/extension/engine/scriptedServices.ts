@@ -35,6 +35,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "comparison/resume": unused,
     "trace/import": unused,
     "checkpoint/exportGguf": unused,
+    "student/build": unused,
     "generation/start": unused,
     "generation/describe": unused,
     "generation/score": unused,

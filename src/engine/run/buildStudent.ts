@@ -1,0 +1,89 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Estimate } from "../../protocol/evaluation";
+import type { ReportProgress } from "../../protocol/progress";
+import type { Recipe } from "../../protocol/recipe";
+import { buildSequences } from "../data/buildSequences";
+import { sliceSequences } from "../data/sequences";
+import type { BuiltDense } from "../distillation/build/buildDense";
+import type { DenseChoice, DenseScales } from "../distillation/build/chooseDense";
+import { requireExperts } from "../model/requireExperts";
+import { newRun } from "./folder/runFolder";
+import { runtimeOptions } from "./machine/machine";
+import { requireChosenProvider } from "./machine/providerChoice";
+import { ModelCache } from "./modelCache";
+import { provenanceOf } from "./stages/outputs";
+import type { HeavyWork } from "./work";
+
+export interface StudentChoices {
+  /** Experts of each layer; null: as many as a token goes to. */
+  experts: number | null;
+  choose: DenseChoice;
+  scales: DenseScales;
+  /** Tokens that experts are measured on, at most. */
+  maxTokens: number;
+  /** Sequences behind those, on which its KL to the teacher is measured. */
+  heldOut: number;
+}
+
+export const usualStudent: StudentChoices = {
+  ...{ experts: null, choose: "reap", scales: "fitted" },
+  ...{ maxTokens: 8192, heldOut: 16 },
+};
+
+/** Of the student as it was built, on text that no expert was measured on; nats a token. */
+export interface StudentQuality {
+  sequences: number;
+  klToTeacher: Estimate;
+  nllPerToken: Estimate;
+}
+
+/**
+ * Builds a dense student in the recipe's output folder: of its teacher, measured on its calibration text.
+ * @throws RerouteError those of openModel, requireExperts, buildSequences and buildDense
+ */
+export async function buildStudent(
+  recipe: Recipe,
+  baseFolder: string,
+  choices: StudentChoices,
+  hooks: { signal: AbortSignal; report: ReportProgress; onNote: (note: string) => void },
+): Promise<BuiltDense & { quality: StudentQuality | null }> {
+  const models = new ModelCache();
+  await requireChosenProvider(recipe.provider);
+  const teacher = await models.model(recipe.teacher);
+  requireExperts(teacher.description, "build a student of");
+  const { column, tokenizer, sequences: count, sequenceLength, packing, calibration } = recipe.data;
+  const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-build-student-"));
+  const { signal, report, onNote } = hooks;
+  const { heldOut, ...how } = choices;
+  const directory = path.resolve(baseFolder, recipe.output);
+  const runtime = runtimeOptions(recipe);
+  try {
+    const all = await buildSequences({
+      ...{ path: path.resolve(baseFolder, calibration), column, sequences: count + heldOut, sequenceLength, packing },
+      ...models.textReaders(tokenizer ?? teacher.checkpoint.directory),
+      ...{ onNote, signal, vocabSize: teacher.description.vocabSize },
+    });
+    const sequences = sliceSequences(all, 0, Math.min(count, all.numSequences));
+    const { buildDense } = await import("../distillation/build/buildDense");
+    const built = await buildDense({
+      ...{ teacher, sequences, directory, scratchDirectory, signal, report, runtime, ...how },
+      provenance: provenanceOf(newRun("build-student", recipe, baseFolder)),
+    });
+    const rest = sliceSequences(all, sequences.numSequences, all.numSequences);
+    if (rest.numSequences < heldOut) onNote(`the text has ${rest.numSequences} of ${heldOut} held-out sequences`);
+    if (rest.numSequences === 0) return { ...built, quality: null };
+    const model = await models.model(directory);
+    const measured = { teacher, model, sequences: rest, signal, report, runtime, stateDirectory: scratchDirectory };
+    return { ...built, quality: await qualityOf(measured) };
+  } finally {
+    await rm(scratchDirectory, { recursive: true, force: true });
+  }
+}
+
+async function qualityOf(of: Omit<Parameters<HeavyWork["evaluate"]>[0], "expertMapping">): Promise<StudentQuality> {
+  const { liveWork } = await import("./liveWork");
+  const { sequences, uncertainty } = await liveWork.evaluate({ ...of, expertMapping: null });
+  return { sequences, klToTeacher: uncertainty.klToTeacher!, nllPerToken: uncertainty.nllPerToken };
+}
