@@ -65,6 +65,7 @@ export function activate(context: vscode.ExtensionContext): void {
 
   const commands: Record<string, Command> = {
     calibrateRouter: (argument) => wizardCommand("calibrate", argument, services),
+    distil: (argument) => wizardCommand("distil", argument, services),
     compressExperts: (argument) => wizardCommand("compress", argument, services),
     profileRouting: (argument) => wizardCommand("profile", argument, services),
     evaluateCheckpoint: (argument) => wizardCommand("evaluate", argument, services),

@@ -4,6 +4,7 @@ import * as vscode from "vscode";
 const needsTrust: ReadonlySet<string> = new Set([
   "calibrateRouter",
   "compressExperts",
+  "distil",
   "compressWithPlan",
   "profileRouting",
   "evaluateCheckpoint",

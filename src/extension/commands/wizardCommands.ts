@@ -13,7 +13,7 @@ import { workspaceFolder } from "../settings";
 import { runWizard } from "../wizard/wizard";
 import { pickCheckpoint } from "./pickCheckpoint";
 
-/** Calibrate, compress, profile, evaluate, compare: a checkpoint, then questions, then a run. */
+/** Calibrate, distil, compress, profile, evaluate, compare: a checkpoint, then questions, then a run. */
 export async function wizardCommand(
   purpose: Exclude<Purpose, "compareMethods">,
   argument: unknown,
@@ -27,7 +27,7 @@ export async function wizardCommand(
   if (!result) return;
   if (result.action === "edit") return editAsRecipe(result.recipe, ".reroute.json");
   const runDirectory = await startInBackground(result.recipe, result.baseFolder, services, result.action === "force");
-  if (purpose === "calibrate") {
+  if (purpose === "calibrate" || purpose === "distil") {
     await vscode.commands.executeCommand("reroute.openCalibration", { runDirectory });
   }
 }

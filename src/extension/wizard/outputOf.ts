@@ -6,7 +6,14 @@ import type { WizardState } from "./questions";
 
 /** What the answers do to a checkpoint, for names: "reap-0.5", "evaluate". */
 export function actionOf({ context, answers }: Pick<WizardState, "context" | "answers">): string {
+  if (context.purpose === "distil") return `distilled-${answers.preset ?? "kd"}`;
   return answers.keep === undefined ? context.purpose : `${answers.method ?? ""}-${answers.keep}`;
+}
+
+/** A new folder for a dense student that is built of so many experts a layer. */
+export function builtFolder(teacher: string, experts: number): string {
+  const place = outputParent(teacher, workspaceFolder(teacher), homedir());
+  return outputFolder(teacher, place, `dense-${experts}`, existsSync);
 }
 
 /** The folder that is proposed for the result: new, in `parent` or where results go. */

@@ -1,8 +1,9 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import type { DistillationPreset } from "../../protocol/presets";
 import type { CompressionMethod } from "../../protocol/recipe";
 
 /** What the user asked for; decides which questions come. */
-export type Purpose = "calibrate" | "compress" | "profile" | "evaluate" | "compare" | "compareMethods";
+export type Purpose = "calibrate" | "compress" | "distil" | "profile" | "evaluate" | "compare" | "compareMethods";
 
 export type StepId =
   | "method"
@@ -11,6 +12,10 @@ export type StepId =
   | "ratios"
   | "recovery"
   | "teacher"
+  | "student"
+  | "preset"
+  | "ownSequences"
+  | "build"
   | "text"
   | "heldOut"
   | "amount"
@@ -20,6 +25,10 @@ export type StepId =
 /** Answers to the question for held-out text that are no file. */
 export const splitOff = ":split off the calibration text";
 export const noVerdict = ":none";
+
+/** Answers to the question for the student that are no folder. */
+export const builtStudent = ":build";
+export const compressedStudent = ":compress";
 
 export interface Amount {
   sequences: number;
@@ -40,6 +49,14 @@ export interface Answers {
   /** Whether each cell of the grid is calibrated and measured again. */
   recovery?: boolean;
   teacher?: string;
+  /** Who learns: a checkpoint's folder, `builtStudent` or `compressedStudent`; and whether it has no experts. */
+  student?: string;
+  studentIsDense?: boolean;
+  preset?: DistillationPreset;
+  /** Share of the sequences that the student writes itself. */
+  ownSequences?: number;
+  /** Folder of the student that was built. */
+  built?: string;
   text?: string;
   /** Held-out text that students are measured on: a file, `splitOff` or `noVerdict`. */
   heldOut?: string;
@@ -76,6 +93,12 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
       return ["teacher", ...last];
     case "compareMethods":
       return ["methods", "ratios", "recovery", "text", "heldOut", "amount", "summary"];
+    case "distil": {
+      const { student } = answers;
+      const made: StepId[] = student === compressedStudent ? compressed(answers) : [];
+      const build: StepId[] = student === builtStudent ? ["build"] : [];
+      return ["student", ...made, "preset", "ownSequences", "text", "heldOut", "amount", ...build, "output", "summary"];
+    }
     case "compress":
       return [...compressed(answers), ...written];
     case "calibrate":

@@ -6,7 +6,18 @@ import {
   type Recipe,
 } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
-import { noVerdict, splitOff, type Amount, type Answers, type Purpose, type WizardContext } from "./questions";
+import { distillationPresets } from "../../protocol/presets";
+import type { CheckpointSummary } from "../../protocol/checkpointSummary";
+import {
+  builtStudent,
+  compressedStudent,
+  noVerdict,
+  splitOff,
+  type Amount,
+  type Answers,
+  type Purpose,
+  type WizardContext,
+} from "./questions";
 
 /** What the recipe takes from the settings and from where things lie. */
 export interface RecipeSurroundings {
@@ -31,11 +42,13 @@ const smallModelLearningRate = 1e-3;
  * @throws ZodError for answers that no recipe can hold, which the wizard's own checks prevent
  */
 export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answers, around: RecipeSurroundings): Recipe {
-  const calibrating = purpose === "calibrate";
-  const compressing =
-    (calibrating || purpose === "compress") && answers.keep !== undefined && answers.method !== "none";
+  const distilling = purpose === "distil";
+  const calibrating = purpose === "calibrate" || distilling;
+  const compressing = distilling
+    ? answers.student === compressedStudent
+    : (calibrating || purpose === "compress") && answers.keep !== undefined && answers.method !== "none";
   const teacher = answers.teacher ?? checkpoint.provenance?.teacherPath;
-  const isStudent = !compressing && teacher !== undefined && purpose !== "profile";
+  const isStudent = !distilling && !compressing && teacher !== undefined && purpose !== "profile";
   const { amount } = answers;
   if (answers.text === undefined || amount === undefined)
     throw new RangeError("the wizard ended before text and amount were chosen");
@@ -44,20 +57,64 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
     schemaVersion: 1,
     name: around.name,
     teacher: isStudent ? teacher : checkpoint.path,
-    ...(isStudent ? { student: checkpoint.path } : {}),
+    ...(isStudent ? { student: checkpoint.path } : distilling && !compressing ? { student: learnerOf(answers) } : {}),
     data: {
       calibration: answers.text,
       ...amount,
       ...evaluationOf(purpose, answers, amount, around.heldOutBytes),
     },
     ...(compressing ? { compress: compressOptions.parse({ method: answers.method, keep: answers.keep }) } : {}),
-    ...(calibrating ? { calibrate: calibrateOptions.parse(learningRate(checkpoint.parametersTotal)) } : {}),
+    ...(calibrating
+      ? {
+          calibrate: calibrateOptions.parse({
+            ...learningRate(checkpoint.parametersTotal),
+            ...(distilling ? taughtBy(answers) : {}),
+          }),
+        }
+      : {}),
     output: around.output,
     ...(around.memory === null ? {} : { memory: around.memory }),
     ...(around.threads === null ? {} : { threads: around.threads }),
     provider: around.provider,
   });
 }
+
+/** Folder of the student that learns. */
+function learnerOf({ student, built }: Answers): string {
+  const folder = student === builtStudent ? built : student;
+  if (folder === undefined) throw new RangeError("the wizard ended before a student was chosen or built");
+  return folder;
+}
+
+/** A preset's options, expanded, with the student's own sequences as they were answered; a dense student trains whole. */
+function taughtBy({ preset = "kd", ownSequences = 0, studentIsDense = false }: Answers) {
+  const { onPolicy, ...options } = distillationPresets[preset];
+  return {
+    ...options,
+    ...(studentIsDense ? { scope: "all" as const } : {}),
+    ...(ownSequences > 0 ? { onPolicy: { ...onPolicy, share: ownSequences } } : {}),
+  };
+}
+
+/** What a dense student is built by: the teacher, and as much of the text as building reads. */
+export function buildRecipeOf(
+  teacher: CheckpointSummary,
+  { text, amount }: Answers,
+  around: Pick<RecipeSurroundings, "output" | "memory" | "threads" | "provider">,
+): Recipe {
+  if (text === undefined || amount === undefined)
+    throw new RangeError("the wizard came to building before text and amount were chosen");
+  const { sequenceLength } = amount;
+  return recipeSchema.parse({
+    ...{ schemaVersion: 1, teacher: teacher.path, output: around.output, provider: around.provider },
+    data: { calibration: text, sequenceLength, sequences: Math.min(amount.sequences, buildSequences) },
+    ...(around.memory === null ? {} : { memory: around.memory }),
+    ...(around.threads === null ? {} : { threads: around.threads }),
+  });
+}
+
+/** As `reroute build-student` reads where nobody says otherwise. */
+const buildSequences = 64;
 
 /** The published rate, unless the model is so small that it would hardly move. */
 export function learningRate(parameters: number): { learningRate?: number } {
@@ -75,6 +132,7 @@ function evaluationOf(purpose: Purpose, { text, heldOut }: Answers, amount: Amou
       // Nothing is trained on this text, so it is itself what is evaluated.
       return { evaluation: text, evaluationSequences: amount.sequences };
     case "calibrate":
+    case "distil":
     case "compress": {
       if (heldOut === undefined || heldOut === noVerdict) return {};
       if (heldOut === splitOff) return splitOf(amount.sequences);

@@ -4,6 +4,7 @@ import * as vscode from "vscode";
 import { readSettings } from "../settings";
 import { askForText, browseItem, fileItem } from "./askForText";
 import { amountChoices, countsExperts, keepChoices, methodChoices, recommendation } from "./choices";
+import { askDistilStep } from "./distilSteps";
 import { askGridStep } from "./gridSteps";
 import { proposedOutput } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
@@ -16,6 +17,7 @@ const t = vscode.l10n.t;
 /** One question each; the summary is in summaryStep.ts, those of a grid in gridSteps.ts. */
 export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
   ...askGridStep,
+  ...askDistilStep,
 
   method: async (frame, state, proposed) => {
     const { checkpoint, purpose } = state.context;

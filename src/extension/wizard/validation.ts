@@ -65,6 +65,13 @@ export function parseAmount(text: string, t: Translate): Checked<Amount> {
   return { ok: true, value: amount };
 }
 
+/** Reads a whole number of experts, 1 to `most`. */
+export function parseExperts(text: string, most: number, t: Translate): Checked<number> {
+  const value = /^\s*\d{1,5}\s*$/.test(text) ? Number(text) : 0;
+  if (value >= 1 && value <= most) return { ok: true, value };
+  return { ok: false, problem: t("Enter a whole number of experts from 1 to {0}", most) };
+}
+
 /** Reads a whole number of experts, or nothing. */
 export function parseExpertsPerToken(text: string, t: Translate): Checked<number | null> {
   const entered = text.trim();

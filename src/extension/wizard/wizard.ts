@@ -108,6 +108,7 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
   const name = checkpointName(folder);
   const titles: Record<Purpose, string> = {
     calibrate: vscode.l10n.t("Calibrate router of {0}", name),
+    distil: vscode.l10n.t("Distil {0} into a smaller model", name),
     compress: vscode.l10n.t("Compress experts of {0}", name),
     profile: vscode.l10n.t("Profile routing of {0}", name),
     evaluate: vscode.l10n.t("Evaluate {0}", name),

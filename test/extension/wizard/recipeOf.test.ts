@@ -3,7 +3,9 @@ import { heldOutCount } from "../../../src/engine/data/heldOutSplit";
 import { english } from "../../../src/protocol/translate";
 import { preflightLines, startOf } from "../../../src/extension/wizard/preflightLines";
 import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/extension/wizard/questions";
-import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
+import { buildRecipeOf, recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
+import { teacherFactor, teachingChoices } from "../../../src/extension/wizard/teachings";
+import { distillationPresetNames } from "../../../src/protocol/presets";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { checkpoint, student } from "./checkpoints";
 import { gib, preflight } from "./preflights";
@@ -51,6 +53,49 @@ describe("recipes made of answers", () => {
     expect(recipe).toMatchObject({ teacher: "/models/teacher", student: "/models/qwen" });
     expect(recipe.compress).toBeUndefined();
     expect(recipe.calibrate).toBeDefined();
+  });
+
+  it("a smaller model learns by a preset, which the recipe holds expanded", () => {
+    const recipe = make("distil", { student: "/models/small", studentIsDense: true, preset: "ka", ownSequences: 0.5 });
+    expect(recipe).toMatchObject({
+      ...{ teacher: "/models/qwen", student: "/models/small" },
+      calibrate: {
+        ...{ loss: "kd", divergence: "reverse", scope: "all", onPolicy: { share: 0.5 } },
+        teacherRouting: { kind: "augment", lambda: 0.05, draws: 2 },
+      },
+    });
+    expect(JSON.stringify(recipe)).not.toContain('"ka"');
+    expect(recipeSchema.parse(recipe)).toEqual(recipe);
+    // A student of the teacher's own trains its routers unless the preset says otherwise; what was built is named.
+    const compressed = make("distil", { student: ":compress", method: "reap", keep: 0.5, preset: "kd" });
+    expect(compressed).toMatchObject({
+      compress: { keep: 0.5 },
+      calibrate: { scope: "router", divergence: "forward" },
+    });
+    expect([compressed.student, compressed.calibrate!.onPolicy]).toEqual([undefined, undefined]);
+    const built = make("distil", {
+      student: ":build",
+      studentIsDense: true,
+      built: "/models/dense",
+      preset: "gkd",
+      ownSequences: 1,
+    });
+    expect(built).toMatchObject({
+      student: "/models/dense",
+      calibrate: { onPolicy: { share: 1, promptTokens: 32, roundUpdates: 32 } },
+    });
+    expect(() => make("distil", { student: ":build" })).toThrow(RangeError);
+    const building = buildRecipeOf(checkpoint(), text, { ...around, output: "/models/dense" });
+    expect(building).toMatchObject({ teacher: "/models/qwen", output: "/models/dense", data: { sequences: 64 } });
+  });
+
+  it("says how often a preset does the teacher's work", () => {
+    const factors = distillationPresetNames.map((preset) => teacherFactor(preset, checkpoint()));
+    // 4 of 32 experts a token: 32 / 4, twice 31 / 4, and three times 32 / 4.
+    expect(factors).toEqual([1, 1, 1, 1, 8, 15.5, 24]);
+    const offered = teachingChoices(checkpoint(), true, english);
+    expect(offered.map(({ value }) => value)).toEqual(["kd", "reverse", "gkd", "all", "ka", "sar"]);
+    expect(offered.map(({ detail }) => detail ?? "").at(-2)).toContain("× 15.5");
   });
 
   it("a student without provenance takes the chosen teacher", () => {
