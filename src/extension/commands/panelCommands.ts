@@ -18,10 +18,8 @@ export async function openPanel(
     panels.show(page, { kind: "runs", runsFolder });
     return;
   }
-  const comparison = page === "workers" ? directoryOf(argument) : null;
+  const comparison = page === "workers" || page === "distillation" ? directoryOf(argument) : null;
   if (comparison !== null && isComparison(comparison)) {
-  const comparison = directoryOf(argument);
-  if (page === "distillation" && comparison !== null && isComparison(comparison)) {
     panels.show(page, { kind: "run", runDirectory: comparison });
     return;
   }

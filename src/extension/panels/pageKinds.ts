@@ -67,6 +67,7 @@ export const panelKinds: Record<PanelPage, PanelKind> = {
     empty: () => ({
       message: vscode.l10n.t("This run's work was not spread over workers: no queue was set when it was started"),
       command: null,
+    }),
   },
   distillation: {
     title: () => vscode.l10n.t("Distillation"),
