@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { toCsv } from "../../webview/common/tableModel";
-import { tableOf } from "../../webview/distillation/table";
+import { figureTable } from "../../webview/distillation/table";
 import { seriousFindings } from "../support/axe";
 import * as samples from "./samples";
 import { parseNumber, tableOf as shownTable, usePages } from "./usePages";
@@ -32,7 +32,7 @@ describe("the distillation's page", () => {
   });
 
   it("exports in full precision", () => {
-    const lines = toCsv(tableOf(sample.figures[0]!)).trim().split("\r\n");
+    const lines = toCsv(figureTable(sample.figures[0]!)).trim().split("\r\n");
     expect(lines[0]).toBe("layer,activated (share of router probability),others (share of router probability)");
     expect(lines[1]!.split(",").map(Number)).toEqual([
       0,

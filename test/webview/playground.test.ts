@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { PlaygroundRun } from "../../src/protocol/playground";
 import { asJson, asMarkdown } from "../../webview/playground/exported";
-import { firstExperts, largestOf, shareOf, speakerOf, valuesOf } from "../../webview/playground/colouring";
+import { firstExperts, largestOf, scaleShare, speakerOf, valuesOf } from "../../webview/playground/colouring";
 import { seriousFindings } from "../support/axe";
 import * as samples from "./samples";
 import { choose, hydrate, usePages } from "./usePages";
@@ -22,8 +22,8 @@ describe("what colours a token", () => {
   });
 
   it("lies on the scale by its square root", () => {
-    expect([0, 1, 4].map((value) => shareOf(value, 4))).toEqual([0, 0.5, 1]);
-    expect(shareOf(0, 0)).toBe(0);
+    expect([0, 1, 4].map((value) => scaleShare(value, 4))).toEqual([0, 0.5, 1]);
+    expect(scaleShare(0, 0)).toBe(0);
   });
 
   it("is the teacher's expert that a student's stands for", () => {

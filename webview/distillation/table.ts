@@ -4,7 +4,7 @@ import type { TableModel } from "../common/tableModel";
 import { plainLabel } from "../common/text";
 
 /** A row an x value, a column a series, and one for its ±; of arms the table of the report. */
-export function tableOf({ title, xAxis, yAxis, series, rows }: DistillationFigure): TableModel {
+export function figureTable({ title, xAxis, yAxis, series, rows }: DistillationFigure): TableModel {
   if (rows) {
     return {
       caption: title,

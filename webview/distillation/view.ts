@@ -6,7 +6,7 @@ import { decimal } from "../common/format";
 import type { PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { t } from "../common/translate";
-import { tableOf } from "./table";
+import { figureTable } from "./table";
 
 /** The figures of Every Expert Matters that a run or a comparison has measured. */
 export class DistillationView implements View<"distillation"> {
@@ -23,7 +23,7 @@ export class DistillationView implements View<"distillation"> {
       this.element.replaceChildren(...this.figures.map(({ figure }) => figure.element));
     }
     for (const [i, shown] of figures.entries()) {
-      const content = { title: shown.title, note: noteOf(shown), spec: specOf(shown), table: tableOf(shown) };
+      const content = { title: shown.title, note: noteOf(shown), spec: specOf(shown), table: figureTable(shown) };
       if (i === 0) this.figures[i]!.figure.show(content);
       else this.figures[i]!.figure.showLater(content);
     }

@@ -34,7 +34,7 @@ export function largestOf(
 }
 
 /** Where a value lies on the scale, 0..1: by its square root, since a few tokens differ far more than the others. */
-export function shareOf(value: number, largest: number): number {
+export function scaleShare(value: number, largest: number): number {
   return largest > 0 ? Math.sqrt(Math.max(0, value) / largest) : 0;
 }
 

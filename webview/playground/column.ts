@@ -10,8 +10,8 @@ import { expertColour, scaleColour, textOn } from "../common/tokenColours";
 import { TokenText, type ShownToken } from "../common/tokenText";
 import { t } from "../common/translate";
 import { untrusted } from "../common/untrusted";
-import { firstExperts, shareOf, speakerOf, valuesOf, type Colouring } from "./colouring";
-import { describe, namesOf, tableOf } from "./numbers";
+import { firstExperts, scaleShare, speakerOf, valuesOf, type Colouring } from "./colouring";
+import { describeToken, namesOf, responseTable } from "./numbers";
 
 export interface ColumnColours {
   colouring: Colouring;
@@ -110,7 +110,7 @@ export class Column {
     const isDark = theme.kind === "dark" || theme.kind === "high-contrast";
     const colourOf = (token: number): Rgb | null => {
       const value = values?.[token];
-      if (value !== null && value !== undefined) return scaleColour(shareOf(value, largest), colourScale);
+      if (value !== null && value !== undefined) return scaleColour(scaleShare(value, largest), colourScale);
       const expert = experts?.[token];
       return expert === null || expert === undefined ? null : expertColour(expert, isDark);
     };
@@ -123,7 +123,7 @@ export class Column {
           background: colour ? `rgb(${colour.join(", ")})` : "transparent",
           colour: colour ? textOn(colour) : "inherit",
           marked: false,
-          description: scores ? describe(scores, token, names, this.index) : plainLabel(visibleSpaces(piece), 60),
+          description: scores ? describeToken(scores, token, names, this.index) : plainLabel(visibleSpaces(piece), 60),
         };
       }),
     );
@@ -131,7 +131,7 @@ export class Column {
     this.actions.hidden = !scores;
     this.tableHost.hidden = !scores;
     if (!scores) return;
-    const model = tableOf(scores, names, this.index, run?.scores?.layer ?? null);
+    const model = responseTable(scores, names, this.index, run?.scores?.layer ?? null);
     if (this.table) this.table.show(model);
     else {
       this.table = new TableView(model);
@@ -144,7 +144,7 @@ export class Column {
     const scores = data?.run?.scores?.texts[this.index];
     if (!data || !scores) return null;
     const names = namesOf(data);
-    const table = tableOf(scores, names, this.index, data.run?.scores?.layer ?? null);
+    const table = responseTable(scores, names, this.index, data.run?.scores?.layer ?? null);
     return { title: `Response of ${names[this.index]!}`, table, png: null };
   }
 }

@@ -20,7 +20,7 @@ export function expertsOf(routing: PlaygroundScore["routing"], token: number): s
 }
 
 /** All numbers of a token in a line, for tooltip and screen reader. */
-export function describe(text: TextScores, token: number, names: readonly string[], author: number): string {
+export function describeToken(text: TextScores, token: number, names: readonly string[], author: number): string {
   const parts = text.models.flatMap(({ nll, kl }, m) => {
     const lines = [t("−ln p {0}: {1}", names[m]!, decimal(nll[token]!, 3))];
     if (kl) lines.push(t("KL {0}: {1}", names[m]!, decimal(kl[token]!, 3)));
@@ -32,7 +32,12 @@ export function describe(text: TextScores, token: number, names: readonly string
 }
 
 /** The numbers of a response as a table: a row a token, columns by model. */
-export function tableOf(text: TextScores, names: readonly string[], author: number, layer: number | null): TableModel {
+export function responseTable(
+  text: TextScores,
+  names: readonly string[],
+  author: number,
+  layer: number | null,
+): TableModel {
   const columns: { label: string; number: boolean; cell: (token: number) => string | number | null }[] = [
     { label: t("Token"), number: false, cell: (token) => visibleSpaces(text.pieces[token]!) },
   ];
