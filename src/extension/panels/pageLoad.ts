@@ -83,7 +83,7 @@ export async function loadPage(
       return { ...common, page, data, empty: empty(data) };
     }
     case "distillation": {
-      const data = await ofRun(engine.request("panel/distillation", { runDirectory }));
+      const data = await ofRun(runDirectory, (run) => engine.request("panel/distillation", run));
       return { ...common, page, data, empty: empty(data) };
     }
     case "playground": {
