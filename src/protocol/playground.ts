@@ -111,10 +111,10 @@ export const playgroundData = z.object({
 });
 export type PlaygroundData = z.infer<typeof playgroundData>;
 
-/** A change of the run: all of it, or tokens that came to one response. */
+/** A change of the run: all of it, or tokens that came to one response behind its first `from`. */
 export const playgroundUpdate = z.union([
   z.object({ run: playgroundRun }),
-  z.object({ column: int, tokens: z.array(playgroundToken) }),
+  z.object({ column: int, from: int, tokens: z.array(playgroundToken) }),
 ]);
 export type PlaygroundUpdate = z.infer<typeof playgroundUpdate>;
 

@@ -102,14 +102,14 @@ describe("the Playground's page", () => {
     expect(await opened.tab.textContent("[data-status]")).toBe("Waiting · sampled with seed 7");
     await update({ run: run("generating") });
     await update({
-      column: 0,
+      ...{ column: 0, from: 0 },
       tokens: [
         { id: 1, text: "the" },
         { id: 2, text: " router" },
       ],
     });
     await update({
-      column: 0,
+      ...{ column: 0, from: 2 },
       tokens: [
         { id: 3, text: " sends" },
         { id: null, text: "" },

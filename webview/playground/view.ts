@@ -105,7 +105,8 @@ export class PlaygroundView implements View<"playground"> {
     } else {
       const column = this.data.run?.columns[change.column];
       if (!column) return;
-      column.tokens.push(...change.tokens);
+      // A page that was drawn meanwhile has some of them already.
+      column.tokens.splice(change.from, change.tokens.length, ...change.tokens);
     }
     for (const column of this.columns) column.show(this.data);
     this.draw();

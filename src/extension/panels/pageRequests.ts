@@ -3,7 +3,7 @@ import * as vscode from "vscode";
 import { RerouteError } from "../../protocol/errors";
 import type { PageRequestHandlers, PageSource } from "../../protocol/pageMessages";
 import { runFiles } from "../../protocol/run";
-import { changed } from "../playground/openPlayground";
+import { changeCheckpoints } from "../playground/changeCheckpoints";
 import type { Playground } from "../playground/playground";
 import type { Services } from "../services";
 import { editPlanDocument, planAction } from "../editors/planDocument";
@@ -77,7 +77,8 @@ export function pageRequestHandlers(
 
     playgroundChange: async (change) => {
       const source = sourceNow();
-      const checkpoints = source.kind === "checkpoints" ? await changed(source.checkpoints, change, services) : null;
+      const checkpoints =
+        source.kind === "checkpoints" ? await changeCheckpoints(source.checkpoints, change, services) : null;
       if (checkpoints !== null) show({ kind: "checkpoints", checkpoints });
       return null;
     },

@@ -35,7 +35,7 @@ export class Playground {
   private texts: ScoredText[] | null = null;
   private described: { key: string; models: Promise<PlaygroundModel[]> } | null = null;
   private stop: AbortController | null = null;
-  private unposted: { column: number; tokens: PlaygroundToken[] } | null = null;
+  private unposted: { column: number; from: number; tokens: PlaygroundToken[] } | null = null;
   private timer: NodeJS.Timeout | null = null;
 
   constructor(private readonly parts: PlaygroundParts) {}
@@ -127,8 +127,7 @@ export class Playground {
         }
         if (heard.kind !== "token") return;
         const token = { id: heard.id, text: heard.text };
-        column.tokens.push(token);
-        this.add(m, token);
+        this.add(m, column.tokens.push(token) - 1, token);
       });
       try {
         const { seed, ...options } = run.question.options;
@@ -225,9 +224,9 @@ export class Playground {
     if (run === this.run) this.parts.post({ run });
   }
 
-  private add(column: number, token: PlaygroundToken): void {
+  private add(column: number, from: number, token: PlaygroundToken): void {
     if (this.unposted?.column !== column) this.flush();
-    this.unposted ??= { column, tokens: [] };
+    this.unposted ??= { column, from, tokens: [] };
     this.unposted.tokens.push(token);
     this.timer ??= setTimeout(() => this.flush(), postEvery);
   }
