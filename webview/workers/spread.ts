@@ -60,7 +60,9 @@ export function throughput(
     const end = start + length;
     const [first, last] = [part(start), part(end)];
     for (let at = first; at <= last; at++) {
-      const inside = Math.min(end, (at + 1) * width) - Math.max(start, at * width);
+      // The last part has what rounding puts behind the end.
+      const to = at === parts - 1 ? end : Math.min(end, (at + 1) * width);
+      const inside = to - Math.max(start, at * width);
       // A tile of no length is all in one part.
       sums[pass]![at]! += length > 0 ? (tokens * Math.max(0, inside)) / length : tokens;
     }
