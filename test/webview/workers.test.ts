@@ -72,7 +72,7 @@ it("the pointer finds the tile below it", async () => {
   const opened = await openReady("workers");
   const frame = (await opened.tab.locator("[data-figure=lanes] .plot-frame").boundingBox())!;
   const seen = new Set<string>();
-  for (let y = 30; y < 150; y += 6) {
+  for (let y = 30; y < 190; y += 6) {
     await opened.tab.mouse.move(frame.x + frame.width / 4, frame.y + y);
     const text = (await opened.tab.textContent("[data-figure=lanes] .tooltip")) ?? "";
     if (await opened.tab.isVisible("[data-figure=lanes] .tooltip")) seen.add(text.split("\n")[0]!);
