@@ -31,7 +31,7 @@ interface ArmRun {
  * What a comparison's arms came to, from the files of their cells: means over seeds, and each arm's KL minus the baseline's,
  * on the same sequences and the seeds that both have. Arms without a finished cell are left out; null where there are none.
  */
-export async function armsFigure(
+export async function figureOfArms(
   directory: string,
   { recipe, name, cells }: ComparisonFile,
   teacher: ModelDescription,
@@ -61,7 +61,7 @@ export async function updateArms(directory: string, comparison: ComparisonFile):
   if (!grid.arms || comparison.cells.every(({ state }) => state !== "done")) return;
   const folder = await resolveHubPath(path.resolve(comparison.baseFolder, teacher), teacher);
   const { description } = await new ModelCache().model(folder);
-  await updateDistillation(directory, { arms: await armsFigure(directory, comparison, description) });
+  await updateDistillation(directory, { arms: await figureOfArms(directory, comparison, description) });
 }
 
 async function readArmRun(runDirectory: string): Promise<ArmRun | null> {
