@@ -2,7 +2,14 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { RerouteError } from "../protocol/errors";
-import { packings, providerChoices, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
+import {
+  packings,
+  providerChoices,
+  recipeSchema,
+  type ActivationType,
+  type Packing,
+  type Recipe,
+} from "../protocol/recipe";
 
 /** Options that several commands share. */
 export interface SharedOptions {
@@ -98,10 +105,22 @@ export function recipeFrom(
     output: string;
     compress?: object;
     calibrate?: object;
+    activations?: ActivationType | undefined;
+    measureSpeed?: true | undefined;
     evaluationSequences?: number;
   },
 ): Recipe {
-  const { compress, calibrate, calibration, evaluation, task, evaluationSequences, ...places } = parts;
+  const {
+    compress,
+    calibrate,
+    calibration,
+    evaluation,
+    task,
+    activations,
+    measureSpeed,
+    evaluationSequences,
+    ...places
+  } = parts;
   const { column, sequences, sequenceLength, packing, seed, memory, threads, provider } = options;
   const tokenizer = options.tokenizer === undefined ? undefined : path.resolve(cwd, options.tokenizer);
   const recipe = withoutUndefined({
@@ -123,6 +142,8 @@ export function recipeFrom(
     memory,
     threads,
     provider,
+    activations,
+    measureSpeed,
     ...places,
   });
   const parsed = recipeSchema.safeParse(recipe);

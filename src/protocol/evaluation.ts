@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { activationTypes } from "./recipe";
 import { verdicts } from "./verdict";
 
 /** evaluation.json: the same held-out sequences through teacher, student before and student after calibration. */
@@ -34,6 +35,34 @@ export const routingFidelityLayer = z.object({
   klByExpert: z.array(z.number().nullable()),
 });
 
+/** Tokens of the batches that are timed; one token is decoded behind a context. */
+export const batchTokens = [1, 32, 128, 512] as const;
+
+/** Latency and throughput of a checkpoint on the machine that evaluated it, wall time. */
+export const measuredSpeed = z.object({
+  threads: z.int(),
+  provider: z.string(),
+  runs: z.int().describe("Timed runs of each size; medians and 90th percentiles are over them"),
+  context: z.int().describe("Tokens before the first one that is decoded"),
+  batches: z
+    .array(
+      z.object({
+        tokens: z.int().describe("1: one token decoded behind the context; else tokens until the logits of the last"),
+        medianMs: z.number(),
+        p90Ms: z.number(),
+        tokensPerSecond: z.number(),
+        gemmShare: z.number().describe("Floating-point operations a second over those of a float32 matrix product"),
+      }),
+    )
+    .min(1),
+  machine: z.object({
+    gemmFlops: z.number().describe("Of a float32 product [1024, 1024] x [1024, 1024], the fastest of a few"),
+    copyBytesPerSecond: z.number().describe("Of one thread's copy, read and written bytes both counted"),
+  }),
+  bandwidthShare: z.number().describe("Stored bytes that one token reads, a second, over copyBytesPerSecond"),
+});
+export type MeasuredSpeed = z.infer<typeof measuredSpeed>;
+
 export const checkpointCost = z.object({
   parametersTotal: z.number(),
   /** Parameters one token touches. */
@@ -59,6 +88,7 @@ export const checkpointCost = z.object({
     .optional()
     .describe("First and third quartile over the chunks; null for fewer than three of them"),
   peakMemoryBytes: z.number().nullable(),
+  speed: measuredSpeed.optional(),
 });
 
 /** Accuracy on multiple-choice items by log-likelihood. */
@@ -100,6 +130,10 @@ export const modelEvaluation = z.object({
   expertMapping: z.record(z.string(), z.array(z.array(z.int()))).nullable(),
   cost: checkpointCost,
   task: taskResult.optional(),
+  activations: z
+    .enum(activationTypes)
+    .optional()
+    .describe("Experts' activations were rounded so, a scale a token; absent: they were not"),
   trainedOn: z
     .number()
     .optional()

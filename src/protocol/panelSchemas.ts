@@ -246,6 +246,7 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
       peakMemoryBytes: nullableNumber,
       sizeRatio: z.exactOptional(nullableNumber),
       timeRatio: z.exactOptional(nullableNumber),
+      latencyRatio: z.exactOptional(nullableNumber),
     }),
   ),
 });

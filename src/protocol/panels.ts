@@ -131,6 +131,7 @@ export interface TradeOffPoint {
   /** Bytes, and time of the layers a token, over those of the teacher that was measured beside it. */
   sizeRatio?: number | null;
   timeRatio?: number | null;
+  latencyRatio?: number | null;
 }
 
 /** One expert (router row) of one layer: what a profile and the plan know of it. */

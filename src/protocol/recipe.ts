@@ -224,6 +224,9 @@ export const matchTerms = z
   })
   .refine((terms) => Object.values(terms).some((weight) => weight !== undefined), "name a term with its weight");
 
+export const activationTypes = ["int8", "fp8"] as const;
+export type ActivationType = (typeof activationTypes)[number];
+
 export const calibrateOptions = z.strictObject({
   loss: z
     .enum(calibrationLosses)
@@ -272,6 +275,12 @@ export const calibrateOptions = z.strictObject({
     .positive()
     .optional()
     .describe("With scope router+scales: of the scales; default: learningRate"),
+  activations: z
+    .enum(activationTypes)
+    .optional()
+    .describe(
+      "The student's experts read activations rounded, a scale a token, as a server with 8-bit activations computes; gradients go straight through",
+    ),
   routerBits: z
     .union([z.literal(8), z.literal(6), z.literal(4)])
     .optional()
@@ -369,6 +378,14 @@ export const recipeSchema = z
       .describe(
         "In place of compress and calibrate: compressions and calibrations one after the other, each on what the one before it wrote, each measured against the teacher",
       ),
+    measureSpeed: z
+      .literal(true)
+      .optional()
+      .describe("Evaluations also time each checkpoint on this machine: one token, and batches of 32, 128 and 512"),
+    activations: z
+      .enum(activationTypes)
+      .optional()
+      .describe("Students are evaluated with their experts' activations rounded so; default: as they are calibrated"),
     output: z.string().min(1).describe("Folder for the resulting checkpoint; must not exist or be empty"),
     seed: z.int().min(0).default(42),
     memory: memorySize.optional(),
@@ -376,6 +393,14 @@ export const recipeSchema = z
     provider: z.enum(providerChoices).default("auto"),
   })
   .describe("Reroute recipe: profile, compress, calibrate and evaluate one checkpoint");
+
+/** What students' activations are rounded to where they are evaluated. */
+export function evaluatedActivations({
+  activations,
+  calibrate,
+}: Pick<Recipe, "activations" | "calibrate">): ActivationType | undefined {
+  return activations ?? calibrate?.activations;
+}
 
 export type Recipe = z.infer<typeof recipeSchema>;
 export type PipelineStep = z.infer<typeof pipelineStep>;

@@ -2,14 +2,20 @@ import { readFileSync } from "node:fs";
 import { openGguf } from "../../src/engine/gguf/header";
 import { float4Values } from "../../src/engine/tensor/float4";
 
+export interface GgufNumbers {
+  type: string;
+  shape: number[];
+  values: Float32Array;
+}
+
 /** Numbers of every tensor of a GGUF file, decoded by its layout description alone, row-major. */
-export async function readGgufNumbers(file: string): Promise<Map<string, { shape: number[]; values: Float32Array }>> {
+export async function readGgufNumbers(file: string): Promise<Map<string, GgufNumbers>> {
   const { tensors } = await openGguf(file);
   const bytes = readFileSync(file);
   return new Map(
     tensors.map(({ name, type, shape, byteOffset, byteLength }) => {
       const data = bytes.subarray(byteOffset, byteOffset + byteLength);
-      return [name, { shape, values: decode(type, data) }];
+      return [name, { type, shape, values: decode(type, data) }];
     }),
   );
 }

@@ -115,6 +115,18 @@ const operations: Operations = {
     const terms = fromIndices(own!.shape, (i) => Math.exp(at(logTarget, i)) * (at(logTarget, i) - at(logOwn, i)));
     return [reduce({ axes: [axis], keepDims: true }, terms, (a, b) => a + b, 0), map(logTarget, Math.exp), logOwn];
   },
+  RoundTokens: ({ attributes: { to } }, [x, largest]) => {
+    const largestOf = (row: number[]) => row.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const width = x!.shape.at(-1)!;
+    return fromIndices(x!.shape, (index) => {
+      const row = Array.from({ length: width }, (_, i) => at(x!, [...index.slice(0, -1), i]));
+      // In single precision, in which servers divide.
+      const scale = Math.fround(largestOf(row) / largest!.data[0]!);
+      if (scale === 0) return 0;
+      const value = Math.fround(at(x!, index) / scale);
+      return scale * (to === "int8" ? Math.min(127, Math.max(-128, halfToEven(value))) : nearestFloat8(value));
+    });
+  },
   UnitLowerInverse: (_, [lower]) => {
     const n = lower!.shape.at(-1)!;
     const result = ndArray(lower!.shape, new Float64Array(lower!.data.length));
@@ -324,4 +336,18 @@ export function erf(x: number): number {
     total += term / (2 * n + 1);
   }
   return (2 / Math.sqrt(Math.PI)) * total;
+}
+
+function halfToEven(value: number): number {
+  const down = Math.floor(value);
+  if (value - down !== 0.5) return Math.round(value);
+  return down % 2 === 0 ? down : down + 1;
+}
+
+/** The nearest E4M3 number, of two equally near ones that of the even code; 448 beyond. */
+function nearestFloat8(value: number): number {
+  const size = Math.min(448, Math.abs(value));
+  const exponent = size === 0 ? -6 : Math.max(-6, Math.floor(Math.log2(size)));
+  const step = 2 ** (exponent - 3);
+  return Math.sign(value) * Math.min(448, halfToEven(size / step) * step);
 }

@@ -153,10 +153,13 @@ class Draw {
 
 interface OpRow {
   differentiable: boolean;
+  straightThrough?: true;
   graph: (draw: Draw) => Value | Value[];
 }
 
 const smooth = (graph: OpRow["graph"]): OpRow => ({ differentiable: true, graph });
+/** Differentiable by a rule that is none of calculus. */
+const straightThrough = (graph: OpRow["graph"]): OpRow => ({ differentiable: true, straightThrough: true, graph });
 const discrete = (graph: OpRow["graph"]): OpRow => ({ differentiable: false, graph });
 const unary = (apply: (draw: Draw, x: Value) => Value, positive = false) =>
   smooth((draw) => {
@@ -411,6 +414,10 @@ export const opRows: { [O in OpName]: OpRow } = {
     return builder.matMulNBits(x, codes, scales, { bits, block, decoded });
   }),
   Softplus: unary(({ builder }, x) => builder.append("Softplus", [x], {}, x.type, x.shape)),
+  RoundTokens: straightThrough((draw) => {
+    const x = draw.floatRows(draw.rows(), draw.integer(1, 9), "R");
+    return draw.builder.roundTokens(x, draw.chance(0.5) ? "int8" : "fp8");
+  }),
   UnitLowerInverse: smooth((draw) => {
     const n = draw.integer(2, 5);
     return unitLowerInverse(draw.builder, draw.float([...draw.shape(draw.integer(0, 2)), n, n], { fixed: true }));

@@ -59,6 +59,14 @@ export const qualities = {
     halfWidth: () => null,
     format: (v) => decimal(v, 3),
   },
+  latency: {
+    label: "Latency of one token",
+    title: "latency of one token, as a multiple of the teacher's",
+    value: (p) => p.latencyRatio ?? null,
+    min: 0,
+    halfWidth: () => null,
+    format: (v) => decimal(v, 3),
+  },
 } as const satisfies Record<string, Measure & { min?: number; halfWidth: (point: TradeOffPoint) => number | null }>;
 export type Quality = keyof typeof qualities;
 

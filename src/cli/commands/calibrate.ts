@@ -10,7 +10,13 @@ import { describeModel } from "../../engine/model/families/index";
 import { hasExperts } from "../../engine/model/requireExperts";
 import { RerouteError } from "../../protocol/errors";
 import { distillationPresets, type DistillationPreset } from "../../protocol/presets";
-import { calibrationLosses, calibrationScopes, divergenceKinds } from "../../protocol/recipe";
+import {
+  activationTypes,
+  calibrationLosses,
+  calibrationScopes,
+  divergenceKinds,
+  type ActivationType,
+} from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -44,6 +50,7 @@ interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
   learningRate?: number;
   scaleLearningRate?: number;
   routerBits?: number;
+  activations?: ActivationType;
   routerGroup?: number;
   batch?: number;
   epochs?: number;
@@ -145,6 +152,12 @@ export function addCalibrate(program: Command, io: CliIo): void {
     )
     .option("--learning-rate <x>", "peak learning rate (default: 5e-5)", toNumber)
     .option("--scale-learning-rate <x>", "with --scope router+scales: of the scales (default: as routers)", toNumber)
+    .addOption(
+      new Option(
+        "--activations <type>",
+        "the student's experts read activations rounded a token at a time, in training and evaluation",
+      ).choices([...activationTypes]),
+    )
     .option("--router-bits <n>", "round routers to 8, 6 or 4 bits, in training and as they are written", toInteger(4))
     .option("--router-group <n>", "with --router-bits: inputs that share a scale (default: 0, a row)", toInteger(0))
     .option("--batch <n>", "sequences an update (default: 8)", toInteger(1))
@@ -178,7 +191,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
       options;
     const { evaluateEvery, keepStep, patience, routerDtype, loss, lmShare, match, scope, topExperts, initialise } =
       options;
-    const { scaleLearningRate, routerBits, routerGroup } = options;
+    const { scaleLearningRate, activations, routerBits, routerGroup } = options;
     const chosen = distillationOptions(options);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: await checkpointPath(io, options.teacher ?? (await teacherOf(await checkpointPath(io, student)))),
@@ -198,6 +211,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         maxHeldOut,
         learningRate,
         scaleLearningRate,
+        activations,
         routerBits,
         routerGroup,
         batch,

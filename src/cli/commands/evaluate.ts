@@ -1,9 +1,10 @@
 import path from "node:path";
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { describeShare } from "../../engine/evaluation/verdict";
 import { comparisonTable } from "../../engine/report/comparisonTable";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
+import { activationTypes, type ActivationType } from "../../protocol/recipe";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -23,6 +24,8 @@ interface EvaluateCommandOptions extends SharedOptions, SpreadOptions {
   data: string;
   teacher?: string;
   task?: string;
+  activations?: ActivationType;
+  speed?: true;
   run?: string;
   force?: boolean;
 }
@@ -41,6 +44,13 @@ export function addEvaluate(program: Command, io: CliIo): void {
       "--task <file>",
       "multiple-choice items (context, choices, gold), or samples of lm-evaluation-harness: accuracy, too",
     )
+    .addOption(
+      new Option(
+        "--activations <type>",
+        "measure with experts' activations rounded a token at a time, as servers with 8-bit activations compute",
+      ).choices([...activationTypes]),
+    )
+    .option("--speed", "time one token and batches of 32, 128 and 512 on this machine, too")
     .option("--teacher <dir>", "the original checkpoint, for KL, agreement and routing fidelity")
     .option(
       "--run <dir>",
@@ -71,6 +81,8 @@ async function evaluate(io: CliIo, directory: string, options: EvaluateCommandOp
       calibration: text,
       evaluation: text,
       evaluationSequences: sequences,
+      activations: options.activations,
+      measureSpeed: options.speed,
       ...(options.task === undefined ? {} : { task: resolve(options.task) }),
       // An evaluation writes no checkpoint; the recipe's schema asks for a place all the same.
       output: directory,

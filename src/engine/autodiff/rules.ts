@@ -125,6 +125,9 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
     null,
   ],
 
+  // y = x rounded to what a server computes with: dx = dy, straight through
+  RoundTokens: ({ gradients: [dy] }) => [dy!, null, null],
+
   // Y = X W^T: dX = dY W, with W decoded; codes are constants
   MatMulNBits: ({ builder, node: { attributes }, gradients: [dy], wanted }) => {
     if (wanted[2]) throw new Error("MatMulNBits: scales train through DequantizeLinear");

@@ -7,6 +7,7 @@ import { ModelExecutor } from "../execution/modelExecutor";
 import { headViews } from "../execution/weightViews";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import { weightKey } from "../graph/blocks/weights";
+import { withRoundedActivations } from "../model/roundedActivations";
 import { sliceSequences, type TokenSequences } from "../data/sequences";
 import { shuffledOrder } from "../tensor/random";
 import { clipGlobalNorm, updateAdamW } from "./adamW";
@@ -44,7 +45,9 @@ const alwaysSavedBytes = 256e6;
  *
  * @throws RerouteError `training/not-finite`, `cancelled`, what trainableWeights, logitMapping, reading and running raise
  */
-export async function calibrate(calibration: CalibrationOptions): Promise<TrainedParameters> {
+export async function calibrate(given: CalibrationOptions): Promise<TrainedParameters> {
+  const { activations } = given.options;
+  const calibration = { ...given, student: withRoundedActivations(given.student, activations) };
   const { student, teacher, training, heldOut, options, seed, stateDirectory, signal, report, onMetrics } = calibration;
   const runtime = runtimeOfEach(calibration.runtime, options);
   checkMatchOptions(options);
@@ -149,7 +152,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
       const taught = (await rounds?.targetsFor(update)) ?? (await policy?.targetsOf(update)) ?? targets.training;
       const teaching = performance.now() - writing - asked;
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
-        const given = { sequences: batch, numbers };
+        const of = { sequences: batch, numbers };
         const isPlain = rounds === null && policy === null && matching === null;
         const result: Awaited<ReturnType<typeof updates.lossAndGradients>> = await (calibration.updateGradients &&
         isPlain
@@ -160,7 +163,7 @@ export async function calibrate(calibration: CalibrationOptions): Promise<Traine
               },
               signal,
             )
-          : updates.lossAndGradients(given, taught, matching, signal));
+          : updates.lossAndGradients(of, taught, matching, signal));
         checkFinite(result.gradients, "the gradient of");
         return result;
       });

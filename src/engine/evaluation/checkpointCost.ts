@@ -1,6 +1,7 @@
 import type { CheckpointCost } from "../../protocol/evaluation";
 import type { HeadSource } from "../execution/headGraphs";
 import { allViewsIn } from "../execution/weightViews";
+import { moeLayers } from "../model/moeLayers";
 import { workingSetBytes } from "../execution/workingSet";
 import { countParameters, flopsPerToken } from "../model/parameters";
 import type { ModelDescription } from "../model/description";
@@ -30,6 +31,16 @@ export function costOfCheckpoint({ checkpoint, description }: HeadSource, sequen
     tokensPerSecondQuartiles: null,
     peakMemoryBytes: null,
   };
+}
+
+/** Stored bytes that a token's forward pass reads: its k of the routed experts, and all else but the embedding's other rows. */
+export function bytesReadPerToken({ checkpoint, description }: Pick<HeadSource, "checkpoint" | "description">): number {
+  const { embedding, ...rest } = withoutExperts(description);
+  const routed = moeLayers(description).reduce((sum, { moe }) => {
+    const k = Math.min(moe.numExpertsPerToken, moe.numExperts);
+    return sum + (storedBytes(checkpoint, moe.experts) * k) / moe.numExperts;
+  }, 0);
+  return storedBytes(checkpoint, rest) + storedBytes(checkpoint, embedding) / description.vocabSize + routed;
 }
 
 /** Bytes of the tensors that a part of a model is stored in, each once, scales and zero points included; none that nothing reads. */

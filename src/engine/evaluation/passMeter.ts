@@ -64,13 +64,15 @@ export function speedOf(chunks: readonly ChunkTime[]): {
   tokensPerSecondQuartiles: [number, number] | null;
 } {
   const rates = chunks.map(({ tokens, seconds }) => tokens / seconds).sort((a, b) => a - b);
-  const quantile = (share: number): number => {
-    const at = (rates.length - 1) * share;
-    const [low, high] = [rates[Math.floor(at)]!, rates[Math.ceil(at)]!];
-    return low + (high - low) * (at - Math.floor(at));
-  };
   return {
-    tokensPerSecond: rates.length === 0 ? null : quantile(0.5),
-    tokensPerSecondQuartiles: rates.length < 3 ? null : [quantile(0.25), quantile(0.75)],
+    tokensPerSecond: rates.length === 0 ? null : quantile(rates, 0.5),
+    tokensPerSecondQuartiles: rates.length < 3 ? null : [quantile(rates, 0.25), quantile(rates, 0.75)],
   };
+}
+
+/** Of ascending numbers, linear between the two nearest. */
+export function quantile(sorted: readonly number[], share: number): number {
+  const at = (sorted.length - 1) * share;
+  const [low, high] = [sorted[Math.floor(at)]!, sorted[Math.ceil(at)]!];
+  return low + (high - low) * (at - Math.floor(at));
 }

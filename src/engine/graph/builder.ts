@@ -1,6 +1,17 @@
 import { Initialisers } from "./initialisers";
 import { broadcastShapes, normaliseAxis, sameDim, shapeError, sumOfDims, swapped } from "./shape";
-import type { Dim, ElementType, FileRange, Graph, Node, OpAttributes, OpName, Shape, Value } from "./graph";
+import type {
+  ActivationType,
+  Dim,
+  ElementType,
+  FileRange,
+  Graph,
+  Node,
+  OpAttributes,
+  OpName,
+  Shape,
+  Value,
+} from "./graph";
 
 /**
  * Builds a graph node by node, inferring types and shapes. Every method named after an ONNX op adds one node; a wrong
@@ -237,6 +248,12 @@ export class GraphBuilder {
     if (!fits(scales) || (zeros !== null && !fits(zeros))) throw shapeError("DequantizeLinear", codes, scales);
     const inputs = zeros === null ? [codes, scales] : [codes, scales, zeros];
     return this.#node("DequantizeLinear", inputs, { axis, block }, scales.type, codes.shape);
+  }
+
+  /** x with each row rounded as a server quantises activations; see graph.ts. */
+  roundTokens(x: Value, to: ActivationType): Value {
+    const largest = this.constant([to === "int8" ? 127.5 : 448]);
+    return this.#node("RoundTokens", [x, largest, this.constant([2 ** -100])], { to }, x.type, x.shape);
   }
 
   /** x W^T for W [N, K] stored as integers; see graph.ts for the shapes. */

@@ -103,6 +103,12 @@ export interface OpAttributes {
   BitwiseAnd: NoAttributes;
   BitwiseOr: NoAttributes;
   /**
+   * Rows as a server that quantises activations reads them, one scale a token over the last axis: `int8`, s = max|x| / 127.5
+   * and s clamp(round(x / s)), half to even; `fp8`, s = max|x| / 448 and s times x / s in E4M3. The gradient goes through
+   * unchanged. Further inputs: 127.5 or 448, and the least scale.
+   */
+  RoundTokens: { to: ActivationType };
+  /**
    * (codes - zero) * scale; inputs: codes, scales and zeros of the codes' type (left out: 0). One scale for `block` codes
    * along the axis; with block 0 one for each place on the axis, scales [size of the axis].
    */
@@ -113,6 +119,9 @@ export interface OpAttributes {
    */
   MatMulNBits: { bits: 2 | 4 | 8; block: number; decoded: () => Value };
 }
+
+/** What experts' activations are rounded to. */
+export type ActivationType = "int8" | "fp8";
 
 type NoAttributes = Readonly<Record<string, never>>;
 export type OpName = keyof OpAttributes;

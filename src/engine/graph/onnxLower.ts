@@ -1,5 +1,5 @@
 import type { ElementType, Node, OpAttributes, OpName } from "./graph";
-import { int64, reduceAxis, step, type OnnxNode } from "./onnxNode";
+import { floatVector, int64, reduceAxis, step, type OnnxNode } from "./onnxNode";
 import { replacementOf, withinBuffers } from "./lowerForProvider";
 import type { ProviderProfile } from "./providerProfiles";
 
@@ -113,6 +113,33 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
       inverse = next;
       return nodes;
     });
+  },
+  RoundTokens: (node): OnnxNode[] => {
+    const [x, largest, least] = node.inputs.map(({ name }) => name);
+    const result = node.outputs[0]!.name;
+    const [sizes, most, step1, scale, scaled, codes, whole] = [
+      ...["sizes", "most", "step", "scale", "scaled", "codes", "whole"],
+    ].map((part) => `${result}/${part}`);
+    const [low, high] = [floatVector(-128), floatVector(127)];
+    const { type, shape } = node.inputs[0]!;
+    return [
+      step("Abs", [x!], sizes!),
+      reduceAxis("ReduceMax", sizes!, shape.length - 1, most!),
+      step("Div", [most!, largest!], step1!),
+      step("Max", [step1!, least!], scale!),
+      step("Div", [x!, scale!], scaled!),
+      ...(node.attributes.to === "int8"
+        ? [
+            step("Round", [scaled!], whole!),
+            step("Max", [whole!, low.name], `${whole!}/low`, [], [low]),
+            step("Min", [`${whole!}/low`, high.name], codes!, [], [high]),
+          ]
+        : [
+            step("Cast", [scaled!], whole!, [["to", onnxDataTypes.float8e4m3fn]]),
+            step("Cast", [whole!], codes!, [["to", onnxDataTypes[type]]]),
+          ]),
+      step("Mul", [codes!, scale!], result),
+    ];
   },
   ReduceSum: (node) => [reduce(node, node.attributes)],
   ReduceMean: (node) => [reduce(node, node.attributes)],

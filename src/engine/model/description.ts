@@ -229,6 +229,8 @@ export interface MoeDescription {
   numExpertsPerToken: number;
   experts: ExpertWeights[];
   activation: GatedActivation;
+  /** What routed experts' activations are rounded to before each product, a scale a token; absent: they are not. */
+  activations?: "int8" | "fp8";
   intermediateSize: number;
   /** The routed experts' sum is multiplied by this before the shared ones join it (MiniMax-M3); 1 elsewhere. */
   routedMultiplier: number;

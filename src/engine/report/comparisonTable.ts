@@ -1,4 +1,5 @@
 import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
+import { batchTokens } from "../../protocol/evaluation";
 import { formatBytes, formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 
 /** The before/after table: one column a checkpoint, cells ready to show. "–" where a number does not exist. */
@@ -38,6 +39,7 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
       row("Bits a weight", "", ({ cost }) => optional(cost.bitsPerWeight ?? null, formatNumber)),
       row("Bits a weight of experts", "", ({ cost }) => optional(cost.expertBitsPerWeight ?? null, formatNumber)),
       row("FLOPs", "a token", ({ cost }) => formatCount(cost.flopsPerToken)),
+      row("Activations of experts", "rounded a token at a time", ({ activations }) => activations ?? "–"),
       row("Loss", "nats a token", (m) => withError(m.nllPerToken, m.uncertainty.nllPerToken)),
       row("Perplexity", "", (m) => formatNumber(m.perplexity)),
       row("KL to the teacher", "nats a token", (m) =>
@@ -67,9 +69,35 @@ export function comparisonTable(evaluation: EvaluationFile | null): ComparisonTa
       ),
       row("Dead experts", "", ({ routing }) => beside(routing, "dead")),
       row("Speed", "tokens a second", ({ cost }) => speed(cost)),
+      row("Latency of one token", "ms, median and 90 %", ({ cost }) => latency(cost, 1)),
+      ...batchTokens
+        .slice(1)
+        .flatMap((tokens) => [
+          row(`Latency of ${tokens} tokens`, "ms, median and 90 %", ({ cost }) => latency(cost, tokens)),
+          row(`Throughput of ${tokens} tokens`, "tokens a second", ({ cost }) =>
+            optional(batchOf(cost, tokens)?.tokensPerSecond ?? null, formatCount),
+          ),
+        ]),
+      row("Share of the matrix-product rate", "largest batch", ({ cost }) =>
+        optional(cost.speed?.batches.at(-1)?.gemmShare ?? null, formatPercent),
+      ),
+      row("Share of the memory bandwidth", "one token", ({ cost }) =>
+        optional(cost.speed?.bandwidthShare ?? null, formatPercent),
+      ),
       row("Peak memory", "", ({ cost }) => optional(cost.peakMemoryBytes, formatBytes)),
     ].filter(({ cells }) => cells.some((cell) => cell !== "–")),
   };
+}
+
+type Cost = ModelEvaluation["cost"];
+
+function batchOf({ speed: measured }: Cost, tokens: number) {
+  return measured?.batches.find((batch) => batch.tokens === tokens);
+}
+
+function latency(cost: Cost, tokens: number): string {
+  const batch = batchOf(cost, tokens);
+  return batch === undefined ? "–" : `${formatNumber(batch.medianMs)}, ${formatNumber(batch.p90Ms)}`;
 }
 
 type Layers = ModelEvaluation["routing"];

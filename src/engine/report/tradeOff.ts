@@ -5,11 +5,14 @@ import { scatterChartSvg } from "./scatterChart";
 export function againstTeacher(
   own: CheckpointCost,
   teacher: CheckpointCost | null,
-): { sizeRatio: number | null; timeRatio: number | null } {
+): { sizeRatio: number | null; timeRatio: number | null; latencyRatio: number | null } {
   const rates = teacher?.tokensPerSecond && own.tokensPerSecond ? [teacher.tokensPerSecond, own.tokensPerSecond] : null;
+  const [ownTime, teacherTime] = [own, teacher].map((cost) => cost?.speed?.batches[0]?.medianMs);
+  const latencies = ownTime && teacherTime ? ([ownTime, teacherTime] as const) : null;
   return {
     sizeRatio: teacher ? own.bytes / teacher.bytes : null,
     timeRatio: rates ? rates[0]! / rates[1]! : null,
+    latencyRatio: latencies ? latencies[0] / latencies[1] : null,
   };
 }
 
@@ -51,6 +54,11 @@ export function tradeOffCharts({ teacher, steps }: EvaluationFile): string {
   };
   return (
     chart("Size against KL to the teacher", "KL, nats a token", ({ kl }) => kl) +
+    (teacher.cost.speed
+      ? chart("Size against latency", "latency of one token, teacher = 1", ({ model }) =>
+          model === teacher ? 1 : againstTeacher(model.cost, teacher.cost).latencyRatio,
+        )
+      : "") +
     chart("Size against time", "layer time a token, teacher = 1", ({ model }) =>
       model === teacher ? 1 : againstTeacher(model.cost, teacher.cost).timeRatio,
     )

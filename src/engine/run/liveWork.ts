@@ -6,9 +6,11 @@ import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateTask } from "../evaluation/multipleChoice";
 import { evaluateCheckpoint } from "../evaluation/evaluate";
+import { measureSpeed } from "../evaluation/speed/measureSpeed";
 import { probeExperts } from "../evaluation/expertProbe";
 import { probeBudgetOfEach } from "../evaluation/probeBudget";
 import { moeLayers } from "../model/moeLayers";
+import { withRoundedActivations } from "../model/roundedActivations";
 import { measureMachine } from "../execution/measure";
 import { profileCheckpoint } from "../execution/profile";
 import { weightKey } from "../graph/blocks/weights";
@@ -85,15 +87,24 @@ export const liveWork: HeavyWork = {
     return { bestStep: keptStep, totalUpdates, heldOutBefore, heldOutAfter, trained: names };
   },
 
-  evaluate: async ({ stateDirectory: directory, keepsState = false, teacherDirectory, task, ...evaluation }) => {
+  evaluate: async ({ stateDirectory: directory, keepsState = false, teacherDirectory, task, ...rest }) => {
+    const { activations, measureSpeed: timed = false, ...given } = rest;
+    const evaluation = { ...given, model: withRoundedActivations(given.model, activations) };
     const { model, teacher } = evaluation;
+    const fingerprint = activations === undefined ? model.fingerprint : `${model.fingerprint} ${activations}`;
     const resume = {
-      ...{ directory, model: model.fingerprint, teacher: teacher?.fingerprint ?? null },
+      ...{ directory, model: fingerprint, teacher: teacher?.fingerprint ?? null },
       ...(teacherDirectory === undefined ? {} : { teacherDirectory }),
     };
     const state = keepsState ? { resume } : {};
     const options = { ...evaluation, ...state, scratchDirectory: directory, residentBytes };
-    const evaluated = await evaluateCheckpoint(options);
+    const measured = await evaluateCheckpoint(options);
+    const { runtime, signal, report, sequences } = given;
+    const speed = timed ? { speed: await measureSpeed({ model, ids: sequences.ids, runtime, signal, report }) } : {};
+    const evaluated = {
+      ...{ ...measured, cost: { ...measured.cost, ...speed } },
+      ...(activations === undefined ? {} : { activations }),
+    };
     return task ? { ...evaluated, task: await evaluateTask(options, task) } : evaluated;
   },
 

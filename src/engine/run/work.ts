@@ -18,7 +18,7 @@ import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Provenance } from "../../protocol/provenance";
-import type { CalibrateOptions, CompressionMethod } from "../../protocol/recipe";
+import type { ActivationType, CalibrateOptions, CompressionMethod } from "../../protocol/recipe";
 
 /** What every piece of heavy work gets. */
 export interface WorkContext {
@@ -101,6 +101,10 @@ export interface HeavyWork {
       expertMapping: Record<string, number[][]> | null;
       /** Multiple-choice items, measured too. */
       task?: TaskToEvaluate;
+      /** Latency and throughput are measured, too. */
+      measureSpeed?: boolean;
+      /** What the model's experts read is rounded so; never the teacher's. */
+      activations?: ActivationType;
       /** For scratch files of this call. */
       stateDirectory: string;
       /** Also keeps there what an interrupted evaluation goes on with; the caller takes it away (removeEvaluationState). */

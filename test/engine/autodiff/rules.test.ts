@@ -15,10 +15,17 @@ describe("every op", () => {
     expect(vjpRules[op] !== null).toBe(opRows[op].differentiable);
   });
 
-  test.each(opNames.filter((op) => opRows[op].differentiable))("%s: the gradient is the finite difference", (op) => {
+  const smoothOps = opNames.filter((op) => opRows[op].differentiable && !opRows[op].straightThrough);
+  test.each(smoothOps)("%s: the gradient is the finite difference", (op) => {
     let compared = 0;
     for (const seed of seeds) compared += compareWithFiniteDifferences(opCase(op, seed, "float64"), `${op} ${seed}`);
     expect(compared).toBeGreaterThan(60);
+  });
+
+  test.each(opNames.filter((op) => opRows[op].straightThrough))("%s: the gradient goes straight through", (op) => {
+    const { builder, outputs, wrt } = opCase(op, 1, "float64");
+    const gradient = builder.input("dy", outputs[0]!.shape);
+    expect(appendBackward(builder, [{ output: outputs[0]!, gradient }], [wrt[0]!])).toEqual([gradient]);
   });
 
   test.each(opNames.filter((op) => vjpRules[op] === null))("%s on the way of a gradient fails by its name", (op) => {

@@ -9,8 +9,16 @@ const cost = (bytes: number, tokensPerSecond: number | null): CheckpointCost => 
 });
 
 test("a quarter of the size at twice the speed, by hand", () => {
-  expect(againstTeacher(cost(25, 200), cost(100, 100))).toEqual({ sizeRatio: 0.25, timeRatio: 0.5 });
-  expect(againstTeacher(cost(25, null), cost(100, 100))).toEqual({ sizeRatio: 0.25, timeRatio: null });
+  expect(againstTeacher(cost(25, 200), cost(100, 100))).toEqual({
+    sizeRatio: 0.25,
+    timeRatio: 0.5,
+    latencyRatio: null,
+  });
+  expect(againstTeacher(cost(25, null), cost(100, 100))).toEqual({
+    sizeRatio: 0.25,
+    timeRatio: null,
+    latencyRatio: null,
+  });
 });
 
 test("the front holds what no other beats in both", () => {

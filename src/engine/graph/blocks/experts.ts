@@ -46,7 +46,7 @@ export function weightedExpertOutput(
   if (moe.weightsInput) return expertOutput(weights, builder.mul(rows, rowWeights), expert, moe);
   if (expert.constant) return builder.mul(rowWeights, weights.float(expert.constant));
   const { weight, bias, layout } = expert.downProj;
-  const weighted = builder.mul(intermediate(weights, rows, expert, moe.activation), rowWeights);
+  const weighted = builder.mul(downInput(weights, rows, expert, moe), rowWeights);
   const product = weights.linear(weighted, { weight, bias: null, layout });
   return bias === null ? product : builder.add(product, builder.mul(rowWeights, weights.float(bias)));
 }
@@ -56,7 +56,16 @@ export function expertOutput(weights: BlockWeights, rows: Value, expert: ExpertW
   if (expert.constant) {
     return weights.builder.add(weights.builder.scale(rows, 0), weights.float(expert.constant));
   }
-  return weights.linear(intermediate(weights, rows, expert, moe.activation), expert.downProj);
+  return weights.linear(downInput(weights, rows, expert, moe), expert.downProj);
+}
+
+/** act(gate x) * up x; with rounded activations what gate and up read, and this, are rounded. */
+function downInput(weights: BlockWeights, rows: Value, expert: ExpertWeights, moe: MoeDescription): Value {
+  const { activations, activation } = moe;
+  if (activations === undefined) return intermediate(weights, rows, expert, activation);
+  const { builder } = weights;
+  const inputs = builder.roundTokens(rows, activations);
+  return builder.roundTokens(intermediate(weights, inputs, expert, activation), activations);
 }
 
 export function denseMlp(weights: BlockWeights, x: Value, mlp: MlpDescription): Value {

@@ -13,8 +13,9 @@ import { matchMapping } from "../../distillation/match/matchMapping";
 import { logitMapping } from "../../distillation/routerLogits";
 import { withActiveExperts } from "../../model/activeExperts";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
+import { withRoundedActivations } from "../../model/roundedActivations";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
-import { paradigmOf, type Recipe } from "../../../protocol/recipe";
+import { evaluatedActivations, paradigmOf, type Recipe } from "../../../protocol/recipe";
 import type { Preflight, StageId } from "../../../protocol/run";
 import { estimateStages, scratchBytes } from "./estimates";
 import { checkTexts } from "./texts";
@@ -273,6 +274,7 @@ class Preflighter {
   async #trained(teacher: OpenModel, source: OpenModel): Promise<TrainedPrediction | null> {
     const { recipe, paths } = this;
     const student = recipe.student === undefined ? null : await this.#student();
+    withRoundedActivations(student ?? teacher, evaluatedActivations(recipe));
     const plan =
       student === null && paths.plan !== null && recipe.compress
         ? parsePlan(await readPlanText(paths.plan), quote(paths.plan), recipe.compress)

@@ -10,6 +10,7 @@ import { hashTextFiles } from "../../data/textFiles";
 import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoice";
 import { sharedText } from "../../data/sharedText";
 import { probeBudgetOfEach } from "../../evaluation/probeBudget";
+import { measuredTokens } from "../../evaluation/speed/measureSpeed";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { valuesByToken } from "../../evaluation/tokenValues";
 import { compareBeforeAfter } from "../../evaluation/verdict";
@@ -27,7 +28,7 @@ import { baseProcessBytes, planExecution } from "../../execution/memoryPlan";
 import { usualActiveExperts, withActiveExperts } from "../../model/activeExperts";
 import type { ModelDescription } from "../../model/description";
 import { flopsPerToken } from "../../model/parameters";
-import type { Recipe } from "../../../protocol/recipe";
+import { evaluatedActivations, type ActivationType, type Recipe } from "../../../protocol/recipe";
 import { beyond, numExpertsOf, stateBytesOf, streamingMemory, recipeTokens, type ForecastInput } from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { shareOf, trainedOnBy } from "../trainedOn";
@@ -52,6 +53,8 @@ export const evaluateStage: Stage = {
       checkpoints: fingerprints,
       text: textRead(await evaluationSequencesOf(context)),
       seed: context.run.recipe.seed,
+      ...roundedBy(context.run.recipe),
+      ...(context.run.recipe.measureSpeed ? { measureSpeed: true } : {}),
       ...(context.run.recipe.data.activeExperts ? { activeExperts: context.run.recipe.data.activeExperts } : {}),
       ...(context.paths.task === null ? {} : { task: await hashTextFiles(context.paths.task) }),
     };
@@ -114,13 +117,14 @@ export const evaluateStage: Stage = {
   forecast: (input) => {
     const { recipe, time, measured } = input;
     const tokens = recipeTokens(recipe).evaluation;
+    const timed = recipe.measureSpeed ? measuredTokens : 0;
     const models = 1 + (recipe.compress || recipe.student ? 1 : 0) + (recipe.calibrate ? 1 : 0);
     const probed = probedPasses(recipe, input.teacher);
     const teacherSeconds =
-      time.evaluation(tokens, "teacher") + (probed > 0 ? time.evaluation(tokens * probed, "student") : 0);
+      time.evaluation(tokens + timed, "teacher") + (probed > 0 ? time.evaluation(tokens * probed, "student") : 0);
     const assumption = `${models} checkpoints over ${tokens} tokens${probed > 0 ? `, and as much as ${probed.toFixed(1)} passes of the teacher by its active experts` : ""}; ${measured}`;
     return {
-      seconds: teacherSeconds + (models - 1) * time.evaluation(tokens, "student"),
+      seconds: teacherSeconds + (models - 1) * time.evaluation(tokens + timed, "student"),
       teacherSeconds,
       peakMemoryBytes: Math.max(
         streamingMemory(input, { tokens, allTokens: models * tokens }),
@@ -259,13 +263,22 @@ function perSequenceOf(sequences: TokenSequences): PerSequence {
 }
 
 function checkpointsOf({ run, paths }: StageContext): [Role, string][] {
-  const { compress, calibrate, student } = run.recipe;
-  const hasStudent = compress !== undefined || student !== undefined;
+  const { calibrate } = run.recipe;
   return [
     ["teacher", paths.teacher],
-    ...(hasStudent ? [["before", paths.student] as [Role, string]] : []),
+    ...(hasStudent({ run }) ? [["before", paths.student] as [Role, string]] : []),
     ...(calibrate ? [["after", paths.output] as [Role, string]] : []),
   ];
+}
+
+function hasStudent({ run }: Pick<StageContext, "run">): boolean {
+  return run.recipe.compress !== undefined || run.recipe.student !== undefined;
+}
+
+/** What a student's activations are rounded to; a teacher's stay, but of one that is measured alone. */
+function roundedBy(recipe: Recipe): { activations?: ActivationType } {
+  const activations = evaluatedActivations(recipe);
+  return activations === undefined ? {} : { activations };
 }
 
 /** Names the model that is evaluated, and which of them it is. */
@@ -288,11 +301,15 @@ async function evaluatePart(
   const { models, paths, work, runtime, signal, report } = context;
   const model = await models.model(directory);
   const teacher = role === "teacher" ? null : await models.model(paths.teacher);
+  const { measureSpeed = false } = context.run.recipe;
+  const rounded = role === "teacher" && hasStudent(context) ? {} : roundedBy(context.run.recipe);
   const key = contentKey({
     role,
     model: model.fingerprint,
     teacher: teacher?.fingerprint,
     text: textRead(sequences),
+    ...rounded,
+    ...(measureSpeed ? { measureSpeed } : {}),
     ...(task ? { task: task.items } : {}),
   });
   const known = await readPart(partFile(context, role), key);
@@ -305,6 +322,8 @@ async function evaluatePart(
     model,
     teacher,
     sequences,
+    ...rounded,
+    measureSpeed,
     ...(task ? { task } : {}),
     expertMapping: teacher && mappingOfMade(teacher.description, await readProvenance(directory)),
     stateDirectory: paths.runDirectory,

@@ -13,6 +13,7 @@ import { headsAreEqual, VocabularyHead } from "../../execution/vocabularyHead";
 import { RoutingStatistics } from "../../routing/collect";
 import { TokenSampler } from "../../routing/tokenSampler";
 import { moeLayers } from "../../model/moeLayers";
+import { withRoundedActivations } from "../../model/roundedActivations";
 import { observedByAll } from "../../execution/observer";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
 import type { RuntimeOptions } from "../../runtime/session";
@@ -122,14 +123,15 @@ export class TileRunner {
 
   /** The student's executor, kept from tile to tile. */
   async #open(
-    { student: ofStudent, teacher: ofTeacher }: TileOf<"gradient">,
+    { student: ofStudent, teacher: ofTeacher, options: { activations } }: TileOf<"gradient">,
     sequenceLength: number,
   ): Promise<OpenStudent> {
-    const key = `${ofStudent.fingerprint} ${ofTeacher.fingerprint} ${sequenceLength}`;
+    const key = `${ofStudent.fingerprint} ${ofTeacher.fingerprint} ${sequenceLength} ${activations ?? "exact"}`;
     if (this.#student?.key === key) return this.#student.open;
     await this.close();
     this.#parameters = null;
-    const [student, teacher] = [await this.#model(ofStudent), await this.#model(ofTeacher)];
+    const [stored, teacher] = [await this.#model(ofStudent), await this.#model(ofTeacher)];
+    const student = withRoundedActivations(stored, activations);
     const { runtime, scratchDirectory } = this.options;
     const opened = { ...student, sequenceLength, runtime, scratchDirectory, direction: "backward" } as const;
     const executor = await ModelExecutor.open(opened);
