@@ -22,7 +22,12 @@ export interface IntegerGrid<B extends RoundedBits = Bits> {
   group: number;
   /** What scales are stored in. They are rounded to it before any code is chosen. */
   scaleType: WritableFloat;
+  /** [columns] how much a column's error counts where scales are searched; absent: scales are those of the largest weight. */
+  searched?: ArrayLike<number>;
 }
+
+/** Shares of the largest weight's scale that a search tries: 1, 0.99, ..., 0.81. */
+const searchedShares = Array.from({ length: 20 }, (_, i) => 1 - i / 100);
 
 /** Scales are never zero: a group of zeros gets the smallest step of its dtype (compressed-tensors). */
 const smallestScale: Record<WritableFloat, number> = {
@@ -34,7 +39,8 @@ const smallestScale: Record<WritableFloat, number> = {
 
 /**
  * Scales of symmetric integers: max|w| / ((2^bits - 1) / 2) over each group, so that the range from -2^(bits - 1) to
- * 2^(bits - 1) - 1 is used on both sides (compressed-tensors, `calculate_qparams`), rounded to their stored dtype.
+ * 2^(bits - 1) - 1 is used on both sides (compressed-tensors, `calculate_qparams`), rounded to their stored dtype. Where they are
+ * searched: the share of that scale with which the group's weighted squared error is least, of equal ones the largest.
  */
 export function integerScales(
   weights: ArrayLike<number>,
@@ -50,9 +56,43 @@ export function integerScales(
     const scale = most / ((2 ** bits - 1) / 2);
     scales[g] = scale > 0 ? scale : smallestScale[scaleType];
   }
+  if (grid.searched === undefined) return storedScales(scales, scaleType);
+  const best = { scales: storedScales(scales, scaleType), errors: new Float64Array(scales.length).fill(Infinity) };
+  for (const share of searchedShares) {
+    const tried = storedScales(
+      scales.map((scale) => scale * share),
+      scaleType,
+    );
+    for (let g = 0; g < tried.length; g++) {
+      const error = groupError(weights, g, tried[g]!, { columns, bits, group }, grid.searched);
+      if (error >= best.errors[g]!) continue;
+      best.errors[g] = error;
+      best.scales[g] = tried[g]!;
+    }
+  }
+  return best.scales;
+}
+
+/** A scale below what the dtype holds would divide by zero. */
+function storedScales(scales: Float32Array, scaleType: WritableFloat): Float32Array {
   const stored = decodeFloats(encodeFloats(scales, scaleType), scaleType);
-  // A scale below what the dtype holds would divide by zero.
   return stored.map((scale) => (scale > 0 ? scale : smallestScale[scaleType]));
+}
+
+/** sum c (w - w')^2 over a group, c how much its column counts. */
+function groupError(
+  weights: ArrayLike<number>,
+  g: number,
+  scale: number,
+  { columns, bits, group }: { columns: number; bits: RoundedBits; group: number },
+  counts: ArrayLike<number>,
+): number {
+  let sum = 0;
+  for (let i = g * group; i < (g + 1) * group; i++) {
+    const change = weights[i]! - roundToGrid(weights[i]!, scale, bits) * scale;
+    sum += counts[i % columns]! * change * change;
+  }
+  return sum;
 }
 
 /** clamp(round(weight / scale)), ties to even; divided in float32, as tools divide. */

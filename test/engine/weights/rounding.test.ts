@@ -49,6 +49,30 @@ describe("rounding to integers", () => {
     expect([...dequantised(zeros)].every((value) => value === 0)).toBe(true);
   });
 
+  test("searched scales are the best of twenty by the weighted squared error, for every group by trying all", () => {
+    const [rows, columns, group, bits] = [6, 32, 16, 3] as const;
+    for (let seed = 0; seed < 20; seed++) {
+      const weights = normal(rows * columns, seed);
+      const counts = normal(columns, seed + 100).map(Math.abs);
+      const { scales } = roundToNearest(weights, rows, columns, { ...grid(bits, group, "BF16"), searched: counts });
+      const bf16 = (value: number) => decodeFloats(encodeFloats(Float32Array.of(value), "BF16"), "BF16")[0]!;
+      scales.forEach((found, g) => {
+        const own = weights.subarray(g * group, (g + 1) * group);
+        const most = Math.fround(Math.max(...own.map(Math.abs)) / 3.5);
+        const error = (scale: number) =>
+          own.reduce((sum, w, i) => {
+            const ratio = Math.fround(w / scale);
+            const down = Math.floor(ratio);
+            const nearest = ratio - down === 0.5 ? (down % 2 === 0 ? down : down + 1) : Math.round(ratio);
+            return sum + counts[((g * group) % columns) + i]! * (w - scale * Math.min(3, Math.max(-4, nearest))) ** 2;
+          }, 0);
+        const tried = Array.from({ length: 20 }, (_, i) => bf16(Math.fround(most * (1 - i / 100))));
+        expect(error(found)).toBeLessThanOrEqual(Math.min(...tried.map(error)) * (1 + 1e-12));
+        expect(tried).toContain(found);
+      });
+    }
+  });
+
   test("codes are chosen for scales as they are stored", () => {
     const weights = normal(4096, 9);
     const { scales } = roundToNearest(weights, 64, 64, grid(4, 32, "BF16"));

@@ -21,7 +21,11 @@ const tries = 20;
 export const nearestForecast: MethodForecast = {
   passes: () => 0,
   sequences: 0,
-  layer: ({ K, weights }) => ({ ...noCost, plain: K * weights * (touch + round), workingBytes: 3 * 4 * weights }),
+  layer: ({ K, weights }, options) => ({
+    ...noCost,
+    plain: K * weights * (touch + round + searchCost(options)),
+    workingBytes: 3 * 4 * weights,
+  }),
   anyPlan: uniformPlan,
 };
 
@@ -38,7 +42,8 @@ export const gptqForecast: MethodForecast = {
       const [m, n] = projectionShape({ ...shape.moe, hiddenSize: H }, projection);
       // Cholesky and the inverse of its factor; the columns behind each block; both losses.
       cost.float64 += K * (n ** 3 + m * n * n + 2 * 2 * m * n * n);
-      cost.plain += K * (m * n * (Math.min(block, n) / 2 + 2 * round) + 6 * n * n + 6 * callOperations);
+      cost.plain +=
+        K * (m * n * (Math.min(block, n) / 2 + 2 * (round + searchCost(options))) + 6 * n * n + 6 * callOperations);
       cost.workingBytes = Math.max(cost.workingBytes, 8 * (6 * n * n + 6 * m * n));
     }
     return cost;
@@ -52,11 +57,20 @@ export const awqForecast: MethodForecast = {
     const cost = hessianCost(shape);
     if (measuresWidths(options)) addCost(cost, widthsCost(shape));
     cost.float64 += (tries + 2) * K * 2 * H * I * I;
-    cost.plain += K * (tries * H * I * (round + 12) + weights * round + tries * callOperations);
+    cost.plain +=
+      K *
+      (tries * H * I * (round + 12 + searchCost(options)) +
+        weights * (round + searchCost(options)) +
+        tries * callOperations);
     cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * I * I + 6 * H * I));
     return cost;
   },
 };
+
+/** Plain-code operations a weight that searching scales takes: as many roundings as there are scales to try. */
+function searchCost({ scale = "max" }: CompressOptions["options"]): number {
+  return scale === "max" ? 0 : tries * round;
+}
 
 function measuresWidths({ allocate }: CompressOptions["options"]): boolean {
   return allocate !== undefined && allocate !== "none";

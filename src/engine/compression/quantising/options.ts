@@ -12,6 +12,10 @@ const group = z
   .default(128)
   .describe("Inputs that share a scale: a divisor of the width; 0: one scale a row");
 const format = z.literal("pack-quantized").default("pack-quantized").describe("compressed-tensors, packed integers");
+const scale = z
+  .enum(["max", "mse"])
+  .default("max")
+  .describe("max: the largest weight of a group sets its scale; mse: of 20 smaller ones too, the one of least error");
 const sequences = z.int().min(1).default(64).describe("Calibration sequences whose activations weigh the error");
 const gramMix = z
   .number()
@@ -46,9 +50,13 @@ const mixed = {
 };
 export type MixedOptions = z.infer<z.ZodObject<typeof mixed>>;
 
-export const rtnOptions = z.strictObject({ bits, group, format });
+export const rtnOptions = z.strictObject({ bits, group, format, scale });
 export const gptqOptions = z.strictObject({
   ...{ bits, group, format, sequences, hessian, gramMix, ...mixed },
+  scale: z
+    .enum(["max", "mse", "hessian"])
+    .default("max")
+    .describe("As of rtn; hessian: errors count with the Hessian's diagonal, how strongly their input fires"),
   damp: z.number().min(0).default(0.01).describe("Share of the Hessian's mean diagonal added to it"),
   block: z.int().min(1).default(128).describe("Columns between two updates of those behind"),
   choose: z
@@ -60,7 +68,7 @@ export const gptqOptions = z.strictObject({
     .default(true)
     .describe("Later layers see what the quantised earlier ones give, as GPTQ was published"),
 });
-export const awqOptions = z.strictObject({ bits, group, format, sequences, hessian, gramMix, ...mixed });
+export const awqOptions = z.strictObject({ bits, group, format, scale, sequences, hessian, gramMix, ...mixed });
 export const fp8Options = z.strictObject({
   format: z
     .enum(["fp8-block", "fp8"])

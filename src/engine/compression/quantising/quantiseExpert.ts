@@ -54,7 +54,7 @@ async function byGptq(expert: ExpertMatrices, request: ExpertRequest, hessians: 
   for (const projection of projections) {
     const weights = matrixOf(expert, projection);
     const hessian = projection === "downProj" ? hessians.intermediates : hessians.inputs;
-    const grid = gridOf(weights.columns, request);
+    const grid = gridOf(weights.columns, request, hessian);
     const { damp, block } = options;
     const swept = await gptq(products, weights, hessian, { grid, damp, block });
     const rounded = roundToNearest(weights.data, weights.rows, weights.columns, grid);
@@ -101,8 +101,17 @@ function nearest(expert: ExpertMatrices, projection: Projection, request: Expert
   return roundToNearest(expert[projection], rows, columns, gridOf(columns, request));
 }
 
-function gridOf(columns: number, { grid: { bits, group }, scaleType }: ExpertRequest): IntegerGrid {
-  return { bits, group: group || columns, scaleType };
+/** @param hessian of what the matrix reads, where it is known */
+function gridOf(
+  columns: number,
+  { grid: { bits, group }, scaleType, options: { scale } }: ExpertRequest,
+  hessian: Matrix | null = null,
+): IntegerGrid {
+  const grid = { bits, group: group || columns, scaleType };
+  if (scale === "max") return grid;
+  const byHessian = scale === "hessian" && hessian !== null;
+  const counts = Float64Array.from({ length: columns }, (_, j) => (byHessian ? hessian.data[j * columns + j]! : 1));
+  return { ...grid, searched: counts };
 }
 
 function matrixOf(expert: ExpertMatrices, projection: Projection): Matrix {
