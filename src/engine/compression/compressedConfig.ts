@@ -3,6 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import type { ModelDescription } from "../model/description";
 import { configWithoutGroupLimits } from "./plan/groupLimits";
 import { constantExperts, replacesByConstants } from "./pruning/constants";
+import { withRenumberedPatterns } from "./pruning/renumberPatterns";
 import { expertCountsKey } from "../model/expertCount";
 import { expertWidthsKey } from "../model/expertWidths";
 import { factoredConfigKey } from "../model/factored";
@@ -25,7 +26,7 @@ export function compressedConfig(
   switch (plan.paradigm) {
     case "pruning": {
       if (replacesByConstants(plan)) return { ...config, reroute_constant_experts: constantExperts(description, plan) };
-      const own = withKeptWidths(config, description, plan);
+      const own = withRenumberedPatterns(withKeptWidths(config, description, plan), description, plan);
       const counts = description.layers.map(({ index, feedForward }) =>
         feedForward.kind === "moe" ? plan.layers[String(index)]!.kept.length : null,
       );
