@@ -100,10 +100,12 @@ export function liveServices(): EngineServices {
       const { importTrace } = await import("./run/importTrace");
       return importTrace({ file, ...request, signal });
     },
-    "checkpoint/exportGguf": async (request, { signal }) => {
+    "checkpoint/exportGguf": async (request, { signal, emit }) => {
       const { exportCheckpoint } = await import("./run/exportCheckpoint");
       const { runtimeOptions } = await import("./run/machine/machine");
-      return exportCheckpoint({ ...request, runtime: runtimeOptions({ provider: "cpu" }) }, { signal });
+      const { progressMeter } = await import("./run/progressMeter");
+      const report = progressMeter(({ done, total }) => emit("export/progress", { file: request.file, done, total }));
+      return exportCheckpoint({ ...request, runtime: runtimeOptions({ provider: "cpu" }) }, { signal, report });
     },
     "student/build": async ({ id, recipe, baseFolder, experts }, { signal, emit }) => {
       const { buildStudent, usualStudent } = await import("./run/buildStudent");

@@ -132,6 +132,7 @@ export interface EngineEvents {
   /** A cell has ended, well or not: comparison.json is written anew. */
   "comparison/changed": { runDirectory: string };
   /** `id` is that of the request. */
+  "export/progress": { file: string; done: number; total: number };
   "generation/event": { id: string; event: GenerationEvent };
   /** Tokens of "generation/score" that went through all layers of a model, of all there are. */
   "generation/scored": { id: string; done: number; total: number };

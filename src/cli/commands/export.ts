@@ -11,6 +11,7 @@ import { progressPrinter } from "../progress";
 interface ExportOptions extends SharedOptions {
   gguf: string;
   type: GgufFileType;
+  dryRun?: boolean;
 }
 
 /** `reroute export <checkpoint>`: one GGUF file for llama.cpp. */
@@ -24,7 +25,8 @@ export function addExport(program: Command, io: CliIo): void {
       new Option("--type <type>", "of the routed experts; other matrices are f16, or q8_0 where experts are smaller")
         .choices([...ggufFileTypes])
         .default("q8_0"),
-    );
+    )
+    .option("--dry-run", "say what would be written or refused, and write nothing");
   addMachineOptions(command).action(async (checkpoint: string, options: ExportOptions) => {
     const filePath = path.resolve(io.cwd, options.gguf);
     const progress = progressPrinter(io);
@@ -32,6 +34,7 @@ export function addExport(program: Command, io: CliIo): void {
       {
         ...{ path: await checkpointPath(io, checkpoint), file: filePath, type: options.type },
         runtime: runtimeOptions({ provider: "cpu", ...options }),
+        dryRun: options.dryRun ?? false,
       },
       { signal: io.signal, report: progress.report },
     );
@@ -41,6 +44,7 @@ export function addExport(program: Command, io: CliIo): void {
       return;
     }
     for (const note of made.notes) io.out(`note: ${note}\n`);
-    io.out(`${filePath}: ${made.architecture}, ${made.tensors} tensors, ${made.bytes} bytes\n`);
+    const would = options.dryRun ? "nothing is written; it would be " : "";
+    io.out(`${filePath}: ${would}${made.architecture}, ${made.tensors} tensors, ${made.bytes} bytes\n`);
   });
 }

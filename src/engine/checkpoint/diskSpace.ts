@@ -1,5 +1,8 @@
 import { statfs } from "node:fs/promises";
 import path from "node:path";
+import { RerouteError } from "../../protocol/errors";
+import { writeError } from "./atomicFile";
+import { quote } from "./quote";
 
 /** Bytes that this user may still write where `location` is or would be created. */
 export async function freeDiskBytes(location: string): Promise<number> {
@@ -12,4 +15,16 @@ export async function freeDiskBytes(location: string): Promise<number> {
       if (!missing || folder === path.dirname(folder)) throw error;
     }
   }
+}
+
+/** @throws RerouteError preflight/disk where `needed` bytes do not fit where `location` is or would be created; what a failed write is */
+export async function requireFreeSpace(directory: string, needed: number): Promise<void> {
+  const free = await freeDiskBytes(directory).catch((error: unknown) => {
+    throw writeError(error, directory);
+  });
+  if (free >= needed) return;
+  throw new RerouteError(
+    "preflight/disk",
+    `writing ${quote(directory)} takes ${needed} bytes, the disk has ${free} free; free some space or choose another folder`,
+  );
 }

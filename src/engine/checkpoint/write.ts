@@ -5,7 +5,7 @@ import { byteLengthOf } from "../tensor/dtype";
 import { syncFolder, writeError, writeFileAtomically, partialName } from "./atomicFile";
 import { companionFiles } from "./companionFiles";
 import { formatConfig } from "./configFile";
-import { freeDiskBytes } from "./diskSpace";
+import { requireFreeSpace } from "./diskSpace";
 import { checkFileName } from "./indexFile";
 import { maxConfigBytes } from "./limits";
 import { claimOutputFolder, completeOutput } from "./outputFolder";
@@ -62,7 +62,7 @@ export async function writeCheckpoint(options: WriteCheckpointOptions): Promise<
   const companions = copyFilesFrom === undefined ? [] : await companionFiles(copyFilesFrom, directory);
   const copied = companions.filter(({ name }) => !texts.has(name) && !isShardName(name));
   const copiedNames = new Set(copied.flatMap(({ name }) => [name, ...foldersOf(name).map((folder) => `${folder}/`)]));
-  await checkFreeSpace(directory, totalBytes + copied.reduce((sum, { bytes }) => sum + bytes, 0));
+  await requireFreeSpace(directory, totalBytes + copied.reduce((sum, { bytes }) => sum + bytes, 0));
 
   const isOurs = (name: string) => texts.has(name) || copiedNames.has(name) || isShardName(name) || name === indexName;
   const output = await claimOutputFolder(directory, options.runId ?? `unnamed ${process.pid} ${Date.now()}`, isOurs);
@@ -110,17 +110,6 @@ async function originalConfig(directory: string | undefined): Promise<Uint8Array
     if (error instanceof RerouteError && error.code === "checkpoint/not-found") return undefined;
     throw error;
   }
-}
-
-async function checkFreeSpace(directory: string, needed: number): Promise<void> {
-  const free = await freeDiskBytes(directory).catch((error: unknown) => {
-    throw writeError(error, directory);
-  });
-  if (free >= needed) return;
-  throw new RerouteError(
-    "preflight/disk",
-    `writing ${quote(directory)} takes ${needed} bytes, the disk has ${free} free; free some space or choose another folder`,
-  );
 }
 
 async function copyAtomically(from: string, to: string): Promise<void> {

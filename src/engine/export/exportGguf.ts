@@ -3,6 +3,7 @@ import { RerouteError } from "../../protocol/errors";
 import type { ExportedGguf, GgufFileType } from "../../protocol/gguf";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Checkpoint } from "../checkpoint/checkpoint";
+import { requireFreeSpace } from "../checkpoint/diskSpace";
 import { quote } from "../checkpoint/quote";
 import { refuseExistingFile, writeGguf, type GgufSource } from "../gguf/write";
 import type { ModelDescription } from "../model/description";
@@ -21,13 +22,15 @@ export interface ExportGgufRequest {
   filePath: string;
   type: GgufFileType;
   runtime: RuntimeOptions;
+  /** Says what would be written, and refuses what would be refused, without writing. */
+  dryRun?: boolean;
   signal?: AbortSignal | undefined;
   report?: ReportProgress | undefined;
 }
 
 /**
  * Writes a checkpoint as one GGUF file for llama.cpp, a matrix at a time.
- * @throws RerouteError model/unsupported-family, model/unsupported-option, data/tokenizer, output/not-empty,
+ * @throws RerouteError preflight/disk, model/unsupported-family, model/unsupported-option, data/tokenizer, output/not-empty,
  * output/write-failed, checkpoint/not-finite, cancelled
  */
 export async function exportGguf(request: ExportGgufRequest): Promise<ExportedGguf> {
@@ -39,12 +42,13 @@ export async function exportGguf(request: ExportGgufRequest): Promise<ExportedGg
   const tensors = exportedTensors(model, type);
   const sources = tensors.map((tensor) => sourceOf(tensor, checkpoint, runtime));
   const total = sources.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  await requireFreeSpace(filePath, total);
   let done = 0;
   const onBytes = (bytes: number) => {
     done += bytes;
     report?.({ stage: "export", message: `Writing ${path.basename(filePath)}`, done, total, unit: "bytes" });
   };
-  const bytes = await writeGguf(filePath, fields, sources, { signal, onBytes });
+  const bytes = request.dryRun ? total : await writeGguf(filePath, fields, sources, { signal, onBytes });
   return {
     ...{ architecture: model.architecture.name, bytes, tensors: tensors.length },
     notes: notesOf(request, tensors, !vocabulary.has("tokenizer.ggml.tokens")),

@@ -7,11 +7,11 @@ import { openModel } from "./modelCache";
 
 /** Writes a checkpoint folder as a GGUF file that must not exist. @throws as openModel and exportGguf */
 export async function exportCheckpoint(
-  request: { path: string; file: string; type: GgufFileType; runtime: RuntimeOptions },
+  request: { path: string; file: string; type: GgufFileType; runtime: RuntimeOptions; dryRun?: boolean },
   hooks: { signal?: AbortSignal | undefined; report?: ReportProgress | undefined } = {},
 ): Promise<ExportedGguf> {
   await refuseExistingFile(request.file);
   const { checkpoint, description } = await openModel(request.path);
-  const { file: filePath, type, runtime } = request;
-  return exportGguf({ checkpoint, description, filePath, type, runtime, ...hooks });
+  const { file: filePath, type, runtime, dryRun = false } = request;
+  return exportGguf({ checkpoint, description, filePath, type, runtime, dryRun, ...hooks });
 }

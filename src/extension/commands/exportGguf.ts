@@ -24,10 +24,21 @@ export async function exportGgufCommand(argument: unknown, services: Services): 
       title: vscode.l10n.t("Writing {0}...", path.basename(file)),
       cancellable: true,
     },
-    (_, token) => {
+    async (progress, token) => {
       const abort = new AbortController();
       token.onCancellationRequested(() => abort.abort());
-      return services.engine.request("checkpoint/exportGguf", { path: folder, file, type }, abort.signal);
+      let shown = 0;
+      const stop = services.engine.onEvent((event) => {
+        if (event.name !== "export/progress" || event.body.file !== file) return;
+        const percent = Math.floor((100 * event.body.done) / Math.max(1, event.body.total));
+        progress.report({ increment: percent - shown, message: `${percent} %` });
+        shown = percent;
+      });
+      try {
+        return await services.engine.request("checkpoint/exportGguf", { path: folder, file, type }, abort.signal);
+      } finally {
+        stop();
+      }
     },
   );
   const reveal = vscode.l10n.t("Show in Folder");

@@ -27,6 +27,7 @@ const eventNames = Object.keys({
   "run/stageChanged": true,
   "comparison/cell": true,
   "comparison/changed": true,
+  "export/progress": true,
   "generation/event": true,
   "generation/scored": true,
   "student/progress": true,

@@ -56,6 +56,7 @@ export class RunTracker {
           this.tellStage(event.body.runDirectory);
           return;
         case "log":
+        case "export/progress":
         case "generation/event":
           return;
       }

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { readSafetensorsFile, writeSafetensorsFile } from "../../../src/engine/checkpoint/safetensorsFile";
@@ -205,6 +205,12 @@ it.skipIf(why !== "").each(daily(5, synthetic))("%s of whole blocks as %s", asyn
 
 it("the same checkpoint gives the same bytes, and nothing is replaced", async () => {
   const model = await openModel(coarse);
+  const filePath = `${fresh()}.gguf`;
+  const forecast = await exportGguf({ ...model, filePath, type: "q4_0", runtime, dryRun: true });
+  expect(existsSync(filePath)).toBe(false);
+  const made = await exportGguf({ ...model, filePath, type: "q4_0", runtime });
+  expect({ ...made, bytes: 0 }).toEqual({ ...forecast, bytes: 0 });
+  expect(made.bytes / forecast.bytes).toBeLessThan(1.1);
   const [a, b] = [await exported(model, "q4_0"), await exported(model, "q4_0")];
   expect(readFileSync(a.filePath).equals(readFileSync(b.filePath))).toBe(true);
   await expect(exportGguf({ ...model, filePath: a.filePath, type: "f16", runtime })).rejects.toMatchObject({
