@@ -1,17 +1,7 @@
+import type { ActivationType } from "../../protocol/recipe";
 import { Initialisers } from "./initialisers";
 import { broadcastShapes, normaliseAxis, sameDim, shapeError, sumOfDims, swapped } from "./shape";
-import type {
-  ActivationType,
-  Dim,
-  ElementType,
-  FileRange,
-  Graph,
-  Node,
-  OpAttributes,
-  OpName,
-  Shape,
-  Value,
-} from "./graph";
+import type { Dim, ElementType, FileRange, Graph, Node, OpAttributes, OpName, Shape, Value } from "./graph";
 
 /**
  * Builds a graph node by node, inferring types and shapes. Every method named after an ONNX op adds one node; a wrong

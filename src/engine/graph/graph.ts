@@ -1,3 +1,5 @@
+import type { ActivationType } from "../../protocol/recipe";
+
 /**
  * The graph representation that blocks are written in, gradients are taken of, and ONNX is encoded from. It is ONNX's
  * own vocabulary (op names, attribute meanings) with static element types and shapes, plus a few ops whose gradient has
@@ -119,9 +121,6 @@ export interface OpAttributes {
    */
   MatMulNBits: { bits: 2 | 4 | 8; block: number; decoded: () => Value };
 }
-
-/** What experts' activations are rounded to. */
-export type ActivationType = "int8" | "fp8";
 
 type NoAttributes = Readonly<Record<string, never>>;
 export type OpName = keyof OpAttributes;

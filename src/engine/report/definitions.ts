@@ -146,6 +146,13 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     source: "evaluation.json cost.tokensPerSecond",
   },
   {
+    name: "Latency of one token",
+    unit: "share",
+    meaning:
+      "Median wall time of decoding one token over the teacher's, where speed was measured; on this machine and in this engine",
+    source: "evaluation.json cost.speed",
+  },
+  {
     name: "Tokens routed",
     unit: "tokens",
     meaning: "Profiled tokens that were routed to the expert",
