@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { CalibrationView } from "./view";
+import { t } from "../common/translate";
 
-startPage("calibration", "Router KD", (services) => new CalibrationView(services));
+startPage("calibration", t("Router KD"), (services) => new CalibrationView(services));

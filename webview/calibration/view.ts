@@ -14,8 +14,9 @@ import { untrusted } from "../common/untrusted";
 import { lossWords } from "./lossWords";
 import { mergeMetrics } from "./merge";
 import { smoothingSpan, smoothTraining } from "./smoothing";
+import { t } from "../common/translate";
 
-const noUpdates = "No update was finished yet. The first appears here as soon as it is.";
+const noUpdates = t("No update was finished yet. The first appears here as soon as it is.");
 
 /** Router KD as it runs: training and held-out KL, learning rate, gradient norm, best step, verdict. */
 export class CalibrationView implements View<"calibration"> {
@@ -35,11 +36,11 @@ export class CalibrationView implements View<"calibration"> {
     this.loss = new Figure("loss", lineChart, services);
     this.rate = new Figure("learningRate", lineChart, services);
     this.norm = new Figure("gradientNorm", lineChart, services);
-    const log = new Toggle("Logarithmic KL axis", services.persisted.flag("log"), (value) => {
+    const log = new Toggle(t("Logarithmic KL axis"), services.persisted.flag("log"), (value) => {
       services.persisted.set("log", value);
       this.draw();
     });
-    const smooth = new Toggle("Smooth training KL", services.persisted.flag("smooth"), (value) => {
+    const smooth = new Toggle(t("Smooth training KL"), services.persisted.flag("smooth"), (value) => {
       services.persisted.set("smooth", value);
       this.draw();
     });
@@ -61,7 +62,10 @@ export class CalibrationView implements View<"calibration"> {
     this.others = others.filter((other) => (other.data.loss ?? "kd") === (data.loss ?? "kd"));
     const left = others.length - this.others.length;
     this.unlike.hidden = left === 0;
-    this.unlike.textContent = `${left} of the other runs minimised another loss, which is another quantity: they are not drawn here.`;
+    this.unlike.textContent = t(
+      "{0} of the other runs minimised another loss, which is another quantity: they are not drawn here.",
+      left,
+    );
     this.draw();
   }
 
@@ -83,9 +87,9 @@ export class CalibrationView implements View<"calibration"> {
     if (!data) return;
     this.drawSummary(data);
     if (data.updates.length === 0 && data.heldOut.length === 0) {
-      this.loss.showEmpty("KL to the teacher", noUpdates);
-      this.rate.showEmpty("Learning rate", noUpdates);
-      this.norm.showEmpty("Gradient norm", noUpdates);
+      this.loss.showEmpty(t("KL to the teacher"), noUpdates);
+      this.rate.showEmpty(t("Learning rate"), noUpdates);
+      this.norm.showEmpty(t("Gradient norm"), noUpdates);
       return;
     }
     const best = data.heldOut.find(({ step }) => step === data.bestStep);
@@ -93,11 +97,14 @@ export class CalibrationView implements View<"calibration"> {
     const training = data.updates.map(({ step, loss: y }) => ({ x: step, y }));
     const smoothed = this.services.persisted.flag("smooth");
     const loss: LineSpec = {
-      x: { title: "Update" },
+      x: { title: t("Update") },
       y: { title: words.axis, log: this.services.persisted.flag("log") },
       series: [
         smoothed
-          ? { label: `training, mean of ${smoothingSpan(training.length)} updates`, points: smoothTraining(training) }
+          ? {
+              label: t("training, mean of {0} updates", smoothingSpan(training.length)),
+              points: smoothTraining(training),
+            }
           : { label: "training", points: training },
         {
           label: "held-out",
@@ -112,7 +119,7 @@ export class CalibrationView implements View<"calibration"> {
       ],
       format: (value) => decimal(value, 4),
       marker: best
-        ? { x: best.step, label: `best: update ${best.step}, ${decimal(words.heldOutValue(best), 4)}` }
+        ? { x: best.step, label: t("best: update {0}, {1}", best.step, decimal(words.heldOutValue(best), 4)) }
         : null,
       height: 320,
     };
@@ -123,11 +130,11 @@ export class CalibrationView implements View<"calibration"> {
       spec: loss,
       table: seriesTable(title, loss),
     });
-    this.single(this.rate, "Learning rate by update", "learning rate", data, (update) => update.learningRate);
+    this.single(this.rate, t("Learning rate by update"), t("learning rate"), data, (update) => update.learningRate);
     this.single(
       this.norm,
-      "Gradient norm by update",
-      "global norm before clipping",
+      t("Gradient norm by update"),
+      t("global norm before clipping"),
       data,
       (update) => update.gradientNorm,
     );
@@ -141,7 +148,7 @@ export class CalibrationView implements View<"calibration"> {
     value: (update: CalibrationPanelData["updates"][number]) => number,
   ): void {
     const spec: LineSpec = {
-      x: { title: "Update" },
+      x: { title: t("Update") },
       y: { title: unit, min: 0 },
       series: [{ label: unit, points: data.updates.map((update) => ({ x: update.step, y: value(update) })) }],
       format: (v) => decimal(v, 3),
@@ -157,13 +164,13 @@ export class CalibrationView implements View<"calibration"> {
     const done = last?.step ?? 0;
     const { training, heldOut, unit, heldOutValue } = lossWords(data.loss);
     const shown = (look: (typeof data.heldOut)[number] | undefined) =>
-      look ? `${decimal(heldOutValue(look), 5)} nats a token (update ${look.step})` : "–";
+      look ? t("{0} nats a token (update {1})", decimal(heldOutValue(look), 5), look.step) : "–";
     facts(this.summary, [
-      ["Updates", data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
-      [`Latest ${training}`, last ? `${decimal(last.loss, 5)} ${unit}` : "–"],
-      [`${heldOut.replace("held", "Held")} at the start`, shown(first)],
-      [`Latest ${heldOut}`, shown(latest)],
-      [`Best ${heldOut}`, shown(best)],
+      [t("Updates"), data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
+      [t("Latest {0}", training), last ? `${decimal(last.loss, 5)} ${unit}` : "–"],
+      [t("{0} at the start", heldOut.replace("held", "Held")), shown(first)],
+      [t("Latest {0}", heldOut), shown(latest)],
+      [t("Best {0}", heldOut), shown(best)],
     ]);
     this.verdict.hidden = data.verdict === null;
     if (!data.verdict) return;
@@ -173,7 +180,7 @@ export class CalibrationView implements View<"calibration"> {
     const named = text.toLowerCase().startsWith(`${verdict}: `);
     const said = named ? text.slice(verdict.length + 2) : text;
     this.verdict.replaceChildren(
-      element("strong", {}, `Verdict: ${verdictWords(verdict, trainedOn)}. `),
+      element("strong", {}, t("Verdict: {0}. ", verdictWords(verdict, trainedOn))),
       untrusted(said, 400),
     );
   }

@@ -6,6 +6,7 @@ import { minus, sharedScale, type OtherMap } from "./compareScale";
 import { element } from "./dom";
 import type { PageServices } from "./page";
 import { Segments } from "./segments";
+import { t } from "./translate";
 
 const modes = ["beside", "difference"] as const;
 type Mode = (typeof modes)[number];
@@ -32,10 +33,10 @@ export class ComparedMap {
   ) {
     this.main = new Figure(id, heatmap, services);
     this.mode = new Segments(
-      "Other run",
+      t("Other run"),
       [
-        { value: "beside", label: "Beside" },
-        { value: "difference", label: "Difference" },
+        { value: "beside", label: t("Beside") },
+        { value: "difference", label: t("Difference") },
       ],
       (value) => {
         services.persisted.set("compareMode", value);
@@ -66,13 +67,15 @@ export class ComparedMap {
     this.mode.element.hidden = others.length === 0;
     this.mode.show(mode, available);
     this.reason.hidden = fitting;
-    this.reason.textContent = fitting ? "" : "The runs have other layers or experts: no difference can be shown.";
+    this.reason.textContent = fitting ? "" : t("The runs have other layers or experts: no difference can be shown.");
     const isDifference = others.length > 0 && mode === "difference";
     this.main.element.hidden = isDifference;
     const scaled = { ...spec, colours: { ...spec.colours, ...sharedScale(spec, others) } };
     if (!isDifference) {
       const note =
-        others.length > 0 ? [content.note, "One colour scale for all runs."].filter(Boolean).join(" ") : content.note;
+        others.length > 0
+          ? [content.note, t("One colour scale for all runs.")].filter(Boolean).join(" ")
+          : content.note;
       this.draw(this.main, { ...content, note, spec: others.length > 0 ? scaled : spec });
     }
     for (const [i, other] of others.entries()) {
@@ -123,13 +126,13 @@ function difference({ title, spec }: MapContent, { name, values }: OtherMap): Ma
   const { min: _min, max: _max, logMin: _logMin, log: _log, ...colours } = spec.colours;
   return {
     title: `${title}, minus ${name}`,
-    note: "Orange: more than in the other run; purple: less.",
+    note: t("Orange: more than in the other run; purple: less."),
     spec: {
       ...spec,
       values: minus(spec.values, values),
-      quantity: `difference of ${spec.quantity}`,
+      quantity: t("difference of {0}", spec.quantity),
       colours: { ...colours, diverging: true },
-      nullMeaning: "no value in one of the runs",
+      nullMeaning: t("no value in one of the runs"),
     },
   };
 }

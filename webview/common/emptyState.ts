@@ -2,15 +2,16 @@ import type { EmptyReason, PageCommand } from "../../src/protocol/pageMessages";
 import { element } from "./dom";
 import { button } from "./toolkit";
 import { untrusted } from "./untrusted";
+import { t } from "./translate";
 
 const commandLabels: Partial<Record<PageCommand, string>> = {
-  calibrateRouter: "Calibrate router…",
-  compressExperts: "Compress experts…",
-  profileRouting: "Profile routing…",
-  evaluateCheckpoint: "Evaluate checkpoint…",
-  runRecipe: "Run a recipe…",
-  openSampleCheckpoint: "Open the sample checkpoint",
-  showEngineLog: "Show engine log",
+  calibrateRouter: t("Calibrate router…"),
+  compressExperts: t("Compress experts…"),
+  profileRouting: t("Profile routing…"),
+  evaluateCheckpoint: t("Evaluate checkpoint…"),
+  runRecipe: t("Run a recipe…"),
+  openSampleCheckpoint: t("Open the sample checkpoint"),
+  showEngineLog: t("Show engine log"),
 };
 
 /** Says why there is nothing to show, and offers the command that would change it. */
@@ -21,7 +22,7 @@ export function emptyState(reason: EmptyReason, run: (command: PageCommand) => v
     { class: "notice empty" },
     element("p", {}, untrusted(reason.message, 400)),
     command !== null &&
-      button(commandLabels[command] ?? "Open", () => {
+      button(commandLabels[command] ?? t("Open"), () => {
         run(command);
       }),
   );
@@ -32,8 +33,8 @@ export function errorState(code: string, message: string, retry: () => void): HT
   return element(
     "div",
     { class: "notice error", role: "alert" },
-    element("p", {}, element("strong", {}, "This page cannot be shown. "), untrusted(message, 400)),
-    element("p", { class: "muted" }, "Error code: ", untrusted(code)),
-    button("Retry", retry),
+    element("p", {}, element("strong", {}, t("This page cannot be shown. ")), untrusted(message, 400)),
+    element("p", { class: "muted" }, t("Error code: "), untrusted(code)),
+    button(t("Retry"), retry),
   );
 }

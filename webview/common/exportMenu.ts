@@ -4,6 +4,7 @@ import { request } from "./messaging";
 import { messageOf, type PageServices } from "./page";
 import { toCsv, type TableModel } from "./tableModel";
 import { plainLabel } from "./text";
+import { t } from "./translate";
 
 export interface Exportable {
   title: string;
@@ -28,7 +29,7 @@ export function exportMenu(current: () => Exportable | null, services: PageServi
           if (saved) services.announce(`${label} saved`);
         },
         (error: unknown) => {
-          services.notify(`${label} was not saved: ${messageOf(error)}`);
+          services.notify(t("{0} was not saved: {1}", label, messageOf(error)));
         },
       );
     });

@@ -18,6 +18,7 @@ import { plainLabel } from "./text";
 import { onThemeChange, readTheme, type Theme } from "./theme";
 import { progressRing, registerToolkit } from "./toolkit";
 import { untrusted } from "./untrusted";
+import { t } from "./translate";
 
 /** What the parts of a page need from it. */
 export interface PageServices {
@@ -117,7 +118,7 @@ export function startPage<P extends PageName>(
     document.body.dataset["state"] = name;
   };
   const retry = (): void => {
-    setState("loading", progressRing("Loading"));
+    setState("loading", progressRing(t("Loading")));
     ready(page, persisted.saved);
   };
 
@@ -131,7 +132,7 @@ export function startPage<P extends PageName>(
     if (data === null) {
       setState(
         "empty",
-        emptyState(empty ?? { message: "This run holds no such data yet.", command: null }, services.run),
+        emptyState(empty ?? { message: t("This run holds no such data yet."), command: null }, services.run),
       );
       return;
     }
@@ -142,7 +143,7 @@ export function startPage<P extends PageName>(
     }
     view.show(data as PageData<P>, context, othersWithData(others as ReceivedOther<P>[]));
     const lacking = others.filter((other) => other.data === null).map(({ name }) => plainLabel(name, 60));
-    if (others.length > 0) services.notify(lacking.length > 0 ? `No such data yet: ${lacking.join(", ")}` : null);
+    if (others.length > 0) services.notify(lacking.length > 0 ? t("No such data yet: {0}", lacking.join(", ")) : null);
   };
 
   listen(
@@ -181,7 +182,10 @@ export function startPage<P extends PageName>(
     (type, reason) => {
       // Without its first data a page would wait for ever.
       if (type === "hydrate" && document.body.dataset["state"] === "loading")
-        setState("error", errorState("internal", `the data for this page does not fit its schema: ${reason}`, retry));
+        setState(
+          "error",
+          errorState("internal", t("the data for this page does not fit its schema: {0}", reason), retry),
+        );
     },
   );
   onThemeChange(() => {

@@ -3,6 +3,7 @@ import { element } from "./dom";
 import { request } from "./messaging";
 import { plainLabel } from "./text";
 import { Select, type DropdownChoice } from "./toolkit";
+import { t } from "./translate";
 
 /** Characters of a run's name in a dropdown. */
 const nameLength = 60;
@@ -16,12 +17,12 @@ export class RunBar {
   private source: { runDirectory: string; compareWith: readonly string[] } = { runDirectory: "", compareWith: [] };
 
   constructor(private readonly failed: (message: string) => void) {
-    this.run = new Select("Run", (runDirectory) => {
+    this.run = new Select(t("Run"), (runDirectory) => {
       // A run is not compared with itself: the two change places.
       const compareWith = this.source.compareWith.map((one) => (one === runDirectory ? this.source.runDirectory : one));
       this.ask(runDirectory, compareWith);
     });
-    this.other = new Select("Compare with", (directory) => {
+    this.other = new Select(t("Compare with"), (directory) => {
       if (directory !== several) this.ask(this.source.runDirectory, directory === none ? [] : [directory]);
     });
     this.element = element(
@@ -44,7 +45,7 @@ export class RunBar {
     const many: DropdownChoice<string>[] =
       compareWith.length > 1 ? [{ value: several, label: `${compareWith.length} runs` }] : [];
     this.other.set(
-      [{ value: none, label: "No other run" }, ...many, ...choices(others)],
+      [{ value: none, label: t("No other run") }, ...many, ...choices(others)],
       compareWith.length > 1 ? several : (compareWith[0] ?? none),
     );
   }

@@ -7,6 +7,12 @@ const sentences = new Map(Object.entries(readSentences()));
 export const t: Translate = (message, ...args) => english(sentences.get(message) ?? message, ...args);
 
 function readSentences(): Record<string, string> {
-  const written = document.querySelector<HTMLMetaElement>('meta[name="sentences"]')?.content;
+  // Pure parts of pages are tested without a page.
+  const { document: page } = globalThis as unknown as { document?: Page };
+  const written = page?.querySelector('meta[name="sentences"]')?.content;
   return written === undefined ? {} : (JSON.parse(written) as Record<string, string>);
+}
+
+interface Page {
+  querySelector(selector: string): { content: string } | null;
 }

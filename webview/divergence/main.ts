@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { DivergenceView } from "./view";
+import { t } from "../common/translate";
 
-startPage("divergence", "Divergence", (services) => new DivergenceView(services));
+startPage("divergence", t("Divergence"), (services) => new DivergenceView(services));

@@ -13,6 +13,7 @@ import type { OtherRun, PageServices, View } from "../common/page";
 import { Segments } from "../common/segments";
 import { Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
+import { t } from "../common/translate";
 
 const phases = ["after", "before", "difference"] as const;
 type Phase = (typeof phases)[number];
@@ -20,29 +21,30 @@ type Phase = (typeof phases)[number];
 const byLayer = [
   {
     id: "routingKl",
-    title: "Routing KL by layer",
-    unit: "nats a token",
+    title: t("Routing KL by layer"),
+    unit: t("nats a token"),
     key: "routingKl",
-    note: "KL(teacher || student) of the routing distributions over the kept experts.",
+    note: t("KL(teacher || student) of the routing distributions over the kept experts."),
   },
   {
     id: "l1",
-    title: "L1 distance of routing by layer",
+    title: t("L1 distance of routing by layer"),
     unit: "L1 distance",
     key: "l1",
-    note: "Sum over experts of |teacher − student| routing probability, mean over tokens: 0 to 2.",
+    note: t("Sum over experts of |teacher − student| routing probability, mean over tokens: 0 to 2."),
   },
   {
     id: "topKOverlap",
-    title: "Top-k overlap by layer",
+    title: t("Top-k overlap by layer"),
     unit: "overlap",
     key: "topKOverlap",
-    note: "Share of the teacher's top-k experts that the student also selects: 1 is full agreement.",
+    note: t("Share of the teacher's top-k experts that the student also selects: 1 is full agreement."),
   },
 ] as const;
 
-const diagnostic =
-  "Routing KL is a diagnostic, not what Router KD minimises: it minimises the KL over the vocabulary. The two may part, since after experts left the best routing of the student is not the teacher's: routing KL can grow while KL to the teacher falls. The verdict goes by KL to the teacher.";
+const diagnostic = t(
+  "Routing KL is a diagnostic, not what Router KD minimises: it minimises the KL over the vocabulary. The two may part, since after experts left the best routing of the student is not the teacher's: routing KL can grow while KL to the teacher falls. The verdict goes by KL to the teacher.",
+);
 
 /** The student's routing against the teacher's, before and after calibration. */
 export class DivergenceView implements View<"divergence"> {
@@ -60,18 +62,18 @@ export class DivergenceView implements View<"divergence"> {
 
   constructor(private readonly services: PageServices) {
     this.phase = new Segments(
-      "Show",
+      t("Show"),
       [
-        { value: "before", label: "Before calibration" },
-        { value: "after", label: "After calibration" },
-        { value: "difference", label: "Difference" },
+        { value: "before", label: t("Before calibration") },
+        { value: "after", label: t("After calibration") },
+        { value: "difference", label: t("Difference") },
       ],
       (value) => {
         services.persisted.set("phase", value);
         this.draw();
       },
     );
-    this.log = new Toggle("Logarithmic colours", services.persisted.flag("log"), (value) => {
+    this.log = new Toggle(t("Logarithmic colours"), services.persisted.flag("log"), (value) => {
       services.persisted.set("log", value);
       this.draw();
     });
@@ -99,9 +101,9 @@ export class DivergenceView implements View<"divergence"> {
     this.data = data;
     this.others = others;
     this.expert.reload(context);
-    this.subtitle.replaceChildren("Teacher ", untrusted(data.teacher), ", student ", untrusted(data.student));
+    this.subtitle.replaceChildren(t("Teacher "), untrusted(data.teacher), ", student ", untrusted(data.student));
     this.mapping.replaceChildren(
-      "Experts are on the teacher's axis. Mapping: ",
+      t("Experts are on the teacher's axis. Mapping: "),
       untrusted(data.mapping.description, 300),
     );
     this.draw();
@@ -130,15 +132,15 @@ export class DivergenceView implements View<"divergence"> {
   private drawMap(data: DivergencePanelData, phase: Phase | undefined): void {
     if (!phase) {
       this.map.showEmpty(
-        "Routing KL by layer and expert",
-        "Nothing was evaluated yet: the evaluate stage writes these numbers.",
+        t("Routing KL by layer and expert"),
+        t("Nothing was evaluated yet: the evaluate stage writes these numbers."),
       );
       return;
     }
     const titles: Record<Phase, string> = {
-      before: "Routing KL by layer and expert, before calibration",
-      after: "Routing KL by layer and expert, after calibration",
-      difference: "Change of routing KL by layer and expert, after minus before calibration",
+      before: t("Routing KL by layer and expert, before calibration"),
+      after: t("Routing KL by layer and expert, after calibration"),
+      difference: t("Change of routing KL by layer and expert, after minus before calibration"),
     };
     const difference = phase === "difference";
     // Contributions p log(p / q) to a KL may be negative; the scale then has 0 in its middle.
@@ -148,7 +150,7 @@ export class DivergenceView implements View<"divergence"> {
     const spec: HeatmapSpec = {
       ...axesOf(data),
       values,
-      quantity: difference ? "change of KL, nats a token" : "KL contribution, nats a token",
+      quantity: difference ? t("change of KL, nats a token") : t("KL contribution, nats a token"),
       format: (value) => decimal(value, 4),
       colours: difference
         ? { colours: this.services.colourScale, diverging: true }
@@ -159,7 +161,7 @@ export class DivergenceView implements View<"divergence"> {
             ...range,
             diverging: signed,
           },
-      nullMeaning: "no such expert in the student",
+      nullMeaning: t("no such expert in the student"),
       selected: this.selected(data),
       onSelect: (row, column) => {
         this.choose({ layer: data.layers[row]!, expert: column });
@@ -167,9 +169,9 @@ export class DivergenceView implements View<"divergence"> {
       },
     };
     const note = difference
-      ? "Orange: further from the teacher after calibration; purple: closer."
+      ? t("Orange: further from the teacher after calibration; purple: closer.")
       : data.before && data.after
-        ? "Before and after share one colour scale."
+        ? t("Before and after share one colour scale.")
         : null;
     this.map.show(
       { title: titles[phase], note, spec },
@@ -191,11 +193,11 @@ export class DivergenceView implements View<"divergence"> {
       }),
     );
     if (series.length === 0) {
-      figure.showEmpty(measure.title, "Nothing was evaluated yet.");
+      figure.showEmpty(measure.title, t("Nothing was evaluated yet."));
       return;
     }
     const spec: LineSpec = {
-      x: { title: "Layer" },
+      x: { title: t("Layer") },
       y: { title: measure.unit, ...(measure.key === "topKOverlap" ? { max: 1 } : { min: 0 }) },
       series,
       format: (value) => decimal(value, 4),
@@ -226,8 +228,8 @@ function valuesOf({ before, after }: DivergencePanelData, phase: Phase): (number
 
 function axesOf({ layers, numExperts }: DivergencePanelData): Pick<HeatmapSpec, "rows" | "columns"> {
   return {
-    rows: { title: "Layer", labels: layers.map(String) },
-    columns: { title: "Teacher expert", labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
+    rows: { title: t("Layer"), labels: layers.map(String) },
+    columns: { title: t("Teacher expert"), labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
   };
 }
 

@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { OverviewPage } from "./view";
+import { t } from "../common/translate";
 
-startPage("overview", "Overview", (services) => new OverviewPage(services));
+startPage("overview", t("Overview"), (services) => new OverviewPage(services));

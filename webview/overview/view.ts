@@ -10,14 +10,15 @@ import type { PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { button } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
+import { t } from "../common/translate";
 
 const recentShown = 5;
 const engineNotes: Record<OverviewData["engine"]["state"], string | null> = {
   stopped: null,
-  starting: "The engine is starting.",
+  starting: t("The engine is starting."),
   ready: null,
-  unavailable: "The engine cannot compute here; checkpoints can still be inspected.",
-  crashed: "The engine stopped unexpectedly. The run can be resumed.",
+  unavailable: t("The engine cannot compute here; checkpoints can still be inspected."),
+  crashed: t("The engine stopped unexpectedly. The run can be resumed."),
 };
 
 /** The side panel's small view: what runs, how far it is, how the KL does, and what to do next. */
@@ -26,12 +27,12 @@ export class OverviewPage implements View<"overview"> {
   private readonly engine = element("div", { class: "notice warning", hidden: true });
   private readonly run = element("div", {});
   private readonly stage = element("p", { "data-stage": true });
-  private readonly bar = element("progress", { max: 1, "aria-label": "Progress of the run" });
+  private readonly bar = element("progress", { max: 1, "aria-label": t("Progress of the run") });
   private readonly numbers = element("dl", { class: "facts" });
   private readonly buttons = element("div", { class: "buttons" });
   private readonly kl: Figure<LineSpec>;
   private readonly recent = element("ul", { class: "runs" });
-  private readonly recentSection = element("section", {}, element("h2", {}, "Recent runs"), this.recent);
+  private readonly recentSection = element("section", {}, element("h2", {}, t("Recent runs")), this.recent);
   private shownButtons = "";
 
   constructor(private readonly services: PageServices) {
@@ -66,7 +67,7 @@ export class OverviewPage implements View<"overview"> {
   private showEngine({ engine, trusted }: OverviewData): void {
     const note = trusted
       ? engineNotes[engine.state]
-      : "Restricted Mode: checkpoints can be inspected, nothing is run or written.";
+      : t("Restricted Mode: checkpoints can be inspected, nothing is run or written.");
     this.engine.hidden = note === null;
     this.engine.replaceChildren(
       note ?? "",
@@ -91,8 +92,8 @@ export class OverviewPage implements View<"overview"> {
               "p",
               {},
               trusted
-                ? "No run yet. Open a checkpoint and choose Calibrate router, or start with the sample."
-                : "No run yet.",
+                ? t("No run yet. Open a checkpoint and choose Calibrate router, or start with the sample.")
+                : t("No run yet."),
             ),
           ]),
       ...(run?.error ? [element("p", { class: "notice error" }, untrusted(run.error.message, 300))] : []),
@@ -116,9 +117,9 @@ export class OverviewPage implements View<"overview"> {
     const working = progress !== null || stage !== undefined;
     const remaining = runRemainingSeconds ?? progress?.remainingSeconds ?? null;
     facts(this.numbers, [
-      ...(working ? [["Progress", fraction === null ? "not known yet" : percent(fraction)] as const] : []),
-      ...(working ? [["Remaining", remaining === null ? "not known yet" : duration(remaining)] as const] : []),
-      ...(latestLoss === null ? [] : [["Training KL", `${decimal(latestLoss, 4)} nats a token`] as const]),
+      ...(working ? [[t("Progress"), fraction === null ? t("not known yet") : percent(fraction)] as const] : []),
+      ...(working ? [[t("Remaining"), remaining === null ? t("not known yet") : duration(remaining)] as const] : []),
+      ...(latestLoss === null ? [] : [[t("Training KL"), t("{0} nats a token", decimal(latestLoss, 4))] as const]),
       ...(run?.steps ?? []).map(
         ({ name, parameters: count, bytes: size, klToTeacher, klHalfWidth }) =>
           [
@@ -126,9 +127,13 @@ export class OverviewPage implements View<"overview"> {
             `KL ${decimal(klToTeacher, 4)}${klHalfWidth === null ? "" : ` ± ${decimal(klHalfWidth, 2)}`}, ${parameters(count)} parameters, ${bytes(size)}`,
           ] as const,
       ),
-      ...(run && run.klBefore !== null ? [["KL before", `${decimal(run.klBefore, 4)} nats a token`] as const] : []),
-      ...(run && run.klAfter !== null ? [["KL after", `${decimal(run.klAfter, 4)} nats a token`] as const] : []),
-      ...(run && run.verdict !== null ? [["Verdict", untrusted(run.verdict, 100)] as const] : []),
+      ...(run && run.klBefore !== null
+        ? [[t("KL before"), t("{0} nats a token", decimal(run.klBefore, 4))] as const]
+        : []),
+      ...(run && run.klAfter !== null
+        ? [[t("KL after"), t("{0} nats a token", decimal(run.klAfter, 4))] as const]
+        : []),
+      ...(run && run.verdict !== null ? [[t("Verdict"), untrusted(run.verdict, 100)] as const] : []),
     ]);
   }
 
@@ -136,14 +141,14 @@ export class OverviewPage implements View<"overview"> {
   private showButtons({ run, trusted }: OverviewData): void {
     const offered: [string, PageCommand, boolean?][] = [];
     if (run?.state === "running") {
-      if (trusted) offered.push(["Cancel", "cancelRun"]);
-      offered.push(["Router KD", "openCalibration", true]);
+      if (trusted) offered.push([t("Cancel"), "cancelRun"]);
+      offered.push([t("Router KD"), "openCalibration", true]);
     } else if (run && trusted && ["interrupted", "cancelled", "failed", "pending"].includes(run.state))
-      offered.push(["Resume", "resumeRun", true]);
-    if (run?.state === "done") offered.push(["Report", "openReport", true], ["Divergence", "openDivergence"]);
+      offered.push([t("Resume"), "resumeRun", true]);
+    if (run?.state === "done") offered.push([t("Report"), "openReport", true], [t("Divergence"), "openDivergence"]);
     if (run?.state !== "running" && trusted)
-      offered.push(["Calibrate router…", "calibrateRouter", offered.length === 0]);
-    if (!run && trusted) offered.push(["Open sample", "openSampleCheckpoint"]);
+      offered.push([t("Calibrate router…"), "calibrateRouter", offered.length === 0]);
+    if (!run && trusted) offered.push([t("Open sample"), "openSampleCheckpoint"]);
     const key = JSON.stringify([offered, run?.directory]);
     if (key === this.shownButtons) return;
     this.shownButtons = key;
@@ -161,14 +166,14 @@ export class OverviewPage implements View<"overview"> {
   }
 
   private showKl({ heldOut }: OverviewData): void {
-    const title = "Held-out KL so far";
+    const title = t("Held-out KL so far");
     this.kl.element.hidden = heldOut.length === 0;
     if (heldOut.length === 0) return;
     const best = heldOut.filter((point) => point.best).at(-1);
     const spec: LineSpec = {
-      x: { title: "Update" },
-      y: { title: "KL, nats a token" },
-      series: [{ label: "held-out KL", points: heldOut.map(({ step, kl }) => ({ x: step, y: kl })) }],
+      x: { title: t("Update") },
+      y: { title: t("KL, nats a token") },
+      series: [{ label: t("held-out KL"), points: heldOut.map(({ step, kl }) => ({ x: step, y: kl })) }],
       format: (value) => decimal(value, 3),
       marker: best ? { x: best.step, label: `best ${decimal(best.kl, 3)}` } : null,
       height: 150,
@@ -182,7 +187,7 @@ export class OverviewPage implements View<"overview"> {
     open.addEventListener("click", () => {
       this.services.run(finished ? "openReport" : "openRunFolder", run.directory);
     });
-    const action = finished ? "open its report" : "open its folder";
+    const action = finished ? t("open its report") : t("open its folder");
     open.append(element("span", { class: "visually-hidden" }, `, ${action}`));
     const gain =
       run.klBefore !== null && run.klAfter !== null

@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { RoutingView } from "./view";
+import { t } from "../common/translate";
 
-startPage("routing", "Routing", (services) => new RoutingView(services));
+startPage("routing", t("Routing"), (services) => new RoutingView(services));

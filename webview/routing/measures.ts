@@ -1,11 +1,12 @@
 import type { RoutingDomainData, RoutingLayerData, RoutingPanelData } from "../../src/protocol/panels";
 import { count, decimal, percent } from "../common/format";
+import { t } from "../common/translate";
 
 /** What the heatmap can show of every layer and expert. */
 export const cellMeasures = {
-  utilisation: { label: "Utilisation share", quantity: "share of the layer's routed slots", format: percent },
-  frequency: { label: "Tokens routed", quantity: "tokens routed to the expert", format: count },
-  meanRoutingWeight: { label: "Mean routing weight", quantity: "mean routing weight", format: format4 },
+  utilisation: { label: t("Utilisation share"), quantity: t("share of the layer's routed slots"), format: percent },
+  frequency: { label: t("Tokens routed"), quantity: t("tokens routed to the expert"), format: count },
+  meanRoutingWeight: { label: t("Mean routing weight"), quantity: t("mean routing weight"), format: format4 },
 } as const;
 export type CellMeasure = keyof typeof cellMeasures;
 export const cellMeasureNames = Object.keys(cellMeasures) as CellMeasure[];
@@ -26,43 +27,45 @@ export const layerMeasures: readonly {
 }[] = [
   {
     id: "variation",
-    title: "Load imbalance by layer",
-    unit: "coefficient of variation",
-    note: "Standard deviation over mean of the experts' token counts: 0 is even load.",
-    series: [{ label: "coefficient of variation", value: (l) => l.coefficientOfVariation }],
+    title: t("Load imbalance by layer"),
+    unit: t("coefficient of variation"),
+    note: t("Standard deviation over mean of the experts' token counts: 0 is even load."),
+    series: [{ label: t("coefficient of variation"), value: (l) => l.coefficientOfVariation }],
   },
   {
     id: "entropy",
-    title: "Normalised entropy and selected mass by layer",
+    title: t("Normalised entropy and selected mass by layer"),
     unit: "share",
-    note: "Entropy of the load over log(experts), 1 is even load; and the softmax mass on the selected experts.",
+    note: t("Entropy of the load over log(experts), 1 is even load; and the softmax mass on the selected experts."),
     series: [
-      { label: "normalised entropy", value: (l) => l.normalisedEntropy },
-      { label: "selected mass", value: (l) => l.selectedMass },
+      { label: t("normalised entropy"), value: (l) => l.normalisedEntropy },
+      { label: t("selected mass"), value: (l) => l.selectedMass },
     ],
     range: { min: 0, max: 1 },
   },
   {
     id: "neverUsed",
-    title: "Never-used experts by layer",
+    title: t("Never-used experts by layer"),
     unit: "experts",
-    note: "Experts that no profiled token was routed to.",
-    series: [{ label: "never-used experts", value: (l) => l.neverUsed }],
+    note: t("Experts that no profiled token was routed to."),
+    series: [{ label: t("never-used experts"), value: (l) => l.neverUsed }],
     bars: true,
   },
   {
     id: "margin",
-    title: "Top-k margin by layer",
-    unit: "router logits",
-    note: "Mean difference between the last selected and the first unselected router logit: small means fragile choices.",
+    title: t("Top-k margin by layer"),
+    unit: t("router logits"),
+    note: t(
+      "Mean difference between the last selected and the first unselected router logit: small means fragile choices.",
+    ),
     series: [{ label: "top-k margin", value: (l) => l.topKMargin }],
   },
   {
     id: "tokenEntropy",
-    title: "Entropy of a token's routing by layer",
+    title: t("Entropy of a token's routing by layer"),
     unit: "nats",
-    note: "Mean entropy of a token's routing distribution: 0 is certain.",
-    series: [{ label: "token entropy", value: (l) => l.tokenEntropy }],
+    note: t("Mean entropy of a token's routing distribution: 0 is certain."),
+    series: [{ label: t("token entropy"), value: (l) => l.tokenEntropy }],
   },
 ];
 
@@ -92,5 +95,5 @@ export function neverUsedText(data: RoutingPanelData, maxLayers = 12): string {
     ([layer, experts]) => `layer ${layer}: ${experts.length === 1 ? "expert" : "experts"} ${experts.join(", ")}`,
   );
   const rest = parts.length - maxLayers;
-  return parts.slice(0, maxLayers).join("; ") + (rest > 0 ? `; and ${rest} more layers` : "");
+  return parts.slice(0, maxLayers).join("; ") + (rest > 0 ? t("; and {0} more layers", rest) : "");
 }

@@ -13,6 +13,7 @@ import { plainLabel } from "../common/text";
 import { Select, Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
 import { cellMeasureNames, cellMeasures, cellValues, layerMeasures, neverUsedText, type CellMeasure } from "./measures";
+import { t } from "../common/translate";
 
 /** Layers x experts utilisation, and what it means by layer; by domain where the text has domains. */
 export class RoutingView implements View<"routing"> {
@@ -35,10 +36,10 @@ export class RoutingView implements View<"routing"> {
       persisted.set(key, value);
       this.draw();
     };
-    this.measure = new Select<CellMeasure>("Measure", redraw("measure"));
-    this.domain = new Select<string>("Domain", redraw("domain"));
-    this.difference = new Toggle("Difference to all domains", persisted.flag("difference"), redraw("difference"));
-    const log = new Toggle("Logarithmic colours", persisted.flag("log"), redraw("log"));
+    this.measure = new Select<CellMeasure>(t("Measure"), redraw("measure"));
+    this.domain = new Select<string>(t("Domain"), redraw("domain"));
+    this.difference = new Toggle(t("Difference to all domains"), persisted.flag("difference"), redraw("difference"));
+    const log = new Toggle(t("Logarithmic colours"), persisted.flag("log"), redraw("log"));
     this.map = new ComparedMap("utilisation", services);
     this.expert = new ExpertPanel(services, (selection) => {
       this.choose(selection);
@@ -67,13 +68,17 @@ export class RoutingView implements View<"routing"> {
       this.services.persisted.choice("measure", cellMeasureNames),
     );
     this.domain.set(
-      ["", ...data.domains].map((value) => ({ value, label: value === "" ? "All domains" : plainLabel(value) })),
+      ["", ...data.domains].map((value) => ({ value, label: value === "" ? t("All domains") : plainLabel(value) })),
       this.services.persisted.choice("domain", ["", ...data.domains]),
     );
     this.subtitle.replaceChildren(
       untrusted(data.checkpoint),
-      `: ${count(data.tokens)} tokens profiled, ${data.numExperts} experts in ${data.layers.length} MoE layers, ` +
-        `${data.numExpertsPerToken} selected per token`,
+      t(
+        ": {0} tokens profiled, {1} experts in {2} MoE layers, ",
+        count(data.tokens),
+        data.numExperts,
+        data.layers.length,
+      ) + t("{0} selected per token", data.numExpertsPerToken),
     );
     this.showCoverage(data);
     this.expert.reload(context);
@@ -92,14 +97,17 @@ export class RoutingView implements View<"routing"> {
     this.coverage.classList.toggle("warning", missing > 0);
     if (missing === 0) {
       this.coverage.replaceChildren(
-        `Coverage: all ${count(all)} experts were used by the ${count(data.tokens)} profiled tokens.`,
+        t("Coverage: all {0} experts were used by the {1} profiled tokens.", count(all), count(data.tokens)),
       );
       return;
     }
     this.coverage.replaceChildren(
-      element("strong", {}, `Coverage: ${count(missing)} of ${count(all)} experts were never used`),
-      ` by the ${count(data.tokens)} profiled tokens. Nothing is known about them; more or other text may reach them. `,
-      `Never used: ${neverUsedText(data)}.`,
+      element("strong", {}, t("Coverage: {0} of {1} experts were never used", count(missing), count(all))),
+      t(
+        " by the {0} profiled tokens. Nothing is known about them; more or other text may reach them. ",
+        count(data.tokens),
+      ),
+      t("Never used: {0}.", neverUsedText(data)),
     );
   }
 
@@ -115,19 +123,19 @@ export class RoutingView implements View<"routing"> {
     const comparable = name !== "" && measure !== "frequency" && overall !== undefined;
     this.difference.disabled = !comparable;
     const difference = comparable && persisted.flag("difference");
-    const place = name === "" ? "all domains" : `domain ${plainLabel(name)}`;
+    const place = name === "" ? t("all domains") : `domain ${plainLabel(name)}`;
     const { label, quantity, format } = cellMeasures[measure];
-    const title = difference ? `${label}, ${place} minus all domains` : `${label}, ${place}`;
+    const title = difference ? t("{0}, {1} minus all domains", label, place) : `${label}, ${place}`;
     if (!domain) {
-      this.map.showEmpty(title, "The profile holds nothing for this domain.");
+      this.map.showEmpty(title, t("The profile holds nothing for this domain."));
       for (const [i, figure] of this.lines.entries())
-        figure.showEmpty(layerMeasures[i]!.title, "The profile holds nothing for this domain.");
+        figure.showEmpty(layerMeasures[i]!.title, t("The profile holds nothing for this domain."));
       return;
     }
     const spec: HeatmapSpec = {
       ...axesOf(data),
       values: cellValues(domain, difference ? overall : null, measure),
-      quantity: difference ? `difference of ${quantity}` : quantity,
+      quantity: difference ? t("difference of {0}", quantity) : quantity,
       format,
       colours: {
         colours: this.services.colourScale,
@@ -135,14 +143,18 @@ export class RoutingView implements View<"routing"> {
         log: !difference && persisted.flag("log"),
         ...(difference || measure === "meanRoutingWeight" ? {} : { min: 0 }),
       },
-      nullMeaning: measure === "meanRoutingWeight" || difference ? "never used, so no value" : null,
+      nullMeaning: measure === "meanRoutingWeight" || difference ? t("never used, so no value") : null,
       selected: this.selected(data),
       onSelect: (row, column) => {
         this.choose({ layer: data.layers[row]!, expert: column });
         this.expert.open({ layer: data.layers[row]!, expert: column });
       },
     };
-    const note = `${count(domain.tokens)} tokens. With even load every expert has a share of ${format0(1 / data.numExperts)}.`;
+    const note = t(
+      "{0} tokens. With even load every expert has a share of {1}.",
+      count(domain.tokens),
+      format0(1 / data.numExperts),
+    );
     const others = this.others.flatMap((other) => {
       const theirs = other.data.byDomain[name];
       if (!theirs) return [];
@@ -170,7 +182,7 @@ export class RoutingView implements View<"routing"> {
     place: string,
   ): void {
     const spec: LineSpec = {
-      x: { title: "Layer" },
+      x: { title: t("Layer") },
       y: { title: measure.unit, ...measure.range },
       series: runs.flatMap(({ name, layers }) =>
         measure.series.flatMap(({ label, value }) => {
@@ -190,7 +202,7 @@ export class RoutingView implements View<"routing"> {
     };
     const title = `${measure.title}, ${place}`;
     if (spec.series.length === 0) {
-      figure.showEmpty(title, "This was not recorded: traces of other programs hold only which experts were used.");
+      figure.showEmpty(title, t("This was not recorded: traces of other programs hold only which experts were used."));
       return;
     }
     figure.showLater({ title, note: measure.note, spec, table: seriesTable(title, spec) });
@@ -209,8 +221,8 @@ export class RoutingView implements View<"routing"> {
 
 function axesOf({ layers, numExperts }: RoutingPanelData): Pick<HeatmapSpec, "rows" | "columns"> {
   return {
-    rows: { title: "Layer", labels: layers.map(String) },
-    columns: { title: "Expert", labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
+    rows: { title: t("Layer"), labels: layers.map(String) },
+    columns: { title: t("Expert"), labels: Array.from({ length: numExperts }, (_, i) => String(i)) },
   };
 }
 

@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { SimilarityView } from "./view";
+import { t } from "../common/translate";
 
-startPage("similarity", "Similarity", (services) => new SimilarityView(services));
+startPage("similarity", t("Similarity"), (services) => new SimilarityView(services));

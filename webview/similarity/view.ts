@@ -10,16 +10,17 @@ import { request } from "../common/messaging";
 import { messageOf, type OtherRun, type PageServices, type View } from "../common/page";
 import { Select } from "../common/toolkit";
 import { isPermutation, positionsOf, reorder } from "./reorder";
+import { t } from "../common/translate";
 
 const metricLabels: Record<SimilarityMetric, { label: string; quantity: string }> = {
-  "router-logit-cosine": { label: "Router-logit cosine similarity", quantity: "cosine of router logits" },
-  "output-cosine": { label: "Mean-output cosine similarity", quantity: "cosine of mean outputs" },
-  "output-distance": { label: "Mean-output Euclidean distance", quantity: "Euclidean distance of mean outputs" },
-  "weight-cosine": { label: "Weight cosine similarity", quantity: "cosine of weights" },
+  "router-logit-cosine": { label: t("Router-logit cosine similarity"), quantity: t("cosine of router logits") },
+  "output-cosine": { label: t("Mean-output cosine similarity"), quantity: t("cosine of mean outputs") },
+  "output-distance": { label: t("Mean-output Euclidean distance"), quantity: t("Euclidean distance of mean outputs") },
+  "weight-cosine": { label: t("Weight cosine similarity"), quantity: t("cosine of weights") },
 };
 const orders = ["dendrogram", "index"] as const;
 type Order = (typeof orders)[number];
-const orderLabels: Record<Order, string> = { dendrogram: "dendrogram order", index: "index order" };
+const orderLabels: Record<Order, string> = { dendrogram: t("dendrogram order"), index: t("index order") };
 
 /** One layer's expert x expert matrix; layer and metric are asked for, order is our own. */
 export class SimilarityView implements View<"similarity"> {
@@ -38,13 +39,13 @@ export class SimilarityView implements View<"similarity"> {
   private readonly groups = element("div", { "data-groups": true });
 
   constructor(private readonly services: PageServices) {
-    this.layer = new Select("Layer", (layer) => {
+    this.layer = new Select(t("Layer"), (layer) => {
       this.ask(layer, this.data!.metric);
     });
-    this.metric = new Select("Metric", (metric) => {
+    this.metric = new Select(t("Metric"), (metric) => {
       this.ask(this.data!.layer, metric);
     });
-    this.order = new Select("Order", (order) => {
+    this.order = new Select(t("Order"), (order) => {
       services.persisted.set("order", order);
       this.draw();
     });
@@ -105,11 +106,12 @@ export class SimilarityView implements View<"similarity"> {
         else
           this.map.showEmpty(
             `${metricLabels[metric].label}, layer ${layer}`,
-            "The profile of this run holds no such matrix.",
+            t("The profile of this run holds no such matrix."),
           );
       },
       (error: unknown) => {
-        if (question === this.asked) this.services.notify(`Layer ${layer} could not be read: ${messageOf(error)}`);
+        if (question === this.asked)
+          this.services.notify(t("Layer {0} could not be read: {1}", layer, messageOf(error)));
       },
     );
   }
@@ -117,7 +119,7 @@ export class SimilarityView implements View<"similarity"> {
   private accept(data: SimilarityPanelData): void {
     this.data = data;
     this.layer.set(
-      data.layers.map((value) => ({ value, label: `Layer ${value}` })),
+      data.layers.map((value) => ({ value, label: t("Layer {0}", value) })),
       data.layer,
     );
     this.metric.set(
@@ -125,7 +127,7 @@ export class SimilarityView implements View<"similarity"> {
       data.metric,
     );
     this.order.set(
-      orders.map((value) => ({ value, label: value === "index" ? "Expert index" : "Dendrogram" })),
+      orders.map((value) => ({ value, label: value === "index" ? t("Expert index") : t("Dendrogram") })),
       this.services.persisted.choice("order", orders),
     );
     this.draw();
@@ -142,22 +144,22 @@ export class SimilarityView implements View<"similarity"> {
     const orderName = orderLabels[wanted === "dendrogram" && usable ? "dendrogram" : "index"];
     const title = `${label}, layer ${data.layer}, ${orderName}`;
     if (data.numExperts === 0) {
-      this.map.showEmpty(title, "This layer has no experts.");
+      this.map.showEmpty(title, t("This layer has no experts."));
       return;
     }
     const labels = order.map(String);
     const signed = data.matrix.values.some((value) => value !== null && value < 0);
     const groups = data.groups.filter((group) => group.length > 1);
     const spec: HeatmapSpec = {
-      rows: { title: "Expert", labels },
-      columns: { title: "Other expert", labels },
+      rows: { title: t("Expert"), labels },
+      columns: { title: t("Other expert"), labels },
       values: reorder(data.matrix.values, order),
       quantity,
       format: (value) => decimal(value, 4),
       colours: { colours: this.services.colourScale, diverging: signed },
-      nullMeaning: data.matrix.values.includes(null) ? "never used, so no value" : null,
+      nullMeaning: data.matrix.values.includes(null) ? t("never used, so no value") : null,
       groups: groups.map((group) => positionsOf(group, order)),
-      marked: { positions: positionsOf(data.dropped, order), meaning: "dropped by the plan" },
+      marked: { positions: positionsOf(data.dropped, order), meaning: t("dropped by the plan") },
       selected: this.selectedIn(data, order),
       square: true,
       onSelect: (row) => {
@@ -168,8 +170,8 @@ export class SimilarityView implements View<"similarity"> {
       },
     };
     const note =
-      `${data.numExperts} experts in ${orderName}` +
-      (orderName === orderLabels.dendrogram ? " (average linkage on the metric's distance)." : ".");
+      t("{0} experts in {1}", data.numExperts, orderName) +
+      (orderName === orderLabels.dendrogram ? t(" (average linkage on the metric's distance).") : ".");
     this.map.show({ title, note, spec }, this.othersIn(data, order));
     this.groups.replaceChildren(...this.describeGroups(groups, data.dropped));
   }
@@ -180,7 +182,7 @@ export class SimilarityView implements View<"similarity"> {
       if (data.layer !== layer || data.metric !== metric) return [];
       const theirs = data.numExperts === numExperts ? order : Array.from({ length: data.numExperts }, (_, i) => i);
       const labels = theirs.map(String);
-      const axes = { rows: { title: "Expert", labels }, columns: { title: "Other expert", labels } };
+      const axes = { rows: { title: t("Expert"), labels }, columns: { title: t("Other expert"), labels } };
       return [{ name, values: reorder(data.matrix.values, theirs), ...axes }];
     });
   }
@@ -189,10 +191,10 @@ export class SimilarityView implements View<"similarity"> {
     const lines: HTMLElement[] = [];
     if (groups.length > 0) {
       const text = groups.map((group) => `{${group.join(", ")}}`).join(", ");
-      lines.push(element("p", {}, `Merge groups of the plan (${groups.length}): ${text}.`));
+      lines.push(element("p", {}, t("Merge groups of the plan ({0}): {1}.", groups.length, text)));
     }
     if (dropped.length > 0)
-      lines.push(element("p", {}, `Dropped by the plan (${dropped.length}): experts ${dropped.join(", ")}.`));
+      lines.push(element("p", {}, t("Dropped by the plan ({0}): experts {1}.", dropped.length, dropped.join(", "))));
     return lines;
   }
 

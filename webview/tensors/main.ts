@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { TensorsView } from "./view";
+import { t } from "../common/translate";
 
-startPage("tensors", "Tensors", (services) => new TensorsView(services));
+startPage("tensors", t("Tensors"), (services) => new TensorsView(services));

@@ -38,21 +38,21 @@ export class StatisticsPanel {
   open(tensor: TensorRow): void {
     const question = ++this.asked;
     this.element.hidden = false;
-    this.heading.replaceChildren("Statistics of ", untrusted(tensor.name, 120));
+    this.heading.replaceChildren(t("Statistics of "), untrusted(tensor.name, 120));
     for (const figure of [this.figure, this.values, this.codes]) figure.element.hidden = true;
     this.packed.replaceChildren();
     const known = [
-      ["Shape", `[${tensor.shape.join(", ")}]`],
-      ["Data type", untrusted(tensor.dtype, 40)],
-      ["Bytes", `${count(tensor.bytes)} (${bytes(tensor.bytes)})`],
-      ["Shard", untrusted(tensor.shard, 120)],
+      [t("Shape"), `[${tensor.shape.join(", ")}]`],
+      [t("Data type"), untrusted(tensor.dtype, 40)],
+      [t("Bytes"), `${count(tensor.bytes)} (${bytes(tensor.bytes)})`],
+      [t("Shard"), untrusted(tensor.shard, 120)],
     ] as const;
     facts(this.list, known);
     if (!this.available) {
-      this.status.replaceChildren("Statistics need the engine, which cannot be used here.");
+      this.status.replaceChildren(t("Statistics need the engine, which cannot be used here."));
       return;
     }
-    this.status.replaceChildren(progressRing("Computing statistics"));
+    this.status.replaceChildren(progressRing(t("Computing statistics")));
     request("tensorStatistics", { tensor: tensor.name }).then(
       (statistics) => {
         if (question !== this.asked) return;
@@ -61,7 +61,7 @@ export class StatisticsPanel {
         const { packed } = statistics;
         draw(this.figure, packed ? t("Distribution of stored values") : t("Distribution of values"), statistics);
         if (packed) this.showPacked(packed);
-        this.services.announce(`Statistics: mean ${decimal(statistics.mean, 4)}`);
+        this.services.announce(t("Statistics: mean {0}", decimal(statistics.mean, 4)));
       },
       (error: unknown) => {
         if (question === this.asked)
@@ -114,12 +114,12 @@ function draw(figure: Figure<HistogramSpec>, title: string, { histogram: { edges
 function rowsOf(s: TensorStatistics): (readonly [string, string])[] {
   const notFinite = s.count - s.finite;
   return [
-    ["Elements", count(s.count)],
-    ["Not finite", notFinite === 0 ? "none" : `${count(notFinite)} (NaN or infinity)`],
-    ["Zeros", `${count(s.zeros)} (${percent(s.count === 0 ? null : s.zeros / s.count)})`],
-    ["Minimum", decimal(s.min, 6)],
-    ["Maximum", decimal(s.max, 6)],
-    ["Mean", decimal(s.mean, 6)],
-    ["Standard deviation", decimal(s.standardDeviation, 6)],
+    [t("Elements"), count(s.count)],
+    [t("Not finite"), notFinite === 0 ? "none" : t("{0} (NaN or infinity)", count(notFinite))],
+    [t("Zeros"), `${count(s.zeros)} (${percent(s.count === 0 ? null : s.zeros / s.count)})`],
+    [t("Minimum"), decimal(s.min, 6)],
+    [t("Maximum"), decimal(s.max, 6)],
+    [t("Mean"), decimal(s.mean, 6)],
+    [t("Standard deviation"), decimal(s.standardDeviation, 6)],
   ];
 }

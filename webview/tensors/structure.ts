@@ -6,6 +6,7 @@ import { bytes, count, parameters } from "../common/format";
 import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { untrusted } from "../common/untrusted";
+import { t } from "../common/translate";
 
 /** What the checkpoint is made of: size, family, and its MoE layers. */
 export class StructurePanel {
@@ -17,8 +18,8 @@ export class StructurePanel {
         element(
           "p",
           { class: "notice" },
-          "Only the file's own tensors are known. ",
-          untrusted(summaryError ?? "There is no config.json beside it.", 300),
+          t("Only the file's own tensors are known. "),
+          untrusted(summaryError ?? t("There is no config.json beside it."), 300),
         ),
       );
       return;
@@ -29,7 +30,7 @@ export class StructurePanel {
     const details = element(
       "details",
       {},
-      element("summary", {}, `${layers.length} MoE layers of ${summary.layers.length}`),
+      element("summary", {}, t("{0} MoE layers of {1}", layers.length, summary.layers.length)),
       new TableView(modelOf(layers), { visibleRows: 12 }).element,
     );
     this.element.replaceChildren(
@@ -46,14 +47,17 @@ type MoeLayer = LayerSummary & { moe: NonNullable<LayerSummary["moe"]> };
 
 function rowsOf(s: CheckpointSummary): (readonly [string, string | HTMLElement])[] {
   const experts = [...new Set(s.layers.flatMap(({ moe }) => (moe ? [moe.numExperts] : [])))];
-  const active = s.parametersActive === null ? "" : `, ${parameters(s.parametersActive)} active per token`;
+  const active = s.parametersActive === null ? "" : t(", {0} active per token", parameters(s.parametersActive));
   return [
-    ["Family", untrusted(s.modelType ?? "unknown", 60)],
-    ["Parameters", `${parameters(s.parametersTotal)}${active}`],
-    ["Size", `${bytes(s.bytes)} in ${count(s.shards)} ${s.shards === 1 ? "shard" : "shards"}`],
-    ["Experts per layer", experts.length === 0 ? "none: a dense model" : experts.sort((a, b) => a - b).join(", ")],
-    ["Experts per token", s.numExpertsPerToken === null ? "–" : String(s.numExpertsPerToken)],
-    ...(s.provenance ? [["Made by Reroute", provenance(s.provenance)] as const] : []),
+    [t("Family"), untrusted(s.modelType ?? "unknown", 60)],
+    [t("Parameters"), `${parameters(s.parametersTotal)}${active}`],
+    [t("Size"), `${bytes(s.bytes)} in ${count(s.shards)} ${s.shards === 1 ? "shard" : "shards"}`],
+    [
+      t("Experts per layer"),
+      experts.length === 0 ? t("none: a dense model") : experts.sort((a, b) => a - b).join(", "),
+    ],
+    [t("Experts per token"), s.numExpertsPerToken === null ? "–" : String(s.numExpertsPerToken)],
+    ...(s.provenance ? [[t("Made by Reroute"), provenance(s.provenance)] as const] : []),
   ];
 }
 
@@ -62,7 +66,7 @@ function provenance({ kind, method, teacherPath }: NonNullable<CheckpointSummary
     "span",
     {},
     `${kind}, `,
-    untrusted(method ?? "no compression", 40),
+    untrusted(method ?? t("no compression"), 40),
     ", teacher ",
     untrusted(teacherPath, 120),
   );
@@ -70,16 +74,16 @@ function provenance({ kind, method, teacherPath }: NonNullable<CheckpointSummary
 
 function modelOf(layers: readonly MoeLayer[]): TableModel {
   const columns: [string, (layer: MoeLayer) => string | number | null, ((v: number | null) => string)?][] = [
-    ["Layer", ({ index }) => index, String],
-    ["Experts", ({ moe }) => moe.numExperts, count],
-    ["Router tensor", ({ moe }) => moe.routerTensor],
-    ["Router parameters", ({ moe }) => moe.router.parameters, parameters],
-    ["Expert parameters", ({ moe }) => moe.experts.parameters, parameters],
-    ["Expert bytes", ({ moe }) => moe.experts.bytes, bytes],
-    ["Shared-expert parameters", ({ moe }) => moe.sharedExperts?.parameters ?? null, parameters],
+    [t("Layer"), ({ index }) => index, String],
+    [t("Experts"), ({ moe }) => moe.numExperts, count],
+    [t("Router tensor"), ({ moe }) => moe.routerTensor],
+    [t("Router parameters"), ({ moe }) => moe.router.parameters, parameters],
+    [t("Expert parameters"), ({ moe }) => moe.experts.parameters, parameters],
+    [t("Expert bytes"), ({ moe }) => moe.experts.bytes, bytes],
+    [t("Shared-expert parameters"), ({ moe }) => moe.sharedExperts?.parameters ?? null, parameters],
   ];
   return {
-    caption: "MoE layers",
+    caption: t("MoE layers"),
     columns: columns.map(([label, , format]) => ({ label, ...(format ? { format } : {}) })),
     rowCount: layers.length,
     cell: (row, column) => columns[column]![1](layers[row]!),

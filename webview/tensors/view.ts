@@ -10,13 +10,14 @@ import { textField } from "../common/toolkit";
 import { arrangeRows, tensorColumns, type Ordering, type TensorColumn } from "./rows";
 import { StatisticsPanel } from "./statistics";
 import { StructurePanel } from "./structure";
+import { t } from "../common/translate";
 
 const labels: Record<TensorColumn, string> = {
   name: "Name",
-  shape: "Shape",
-  dtype: "Data type",
-  bytes: "Bytes",
-  shard: "Shard",
+  shape: t("Shape"),
+  dtype: t("Data type"),
+  bytes: t("Bytes"),
+  shard: t("Shard"),
 };
 /** Sorting 100,000 names takes a moment: do it once typing pauses. */
 const filterDelayMs = 120;
@@ -37,8 +38,8 @@ export class TensorsView implements View<"tensors"> {
   constructor(private readonly services: PageServices) {
     this.statistics = new StatisticsPanel(services);
     const filter = textField(
-      "Filter tensors",
-      "Filter by name, type or shard",
+      t("Filter tensors"),
+      t("Filter by name, type or shard"),
       services.persisted.text("filter"),
       (text) => {
         services.persisted.set("filter", text);
@@ -50,7 +51,9 @@ export class TensorsView implements View<"tensors"> {
     );
     const exports = exportMenu(
       () =>
-        this.data ? { title: `Tensors of ${this.data.file}`, table: this.model(this.data.tensors), png: null } : null,
+        this.data
+          ? { title: t("Tensors of {0}", this.data.file), table: this.model(this.data.tensors), png: null }
+          : null,
       services,
       false,
     );
@@ -81,8 +84,13 @@ export class TensorsView implements View<"tensors"> {
     const shown = this.rows.length === data.tensors.length ? "" : ` of ${count(data.tensors.length)}`;
     this.total.textContent =
       data.tensors.length === 0
-        ? "The file holds no tensors."
-        : `${count(this.rows.length)}${shown} tensors, ${bytes(size)}. Enter on a row computes its statistics.`;
+        ? t("The file holds no tensors.")
+        : t(
+            "{0}{1} tensors, {2}. Enter on a row computes its statistics.",
+            count(this.rows.length),
+            shown,
+            bytes(size),
+          );
     this.drawTable(data.tensors);
   }
 
@@ -112,7 +120,7 @@ export class TensorsView implements View<"tensors"> {
 
   private model(tensors: readonly TensorRow[]): TableModel {
     return {
-      caption: "Tensors of the file",
+      caption: t("Tensors of the file"),
       columns: tensorColumns.map((column) => ({
         label: labels[column],
         ...(column === "bytes" ? { format: count } : {}),

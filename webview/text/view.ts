@@ -257,8 +257,8 @@ export class TextView implements View<"text"> {
   private exported(): { title: string; table: TableModel; png: null } | null {
     const { data } = this;
     if (!data) return null;
-    if (this.isEvaluation()) return { title: "Evaluation text", table: evaluatedTable(data.evaluated!), png: null };
+    if (this.isEvaluation()) return { title: t("Evaluation text"), table: evaluatedTable(data.evaluated!), png: null };
     const all = data.tokens.map((_, position) => position).filter((position) => isToken(data, position));
-    return { title: `Text layer ${data.layer}`, table: tableOf(data, all), png: null };
+    return { title: t("Text layer {0}", data.layer), table: tableOf(data, all), png: null };
   }
 }

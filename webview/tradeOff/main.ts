@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
 import { TradeOffView } from "./view";
+import { t } from "../common/translate";
 
-startPage("tradeOff", "Trade-off", (services) => new TradeOffView(services));
+startPage("tradeOff", t("Trade-off"), (services) => new TradeOffView(services));

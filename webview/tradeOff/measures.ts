@@ -1,5 +1,6 @@
 import type { TradeOffPoint } from "../../src/protocol/panels";
 import { bytes, decimal, parameters } from "../common/format";
+import { t } from "../common/translate";
 
 interface Measure {
   label: string;
@@ -14,29 +15,35 @@ interface Measure {
 }
 
 export const costs = {
-  bytes: { label: "Size in bytes", title: "checkpoint size", value: (p) => p.bytes, format: bytes, binary: true },
+  bytes: { label: t("Size in bytes"), title: t("checkpoint size"), value: (p) => p.bytes, format: bytes, binary: true },
   ratio: {
-    label: "Share of the teacher's size",
-    title: "size, as a share of the teacher's",
+    label: t("Share of the teacher's size"),
+    title: t("size, as a share of the teacher's"),
     value: (p) => p.sizeRatio ?? null,
     format: (v) => decimal(v, 3),
   },
-  parameters: { label: "Parameters", title: "parameters", value: (p) => p.parametersTotal, format: parameters },
+  parameters: { label: t("Parameters"), title: "parameters", value: (p) => p.parametersTotal, format: parameters },
   speed: {
-    label: "Tokens a second",
-    title: "tokens a second",
+    label: t("Tokens a second"),
+    title: t("tokens a second"),
     value: (p) => p.tokensPerSecond,
     format: (v) => decimal(v, 4),
     higherIsBetter: true,
   },
-  memory: { label: "Peak memory", title: "peak memory", value: (p) => p.peakMemoryBytes, format: bytes, binary: true },
+  memory: {
+    label: t("Peak memory"),
+    title: t("peak memory"),
+    value: (p) => p.peakMemoryBytes,
+    format: bytes,
+    binary: true,
+  },
 } as const satisfies Record<string, Measure>;
 export type Cost = keyof typeof costs;
 
 export const qualities = {
   kl: {
-    label: "KL to the teacher",
-    title: "KL to the teacher, nats a token",
+    label: t("KL to the teacher"),
+    title: t("KL to the teacher, nats a token"),
     // The teacher differs from itself by nothing, which nobody needs to measure.
     value: (p) => (p.stage === "teacher" ? 0 : p.klToTeacher),
     // A KL cannot be negative.
@@ -45,15 +52,15 @@ export const qualities = {
     format: (v) => decimal(v, 4),
   },
   nll: {
-    label: "Loss",
-    title: "loss, nats a token",
+    label: t("Loss"),
+    title: t("loss, nats a token"),
     value: (p) => p.nllPerToken,
     halfWidth: (p) => p.nllHalfWidth,
     format: (v) => decimal(v, 4),
   },
   time: {
-    label: "Time a token",
-    title: "time of the layers a token, as a multiple of the teacher's",
+    label: t("Time a token"),
+    title: t("time of the layers a token, as a multiple of the teacher's"),
     value: (p) => p.timeRatio ?? null,
     min: 0,
     halfWidth: () => null,

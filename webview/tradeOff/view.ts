@@ -9,10 +9,11 @@ import { TableView } from "../common/tableView";
 import { plainLabel } from "../common/text";
 import { Select, Toggle } from "../common/toolkit";
 import { costNames, costs, paretoFront, qualities, qualityNames, type Cost, type Quality } from "./measures";
+import { t } from "../common/translate";
 
 const stages = ["teacher", "before", "after"] as const;
 const markers = { teacher: "star", before: "rectRot", after: "circle" } as const;
-const stageLabels = { teacher: "teacher", before: "before calibration", after: "after calibration" } as const;
+const stageLabels = { teacher: "teacher", before: t("before calibration"), after: t("after calibration") } as const;
 
 /** Cost against quality over the runs that may be compared, with intervals and what calibration did to each. */
 export class TradeOffView implements View<"tradeOff"> {
@@ -21,13 +22,13 @@ export class TradeOffView implements View<"tradeOff"> {
   private readonly group: Select<string>;
   private readonly cost: Select<Cost>;
   private readonly quality: Select<Quality>;
-  private readonly filters = element("div", { class: "toolbar", role: "group", "aria-label": "Methods shown" });
+  private readonly filters = element("div", { class: "toolbar", role: "group", "aria-label": t("Methods shown") });
   private readonly figure: Figure<ScatterSpec>;
   private readonly missing = element("p", { class: "muted" });
   private readonly tableHost = element(
     "section",
     { "data-table": "checkpoints" },
-    element("h2", {}, "Checkpoints measured alike"),
+    element("h2", {}, t("Checkpoints measured alike")),
   );
   private table: TableView | undefined;
   private sorted = { column: -1, descending: false };
@@ -40,17 +41,19 @@ export class TradeOffView implements View<"tradeOff"> {
         persisted.set(key, value);
         this.draw();
       };
-    this.group = new Select<string>("Measured on", keep("group"));
-    this.cost = new Select<Cost>("Cost", keep("cost"));
-    this.quality = new Select<Quality>("Quality", keep("quality"));
+    this.group = new Select<string>(t("Measured on"), keep("group"));
+    this.cost = new Select<Cost>(t("Cost"), keep("cost"));
+    this.quality = new Select<Quality>(t("Quality"), keep("quality"));
     this.figure = new Figure(
       "tradeOff",
       scatterChart,
       services,
-      "Left and right move between points, up and down between kinds of checkpoints, Enter opens the run's report; the table holds the same numbers.",
+      t(
+        "Left and right move between points, up and down between kinds of checkpoints, Enter opens the run's report; the table holds the same numbers.",
+      ),
     );
     const logarithmic = (["cost", "quality"] as const).map(
-      (name) => new Toggle(`Log ${name} axis`, persisted.flag(`log-${name}`), keep(`log-${name}`)).element,
+      (name) => new Toggle(t("Log {0} axis", name), persisted.flag(`log-${name}`), keep(`log-${name}`)).element,
     );
     const toolbar = element(
       "div",
@@ -124,7 +127,10 @@ export class TradeOffView implements View<"tradeOff"> {
       }),
     );
     if (placed.size === 0) {
-      this.figure.showEmpty(title, "No checkpoint has both numbers yet. They come from the evaluate stage of a run.");
+      this.figure.showEmpty(
+        title,
+        t("No checkpoint has both numbers yet. They come from the evaluate stage of a run."),
+      );
       this.missing.textContent = "";
       return;
     }
@@ -161,7 +167,9 @@ export class TradeOffView implements View<"tradeOff"> {
     );
     this.figure.show({
       title,
-      note: "Bars are 95 % intervals, arrows lead from before to after calibration, the dashed line joins checkpoints that no other beats in both directions. Measured on the same teacher and text.",
+      note: t(
+        "Bars are 95 % intervals, arrows lead from before to after calibration, the dashed line joins checkpoints that no other beats in both directions. Measured on the same teacher and text.",
+      ),
       spec,
       table: drawnPoints(title, cost, quality, [...placed.keys()]),
     });
@@ -208,11 +216,11 @@ function notDrawn(
 ): string {
   const elsewhere = data.points.length - comparable.length;
   const parts = [
-    withoutNumber > 0 ? `${withoutNumber} without one of the two numbers, or 0 on a log axis` : "",
-    hidden > 0 ? `${hidden} of methods switched off` : "",
-    elsewhere > 0 ? `${elsewhere} measured with another teacher or text, which no chart may mix` : "",
+    withoutNumber > 0 ? t("{0} without one of the two numbers, or 0 on a log axis", withoutNumber) : "",
+    hidden > 0 ? t("{0} of methods switched off", hidden) : "",
+    elsewhere > 0 ? t("{0} measured with another teacher or text, which no chart may mix", elsewhere) : "",
   ].filter(Boolean);
-  return parts.length === 0 ? "" : `Checkpoints not drawn: ${parts.join("; ")}.`;
+  return parts.length === 0 ? "" : t("Checkpoints not drawn: {0}.", parts.join("; "));
 }
 
 type Cell = string | number | null;
@@ -243,11 +251,11 @@ function drawnPoints(
   points: readonly TradeOffPoint[],
 ): TableModel {
   const columns: [string, (p: TradeOffPoint) => string | number | null, ((v: number | null) => string)?][] = [
-    ["Checkpoint", (p) => p.label],
-    ["Stage", (p) => p.stage],
+    [t("Checkpoint"), (p) => p.label],
+    [t("Stage"), (p) => p.stage],
     [cost.title, cost.value, cost.format],
     [quality.title, quality.value, quality.format],
-    ["half width of the 95 % interval", quality.halfWidth, quality.format],
+    [t("half width of the 95 % interval"), quality.halfWidth, quality.format],
   ];
   return tableOf(caption, columns, points);
 }
@@ -255,21 +263,21 @@ function drawnPoints(
 function allPoints(points: readonly TradeOffPoint[]): TableModel {
   const precise = (value: number | null): string => decimal(value, 5);
   return tableOf(
-    "Every checkpoint evaluated with this teacher and text",
+    t("Every checkpoint evaluated with this teacher and text"),
     [
-      ["Checkpoint", (p) => p.label],
-      ["Run", (p) => p.run],
-      ["Stage", (p) => p.stage],
-      ["Method", (p) => p.method],
-      ["Keep", (p) => p.keep],
-      ["Parameters", (p) => p.parametersTotal, parameters],
-      ["Size", (p) => p.bytes, bytes],
-      ["KL to teacher, nats a token", (p) => p.klToTeacher, precise],
+      [t("Checkpoint"), (p) => p.label],
+      [t("Run"), (p) => p.run],
+      [t("Stage"), (p) => p.stage],
+      [t("Method"), (p) => p.method],
+      [t("Keep"), (p) => p.keep],
+      [t("Parameters"), (p) => p.parametersTotal, parameters],
+      [t("Size"), (p) => p.bytes, bytes],
+      [t("KL to teacher, nats a token"), (p) => p.klToTeacher, precise],
       ["± KL", (p) => p.klHalfWidth, precise],
-      ["Loss, nats a token", (p) => p.nllPerToken, precise],
+      [t("Loss, nats a token"), (p) => p.nllPerToken, precise],
       ["± loss", (p) => p.nllHalfWidth, precise],
-      ["Tokens a second", (p) => p.tokensPerSecond, precise],
-      ["Peak memory", (p) => p.peakMemoryBytes, bytes],
+      [t("Tokens a second"), (p) => p.tokensPerSecond, precise],
+      [t("Peak memory"), (p) => p.peakMemoryBytes, bytes],
     ],
     points,
   );

@@ -5,6 +5,7 @@ import type { ColourDomain } from "./colourDomain";
 import { lutSize } from "./colourScale";
 import { emptyFill, type Area, type HeatmapDataset } from "./heatmapController";
 import type { HeatmapSpec } from "./heatmapSpec";
+import { t } from "../translate";
 
 const barWidth = 14;
 const gap = 14;
@@ -87,7 +88,7 @@ function drawBar(
   const numbers = tickGap + tickWidth(domain, theme) + titleGap;
   ctx.translate(left + barWidth + numbers + theme.fontSize / 2, top + height / 2);
   ctx.rotate(Math.PI / 2);
-  ctx.fillText(domain.log ? `${spec.quantity}, log scale` : spec.quantity, 0, 0, Math.max(height, 120));
+  ctx.fillText(domain.log ? t("{0}, log scale", spec.quantity) : spec.quantity, 0, 0, Math.max(height, 120));
 }
 
 /** Evenly spaced along the bar, in the scale's own spacing. */
@@ -117,7 +118,7 @@ function legendEntries(spec: HeatmapSpec): LegendEntry[] {
     });
   if (spec.groups && spec.groups.length > 0)
     entries.push({
-      text: "merge group",
+      text: t("merge group"),
       swatch: (ctx, theme, x, y, size) => {
         ctx.strokeStyle = theme.foreground;
         ctx.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);

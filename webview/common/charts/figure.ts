@@ -4,6 +4,7 @@ import { measured, type PageServices } from "../page";
 import type { TableModel } from "../tableModel";
 import { TableView } from "../tableView";
 import type { ChartKind, Drawn } from "./chartjs";
+import { t } from "../translate";
 
 export interface FigureContent<Spec> {
   /** Says what is drawn, including order or layer: also the name of exported files. */
@@ -24,7 +25,7 @@ export class Figure<Spec> {
   private readonly tableHost = element("div", {});
   private readonly empty = element("p", { class: "notice", hidden: true });
   private readonly actions: HTMLElement;
-  private readonly tableButton = element("button", { type: "button", class: "action" }, "Table");
+  private readonly tableButton = element("button", { type: "button", class: "action" }, t("Table"));
   private readonly hint: HTMLElement;
   private drawn: Drawn<Spec> | undefined;
   private table: TableView | undefined;
@@ -35,7 +36,7 @@ export class Figure<Spec> {
     private readonly id: string,
     private readonly kind: ChartKind<Spec>,
     private readonly services: PageServices,
-    hint = "Arrow keys move the cursor, Enter selects, the Table button shows the same numbers as text.",
+    hint = t("Arrow keys move the cursor, Enter selects, the Table button shows the same numbers as text."),
   ) {
     this.hint = element("span", { class: "visually-hidden", id: uniqueId("hint") }, hint);
     this.actions = element(
@@ -126,7 +127,7 @@ export class Figure<Spec> {
   private showTable(): void {
     const shown = this.tableShown && this.content !== undefined;
     this.tableButton.setAttribute("aria-pressed", String(this.tableShown));
-    this.tableButton.setAttribute("aria-label", `Table of ${this.content?.title ?? "the chart"}`);
+    this.tableButton.setAttribute("aria-label", t("Table of {0}", this.content?.title ?? t("the chart")));
     this.tableHost.hidden = !shown;
     if (!shown || !this.content) return;
     if (this.table) this.table.show(this.content.table);

@@ -1,4 +1,5 @@
 import type { DomainOptions } from "./colourDomain";
+import { t } from "../translate";
 
 /** What a heatmap shows. Cells are addressed by position; `labels` say what the positions are. */
 export interface HeatmapSpec {
@@ -33,7 +34,7 @@ export interface HeatmapAxis {
 /** One line for tooltip, cursor line and screen reader. */
 export function describeCell(spec: HeatmapSpec, row: number, column: number): string {
   const value = spec.values[row * spec.columns.labels.length + column] ?? null;
-  const shown = value === null ? (spec.nullMeaning ?? "no value") : spec.format(value);
+  const shown = value === null ? (spec.nullMeaning ?? t("no value")) : spec.format(value);
   const marks = spec.marked && (spec.marked.positions.includes(row) || spec.marked.positions.includes(column));
   return [
     `${spec.rows.title} ${spec.rows.labels[row]!}, ${spec.columns.title.toLowerCase()} ${spec.columns.labels[column]!}`,

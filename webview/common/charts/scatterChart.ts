@@ -4,6 +4,7 @@ import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } fro
 import { intervalLow } from "./interval";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
+import { t } from "../translate";
 
 export interface ScatterSpec {
   /** `binary`: steps of the axis are round numbers of KiB, MiB or GiB. `log`: for values above 0 only. */
@@ -56,7 +57,7 @@ export const scatterChart: ChartKind<ScatterSpec> = (host, spec, theme, announce
       },
     }),
   });
-  pointCursor(frame, chart, "scatter chart", announce, {
+  pointCursor(frame, chart, t("scatter chart"), announce, {
     describe: (series, index) => {
       const { label, points } = shown().series[series] ?? { label: "", points: [] };
       const point = points[index];
