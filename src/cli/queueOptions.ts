@@ -4,7 +4,7 @@ import type { RunMachinery } from "../engine/run/startRun";
 import { RerouteError } from "../protocol/errors";
 import type { Recipe } from "../protocol/recipe";
 import type { QueueChoice } from "../protocol/workers";
-import { toInteger } from "./options";
+import { toInteger, toNumber } from "./options";
 
 export interface QueueOptions {
   queue?: string;
@@ -13,6 +13,7 @@ export interface QueueOptions {
 
 export interface SpreadOptions extends QueueOptions {
   localWorkers?: number;
+  verify?: number;
 }
 
 /** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
@@ -26,11 +27,17 @@ export function addQueueOptions(command: Command): Command {
 
 /** The same for commands that spread their work. */
 export function addSpreadOptions(command: Command): Command {
-  return addQueueOptions(command).option(
-    "--local-workers <n>",
-    "workers started on this machine for as long as the command works (default: 1)",
-    toInteger(0),
-  );
+  return addQueueOptions(command)
+    .option(
+      "--local-workers <n>",
+      "workers started on this machine for as long as the command works (default: 1)",
+      toInteger(0),
+    )
+    .option(
+      "--verify <share>",
+      "share of the tiles that another worker computes again, to compare their bytes, such as 0.01 (default: 0)",
+      toNumber,
+    );
 }
 
 /** @throws RerouteError arguments/invalid without a queue, and what queueAddress raises */
@@ -67,9 +74,13 @@ export async function spread<T>(
   const url = givenQueue(options);
   if (url === null) return work(machinery);
   addressOf(options);
+  const { verify } = options;
+  if (verify !== undefined && !(verify >= 0 && verify <= 1))
+    throw new RerouteError("arguments/invalid", `--verify is ${verify}, expected a share from 0 to 1, such as 0.01`);
   const queue: QueueChoice = {
     ...{ url, insecure: options.insecureQueue ?? false },
     ...(options.localWorkers === undefined ? {} : { localWorkers: options.localWorkers }),
+    ...(verify === undefined ? {} : { verify }),
   };
   const { spreadRun } = await import("../engine/run/queue/spreadRun");
   return spreadRun(machinery, { ...rest, queue, program: process.argv[1]!, folders: await folders() }, work);

@@ -1,4 +1,5 @@
 import type { Recipe } from "../protocol/recipe";
+import { foldersOf } from "../engine/run/queue/foldersOf";
 import type { RunFile } from "../protocol/run";
 import type { CliIo } from "./io";
 import { progressPrinter } from "./progress";
@@ -16,10 +17,7 @@ export async function runInFolder(
   try {
     const warn = (message: string) => progress.note(`warning: ${message}`);
     const { runDirectory, recipe, baseFolder } = request;
-    const folders = async () => {
-      const { foldersOf } = await import("../engine/run/queue/foldersOf");
-      return foldersOf({ directory: runDirectory, recipe, baseFolder });
-    };
+    const folders = () => foldersOf({ directory: runDirectory, recipe, baseFolder });
     const of = { machinery, machine: recipe, directory: runDirectory, folders, warn };
     return await spread(options, of, (spreading) =>
       startRun(spreading, request, {

@@ -42,6 +42,7 @@ export const errorCodes = {
   "queue/unavailable": "the queue of the workers cannot be reached or used",
   "queue/insecure": "the queue would be reached without encryption over a network",
   "queue/failed": "a worker could not do its part of the work",
+  "queue/differs": "two workers computed other bytes for the same tile",
   "runtime/unavailable": "onnxruntime could not be loaded on this machine",
   "runtime/provider": "the chosen execution provider is not offered by the installed onnxruntime",
   "runtime/provider-wrong": "the chosen execution provider computes an operation wrongly on this machine",

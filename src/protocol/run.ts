@@ -119,6 +119,10 @@ export const runFile = z.object({
     .object({ threads: z.int().min(1), provider: z.enum(executionProviders), memoryBudgetBytes: z.number().min(0) })
     .nullable()
     .default(null),
+  /** How sums over tokens are cut: tokens of a leaf, and of a block of leaves that are added in a tree. */
+  leaves: z.object({ tokens: z.int().min(1), blockTokens: z.int().min(1) }).optional(),
+  /** Where work was spread: the arithmetic that workers had, by the hash of a fixed graph's outputs, and for people. */
+  numerics: z.object({ hash: z.string(), about: z.string() }).optional(),
   stages: z.array(stageRecord),
   preflight: preflightSchema.nullable(),
 });

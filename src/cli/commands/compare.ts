@@ -10,13 +10,15 @@ import {
   type ComparisonFile,
   type ComparisonForecast,
 } from "../../protocol/compare";
+import { foldersOf } from "../../engine/run/queue/foldersOf";
 import { errorCodeOf } from "../../protocol/errors";
 import type { CliIo } from "../io";
 import { progressPrinter } from "../progress";
+import { addSpreadOptions, spread, type SpreadOptions } from "../queueOptions";
 import { textTable } from "../table";
 import { describeText } from "./run";
 
-interface CompareOptions {
+interface CompareOptions extends SpreadOptions {
   dir?: string;
   dryRun?: boolean;
   force?: boolean;
@@ -25,7 +27,7 @@ interface CompareOptions {
 
 /** `reroute compare <file>`: methods x keep ratios over one teacher, before and after calibration, in one table. */
 export function addCompare(program: Command, io: CliIo): void {
-  program
+  const command = program
     .command("compare")
     .description("compare compression methods and ratios over one teacher; continues where it stopped")
     .argument("<file>", "comparison file (*.compare.reroute.json)")
@@ -37,6 +39,7 @@ export function addCompare(program: Command, io: CliIo): void {
       const request = await requestOf(io, file, options.dir);
       await (options.dryRun ? dryRun : compare)(io, request, options);
     });
+  addSpreadOptions(command);
 }
 
 async function requestOf(io: CliIo, file: string, dir: string | undefined): Promise<ComparisonRequest> {
@@ -51,27 +54,29 @@ async function requestOf(io: CliIo, file: string, dir: string | undefined): Prom
   return { directory, recipe, baseFolder, name: recipe.name ?? fileName };
 }
 
-async function compare(
-  io: CliIo,
-  request: ComparisonRequest,
-  { json = false, force = false }: CompareOptions,
-): Promise<void> {
+async function compare(io: CliIo, request: ComparisonRequest, options: CompareOptions): Promise<void> {
+  const { json = false, force = false } = options;
   const { startComparison } = await import("../../engine/run/compare/startComparison");
   const { machinery } = await import("../../engine/pipeline");
   const { writeComparisonReport } = await import("../../engine/report/comparisonReport");
   const progress = progressPrinter(io);
+  const warn = (message: string) => progress.note(`warning: ${message}`);
+  const { directory, recipe: machine } = request;
   try {
-    const comparison = await startComparison(machinery, writeComparisonReport, request, {
-      signal: io.signal,
-      force,
-      report: progress.report,
-      onWarning: (message) => progress.note(`warning: ${message}`),
-      onCell: ({ id }, number, total, remaining) => {
-        const left = remaining === null ? "" : `, about ${formatDuration(remaining)} left`;
-        progress.note(`cell ${number} of ${total}: ${id}${left}`);
-      },
-      onFailure: ({ id }, error) => progress.note(`failed ${id}: ${errorCodeOf(error)}: ${error.message}`),
-    });
+    const of = { machinery, machine, directory, folders: () => foldersOf(request), warn };
+    const comparison = await spread(options, of, (spreading) =>
+      startComparison(spreading, writeComparisonReport, request, {
+        signal: io.signal,
+        force,
+        report: progress.report,
+        onWarning: warn,
+        onCell: ({ id }, number, total, remaining) => {
+          const left = remaining === null ? "" : `, about ${formatDuration(remaining)} left`;
+          progress.note(`cell ${number} of ${total}: ${id}${left}`);
+        },
+        onFailure: ({ id }, error) => progress.note(`failed ${id}: ${errorCodeOf(error)}: ${error.message}`),
+      }),
+    );
     progress.end();
     io.out(
       json

@@ -10,6 +10,14 @@ import type { RoutingStatisticsData } from "../routing/layerStatistics";
 import type { RuntimeOptions } from "../runtime/session";
 import { RerouteError } from "../../protocol/errors";
 
+/** Takes over the staging of layers: the files of their stages are in the state directory once all are done. */
+export interface LayersElsewhere {
+  /** Hands a layer over with what it saw of the text, which is the caller's again when this resolves. */
+  give: (layer: number, collected: CollectedLayer | null) => Promise<void>;
+  /** Resolves when all that was handed over is staged. */
+  done: () => Promise<void>;
+}
+
 /** What a compression method works with. */
 export interface MethodContext {
   checkpoint: Checkpoint;
@@ -25,6 +33,10 @@ export interface MethodContext {
   runtime: RuntimeOptions;
   /** Folder for what an interrupted compression continues from. */
   stateDirectory: string;
+  /** Stages layers elsewhere, where no layer needs another's. */
+  elsewhere?: LayersElsewhere;
+  /** The one layer to stage, of which this is what it saw of the text; absent: all. */
+  only?: { layer: number; collected: CollectedLayer | null };
   signal?: AbortSignal | undefined;
   report?: ReportProgress | undefined;
 }

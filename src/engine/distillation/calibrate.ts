@@ -16,7 +16,7 @@ import { stateKey, type CalibrationOptions, type TrainedParameters } from "./cal
 import { chooseExperts } from "./chooseExperts";
 import { firstTokens } from "./firstTokens";
 import { freezeZeros, rememberZeros, weightsWithZeros } from "./frozenZeros";
-import { evaluateHeldOut, recordHeldOut } from "./heldOut";
+import { evaluateHeldOut, meanOfTargets, recordHeldOut } from "./heldOut";
 import { initialiseRouters } from "./initialiseRouters";
 import { BatchUpdates } from "./sideBySide/batchUpdates";
 import { MatchingTeacher } from "./match/matchingTeacher";
@@ -29,9 +29,10 @@ import { trainableWeights, type TrainableWeight } from "./scope";
 import { RouterRounds } from "./routerRounds";
 import { StudentAwareTeacher } from "./studentAwareTeacher";
 import { prepareTargets } from "./targets";
+import type { TeacherTargets } from "./teacherTargets";
 import { teacherRoutes } from "./teacherRouting";
 import { trainedNames } from "./trainedNames";
-import { initialState, loadState, saveState, stateBytes, type TrainState } from "./trainState";
+import { initialState, loadState, saveState, stateBytes, type HeldOutResult, type TrainState } from "./trainState";
 
 /** States up to this size are written after every update, larger ones at held-out evaluations. */
 const alwaysSavedBytes = 256e6;
@@ -49,6 +50,7 @@ export async function calibrate(given: CalibrationOptions): Promise<TrainedParam
   const { activations } = given.options;
   const calibration = { ...given, student: withRoundedActivations(given.student, activations) };
   const { student, teacher, training, heldOut, options, seed, stateDirectory, signal, report, onMetrics } = calibration;
+  const { elsewhere = {} } = calibration;
   const runtime = runtimeOfEach(calibration.runtime, options);
   checkMatchOptions(options);
   checkOnPolicy(options, training.sequenceLength);
@@ -113,11 +115,16 @@ export async function calibrate(given: CalibrationOptions): Promise<TrainedParam
     closing.push(() => matching?.close());
     const updates = new BatchUpdates({ executor, head, teacher, options });
     closing.push(() => updates.close());
+    const lookAt = async (sequences: TokenSequences, taught: TeacherTargets): Promise<HeldOutResult> => {
+      const of = { parameters: state.parameters, targets: taught.file };
+      if (elsewhere.heldOut) return meanOfTargets(await elsewhere.heldOut(of, signal), sequences);
+      using hidden = taught.all(sequences.numSequences);
+      return await evaluateHeldOut(executor, head, sequences, hidden, signal);
+    };
     /** @param undo takes back what was done since the last evaluation where that made it worse */
     const evaluate = async (undo?: () => void) => {
       if (heldOut === null || targets.heldOut === null) return;
-      using hidden = targets.heldOut.all(heldOut.numSequences);
-      const result = await evaluateHeldOut(executor, head, heldOut, hidden, signal);
+      const result = await lookAt(heldOut, targets.heldOut);
       const best = recordHeldOut(state, result, options);
       if (!best && undo) undo();
       else {
@@ -154,9 +161,8 @@ export async function calibrate(given: CalibrationOptions): Promise<TrainedParam
       const { loss, gradients, terms } = await inUpdate(update + 1, async () => {
         const of = { sequences: batch, numbers };
         const isPlain = rounds === null && policy === null && matching === null;
-        const result: Awaited<ReturnType<typeof updates.lossAndGradients>> = await (calibration.updateGradients &&
-        isPlain
-          ? calibration.updateGradients(
+        const result: Awaited<ReturnType<typeof updates.lossAndGradients>> = await (elsewhere.gradients && isPlain
+          ? elsewhere.gradients(
               {
                 ...{ parameters: executor.parameters, numbers, targets: taught?.draws.map(({ file }) => file!) ?? [] },
                 numTargets: batch.lengths.reduce((sum, length) => sum + Math.max(0, length - 1), 0),

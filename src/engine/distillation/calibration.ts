@@ -23,6 +23,30 @@ export type UpdateGradients = (
   signal: AbortSignal | undefined,
 ) => Promise<{ loss: number; gradients: Map<string, Float32Array> }>;
 
+/** Loss and KL of each row of the held-out sequences, made elsewhere: those of heldOutRows, to the bit. */
+export type HeldOutRows = (
+  of: { parameters: ReadonlyMap<string, Float32Array>; targets: string },
+  signal: AbortSignal | undefined,
+) => Promise<{ kl: Float32Array; nll: Float32Array }>;
+
+/**
+ * The teacher's final normalised hidden states of sequences from `from` on, made elsewhere.
+ * @param of.draw of the routing that the options name, or the teacher's own
+ * @param write is given whole sequences' rows in their order, and waited for
+ */
+export type TeacherRows = (
+  of: { sequences: TokenSequences; from: number; draw: number; isOwnRouting: boolean },
+  signal: AbortSignal | undefined,
+  write: (firstSequence: number, rows: Float32Array) => Promise<void>,
+) => Promise<void>;
+
+/** Parts of a calibration that other processes make; absent ones this process makes. */
+export interface Elsewhere {
+  gradients?: UpdateGradients;
+  heldOut?: HeldOutRows;
+  teacherRows?: TeacherRows;
+}
+
 /** What a calibration works with. */
 export interface CalibrationOptions {
   student: HeadSource & { fingerprint: string };
@@ -45,8 +69,7 @@ export interface CalibrationOptions {
    * later updates are void: those updates are done again.
    */
   onResume?: (step: number) => void | Promise<void>;
-  /** Absent: this process makes them. */
-  updateGradients?: UpdateGradients;
+  elsewhere?: Elsewhere;
   signal?: AbortSignal;
   report?: ReportProgress;
 }

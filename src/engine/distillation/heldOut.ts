@@ -18,9 +18,24 @@ export async function evaluateHeldOut(
   teacherHidden: HiddenStates,
   signal: AbortSignal | undefined,
 ): Promise<HeldOutResult> {
+  return meanOfTargets(await heldOutRows(executor, head, sequences, teacherHidden, signal), sequences);
+}
+
+/** KL and loss of each row; those of no target mean nothing. */
+export async function heldOutRows(
+  executor: ModelExecutor,
+  head: VocabularyHead,
+  sequences: TokenSequences,
+  teacherHidden: HiddenStates,
+  signal: AbortSignal | undefined,
+): Promise<{ kl: Float32Array; nll: Float32Array }> {
   using hidden = await executor.forward(tokenBatch(sequences), { signal });
-  const { labels, isTarget } = nextTokens(sequences);
-  const rows = await head.compare(hidden, teacherHidden, labels, signal);
+  return head.compare(hidden, teacherHidden, nextTokens(sequences).labels, signal);
+}
+
+/** Means over target positions, added one after another. */
+export function meanOfTargets(rows: { kl: Float32Array; nll: Float32Array }, sequences: TokenSequences): HeldOutResult {
+  const { isTarget } = nextTokens(sequences);
   let kl = 0;
   let nll = 0;
   let targets = 0;

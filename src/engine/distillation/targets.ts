@@ -2,7 +2,8 @@ import { matchesRouterLogits, type CalibrationOptions } from "./calibration";
 import type { RouterLogitTargets } from "./routerLogitTargets";
 import { logitMapping } from "./routerLogits";
 import { teacherRoutes } from "./teacherRouting";
-import { TeacherTargets } from "./teacherTargets";
+import type { TokenSequences } from "../data/sequences";
+import { TeacherTargets, type TeacherTargetsOptions } from "./teacherTargets";
 
 /** What a student learns from: the teacher's targets, one set for each draw of its routing. */
 export interface TrainingTargets {
@@ -37,8 +38,13 @@ export async function prepareTargets(
   const isTaught = !inRounds && (options.loss !== "lm" || routerLogits !== null);
   const draws: TeacherTargets[] = [];
   if (isTaught) {
-    for (const route of teacherRoutes(options.teacherRouting, teacher.description, calibration.seed))
-      draws.push(await TeacherTargets.prepare({ ...common, sequences: training, routerLogits, route }));
+    for (const [draw, route] of teacherRoutes(options.teacherRouting, teacher.description, calibration.seed).entries())
+      draws.push(
+        await TeacherTargets.prepare({
+          ...{ ...common, sequences: training, routerLogits, route },
+          ...elsewhere(calibration, training, draw, false),
+        }),
+      );
   }
   const [first] = draws;
   return {
@@ -46,6 +52,23 @@ export async function prepareTargets(
       first === undefined
         ? null
         : { routerLogits: first.routerLogits, draws, seconds: draws.reduce((sum, { seconds }) => sum + seconds, 0) },
-    heldOut: heldOut === null ? null : await TeacherTargets.prepare({ ...common, sequences: heldOut }),
+    heldOut:
+      heldOut === null
+        ? null
+        : await TeacherTargets.prepare({
+            ...{ ...common, sequences: heldOut },
+            ...elsewhere(calibration, heldOut, 0, true),
+          }),
   };
+}
+
+/** Who makes targets in place of this process. */
+function elsewhere(
+  { elsewhere: { teacherRows } = {}, signal }: CalibrationOptions,
+  sequences: TokenSequences,
+  draw: number,
+  isOwnRouting: boolean,
+): Pick<TeacherTargetsOptions, "elsewhere"> {
+  if (teacherRows === undefined) return {};
+  return { elsewhere: (from, write) => teacherRows({ sequences, from, draw, isOwnRouting }, signal, write) };
 }

@@ -27,6 +27,10 @@ export interface TeacherTargetsOptions {
   routerLogits?: LogitMapping | null;
   /** Absent: the teacher's own routing. */
   route?: TeacherRoute;
+  /** Number of the first sequence in the text that draws are keyed by; default 0. */
+  firstSequence?: number;
+  /** Makes hidden states from a sequence on elsewhere, where no router logits are matched. */
+  elsewhere?: (from: number, write: (firstSequence: number, rows: Float32Array) => Promise<void>) => Promise<void>;
   signal?: AbortSignal | undefined;
   report?: ReportProgress;
   stage: string;
@@ -71,7 +75,8 @@ export class TeacherTargets {
     targets.seconds = known.seconds;
     if (known.sequences < sequences.numSequences) {
       const started = performance.now();
-      await computeTargets(options, targets, known.sequences, async (finished) => {
+      const compute = options.elsewhere && mapping === null ? takeTargets : computeTargets;
+      await compute(options, targets, known.sequences, async (finished) => {
         targets.seconds = known.seconds + (performance.now() - started) / 1e3;
         await writeFileAtomically(progressFile, JSON.stringify({ sequences: finished, seconds: targets.seconds }));
       });
@@ -108,8 +113,45 @@ export class TeacherTargets {
   }
 }
 
+/** Targets that others make, written as they come. */
+async function takeTargets(
+  { sequences, elsewhere, report, stage }: TeacherTargetsOptions,
+  { file, width }: TeacherTargets,
+  from: number,
+  finished: (sequences: number) => Promise<void>,
+): Promise<void> {
+  const { sequenceLength, numSequences } = sequences;
+  const handle = await open(file, from === 0 ? "w" : "r+");
+  try {
+    await elsewhere!(from, async (first, rows) => {
+      try {
+        await writeAll(handle, bytesOf(rows), first * sequenceLength * width * 4);
+        await handle.sync();
+      } catch (error) {
+        throw writeError(error, file);
+      }
+      const done = first + rows.length / (sequenceLength * width);
+      await finished(done);
+      const tokens = { done: done * sequenceLength, total: numSequences * sequenceLength };
+      report?.({ stage, message: "Running the teacher", ...tokens, unit: "tokens" });
+    });
+  } finally {
+    await handle.close();
+  }
+}
+
 async function computeTargets(
-  { teacher: whole, sequences, runtime, directory, signal, report, stage, route }: TeacherTargetsOptions,
+  {
+    teacher: whole,
+    sequences,
+    runtime,
+    directory,
+    signal,
+    report,
+    stage,
+    route,
+    firstSequence = 0,
+  }: TeacherTargetsOptions,
   targets: TeacherTargets,
   from: number,
   finished: (sequences: number) => Promise<void>,
@@ -139,7 +181,7 @@ async function computeTargets(
     for (let first = from; first < numSequences; first += perGroup) {
       const group = sliceSequences(sequences, first, Math.min(numSequences, first + perGroup));
       if (observer) observer.firstSequence = first;
-      if (draws) draws.firstSequence = first;
+      if (draws) draws.firstSequence = firstSequence + first;
       using hidden = await executor.forward(tokenBatch(group), { signal, onChunk, ...(observer ? { observer } : {}) });
       await head.normalise(hidden, signal);
       try {

@@ -20,8 +20,11 @@ export type { EvaluateOptions } from "./modelRuns";
 export async function evaluateCheckpoint(options: EvaluateOptions): Promise<ModelEvaluation> {
   const { model, teacher, sequences, expertMapping } = options;
   const targets = nextTokens(sequences);
-  const run =
-    teacher === null ? await runAlone(options, targets.labels) : await runAgainst(teacher, options, targets.labels);
+  const run = options.passes
+    ? await options.passes()
+    : teacher === null
+      ? await runAlone(options, targets.labels)
+      : await runAgainst(teacher, options, targets.labels);
   checkLosses(run.nll, targets.isTarget, model);
   options.onRows?.({ nll: run.nll, kl: run.kl, isTarget: targets.isTarget });
   const cost = costOfCheckpoint(model, sequences.sequenceLength);

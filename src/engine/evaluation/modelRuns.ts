@@ -9,6 +9,7 @@ import type { ForwardOptions } from "../execution/passOptions";
 import { moeLayers, numLogits } from "../model/moeLayers";
 import type { PassState } from "../execution/passState";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
+import type { FidelitySums } from "../routing/fidelity";
 import type { RuntimeOptions } from "../runtime/session";
 import { studentState, teacherState, type EvaluationResume } from "./evaluationState";
 import { PassMeter, type Measured } from "./passMeter";
@@ -33,6 +34,8 @@ export interface EvaluateOptions {
   teacherRuns?: TeacherRuns;
   /** Sees the values of single tokens before they are averaged. */
   onRows?: (rows: EvaluatedRows) => void;
+  /** Makes the pass of the model, against its teacher where there is one, elsewhere. */
+  passes?: () => Promise<ModelRun>;
   signal?: AbortSignal;
   report?: ReportProgress;
 }
@@ -43,6 +46,8 @@ export interface ModelRun extends Measured {
   kl: Float32Array | null;
   agreement: Float32Array | null;
   routing: RoutingFidelityLayer[] | null;
+  /** What `routing` was made from, where it is a part of a text. */
+  routingSums?: FidelitySums[];
 }
 
 /** A model without a teacher. It may be the teacher of evaluations to come: then its run is kept. */
@@ -56,7 +61,9 @@ export async function runAlone(options: EvaluateOptions, labels: Int32Array): Pr
   };
   const shared = teacherRuns ?? new TeacherRuns();
   shared.close();
-  await shared.get(model, sequences, () => runTeacher(model, options, meter, measure));
+  await shared.get(model, sequences, () =>
+    runTeacher(model, options, meter, { measure, keepsTrace: teacherRuns !== undefined }),
+  );
   if (teacherRuns === undefined) shared.close();
   return result!;
 }
@@ -66,27 +73,33 @@ export async function runAgainst(teacher: HeadSource, options: EvaluateOptions, 
   const shared = options.teacherRuns ?? new TeacherRuns();
   try {
     const meter = new PassMeter(options.residentBytes, options.sequences.ids.length);
-    const run = await shared.get(teacher, options.sequences, () => runTeacher(teacher, options, meter));
+    const run = await shared.get(teacher, options.sequences, () =>
+      runTeacher(teacher, options, meter, { keepsTrace: true }),
+    );
     return await runStudent(options, run, labels);
   } finally {
     if (options.teacherRuns === undefined) shared.close();
   }
 }
 
-/** @param measure looks at the final hidden states before they are normalised, where the teacher itself is evaluated */
-async function runTeacher(
+/**
+ * @param how.measure looks at the final hidden states before they are normalised, where the teacher itself is evaluated
+ * @param how.keepsTrace whether its routing is wanted; a model that is measured alone, with nothing to come, leaves none
+ */
+export async function runTeacher(
   teacher: HeadSource,
   options: EvaluateOptions,
   meter: PassMeter,
-  measure?: (executor: ModelExecutor, hidden: HiddenStates) => Promise<void>,
+  {
+    measure,
+    keepsTrace: isWanted,
+  }: { measure?: (executor: ModelExecutor, hidden: HiddenStates) => Promise<void>; keepsTrace: boolean },
 ): Promise<TeacherRun> {
   const { sequences, signal, scratchDirectory, resume, runtime } = options;
   const executor = await open(teacher, options);
   // Teacher and student are held together: each kind of the teacher's arrays gets a part of what hidden states may take.
   const allowance = executor.plan.hiddenStateBytes / 4;
   const trace = new RouterTrace(sequences.ids.length, scratchDirectory, traceBytes(teacher, sequences) <= allowance);
-  // A model that is measured alone, with nothing to come, leaves no trace.
-  const isWanted = measure === undefined || options.teacherRuns !== undefined;
   let hidden: HiddenStates | null = null;
   try {
     const fingerprint = options.teacher === null ? resume?.model : resume?.teacher;
@@ -114,13 +127,14 @@ async function runTeacher(
   }
 }
 
-async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels: Int32Array): Promise<ModelRun> {
+/** A student, against a teacher's run over the same sequences. */
+export async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels: Int32Array): Promise<ModelRun> {
   const { model, sequences, signal, resume, runtime, expertMapping } = options;
   const executor = await open(model, options);
   let hidden: HiddenStates | null = null;
   try {
     const fidelity = teacher.trace.compareWith(
-      mappings(options),
+      mappingsOf(options),
       tokenBatch(sequences).valid,
       sequences.sequenceLength,
     );
@@ -132,7 +146,7 @@ async function runStudent(options: EvaluateOptions, teacher: TeacherRun, labels:
     const sharedHead = await headsAreEqual(model, teacher.source);
     const head = headOf(model, executor, { source: teacher.source, sharedHead });
     const rows = await head.compare(hidden, teacher.hidden, labels, signal);
-    return { ...rows, routing: fidelity.results(), ...meter.measured() };
+    return { ...rows, routing: fidelity.results(), routingSums: fidelity.sums(), ...meter.measured() };
   } finally {
     hidden?.close();
     await executor.close();
@@ -176,7 +190,10 @@ function traceBytes({ description }: HeadSource, { ids }: TokenSequences): numbe
 }
 
 /** The kept-expert mapping of each layer; the identity where none is given. */
-function mappings({ model, expertMapping }: EvaluateOptions): Map<number, number[][]> {
+export function mappingsOf({
+  model,
+  expertMapping,
+}: Pick<EvaluateOptions, "model" | "expertMapping">): Map<number, number[][]> {
   return new Map(
     moeLayers(model.description).map(({ layer: index, moe }) => [
       index,

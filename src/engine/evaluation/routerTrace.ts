@@ -17,6 +17,12 @@ interface LayerTrace {
   isSaved: boolean;
 }
 
+/** Routing of some tokens of a layer. */
+type RoutedRows = Pick<
+  MoeObservation,
+  "layer" | "firstToken" | "numRouterRows" | "numExpertsPerToken" | "routerLogits" | "selectedIds"
+>;
+
 /** Where the parts of a layer's trace are kept. */
 type FileOf = (layer: number, part: "logits" | "selected") => string;
 
@@ -34,7 +40,11 @@ export class RouterTrace implements RoutingObserver {
     readonly inMemory: boolean,
   ) {}
 
-  observe({ layer, firstToken, numRouterRows, numExpertsPerToken, routerLogits, selectedIds }: MoeObservation): void {
+  observe(observation: MoeObservation): void {
+    this.add(observation);
+  }
+
+  add({ layer, firstToken, numRouterRows, numExpertsPerToken, routerLogits, selectedIds }: RoutedRows): void {
     let trace = this.#layers.get(layer);
     if (trace === undefined) {
       trace = { logits: this.#store(numRouterRows), selected: this.#store(numExpertsPerToken), isSaved: false };

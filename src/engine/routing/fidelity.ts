@@ -173,6 +173,11 @@ export class RoutingFidelity {
     return chunk;
   }
 
+  /** Adds the sums of the next leaves, which were made elsewhere. */
+  addLeaves(sums: FidelitySums, leaves: number): void {
+    this.#sums.add(restored(sums), leaves);
+  }
+
   /** Means over tokens; experts that the student has not are null. */
   result(): RoutingFidelityLayer {
     const all = this.#sums.total() ?? noSums();

@@ -9,6 +9,7 @@ import { evaluateCheckpoint } from "../evaluation/evaluate";
 import { measureSpeed } from "../evaluation/speed/measureSpeed";
 import { probeExperts } from "../evaluation/expertProbe";
 import { probeBudgetOfEach } from "../evaluation/probeBudget";
+import type { ExpertWeights, MoeDescription } from "../model/description";
 import { moeLayers } from "../model/moeLayers";
 import { withRoundedActivations } from "../model/roundedActivations";
 import { measureMachine } from "../execution/measure";
@@ -29,17 +30,10 @@ export const liveWork: HeavyWork = {
     const layers = moeLayers(model.description);
     const found = new Map<number, Float64Array>();
     try {
-      for (const [
-        done,
-        {
-          layer,
-          moe: { experts, logicalToPhysical },
-        },
-      ] of layers.entries()) {
+      for (const [done, { layer, moe }] of layers.entries()) {
         const message = "Comparing the experts' weights";
         report({ stage: "profile", message, done, total: layers.length, unit: "steps" });
-        const routed = logicalToPhysical?.map((expert) => experts[expert]!) ?? experts;
-        const matrix = await cosine.ofLayer(routed, signal);
+        const matrix = await cosine.ofLayer(routedExperts(moe), signal);
         if (matrix) found.set(layer, matrix);
       }
     } finally {
@@ -118,6 +112,11 @@ export const liveWork: HeavyWork = {
     compute: await measureComputeRates(rest.runtime, method !== undefined && iteratesSubspaces(method)),
   }),
 };
+
+/** The expert of each router row. */
+export function routedExperts({ experts, logicalToPhysical }: MoeDescription): readonly ExpertWeights[] {
+  return logicalToPhysical?.map((expert) => experts[expert]!) ?? experts;
+}
 
 /** Statistics that nobody reads, for the time that making them takes. */
 function someStatistics(sequenceLength: number): RoutingStatistics {

@@ -23,6 +23,8 @@ export interface RunHooks {
 export interface RunMachinery {
   stages: StageTable;
   work: HeavyWork;
+  /** Of work that is spread: what all who do it have in common. */
+  numerics?: RunFile["numerics"];
 }
 
 export interface RunRequest {

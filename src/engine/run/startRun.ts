@@ -1,6 +1,7 @@
 import path from "node:path";
 import type { CompressionMethod, Recipe } from "../../protocol/recipe";
 import type { RunFile } from "../../protocol/run";
+import { blockTokens, leafTokens } from "../execution/leaves";
 import { iteratesSubspaces } from "../compression/cost/methodCost";
 import { checkFinishedOutput, executeRun } from "./executeRun";
 import { removeLeftovers } from "./folder/leftovers";
@@ -76,7 +77,18 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
   });
   throwRefusal(prediction);
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
-  const run: RunFile = { ...found, runtime: runtimeOf(found), preflight: found.preflight ?? prediction };
+  const { numerics } = machinery;
+  if (numerics && found.numerics && numerics.hash !== found.numerics.hash)
+    hooks.onWarning?.(
+      `this run was begun with other arithmetic (${found.numerics.about}) than it goes on with (${numerics.about}): last bits of what is left may differ from those of one machine`,
+    );
+  const run: RunFile = {
+    ...found,
+    runtime: runtimeOf(found),
+    leaves: { tokens: leafTokens, blockTokens },
+    ...(numerics ? { numerics } : {}),
+    preflight: found.preflight ?? prediction,
+  };
   const models = new ModelCache();
   if (!run.recipe.steps) await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
   await ignoreInGit(runDirectory);

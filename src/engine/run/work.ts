@@ -1,8 +1,10 @@
 import type { Checkpoint } from "../checkpoint/checkpoint";
+import type { LayersElsewhere, MethodContext } from "../compression/methodContext";
 import type { ComputeRates } from "../compression/cost/computeRates";
 import type { TokenSequences } from "../data/sequences";
-import type { UpdateGradients } from "../distillation/calibration";
+import type { Elsewhere } from "../distillation/calibration";
 import type { TaskToEvaluate } from "../evaluation/multipleChoice";
+import type { ModelRun } from "../evaluation/modelRuns";
 import type { TeacherRuns } from "../evaluation/teacherRuns";
 import type { EvaluatedRows } from "../evaluation/tokenValues";
 import type { Measurement } from "../execution/measure";
@@ -15,6 +17,7 @@ import type { TokenSampler } from "../routing/tokenSampler";
 import type { RuntimeOptions } from "../runtime/session";
 import type { ExpertProbe } from "../../protocol/distillation";
 import type { ModelEvaluation } from "../../protocol/evaluation";
+import type { CompressionPlan } from "../../protocol/plan";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Provenance } from "../../protocol/provenance";
@@ -79,8 +82,7 @@ export interface HeavyWork {
       expertMapping?: Record<string, number[][]> | null;
       seed: number;
       stateDirectory: string;
-      /** Makes the gradients of the updates elsewhere; absent: here. */
-      updateGradients?: UpdateGradients;
+      elsewhere?: Elsewhere;
       /** The state of an update is saved after its lines are written. */
       onMetrics: (line: MetricsLine) => void | Promise<void>;
       /** Called before the first update with the updates that the saved state has done; -1: there is no such state. */
@@ -115,8 +117,12 @@ export interface HeavyWork {
       teacherRuns?: TeacherRuns;
       /** Sees the values of single tokens before they are averaged. */
       onRows?: (rows: EvaluatedRows) => void;
+      /** Makes the passes of the models elsewhere; absent: here. */
+      passes?: () => Promise<ModelRun>;
     },
   ) => Promise<ModelEvaluation>;
+  /** Stages layers of a compression elsewhere; absent: here. */
+  stageLayers?: (p: { context: MethodContext; plan: CompressionPlan; statisticsFile: string }) => LayersElsewhere;
   /** Teacher and student by the teacher's active experts, over a text. */
   probeExperts: (
     p: WorkContext & {

@@ -5,7 +5,7 @@ import { evictionCheck, serverCheck, workerChecks } from "../../../src/engine/ru
 import { mappingsFor, parseMapping, pathMap } from "../../../src/engine/run/queue/pathMap";
 import { queueName } from "../../../src/engine/run/queue/presence";
 import { queueAddress, withoutPassword } from "../../../src/engine/run/queue/queueAddress";
-import { profileTiles } from "../../../src/engine/run/tiles/runTile";
+import { leafTiles } from "../../../src/engine/run/tiles/kinds/profileTile";
 import { keyed, tileSchema, type TileOf } from "../../../src/engine/run/tiles/tile";
 
 describe("a queue's URL", () => {
@@ -103,7 +103,7 @@ describe("a tile", () => {
     [40_000, 512],
     [7, 9000],
   ])("of a profile of %i sequences of %i tokens is a node of its tree", (numSequences, sequenceLength) => {
-    const tiles = profileTiles(numSequences, sequenceLength);
+    const tiles = leafTiles(numSequences, sequenceLength);
     const leaves = leavesOf(sequenceLength);
     let next = 0;
     for (const { from, to, leaves: count } of tiles) {
@@ -150,5 +150,5 @@ it("this machine's numerics are the same each time, with any threads; rows are i
   const of = (threads: number) => measureNumerics({ threads, provider: "cpu", memoryBudgetBytes: 1e9 });
   const [first, second] = [await of(1), await of(2)];
   expect(first).toMatchObject({ rowsAreIndependent: true, hash: second.hash });
-  expect(queueName(first.hash)).toMatch(/^reroute-1-[0-9a-f]{12}$/);
+  expect(queueName(first.hash)).toMatch(/^reroute-2-[0-9a-f]{12}$/);
 });

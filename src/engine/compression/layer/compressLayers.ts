@@ -56,19 +56,28 @@ export interface LayerWork {
 /** Compresses every sparse layer that is not staged yet, in one pass over the text where there is one. */
 export async function compressLayers(method: LayerMethod): Promise<Map<number, StagedLayer>> {
   const { context, sequential } = method;
-  const layers = moeLayers(context.description);
-  const stages = new LayerStages(context.stateDirectory);
-  const done = new Map<number, StagedLayer>();
-  for (const { layer, moe } of layers) {
-    const stage = await stages.find(layer, method.inputs(layer));
-    if (stage) done.set(layer, method.result(layer, moe, stage));
-  }
+  const layers = moeLayers(context.description).filter(({ layer }) => context.only?.layer === layer || !context.only);
+  const done = await stagedLayers(method, layers);
   if (done.size === layers.length) return done;
+  if (context.elsewhere && !sequential) {
+    const { elsewhere, ...here } = context;
+    const missing = new Set(layers.flatMap(({ layer }) => (done.has(layer) ? [] : [layer])));
+    const give = async (layer: number, collected: CollectedLayer | null) => {
+      if (missing.has(layer)) await elsewhere.give(layer, collected);
+    };
+    if (method.readsText)
+      await collect(context, method.sequences, (collected) => give(collected.layer.index, collected));
+    else for (const layer of missing) await give(layer, null);
+    await elsewhere.done();
+    // What was not staged there as it would be here is staged here.
+    return compressLayers({ ...method, context: here });
+  }
   const products = new MatrixProducts(context.runtime);
   try {
-    if (!method.readsText) {
+    if (!method.readsText || context.only) {
+      const collected = context.only?.collected ?? null;
       for (const { layer, moe } of layers) {
-        if (!done.has(layer)) done.set(layer, await compressLayer(method, products, layer, moe, null));
+        if (!done.has(layer)) done.set(layer, await compressLayer(method, products, layer, moe, collected));
       }
       return done;
     }
@@ -81,6 +90,20 @@ export async function compressLayers(method: LayerMethod): Promise<Map<number, S
   } finally {
     await products.close();
   }
+}
+
+/** Layers that are staged already. */
+async function stagedLayers(
+  method: LayerMethod,
+  layers: readonly { layer: number; moe: MoeDescription }[],
+): Promise<Map<number, StagedLayer>> {
+  const stages = new LayerStages(method.context.stateDirectory);
+  const done = new Map<number, StagedLayer>();
+  for (const { layer, moe } of layers) {
+    const stage = await stages.find(layer, method.inputs(layer));
+    if (stage) done.set(layer, method.result(layer, moe, stage));
+  }
+  return done;
 }
 
 /** Compresses one layer (or finds it staged), measures what that changes, and lets later layers see it where asked for. */

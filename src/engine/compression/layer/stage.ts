@@ -78,9 +78,14 @@ export class LayerStages {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  #path(layer: number, extension: string): string {
-    return path.join(this.directory, `layer-${layer}.${extension}`);
+  #path(layer: number, extension: "json" | "safetensors"): string {
+    return stageFile(this.directory, layer, extension);
   }
+}
+
+/** A stage's tensors, or what is said of them. */
+export function stageFile(directory: string, layer: number, extension: "json" | "safetensors"): string {
+  return path.join(directory, `layer-${layer}.${extension}`);
 }
 
 interface StageRecord {

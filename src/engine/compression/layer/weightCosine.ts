@@ -9,6 +9,11 @@ import { elementCount } from "../../tensor/dtype";
 /** Numbers of all experts together that are in memory at a time, as far as that is a small part of the budget. */
 const mostNumbers = 16 << 20;
 
+/** Numbers of all experts together that are multiplied at a time, which decide the last bits. */
+export function cosinePieces({ memoryBudgetBytes }: RuntimeOptions): number {
+  return Math.floor(Math.min(mostNumbers, memoryBudgetBytes / 64));
+}
+
 /** Cosines of experts' weights, a layer at a time: one compiled product, weights read in pieces. */
 export class WeightCosine {
   #gram: Promise<BlockSession> | undefined;
@@ -17,6 +22,7 @@ export class WeightCosine {
   constructor(
     readonly checkpoint: Checkpoint,
     readonly runtime: RuntimeOptions,
+    readonly numbers = cosinePieces(runtime),
   ) {}
 
   /**
@@ -32,9 +38,8 @@ export class WeightCosine {
     const isPlain = parts.every((views, e) => experts[e]!.constant === undefined && views.every(hasSize(sizes)));
     if (experts.length === 0 || !isPlain) return null;
     const E = experts.length;
-    const numbers = Math.min(mostNumbers, this.runtime.memoryBudgetBytes / 64);
     // Even, so that no row begins inside a byte.
-    const length = 2 * Math.max(1, Math.floor(numbers / E / 2));
+    const length = 2 * Math.max(1, Math.floor(this.numbers / E / 2));
     const gram = new Float64Array(E * E);
     for (const [part, size] of sizes.entries()) {
       for (let from = 0; from < size; from += length) {

@@ -24,7 +24,11 @@ import { calibrationOf, hashSequences, type MethodContext } from "../methodConte
 import { appliedRouterOptions, prunedRouter } from "./routerPruning";
 
 /** Prunes or rounds every layer's router, with what that does to its routing and to what the model says. */
-export async function applyRouters(context: MethodContext, plan: RouterPlan): Promise<Map<number, StagedLayer>> {
+export async function applyRouters(
+  // What is measured of the whole model needs all layers here, and they are little work.
+  { elsewhere: _, ...context }: MethodContext,
+  plan: RouterPlan,
+): Promise<Map<number, StagedLayer>> {
   const options = appliedRouterOptions(plan);
   const data = hashSequences(calibrationOf(context, options.sequences));
   const { fingerprint } = context;

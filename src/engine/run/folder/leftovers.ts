@@ -6,6 +6,9 @@ import { isEvaluationState } from "../../evaluation/evaluationState";
 import { hiddenNames } from "../../execution/passState";
 import { lockLeftovers } from "./lock";
 
+/** Folder of tiles in a run folder, where work is spread. */
+export const tilesFolder = "tiles";
+
 /** Scratch files of hidden states where open files keep their names, and locks that were being taken over. */
 const scratchNames = [/^hidden-\d+-\d+\.f32$/, lockLeftovers];
 
@@ -39,7 +42,8 @@ export function removeProfileState(runDirectory: string): Promise<string[]> {
  * Takes away what an interrupted evaluation would have gone on with: of the student that was just measured, or of its
  * teacher too, whose run the next student is compared with.
  */
-export function removeEvaluationState(runDirectory: string, of: "student" | "all"): Promise<string[]> {
+export async function removeEvaluationState(runDirectory: string, of: "student" | "all"): Promise<string[]> {
+  if (of === "all") await rm(path.join(runDirectory, tilesFolder), { recursive: true, force: true });
   return removeNamed(
     runDirectory,
     (name) => isEvaluationState(name, "student") || (of === "all" && isEvaluationState(name, "teacher")),

@@ -1,7 +1,7 @@
 import type { Job } from "bullmq";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Carrier } from "../tiles/carrier";
-import { tileResult, type Tile, type TileResult } from "../tiles/tile";
+import { jobOf, tileResult, type Tile, type TileResult } from "../tiles/tile";
 import type { TileStore } from "../tiles/tileStore";
 import { queueName } from "./presence";
 import type { QueueAddress } from "./queueAddress";
@@ -45,7 +45,8 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   };
   const done = (key: string, value: unknown) => {
     const parsed = tileResult.safeParse(value);
-    if (parsed.success && parsed.data.key === key) settle(key, ({ resolve }) => resolve(parsed.data));
+    if (parsed.success && parsed.data.key === waiting.get(key)?.tile.key)
+      settle(key, ({ resolve }) => resolve(parsed.data));
   };
   const failed = (key: string, reason: string) => settle(key, ({ reject }) => reject(workerFailed(reason)));
   events.on("completed", ({ jobId, returnvalue }) => done(jobId, valueOf(returnvalue)));
@@ -53,7 +54,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
 
   const add = (tile: Tile) =>
     queue.add(tile.kind, tile, {
-      jobId: tile.key,
+      jobId: jobOf(tile),
       attempts: 4,
       backoff: { type: "exponential", delay: 1000 },
       removeOnComplete: { age: 3600 },
@@ -62,7 +63,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   /** Adds a tile that the queue does not know, and takes up what it knows of one. */
   const look = async (key: string) => {
     const { tile, store } = waiting.get(key)!;
-    const found = await store.find(key);
+    const found = tile.again === undefined ? await store.find(key) : null;
     const job = (await queue.getJob(key)) as Job | undefined;
     if (found !== null) {
       done(key, found);
@@ -94,11 +95,11 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
       throwIfCancelled(signal);
       return new Promise<TileResult>((resolve, reject) => {
         const stop = () => {
-          if (waiting.delete(tile.key)) reject(new RerouteError("cancelled", "cancelled while workers were at it"));
+          if (waiting.delete(jobOf(tile))) reject(new RerouteError("cancelled", "cancelled while workers were at it"));
         };
         signal.addEventListener("abort", stop, { once: true });
         const end = () => signal.removeEventListener("abort", stop);
-        waiting.set(tile.key, {
+        waiting.set(jobOf(tile), {
           ...{ tile, store },
           resolve: (result) => {
             end();
@@ -112,8 +113,8 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
         enter(tile).catch(trouble);
       });
     },
-    forget: async ({ key }) => {
-      await (await queue.getJob(key))?.remove();
+    forget: async (tile) => {
+      await (await queue.getJob(jobOf(tile)))?.remove();
     },
     close: async () => {
       // What nobody waits for any more is not to be worked on.
@@ -125,7 +126,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
 
   /** A job that was done or failed before stays under its name, and adding it again would do nothing. */
   async function enter(tile: Tile): Promise<void> {
-    const old = (await queue.getJob(tile.key)) as Job | undefined;
+    const old = (await queue.getJob(jobOf(tile))) as Job | undefined;
     const state = await old?.getState();
     if (state === "completed" || state === "failed") await old!.remove();
     await add(tile);

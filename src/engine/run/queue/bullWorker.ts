@@ -5,7 +5,16 @@ import { tileSchema, type Tile, type TileResult } from "../tiles/tile";
 import { inHand } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
-import { announce, leave, openClient, presenceSeconds, queueName, type Presence } from "./presence";
+import {
+  announce,
+  leave,
+  notEligible,
+  openClient,
+  presenceSeconds,
+  queueName,
+  runsThere,
+  type Presence,
+} from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
 export interface WorkerOptions extends EngineSlotOptions {
@@ -31,6 +40,8 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
   const { Worker, UnrecoverableError, DelayedError } = await import("./clients");
   const { connection, shown } = address;
   const engine = new EngineSlot(options);
+  /** Aborted where this worker can do no more tiles. */
+  const unfit = new AbortController();
   const stopped = new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
@@ -55,6 +66,11 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     const tile = tileSchema.safeParse(job.data);
     if (!tile.success || tile.data.numerics !== numerics)
       throw new UnrecoverableError(`${name}: the job is no tile of this version`);
+    if (tile.data.again === name) {
+      // For another worker; this one looks again when that may have had the time.
+      await job.moveToDelayed(Date.now() + 500, token);
+      throw new DelayedError();
+    }
     turnTo(tile.data);
     try {
       const result = await engine.run(tile.data);
@@ -70,6 +86,8 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       const code = error instanceof RerouteError ? error.code : "internal";
       const message = `${name}: ${code}: ${error instanceof Error ? error.message : String(error)}`;
       log(message);
+      // A full disk stays full: others may have room.
+      if (code === "output/write-failed") unfit.abort();
       throw hopeless.test(code) ? new UnrecoverableError(message) : new Error(message);
     } finally {
       turnTo(null);
@@ -88,7 +106,6 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       state.beat++;
       return announce(client, { name, numerics, about, ...state }).catch(() => undefined);
     };
-    await say();
     let saidAt = Date.now();
     // Changes of tile are told of at once, but short ones not one by one.
     tell = () => {
@@ -96,13 +113,25 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       saidAt = Date.now();
       void say();
     };
-    const telling = setInterval(() => void say(), (presenceSeconds / 3) * 1000);
+    const told = new Set<string>();
+    const look = async () => {
+      await say();
+      for (const run of await runsThere(client).catch(() => [])) {
+        const reason = notEligible({ numerics, about }, run.numerics);
+        if (reason === null || told.has(run.name)) continue;
+        told.add(run.name);
+        log(`not eligible for the run of ${run.name} (${run.about}): ${reason}`);
+      }
+    };
+    await look();
+    const telling = setInterval(() => void look(), (presenceSeconds / 3) * 1000);
     const idle = new Promise<void>((resolve) => {
       if (idleExitSeconds === null) return;
       const isIdle = () => state.tile === null && Date.now() - lastTile > idleExitSeconds * 1000;
       setInterval(() => isIdle() && resolve(), 200).unref();
     });
-    await Promise.race([stopped, idle]);
+    const ended = new Promise<void>((resolve) => unfit.signal.addEventListener("abort", () => resolve()));
+    await Promise.race([stopped, idle, ended]);
     tell = () => {};
     clearInterval(telling);
     await leave(client, name).catch(() => undefined);

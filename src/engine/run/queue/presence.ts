@@ -79,6 +79,36 @@ export async function workersThere(client: KeyValue): Promise<Presence[]> {
   });
 }
 
+const runsKey = "reroute:runs";
+
+/** A run that waits for workers. */
+const runPresence = z.object({
+  name: z.string().max(200),
+  numerics: z.string().max(64),
+  about: z.string().max(300),
+  /** Milliseconds since 1970, by the clock of its machine. */
+  at: z.number(),
+});
+type RunPresence = z.infer<typeof runPresence>;
+
+/** Says what a run needs of workers, so that those that may not work on it can say why. */
+export async function announceRun(client: KeyValue, run: RunPresence): Promise<void> {
+  await client.set(`${runsKey}:${run.name}`, JSON.stringify(run), "EX", presenceSeconds);
+  await client.sadd(runsKey, run.name);
+}
+
+export async function runsThere(client: KeyValue): Promise<RunPresence[]> {
+  const all = (await client.smembers(runsKey)).sort();
+  if (all.length === 0) return [];
+  const values = await client.mget(...all.map((name) => `${runsKey}:${name}`));
+  const gone = all.filter((_, i) => values[i] === null);
+  if (gone.length > 0) await client.srem(runsKey, ...gone);
+  return values.flatMap((value) => {
+    const parsed = runPresence.safeParse(json(value ?? "null"));
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
 /** Why a worker may not work on tiles that need these numerics; null: it may. */
 export function notEligible(worker: Pick<Presence, "numerics" | "about">, needed: string): string | null {
   if (worker.numerics === needed) return null;

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { hostname } from "node:os";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
@@ -10,8 +11,9 @@ import { requireChosenProvider } from "../machine/providerChoice";
 import type { RunMachinery } from "../runRequest";
 import { distributedWork } from "../tiles/distributedWork";
 import { TileWatch } from "../tiles/tileWatch";
+import { verifying } from "../tiles/verifying";
 import { openBullCarrier } from "./bullCarrier";
-import { notEligible, openClient, workersThere } from "./presence";
+import { announceRun, notEligible, openClient, workersThere } from "./presence";
 import { queueAddress } from "./queueAddress";
 
 /** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
@@ -54,16 +56,28 @@ export async function spreadRun<T>(
   const carrier = await openBullCarrier({ address, numerics: hash, onTrouble: warn });
   const watch = new TileWatch({ directory, queue: address.shown, numerics: hash, about });
   const client = await openClient(address, () => undefined);
-  const looking = setInterval(() => {
-    workersThere(client)
-      .then((there) => watch.see(there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }))))
-      .catch(() => undefined);
-  }, lookEveryMs);
+  const told = new Set<string>();
+  let others: readonly string[] = [];
+  const look = async () => {
+    await announceRun(client, { name: `${hostname()}-${process.pid}`, numerics: hash, about, at: Date.now() });
+    const there = await workersThere(client);
+    const seen = there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }));
+    watch.see(seen);
+    others = seen.flatMap(({ name, eligible }) => (eligible ? [name] : []));
+    for (const { name, reason } of seen) {
+      if (reason === null || told.has(name)) continue;
+      told.add(name);
+      warn(`the worker ${name} is not eligible: ${reason}`);
+    }
+  };
+  const looking = setInterval(() => void look().catch(() => undefined), lookEveryMs);
   const local = Array.from({ length: queue.localWorkers ?? 1 }, (_, i) =>
     startWorker({ queue, program, machine, runtime, folders, name: `local-${process.pid}-${i + 1}` }),
   );
+  const checking = verifying(carrier, queue.verify ?? 0, (than) => others.some((name) => name !== than));
   try {
-    return await work({ ...machinery, work: distributedWork(machinery.work, carrier, watch) });
+    const spreadWork = distributedWork(machinery.work, checking, watch, directory);
+    return await work({ ...machinery, work: spreadWork, numerics: { hash, about } });
   } finally {
     for (const worker of local) worker.kill("SIGTERM");
     clearInterval(looking);

@@ -72,7 +72,9 @@ export const compressStage: Stage = {
     for (const note of plan.notes ?? []) await context.warn(note);
     await writePlan(paths.file("plan"), plan);
     const methodInputs = await methodContext(context, model, plan.paradigm !== "pruning");
-    const layers = await applyPlan(methodInputs, plan);
+    const statisticsFile = paths.file("statistics");
+    const elsewhere = context.work.stageLayers?.({ context: methodInputs, plan, statisticsFile });
+    const layers = await applyPlan({ ...methodInputs, ...(elsewhere ? { elsewhere } : {}) }, plan);
     for (const { notes } of layers?.values() ?? []) for (const note of notes) await context.warn(note);
     const found = lostToDropping(layers?.values() ?? []).filter((note) => !plan.notes?.includes(note));
     if (found.length > 0) {

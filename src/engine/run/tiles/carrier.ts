@@ -14,6 +14,8 @@ export interface Carrier {
   carry: (tile: Tile, store: TileStore, signal: AbortSignal) => Promise<TileResult>;
   /** Forgets a result whose file was not whole, so that the tile is worked on again. */
   forget: (tile: Tile) => Promise<void>;
+  /** Has some tiles done elsewhere a second time: whether this one was. @throws RerouteError queue/differs */
+  verify?: (tile: Tile, result: TileResult, store: TileStore, signal: AbortSignal) => Promise<boolean>;
   close: () => Promise<void>;
 }
 
@@ -43,7 +45,7 @@ export interface TileEvents {
   /** A tile is wanted. */
   asked: (tile: Tile) => void;
   /** A tile is there; null: from before. `attempts`: times that it was begun for this. */
-  done: (tile: Tile, result: TileResult | null, attempts: number) => void;
+  done: (tile: Tile, result: TileResult | null, attempts: number, verified?: boolean) => void;
   /** A tile is given up. */
   dropped: (tile: Tile) => void;
 }
@@ -73,7 +75,8 @@ export async function wholeTile(
       // The message may be there before the file on a network folder.
       if (result.key === tile.key && (await store.isWhole(result, appearsWithin))) {
         await store.record(result);
-        events.done(tile, result, begun);
+        const verified = (await carrier.verify?.(tile, result, store, signal)) ?? false;
+        events.done(tile, result, begun, ...(verified ? [true] : []));
         return result;
       }
       await store.remove(tile.key);

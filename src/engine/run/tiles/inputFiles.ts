@@ -1,20 +1,21 @@
 import path from "node:path";
 import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
+import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { quote } from "../../checkpoint/quote";
 import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../../checkpoint/safetensorsFile";
 import { textRead, type TokenSequences } from "../../data/sequences";
 import { hashOfFile } from "./tileStore";
 
-interface InputFile {
+export interface InputFile {
   name: string;
   sha256: string;
 }
 
 /** Writes the sequences that tiles are about, without documents, which only uncertainties are over. */
 export async function writeTileText(folder: string, sequences: TokenSequences): Promise<InputFile> {
-  const { ids, lengths, domainIds, domainNames, numSequences, sequenceLength, sourceSha256 } = sequences;
+  const { ids, lengths, domainIds, domainNames, numSequences, sequenceLength, sourceSha256, promptLengths } = sequences;
   const name = `text-${contentKey(textRead(sequences)).slice(0, 16)}.safetensors`;
   const [file, rows] = [path.join(folder, name), [numSequences, sequenceLength]];
   const tensors = new Map<string, MemoryTensor>([
@@ -22,13 +23,16 @@ export async function writeTileText(folder: string, sequences: TokenSequences): 
     ["lengths", { dtype: "I32", shape: [numSequences], data: lengths }],
     ["domainIds", { dtype: "U8", shape: rows, data: domainIds }],
   ]);
+  if (promptLengths) tensors.set("promptLengths", { dtype: "I32", shape: [numSequences], data: promptLengths });
   await writeSafetensorsFile(file, tensors, { domainNames: JSON.stringify(domainNames), sourceSha256 });
   return { name, sha256: await hashOfFile(file) };
 }
 
 export async function readTileText(file: string): Promise<TokenSequences> {
   const { tensors, metadata } = await readSafetensorsFile(file);
-  const [ids, lengths, domainIds] = ["ids", "lengths", "domainIds"].map((name) => tensors.get(name));
+  const [ids, lengths, domainIds, prompts] = ["ids", "lengths", "domainIds", "promptLengths"].map((name) =>
+    tensors.get(name),
+  );
   const names = z
     .array(z.string())
     .max(256)
@@ -41,10 +45,19 @@ export async function readTileText(file: string): Promise<TokenSequences> {
     lengths: new Int32Array(copyOf(lengths.data)),
     domainIds: new Uint8Array(copyOf(domainIds.data)),
     domainNames: names.data,
+    ...(prompts ? { promptLengths: new Int32Array(copyOf(prompts.data)) } : {}),
     numSequences,
     sequenceLength,
     sourceSha256: metadata["sourceSha256"] ?? "",
   };
+}
+
+/** Writes what a tile reads that is no tensor. */
+export async function writeTileJson(folder: string, what: string, value: unknown): Promise<InputFile> {
+  const name = `${what}-${contentKey(value).slice(0, 16)}.json`;
+  const file = path.join(folder, name);
+  await writeFileAtomically(file, JSON.stringify(value));
+  return { name, sha256: await hashOfFile(file) };
 }
 
 /** Named numbers, f32: weights that train, or their gradients, with numbers beside them that lose no bit. */

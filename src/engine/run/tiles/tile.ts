@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { contentKey } from "../../checkpoint/contentKey";
-import { calibrateOptions } from "../../../protocol/recipe";
+import { calibrateOptions, compressOptions, teacherRouting } from "../../../protocol/recipe";
 
 /** Raised when the same tile would be computed otherwise; workers of another version get no tiles of this one. */
-export const tileProtocol = 1;
+export const tileProtocol = 2;
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z
@@ -24,30 +24,39 @@ const common = {
   key: hash,
   /** Folder of the run's tiles, as the coordinator sees it. */
   folder,
+  /** Done by this worker, to be done by another to compare their bytes. */
+  again: z.string().max(200).optional(),
   /** The numerics of every machine that may work on it (numerics.ts). */
   numerics: hash,
-  /** Sequences, in `folder`, with its hash. */
-  text: z.strictObject({ name: fileName, sha256: hash }),
 };
+/** A file of `folder`, with its hash. */
+const input = z.strictObject({ name: fileName, sha256: hash });
+/** Sequences [from, to) of a text. */
+const slice = { text: input, from: count, to: count };
 
 /** Routing statistics of sequences [from, to), a node of the tree over leaves. */
 const profileTile = z.strictObject({
   ...common,
+  ...slice,
   kind: z.literal("profile"),
   model,
-  from: count,
-  to: count,
   renormalises: z.boolean(),
 });
+
+/** What the student of a calibration is tried with. */
+const ofStudent = {
+  student: model,
+  teacher: model,
+  /** Current values of what trains. */
+  parameters: input,
+};
 
 /** Loss and router gradients of some sequences of a batch, a node of the tree over its sequences. */
 const gradientTile = z.strictObject({
   ...common,
+  ...ofStudent,
   kind: z.literal("gradient"),
-  student: model,
-  teacher: model,
-  /** Current values of what trains, in `folder`. */
-  parameters: z.strictObject({ name: fileName, sha256: hash }),
+  text: input,
   numbers: z.array(count).min(1).max(4096),
   /** Place of the first in the batch. */
   at: count,
@@ -57,15 +66,90 @@ const gradientTile = z.strictObject({
   targets: z.array(fileName).max(64),
 });
 
-export const tileSchema = z.discriminatedUnion("kind", [profileTile, gradientTile]);
+/** KL and loss of each row of held-out sequences. */
+const heldOutTile = z.strictObject({
+  ...common,
+  ...ofStudent,
+  ...slice,
+  kind: z.literal("held-out"),
+  /** Teacher targets of the whole held-out text, in the run folder. */
+  targets: fileName,
+});
+
+/** The teacher's final normalised hidden states. */
+const targetsTile = z.strictObject({
+  ...common,
+  ...slice,
+  kind: z.literal("targets"),
+  model,
+  routing: teacherRouting.nullable(),
+  seed: z.number(),
+  /** Which of the routing's draws. */
+  draw: count,
+});
+
+/** A model's own loss of each row and, for students to come, its hidden states and routing. */
+const teacherTile = z.strictObject({ ...common, ...slice, kind: z.literal("evaluate-teacher"), model });
+
+/** A student's rows against its teacher's tile of the same sequences; one leaf. */
+const evaluateTile = z.strictObject({
+  ...common,
+  ...slice,
+  kind: z.literal("evaluate"),
+  model,
+  teacher: model,
+  /** The teacher's tile, and expert ids by layer where they are not the teacher's own. */
+  against: input,
+  mapping: input.nullable(),
+});
+
+/** Cosines of one layer's experts. */
+const cosinesTile = z.strictObject({
+  ...common,
+  kind: z.literal("cosines"),
+  model,
+  layer: count,
+  /** Numbers that are multiplied at a time, which decide the last bits. */
+  numbers: count,
+});
+
+/** One layer's compressed tensors. */
+const layerTile = z.strictObject({
+  ...common,
+  kind: z.literal("compress"),
+  model,
+  layer: count,
+  plan: input,
+  statistics: input.nullable(),
+  /** Calibration text; what the layer sees of it, where the method looks at that. */
+  text: input.nullable(),
+  seen: input.nullable(),
+  options: compressOptions,
+  seed: z.number(),
+});
+
+export const tileSchema = z.discriminatedUnion("kind", [
+  profileTile,
+  gradientTile,
+  heldOutTile,
+  targetsTile,
+  teacherTile,
+  evaluateTile,
+  cosinesTile,
+  layerTile,
+]);
 export type Tile = z.infer<typeof tileSchema>;
 export type TileOf<K extends Tile["kind"]> = Extract<Tile, { kind: K }>;
+
+/** Files of a tile: its tensors, and for some kinds what is not a tensor. */
+const part = { bytes: z.number().min(0), sha256: hash };
 
 /** What a worker says about a tile it has done. */
 export const tileResult = z.strictObject({
   key: hash,
-  bytes: count,
-  sha256: hash,
+  ...part,
+  /** `<key>.extra.json` */
+  extra: z.strictObject(part).optional(),
   worker: z.string().max(200),
   seconds: z.number().min(0),
   tokens: count,
@@ -79,7 +163,12 @@ export type TileResult = z.infer<typeof tileResult>;
 type Unkeyed<T> = T extends Tile ? Omit<T, "key" | "protocol"> : never;
 
 /** Members that say where inputs lie or what is shown of a tile, not what it is. */
-const unkeyed = new Set(["folder", "at"]);
+const unkeyed = new Set(["folder", "at", "again"]);
+
+/** What a queue calls the work on a tile. */
+export function jobOf({ key, again }: Pick<Tile, "key" | "again">): string {
+  return again === undefined ? key : `${key}-again`;
+}
 
 /** Gives a tile its key. */
 export function keyed(tile: Unkeyed<Tile>): Tile {

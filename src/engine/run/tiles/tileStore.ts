@@ -11,15 +11,30 @@ import { tileResult, type TileResult } from "./tile";
 /** Seconds that a file may take to appear behind the message that names it: network folders cache what is not there. */
 export const appearsWithin = 60;
 
-/** Name of the folder of tiles in a run folder. */
-export const tilesFolder = "tiles";
-
 /** Tiles of a run: `<key>.safetensors`, and `<key>.json`, which says that it is whole and is written after it. */
 export class TileStore {
-  constructor(readonly folder: string) {}
+  /**
+   * @param suffix of tiles that are done again
+   * @param pause waits so many milliseconds
+   */
+  constructor(
+    readonly folder: string,
+    readonly suffix = "",
+    readonly pause: (ms: number) => Promise<unknown> = wait,
+  ) {}
+
+  /** Where the tile is done again. */
+  again(): TileStore {
+    return new TileStore(this.folder, ".again", this.pause);
+  }
 
   file(key: string): string {
-    return path.join(this.folder, `${key}.safetensors`);
+    return path.join(this.folder, `${key}${this.suffix}.safetensors`);
+  }
+
+  /** What a tile says beside its tensors, where its kind does. */
+  extra(key: string): string {
+    return path.join(this.folder, `${key}${this.suffix}.extra.json`);
   }
 
   async make(): Promise<void> {
@@ -37,10 +52,11 @@ export class TileStore {
   }
 
   /** Whether the tile's file is what its worker said. */
-  async isWhole({ key, bytes, sha256 }: TileResult, waitSeconds = 0): Promise<boolean> {
-    const file = this.file(key);
-    const size = await sizeWhenThere(file, waitSeconds);
-    return size === bytes && (await hashOfFile(file)) === sha256;
+  async isWhole({ key, extra, ...tensors }: TileResult, waitSeconds = 0): Promise<boolean> {
+    const isAs = async (file: string, part: { bytes: number; sha256: string }) =>
+      (await this.#sizeWhenThere(file, waitSeconds)) === part.bytes && (await hashOfFile(file)) === part.sha256;
+    if (extra && !(await isAs(this.extra(key), extra))) return false;
+    return isAs(this.file(key), tensors);
   }
 
   /** Says that a tile's file is whole. */
@@ -49,7 +65,7 @@ export class TileStore {
   }
 
   async remove(key: string): Promise<void> {
-    for (const file of [this.#record(key), this.file(key)]) await rm(file, { force: true });
+    for (const file of [this.#record(key), this.file(key), this.extra(key)]) await rm(file, { force: true });
   }
 
   /** Takes away all tiles and inputs; the folder stays. */
@@ -64,7 +80,7 @@ export class TileStore {
    */
   async input({ name, sha256 }: { name: string; sha256: string }, waitSeconds = appearsWithin): Promise<string> {
     const file = path.join(this.folder, name);
-    const size = await sizeWhenThere(file, waitSeconds);
+    const size = await this.#sizeWhenThere(file, waitSeconds);
     const found = size === null ? "nothing" : await hashOfFile(file);
     if (found === sha256) return file;
     throw new RerouteError(
@@ -73,17 +89,17 @@ export class TileStore {
     );
   }
 
-  #record(key: string): string {
-    return path.join(this.folder, `${key}.json`);
+  /** Bytes of a file, which may be some time in coming; null where it does not come. */
+  async #sizeWhenThere(file: string, seconds: number): Promise<number | null> {
+    for (let waited = 0; ; waited++) {
+      const found = await stat(file).catch(() => null);
+      if (found !== null || waited >= seconds) return found?.size ?? null;
+      await this.pause(1000);
+    }
   }
-}
 
-/** Bytes of a file, which may be some time in coming; null where it does not come. */
-async function sizeWhenThere(file: string, seconds: number): Promise<number | null> {
-  for (let waited = 0; ; waited++) {
-    const found = await stat(file).catch(() => null);
-    if (found !== null || waited >= seconds) return found?.size ?? null;
-    await wait(1000);
+  #record(key: string): string {
+    return path.join(this.folder, `${key}${this.suffix}.json`);
   }
 }
 

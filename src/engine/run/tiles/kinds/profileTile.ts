@@ -1,0 +1,70 @@
+import { throwIfCancelled } from "../../../../protocol/errors";
+import { sliceSequences } from "../../../data/sequences";
+import { leavesOf } from "../../../execution/leaves";
+import { observedByAll } from "../../../execution/observer";
+import { profileCheckpoint } from "../../../execution/profile";
+import { moeLayers } from "../../../model/moeLayers";
+import { RoutingStatistics } from "../../../routing/collect";
+import { loadRoutingStatistics, saveRoutingStatistics } from "../../../routing/statisticsFile";
+import { TokenSampler } from "../../../routing/tokenSampler";
+import type { HeavyWork } from "../../work";
+import { writeTileText } from "../inputFiles";
+import type { TileOf } from "../tile";
+import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+
+/** Profiles by tiles, into the statistics that the pass was to add to. */
+export async function askProfile(p: Parameters<HeavyWork["profile"]>[0], desk: TileDesk): Promise<void> {
+  const { model, sequences, signal, report } = p;
+  const { statistics, sampler } = p.parts!;
+  const { renormalises } = statistics.options;
+  const text = await writeTileText(desk.store.folder, sequences);
+  const tiles = leafTiles(sequences.numSequences, sequences.sequenceLength).map(({ leaves, ...slice }) => ({
+    ...{ leaves, tile: tileOf(desk, "profile", { model: nameOf(model), text, ...slice, renormalises }) },
+  }));
+  const total = sequences.ids.length;
+  let done = 0;
+  // All are waited for in turn; the one that fails first ends the stage.
+  await Promise.all(
+    tiles.map(async ({ tile }) => {
+      done += (await ask(tile, desk)).tokens;
+      report({ stage: "profile", message: "Profiling routing", done, total, unit: "tokens" });
+    }),
+  );
+  for (const { tile, leaves } of tiles) {
+    throwIfCancelled(signal);
+    const { layers, samples } = await loadRoutingStatistics(desk.store.file(tile.key));
+    statistics.add(layers, leaves);
+    if (samples) sampler.add(samples, tile.from * sequences.sequenceLength);
+  }
+}
+
+export async function doProfile(tile: TileOf<"profile">, host: TileHost): Promise<number> {
+  const model = await host.model(tile.model);
+  const sequences = sliceSequences(await host.sequences(tile.text), tile.from, tile.to);
+  const { renormalises } = tile;
+  const { fingerprint } = model;
+  const statistics = new RoutingStatistics({ checkpoint: fingerprint, fingerprint, sequences, renormalises });
+  const sampler = new TokenSampler(sequences, moeLayers(model.description).length);
+  const { runtime, scratchDirectory, signal, onChunk } = host;
+  await profileCheckpoint({
+    ...{ ...model, sequences, observer: observedByAll([statistics, sampler]), collectOutputs: true },
+    ...{ runtime, scratchDirectory, signal, report: onChunk },
+  });
+  await saveRoutingStatistics(host.store.file(tile.key), { ...statistics.result(), samples: sampler.samples() });
+  return sequences.ids.length;
+}
+
+/** Nodes of the tree over a text's leaves: few enough that 16 are made where there are leaves for them, at most `most` leaves each. */
+export function leafTiles(
+  numSequences: number,
+  sequenceLength: number,
+  most = 4,
+): { from: number; to: number; leaves: number }[] {
+  const { sequences, perBlock } = leavesOf(sequenceLength);
+  const numLeaves = Math.ceil(numSequences / sequences);
+  const leaves = 2 ** Math.floor(Math.log2(Math.min(most, perBlock, Math.max(1, numLeaves / 16))));
+  return Array.from({ length: Math.ceil(numLeaves / leaves) }, (_, i) => ({
+    ...{ from: i * leaves * sequences, to: Math.min(numSequences, (i + 1) * leaves * sequences) },
+    leaves: Math.min(leaves, numLeaves - i * leaves),
+  }));
+}
