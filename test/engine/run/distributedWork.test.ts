@@ -73,7 +73,7 @@ const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly s
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
   "second-order quantisation": {
-    recipe: { compress: { method: "gptq", keep: 1 } },
+    recipe: { compress: { method: "gptq", options: { group: 16 } } },
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
 };
