@@ -13,7 +13,7 @@ await build({
   target: "node20",
   format: "esm",
   outfile,
-  external: ["onnxruntime-node", "esbuild"],
+  external: ["onnxruntime-node", "esbuild", "pg", "redis", "msgpackr-extract"],
   logLevel: "warning",
   banner,
 });

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { serveEngineThread } from "../../src/engine/partThreads";
 import { isPartThread } from "../../src/engine/runtime/sideBySide/partThread";
 import { setThreadProgram } from "../../src/engine/runtime/sideBySide/partThreads";
+import { fakeWorkersBench, serveFakeWorkers } from "./fakeWorkers";
 import { familiesBench } from "./familiesBench";
 import { executionProviders, type ExecutionProvider } from "../../src/protocol/recipe";
 import { generateBench } from "./generateBench";
@@ -23,6 +24,11 @@ async function main(): Promise<void> {
   if (only === "method") {
     // One method in a process of its own, started by methodsBench: its result is the only output.
     console.log(JSON.stringify(await methodWork(JSON.parse(process.argv[3]!) as MethodJob)));
+    return;
+  }
+  if (only === "fake-workers") {
+    // With a URL: the crowd, started by the bench itself.
+    await (process.argv[3] === undefined ? fakeWorkersBench(print) : serveFakeWorkers(process.argv[3]));
     return;
   }
   if (only === undefined || only === "layer") {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { Job } from "bullmq";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Carrier } from "../tiles/carrier";
@@ -21,6 +22,9 @@ export interface BullCarrierOptions {
   /** Seconds between looks at tiles of which nothing was heard: the queue may have lost them, or its message. */
   lookEverySeconds?: number;
 }
+
+/** Tiles that are looked at each time. */
+const mostLooks = 32;
 
 /**
  * Tiles by BullMQ: jobs hold names and hashes alone and are named by the tile's key. The queue is a cache: what it forgets
@@ -75,7 +79,12 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
     else if (state === "unknown") await add(tile);
   };
   const timer = setInterval(() => {
-    for (const key of [...waiting.keys()]) look(key).catch(trouble);
+    // Those that were looked at longest ago: a few at a time, so that hundreds of workers cost no more than a few do.
+    for (const [key, of] of [...waiting].slice(0, mostLooks)) {
+      waiting.delete(key);
+      waiting.set(key, of);
+      look(key).catch(trouble);
+    }
   }, lookEverySeconds * 1000);
 
   const close = async () => {
@@ -97,6 +106,8 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
         const stop = () => {
           if (waiting.delete(jobOf(tile))) reject(new RerouteError("cancelled", "cancelled while workers were at it"));
         };
+        // One listener a tile, of which there may be hundreds.
+        setMaxListeners(0, signal);
         signal.addEventListener("abort", stop, { once: true });
         const end = () => signal.removeEventListener("abort", stop);
         waiting.set(jobOf(tile), {
