@@ -26,11 +26,13 @@ function resultOf(tile: Tile, bytes: Uint8Array, worker = "a"): TileResult {
 
 /** A carrier whose worker does what it is told with the tile's file. */
 function carrierThat(work: (tile: Tile, store: TileStore, times: number) => TileResult): Carrier & { times: number } {
+  const count = { times: 0 };
   return {
-    ...{ times: 0, numerics: hash },
-    carry(tile, store) {
-      return Promise.resolve(work(tile, store, ++this.times));
+    numerics: hash,
+    get times() {
+      return count.times;
     },
+    carry: (tile, store) => Promise.resolve(work(tile, store, ++count.times)),
     forget: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };

@@ -55,7 +55,9 @@ export class TileRunner {
       const found = await store.find(tile.key);
       if (found !== null) return found;
     } else store = store.again();
-    const tokens = await this.#work(tile, this.#host(store));
+    const own = store.own();
+    const tokens = await this.#work(tile, this.#host(own));
+    await own.give(tile.key, store);
     const cpu = process.cpuUsage(started.cpu);
     const extra = await partOf(store.extra(tile.key)).catch(() => null);
     const result = {

@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RerouteError } from "../../../protocol/errors";
-import { writeFileAtomically } from "../../checkpoint/atomicFile";
+import { writeNewFile } from "../../checkpoint/atomicFile";
 import { quote } from "../../checkpoint/quote";
 import { tileResult, type TileResult } from "./tile";
 
@@ -22,6 +22,17 @@ export class TileStore {
     readonly suffix = "",
     readonly pause: (ms: number) => Promise<unknown> = wait,
   ) {}
+
+  /** Where one process works on tiles that another may work on, too. */
+  own(): TileStore {
+    return new TileStore(this.folder, `${this.suffix}.${randomUUID()}`, this.pause);
+  }
+
+  /** Gives a tile that this store has to another, under its name there. */
+  async give(key: string, to: TileStore): Promise<void> {
+    await rename(this.extra(key), to.extra(key)).catch(() => undefined);
+    await rename(this.file(key), to.file(key));
+  }
 
   /** Where the tile is done again. */
   again(): TileStore {
@@ -61,7 +72,10 @@ export class TileStore {
 
   /** Says that a tile's file is whole. */
   async record(result: TileResult): Promise<void> {
-    await writeFileAtomically(this.#record(result.key), `${JSON.stringify(result)}\n`);
+    const [own, file] = [`${this.#record(result.key)}.${randomUUID()}`, this.#record(result.key)];
+    // Worker and coordinator may say so at once, and each under a name of its own.
+    await writeNewFile(own, `${JSON.stringify(result)}\n`);
+    await rename(own, file);
   }
 
   async remove(key: string): Promise<void> {
