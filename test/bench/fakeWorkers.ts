@@ -43,9 +43,9 @@ export async function fakeWorkersBench(print: (line: string) => void): Promise<v
   const carrier = await openBullCarrier({ address, numerics, onTrouble: print });
   const client = await openClient(address, print);
   const looking = setInterval(() => {
-    void workersThere(client).then((there) => {
-      watch.see(there.map((worker) => ({ ...worker, eligible: true, reason: null })));
-    });
+    workersThere(client)
+      .then((there) => watch.see(there.map((worker) => ({ ...worker, eligible: true, reason: null }))))
+      .catch(() => undefined);
   }, 2000);
   try {
     while ((await workersThere(client)).length < numWorkers) await wait(200);
