@@ -1,6 +1,5 @@
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Tile, TileResult } from "./tile";
-import type { TileRunner } from "./runTile";
 import { appearsWithin, type TileStore } from "./tileStore";
 
 /** Has tiles worked off, wherever that is. */
@@ -19,8 +18,14 @@ export interface Carrier {
   close: () => Promise<void>;
 }
 
+/** What works tiles off one after another. */
+interface Runner {
+  run: (tile: Tile) => Promise<TileResult>;
+  close: () => Promise<void>;
+}
+
 /** This process alone, one tile after another. */
-export function inProcessCarrier(runner: Pick<TileRunner, "run" | "close">, numerics: string): Carrier {
+export function inProcessCarrier(runner: Runner, numerics: string): Carrier {
   let last: Promise<unknown> = Promise.resolve();
   return {
     numerics,
