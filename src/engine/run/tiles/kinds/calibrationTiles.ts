@@ -14,7 +14,7 @@ import { readNamed, writeNamed, writeTileText, type InputFile } from "../inputFi
 import type { TileOf } from "../tile";
 import { hashOfFile } from "../tileStore";
 import type { StudentSeat } from "./studentSeat";
-import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** An update is cut into single sequences, or where it has more than these, into aligned parts of a power of two. */
 const mostGradientTiles = 16;
@@ -26,7 +26,7 @@ export function askStudent(
   { student, teacher, training, heldOut, options }: Parameters<HeavyWork["calibrate"]>[0],
   desk: TileDesk,
 ): Pick<Elsewhere, "gradients" | "heldOut"> {
-  const names = { student: nameOf(student), teacher: nameOf(teacher) };
+  const names = { student: namedModel(student), teacher: namedModel(teacher) };
   const ofTraining = once(() => writeTileText(desk.store.folder, training));
   const ofHeldOut = once(() => writeTileText(desk.store.folder, heldOut!));
   const gradients: UpdateGradients = async ({ parameters, numbers, numTargets, targets }, signal) => {
@@ -91,7 +91,7 @@ export function askTargets(
     const at = { ...desk, signal: signal ?? desk.signal };
     const text = await writeTileText(desk.store.folder, sequences);
     const routing = isOwnRouting ? null : (options.teacherRouting ?? null);
-    const common = { model: nameOf(teacher), text, routing, seed, draw };
+    const common = { model: namedModel(teacher), text, routing, seed, draw };
     const tiles = slicesOf(sequences.numSequences, targetSequences(sequences))
       .filter(({ to }) => to > from)
       .map((slice) => tileOf(desk, "targets", { ...common, ...slice, from: Math.max(from, slice.from) }));
@@ -177,7 +177,7 @@ function targetSequences({ sequenceLength }: TokenSequences): number {
   return Math.max(1, Math.floor(2 ** 14 / sequenceLength));
 }
 
-export function slicesOf(count: number, size: number): { from: number; to: number }[] {
+function slicesOf(count: number, size: number): { from: number; to: number }[] {
   return Array.from({ length: Math.ceil(count / size) }, (_, i) => ({
     ...{ from: i * size, to: Math.min(count, (i + 1) * size) },
   }));

@@ -4,7 +4,7 @@ import { moeLayers } from "../../../model/moeLayers";
 import { routedExperts } from "../../liveWork";
 import type { HeavyWork } from "../../work";
 import type { TileOf } from "../tile";
-import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** Cosines of the experts' weights, a tile a layer. */
 export async function askCosines(
@@ -13,7 +13,7 @@ export async function askCosines(
 ): Promise<Map<number, Float64Array>> {
   const layers = moeLayers(model.description);
   const numbers = cosinePieces(runtime);
-  const tiles = layers.map(({ layer }) => tileOf(desk, "cosines", { model: nameOf(model), layer, numbers }));
+  const tiles = layers.map(({ layer }) => tileOf(desk, "cosines", { model: namedModel(model), layer, numbers }));
   let done = 0;
   await Promise.all(
     tiles.map(async (tile) => {

@@ -16,7 +16,7 @@ import type { HeavyWork } from "../../work";
 import { writeTileJson, writeTileText } from "../inputFiles";
 import type { TileOf, TileResult } from "../tile";
 import { leafTiles } from "./profileTile";
-import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** What a pass took: beside the tile, whose bytes it does not decide. */
 const measured = z.object({
@@ -40,7 +40,7 @@ export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], des
   const count = ({ tokens }: TileResult) =>
     report({ stage: "evaluate", message: "Evaluating", done: (done += tokens), total, unit: "tokens" });
   const ofTeacher = slices.map((slice) =>
-    tileOf(desk, "evaluate-teacher", { model: nameOf(teacher ?? model), text, ...slice }),
+    tileOf(desk, "evaluate-teacher", { model: namedModel(teacher ?? model), text, ...slice }),
   );
   if (teacher === null) {
     await Promise.all(ofTeacher.map(async (tile) => count(await ask(tile, desk))));
@@ -53,7 +53,7 @@ export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], des
       const { text, from, to } = before;
       const against = { name: `${key}.safetensors`, sha256 };
       const tile = tileOf(desk, "evaluate", {
-        ...{ model: nameOf(model), teacher: nameOf(teacher), text, from, to, against, mapping },
+        ...{ model: namedModel(model), teacher: namedModel(teacher), text, from, to, against, mapping },
       });
       count(await ask(tile, desk));
       return tile;

@@ -16,7 +16,7 @@ import type { HeavyWork } from "../../work";
 import { writeTileJson, writeTileText, type InputFile } from "../inputFiles";
 import type { TileOf } from "../tile";
 import { hashOfFile, type TileStore } from "../tileStore";
-import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** Layers whose inputs lie on disk at a time. */
 const mostInputs = 8;
@@ -29,7 +29,7 @@ export function layersByTiles(
   const { store } = desk;
   const { options, seed, sequences, statistics, stateDirectory } = context;
   const common = (async () => ({
-    ...{ model: nameOf(context), options, seed, plan: await writeTileJson(store.folder, "plan", plan) },
+    ...{ model: namedModel(context), options, seed, plan: await writeTileJson(store.folder, "plan", plan) },
     statistics: statistics && (await linked(statisticsFile, "statistics", store)),
     text: sequences && (await writeTileText(store.folder, sequences)),
   }))();

@@ -10,7 +10,7 @@ import { TokenSampler } from "../../../routing/tokenSampler";
 import type { HeavyWork } from "../../work";
 import { writeTileText } from "../inputFiles";
 import type { TileOf } from "../tile";
-import { ask, nameOf, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** Profiles by tiles, into the statistics that the pass was to add to. */
 export async function askProfile(p: Parameters<HeavyWork["profile"]>[0], desk: TileDesk): Promise<void> {
@@ -19,7 +19,7 @@ export async function askProfile(p: Parameters<HeavyWork["profile"]>[0], desk: T
   const { renormalises } = statistics.options;
   const text = await writeTileText(desk.store.folder, sequences);
   const tiles = leafTiles(sequences.numSequences, sequences.sequenceLength).map(({ leaves, ...slice }) => ({
-    ...{ leaves, tile: tileOf(desk, "profile", { model: nameOf(model), text, ...slice, renormalises }) },
+    ...{ leaves, tile: tileOf(desk, "profile", { model: namedModel(model), text, ...slice, renormalises }) },
   }));
   const total = sequences.ids.length;
   let done = 0;

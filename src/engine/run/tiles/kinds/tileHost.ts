@@ -53,6 +53,6 @@ export function ask(tile: Tile, { store, carrier, signal, events }: TileDesk): P
   return wholeTile(tile, store, carrier, signal, events);
 }
 
-export function nameOf({ checkpoint, fingerprint }: OpenModel): NamedModel {
+export function namedModel({ checkpoint, fingerprint }: OpenModel): NamedModel {
   return { path: checkpoint.directory, fingerprint };
 }
