@@ -116,7 +116,7 @@ export async function calibrate(given: CalibrationOptions): Promise<TrainedParam
     const updates = new BatchUpdates({ executor, head, teacher, options });
     closing.push(() => updates.close());
     const lookAt = async (sequences: TokenSequences, taught: TeacherTargets): Promise<HeldOutResult> => {
-      const of = { parameters: state.parameters, targets: taught.file };
+      const of = { parameters: executor.parameters, targets: taught.file };
       if (elsewhere.heldOut) return meanOfTargets(await elsewhere.heldOut(of, signal), sequences);
       using hidden = taught.all(sequences.numSequences);
       return await evaluateHeldOut(executor, head, sequences, hidden, signal);

@@ -29,6 +29,8 @@ const common = {
   /** The numerics of every machine that may work on it (numerics.ts). */
   numerics: hash,
 };
+/** What the model's experts read is rounded so. */
+const { activations } = calibrateOptions.shape;
 /** A file of `folder`, with its hash. */
 const input = z.strictObject({ name: fileName, sha256: hash });
 /** Sequences [from, to) of a text. */
@@ -49,6 +51,7 @@ const ofStudent = {
   teacher: model,
   /** Current values of what trains. */
   parameters: input,
+  options: calibrateOptions,
 };
 
 /** Loss and router gradients of some sequences of a batch, a node of the tree over its sequences. */
@@ -61,7 +64,6 @@ const gradientTile = z.strictObject({
   /** Place of the first in the batch. */
   at: count,
   numTargets: count,
-  options: calibrateOptions,
   /** Teacher targets by draw, in the run folder; none where the teacher has no part. */
   targets: z.array(fileName).max(64),
 });
@@ -89,7 +91,7 @@ const targetsTile = z.strictObject({
 });
 
 /** A model's own loss of each row and, for students to come, its hidden states and routing. */
-const teacherTile = z.strictObject({ ...common, ...slice, kind: z.literal("evaluate-teacher"), model });
+const teacherTile = z.strictObject({ ...common, ...slice, kind: z.literal("evaluate-teacher"), model, activations });
 
 /** A student's rows against its teacher's tile of the same sequences; one leaf. */
 const evaluateTile = z.strictObject({
@@ -97,6 +99,7 @@ const evaluateTile = z.strictObject({
   ...slice,
   kind: z.literal("evaluate"),
   model,
+  activations,
   teacher: model,
   /** The teacher's tile, and expert ids by layer where they are not the teacher's own. */
   against: input,

@@ -66,7 +66,14 @@ export function askStudent(
       return withParameters(desk, parameters, async (file) => {
         const text = await ofHeldOut();
         const tiles = slicesOf(heldOut!.numSequences, heldOutSequences).map((slice) =>
-          tileOf(desk, "held-out", { ...names, parameters: file, text, ...slice, targets: path.basename(targets) }),
+          tileOf(desk, "held-out", {
+            ...names,
+            parameters: file,
+            options,
+            text,
+            ...slice,
+            targets: path.basename(targets),
+          }),
         );
         await Promise.all(tiles.map((tile) => ask(tile, at)));
         const rows = { kl: new Float32Array(heldOut!.ids.length), nll: new Float32Array(heldOut!.ids.length) };

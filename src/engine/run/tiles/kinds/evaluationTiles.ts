@@ -10,6 +10,7 @@ import { nextTokens } from "../../../execution/batches";
 import { leavesOf } from "../../../execution/leaves";
 import { MemoryHiddenStates } from "../../../execution/hiddenStates";
 import { VocabularyHead } from "../../../execution/vocabularyHead";
+import { withRoundedActivations } from "../../../model/roundedActivations";
 import { fidelitySums, RoutingFidelity } from "../../../routing/fidelity";
 import { residentBytes } from "../../machine/machine";
 import type { HeavyWork } from "../../work";
@@ -39,8 +40,12 @@ export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], des
   let done = 0;
   const count = ({ tokens }: TileResult) =>
     report({ stage: "evaluate", message: "Evaluating", done: (done += tokens), total, unit: "tokens" });
+  const rounded = p.activations === undefined ? {} : { activations: p.activations };
   const ofTeacher = slices.map((slice) =>
-    tileOf(desk, "evaluate-teacher", { model: namedModel(teacher ?? model), text, ...slice }),
+    tileOf(desk, "evaluate-teacher", {
+      ...{ model: namedModel(teacher ?? model), text, ...slice },
+      ...(teacher === null ? rounded : {}),
+    }),
   );
   if (teacher === null) {
     await Promise.all(ofTeacher.map(async (tile) => count(await ask(tile, desk))));
@@ -53,7 +58,7 @@ export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], des
       const { text, from, to } = before;
       const against = { name: `${key}.safetensors`, sha256 };
       const tile = tileOf(desk, "evaluate", {
-        ...{ model: namedModel(model), teacher: namedModel(teacher), text, from, to, against, mapping },
+        ...{ model: namedModel(model), teacher: namedModel(teacher), text, from, to, against, mapping, ...rounded },
       });
       count(await ask(tile, desk));
       return tile;
@@ -179,7 +184,7 @@ async function optionsOf(
 ): Promise<EvaluateOptions> {
   const { runtime, scratchDirectory, signal, onChunk } = host;
   const sequences = sliceSequences(await host.sequences(tile.text), tile.from, tile.to);
-  const model = await host.model(tile.model);
+  const model = withRoundedActivations(await host.model(tile.model), tile.activations);
   return {
     ...{ model, teacher, sequences, expertMapping: null, runtime, scratchDirectory, residentBytes, signal },
     report: onChunk,

@@ -2,6 +2,7 @@ import { RerouteError } from "../../../../protocol/errors";
 import { quote } from "../../../checkpoint/quote";
 import { ModelExecutor } from "../../../execution/modelExecutor";
 import { headsAreEqual, VocabularyHead } from "../../../execution/vocabularyHead";
+import { withRoundedActivations } from "../../../model/roundedActivations";
 import { readNamed } from "../inputFiles";
 import type { TileOf } from "../tile";
 import type { TileHost } from "./tileHost";
@@ -40,14 +41,15 @@ export class StudentSeat {
   }
 
   async #student(
-    { student: ofStudent, teacher: ofTeacher }: TileOf<"gradient" | "held-out">,
+    { student: ofStudent, teacher: ofTeacher, options: { activations } }: TileOf<"gradient" | "held-out">,
     sequenceLength: number,
     host: TileHost,
   ): Promise<OpenStudent> {
-    const key = `${ofStudent.fingerprint} ${ofTeacher.fingerprint} ${sequenceLength}`;
+    const key = `${ofStudent.fingerprint} ${ofTeacher.fingerprint} ${sequenceLength} ${activations ?? "exact"}`;
     if (this.#open?.key === key) return this.#open.student;
     await this.close();
-    const [student, teacher] = [await host.model(ofStudent), await host.model(ofTeacher)];
+    const [stored, teacher] = [await host.model(ofStudent), await host.model(ofTeacher)];
+    const student = withRoundedActivations(stored, activations);
     const { runtime, scratchDirectory } = host;
     const options = { ...student, sequenceLength, runtime, scratchDirectory, direction: "backward" } as const;
     const executor = await ModelExecutor.open(options);
