@@ -39,7 +39,8 @@ const soleImporters = {
   commander: "^src/cli/",
   "@modelcontextprotocol/sdk": "^src/cli/commands/mcp\\.ts$",
   "chart\\.js": "^webview/common/charts/",
-  "@vscode/webview-ui-toolkit": "^webview/common/toolkit\\.ts$",
+  "@vscode/webview-ui-toolkit": "^webview/common/components/toolkit\\.ts$",
+  "@vscode-elements/elements": "^webview/common/components/elements\\.ts$",
 };
 
 const forbid = (name, comment, from, to) => ({ name, comment, severity: "error", from, to });

@@ -2,8 +2,11 @@
 import { context, build } from "esbuild";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { nodeBundle, queueClients } from "./scripts/nodeBundle.mjs";
+import { pageBundle } from "./scripts/pageBundle.mjs";
 
 const watch = process.argv.includes("--watch");
+const at = process.argv.indexOf("--components");
+const library = at === -1 ? process.env.REROUTE_COMPONENTS : process.argv[at + 1];
 
 /** Code that runs in Node, small. */
 const node = { ...nodeBundle, outdir: "dist", sourcemap: "linked", minifySyntax: true, minifyWhitespace: true };
@@ -24,16 +27,11 @@ const pages = readdirSync("webview", { withFileTypes: true })
 const builds = [
   { ...node, entryPoints: nodePrograms },
   {
-    bundle: true,
-    platform: "browser",
-    target: "es2022",
-    format: "iife",
+    ...pageBundle(library),
     outdir: "dist",
     minify: !watch,
     sourcemap: watch ? "inline" : false,
     entryPoints: Object.fromEntries(pages),
-    loader: { ".css": "text" },
-    logLevel: "warning",
   },
 ].filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
 

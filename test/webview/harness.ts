@@ -6,6 +6,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { chromium, type Browser, type Page } from "playwright-core";
 import { pageNames, type FromPage, type PageName, type ToPage } from "../../src/protocol/pageMessages";
+import { pageBundle } from "../../scripts/pageBundle.mjs";
 import { themes, type ThemeName } from "./themes";
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
@@ -20,13 +21,13 @@ export class PageHarness {
     readonly bundleBytes: Record<string, number>,
   ) {}
 
-  static async start(): Promise<PageHarness> {
+  static async start(library = process.env["REROUTE_COMPONENTS"] ?? "toolkit"): Promise<PageHarness> {
     if (!existsSync(executablePath)) {
       const { status } = spawnSync("bash", ["test/e2e/setup-browser.sh"], { stdio: "inherit" });
       if (status !== 0) throw new Error("chromium is missing and could not be installed: see the lines above");
     }
     mkdirSync(screenshots, { recursive: true });
-    const scripts = await bundles();
+    const scripts = await bundles(library);
     const server = createServer((request, response) => {
       const name = /^\/(\w+)(\.js)?$/.exec(request.url ?? "");
       const script = name && scripts[name[1]!];
@@ -207,18 +208,13 @@ function shell(page: string): string {
 </head><body data-view="${page}"><script nonce="${nonce}" src="/${page}.js"></script></body></html>`;
 }
 
-async function bundles(): Promise<Record<string, string>> {
+async function bundles(library: string): Promise<Record<string, string>> {
   const { outputFiles } = await build({
-    bundle: true,
-    platform: "browser",
-    target: "es2022",
-    format: "iife",
+    ...pageBundle(library),
     minify: true,
     write: false,
     outdir: "out/webview/build",
     entryPoints: Object.fromEntries(pageNames.map((page) => [page, `webview/${page}/main.ts`])),
-    loader: { ".css": "text" },
-    logLevel: "warning",
   });
-  return Object.fromEntries(outputFiles.map(({ path, text }) => [/(\w+)\.js$/.exec(path)![1]!, text]));
+  return Object.fromEntries(outputFiles!.map(({ path, text }) => [/(\w+)\.js$/.exec(path)![1]!, text]));
 }

@@ -20,7 +20,7 @@ it("filter, sort, statistics on demand, 100,000 rows", async () => {
   await opened.settle();
   const last = (await opened.cells("[data-table]")).at(-1)!;
   expect(last[0]).toBe(shown.tensors.at(-1)!.name);
-  await opened.tab.locator("vscode-text-field input").fill("layers.7. gate.weight");
+  await opened.tab.locator("vscode-text-field input, vscode-textfield input").fill("layers.7. gate.weight");
   await opened.until("() => document.querySelector('[data-total]').textContent.startsWith('1 of')");
   const [row] = await opened.cells("[data-table]");
   expect(row).toEqual([
@@ -51,7 +51,7 @@ it("filter, sort, statistics on demand, 100,000 rows", async () => {
   for (const part of ["262,144", "4 (NaN or infinity)", "0.0012", "0.0456", "-0.25", "0.31"])
     expect(statistics).toContain(part);
   await opened.screenshot("tensors-statistics");
-  await opened.tab.locator("vscode-text-field input").fill("");
+  await opened.tab.locator("vscode-text-field input, vscode-textfield input").fill("");
   await opened.tab.click("button.sort:text('Bytes')");
   await opened.settle();
   expect((await opened.cells("[data-table]"))[0]![3]).toBe("524,288");

@@ -35,8 +35,11 @@ export const hydrate = (
     empty: null,
   }) as unknown as ToPage;
 
-/** A browser with the pages for one test file, from before its first test until after its last. */
-export function usePages(): {
+/**
+ * A browser with the pages for one test file, from before its first test until after its last.
+ * @param library whose components the pages have; default: REROUTE_COMPONENTS, or the toolkit
+ */
+export function usePages(library?: string): {
   /** A page that has not been sent anything. */
   open: (page: PageName, options?: OpenOptions) => Promise<PageUnderTest>;
   /** A page that shows `value`, or else its sample. */
@@ -44,7 +47,7 @@ export function usePages(): {
 } {
   let harness: PageHarness;
   beforeAll(async () => {
-    harness = await PageHarness.start();
+    harness = await PageHarness.start(library);
   });
   afterAll(() => harness.stop());
   return {
@@ -66,10 +69,13 @@ export async function tableOf(opened: PageUnderTest, figure: string): Promise<st
   return opened.cells(`[data-figure=${figure}]`);
 }
 
-/** Picks an option of a toolkit dropdown by keyboard-free clicks, as a user would. */
+/** Picks an option of a dropdown by keyboard-free clicks, as a user would; of whichever library it is. */
 export async function choose(opened: PageUnderTest, label: string, option: string): Promise<void> {
-  await opened.tab.click(`vscode-dropdown[aria-label="${label}"]`);
-  await opened.tab.click(`vscode-dropdown[aria-label="${label}"] vscode-option:text-is("${option}")`);
+  const [toolkit, elements] = [`vscode-dropdown[aria-label="${label}"]`, `vscode-single-select[label="${label}"]`];
+  await opened.tab.click(`${toolkit}, ${elements}`);
+  await opened.tab.click(
+    `${toolkit} vscode-option:text-is("${option}"), ${elements} li[role=option]:has-text("${option}")`,
+  );
   await opened.settle();
 }
 

@@ -1,32 +1,9 @@
-/**
- * The only importer of @vscode/webview-ui-toolkit, which is deprecated: replacing it means rewriting this file.
- * Never add its tag or badge here: their templates carry style attributes, which the content security policy refuses.
- */
-import {
-  provideVSCodeDesignSystem,
-  vsCodeButton,
-  vsCodeCheckbox,
-  vsCodeDropdown,
-  vsCodeOption,
-  vsCodeProgressRing,
-  vsCodeTextField,
-} from "@vscode/webview-ui-toolkit";
-import { customElement, element } from "./dom";
-
-/** What we use of the components beyond HTMLElement. */
-type Valued = HTMLElement & { value: string; disabled: boolean };
-type Checkable = HTMLElement & { checked: boolean; disabled: boolean };
+import { components } from "./components/toolkit";
+import { element } from "./dom";
 
 /** Defines the components; call once before any is made. */
 export function registerToolkit(): void {
-  provideVSCodeDesignSystem().register(
-    vsCodeButton(),
-    vsCodeCheckbox(),
-    vsCodeDropdown(),
-    vsCodeOption(),
-    vsCodeProgressRing(),
-    vsCodeTextField(),
-  );
+  components.register();
 }
 
 export function button(
@@ -34,11 +11,8 @@ export function button(
   pressed: () => void,
   options: { primary?: boolean; ariaLabel?: string } = {},
 ): HTMLElement {
-  const made = customElement(
-    "vscode-button",
-    { appearance: options.primary === true ? "primary" : "secondary", "aria-label": options.ariaLabel ?? null },
-    label,
-  );
+  const { primary = false, ariaLabel = null } = options;
+  const made = components.button(label, { primary, ariaLabel });
   made.addEventListener("click", pressed);
   return made;
 }
@@ -51,11 +25,11 @@ export interface DropdownChoice<T extends string | number> {
 /** A labelled dropdown. `set` replaces its choices; an unknown value selects the first. */
 export class Select<T extends string | number> {
   readonly element: HTMLElement;
-  private readonly dropdown: Valued;
+  private readonly dropdown: ReturnType<typeof components.dropdown>;
   private choices: readonly DropdownChoice<T>[] = [];
 
   constructor(label: string, changed: (value: T) => void) {
-    this.dropdown = customElement("vscode-dropdown", { "aria-label": label }) as Valued;
+    this.dropdown = components.dropdown(label);
     this.element = element(
       "div",
       { class: "control" },
@@ -70,10 +44,8 @@ export class Select<T extends string | number> {
 
   set(choices: readonly DropdownChoice<T>[], value: T | undefined): void {
     this.choices = choices;
-    // The toolkit's values are text and may come from files: positions stand for them.
-    this.dropdown.replaceChildren(
-      ...choices.map(({ label }, i) => customElement("vscode-option", { value: i }, label)),
-    );
+    // The components' values are text and may come from files: positions stand for them.
+    this.dropdown.replaceChildren(...choices.map(({ label }, i) => components.option(i, label)));
     const index = Math.max(
       0,
       choices.findIndex((choice) => choice.value === value),
@@ -91,10 +63,10 @@ export class Select<T extends string | number> {
 
 export class Toggle {
   readonly element: HTMLElement;
-  private readonly checkbox: Checkable;
+  private readonly checkbox: ReturnType<typeof components.checkbox>;
 
   constructor(label: string, checked: boolean, changed: (checked: boolean) => void) {
-    this.checkbox = customElement("vscode-checkbox", {}, label) as Checkable;
+    this.checkbox = components.checkbox(label);
     this.checkbox.checked = checked;
     this.element = element("div", { class: "control" }, this.checkbox);
     this.checkbox.addEventListener("change", () => {
@@ -117,7 +89,7 @@ export function textField(
   value: string,
   changed: (text: string) => void,
 ): HTMLElement {
-  const field = customElement("vscode-text-field", { placeholder, "aria-label": label }) as Valued;
+  const field = components.textField(label, placeholder);
   field.value = value;
   field.addEventListener("input", () => {
     changed(field.value);
@@ -126,5 +98,5 @@ export function textField(
 }
 
 export function progressRing(label: string): HTMLElement {
-  return customElement("vscode-progress-ring", { "aria-label": label });
+  return components.progressRing(label);
 }
