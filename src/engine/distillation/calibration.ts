@@ -34,7 +34,7 @@ export type HeldOutRows = (
  * @param of.draw of the routing that the options name, or the teacher's own
  * @param write is given whole sequences' rows in their order, and waited for
  */
-export type TeacherRows = (
+export type TargetRows = (
   of: { sequences: TokenSequences; from: number; draw: number; isOwnRouting: boolean },
   signal: AbortSignal | undefined,
   write: (firstSequence: number, rows: Float32Array) => Promise<void>,
@@ -44,7 +44,7 @@ export type TeacherRows = (
 export interface Elsewhere {
   gradients?: UpdateGradients;
   heldOut?: HeldOutRows;
-  teacherRows?: TeacherRows;
+  teacherRows?: TargetRows;
 }
 
 /** What a calibration works with. */

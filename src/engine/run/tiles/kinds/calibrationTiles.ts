@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import { contentKey } from "../../../checkpoint/contentKey";
 import { sliceSequences, type TokenSequences } from "../../../data/sequences";
-import type { Elsewhere, TeacherRows, UpdateGradients } from "../../../distillation/calibration";
+import type { Elsewhere, TargetRows, UpdateGradients } from "../../../distillation/calibration";
 import { heldOutRows } from "../../../distillation/heldOut";
 import { lossAndGradients } from "../../../distillation/losses";
 import { teacherRoutes } from "../../../distillation/teacherRouting";
@@ -93,7 +93,7 @@ export function askStudent(
 export function askTargets(
   { teacher, options, seed }: Pick<Parameters<HeavyWork["calibrate"]>[0], "teacher" | "options" | "seed">,
   desk: TileDesk,
-): TeacherRows {
+): TargetRows {
   return async ({ sequences, from, draw, isOwnRouting }, signal, write) => {
     const at = { ...desk, signal: signal ?? desk.signal };
     const text = await writeTileText(desk.store.folder, sequences);
