@@ -50,7 +50,7 @@ export function readSettings(about?: string): Settings {
     colourScale: oneOf(settings.get("colourScale"), colourScales, "viridis"),
     onWindowClose: oneOf(settings.get("onWindowClose"), ["ask", "continue", "stop"] as const, "continue"),
     queue: settings.get<string>("queue", "").trim() || null,
-    allowInsecureQueue: settings.get<boolean>("allowInsecureQueue", false) === true,
+    allowInsecureQueue: settings.get<unknown>("allowInsecureQueue", false) === true,
     localWorkers: Number.isInteger(localWorkers) && localWorkers >= 0 ? Math.min(localWorkers, mostLocalWorkers) : 1,
     workerFolders: Array.isArray(workerFolders)
       ? workerFolders.filter((map): map is string => typeof map === "string" && map.trim() !== "")

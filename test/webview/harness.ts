@@ -216,5 +216,5 @@ async function bundles(library: string): Promise<Record<string, string>> {
     outdir: "out/webview/build",
     entryPoints: Object.fromEntries(pageNames.map((page) => [page, `webview/${page}/main.ts`])),
   });
-  return Object.fromEntries(outputFiles!.map(({ path, text }) => [/(\w+)\.js$/.exec(path)![1]!, text]));
+  return Object.fromEntries(outputFiles.map(({ path, text }) => [/(\w+)\.js$/.exec(path)![1]!, text]));
 }

@@ -9,7 +9,6 @@ import { requireFreeSpace } from "./diskSpace";
 import { checkFileName } from "./indexFile";
 import { maxConfigBytes } from "./limits";
 import { claimOutputFolder, completeOutput } from "./outputFolder";
-import { quote } from "./quote";
 import { formatIndex, indexName, isShardName, planShards } from "./shardPlan";
 import { writeShard } from "./shardWriter";
 import { readSmallFile } from "./smallFile";

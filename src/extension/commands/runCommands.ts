@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import { comparisonFiles, type ComparisonSummary } from "../../protocol/compare";

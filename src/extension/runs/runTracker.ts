@@ -58,6 +58,8 @@ export class RunTracker {
         case "log":
         case "export/progress":
         case "generation/event":
+        case "generation/scored":
+        case "student/progress":
           return;
       }
     });

@@ -10,7 +10,7 @@ import { browseItem, fileItem } from "./askForText";
 import { builtFolder } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
-import { builtStudent, compressedStudent, type Answers, type StepId, type WizardState } from "./questions";
+import { builtStudent, compressedStudent, type StepId, type WizardState } from "./questions";
 import { buildRecipeOf } from "./recipeOf";
 import { readSettings } from "../settings";
 import { teachingChoices } from "./teachings";

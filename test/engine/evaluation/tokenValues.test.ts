@@ -15,7 +15,7 @@ const sequences = {
 };
 
 it("a value stands at the token that was predicted, not where it was predicted from", () => {
-  const { isTarget } = nextTokens({ ...sequences, sourceSha256: "" } as never);
+  const { isTarget } = nextTokens({ ...sequences, sourceSha256: "" });
   const rows = {
     nll: Float32Array.of(1, 2, 99, 3, 99, 99),
     kl: Float32Array.of(0.1, 0.2, 99, 1 / 3, 99, 99),

@@ -12,7 +12,7 @@ import { withPassword } from "../../../src/extension/workers/queueUrl";
 import { hostNodes, summaryOf, workerFacts } from "../../../src/extension/workers/workerFacts";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
-const editor = vi.hoisted(() => ({ settings: {} as Record<string, unknown>, answer: undefined as string | undefined }));
+const editor = vi.hoisted((): { settings: Record<string, unknown>; answer?: string } => ({ settings: {} }));
 vi.mock("vscode", () => ({
   Uri: { file: (fsPath: string) => ({ scheme: "file", fsPath }) },
   l10n: { t: (text: string) => text },

@@ -12,7 +12,8 @@ const axisSpace = 96;
 
 /** Bars in lanes with a cursor: many thousands of them are drawn at once, on one canvas. */
 export const lanesChart: ChartKind<LanesSpec> = (host, spec, theme, announce) => {
-  let cursor: LanesCursor | undefined;
+  // The first drawing comes before there is a cursor.
+  const cursors: LanesCursor[] = [];
   const { frame, chart, shown, drawn } = mountChart<LanesSpec, "scatter">(host, spec, theme, {
     height: heightOf(spec),
     type: "scatter",
@@ -24,7 +25,7 @@ export const lanesChart: ChartKind<LanesSpec> = (host, spec, theme, announce) =>
         drawBars(on, now().spec, now().theme);
       },
       afterDraw: () => {
-        cursor?.place();
+        for (const cursor of cursors) cursor.place();
       },
     }),
   });
@@ -32,13 +33,14 @@ export const lanesChart: ChartKind<LanesSpec> = (host, spec, theme, announce) =>
   const tooltip = element("div", { class: "tooltip", "aria-hidden": "true", hidden: true });
   frame.append(overlay, tooltip);
   const placed = (lane: number, bar: LaneBar | null) => boxOf(chart, shown(), lane, bar);
-  cursor = new LanesCursor({ frame, outline: overlay, tooltip, spec: shown, boxOf: placed, announce });
+  const cursor = new LanesCursor({ frame, outline: overlay, tooltip, spec: shown, boxOf: placed, announce });
+  cursors.push(cursor);
   return {
     ...drawn,
     update: (next, nextTheme) => {
       frame.style.height = `${heightOf(next)}px`;
       drawn.update(next, nextTheme);
-      cursor?.place();
+      cursor.place();
     },
   };
 };
