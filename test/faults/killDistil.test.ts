@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import type { EvaluationFile } from "../../src/protocol/evaluation";
 import { createRandom } from "../../src/engine/tensor/random";
 import { isNightly } from "../support/nightly";
@@ -38,7 +38,6 @@ beforeAll(async () => {
   expect([code, said]).toEqual([0, expect.anything()]);
   expected = run.results();
 }, 300_000);
-afterAll(() => rmSync(run.cli, { force: true }));
 
 test("is measured before training, trained, evaluated and reported", () => {
   expect(built.layers).toHaveLength(2);
