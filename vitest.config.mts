@@ -67,6 +67,8 @@ function inNode(name: string, include: string[], isolate: boolean): TestProjectI
     test: {
       ...{ name, include, isolate, pool: "forks", maxWorkers: 2, sequence: { groupOrder: 0 }, ...timeouts },
       setupFiles: "test/support/sessionPool.ts",
+      // The setup loads onnxruntime before the engine does, which sets this itself (noTelemetry.test.ts).
+      env: { ORT_DISABLE_TELEMETRY: "1" },
     },
   };
 }

@@ -9,6 +9,11 @@ import { encodeOnnx } from "../graph/onnxEncode";
 import { providerProfiles } from "../graph/providerProfiles";
 import { garbageAllowance, noteAllocation } from "./garbage";
 
+// From 1.29 on, onnxruntime counts its users: it keeps an identity and a database in the user's cache folder and sends them to
+// Microsoft, unless this is set before it is loaded (the second name: releases after 1.30). Here, since a thread cannot set it.
+process.env["ORT_DISABLE_TELEMETRY"] = "1";
+process.env["ORT_TELEMETRY_DISABLED"] = "1";
+
 /** How graphs are run on this machine. */
 export interface RuntimeOptions {
   /** Threads of one graph run. */
