@@ -2,14 +2,8 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { RerouteError } from "../protocol/errors";
-import {
-  packings,
-  providerChoices,
-  recipeSchema,
-  type ActivationType,
-  type Packing,
-  type Recipe,
-} from "../protocol/recipe";
+import { packings, providerChoices, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
+import type { ActivationType } from "../protocol/calibrateOptions";
 
 /** Options that several commands share. */
 export interface SharedOptions {

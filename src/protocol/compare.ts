@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { estimate } from "./evaluation";
 import { verdicts } from "./verdict";
+import { calibrateOptions } from "./calibrateOptions";
+import { compressionMethods, type CompressionMethod } from "./methods";
 import {
-  calibrateOptions,
-  compressionMethods,
   compressOptions,
   dataOptions,
   maxSteps,
@@ -11,7 +11,6 @@ import {
   pipelineStep,
   providerChoices,
   recipeSchema,
-  type CompressionMethod,
 } from "./recipe";
 import type { Preflight } from "./run";
 

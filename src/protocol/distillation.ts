@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { estimate } from "./evaluation";
-import { divergenceKinds } from "./recipe";
+import { divergenceKinds } from "./calibrateOptions";
 
 /**
  * distillation.json of a run's folder, of a comparison's, or written by `reroute probe-experts`: what the figures of Every

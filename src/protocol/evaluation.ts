@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { activationTypes } from "./recipe";
+import { activationTypes } from "./calibrateOptions";
 import { verdicts } from "./verdict";
 
 /** evaluation.json: the same held-out sequences through teacher, student before and student after calibration. */

@@ -9,7 +9,6 @@
 import * as z from "zod/mini";
 import {
   calibrationPanelData,
-  checkpointSummary,
   distillationPanelData,
   divergencePanelData,
   expertPanelData,
@@ -21,11 +20,10 @@ import {
   runSummary,
   similarityMetric,
   similarityPanelData,
-  tensorRows,
-  tensorStatistics,
   textPanelData,
   tradeOffPanelData,
 } from "./panelSchemas";
+import { checkpointSummary, tensorRows, tensorStatistics } from "./checkpointSchemas";
 import { workersPanelData } from "./workersPanel";
 import {
   playgroundChange,

@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "./recipe";
+import type { CalibrateOptions } from "./calibrateOptions";
 import type { Verdict } from "./verdict";
 
 /**

@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "./recipe";
+import type { CalibrateOptions } from "./calibrateOptions";
 
 export const distillationPresetNames = ["router-kd", "kd", "reverse", "gkd", "all", "ka", "sar"] as const;
 export type DistillationPreset = (typeof distillationPresetNames)[number];

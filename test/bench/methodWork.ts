@@ -12,7 +12,8 @@ import type { TokenSequences } from "../../src/engine/data/sequences";
 import { ModelCache } from "../../src/engine/run/modelCache";
 import type { OpenModel } from "../../src/engine/run/work";
 import type { RuntimeOptions } from "../../src/engine/runtime/session";
-import { compressOptions, type CompressionMethod } from "../../src/protocol/recipe";
+import { compressOptions } from "../../src/protocol/recipe";
+import type { CompressionMethod } from "../../src/protocol/methods";
 import { gemmRate } from "./gemmRate";
 
 export interface MethodJob {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import type { CompressionMethod } from "../../src/protocol/recipe";
+import type { CompressionMethod } from "../../src/protocol/methods";
 import type { RuntimeOptions } from "../../src/engine/runtime/session";
 import { makeCheckpoint } from "./makeCheckpoint";
 import type { MethodJob, MethodTime } from "./methodWork";

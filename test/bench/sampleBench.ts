@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { calibrateOptions } from "../../src/protocol/recipe";
+import { calibrateOptions } from "../../src/protocol/calibrateOptions";
 import { openCheckpoint } from "../../src/engine/checkpoint/open";
 import { buildSequences } from "../../src/engine/data/buildSequences";
 import { loadTokenizer } from "../../src/engine/data/tokenizer";

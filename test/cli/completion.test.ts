@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { runCli } from "../../src/cli/program";
-import { compressionMethods, providerChoices } from "../../src/protocol/recipe";
+import { compressionMethods } from "../../src/protocol/methods";
+import { providerChoices } from "../../src/protocol/recipe";
 
 async function script(shell: string): Promise<string> {
   let out = "";

@@ -1,7 +1,7 @@
 /** What a run takes on n machines, against cases worked by hand. */
 import { expect, it } from "vitest";
 import { gradientTileCount, profileTileCount, spreadsUpdates } from "../../src/engine/run/tiles/tileCounts";
-import { calibrateOptions } from "../../src/protocol/recipe";
+import { calibrateOptions } from "../../src/protocol/calibrateOptions";
 import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../src/protocol/spreadTimes";
 
 const stage = (seconds: number, ...spread: { seconds: number; parts: number; limit: string }[]) => ({

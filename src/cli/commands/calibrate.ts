@@ -16,7 +16,7 @@ import {
   calibrationScopes,
   divergenceKinds,
   type ActivationType,
-} from "../../protocol/recipe";
+} from "../../protocol/calibrateOptions";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";

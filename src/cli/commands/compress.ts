@@ -31,7 +31,8 @@ import { provenanceOf, readProvenance } from "../../engine/run/stages/outputs";
 import { newRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
-import { compressionMethods, type Recipe } from "../../protocol/recipe";
+import { compressionMethods } from "../../protocol/methods";
+import type { Recipe } from "../../protocol/recipe";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import {

@@ -4,7 +4,7 @@ import { describeShare } from "../../engine/evaluation/verdict";
 import { comparisonTable } from "../../engine/report/comparisonTable";
 import { readEvaluation } from "../../engine/run/stages/evaluate";
 import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
-import { activationTypes, type ActivationType } from "../../protocol/recipe";
+import { activationTypes, type ActivationType } from "../../protocol/calibrateOptions";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";

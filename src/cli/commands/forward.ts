@@ -14,7 +14,7 @@ import type { ProbeOptions } from "../../engine/execution/probe";
 import type { Divergence } from "../../engine/graph/blocks/divergence";
 import { withActiveExperts } from "../../engine/model/activeExperts";
 import { requireExperts } from "../../engine/model/requireExperts";
-import { calibrationScopes, divergenceKinds, type DivergenceKind } from "../../protocol/recipe";
+import { calibrationScopes, divergenceKinds, type DivergenceKind } from "../../protocol/calibrateOptions";
 import { RerouteError } from "../../protocol/errors";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";

@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
-import { paradigmOf, type CompressionMethod, type CompressOptions, type Paradigm } from "../../protocol/recipe";
+import { paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/methods";
+import type { CompressOptions } from "../../protocol/recipe";
 import type { MethodForecast } from "./cost/layerCost";
 import type { CompressedLayer } from "./layer/compressedTensors";
 import type { LayerStage } from "./layer/stage";

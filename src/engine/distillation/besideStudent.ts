@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import type { RuntimeOptions } from "../runtime/session";
 
 type Chosen = Pick<CalibrateOptions, "teacherRouting" | "match" | "onPolicy">;

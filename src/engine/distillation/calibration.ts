@@ -1,6 +1,6 @@
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import { contentKey } from "../checkpoint/contentKey";
 import { tokensRead, type TokenSequences } from "../data/sequences";
 import type { HeadSource } from "../execution/headGraphs";

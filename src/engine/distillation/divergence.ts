@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import type { DivergenceKind } from "../../protocol/recipe";
+import type { DivergenceKind } from "../../protocol/calibrateOptions";
 import type { Divergence } from "../graph/blocks/divergence";
 
 /** Where no mix is named: TRL's for jsd, DistiLLM's (arXiv 2402.03898) for the skewed ones. Forward and reverse have none. */

@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import type { TokenSequences } from "../data/sequences";
 import { nextTokens, tokenBatch } from "../execution/batches";
 import type { HiddenStates } from "../execution/hiddenStates";

@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 
 /**
  * Refuses what has no meaning on sequences that the student writes: there is no text of others in them.

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { ReportProgress } from "../../protocol/progress";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import { contentKey } from "../checkpoint/contentKey";
 import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../checkpoint/safetensorsFile";
 import { sliceSequences, type TokenSequences } from "../data/sequences";

@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import type { Checkpoint } from "../checkpoint/checkpoint";
 import { checkRouterGroup } from "../compression/routers/routerPruning";
 import { readView } from "../execution/parameters";

@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 
 /**
  * Learning rate of an update, counted from 0: linear warm-up over `warmup` of the updates (at least one; the first update

@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import { quote } from "../checkpoint/quote";
 import { allViewsIn } from "../execution/weightViews";
 import { weightKey } from "../graph/blocks/weights";

@@ -6,7 +6,7 @@ import { finalHidden, type ProbeModel, type ProbeOptions } from "../execution/pr
 import { Tape } from "../execution/tape";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
 import { trainableWeights, type TrainableWeight } from "./scope";
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 
 export interface StudentProbeOptions extends ProbeOptions {
   /** As it routes: its description may have other numbers of active experts. */

@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "../../protocol/recipe";
+import type { CalibrateOptions } from "../../protocol/calibrateOptions";
 import type { TokenSequences } from "../data/sequences";
 
 /** A sequence's beginning, and a number that no other has in the run. */

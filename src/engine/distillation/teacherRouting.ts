@@ -1,5 +1,5 @@
 import { RerouteError } from "../../protocol/errors";
-import type { TeacherRouting } from "../../protocol/recipe";
+import type { TeacherRouting } from "../../protocol/calibrateOptions";
 import { augmentedRouting, type ExpertSampler } from "../execution/expertSampler";
 import { mostActiveExperts, withActiveExperts } from "../model/activeExperts";
 import type { ModelDescription } from "../model/description";

@@ -1,6 +1,7 @@
 import { RerouteError } from "../../protocol/errors";
 import type { CompressionPlan } from "../../protocol/plan";
-import { paradigmOf, type CompressOptions, type Recipe } from "../../protocol/recipe";
+import { paradigmOf } from "../../protocol/methods";
+import type { CompressOptions, Recipe } from "../../protocol/recipe";
 import { compressedDescription } from "../compression/compressedDescription";
 import { checkRouterGroup } from "../compression/routers/routerPruning";
 import { trainableWeights } from "./scope";

@@ -1,4 +1,4 @@
-import type { ActivationType } from "../../protocol/recipe";
+import type { ActivationType } from "../../protocol/calibrateOptions";
 import { Initialisers } from "./initialisers";
 import { broadcastShapes, normaliseAxis, sameDim, shapeError, sumOfDims, swapped } from "./shape";
 import type { Dim, ElementType, FileRange, Graph, Node, OpAttributes, OpName, Shape, Value } from "./graph";

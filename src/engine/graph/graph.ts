@@ -1,4 +1,4 @@
-import type { ActivationType } from "../../protocol/recipe";
+import type { ActivationType } from "../../protocol/calibrateOptions";
 
 /**
  * The graph representation that blocks are written in, gradients are taken of, and ONNX is encoded from. It is ONNX's

@@ -1,5 +1,6 @@
 import path from "node:path";
-import type { CompressionMethod, Recipe } from "../../protocol/recipe";
+import type { CompressionMethod } from "../../protocol/methods";
+import type { Recipe } from "../../protocol/recipe";
 import type { RunFile } from "../../protocol/run";
 import { blockTokens, leafTokens } from "../execution/leaves";
 import { iteratesSubspaces } from "../compression/cost/methodCost";

@@ -21,7 +21,8 @@ import type { CompressionPlan } from "../../protocol/plan";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Provenance } from "../../protocol/provenance";
-import type { ActivationType, CalibrateOptions, CompressionMethod } from "../../protocol/recipe";
+import type { ActivationType, CalibrateOptions } from "../../protocol/calibrateOptions";
+import type { CompressionMethod } from "../../protocol/methods";
 
 /** What every piece of heavy work gets. */
 export interface WorkContext {

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { RunSummary } from "../../protocol/panels";
-import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
+import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/methods";
 import { textFormatOf } from "../../protocol/textFormats";
 import { formatNats } from "../quantities";
 import type { Translate } from "../../protocol/translate";

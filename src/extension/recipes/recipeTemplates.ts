@@ -1,4 +1,4 @@
-import { compressionMethods } from "../../protocol/recipe";
+import { compressionMethods } from "../../protocol/methods";
 import type { Translate } from "../../protocol/translate";
 
 export interface RecipeTemplate {

@@ -1,5 +1,5 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
-import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/recipe";
+import { compressionMethods, paradigmOf, type CompressionMethod, type Paradigm } from "../../protocol/methods";
 import type { Translate } from "../../protocol/translate";
 import type { Amount, Answers } from "./questions";
 import { expertCounts, keptExperts } from "./validation";

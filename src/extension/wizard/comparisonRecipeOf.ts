@@ -1,5 +1,5 @@
 import { comparisonRecipeSchema, type ComparisonRecipe } from "../../protocol/compare";
-import { calibrateOptions } from "../../protocol/recipe";
+import { calibrateOptions } from "../../protocol/calibrateOptions";
 import type { Answers, WizardContext } from "./questions";
 import { evaluationSequences, learningRate, type RecipeSurroundings } from "./recipeOf";
 

@@ -1,5 +1,5 @@
 import * as vscode from "vscode";
-import type { CompressionMethod } from "../../protocol/recipe";
+import type { CompressionMethod } from "../../protocol/methods";
 import { askForText } from "./askForText";
 import { keepChoices, methodChoices } from "./choices";
 import { evaluationTextBeside } from "./heldOutText";

@@ -1,6 +1,6 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { DistillationPreset } from "../../protocol/presets";
-import type { CompressionMethod } from "../../protocol/recipe";
+import type { CompressionMethod } from "../../protocol/methods";
 
 /** What the user asked for; decides which questions come. */
 export type Purpose = "calibrate" | "compress" | "distil" | "profile" | "evaluate" | "compare" | "compareMethods";

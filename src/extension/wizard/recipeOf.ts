@@ -1,10 +1,5 @@
-import {
-  calibrateOptions,
-  compressOptions,
-  recipeSchema,
-  type ProviderChoice,
-  type Recipe,
-} from "../../protocol/recipe";
+import { calibrateOptions } from "../../protocol/calibrateOptions";
+import { compressOptions, recipeSchema, type ProviderChoice, type Recipe } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
 import { distillationPresets } from "../../protocol/presets";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";

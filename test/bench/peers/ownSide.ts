@@ -1,4 +1,4 @@
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { sliceSequences, type TokenSequences } from "../../../src/engine/data/sequences";
 import { clipGlobalNorm, updateAdamW } from "../../../src/engine/distillation/adamW";
 import { BatchUpdates } from "../../../src/engine/distillation/sideBySide/batchUpdates";

@@ -11,7 +11,8 @@ import { prunedRouter } from "../../../src/engine/compression/routers/routerPrun
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import { evaluateCheckpoint } from "../../../src/engine/evaluation/evaluate";
 import type { PruningPlan } from "../../../src/protocol/plan";
-import { calibrateOptions, type CompressOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
+import type { CompressOptions } from "../../../src/protocol/recipe";
 import {
   compress,
   goldens,

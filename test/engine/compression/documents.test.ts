@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { methods } from "../../../src/engine/compression/methods";
-import { compressionMethods } from "../../../src/protocol/recipe";
+import { compressionMethods } from "../../../src/protocol/methods";
 
 const read = (name: string) => readFile(path.join(__dirname, "../../../docs", name), "utf8");
 

@@ -6,7 +6,8 @@ import { isPruningCriterion } from "../../../src/engine/compression/pruning/crit
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
 import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { CompressionPlan } from "../../../src/protocol/plan";
-import { compressionMethods, paradigmOf, type CompressOptions } from "../../../src/protocol/recipe";
+import { compressionMethods, paradigmOf } from "../../../src/protocol/methods";
+import type { CompressOptions } from "../../../src/protocol/recipe";
 import {
   compress,
   difference,

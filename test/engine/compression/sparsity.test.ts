@@ -12,7 +12,7 @@ import { matrix, randomMatrix, type Matrix } from "../../../src/engine/linalg/ma
 import { MatrixProducts } from "../../../src/engine/linalg/products";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { CompressOptions } from "../../../src/protocol/recipe";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import { writeFused } from "../../support/otherLayouts";
 import {

@@ -12,7 +12,7 @@ import { families } from "../../../src/engine/model/families/index";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { PruningPlan } from "../../../src/protocol/plan";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { goldenCheckpoint, readGolden, relativeToLargest } from "../../support/goldens";
 import { awqPacked, eightBits, gptqPacked, packQuantized } from "../../support/packedLayouts";
 import { writeFloat8, writeFused, writeMxfp4, writePacked } from "../../support/otherLayouts";

@@ -7,7 +7,7 @@ import { TeacherTargets } from "../../../src/engine/distillation/teacherTargets"
 import { FileHiddenStates, StoredHiddenStates } from "../../../src/engine/execution/hiddenStates";
 import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import type { MetricsLine } from "../../../src/protocol/metrics";
-import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { tensorDigests } from "../../../src/engine/checkpoint/fingerprint";
 import { openCheckpoint } from "../../../src/engine/checkpoint/open";
 import { completeOutput } from "../../../src/engine/checkpoint/outputFolder";

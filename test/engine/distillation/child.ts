@@ -9,7 +9,7 @@ import { expertMapping } from "../../../src/engine/compression/plan/expertMappin
 import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import { liveWork } from "../../../src/engine/run/liveWork";
 import { appendMetrics, rewindMetrics } from "../../../src/engine/run/folder/metricsFile";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { openModel, randomSequences } from "../../support/tinyModels";
 
 async function run(

@@ -14,7 +14,7 @@ import { rowDivergence, type Divergence } from "../../../src/engine/graph/blocks
 import { GraphBuilder } from "../../../src/engine/graph/builder";
 import { withActiveExperts } from "../../../src/engine/model/activeExperts";
 import { createRandom } from "../../../src/engine/tensor/random";
-import { divergenceKinds } from "../../../src/protocol/recipe";
+import { divergenceKinds } from "../../../src/protocol/calibrateOptions";
 import {
   distillationGolden,
   goldenTokens,

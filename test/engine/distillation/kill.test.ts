@@ -4,7 +4,7 @@ import path from "node:path";
 import { build } from "esbuild";
 import { nodeBundle } from "../../../scripts/nodeBundle.mjs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { CalibrateOptions } from "../../../src/protocol/recipe";
+import type { CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { goldenCheckpoint } from "../../support/goldens";
 import { spreadSteps, stepKiller } from "../../faults/killAtStep";

@@ -19,7 +19,7 @@ import type { WeightView } from "../../../src/engine/model/description";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { TokenSequences } from "../../../src/engine/data/sequences";
 import type { MetricsLine } from "../../../src/protocol/metrics";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { expectError } from "../checkpoint/fixtures";
 import { goldenCheckpoint, readGoldenFile, goldenCase, relativeToLargest, type Golden } from "../../support/goldens";
 import {

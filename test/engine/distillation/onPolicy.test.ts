@@ -18,7 +18,7 @@ import { generationSettings } from "../../../src/engine/generation/settings";
 import { shuffledOrder } from "../../../src/engine/tensor/random";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { MetricsLine } from "../../../src/protocol/metrics";
-import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { openStudent, openTeacher } from "../../support/distillationGoldens";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { randomSequences } from "../../support/tinyModels";

@@ -16,7 +16,7 @@ import { liveWork } from "../../../src/engine/run/liveWork";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { decodeFloats, encodeFloats } from "../../../src/engine/tensor/floatCodec";
 import { roundedValues } from "../../../src/engine/weights/roundIntegers";
-import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { goldenCase } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel, randomSequences } from "../../support/tinyModels";

@@ -11,7 +11,7 @@ import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { MergingPlan } from "../../../src/protocol/plan";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { expectError } from "../checkpoint/fixtures";
 import { goldenCheckpoint } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";

@@ -17,7 +17,7 @@ import { readProvenance } from "../../../src/engine/run/stages/outputs";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { dtypeBits, elementCount } from "../../../src/engine/tensor/dtype";
 import type { MetricsLine } from "../../../src/protocol/metrics";
-import { calibrateOptions, calibrationScopes, type CalibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, calibrationScopes, type CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { expectError } from "../checkpoint/fixtures";
 import { goldenCase, relativeToLargest } from "../../support/goldens";
 import { kl, logitsOf, logSoftmax, mean, targetRows } from "../../support/logitsReference";

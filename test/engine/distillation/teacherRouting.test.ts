@@ -6,7 +6,7 @@ import { withActiveExperts } from "../../../src/engine/model/activeExperts";
 import type { MoeDescription } from "../../../src/engine/model/description";
 import type { OpenModel } from "../../../src/engine/run/work";
 import type { MetricsLine } from "../../../src/protocol/metrics";
-import { calibrateOptions, type TeacherRouting } from "../../../src/protocol/recipe";
+import { calibrateOptions, type TeacherRouting } from "../../../src/protocol/calibrateOptions";
 import { openStudent, openTeacher } from "../../support/distillationGoldens";
 import { goldenCheckpoint } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";

@@ -1,6 +1,6 @@
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions, type CalibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { readFileSync } from "node:fs";
 import { expertMapping } from "../../../src/engine/compression/plan/expertMapping";
 import { lossAndGradients } from "../../../src/engine/distillation/losses";

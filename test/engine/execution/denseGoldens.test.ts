@@ -10,7 +10,7 @@ import { VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import { summariseCheckpoint } from "../../../src/engine/model/inspect";
 import { requireExperts } from "../../../src/engine/model/requireExperts";
 import { elementCount } from "../../../src/engine/tensor/dtype";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { copyInReleasedStyle, readGoldenFile, relativeToLargest } from "../../support/goldens";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel } from "../../support/tinyModels";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { calibrateOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
 import { lossAndGradients } from "../../../src/engine/distillation/losses";
 import { pickSequences } from "../../../src/engine/execution/batches";
 import { chunksOf, LeafSums, leavesOf, type Leaves } from "../../../src/engine/execution/leaves";

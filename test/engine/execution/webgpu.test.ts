@@ -1,6 +1,7 @@
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { calibrateOptions, compressOptions } from "../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../src/protocol/calibrateOptions";
+import { compressOptions } from "../../../src/protocol/recipe";
 import { engineVersion } from "../../../src/protocol/version";
 import type { PruningPlan } from "../../../src/protocol/plan";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";

@@ -6,7 +6,7 @@ import { expanded, recipeTemplates } from "../../../src/extension/recipes/recipe
 import { english } from "../../../src/protocol/translate";
 import type { CheckpointSummary } from "../../../src/protocol/checkpointSummary";
 import type { RunSummary } from "../../../src/protocol/panels";
-import { compressionMethods } from "../../../src/protocol/recipe";
+import { compressionMethods } from "../../../src/protocol/methods";
 
 const recipe = `{
   "teacher": "models/qwen",

@@ -10,7 +10,7 @@ import {
 } from "../../../src/extension/wizard/validation";
 import { methods } from "../../../src/engine/compression/methods";
 import { pruningCriteria } from "../../../src/engine/compression/pruning/criteria";
-import { pruningMethods } from "../../../src/protocol/recipe";
+import { pruningMethods } from "../../../src/protocol/methods";
 import { checkpoint } from "./checkpoints";
 
 describe("keep", () => {

@@ -1,4 +1,5 @@
-import { paradigmOf, type CompressionMethod, type CompressOptions } from "../../../protocol/recipe";
+import { paradigmOf, type CompressionMethod } from "../../../protocol/methods";
+import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { plannedRanks } from "../editing/editingPlan";
 import { forecastOf } from "../methods";

@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { EditingPlan } from "../../../protocol/plan";
-import type { CompressionMethod, CompressOptions } from "../../../protocol/recipe";
+import type { CompressionMethod } from "../../../protocol/methods";
+import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { projections, projectionShape, type Projection } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";

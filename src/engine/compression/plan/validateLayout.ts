@@ -4,13 +4,8 @@ import { expertViews, requirePlain } from "../layer/expertMatrices";
 import { appliedMergeOptions } from "../merging/options";
 import { widthOf } from "../neurons/narrowedConfig";
 import type { CompressionPlan } from "../../../protocol/plan";
-import {
-  neuronMethods,
-  paradigmOf,
-  quantisationMethods,
-  sparsityMethods,
-  type CompressOptions,
-} from "../../../protocol/recipe";
+import { neuronMethods, paradigmOf, quantisationMethods, sparsityMethods } from "../../../protocol/methods";
+import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
 import { RerouteError } from "../../../protocol/errors";
 import { moeLayers } from "../../model/moeLayers";

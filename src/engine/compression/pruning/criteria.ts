@@ -1,4 +1,5 @@
-import type { CompressOptions, CompressionMethod } from "../../../protocol/recipe";
+import type { CompressOptions } from "../../../protocol/recipe";
+import type { CompressionMethod } from "../../../protocol/methods";
 import { ofDomain, overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
 import type { MethodForecast } from "../cost/layerCost";
 import { aimerForecast, scoredForecast } from "./forecast";

@@ -1,5 +1,5 @@
 import { RerouteError } from "../../../protocol/errors";
-import type { CalibrateOptions } from "../../../protocol/recipe";
+import type { CalibrateOptions } from "../../../protocol/calibrateOptions";
 import { moeLayers } from "../../model/moeLayers";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import { logitMapping, type LogitMapping } from "../routerLogits";

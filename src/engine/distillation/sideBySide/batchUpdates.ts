@@ -4,7 +4,7 @@ import { nextTokens } from "../../execution/batches";
 import type { HeadSource } from "../../execution/headGraphs";
 import type { ModelExecutor } from "../../execution/modelExecutor";
 import type { VocabularyHead } from "../../execution/vocabularyHead";
-import type { CalibrateOptions } from "../../../protocol/recipe";
+import type { CalibrateOptions } from "../../../protocol/calibrateOptions";
 import { lossAndGradients, type LossBatch } from "../losses";
 import type { MatchingTeacher } from "../match/matchingTeacher";
 import type { TrainingTargets } from "../targets";

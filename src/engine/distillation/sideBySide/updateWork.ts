@@ -1,4 +1,4 @@
-import type { CalibrateOptions } from "../../../protocol/recipe";
+import type { CalibrateOptions } from "../../../protocol/calibrateOptions";
 import { openCheckpoint } from "../../checkpoint/open";
 import type { TokenSequences } from "../../data/sequences";
 import { MemoryHiddenStates } from "../../execution/hiddenStates";

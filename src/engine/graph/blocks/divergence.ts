@@ -1,4 +1,4 @@
-import type { DivergenceKind } from "../../../protocol/recipe";
+import type { DivergenceKind } from "../../../protocol/calibrateOptions";
 import type { GraphBuilder } from "../builder";
 import type { Value } from "../graph";
 

@@ -1,6 +1,7 @@
 import path from "node:path";
 import { armId, cellId, comparisonFiles, pipelineId, type ComparisonRecipe } from "../../../protocol/compare";
-import { paradigmOf, type CompressionMethod, type Recipe } from "../../../protocol/recipe";
+import { paradigmOf, type CompressionMethod } from "../../../protocol/methods";
+import type { Recipe } from "../../../protocol/recipe";
 
 /** One method at one ratio, one pipeline, or one arm with one seed: an ordinary run in a folder of its own. */
 export interface Cell {

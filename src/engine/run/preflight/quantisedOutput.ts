@@ -2,7 +2,8 @@ import { loaderNotes } from "../../compression/quantising/loaders";
 import { uniformPlan } from "../../compression/quantising/quantisationPlan";
 import type { ModelDescription } from "../../model/description";
 import type { CompressionPlan } from "../../../protocol/plan";
-import { paradigmOf, type CompressOptions } from "../../../protocol/recipe";
+import { paradigmOf } from "../../../protocol/methods";
+import type { CompressOptions } from "../../../protocol/recipe";
 import { RerouteError } from "../../../protocol/errors";
 
 /**

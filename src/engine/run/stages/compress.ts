@@ -17,7 +17,7 @@ import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
 import type { CompressionPlan } from "../../../protocol/plan";
-import { paradigmOf } from "../../../protocol/recipe";
+import { paradigmOf } from "../../../protocol/methods";
 import { methodCost, secondsOf } from "../../compression/cost/methodCost";
 import { baseProcessBytes } from "../../execution/memoryPlan";
 import { noScratch, streamingMemory, type ForecastInput, type StageForecast } from "./forecast";

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { contentKey } from "../../checkpoint/contentKey";
-import { calibrateOptions, compressOptions, teacherRouting } from "../../../protocol/recipe";
+import { calibrateOptions, teacherRouting } from "../../../protocol/calibrateOptions";
+import { compressOptions } from "../../../protocol/recipe";
 
 /** Raised when the same tile would be computed otherwise; workers of another version get no tiles of this one. */
 export const tileProtocol = 2;

@@ -1,5 +1,5 @@
 import { leavesOf } from "../../execution/leaves";
-import type { CalibrateOptions } from "../../../protocol/recipe";
+import type { CalibrateOptions } from "../../../protocol/calibrateOptions";
 
 /** How many tiles work is cut into, for estimates: told here without loading what computes them. */
 

@@ -5,7 +5,8 @@ import { iteratesSubspaces, methodCost, secondsOf } from "../../../../src/engine
 import type { ModelDescription } from "../../../../src/engine/model/description";
 import { families } from "../../../../src/engine/model/families/index";
 import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
-import { compressionMethods, compressOptions, recipeSchema } from "../../../../src/protocol/recipe";
+import { compressionMethods } from "../../../../src/protocol/methods";
+import { compressOptions, recipeSchema } from "../../../../src/protocol/recipe";
 import { goldens, openModel, runtime } from "../support";
 
 const text = { sequences: 32, sequenceLength: 512 };

@@ -4,7 +4,7 @@ import { MemoryHiddenStates } from "../../../../src/engine/execution/hiddenState
 import { ModelExecutor } from "../../../../src/engine/execution/modelExecutor";
 import { VocabularyHead } from "../../../../src/engine/execution/vocabularyHead";
 import { createRandom } from "../../../../src/engine/tensor/random";
-import { calibrateOptions } from "../../../../src/protocol/recipe";
+import { calibrateOptions } from "../../../../src/protocol/calibrateOptions";
 import { goldenCheckpoint } from "../../../support/goldens";
 import { buildThreadProgram } from "../../../support/buildThreadProgram";
 import { temporaryFolder } from "../../../support/temporaryFolder";
