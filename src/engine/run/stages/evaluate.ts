@@ -4,20 +4,19 @@ import { z } from "zod";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { mappingOfMade } from "../../compression/plan/expertMapping";
-import { textRead, textUnits, type TokenSequences } from "../../data/sequences";
+import { textRead, type TokenSequences } from "../../data/sequences";
+import { comparePair, perSequenceOf } from "../../evaluation/comparePair";
 import { readChoiceItems } from "../../data/choiceItems";
 import { hashTextFiles } from "../../data/textFiles";
-import { compareTasks, type TaskToEvaluate } from "../../evaluation/multipleChoice";
+import type { TaskToEvaluate } from "../../evaluation/multipleChoice";
 import { sharedText } from "../../data/sharedText";
 import { probeBudgetOfEach } from "../../evaluation/probeBudget";
 import { measuredTokens } from "../../evaluation/speed/measureSpeed";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { valuesByToken } from "../../evaluation/tokenValues";
-import { compareBeforeAfter } from "../../evaluation/verdict";
 import {
   evaluationFile,
   modelEvaluation,
-  type Comparison,
   type EvaluationFile,
   type ModelEvaluation,
 } from "../../../protocol/evaluation";
@@ -213,54 +212,6 @@ export async function readEvaluation(file: string): Promise<EvaluationFile | nul
   } catch {
     return null;
   }
-}
-
-/**
- * Before and after calibration on the same sequences: by KL to the teacher, or by loss where it was not measured.
- * Per-sequence values are means over a sequence's target positions, of which there is one less than tokens.
- */
-export function comparePair(
-  before: ModelEvaluation,
-  after: ModelEvaluation,
-  { tokens, units }: PerSequence,
-  seed: number,
-): Comparison {
-  const task = before.task && after.task ? { task: compareTasks(before.task, after.task, seed) } : {};
-  return { ...comparePerSequence(before, after, { tokens, units }, seed), ...task };
-}
-
-function comparePerSequence(
-  before: ModelEvaluation,
-  after: ModelEvaluation,
-  { tokens, units }: PerSequence,
-  seed: number,
-): Comparison {
-  const sums = (means: readonly number[]): number[] => means.map((mean, s) => mean * tokens[s]!);
-  const [klBefore, klAfter] = [before.perSequence.kl, after.perSequence.kl];
-  return klBefore && klAfter
-    ? compareBeforeAfter(
-        { metric: "klToTeacher", before: sums(klBefore), after: sums(klAfter), tokens, units },
-        { seed },
-      )
-    : compareBeforeAfter(
-        {
-          metric: "nllPerToken",
-          before: sums(before.perSequence.nll),
-          after: sums(after.perSequence.nll),
-          tokens,
-          units,
-        },
-        { seed },
-      );
-}
-
-type PerSequence = NonNullable<EvaluationFile["data"]["perSequence"]>;
-
-function perSequenceOf(sequences: TokenSequences): PerSequence {
-  return {
-    tokens: Array.from(sequences.lengths, (length) => length - 1),
-    units: Array.from(textUnits(sequences)),
-  };
 }
 
 function checkpointsOf({ run, paths }: StageContext): [Role, string][] {

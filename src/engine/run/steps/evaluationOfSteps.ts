@@ -1,7 +1,8 @@
 import path from "node:path";
 import type { EvaluationFile } from "../../../protocol/evaluation";
 import { runFiles } from "../../../protocol/run";
-import { comparePair, readEvaluation } from "../stages/evaluate";
+import { comparePair } from "../../evaluation/comparePair";
+import { readEvaluation } from "../stages/evaluate";
 import type { RunStep } from "./pipelineSteps";
 
 /**
