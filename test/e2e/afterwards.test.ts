@@ -103,7 +103,7 @@ describe("a link", () => {
 });
 
 describe("a plan's page", () => {
-  const copy = "2026-01-01_first.compression-plan.json";
+  const copy = "2026-01-01-first.compression-plan.json";
   const kept = (file: string): number[][] =>
     Object.values((JSON.parse(readFileSync(file, "utf8")) as PruningPlan).layers).map((layer) => layer.kept);
   const copyFile = () => path.join(session.workspace, copy);
@@ -231,7 +231,7 @@ describe("Move to Trash", () => {
   it("takes the run alone, and asks again where this machine has no trash", async () => {
     const { page, workspace } = session;
     const dialog = page.locator(".monaco-dialog-box");
-    await chooseFromRow(row("to delete"), "Move to Trash", () => dialog.isVisible());
+    await chooseFromRow(row("to delete"), "Delete Run...", () => dialog.isVisible());
     await dialog.getByRole("button", { name: "Move to Trash", exact: true }).click();
     // A server has no trash: nothing is gone before that is said.
     await dialog.filter({ hasText: "This machine has no trash" }).waitFor();

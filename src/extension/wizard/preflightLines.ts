@@ -152,9 +152,11 @@ function choiceLines(
           [
             t("Method"),
             [
-              countsExperts(compress.method)
-                ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
-                : t("{0}, {1} of every expert", compress.method, kept(compress.keep)),
+              compress.plan !== undefined
+                ? t("{0}, as the plan {1} says", compress.method, compress.plan)
+                : countsExperts(compress.method)
+                  ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
+                  : t("{0}, {1} of every expert", compress.method, kept(compress.keep)),
               ...(compress.multipleOf === undefined ? [] : [t("in multiples of {0}", compress.multipleOf)]),
             ].join(", "),
           ] as [string, string],
