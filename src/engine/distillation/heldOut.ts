@@ -30,7 +30,8 @@ export async function heldOutRows(
   signal: AbortSignal | undefined,
 ): Promise<{ kl: Float32Array; nll: Float32Array }> {
   using hidden = await executor.forward(tokenBatch(sequences), { signal });
-  return head.compare(hidden, teacherHidden, nextTokens(sequences).labels, signal);
+  // Awaited here: what is read is closed behind it.
+  return await head.compare(hidden, teacherHidden, nextTokens(sequences).labels, signal);
 }
 
 /** Means over target positions, added one after another. */
