@@ -114,7 +114,7 @@ describe.skipIf(!hasRedis)("a queue of workers", () => {
         .map((line) => JSON.parse(line) as { kind: string; worker: string })
         .filter(({ kind }) => kind === "tile");
       expect(new Set(tiles.map((tile) => tile.worker)).has("node-7")).toBe(true);
-      expect(await shows(frame, `${tiles.length} done`)).toBe(true);
+      await until(() => shows(frame, `${tiles.length} done`), 60_000);
       await session.screenshot("5-timeline");
       expect(await seriousFindings(frame)).toEqual([]);
     },
