@@ -1,4 +1,4 @@
-import { components } from "./components/toolkit";
+import components from "./components/toolkit";
 import { element } from "./dom";
 
 /** Defines the components; call once before any is made. */

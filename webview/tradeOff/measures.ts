@@ -67,8 +67,8 @@ export const qualities = {
     format: (v) => decimal(v, 3),
   },
   latency: {
-    label: "Latency of one token",
-    title: "latency of one token, as a multiple of the teacher's",
+    label: t("Latency of one token"),
+    title: t("latency of one token, as a multiple of the teacher's"),
     value: (p) => p.latencyRatio ?? null,
     min: 0,
     halfWidth: () => null,

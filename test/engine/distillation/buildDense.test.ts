@@ -131,7 +131,7 @@ test("a family without a dense sibling, and more experts than there are, are ref
       provenance: { reroute: "0", recipe: null, seed: 1, versions: {} },
       scratchDirectory: temporaryFolder(),
     });
-  await expect(build("gpt_oss", 2)).rejects.toThrow(/no dense family whose layers are those of gpt_oss/);
+  await expect(build("gpt_oss", 2)).rejects.toThrow(/no dense family whose layers are those of "gpt_oss"/);
   await expect(build("mixtral", 9)).rejects.toThrow(/9 experts were asked for, but layer 0 has 8/);
 });
 

@@ -8,7 +8,7 @@ import { customElement } from "../dom";
 import type { Checkable, Components, Valued } from "./components";
 
 /** The components of @vscode-elements/elements, in the place of toolkit.ts with `node esbuild.mjs --components elements`. */
-export const components: Components = {
+const components: Components = {
   // Importing them defines them.
   register: () => undefined,
   button: (label, { primary, ariaLabel }) =>
@@ -21,3 +21,5 @@ export const components: Components = {
   progressRing: (label) =>
     customElement("vscode-progress-ring", { role: "progressbar", "aria-live": "off", "aria-label": label }),
 };
+
+export default components;
