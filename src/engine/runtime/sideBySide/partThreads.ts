@@ -2,10 +2,17 @@ import { Worker } from "node:worker_threads";
 import { role, type ThreadData, type ThreadReply } from "./partThread";
 
 let program: string | null = null;
+let forwardToo = true;
 
 /** The file that threads run: this program's own, which begins with isPartThread. Without it there are none. */
-export function setThreadProgram(file: string): void {
+export function setThreadProgram(file: string, forward = true): void {
   program = file;
+  forwardToo = forward;
+}
+
+/** Whether threads also work on parts of a layer, beside parts of a batch of Router KD. */
+export function canHaveForwardThreads(): boolean {
+  return program !== null && forwardToo;
 }
 
 export function canHaveThreads(): boolean {
