@@ -9,7 +9,8 @@ if (isPartThread()) void serveEngineThread();
 else start();
 
 function start(): void {
-  setThreadProgram(__filename);
+  // Not in forward passes, as in engine/main.ts.
+  setThreadProgram(__filename, false);
 
   const abort = new AbortController();
   const stop = (): void => {
