@@ -9,8 +9,7 @@ if (isPartThread()) void serveEngineThread();
 else start();
 
 function start(): void {
-  // Not in forward passes, as in engine/main.ts.
-  setThreadProgram(__filename, false);
+  setThreadProgram(__filename);
 
   const abort = new AbortController();
   const stop = (): void => {

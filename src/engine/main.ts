@@ -15,8 +15,7 @@ if (isPartThread()) void serveEngineThread();
 else serveHost();
 
 function serveHost(): void {
-  // Not in forward passes: a profile of 192,000 tokens stood still there in the editor, for a reason not yet found.
-  setThreadProgram(__filename, false);
+  setThreadProgram(__filename);
 
   const connection = createMessageConnection(new IPCMessageReader(process), new IPCMessageWriter(process));
   const policy: DisconnectPolicy = { behaviour: "exit" };

@@ -2,7 +2,7 @@ import { throwIfCancelled } from "../../../protocol/errors";
 import type { LayerDescription } from "../../model/description";
 import { noteGraphSeconds } from "../../runtime/session";
 import { FasterWay, type Way } from "../../runtime/sideBySide/fasterWay";
-import { canHaveForwardThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
+import { canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
 import { weightKey } from "../../graph/blocks/weights";
 import type { HiddenStates } from "../hiddenStates";
 import { chunksOf, type Leaves } from "../leaves";
@@ -142,7 +142,7 @@ export function mayRunSideBySide(options: ExecutorOptions, plan: ExecutionPlan):
     plan.keepFloat32Weights &&
     direction === "forward" &&
     runtime.watch === undefined &&
-    canHaveForwardThreads() &&
+    canHaveThreads() &&
     sampler === undefined &&
     blocked === undefined &&
     (trainable?.size ?? 0) === 0

@@ -2,17 +2,10 @@ import { Worker } from "node:worker_threads";
 import { role, type ThreadData, type ThreadReply } from "./partThread";
 
 let program: string | null = null;
-let forwardToo = true;
 
 /** The file that threads run: this program's own, which begins with isPartThread. Without it there are none. */
-export function setThreadProgram(file: string, forward = true): void {
+export function setThreadProgram(file: string): void {
   program = file;
-  forwardToo = forward;
-}
-
-/** Whether threads also work on parts of a layer, beside parts of a batch of Router KD. */
-export function canHaveForwardThreads(): boolean {
-  return program !== null && forwardToo;
 }
 
 export function canHaveThreads(): boolean {
@@ -24,6 +17,8 @@ export class PartThreads<Data, Request, Reply> {
   readonly #workers: Worker[];
   /** The last part that each thread was given. */
   readonly #last: Promise<unknown>[];
+  /** Of each thread: it has opened what it needs, or ended. */
+  readonly #opened: Promise<unknown>[];
   #ready = 0;
   /** Whether a thread ended or failed: the others are then of no use. */
   #failed = false;
@@ -32,14 +27,17 @@ export class PartThreads<Data, Request, Reply> {
   constructor(count: number, work: string, data: Data) {
     this.#workers = Array.from({ length: count }, () => {
       const worker = new Worker(program!, { workerData: { role, work, data } satisfies ThreadData });
-      worker.once("message", () => this.#ready++);
       worker.on("error", () => (this.#failed = true));
       worker.on("exit", () => (this.#failed = true));
       // A thread that has nothing to do keeps no process from ending.
       worker.unref();
       return worker;
     });
-    this.#last = this.#workers.map(() => Promise.resolve());
+    this.#opened = this.#workers.map(async (worker) => {
+      const ended = new Promise((resolve) => worker.once("exit", resolve));
+      await Promise.race([new Promise((resolve) => worker.once("message", resolve)).then(() => this.#ready++), ended]);
+    });
+    this.#last = [...this.#opened];
   }
 
   get isReady(): boolean {
@@ -68,8 +66,19 @@ export class PartThreads<Data, Request, Reply> {
     }
   }
 
+  /**
+   * Ends the threads, each behind the part that it is in: to end one amid a call of onnxruntime ends the whole process.
+   * Parts that have not begun are given up.
+   */
   async close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    this.#failed = true;
+    await Promise.all(
+      this.#workers.map(async (worker, i) => {
+        worker.ref();
+        await this.#last[i];
+        await worker.terminate();
+      }),
+    );
   }
 }
 

@@ -231,12 +231,13 @@ describe("a grid", () => {
     );
     expect(await readFile(path.join(directory(), "distillation.csv"), "utf8")).toContain("KA 4,arm,1,");
     expect(comparisonRows(comparison).map(([name]) => name)).toContain("KA 4");
+    const taught: object = { student, grid: { arms } };
     for (const [change, message] of [
       [{ student: undefined }, /arms teach a student/],
       [{ grid: { arms: [arms[0], arms[0]] } }, /each of another name/],
       [{ grid: { arms, baseline: "all" } }, /name of an arm/],
     ] as const)
-      expect(() => recipe({ student, grid: { arms }, ...change })).toThrow(message);
+      expect(() => recipe({ ...taught, ...change })).toThrow(message);
   });
 
   it("refuses text that is trained on cell by cell; with force, the verdicts say so", async () => {
