@@ -35,10 +35,10 @@ const inUnit = readdirSync("test", { recursive: true, encoding: "utf8" })
   .map((name) => path.posix.join("test", ...name.split(path.sep)))
   .filter((file) => file.endsWith(".test.ts") && !/^test\/(e2e|webview|bench)\//.test(file));
 /**
- * What puts something in a module's place: where other files have run before, the module is loaded already; and what measures the
- * memory of its process.
+ * What puts something in a module's place: where other files have run before, the module is loaded already; what measures the
+ * memory of its process; and what gives its process a graphics driver, which other files would find.
  */
-const mocking = inUnit.filter((file) => /vi\.mock\(|peakBytes/.test(readFileSync(file, "utf8")));
+const mocking = inUnit.filter((file) => /vi\.mock\(|peakBytes|softwareVulkan/.test(readFileSync(file, "utf8")));
 
 /**
  * `npm test` runs all, one after another; `npx vitest --project "unit*"` is the fast inner loop and needs neither

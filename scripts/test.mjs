@@ -31,14 +31,17 @@ const suites = [
 
 let passed = 0;
 let failed = 0;
+/** Named again at the end: who reads the end of a long output is to know what to look for. */
+const failures = [];
 /** `npm test` has none and runs everything. */
 const only = process.argv.slice(2);
 
 const checked = await Promise.all(only.length === 0 ? checks.map((check) => runBeside(...check)) : []);
-for (const ok of checked) {
+for (const [i, ok] of checked.entries()) {
   if (ok) passed++;
-  else failed++;
+  else failures.push(checks[i][0]);
 }
+failed += failures.length;
 for (const [name, command, args] of suites.filter(([name]) => only.length === 0 || only.includes(name))) {
   const file = `${results}/${name}.json`;
   const ok = run(name, command, [...args, "--reporter=default", "--reporter=json", `--outputFile.json=${file}`]);
@@ -46,7 +49,9 @@ for (const [name, command, args] of suites.filter(([name]) => only.length === 0 
   passed += counts.passed;
   // A suite that could not start, or failed outside a test, is a failure of its own.
   failed += counts.failed + (!ok && counts.failed === 0 ? 1 : 0);
+  failures.push(...(ok || counts.failed > 0 ? counts.failures : [`${name}, outside its tests`]));
 }
+for (const name of failures) console.log(`failed: ${name}`);
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
 
@@ -80,9 +85,12 @@ function ended(name, ok, started) {
 
 function countTests(file) {
   try {
-    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(file, "utf8"));
-    return { passed: numPassedTests, failed: numFailedTests };
+    const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(file, "utf8"));
+    const failures = testResults.flatMap(({ name, assertionResults }) =>
+      assertionResults.filter(({ status }) => status === "failed").map(({ fullName }) => `${name}: ${fullName}`),
+    );
+    return { passed: numPassedTests, failed: numFailedTests, failures };
   } catch {
-    return { passed: 0, failed: 0 };
+    return { passed: 0, failed: 0, failures: [] };
   }
 }
