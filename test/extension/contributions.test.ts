@@ -2,7 +2,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { collectSentences } from "../../scripts/l10n.mjs";
-import { colourScales, pageCommands, pageNames } from "../../src/protocol/pageMessages";
+import { colourScales, pageCommands } from "../../src/protocol/pageMessages";
+import { pageNames } from "../../src/protocol/pageData";
 import { providerChoices } from "../../src/protocol/recipe";
 
 interface Manifest {

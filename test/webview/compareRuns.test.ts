@@ -1,6 +1,6 @@
 /** Runs beside each other, in every panel of one run. */
 import { describe, expect, it } from "vitest";
-import type { PageName } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import { minus, sharedScale } from "../../webview/common/compareScale";
 import { seriousFindings } from "../support/axe";
 import * as samples from "./samples";

@@ -1,6 +1,7 @@
 /** What all pages have in common: themes, emptiness, errors, messages that do not fit, names from files. */
 import { describe, expect, it } from "vitest";
-import type { PageName, ToPage } from "../../src/protocol/pageMessages";
+import type { ToPage } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import { errorCodes } from "../../src/protocol/errors";
 import { seriousFindings } from "../support/axe";
 import * as samples from "./samples";

@@ -5,7 +5,8 @@ import { existsSync, mkdirSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { chromium, type Browser, type Page } from "playwright-core";
-import { pageNames, type FromPage, type PageName, type ToPage } from "../../src/protocol/pageMessages";
+import type { FromPage, ToPage } from "../../src/protocol/pageMessages";
+import { pageNames, type PageName } from "../../src/protocol/pageData";
 import { pageBundle } from "../../scripts/pageBundle.mjs";
 import { themes, type ThemeName } from "./themes";
 

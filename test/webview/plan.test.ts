@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { countDifferences, differenceMap } from "../../webview/plan/differences";
-import type { PlanData } from "../../src/protocol/pageMessages";
+import type { PlanData } from "../../src/protocol/pageData";
 import { english } from "../../src/protocol/translate";
 import { seriousFindings } from "../support/axe";
 import type { PageUnderTest } from "./harness";

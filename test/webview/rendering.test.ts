@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { hoverTimes } from "../hoverTimes";
 import { busyReason, slowdown, tooBusy } from "../machineSpeed";
-import type { PageName, ToPage } from "../../src/protocol/pageMessages";
+import type { ToPage } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import * as samples from "./samples";
 import { hydrate, usePages } from "./usePages";
 

@@ -1,7 +1,8 @@
 import type { WorkersPanelData } from "../../src/protocol/workersPanel";
 import type { TensorRow } from "../../src/protocol/checkpointSummary";
 import type { PlaygroundData, PlaygroundRun } from "../../src/protocol/playground";
-import type { OverviewData, PageContext, PlanData, TensorsData } from "../../src/protocol/pageMessages";
+import type { PageContext } from "../../src/protocol/pageMessages";
+import type { OverviewData, PlanData, TensorsData } from "../../src/protocol/pageData";
 import type {
   CalibrationPanelData,
   DivergenceData,

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect } from "vitest";
-import type { PageName, ToPage } from "../../src/protocol/pageMessages";
+import type { ToPage } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import { PageHarness, type OpenOptions, type PageUnderTest } from "./harness";
 import * as samples from "./samples";
 

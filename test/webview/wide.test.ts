@@ -1,6 +1,6 @@
 /** Pages as wide as a whole screen. */
 import { expect, it } from "vitest";
-import type { PageName } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import { hydrate, usePages } from "./usePages";
 
 const { open } = usePages();

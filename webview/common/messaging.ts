@@ -4,13 +4,13 @@ import {
   parseToPage,
   type FromPage,
   type PageMethod,
-  type PageName,
   type PageParams,
   type PageResult,
   type PageState,
   type Selection,
   type ToPage,
 } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 
 // zod would try `new Function`, which the content security policy refuses and reports.
 config({ jitless: true });

@@ -1,13 +1,12 @@
-import {
-  type ColourScale,
-  type Hydrate,
-  type PageCommand,
-  type PageContext,
-  type PageData,
-  type PageName,
-  type Selection,
-  type ToPage,
+import type {
+  ColourScale,
+  Hydrate,
+  PageCommand,
+  PageContext,
+  Selection,
+  ToPage,
 } from "../../src/protocol/pageMessages";
+import type { PageData, PageName } from "../../src/protocol/pageData";
 import { element } from "./dom";
 import { emptyState, errorState } from "./emptyState";
 import { HostError, listen, log, ready, request, select } from "./messaging";

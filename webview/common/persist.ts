@@ -1,4 +1,5 @@
-import { parsePageState, type PageName, type PageSource, type PageState } from "../../src/protocol/pageMessages";
+import { parsePageState, type PageSource, type PageState } from "../../src/protocol/pageMessages";
+import type { PageName } from "../../src/protocol/pageData";
 import { vscode } from "./messaging";
 
 /** The choices of a page (layer, metric, table shown ...), kept by VS Code over hiding and reloading the window. */

@@ -1,4 +1,5 @@
-import type { OverviewData, PageCommand, ToPage } from "../../src/protocol/pageMessages";
+import type { PageCommand, ToPage } from "../../src/protocol/pageMessages";
+import type { OverviewData } from "../../src/protocol/pageData";
 import type { RunSummary } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";

@@ -1,5 +1,6 @@
 import type { PlanEdit, PlanMap } from "../../src/protocol/panels";
-import type { PlanAction, PlanData, Selection } from "../../src/protocol/pageMessages";
+import type { PlanAction, Selection } from "../../src/protocol/pageMessages";
+import type { PlanData } from "../../src/protocol/pageData";
 import { Figure } from "../common/charts/figure";
 import { heatmap } from "../common/charts/heatmap";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";

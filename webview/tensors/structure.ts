@@ -1,5 +1,5 @@
 import type { CheckpointSummary, LayerSummary } from "../../src/protocol/checkpointSummary";
-import type { TensorsData } from "../../src/protocol/pageMessages";
+import type { TensorsData } from "../../src/protocol/pageData";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { bytes, count, parameters } from "../common/format";

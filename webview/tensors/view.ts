@@ -1,5 +1,5 @@
 import type { TensorRow } from "../../src/protocol/checkpointSummary";
-import type { TensorsData } from "../../src/protocol/pageMessages";
+import type { TensorsData } from "../../src/protocol/pageData";
 import { element } from "../common/dom";
 import { exportMenu } from "../common/exportMenu";
 import { bytes, count } from "../common/format";

@@ -1,5 +1,5 @@
 import * as vscode from "vscode";
-import type { OverviewData } from "../../protocol/pageMessages";
+import type { OverviewData } from "../../protocol/pageData";
 import type { RunSummary } from "../../protocol/panels";
 import { cellFolder, comparisonOf } from "../runs/comparisonFolders";
 import { overallProgress, type LiveRun } from "../runs/liveRun";

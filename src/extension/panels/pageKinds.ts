@@ -1,5 +1,6 @@
 import * as vscode from "vscode";
-import type { PageCommand, PageName } from "../../protocol/pageMessages";
+import type { PageCommand } from "../../protocol/pageMessages";
+import type { PageName } from "../../protocol/pageData";
 
 /** Pages that are editor panels; the Overview is a view, the tensor table and the plan are custom editors. */
 export type PanelPage = Exclude<PageName, "overview" | "tensors" | "plan">;

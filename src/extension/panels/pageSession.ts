@@ -4,12 +4,12 @@ import type { MetricsLine } from "../../protocol/metrics";
 import {
   parseFromPage,
   type FromPage,
-  type PageName,
   type PageRequestHandlers,
   type PageSource,
   type Selection,
   type ToPage,
 } from "../../protocol/pageMessages";
+import type { PageName } from "../../protocol/pageData";
 import { Playground } from "../playground/playground";
 import type { Services } from "../services";
 import { readSettings } from "../settings";

@@ -1,5 +1,5 @@
 import { escapeHtml } from "../../engine/report/format";
-import type { PageName } from "../../protocol/pageMessages";
+import type { PageName } from "../../protocol/pageData";
 
 export interface PageShell {
   page: PageName;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
-import type { PageName } from "../../protocol/pageMessages";
+import type { PageName } from "../../protocol/pageData";
 import { pageShell } from "./pageShell";
 
 /** The bundle of the editor's language, sentences without comments for translators. */
