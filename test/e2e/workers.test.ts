@@ -1,16 +1,26 @@
-/** A run over a queue, as a person sees it: the setting, the password, the Workers view, the pre-flight, the start command. */
+/** A run over a queue, as a person sees it: the setting, the password, the Workers view, the pre-flight, the timeline, the start command. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import type { Frame } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { seriousFindings } from "../support/axe";
 import { hasRedis, RedisServer } from "../support/redisServer";
 import { until } from "./codeServer";
 import { treeRows } from "./explorer";
 import { sampleWorkspace, small, writeRecipe } from "./finishedRun";
 import { answerNotification } from "./notifications";
 import { openSession, type Session } from "./session";
-import { activityBarItem, openFolder, quickInput, runCommand, showContainer, summaryPage } from "./workbench";
+import {
+  activityBarItem,
+  openFolder,
+  pageInState,
+  quickInput,
+  runCommand,
+  showContainer,
+  summaryPage,
+} from "./workbench";
 
 const runMs = 300_000;
 /** Nowhere but in the memory of processes. */
@@ -91,12 +101,23 @@ describe.skipIf(!hasRedis)("a queue of workers", () => {
       const folder = () => (existsSync(runs) ? readdirSync(runs)[0] : undefined);
       await until(() => Promise.resolve(folder() !== undefined), 120_000);
       const directory = path.join(runs, folder()!);
+      for (const file of ["run.json", "workers.json"])
+        await until(() => Promise.resolve(existsSync(path.join(directory, file))), 120_000);
+      await runCommand(page, "Reroute: Open Workers Timeline");
       await until(() => Promise.resolve(existsSync(path.join(directory, "report.html"))), runMs);
+      const frame = await pageInState(page, "workers");
+      const shows = (of: Frame, words: string) => of.textContent("dl.facts").then((all) => (all ?? "").includes(words));
+      // It is read again while the run works, and once more at its end.
+      await until(() => shows(frame, " 0 left, "), 60_000);
       const timeline = readFileSync(path.join(directory, "workers.jsonl"), "utf8").trim().split("\n");
       const tiles = timeline
-        .map((line) => JSON.parse(line) as { kind: string; worker: string })
+        .map((line) => JSON.parse(line) as { kind: string; worker: string; tile: string })
         .filter(({ kind }) => kind === "tile");
       expect(new Set(tiles.map((tile) => tile.worker)).has("node-7")).toBe(true);
+      const done = new Set(tiles.map(({ tile }) => tile)).size;
+      await until(() => shows(frame, `${done} done`), 60_000);
+      await session.screenshot("5-timeline");
+      expect(await seriousFindings(frame)).toEqual([]);
     },
     2 * runMs,
   );

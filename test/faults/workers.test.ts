@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { readRunWorkers } from "../../src/engine/run/tiles/timelineFile";
 import { createRandom } from "../../src/engine/tensor/random";
 import { isNightly } from "../support/nightly";
 import { hasRedis, RedisServer } from "../support/redisServer";
@@ -97,6 +98,10 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     const tiles = tilesDone();
     expect(tiles.filter(({ pass }) => pass === "profile").length).toBe(3);
     expect(tiles.filter(({ pass }) => pass === "gradient").length).toBeGreaterThan(2 * 16);
+    // What the page shows as done is what the timeline holds.
+    const { status, timeline } = (await readRunWorkers(run.runDirectory))!;
+    const names = new Set(timeline.flatMap((line) => (line.kind === "tile" ? [line.tile] : [])));
+    expect(status.passes.reduce((sum, { done }) => sum + done, 0)).toBe(names.size);
     expect(new Set(tiles.map(({ worker }) => worker)).size).toBeLessThanOrEqual(count);
   });
 

@@ -1,6 +1,6 @@
 /** What a run takes on n machines, against cases worked by hand. */
 import { expect, it } from "vitest";
-import { gradientTileCount, profileTileCount, spreadsUpdates } from "../../src/engine/run/tiles/tileCounts";
+import { batchParts, leafTiles, spreadsUpdates } from "../../src/engine/run/tiles/tileCuts";
 import { calibrateOptions } from "../../src/protocol/calibrateOptions";
 import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../src/protocol/spreadTimes";
 
@@ -36,8 +36,8 @@ it("as many workers as help, and what holds a run up then", () => {
 });
 
 it("tiles as the documents count them", () => {
-  expect(profileTileCount(3000, 512)).toBe(47);
-  expect([1, 8, 16, 17, 24, 32, 33].map(gradientTileCount)).toEqual([1, 8, 16, 9, 12, 16, 9]);
+  expect(leafTiles(3000, 512).length).toBe(47);
+  expect([1, 8, 16, 17, 24, 32, 33].map((batch) => batchParts(batch).length)).toEqual([1, 8, 16, 9, 12, 16, 9]);
   const options = (more: object) => calibrateOptions.parse(more);
   expect(spreadsUpdates(options({}))).toBe(true);
   expect(spreadsUpdates(options({ loss: "router-logits" }))).toBe(false);

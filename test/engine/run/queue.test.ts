@@ -5,7 +5,7 @@ import { evictionCheck, serverCheck, workerChecks } from "../../../src/engine/ru
 import { mappingsFor, parseMapping, pathMap } from "../../../src/engine/run/queue/pathMap";
 import { queueName } from "../../../src/engine/run/queue/presence";
 import { queueAddress, withoutPassword } from "../../../src/engine/run/queue/queueAddress";
-import { leafTiles } from "../../../src/engine/run/tiles/kinds/profileTile";
+import { leafTiles } from "../../../src/engine/run/tiles/tileCuts";
 import { keyed, tileSchema, type TileOf } from "../../../src/engine/run/tiles/tile";
 
 describe("a queue's URL", () => {

@@ -81,6 +81,39 @@ describe("what a coordinator tells of its workers", () => {
     expect(watch.status(true).workers[0]).toMatchObject({ name: "a", state });
   });
 
+  it("counts a tile once, however often it is asked for, and goes on where another coordinator ended", async () => {
+    const { directory, clock, watch } = watchAt();
+    const tiles = [0, 16, 32].map(tileOf);
+    const [first, second, third] = tiles as [Tile, Tile, Tile];
+    // As each student asks for its teacher's tiles.
+    for (const result of [resultOf(first, "a", 2), null, null]) {
+      watch.asked(first);
+      clock.ms += 2000;
+      watch.done(first, result, result === null ? 0 : 1);
+    }
+    watch.asked(second);
+    watch.dropped(second);
+    await watch.close();
+    clock.ms += 3_600_000;
+    const next = await TileWatch.open({ ...watch.options, now: () => clock.ms });
+    for (const tile of tiles) next.asked(tile);
+    clock.ms += 1000;
+    next.done(first, null, 0);
+    next.done(second, resultOf(second, "b", 1), 1);
+    // Its file was damaged meanwhile, and had been counted.
+    next.asked(first);
+    next.done(first, resultOf(first, "b", 1), 1);
+    next.done(third, null, 0);
+    await next.close();
+    const { status, timeline } = (await readRunWorkers(directory))!;
+    expect(status.passes).toEqual([{ pass: "profile", done: 3, left: 0, repeated: 1, tileSeconds: 4, wallSeconds: 7 }]);
+    expect(timeline.map((line) => line.kind === "tile" && [line.worker, line.repeated])).toEqual([
+      ["a", false],
+      ["b", false],
+      ["b", true],
+    ]);
+  });
+
   it("is null of a run that was never spread", async () => {
     expect(await readRunWorkers(temporaryFolder())).toBeNull();
   });

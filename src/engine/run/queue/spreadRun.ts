@@ -54,7 +54,7 @@ export async function spreadRun<T>(
       `Work cannot be spread from this machine: here a product's rows depend on the rows beside them (${about}), so that results would depend on who did what; run without --queue`,
     );
   const carrier = await openBullCarrier({ address, numerics: hash, onTrouble: warn });
-  const watch = new TileWatch({ directory, queue: address.shown, numerics: hash, about });
+  const watch = await TileWatch.open({ directory, queue: address.shown, numerics: hash, about });
   const client = await openClient(address, () => undefined);
   const told = new Set<string>();
   let others: readonly string[] = [];

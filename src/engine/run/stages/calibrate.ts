@@ -18,7 +18,7 @@ import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
 import { beyond, recipeTokens, stateBytesOf, streamingMemory, type ForecastInput, type SpreadShare } from "./forecast";
 import type { Stage, StageContext } from "./stage";
-import { gradientTileCount, spreadsUpdates } from "../tiles/tileCounts";
+import { batchParts, heldOutTiles, spreadsUpdates, targetTiles } from "../tiles/tileCuts";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf, textTrainedOn } from "./data";
 import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
@@ -121,7 +121,7 @@ export const calibrateStage: Stage = {
     return {
       seconds,
       teacherSeconds,
-      spread: sharedUpdates(recipe, updating),
+      spread: shared(recipe, { targets: time.targets(taught * passes), updating, heldOut: heldOutSeconds }),
       peakMemoryBytes: peakMemory(input, inMemory) + fitBytes(recipe, teacher),
       assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training${beside === 0 ? "" : ` and ${beside} tokens beside the student`} and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
@@ -265,9 +265,22 @@ function mismatch(message: string): RerouteError {
   return new RerouteError("teacher/mismatch", message);
 }
 
-/** What workers can share of the updates: of Router KD, the sequences of a batch. */
-function sharedUpdates({ calibrate }: Recipe, seconds: number): SpreadShare[] {
-  if (calibrate === undefined || !spreadsUpdates(calibrate)) return [];
-  const parts = gradientTileCount(calibrate.batch);
-  return [{ seconds, parts, limit: `an update's batch of ${calibrate.batch} is cut into ${parts}` }];
+/** What workers can share: the teacher's targets; of Router KD, the sequences of a batch and of looks at the held-out set. */
+function shared(
+  recipe: Recipe,
+  { targets, updating, heldOut }: Record<"targets" | "updating" | "heldOut", number>,
+): SpreadShare[] {
+  const { calibrate, data } = recipe;
+  const ofText = targetTiles(data.sequences, data.sequenceLength).length;
+  const taught = targets > 0 ? [{ seconds: targets, parts: ofText, limit: `targets are cut into ${ofText}` }] : [];
+  if (calibrate === undefined || !spreadsUpdates(calibrate)) return taught;
+  const parts = batchParts(calibrate.batch).length;
+  const looks = heldOutTiles(recipeTokens(recipe).heldOut / data.sequenceLength).length;
+  return [
+    ...taught,
+    { seconds: updating, parts, limit: `an update's batch of ${calibrate.batch} is cut into ${parts}` },
+    ...(looks > 0
+      ? [{ seconds: heldOut, parts: looks, limit: `looks at the held-out set are cut into ${looks}` }]
+      : []),
+  ];
 }

@@ -35,6 +35,7 @@ import { shareOf, trainedOnBy } from "../trainedOn";
 import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
 import type { ReportProgress } from "../../../protocol/progress";
 import { writeEvaluationTokens } from "./evaluationTokens";
+import { leafTiles } from "../tiles/tileCuts";
 import { fileExists, readProvenance } from "./outputs";
 
 const roles = ["teacher", "before", "after"] as const;
@@ -123,9 +124,13 @@ export const evaluateStage: Stage = {
     const teacherSeconds =
       time.evaluation(tokens + timed, "teacher") + (probed > 0 ? time.evaluation(tokens * probed, "student") : 0);
     const assumption = `${models} checkpoints over ${tokens} tokens${probed > 0 ? `, and as much as ${probed.toFixed(1)} passes of the teacher by its active experts` : ""}; ${measured}`;
+    const { evaluationSequences, sequenceLength } = recipe.data;
+    const parts = leafTiles(evaluationSequences, sequenceLength, 1).length;
+    const shared = time.evaluation(tokens, "teacher") + (models - 1) * time.evaluation(tokens, "student");
     return {
       seconds: teacherSeconds + (models - 1) * time.evaluation(tokens + timed, "student"),
       teacherSeconds,
+      spread: [{ seconds: shared, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],
       peakMemoryBytes: Math.max(
         streamingMemory(input, { tokens, allTokens: models * tokens }),
         probed > 0 ? probeMemory(input, tokens, models > 1) : 0,

@@ -13,7 +13,7 @@ import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import { planExecution } from "../../execution/memoryPlan";
 import { blockTokens } from "../../execution/leaves";
 import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
-import { profileTileCount } from "../tiles/tileCounts";
+import { leafTiles } from "../tiles/tileCuts";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
 import { fileExists } from "./outputs";
@@ -73,7 +73,7 @@ export const profileStage: Stage = {
     const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
     const pass = time.pass(tokens, "observed");
     const seconds = pass + compared;
-    const parts = profileTileCount(recipe.data.sequences, recipe.data.sequenceLength);
+    const parts = leafTiles(recipe.data.sequences, recipe.data.sequenceLength).length;
     return {
       seconds,
       spread: [{ seconds: pass, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],

@@ -1,11 +1,11 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { runFiles } from "../../../protocol/run";
-import type { PassStatus, TilePass, WorkersFile, WorkerStatus } from "../../../protocol/workers";
+import type { PassStatus, RunWorkers, TilePass, WorkersFile, WorkerStatus } from "../../../protocol/workers";
 import type { TileEvents } from "./carrier";
 import { inHand } from "./tileBounds";
 import type { Tile, TileResult } from "./tile";
-import { TimelineFile } from "./timelineFile";
+import { readRunWorkers, TimelineFile } from "./timelineFile";
 
 /** What a coordinator knows of a worker that says that it is there. */
 export type SeenWorker = Omit<WorkerStatus, "state" | "since" | "tiles" | "repeated"> & {
@@ -40,7 +40,9 @@ const mostGone = 100;
 /** Keeps a run's workers.json and workers.jsonl: who is there, who works on what, which tiles are done. */
 export class TileWatch implements TileEvents {
   readonly #workers = new Map<string, Known>();
-  readonly #passes = new Map<TilePass, PassStatus & { firstAt: number; lastAt: number }>();
+  readonly #passes = new Map<TilePass, PassStatus & { since: number | null }>();
+  /** Tiles that are counted as done, as the timeline names them. */
+  readonly #counted = new Set<string>();
   readonly #timeline: TimelineFile;
   readonly #now: () => number;
   #writing: Promise<void> | null = null;
@@ -51,22 +53,32 @@ export class TileWatch implements TileEvents {
     this.#now = options.now ?? Date.now;
   }
 
+  /** For a run that may have been spread before: its counts go on, as its timeline does. */
+  static async open(options: TileWatchOptions): Promise<TileWatch> {
+    const watch = new TileWatch(options);
+    const before = await readRunWorkers(options.directory);
+    if (before !== null) watch.#goOn(before);
+    return watch;
+  }
+
   /** Tiles that were asked for. */
   asked(tile: Tile): void {
     this.#pass(tile).left++;
     this.#changed();
   }
 
-  /** A tile is there; null: it had been done before. @param attempts times it was begun */
+  /** A tile is there; null: it had been done before. Counted once, however often it is asked for. @param attempts times it was begun */
   done(tile: Tile, result: TileResult | null, attempts: number, verified?: boolean): void {
     const pass = this.#pass(tile);
     const now = this.#now();
+    const name = nameOf(tile);
+    const isAgain = this.#counted.has(name);
+    this.#counted.add(name);
     pass.left--;
-    pass.done++;
-    pass.lastAt = now;
-    pass.wallSeconds = (now - pass.firstAt) / 1e3;
+    if (!isAgain) pass.done++;
+    pass.wallSeconds = (now - pass.since!) / 1e3;
     if (result !== null) {
-      const repeated = Math.max(0, attempts - 1);
+      const repeated = Math.max(0, isAgain ? attempts : attempts - 1);
       pass.repeated += repeated;
       pass.tileSeconds += result.seconds;
       const known = this.#workers.get(result.worker);
@@ -76,7 +88,7 @@ export class TileWatch implements TileEvents {
         known.status.tokensPerSecond = result.tokens / Math.max(1e-3, result.seconds);
       }
       this.#timeline.append({
-        ...{ kind: "tile", worker: result.worker, ...inHand(tile), tile: tile.key.slice(0, 12) },
+        ...{ kind: "tile", worker: result.worker, ...inHand(tile), tile: name },
         ...{ start: iso(now - result.seconds * 1e3), end: iso(now), processorSeconds: result.processorMs / 1e3 },
         ...{ tokens: result.tokens, bytes: result.bytes, repeated: repeated > 0 },
         ...(verified === undefined ? {} : { verified }),
@@ -122,7 +134,7 @@ export class TileWatch implements TileEvents {
 
   status(running: boolean): WorkersFile {
     const { queue, numerics, about } = this.options;
-    const passes = [...this.#passes.values()].map(({ firstAt: _, lastAt: __, ...pass }) => pass);
+    const passes = [...this.#passes.values()].map(({ since: _, ...pass }) => pass);
     const workers = [...this.#workers.values()].map(({ status }) => status);
     workers.sort((a, b) => (a.name < b.name ? -1 : 1));
     return {
@@ -141,11 +153,25 @@ export class TileWatch implements TileEvents {
   #pass(tile: Tile) {
     const { pass } = inHand(tile);
     const now = this.#now();
-    const known = this.#passes.get(pass) ?? {
-      ...{ pass, done: 0, left: 0, repeated: 0, tileSeconds: 0, wallSeconds: 0, firstAt: now, lastAt: now },
-    };
+    const known = this.#passes.get(pass) ?? { ...noneOf(pass), since: null };
+    // Not the time between a coordinator that ended and the next one.
+    known.since ??= now - known.wallSeconds * 1e3;
     this.#passes.set(pass, known);
     return known;
+  }
+
+  #goOn({ status, timeline }: RunWorkers): void {
+    for (const pass of status.passes) this.#passes.set(pass.pass, { ...pass, done: 0, left: 0, since: null });
+    for (const line of timeline) {
+      if (line.kind !== "tile" || this.#counted.has(line.tile)) continue;
+      this.#counted.add(line.tile);
+      const pass = this.#passes.get(line.pass) ?? { ...noneOf(line.pass), since: null };
+      pass.done++;
+      this.#passes.set(line.pass, pass);
+    }
+    // Old lines are taken away from a long timeline, and the last ones may be newer than the status.
+    for (const { pass, done } of status.passes)
+      this.#passes.get(pass)!.done = Math.max(done, this.#passes.get(pass)!.done);
   }
 
   #event(worker: string, event: "joined" | "lost" | "left"): void {
@@ -169,6 +195,14 @@ export class TileWatch implements TileEvents {
     const file = path.join(this.options.directory, runFiles.workers);
     await writeFile(file, `${JSON.stringify(this.status(running))}\n`).catch(() => undefined);
   }
+}
+
+function nameOf({ key }: Tile): string {
+  return key.slice(0, 12);
+}
+
+function noneOf(pass: TilePass): PassStatus {
+  return { pass, done: 0, left: 0, repeated: 0, tileSeconds: 0, wallSeconds: 0 };
 }
 
 function iso(ms: number): string {

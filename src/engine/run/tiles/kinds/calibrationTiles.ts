@@ -12,14 +12,10 @@ import { addNamed, TreeFold } from "../../../tensor/treeFold";
 import type { HeavyWork, OpenModel } from "../../work";
 import { readNamed, writeNamed, writeTileText, type InputFile } from "../inputFiles";
 import type { TileOf } from "../tile";
+import { batchParts, heldOutTiles, targetTiles } from "../tileCuts";
 import { hashOfFile } from "../tileStore";
 import type { StudentSeat } from "./studentSeat";
 import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
-
-/** An update is cut into single sequences, or where it has more than these, into aligned parts of a power of two. */
-const mostGradientTiles = 16;
-/** Held-out sequences of one tile. */
-const heldOutSequences = 8;
 
 /** What of a calibration's updates and held-out looks is made by tiles: where routers alone train, all of it. */
 export function askStudent(
@@ -33,15 +29,14 @@ export function askStudent(
     const at = { ...desk, signal: signal ?? desk.signal };
     return withParameters(desk, parameters, async (file) => {
       const all = Array.from(numbers);
-      const size = 2 ** Math.max(0, Math.ceil(Math.log2(all.length / mostGradientTiles)));
-      const parts = Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
+      const parts = batchParts(all.length);
       const common = { ...names, parameters: file, text: await ofTraining(), options, numTargets };
-      const tiles = parts.map((part, i) =>
+      const tiles = parts.map(({ from, to }) =>
         tileOf(desk, "gradient", {
           ...common,
           targets: targets.map((of) => path.basename(of)),
-          numbers: part,
-          at: i * size,
+          numbers: all.slice(from, to),
+          at: from,
         }),
       );
       await Promise.all(tiles.map((tile) => ask(tile, at)));
@@ -49,11 +44,11 @@ export function askStudent(
         loss: left.loss + right.loss,
         gradients: addNamed(left.gradients, right.gradients),
       }));
-      for (const [i, tile] of tiles.entries()) {
+      for (const tile of tiles) {
         const { values, numbers: found } = await readNamed(desk.store.file(tile.key));
         // The file has the order of its names, the model's is that of its parameters.
         const ordered = new Map([...parameters.keys()].map((key) => [key, values.get(key)!]));
-        tree.add({ loss: found["loss"]!, gradients: ordered }, parts[i]!.length);
+        tree.add({ loss: found["loss"]!, gradients: ordered }, tile.numbers.length);
         await desk.store.remove(tile.key);
       }
       return tree.take()!;
@@ -65,7 +60,7 @@ export function askStudent(
       const at = { ...desk, signal: signal ?? desk.signal };
       return withParameters(desk, parameters, async (file) => {
         const text = await ofHeldOut();
-        const tiles = slicesOf(heldOut!.numSequences, heldOutSequences).map((slice) =>
+        const tiles = heldOutTiles(heldOut!.numSequences).map((slice) =>
           tileOf(desk, "held-out", {
             ...names,
             parameters: file,
@@ -99,7 +94,7 @@ export function askTargets(
     const text = await writeTileText(desk.store.folder, sequences);
     const routing = isOwnRouting ? null : (options.teacherRouting ?? null);
     const common = { model: namedModel(teacher), text, routing, seed, draw };
-    const tiles = slicesOf(sequences.numSequences, targetSequences(sequences))
+    const tiles = targetTiles(sequences.numSequences, sequences.sequenceLength)
       .filter(({ to }) => to > from)
       .map((slice) => tileOf(desk, "targets", { ...common, ...slice, from: Math.max(from, slice.from) }));
     const asked = tiles.map((tile) => ask(tile, at));
@@ -177,17 +172,6 @@ async function withParameters<T>(
   const result = await work({ name, sha256: await hashOfFile(file) });
   await rm(file, { force: true });
   return result;
-}
-
-/** Tokens of a teacher's tile: those of two leaves, for a quarter of a gigabyte of hidden states at most. */
-function targetSequences({ sequenceLength }: TokenSequences): number {
-  return Math.max(1, Math.floor(2 ** 14 / sequenceLength));
-}
-
-function slicesOf(count: number, size: number): { from: number; to: number }[] {
-  return Array.from({ length: Math.ceil(count / size) }, (_, i) => ({
-    ...{ from: i * size, to: Math.min(count, (i + 1) * size) },
-  }));
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {

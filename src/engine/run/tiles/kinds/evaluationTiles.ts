@@ -16,7 +16,7 @@ import { residentBytes } from "../../machine/machine";
 import type { HeavyWork } from "../../work";
 import { writeTileJson, writeTileText } from "../inputFiles";
 import type { TileOf, TileResult } from "../tile";
-import { leafTiles } from "./profileTile";
+import { leafTiles } from "../tileCuts";
 import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** What a pass took: beside the tile, whose bytes it does not decide. */

@@ -1,6 +1,5 @@
 import { throwIfCancelled } from "../../../../protocol/errors";
 import { sliceSequences } from "../../../data/sequences";
-import { leavesOf } from "../../../execution/leaves";
 import { observedByAll } from "../../../execution/observer";
 import { profileCheckpoint } from "../../../execution/profile";
 import { moeLayers } from "../../../model/moeLayers";
@@ -10,6 +9,7 @@ import { TokenSampler } from "../../../routing/tokenSampler";
 import type { HeavyWork } from "../../work";
 import { writeTileText } from "../inputFiles";
 import type { TileOf } from "../tile";
+import { leafTiles } from "../tileCuts";
 import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** Profiles by tiles, into the statistics that the pass was to add to. */
@@ -52,19 +52,4 @@ export async function doProfile(tile: TileOf<"profile">, host: TileHost): Promis
   });
   await saveRoutingStatistics(host.store.file(tile.key), { ...statistics.result(), samples: sampler.samples() });
   return sequences.ids.length;
-}
-
-/** Nodes of the tree over a text's leaves: few enough that 16 are made where there are leaves for them, at most `most` leaves each. */
-export function leafTiles(
-  numSequences: number,
-  sequenceLength: number,
-  most = 4,
-): { from: number; to: number; leaves: number }[] {
-  const { sequences, perBlock } = leavesOf(sequenceLength);
-  const numLeaves = Math.ceil(numSequences / sequences);
-  const leaves = 2 ** Math.floor(Math.log2(Math.min(most, perBlock, Math.max(1, numLeaves / 16))));
-  return Array.from({ length: Math.ceil(numLeaves / leaves) }, (_, i) => ({
-    ...{ from: i * leaves * sequences, to: Math.min(numSequences, (i + 1) * leaves * sequences) },
-    leaves: Math.min(leaves, numLeaves - i * leaves),
-  }));
 }
