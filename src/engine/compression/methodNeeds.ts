@@ -1,4 +1,5 @@
 import type { CompressOptions } from "../../protocol/recipe";
+import { searchesBudgets } from "./budgets/expertCounts";
 import { methods } from "./methods";
 import { isPruningCriterion, pruningCriteria } from "./pruning/criteria";
 
@@ -12,6 +13,11 @@ export function needsStatistics({
 }
 
 /** Whether a method needs calibration text at all: for a profile, or to run it through the experts. */
-export function needsText(options: Pick<CompressOptions, "method" | "protectSuperExperts">): boolean {
-  return needsStatistics(options) || (!isPruningCriterion(options.method) && methods[options.method].needs.text);
+export function needsText(options: Pick<CompressOptions, "method" | "protectSuperExperts" | "options">): boolean {
+  return needsStatistics(options) || runsText(options);
+}
+
+/** Whether making a plan runs calibration text through the model. */
+export function runsText({ method, options }: Pick<CompressOptions, "method" | "options">): boolean {
+  return isPruningCriterion(method) ? searchesBudgets(options) : methods[method].needs.text;
 }

@@ -18,8 +18,8 @@ export interface ExecutorOptions {
   trainable?: ReadonlySet<string>;
   /** Replaces some of what routing selects. */
   sampler?: ExpertSampler;
-  /** By layer number, an expert that forward passes do not select; looked at anew in each pass. */
-  blocked?: ReadonlyMap<number, number>;
+  /** By layer number, experts that forward passes do not select; looked at anew in each pass. */
+  blocked?: ReadonlyMap<number, readonly number[]>;
   /** How sums over tokens are cut; a batch begins with a leaf. For tests: absent, as everywhere. */
   leaves?: Leaves | undefined;
   /** Parts of forward passes always go this way, instead of the faster one; for tests. */

@@ -60,27 +60,28 @@ export class FeedForwardRunner {
   /**
    * [rows, k] experts of each token, by the family's rule, or a sampler's.
    * @param firstToken of these rows in the batch
-   * @param blocked an expert that is not to be selected: its logits are overwritten, so that its weight is 0 too
+   * @param blocked experts that are not to be selected: their logits are overwritten, so that their weight is 0 too
    */
   select(
     layer: number,
     moe: MoeDescription,
     routerLogits: Float32Array,
     firstToken: number,
-    blocked?: number,
+    blocked: readonly number[] = [],
   ): Int32Array {
     const ids = this.#select(layer, moe, routerLogits, blocked);
     this.sampler?.sample({ layer, moe, routerLogits, firstToken, ids });
     return ids;
   }
 
-  #select(layer: number, moe: MoeDescription, routerLogits: Float32Array, blocked?: number): Int32Array {
+  #select(layer: number, moe: MoeDescription, routerLogits: Float32Array, blocked: readonly number[] = []): Int32Array {
     const rows = routerLogits.length / numLogits(moe);
     const ids = new Int32Array(rows * moe.numExpertsPerToken);
     let bias = this.correctionBiases.get(layer) ?? null;
-    if (blocked !== undefined) {
-      for (let i = blocked; i < routerLogits.length; i += numLogits(moe)) routerLogits[i] = never;
-      bias = bias && bias.map((value, e) => (e === blocked ? never : value));
+    if (blocked.length > 0) bias &&= bias.slice();
+    for (const expert of blocked) {
+      for (let i = expert; i < routerLogits.length; i += numLogits(moe)) routerLogits[i] = never;
+      if (bias !== null) bias[expert] = never;
     }
     selectExperts(moe.routing, routerLogits, rows, numLogits(moe), moe.numExpertsPerToken, bias, ids);
     return ids;

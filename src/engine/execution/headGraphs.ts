@@ -57,6 +57,19 @@ export function comparisonGraph(student: HeadSource, teacher: HeadSource, shared
   });
 }
 
+/** The same -> overlap [T, 1], sum over the vocabulary of min(p, q): 1 less half of the distributions' distance. */
+export function overlapGraph(student: HeadSource, teacher: HeadSource, sharedHead: boolean): Graph {
+  const { builder, x, weights } = start(student);
+  const { studentLogits, teacherLogits } = bothLogits(builder, x, weights, student, teacher, sharedHead);
+  const [target, own] = toCommonWidth(builder, teacherLogits, studentLogits);
+  const distance = builder.reduceSum(
+    builder.abs(builder.sub(builder.softmax(target), builder.softmax(own))),
+    [1],
+    true,
+  );
+  return builder.build({ overlap: builder.add(builder.scale(distance, -0.5), builder.constant([1])) });
+}
+
 const forwardKl: Divergence = { kind: "forward", mix: 0 };
 
 export interface LossOptions {

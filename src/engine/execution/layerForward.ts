@@ -23,8 +23,8 @@ export class LayerForward {
     readonly attention: AttentionRunner,
     readonly feedForward: FeedForwardRunner,
     readonly leaves: Leaves,
-    /** By layer number, an expert that is not selected. */
-    readonly blocked: ReadonlyMap<number, number> | undefined,
+    /** By layer number, experts that are not selected. */
+    readonly blocked: ReadonlyMap<number, readonly number[]> | undefined,
   ) {}
 
   /** [tokens, hidden] behind the layer. */

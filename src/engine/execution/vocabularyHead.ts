@@ -11,6 +11,7 @@ import {
   logitsGraph,
   lossGraph,
   nllGraph,
+  overlapGraph,
   type HeadSource,
   type LossOptions,
 } from "./headGraphs";
@@ -87,6 +88,25 @@ export class VocabularyHead {
       },
     );
     return result;
+  }
+
+  /** Overlap with the teacher's distribution of each row, sum_v min(p, q), of final and normalised hidden states. */
+  async overlap(hidden: HiddenStates, teacherHidden: HiddenStates, signal?: AbortSignal): Promise<Float32Array> {
+    const { source, sharedHead } = this.#teacher();
+    const overlap = new Float32Array(hidden.numTokens);
+    const rows = {
+      teacherHidden: (from: number, to: number) =>
+        float32(teacherHidden.read(from, to), [to - from, teacherHidden.width]),
+    };
+    await this.#run(
+      "overlap",
+      (student) => overlapGraph(student, source, sharedHead),
+      hidden,
+      rows,
+      signal,
+      (from, outputs) => overlap.set(floats(outputs["overlap"]!), from),
+    );
+    return overlap;
   }
 
   /**

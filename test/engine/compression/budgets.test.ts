@@ -1,12 +1,25 @@
 import path from "node:path";
 import { describe, expect, it } from "vitest";
+import { candidates, evolve } from "../../../src/engine/compression/budgets/evolution";
+import { evolvedPlan } from "../../../src/engine/compression/budgets/evolvedCounts";
 import { countsByRedundancy, countsByScore } from "../../../src/engine/compression/budgets/expertCounts";
 import { plannedSize, checkpointSize } from "../../../src/engine/compression/plannedSize";
 import { moeLayers } from "../../../src/engine/model/moeLayers";
 import { makePruningPlan } from "../../../src/engine/compression/pruning/pruningPlan";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
 import { createRandom } from "../../../src/engine/tensor/random";
 import type { CompressOptions } from "../../../src/protocol/recipe";
-import { compress, goldens, logitsOf, makeContext, openModel, randomSequences, scratch } from "./support";
+import {
+  compress,
+  goldens,
+  logitsOf,
+  makeContext,
+  openModel,
+  randomSequences,
+  runtime,
+  scratch,
+  type OpenModel,
+} from "./support";
 
 const { folder, fresh } = scratch();
 
@@ -108,3 +121,132 @@ describe("on a model", () => {
     });
   });
 });
+
+describe("evolution of counts", () => {
+  it("over seeds: sums and limits are kept, nothing is measured twice, and a small space's optimum is found", async () => {
+    for (let seed = 0; seed < 100; seed++) {
+      const random = createRandom(seed);
+      const [L, E, k] = [2 + random.below(2), 4, 1 + random.below(2)];
+      const uniform = new Array<number>(L).fill(k + 1);
+      const worth = Array.from({ length: L }, () => Array.from({ length: E + 1 }, () => random.normal()));
+      const value = (counts: readonly number[]) => counts.reduce((sum, count, l) => sum + worth[l]![count]!, 0);
+      const measured = new Set<string>();
+      const found = await evolve({
+        ...{ start: [uniform], population: 8, generations: 20, random },
+        ...{ least: new Array<number>(L).fill(k), most: new Array<number>(L).fill(E) },
+        fitness: (counts) => {
+          expect(measured.has(counts.join(" "))).toBe(false);
+          measured.add(counts.join(" "));
+          expect(counts.reduce((sum, n) => sum + n, 0)).toBe(L * (k + 1));
+          expect(counts.every((count) => count >= k && count <= E)).toBe(true);
+          return Promise.resolve(value(counts));
+        },
+      });
+      const all = Array.from({ length: (E + 1) ** L }, (_, i) =>
+        Array.from({ length: L }, (__, l) => Math.floor(i / (E + 1) ** l) % (E + 1)),
+      ).filter((counts) => counts.every((n) => n >= k) && counts.reduce((a, b) => a + b, 0) === L * (k + 1));
+      expect(found.fitness).toBe(Math.max(...all.map(value)));
+      expect(found.measured).toBe(measured.size);
+      expect(measured.size).toBeLessThanOrEqual(Math.min(all.length, candidates(8, 20)));
+    }
+  });
+
+  it("budget=evoesap finds the budget that brute force over written students finds, and continues where it stopped", async () => {
+    const model = await openModel(path.join(goldens, "qwen3_moe/checkpoint"));
+    const sequences = randomSequences(model, 2, 16);
+    const options = { keep: 3, options: { budget: "evoesap", population: 40, generations: 3 } };
+    const context = await makeContext(model, fresh(), options, sequences);
+    const request = { ...context, weightScores: null };
+    const plan = await evolvedPlan(context, request);
+    const logits = async ({ checkpoint, description }: OpenModel) =>
+      (
+        await runForwardProbe({
+          ...{ model: { checkpoint, description }, teacher: null, inputIds: sequences.ids },
+          ...{ batch: 2, positions: 16, runtime, scratchDirectory: folder },
+        })
+      ).get("logits")!.data as Float32Array;
+    const original = await logits(model);
+    const layers = moeLayers(model.description).length;
+    const brute: { counts: number[]; overlap: number }[] = [];
+    for (let i = 0; i < 7 ** layers; i++) {
+      const counts = Array.from({ length: layers }, (_, l) => 2 + (Math.floor(i / 7 ** l) % 7));
+      if (counts.reduce((a, b) => a + b, 0) !== 3 * layers) continue;
+      const student = await compress(context, makePruningPlan({ ...request, counts }), fresh());
+      brute.push({ counts, overlap: meanOverlap(original, await logits(student), 2, 16) });
+    }
+    const best = brute.reduce((a, b) => (b.overlap > a.overlap ? b : a));
+    expect(Object.values(plan.layers).map(({ kept }) => kept.length)).toEqual(best.counts);
+    const found = /measured (\d+) budgets.* model ([\d.]+), ([\d.]+) with/.exec(plan.notes![0]!)!;
+    expect(Number(found[1])).toBe(brute.length);
+    expect(Number(found[2])).toBeCloseTo(best.overlap, 4);
+    expect(Number(found[3])).toBeCloseTo(brute.find(({ counts }) => counts.every((n) => n === 3))!.overlap, 4);
+    // Cancelled behind the second candidate, it ends with the same plan, and those two are not measured again.
+    const again = await makeContext(model, fresh(), options, sequences);
+    const stop = new AbortController();
+    let steps = 0;
+    const report = () => {
+      if (++steps === 2) stop.abort();
+    };
+    await expect(evolvedPlan({ ...again, signal: stop.signal, report }, request)).rejects.toThrow();
+    expect(await evolvedPlan(again, request)).toEqual(plan);
+  });
+
+  it("where limits to groups are dropped, candidates route as the written student does", async () => {
+    const model = await openModel(path.join(goldens, "deepseek_v3/checkpoint"));
+    const sequences = randomSequences(model, 2, 16);
+    const options = { budget: "evoesap", population: 3, generations: 1, fitness: "loss" };
+    const compressing = { keep: 0.5, groupLimits: "drop" as const, options };
+    const context = await makeContext(model, fresh(), compressing, sequences);
+    const plan = await evolvedPlan(context, { ...context, weightScores: null });
+    const student = await compress(context, plan, fresh());
+    const results = await runForwardProbe({
+      ...{ model: student, teacher: null, inputIds: sequences.ids, batch: 2, positions: 16, runtime },
+      scratchDirectory: folder,
+    });
+    const logits = results.get("logits")!.data as Float32Array;
+    const V = model.description.vocabSize;
+    let loss = 0;
+    for (let t = 0; t < 32; t++) {
+      if (t % 16 === 15) continue;
+      const row = Array.from(logits.subarray(t * V, (t + 1) * V));
+      const most = Math.max(...row);
+      loss +=
+        Math.log(row.reduce((sum, value) => sum + Math.exp(value - most), 0)) + most - row[sequences.ids[t + 1]!]!;
+    }
+    const found = /-loss (-[\d.]+)/.exec(plan.notes![0]!)!;
+    expect(-Number(found[1])).toBeCloseTo(loss / 30, 3);
+  });
+
+  it.each<[string, Partial<CompressOptions>, RegExp]>([
+    ["a population of one", { options: { budget: "evoesap", population: 1 } }, /population .* at least 2/],
+    ["an unknown fitness", { options: { budget: "evoesap", fitness: "luck" } }, /esp, kl, loss/],
+    ["a multiple", { multipleOf: 2, options: { budget: "evoesap" } }, /multiple of 2/],
+    ["group limits", { options: { budget: "evoesap" } }, /chooses among groups/],
+  ])("refused: %s", async (_, options, message) => {
+    const family = message.source.includes("groups") ? "deepseek_v3" : "qwen3_moe";
+    const model = await openModel(path.join(goldens, family, "checkpoint"));
+    const context = await makeContext(model, fresh(), { keep: 0.5, ...options }, randomSequences(model));
+    await expect(evolvedPlan(context, { ...context, weightScores: null })).rejects.toMatchObject({
+      code: "arguments/invalid",
+      message: expect.stringMatching(message) as unknown,
+    });
+  });
+});
+
+/** Mean over all positions but the last of each sequence of sum_v min(p, q), from logits [sequences * length, V]. */
+function meanOverlap(a: Float32Array, b: Float32Array, numSequences: number, length: number): number {
+  const V = a.length / (numSequences * length);
+  const softmax = (row: Float32Array) => {
+    const most = Math.max(...row);
+    const e = Array.from(row, (value) => Math.exp(value - most));
+    const sum = e.reduce((total, value) => total + value, 0);
+    return e.map((value) => value / sum);
+  };
+  let sum = 0;
+  for (let t = 0; t < numSequences * length; t++) {
+    if (t % length === length - 1) continue;
+    const [p, q] = [a, b].map((all) => softmax(all.subarray(t * V, (t + 1) * V)));
+    sum += p!.reduce((total, value, v) => total + Math.min(value, q![v]!), 0);
+  }
+  return sum / (numSequences * (length - 1));
+}

@@ -1,9 +1,7 @@
-import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { PruningPlan } from "../../../protocol/plan";
-import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { tokensRead } from "../../data/sequences";
 import type { MoeDescription } from "../../model/description";
@@ -12,6 +10,7 @@ import { calibrationOf, collect, type MethodContext } from "../methodContext";
 import { groupsOf, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../../model/moeLayers";
 import { predictionNotes } from "../plan/predictionLayers";
+import { SavedValues } from "../savedValues";
 import { outputTable, relativeError } from "../pruning/subsetError";
 import { backwardSearch } from "../pruning/subsetSearch";
 import { measureLayers } from "./modelEffects";
@@ -98,13 +97,13 @@ async function localEffects(context: MethodContext, options: AblationOptions): P
 /** KL of the vocabulary, or the change of the loss: a forward pass of the layers behind for each expert. */
 async function modelEffects(context: MethodContext, options: AblationOptions): Promise<LayerEffects[]> {
   const sequences = calibrationOf(context, options.sequences);
-  const progress = await AblationProgress.open(context, options);
+  const progress = await savedEffects(context, options);
   const layers = moeLayers(context.description);
   const total = layers.reduce((sum, { moe }) => sum + moe.numExperts, 0);
   let done = 0;
-  if (!layers.every(({ layer }) => progress.known(layer))) {
+  if (!layers.every(({ layer }) => progress.known(String(layer)))) {
     await measureLayers(context, sequences, async ({ index }, moe, measure) => {
-      if (progress.known(index) === null) {
+      if (progress.known(String(index)) === null) {
         const effects: number[] = [];
         for (let e = 0; e < moe.numExperts; e++) {
           const { kl, loss } = await measure({ withoutExpert: e });
@@ -112,13 +111,13 @@ async function modelEffects(context: MethodContext, options: AblationOptions): P
           const message = "Running the model without each expert";
           context.report?.({ stage: "compress", message, done: done + e + 1, total, unit: "steps" });
         }
-        await progress.add(index, effects);
+        await progress.add(String(index), effects);
       }
       done += moe.numExperts;
     });
   }
   return layers.map(({ layer, moe }) => {
-    const effects = progress.known(layer)!;
+    const effects = progress.known(String(layer))!;
     const kept = keptBy(effects, keptCount(context.options, layer, moe), moe);
     // Nobody was sent there, so nothing changed, to the bit.
     return { layer, moe, effects, kept, unused: effects.flatMap((effect, e) => (effect === 0 ? [e] : [])) };
@@ -159,35 +158,9 @@ function requireOthers({ description }: MethodContext): void {
 }
 
 /** Effects of finished layers, on disk: an interrupted ablation goes on with the next layer. */
-class AblationProgress {
-  private constructor(
-    readonly file: string,
-    readonly key: string,
-    readonly layers: Record<string, number[]>,
-  ) {}
-
-  static async open(context: MethodContext, { effect, sequences }: AblationOptions): Promise<AblationProgress> {
-    const text = tokensRead(calibrationOf(context, sequences));
-    const { threads, provider } = context.runtime;
-    const key = contentKey({ version: 1, fingerprint: context.fingerprint, effect, text, threads, provider });
-    const file = path.join(context.stateDirectory, "ablation.json");
-    try {
-      const saved = JSON.parse(await readFile(file, "utf8")) as { key: string; layers: Record<string, number[]> };
-      if (saved.key === key) return new AblationProgress(file, key, saved.layers);
-    } catch (error) {
-      // Absent, or torn by a crash: begun anew.
-      if (!(error instanceof SyntaxError) && (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-    return new AblationProgress(file, key, {});
-  }
-
-  known(layer: number): number[] | null {
-    return this.layers[String(layer)] ?? null;
-  }
-
-  async add(layer: number, effects: number[]): Promise<void> {
-    this.layers[String(layer)] = effects;
-    await mkdir(path.dirname(this.file), { recursive: true });
-    await writeFileAtomically(this.file, `${JSON.stringify({ key: this.key, layers: this.layers })}\n`);
-  }
+function savedEffects(context: MethodContext, { effect, sequences }: AblationOptions): Promise<SavedValues<number[]>> {
+  const text = tokensRead(calibrationOf(context, sequences));
+  const { threads, provider } = context.runtime;
+  const key = contentKey({ version: 1, fingerprint: context.fingerprint, effect, text, threads, provider });
+  return SavedValues.open(path.join(context.stateDirectory, "ablation.json"), key);
 }

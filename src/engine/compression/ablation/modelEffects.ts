@@ -34,7 +34,7 @@ export async function measureLayers(
 ): Promise<void> {
   const { checkpoint, description, runtime, stateDirectory: scratchDirectory, signal } = context;
   const { sequenceLength } = sequences;
-  const blocked = new Map<number, number>();
+  const blocked = new Map<number, readonly number[]>();
   const executor = await ModelExecutor.open({
     ...{ checkpoint, description, runtime, sequenceLength, scratchDirectory, blocked },
     direction: "forward",
@@ -66,7 +66,7 @@ export async function measureLayers(
       await onLayer(layer, layer.feedForward, async (change) => {
         try {
           if ("router" in change) executor.parameters.set(key, change.router);
-          else blocked.set(layer.index, change.withoutExpert);
+          else blocked.set(layer.index, [change.withoutExpert]);
           return await measureFrom(done, hidden);
         } finally {
           executor.parameters.set(key, own);
@@ -95,7 +95,8 @@ function borrowed(states: HiddenStates): HiddenStates {
   };
 }
 
-function meanOver(values: Float32Array, isTarget: ArrayLike<number>): number {
+/** Mean of the values that count. */
+export function meanOver(values: Float32Array, isTarget: ArrayLike<number>): number {
   let [sum, count] = [0, 0];
   for (let i = 0; i < values.length; i++) {
     if (!isTarget[i]) continue;

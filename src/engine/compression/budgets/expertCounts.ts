@@ -6,25 +6,62 @@ import { similarityMatrix } from "../../routing/similarity";
 import { groupsOf } from "../plan/keptCount";
 
 /** How many experts stay in each layer, at the same total as the same number everywhere. */
-export const expertBudgets = ["uniform", "sensitivity", "grape"] as const;
+export const expertBudgets = ["uniform", "sensitivity", "grape", "evoesap"] as const;
 export type ExpertBudget = (typeof expertBudgets)[number];
 
 /** GRAPE's gamma: a layer that takes more than this share of the budgets' entropy waits for the others. */
 const defaultGamma = 0.01;
+/** Calibration sequences that candidates of a search run through the model. */
+export const searchSequences = 16;
+
+/** What candidates of the search are compared by: their overlap with the teacher's next-token distribution, KL, or loss. */
+const fitnesses = ["esp", "kl", "loss"] as const;
+
+/** How a pruning criterion's experts are shared out among layers. */
+export interface BudgetOptions {
+  budget: ExpertBudget;
+  gamma: number;
+  /** Of evoesap: candidates of a generation, generations, calibration sequences, and what is best. */
+  population: number;
+  generations: number;
+  sequences: number;
+  fitness: (typeof fitnesses)[number];
+}
 
 /**
  * The budget that a pruning criterion's options name.
  * @throws RerouteError arguments/invalid
  */
-export function budgetOf({ options }: Pick<CompressOptions, "options">): { budget: ExpertBudget; gamma: number } {
-  const { budget = "uniform", gamma = defaultGamma } = options;
-  if (!(expertBudgets as readonly unknown[]).includes(budget)) {
-    throw invalid(`The option budget is ${JSON.stringify(budget)}; it can be ${expertBudgets.join(", ")}`);
-  }
+export function budgetOf({ options }: Pick<CompressOptions, "options">): BudgetOptions {
+  const { gamma = defaultGamma } = options;
   if (typeof gamma !== "number" || !(gamma > 0 && gamma < 1)) {
     throw invalid(`The option gamma is ${JSON.stringify(gamma)}; give a number between 0 and 1`);
   }
-  return { budget: budget as ExpertBudget, gamma };
+  return {
+    budget: oneOf(options, "budget", expertBudgets),
+    gamma,
+    population: wholeNumber(options, "population", 16, 2),
+    generations: wholeNumber(options, "generations", 15, 0),
+    sequences: wholeNumber(options, "sequences", searchSequences, 1),
+    fitness: oneOf(options, "fitness", fitnesses),
+  };
+}
+
+/** Whether budgets are found by running the model. */
+export function searchesBudgets(options: CompressOptions["options"]): boolean {
+  return options["budget"] === "evoesap";
+}
+
+function oneOf<T extends string>(options: CompressOptions["options"], name: string, known: readonly T[]): T {
+  const value = options[name] ?? known[0]!;
+  if ((known as readonly unknown[]).includes(value)) return value as T;
+  throw invalid(`The option ${name} is ${JSON.stringify(value)}; it can be ${known.join(", ")}`);
+}
+
+function wholeNumber(options: CompressOptions["options"], name: string, otherwise: number, least: number): number {
+  const value = options[name] ?? otherwise;
+  if (typeof value === "number" && Number.isInteger(value) && value >= least) return value;
+  throw invalid(`The option ${name} is ${JSON.stringify(value)}; give a whole number of at least ${least}`);
 }
 
 /** One layer as budgets see it. */
@@ -45,12 +82,8 @@ export interface BudgetLayer {
 export function layerCounts(layers: readonly BudgetLayer[], budget: ExpertBudget, gamma: number): number[] {
   const uniform = layers.map((layer) => layer.uniform);
   if (budget === "uniform" || layers.every(({ uniform: count, moe }) => count === moe.numExperts)) return uniform;
-  const limited = layers.find(({ moe }) => groupsOf(moe) > 1);
-  if (limited) {
-    throw invalid(
-      `The budget ${budget} gives layers different numbers of experts, but the router of layer ${limited.layer} chooses among groups, which must stay equal; use budget=uniform, or drop the limit (group limits: drop)`,
-    );
-  }
+  requireOneGroup(layers, budget);
+  if (budget === "evoesap") throw new RerouteError("internal", "the budget evoesap is searched by evolvedPlan");
   const total = uniform.reduce((sum, count) => sum + count, 0);
   const least = layers.map(({ moe }) => moe.numExpertsPerToken);
   if (budget === "sensitivity") {
@@ -61,6 +94,16 @@ export function layerCounts(layers: readonly BudgetLayer[], budget: ExpertBudget
     );
   }
   return countsByRedundancy(layers.map(redundancy), total, least, gamma);
+}
+
+/** @throws RerouteError arguments/invalid where routing is limited to groups, which keep the same number each */
+export function requireOneGroup(layers: readonly Pick<BudgetLayer, "layer" | "moe">[], budget: ExpertBudget): void {
+  const limited = layers.find(({ moe }) => groupsOf(moe) > 1);
+  if (limited) {
+    throw invalid(
+      `The budget ${budget} gives layers different numbers of experts, but the router of layer ${limited.layer} chooses among groups, which must stay equal; use budget=uniform, or drop the limit (group limits: drop)`,
+    );
+  }
 }
 
 /**

@@ -1,14 +1,21 @@
 import type { PruningPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
+import { candidates } from "../budgets/evolution";
+import { budgetOf, searchesBudgets, searchSequences } from "../budgets/expertCounts";
 import { noCost, numberOf, touch, type LayerCost, type LayerCostShape, type MethodForecast } from "../cost/layerCost";
 import { keptAnyhow } from "../plan/keptCount";
 import { moeLayers } from "../../model/moeLayers";
 
 /** Scores come from the profile, or from nowhere. */
 export const scoredForecast: MethodForecast = {
-  passes: () => 0,
-  sequences: 0,
+  // A search runs the text once for each candidate, and once for the unpruned model.
+  passes: (options) => {
+    if (!searchesBudgets(options)) return 0;
+    const { population, generations } = budgetOf({ options });
+    return 1 + candidates(population, generations);
+  },
+  sequences: searchSequences,
   layer: () => noCost,
   anyPlan: (description, compress) => anyPruningPlan(description, compress),
 };
@@ -21,6 +28,7 @@ export const aimerForecast: MethodForecast = {
 
 export const moneForecast: MethodForecast = {
   ...scoredForecast,
+  passes: () => 0,
   anyPlan: (description, compress) => anyPruningPlan(description, compress, { replaceByConstant: true }),
 };
 

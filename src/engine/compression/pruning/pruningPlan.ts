@@ -10,7 +10,7 @@ import {
   type RoutingStatisticsData,
 } from "../../routing/layerStatistics";
 import { createRandom } from "../../tensor/random";
-import { budgetOf, layerCounts } from "../budgets/expertCounts";
+import { budgetOf, layerCounts, requireOneGroup } from "../budgets/expertCounts";
 import { droppedLimitsNote, withoutGroupLimits } from "../plan/groupLimits";
 import { groupsOf, keepAsSaid, keptCount, selectKept } from "../plan/keptCount";
 import { moeLayers } from "../../model/moeLayers";
@@ -27,6 +27,8 @@ export interface PruningPlanRequest {
   statistics: RoutingStatisticsData | null;
   /** AIMER's scores [E] by layer number; needed by methods that look at weights. */
   weightScores: ReadonlyMap<number, Float64Array> | null;
+  /** Experts that stay in each layer, where a search found them; absent: as the budget says. */
+  counts?: readonly number[];
 }
 
 /**
@@ -60,7 +62,8 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
     statistics: statistics?.layers.find((found) => found.layer === layer) ?? null,
   }));
   if (budget !== "uniform") requireBudget(criterion, options, budget);
-  const counts = layerCounts(scored, budget, gamma);
+  if (request.counts !== undefined) requireOneGroup(scored, budget);
+  const counts = request.counts ?? layerCounts(scored, budget, gamma);
   const differ = counts.some((count) => count !== counts[0]);
   if (differ) {
     notes.push(
@@ -105,10 +108,11 @@ export function makePruningPlan(request: PruningPlanRequest): PruningPlan {
 
 /** Budgets compare what the profile holds, so scores must come from it; and they count experts one by one. */
 function requireBudget({ source }: PruningCriterion, { method, multipleOf }: CompressOptions, budget: string): void {
-  if (source === "statistics" && multipleOf === undefined) return;
+  const isScored = source === "statistics" || budget === "evoesap";
+  if (isScored && multipleOf === undefined) return;
   throw new RerouteError(
     "arguments/invalid",
-    source === "statistics"
+    isScored
       ? `The budget ${budget} gives each layer a number of its own, which cannot be a multiple of ${multipleOf!} everywhere; use budget=uniform, or leave the multiple out`
       : `The budget ${budget} needs a method that scores experts by their profile, which ${method} does not; use reap or budget=uniform`,
   );

@@ -7,12 +7,13 @@ import { lostToDropping } from "../../compression/merging/applyMerging";
 import { applyPlan, compressionMetrics, makePlan, type MethodContext } from "../../compression/methods";
 import { isPruningCriterion } from "../../compression/pruning/criteria";
 import { aimerScores } from "../../compression/pruning/aimer";
+import { evolvedPlan } from "../../compression/budgets/evolvedCounts";
 import { makePruningPlan } from "../../compression/pruning/pruningPlan";
 import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
 import { checkWritten } from "../../compression/quantising/readBack";
 import { writeCompressedCheckpoint, type WriteCompressedOptions } from "../../compression/writeCompressed";
-import { needsStatistics } from "../../compression/methodNeeds";
+import { needsStatistics, runsText } from "../../compression/methodNeeds";
 import { textRead } from "../../data/sequences";
 import { loadRoutingStatistics } from "../../routing/statisticsFile";
 import { RerouteError } from "../../../protocol/errors";
@@ -39,7 +40,7 @@ export const compressStage: Stage = {
     const profile = run.stages.find(({ id }) => id === "profile")!.inputHash;
     const { plan: _path, ...options } = run.recipe.compress!;
     const usesProfile = planText === null && needsStatistics(options);
-    const usesText = planText !== null || !isPruningCriterion(options.method);
+    const usesText = planText !== null || !isPruningCriterion(options.method) || runsText(options);
     return {
       version: 2,
       teacher: fingerprint,
@@ -184,7 +185,8 @@ async function planFor(context: StageContext, model: OpenModel): Promise<Compres
   const weightScores =
     options.method === "aimer" ? await aimerScores(model.checkpoint, model.description, { signal, report }) : null;
   const statistics = needsStatistics(options) ? await loadRoutingStatistics(paths.file("statistics")) : null;
-  return makePruningPlan({ ...model, options, seed: run.recipe.seed, statistics, weightScores });
+  const request = { ...model, options, seed: run.recipe.seed, statistics, weightScores };
+  return runsText(options) ? evolvedPlan(await methodContext(context, model, true), request) : makePruningPlan(request);
 }
 
 /** @throws RerouteError plan/invalid */
