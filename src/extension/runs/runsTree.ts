@@ -1,9 +1,11 @@
+import { existsSync } from "node:fs";
 import * as vscode from "vscode";
 import type { ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
 import { formatDuration } from "../../protocol/quantities";
 import type { RunList } from "./runList";
 import { isUnfinished, type LiveRun } from "./liveRun";
+import { runContext } from "./runContext";
 import { runDescription, runFace, runLabel } from "./runFace";
 import { cellsBelow, filtered, topLevel, type RunNode } from "./runNodes";
 import { progressLine } from "./runMessages";
@@ -79,8 +81,12 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     item.accessibilityInformation = { label };
     item.tooltip = [label, summary.error?.message, summary.directory].filter(Boolean).join("\n\n");
     item.command = opens(summary.directory);
-    // Menus look at this: run.done, run.resumable, run.live, run.elsewhere (another process works on it).
-    item.contextValue = `run.${live && !live.elsewhere ? "live" : contextOf(shown.state)}`;
+    item.contextValue = runContext(
+      "run",
+      summary.directory,
+      live && !live.elsewhere ? "live" : shown.state,
+      existsSync,
+    );
     return item;
   }
 
@@ -98,7 +104,7 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     item.tooltip = `${name}: ${described}\n\n${directory}`;
     item.accessibilityInformation = { label: `${name}, ${vscode.l10n.t("comparison")}, ${described}` };
     item.command = opens(directory);
-    item.contextValue = `comparison.${live ? "live" : contextOf(state)}`;
+    item.contextValue = runContext("comparison", directory, live ? "live" : state, existsSync);
     return item;
   }
 
@@ -117,9 +123,4 @@ function dateOf({ createdAt }: RunSummary, style: "short" | "long"): string {
   return style === "short"
     ? date.toLocaleDateString(vscode.env.language, { day: "numeric", month: "short" })
     : date.toLocaleString(vscode.env.language, { dateStyle: "long", timeStyle: "short" });
-}
-
-function contextOf(state: RunSummary["state"]): string {
-  if (state === "done") return "done";
-  return state === "running" ? "elsewhere" : "resumable";
 }
