@@ -1,12 +1,13 @@
 import * as vscode from "vscode";
 import { errorCodeOf, isCancelled } from "../protocol/errors";
-import { failureActions, type FailureAction } from "./failureActions";
+import { failureActions, type Failed, type FailureAction } from "./failureActions";
 
-/** The run that a failure ended, for the buttons that go on with it. */
+/** The run or comparison that a failure ended, for the buttons that go on with it. */
 export interface FailedRun {
+  kind: NonNullable<Failed>;
   runDirectory: string;
-  /** Of a run that was refused before it had a folder: its recipe is opened, or started again with its result elsewhere. */
-  refused?: { editRecipe: () => Promise<void>; startIn: (folder: string) => Promise<void> };
+  /** Of what was refused before it had a folder, and of comparisons: the recipe is opened, or started again with its result elsewhere. */
+  refused?: { editRecipe: () => Promise<void>; startIn?: (folder: string) => Promise<void> };
 }
 
 /**
@@ -21,7 +22,7 @@ export function showFailure(error: unknown, log: vscode.LogOutputChannel, run: F
   // The last output of a crashed engine has many lines; the log has them all.
   const firstLine = message.split("\n")[0]!;
   const shown = code === "internal" ? firstLine : `${firstLine} (${code})`;
-  const actions = failureActions(code, message, run !== null);
+  const actions = failureActions(code, message, run?.kind ?? null);
   const labels = actions.map(labelOf);
   void vscode.window.showErrorMessage(shown, ...labels).then(async (choice) => {
     const action = choice === undefined ? undefined : actions[labels.indexOf(choice)];
@@ -74,7 +75,7 @@ async function act(action: FailureAction, log: vscode.LogOutputChannel, run: Fai
       const openLabel = vscode.l10n.t("Put the Result Here");
       const options = { canSelectFiles: false, canSelectFolders: true, openLabel };
       const [folder] = (await vscode.window.showOpenDialog(options)) ?? [];
-      if (folder && run?.refused) await run.refused.startIn(folder.fsPath);
+      if (folder && run?.refused?.startIn) await run.refused.startIn(folder.fsPath);
       else if (folder) await vscode.commands.executeCommand("reroute.runAgain", { ...ofRun, into: folder.fsPath });
       return;
     }

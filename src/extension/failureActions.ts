@@ -59,20 +59,23 @@ const ofRecipe = new Set<ErrorCode>([
 /** Failures that the same recipe would not have with its result in another folder. */
 const ofOutput = new Set<ErrorCode>(["output/not-empty", "output/write-failed", "preflight/disk"]);
 
-/**
- * What can be done about a failure, most helpful first. `isOfRun`: it ended a run that is there, so its recipe can be edited or the run
- * go on.
- */
-export function failureActions(code: ErrorCode, message: string, isOfRun: boolean): FailureAction[] {
+/** What a failure ended, whose recipe can be edited and which can go on; null: neither. */
+export type Failed = "run" | "comparison" | null;
+
+/** What can be done about a failure, most helpful first. */
+export function failureActions(code: ErrorCode, message: string, of: Failed): FailureAction[] {
   const actions: FailureAction[] = [];
+  const isOfRun = of !== null;
   const line = lineIn(message);
   if (line) actions.push({ kind: "line", ...line });
   if (code === "run/locked" && isOfRun) actions.push({ kind: "cancelOther" });
-  if (isOfRun && ofOutput.has(code)) actions.push({ kind: "chooseFolder" });
+  if (of === "run" && ofOutput.has(code)) actions.push({ kind: "chooseFolder" });
   if (isOfRun && ofRecipe.has(code)) actions.push({ kind: "editRecipe" });
   const setting = settings[code];
   if (setting !== undefined) actions.push({ kind: "setting", setting });
-  if (isOfRun && (code === "engine/closed" || line)) actions.push({ kind: "resume" });
+  // Of a comparison, what can be mended outside of it is tried again: all its cells stood still.
+  const isMended = code === "engine/closed" || line !== null || (of === "comparison" && code !== "run/locked");
+  if (isOfRun && isMended) actions.push({ kind: "resume" });
   const deep = code === "internal" || code === "engine/closed" || code.startsWith("runtime/");
   if (deep || message.includes("\n")) actions.push({ kind: "log" });
   if (code !== "internal") actions.push({ kind: "documentation", document: documentOf(code) });

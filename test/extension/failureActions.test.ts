@@ -1,30 +1,34 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { expect, it } from "vitest";
-import { documentOf, failureActions, lineIn } from "../../src/extension/failureActions";
+import { documentOf, failureActions, lineIn, type Failed } from "../../src/extension/failureActions";
 import { errorCodes, type ErrorCode } from "../../src/protocol/errors";
 
 const codes = Object.keys(errorCodes) as ErrorCode[];
 
 it("every error that can be shown ends in something to do, and leads to documentation that exists", () => {
   for (const code of codes.filter((one) => one !== "cancelled")) {
-    expect(failureActions(code, "message", false), code).not.toEqual([]);
+    expect(failureActions(code, "message", null), code).not.toEqual([]);
     expect(existsSync(path.join("docs", documentOf(code))), code).toBe(true);
   }
 });
 
-it.each<[ErrorCode, string, boolean, string[]]>([
-  ["output/not-empty", "full", true, ["chooseFolder", "editRecipe", "documentation"]],
-  ["output/not-empty", "full", false, ["documentation"]],
-  ["runtime/provider", "no cuda", true, ["editRecipe", "setting", "log", "documentation"]],
-  ["preflight/memory", "too small", false, ["setting", "documentation"]],
-  ["run/locked", "in use", true, ["cancelOther", "documentation"]],
-  ["engine/closed", "ended", true, ["resume", "log", "documentation"]],
-  ["data/malformed", `line 3 of ${__filename}, byte 4: no text`, true, ["line", "resume", "documentation"]],
-  ["checkpoint/malformed", "first\nsecond", false, ["log", "documentation"]],
-  ["internal", "a defect", false, ["log"]],
-])("%s, %j, of a run %s: %j", (code, message, isOfRun, expected) => {
-  expect(failureActions(code, message, isOfRun).map(({ kind }) => kind)).toEqual(expected);
+it.each<[ErrorCode, string, Failed, string[]]>([
+  ["output/not-empty", "full", "run", ["chooseFolder", "editRecipe", "documentation"]],
+  ["output/not-empty", "full", null, ["documentation"]],
+  ["runtime/provider", "no cuda", "run", ["editRecipe", "setting", "log", "documentation"]],
+  ["preflight/memory", "too small", null, ["setting", "documentation"]],
+  ["run/locked", "in use", "run", ["cancelOther", "documentation"]],
+  ["engine/closed", "ended", "run", ["resume", "log", "documentation"]],
+  ["data/malformed", `line 3 of ${__filename}, byte 4: no text`, "run", ["line", "resume", "documentation"]],
+  ["checkpoint/malformed", "first\nsecond", null, ["log", "documentation"]],
+  ["internal", "a defect", null, ["log"]],
+  ["preflight/disk", "full", "comparison", ["editRecipe", "setting", "resume", "documentation"]],
+  ["data/tokenizer", "none", "comparison", ["editRecipe", "resume", "documentation"]],
+  ["engine/closed", "ended", "comparison", ["resume", "log", "documentation"]],
+  ["run/locked", "in use", "comparison", ["cancelOther", "documentation"]],
+])("%s, %j, of %s: %j", (code, message, of, expected) => {
+  expect(failureActions(code, message, of).map(({ kind }) => kind)).toEqual(expected);
 });
 
 it.each<[string, ReturnType<typeof lineIn>]>([

@@ -20,10 +20,13 @@ export async function openRun(argument: unknown, services: Services): Promise<vo
   if (!run) return;
   if (run.error && run.state === "failed") {
     const { code, message } = run.error;
-    showFailure(new RerouteError(code as ErrorCode, message), services.log, { runDirectory: run.directory });
+    showFailure(new RerouteError(code as ErrorCode, message), services.log, {
+      kind: "run",
+      runDirectory: run.directory,
+    });
     return;
   }
-  await vscode.commands.executeCommand(`reroute.${pageOf(run)}`, { runDirectory: run.directory });
+  await vscode.commands.executeCommand(`reroute.${pageOf(run)}`, { kind: "run", runDirectory: run.directory });
 }
 
 /** The page that a run is best read on. */

@@ -12,6 +12,7 @@ import type { Services } from "../services";
 import { readSettings, workspaceFolder } from "../settings";
 import { queueOf } from "../workers/queueChoice";
 import { isComparison } from "./comparisonFolders";
+import { editComparison, readWritten } from "./editComparison";
 import { isUnfinished, overallProgress, trainedOnRefusal, type LiveRun } from "./liveRun";
 import { endOf, progressLine } from "./runMessages";
 import { nextFree } from "./runAgain";
@@ -44,7 +45,7 @@ export async function startInBackground(
     const parent = workspaceFolder(baseFolder) ?? baseFolder;
     await openNewRecipe(parent, safeName(name), withAbsolutePaths(recipe, baseFolder));
   };
-  showRun({ runDirectory, name, work, refused: { startIn, editRecipe } }, services, force);
+  showRun({ kind: "run", runDirectory, name, work, refused: { startIn, editRecipe } }, services, force);
   return runDirectory;
 }
 
@@ -53,13 +54,17 @@ export async function resumeInBackground(runDirectory: string, name: string, ser
   const { runs } = services;
   tellDisconnectPolicy(services);
   const spread = await queueOf(services.context, runDirectory);
-  const work = (forced: boolean) => {
-    const options = { ...spread, ...(forced ? { force: true } : {}) };
-    return isComparison(runDirectory)
-      ? runs.resumeComparison(runDirectory, name, options)
-      : runs.resume(runDirectory, name, options);
-  };
-  showRun({ runDirectory, name, work }, services);
+  const optionsOf = (forced: boolean) => ({ ...spread, ...(forced ? { force: true } : {}) });
+  const shown: Shown = isComparison(runDirectory)
+    ? {
+        kind: "comparison",
+        runDirectory,
+        name,
+        work: (forced) => runs.resumeComparison(runDirectory, name, optionsOf(forced)),
+        refused: { editRecipe: async () => editComparison(readWritten(runDirectory)) },
+      }
+    : { kind: "run", runDirectory, name, work: (forced) => runs.resume(runDirectory, name, optionsOf(forced)) };
+  showRun(shown, services);
 }
 
 /**
@@ -76,7 +81,9 @@ export async function compareInBackground(
   const spread = await queueOf(services.context, start.baseFolder);
   const work = (forced: boolean) =>
     services.runs.startComparison({ ...start, ...spread, ...(forced ? { force: true } : {}) }, expectedSeconds);
-  showRun({ runDirectory: start.directory, name: start.name, work }, services, force);
+  const refused = { editRecipe: () => editComparison(start) };
+  const shown: Shown = { kind: "comparison", runDirectory: start.directory, name: start.name, work, refused };
+  showRun(shown, services, force);
 }
 
 /** What the engine does with runs once this window is gone, as the setting says now. */
@@ -155,17 +162,17 @@ async function tellEnd(live: LiveRun, shown: FailedRun, services: Services): Pro
 async function tellFailure(
   live: LiveRun,
   error: NonNullable<LiveRun["error"]>,
-  { runDirectory, refused }: FailedRun,
+  { kind, runDirectory, refused }: FailedRun,
   services: Services,
 ): Promise<void> {
   const { runs, log } = services;
   if (error.code !== "engine/closed") {
+    // The recipe of a run that is there comes from its folder.
     const isThere = existsSync(path.join(runDirectory, runFiles.run));
-    showFailure(
-      new RerouteError(error.code, `${live.name}: ${error.message}`),
-      log,
-      isComparison(runDirectory) ? null : { runDirectory, ...(isThere || !refused ? {} : { refused }) },
-    );
+    showFailure(new RerouteError(error.code, `${live.name}: ${error.message}`), log, {
+      ...{ kind, runDirectory },
+      ...(isThere || !refused ? {} : { refused }),
+    });
     return;
   }
   const resume = vscode.l10n.t("Resume");
@@ -180,6 +187,6 @@ async function tellFailure(
   // The message stays until it is answered: the run may have been resumed elsewhere, and have ended, meanwhile.
   const now = runs.get(runDirectory);
   if (now && isUnfinished(now)) await vscode.commands.executeCommand("reroute.overview.focus");
-  else if (now?.phase === "done") await tellEnd(now, { runDirectory }, services);
+  else if (now?.phase === "done") await tellEnd(now, { kind, runDirectory }, services);
   else await resumeInBackground(runDirectory, live.name, services);
 }

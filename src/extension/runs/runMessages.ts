@@ -47,8 +47,10 @@ export function endOf(
   const title = outcomeLine(live, t);
   const report = { label: t("Open Report"), command: "reroute.openReport" };
   if (live.comparison) {
+    const tradeOff = { label: t("Open Trade-off"), command: "reroute.openTradeOff" };
     const isWarning = live.comparison.cells.some(({ state }) => state === "failed");
-    return { title, isWarning, offers: [{ label: t("Open Trade-off"), command: "reroute.openTradeOff" }, report] };
+    const again = isWarning ? [{ label: t("Try Failed Cells Again"), command: "reroute.resumeRun" }] : [];
+    return { title, isWarning, offers: [tradeOff, report, ...again] };
   }
   const evaluation = live.outcome?.evaluation ?? null;
   // A profile alone is about routing; what calibration made worse does not look like success.

@@ -201,7 +201,11 @@ describe("the end of a run", () => {
     ["worse, which warns", { outcome: outcome("worse") }, [true, "Open Report", "Open Divergence"]],
     ["compressed and measured", { outcome: outcome(null) }, [false, "Open Report", "Open Divergence"]],
     ["a comparison", { comparison: cells("done", "done") }, [false, "Open Trade-off", "Open Report"]],
-    ["one with a failed cell", { comparison: cells("done", "failed") }, [true, "Open Trade-off", "Open Report"]],
+    [
+      "one with a failed cell",
+      { comparison: cells("done", "failed") },
+      [true, "Open Trade-off", "Open Report", "Try Failed Cells Again"],
+    ],
   ])("%s", (_, more, expected) => {
     expect(end(more)).toEqual(expected);
   });
