@@ -240,7 +240,7 @@ export const tradeOffPanelData: z.ZodMiniType<TradeOffPanelData> = z.object({
       klToTeacher: nullableNumber,
       nllPerToken: number,
       klHalfWidth: nullableNumber,
-      nllHalfWidth: number,
+      nllHalfWidth: nullableNumber,
       tokensPerSecond: nullableNumber,
       peakMemoryBytes: nullableNumber,
       sizeRatio: z.exactOptional(nullableNumber),

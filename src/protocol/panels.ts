@@ -123,9 +123,9 @@ export interface TradeOffPoint {
   bytes: number;
   klToTeacher: number | null;
   nllPerToken: number;
-  /** Half widths of the 95 % intervals. */
+  /** Half widths of the 95 % intervals; null where there is none, as of one document. */
   klHalfWidth: number | null;
-  nllHalfWidth: number;
+  nllHalfWidth: number | null;
   tokensPerSecond: number | null;
   peakMemoryBytes: number | null;
   /** Bytes, and time of the layers a token, over those of the teacher that was measured beside it. */

@@ -8,7 +8,7 @@ import {
   type DenseScales,
 } from "../../engine/distillation/build/chooseDense";
 import { buildStudent, usualStudent, type StudentQuality } from "../../engine/run/buildStudent";
-import { formatEstimate } from "../../engine/report/distillationTables";
+import { formatEstimate } from "../../engine/report/format";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, dataHelp, recipeFrom, toInteger, type SharedOptions } from "../options";

@@ -10,7 +10,7 @@ import { distillationCsv, distillationTables } from "./distillationTables";
 import { distillationFigures } from "./html";
 import { markdownTable } from "./markdown";
 import { scatterChartSvg } from "./scatterChart";
-import { escapeHtml, escapeMarkdown } from "./format";
+import { escapeHtml, escapeMarkdown, formatEstimate } from "./format";
 import { formatBytes, formatCount, formatPercent } from "../../protocol/quantities";
 
 /** Writes comparison.csv, comparison.md and comparison.html from a comparison's comparison.json. */
@@ -72,7 +72,7 @@ function verdictOf({ state, error, verdict, trainedOn }: ComparisonCell): string
 }
 
 function withError(estimate: Estimate): string {
-  return estimate ? `${estimate.mean.toFixed(4)} ± ${estimate.halfWidth95.toFixed(4)}` : "–";
+  return estimate ? formatEstimate(estimate) : "–";
 }
 
 function optional(value: number | null | undefined, format: (value: number) => string): string {
@@ -81,7 +81,7 @@ function optional(value: number | null | undefined, format: (value: number) => s
 
 const lostTitle = "Merges that lose to their own dominant experts";
 const explanation =
-  "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several. Recovered is the share of the KL that calibration took back; the verdict is a paired studentised bootstrap of the KL before and after, on at least 20 of them.";
+  "KL to the teacher and loss in nats a token on the same held-out text, before and after calibration; ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several, and missing where the text is one document. Recovered is the share of the KL that calibration took back; the verdict is a paired studentised bootstrap of the KL before and after, on at least 20 of them.";
 
 function comparisonMarkdown(comparison: ComparisonFile, figures: DistillationFile | null): string {
   const [head, ...rows] = comparisonRows(comparison);

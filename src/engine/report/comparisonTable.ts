@@ -1,6 +1,7 @@
 import type { EvaluationFile, ModelEvaluation } from "../../protocol/evaluation";
 import { batchTokens } from "../../protocol/evaluation";
 import { formatBytes, formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
+import { formatEstimate } from "./format";
 
 /** The before/after table: one column a checkpoint, cells ready to show. "–" where a number does not exist. */
 export interface ComparisonTable {
@@ -125,12 +126,11 @@ function speed({ tokensPerSecond, tokensPerSecondQuartiles: quartiles }: ModelEv
 }
 
 function withError(value: number, estimate: Estimate | null): string {
-  if (!estimate) return value.toFixed(4);
-  return `${value.toFixed(4)} ± ${estimate.halfWidth95.toFixed(4)}`;
+  return estimate ? formatEstimate({ ...estimate, mean: value }) : value.toFixed(4);
 }
 
-function share({ mean, halfWidth95 }: Estimate): string {
-  return `${formatPercent(mean)} ± ${formatPercent(halfWidth95)}`;
+function share(estimate: Estimate): string {
+  return formatEstimate(estimate, formatPercent);
 }
 
 function optional<T>(value: T | null, format: (value: T) => string): string {

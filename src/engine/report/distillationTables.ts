@@ -1,7 +1,7 @@
 import type { DistillationArm, DistillationFile } from "../../protocol/distillation";
 import type { Estimate } from "../../protocol/evaluation";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
-import { formatOptional } from "./format";
+import { formatEstimate, formatOptional, halfWidthOf } from "./format";
 
 /** One figure of distillation.json: a table, and the lines of its chart. */
 export interface DistillationTable {
@@ -31,10 +31,6 @@ export function distillationCsv(file: DistillationFile): string {
   );
   const head = ["figure", "series", "x is", "x", "y is", "y", "half width 95 %"];
   return [head, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
-}
-
-export function formatEstimate({ mean, halfWidth95 }: Estimate): string {
-  return `${mean.toFixed(4)} ± ${halfWidth95.toFixed(4)}`;
 }
 
 function gateMassTables({ probe }: DistillationFile): DistillationTable[] {
@@ -186,8 +182,9 @@ function differenceOf({ mean, interval95: [low, high] }: NonNullable<Distillatio
   return `${signed(mean)} (${signed(low)} to ${signed(high)})`;
 }
 
-function pointOf(x: number, { mean, halfWidth95 }: Estimate) {
-  return { x, y: mean, halfWidth95 };
+function pointOf(x: number, estimate: Estimate) {
+  const half = halfWidthOf(estimate);
+  return { x, y: estimate.mean, ...(half === null ? {} : { halfWidth95: half }) };
 }
 
 function formatHead(text: string): string {

@@ -3,7 +3,7 @@ import type { DivergenceData } from "../../protocol/panels";
 import { heatmapSvg, heatmapStyle, lineChartSvg } from "./charts";
 import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
-import { escapeHtml, formatOptional } from "./format";
+import { escapeHtml, formatOptional, intervalNote } from "./format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
 import type { ReportData } from "./reportData";
 import { tradeOffCharts } from "./tradeOff";
@@ -49,7 +49,7 @@ function summary({ evaluation, table, verdict }: ReportData): string {
   const comparison = evaluation?.comparison;
   const kind = comparison && !comparison.trainedOn ? comparison.verdict.replaceAll(" ", "-") : "none";
   const scope = evaluation
-    ? `<p class="muted">${escapeHtml(`Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens from ${evaluation.data.path} (SHA-256 ${evaluation.data.sha256.slice(0, 12)}). ± is half of the 95 % bootstrap interval over sequences, or over documents where one spans several.`)}</p>`
+    ? `<p class="muted">${escapeHtml(`Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens from ${evaluation.data.path} (SHA-256 ${evaluation.data.sha256.slice(0, 12)}). ${intervalNote(evaluation)}`)}</p>`
     : "";
   return `<section><p class="verdict ${kind}">${escapeHtml(verdict)}</p>${table ? comparisonHtml(table) : ""}${scope}</section>`;
 }

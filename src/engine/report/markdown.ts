@@ -1,6 +1,6 @@
 import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
-import { escapeMarkdown, formatOptional } from "./format";
+import { escapeMarkdown, formatOptional, intervalNote } from "./format";
 import { formatNumber, formatPercent } from "../../protocol/quantities";
 import type { ReportData } from "./reportData";
 import { stageColumns, stageRows } from "./stageTable";
@@ -17,7 +17,7 @@ export function renderMarkdown(data: ReportData): string {
         table.rows.map(({ label, unit, cells }) => [unit === "" ? label : `${label} (${unit})`, ...cells]),
       ),
     evaluation &&
-      `Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens. ± is half of the 95 % bootstrap interval over sequences.`,
+      `Measured on ${evaluation.data.sequences} held-out sequences of ${evaluation.data.sequenceLength} tokens. ${intervalNote(evaluation)}`,
     "## Stages",
     markdownTable(stageColumns, stageRows(run)),
     routing && "## Routing of the teacher",

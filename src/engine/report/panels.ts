@@ -27,6 +27,7 @@ import { distillationTables } from "./distillationTables";
 import { againstTeacher } from "./tradeOff";
 import { stageName } from "./stageTable";
 import { readReportData, type ReportData } from "./reportData";
+import { halfWidthOf } from "./format";
 
 /** Routing panel of a run; null before its profile is done. */
 export async function routingPanel(runDirectory: string): Promise<RoutingPanelData | null> {
@@ -139,8 +140,8 @@ async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Pr
         bytes: cost.bytes,
         klToTeacher: model.klToTeacher,
         nllPerToken: model.nllPerToken,
-        klHalfWidth: uncertainty.klToTeacher?.halfWidth95 ?? null,
-        nllHalfWidth: uncertainty.nllPerToken.halfWidth95,
+        klHalfWidth: halfWidthOf(uncertainty.klToTeacher),
+        nllHalfWidth: halfWidthOf(uncertainty.nllPerToken),
         tokensPerSecond: cost.tokensPerSecond,
         peakMemoryBytes: cost.peakMemoryBytes,
         ...againstTeacher(cost, evaluation.teacher?.cost ?? null),
@@ -222,7 +223,7 @@ function stepSummary({ number, name, evaluation }: NonNullable<EvaluationFile["s
   return {
     name: `${number} ${name}`,
     ...{ parameters: cost.parametersTotal, bytes: cost.bytes, klToTeacher },
-    klHalfWidth: uncertainty.klToTeacher?.halfWidth95 ?? null,
+    klHalfWidth: halfWidthOf(uncertainty.klToTeacher),
   };
 }
 

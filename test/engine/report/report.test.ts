@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { escapeHtml } from "../../../src/engine/report/format";
+import { escapeHtml, intervalNote } from "../../../src/engine/report/format";
 import { heatmapSvg, lineChartSvg } from "../../../src/engine/report/charts";
 import { comparisonTable } from "../../../src/engine/report/comparisonTable";
 import { numberDefinitions } from "../../../src/engine/report/definitions";
@@ -74,6 +74,22 @@ describe("report.html", () => {
     expect(html).toContain(evaluation.after!.klToTeacher!.toFixed(4));
     expect(html).toMatch(/Recovered: KL to the teacher went from/);
     for (const { name } of numberDefinitions) expect(html).toContain(escapeHtml(name));
+  });
+
+  it("shows no interval where the text is one document", async () => {
+    const file = evaluationFile.parse(JSON.parse(await readFile(path.join(runDirectory, "evaluation.json"), "utf8")));
+    const none = (estimate: { mean: number; halfWidth95: number }) => ({ ...estimate, halfWidth95: 0 });
+    const { uncertainty } = file.after!;
+    const after = { ...file.after!, uncertainty: { ...uncertainty, nllPerToken: none(uncertainty.nllPerToken) } };
+    const loss = comparisonTable({ ...file, after })!.rows.find(({ label }) => label === "Loss")!.cells;
+    expect(loss[1]).toMatch(/^\d\.\d{4} ± 0\.0100$/);
+    expect(loss[2]).toBe(file.after!.nllPerToken.toFixed(4));
+    const { sequences } = file.data;
+    const note = (units: number[]) => intervalNote({ data: { ...file.data, perSequence: { tokens: units, units } } });
+    expect(note(Array.from({ length: sequences }, () => 0))).toBe("They are one document, so there is no interval.");
+    expect(note(Array.from({ length: sequences }, (_, i) => i % 2))).toContain(
+      "± is half of the 95 % bootstrap interval",
+    );
   });
 
   it("puts the figures of each checkpoint in its column, as they are written by hand", async () => {
