@@ -4,11 +4,19 @@ import type { ToPage } from "../../src/protocol/pageMessages";
 import type { PageName } from "../../src/protocol/pageData";
 import { errorCodes } from "../../src/protocol/errors";
 import { seriousFindings } from "../support/axe";
+import type { PageUnderTest } from "./harness";
 import * as samples from "./samples";
 import { themes, type ThemeName } from "./themes";
 import { hydrate, pages, usePages } from "./usePages";
 
 const { open, openReady } = usePages();
+
+/** What makes the page scroll sideways: the outermost elements that reach beyond the window, and are not cut or scrolled by another. */
+const overflow = (opened: PageUnderTest): Promise<string[]> =>
+  opened.tab
+    .evaluate(`document.documentElement.scrollWidth <= window.innerWidth ? [] : [...document.querySelectorAll("body *")]
+    .filter((one) => one.getBoundingClientRect().right > window.innerWidth + 0.5)
+    .map((one) => one.tagName + "." + one.className).slice(0, 5)`);
 
 describe("every page", () => {
   it.each(pages)("%s draws in every theme, without violation and without serious axe finding", async (page) => {
@@ -21,6 +29,30 @@ describe("every page", () => {
     }
     expect(await opened.troubles()).toEqual([]);
     await opened.close();
+  });
+
+  // Pictures of all widths and themes only on demand, to be looked at: REROUTE_SCREENSHOTS=1.
+  it.each(pages)("%s fits windows of 1440, 1000 and 500 pixels, with every chart's table beside it", async (page) => {
+    for (const width of [1440, 1000, 500]) {
+      const opened = await open(page, { width, height: 1000 });
+      await opened.send(hydrate(page));
+      const pictured = process.env["REROUTE_SCREENSHOTS"] === "1" ? (["dark", "light", "highContrast"] as const) : [];
+      for (const theme of pictured) {
+        await opened.theme(theme);
+        await opened.screenshot(`sizes/${page}-${width}-${theme}`);
+      }
+      expect(await overflow(opened), `${width}`).toEqual([]);
+      for (const button of await opened.tab.locator("[data-figure] button:text-is('Table')").all())
+        await button.click();
+      await opened.settle();
+      expect(await overflow(opened), `${width}, with tables`).toEqual([]);
+      if (width === 500) {
+        expect(await seriousFindings(opened.tab)).toEqual([]);
+        if (pictured.length > 0) await opened.screenshot(`sizes/${page}-${width}-tables`);
+      }
+      expect(await opened.troubles()).toEqual([]);
+      await opened.close();
+    }
   });
 
   it.each(pages)("%s: empty, error and retry", async (page) => {

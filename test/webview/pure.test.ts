@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mergeMetrics } from "../../webview/calibration/merge";
 import { colourDomain, paintCells } from "../../webview/common/charts/colourDomain";
 import { lookupTable, lutSize } from "../../webview/common/charts/colourScale";
+import { uprightTitle } from "../../webview/common/charts/uprightTitle";
 import * as format from "../../webview/common/format";
 import { toCsv } from "../../webview/common/tableModel";
 import { cutMiddle, showInvisible } from "../../webview/common/text";
@@ -209,6 +210,14 @@ describe("tensor rows", () => {
   it.each(cases)("filter %j, order %j", (filter, ordering, expected) => {
     expect([...arrangeRows(rows, filter, ordering)]).toEqual(expected);
   });
+});
+
+it.each([
+  ["short", 160, ["short"]],
+  ["KL of the teacher's own routers to theirs", 160, ["KL of the teacher's own", "routers to theirs"]],
+  ["anunbrokenwordofmorethantwelve letters", 20, ["anunbrokenwordofmorethantwelve", "letters"]],
+])("an upright title fits its plot: %s", (title, height, lines) => {
+  expect(uprightTitle(title, height, { fontSize: 12 })).toEqual(lines);
 });
 
 it("reorders a matrix on both axes", () => {

@@ -112,7 +112,7 @@ export class OverviewPage implements View<"overview"> {
         element("strong", {}, progress.stage),
         ": ",
         untrusted(progress.message, 120),
-        ` (${decimal(progress.done, 6)} of ${decimal(progress.total, 6)} ${progress.unit})`,
+        ` ${t("({0} of {1} {2})", decimal(progress.done, 6), decimal(progress.total, 6), progress.unit)}`,
       );
     }
     const working = progress !== null || stage !== undefined;
@@ -125,7 +125,12 @@ export class OverviewPage implements View<"overview"> {
         ({ name, parameters: count, bytes: size, klToTeacher, klHalfWidth }) =>
           [
             plainLabel(name, 40),
-            `KL ${decimal(klToTeacher, 4)}${klHalfWidth === null ? "" : ` ± ${decimal(klHalfWidth, 2)}`}, ${parameters(count)} parameters, ${bytes(size)}`,
+            t(
+              "KL {0}, {1} parameters, {2}",
+              `${decimal(klToTeacher, 4)}${klHalfWidth === null ? "" : ` ± ${decimal(klHalfWidth, 2)}`}`,
+              parameters(count),
+              bytes(size),
+            ),
           ] as const,
       ),
       ...(run && run.klBefore !== null

@@ -145,7 +145,7 @@ export class Column {
     if (!data || !scores) return null;
     const names = namesOf(data);
     const table = responseTable(scores, names, this.index, data.run?.scores?.layer ?? null);
-    return { title: `Response of ${names[this.index]!}`, table, png: null };
+    return { title: t("Response of {0}", names[this.index]!), table, png: null };
   }
 }
 

@@ -59,7 +59,7 @@ export class PlaygroundView implements View<"playground"> {
         "span",
         { class: "figure-actions" },
         action(t("Copy"), () => this.copy()),
-        action("Markdown", () => this.save("text/markdown", asMarkdown)),
+        action(t("Markdown"), () => this.save("text/markdown", asMarkdown)),
         action("JSON", () => this.save("application/json", asJson)),
       ),
     );

@@ -1,4 +1,5 @@
 import { startPage } from "../common/page";
+import { t } from "../common/translate";
 import { WorkersView } from "./view";
 
-startPage("workers", "Workers", (services) => new WorkersView(services));
+startPage("workers", t("Workers"), (services) => new WorkersView(services));

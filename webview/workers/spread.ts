@@ -1,4 +1,5 @@
 import type { PanelWorker, WorkersPanelData } from "../../src/protocol/workersPanel";
+import { t } from "../common/translate";
 
 /** What workers can be put in order by. */
 export const orders = ["name", "state", "busy", "tiles"] as const;
@@ -13,7 +14,7 @@ const stateRank: Record<PanelWorker["state"], number> = { lost: 0, working: 1, i
 export function arranged(workers: readonly PanelWorker[], words: string, order: Order): number[] {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
   const text = workers.map(({ name, host, state, reason }) =>
-    [name, host, state, ...(reason === null ? [] : ["not eligible", reason])].join(" ").toLowerCase(),
+    [name, host, state, ...(reason === null ? [] : [t("not eligible"), reason])].join(" ").toLowerCase(),
   );
   const places = workers.map((_, i) => i).filter((i) => wanted.every((word) => text[i]!.includes(word)));
   // Workers come in order of their names.

@@ -1,6 +1,7 @@
 import type { WorkersPanelData } from "../../src/protocol/workersPanel";
 import { bytes, count, decimal, duration, percent } from "../common/format";
 import type { TableColumn, TableModel } from "../common/tableModel";
+import { t } from "../common/translate";
 import { busyShare, efficiencyOf } from "./spread";
 
 type Cell = string | number | null;
@@ -25,18 +26,18 @@ const seconds = duration;
 /** One row a worker, in the order of `places`. */
 export function workerTable({ workers }: WorkersPanelData, places: readonly number[]): TableModel {
   return tableOf(
-    "Workers of this run",
+    t("Workers of this run"),
     [
-      ["Worker", ({ name }) => name],
-      ["Host", ({ host }) => host],
-      ["State", ({ state, reason, tile }) => (reason === null ? (tile ?? state) : `not eligible: ${reason}`)],
-      ["Threads", ({ threads }) => (threads > 0 ? threads : null), count],
-      ["Tiles", ({ tiles }) => tiles, count],
-      ["Repeated", ({ repeated }) => repeated, count],
-      ["Tokens/s", ({ tokensPerSecond }) => tokensPerSecond, rate],
-      ["Busy", busyShare, percent],
-      ["Efficiency", efficiencyOf, percent],
-      ["There", ({ presentSeconds }) => presentSeconds, seconds],
+      [t("Worker"), ({ name }) => name],
+      [t("Host"), ({ host }) => host],
+      [t("State"), ({ state, reason, tile }) => (reason === null ? (tile ?? state) : t("not eligible: {0}", reason))],
+      [t("Threads"), ({ threads }) => (threads > 0 ? threads : null), count],
+      [t("Tiles"), ({ tiles }) => tiles, count],
+      [t("Repeated"), ({ repeated }) => repeated, count],
+      [t("Tokens/s"), ({ tokensPerSecond }) => tokensPerSecond, rate],
+      [t("Busy"), busyShare, percent],
+      [t("Efficiency"), efficiencyOf, percent],
+      [t("There"), ({ presentSeconds }) => presentSeconds, seconds],
     ],
     places.map((place) => workers[place]!),
   );
@@ -45,16 +46,16 @@ export function workerTable({ workers }: WorkersPanelData, places: readonly numb
 /** One row a pass. */
 export function passTable({ passes }: WorkersPanelData): TableModel {
   return tableOf(
-    "Passes over tiles",
+    t("Passes over tiles"),
     [
-      ["Pass", ({ pass }) => pass],
-      ["Tiles done", ({ done }) => done, count],
-      ["Left", ({ left }) => left, count],
-      ["Repeated", ({ repeated }) => repeated, count],
-      ["Time of tiles", ({ tileSeconds }) => tileSeconds, seconds],
-      ["Time from first to last", ({ wallSeconds }) => wallSeconds, seconds],
+      [t("Pass"), ({ pass }) => pass],
+      [t("Tiles done"), ({ done }) => done, count],
+      [t("Left"), ({ left }) => left, count],
+      [t("Repeated"), ({ repeated }) => repeated, count],
+      [t("Time of tiles"), ({ tileSeconds }) => tileSeconds, seconds],
+      [t("Time from first to last"), ({ wallSeconds }) => wallSeconds, seconds],
       [
-        "Workers at work, mean",
+        t("Workers at work, mean"),
         ({ tileSeconds, wallSeconds }) => (wallSeconds > 0 ? tileSeconds / wallSeconds : null),
         (value) => decimal(value, 3),
       ],
@@ -67,19 +68,19 @@ export function passTable({ passes }: WorkersPanelData): TableModel {
 export function tileTable({ workers, passes, tiles, units }: WorkersPanelData, shown: ReadonlySet<number>): TableModel {
   const rows = [...tiles.worker.keys()].filter((i) => shown.has(tiles.worker[i]!));
   return tableOf(
-    "Finished tiles",
+    t("Finished tiles"),
     [
-      ["Worker", (i) => workers[tiles.worker[i]!]!.name],
-      ["Pass", (i) => passes[tiles.pass[i]!]!.pass],
-      ["Unit", (i) => units[tiles.unit[i]!] ?? ""],
-      ["From", (i) => tiles.from[i]!, count],
-      ["To", (i) => tiles.to[i]!, count],
-      ["Began, s", (i) => tiles.start[i]!, rate],
-      ["Took", (i) => tiles.seconds[i]!, seconds],
-      ["Processor time", (i) => tiles.processorSeconds[i]!, seconds],
-      ["Tokens", (i) => tiles.tokens[i]!, count],
-      ["Result", (i) => tiles.bytes[i]!, bytes],
-      ["Repeated", (i) => (tiles.repeated[i] === 1 ? "repeated" : "")],
+      [t("Worker"), (i) => workers[tiles.worker[i]!]!.name],
+      [t("Pass"), (i) => passes[tiles.pass[i]!]!.pass],
+      [t("Unit"), (i) => units[tiles.unit[i]!] ?? ""],
+      [t("From"), (i) => tiles.from[i]!, count],
+      [t("To"), (i) => tiles.to[i]!, count],
+      [t("Began, s"), (i) => tiles.start[i]!, rate],
+      [t("Took"), (i) => tiles.seconds[i]!, seconds],
+      [t("Processor time"), (i) => tiles.processorSeconds[i]!, seconds],
+      [t("Tokens"), (i) => tiles.tokens[i]!, count],
+      [t("Result"), (i) => tiles.bytes[i]!, bytes],
+      [t("Repeated"), (i) => (tiles.repeated[i] === 1 ? t("repeated") : "")],
     ],
     rows,
   );

@@ -15,15 +15,16 @@ import type { TableModel } from "../common/tableModel";
 import { TableView } from "../common/tableView";
 import { plainLabel } from "../common/text";
 import { Select, textField } from "../common/toolkit";
+import { t } from "../common/translate";
 import { untrusted } from "../common/untrusted";
 import { arranged, mostLanes, orders, throughput, tilesByWorker, type Order } from "./spread";
 import { passTable, tileTable, workerTable } from "./tables";
 
 const orderLabels: Record<Order, string> = {
-  name: "Name",
-  state: "State: what needs a look first",
-  busy: "Busy share, lowest first",
-  tiles: "Tiles done, most first",
+  name: t("Name"),
+  state: t("State: what needs a look first"),
+  busy: t("Busy share, lowest first"),
+  tiles: t("Tiles done, most first"),
 };
 
 /** How a run's work is spread: lanes of workers, throughput, efficiency, what was repeated and who was lost. */
@@ -42,26 +43,33 @@ export class WorkersView implements View<"workers"> {
 
   constructor(private readonly services: PageServices) {
     const { persisted } = services;
-    this.order = new Select<Order>("Order", (value) => {
+    this.order = new Select<Order>(t("Order"), (value) => {
       persisted.set("order", value);
       this.draw();
     });
-    const filter = textField("Filter workers", "Words in name, host or state", persisted.text("filter"), (text) => {
-      persisted.set("filter", text);
-      window.clearTimeout(this.timer);
-      this.timer = window.setTimeout(() => {
-        this.draw();
-      }, 120);
-    });
+    const filter = textField(
+      t("Filter workers"),
+      t("Words in name, host or state"),
+      persisted.text("filter"),
+      (text) => {
+        persisted.set("filter", text);
+        window.clearTimeout(this.timer);
+        this.timer = window.setTimeout(() => {
+          this.draw();
+        }, 120);
+      },
+    );
     this.lanes = new Figure(
       "lanes",
       lanesChart,
       services,
-      "Left and Right move between a worker's tiles, Up and Down between workers, Page Up and Page Down by ten; the Table button shows the same numbers as text.",
+      t(
+        "Left and Right move between a worker's tiles, Up and Down between workers, Page Up and Page Down by ten; the Table button shows the same numbers as text.",
+      ),
     );
     this.rate = new Figure("throughput", lineChart, services);
-    this.workers = new Tabled("workers", "Workers", services);
-    this.passes = new Tabled("passes", "Passes", services);
+    this.workers = new Tabled("workers", t("Workers"), services);
+    this.passes = new Tabled("passes", t("Passes"), services);
     this.element = element(
       "div",
       {},
@@ -93,8 +101,10 @@ export class WorkersView implements View<"workers"> {
     this.drawSummary(data);
     const left = data.workers.length - places.length;
     this.cut.textContent = [
-      left > 0 ? `${count(left)} of ${count(data.workers.length)} workers do not have the words of the filter.` : "",
-      places.length > mostLanes ? `The timeline shows the first ${mostLanes} of ${count(places.length)}.` : "",
+      left > 0
+        ? t("{0} of {1} workers do not have the words of the filter.", count(left), count(data.workers.length))
+        : "",
+      places.length > mostLanes ? t("The timeline shows the first {0} of {1}.", mostLanes, count(places.length)) : "",
     ]
       .join(" ")
       .trim();
@@ -112,41 +122,43 @@ export class WorkersView implements View<"workers"> {
     const bytes = tiles.bytes.reduce((sum, one) => sum + one, 0);
     const lost = events.filter(({ event }) => event === "lost").length;
     const rate = workers.reduce((sum, one) => sum + (one.state === "working" ? (one.tokensPerSecond ?? 0) : 0), 0);
+    const done = passes.reduce((sum, pass) => sum + pass.done, 0);
+    const left = passes.reduce((sum, pass) => sum + pass.left, 0);
     const slowest = slowestOf(data);
     facts(this.summary, [
-      ["Queue", untrusted(data.queue, 120)],
+      [t("Queue"), untrusted(data.queue, 120)],
       [
-        "Workers",
+        t("Workers"),
         running
-          ? `${count(workers.length)}: ${number("working")} working, ${number("idle")} idle, ${number("lost")} lost, ${refused} not eligible`
+          ? t(
+              "{0}: {1} working, {2} idle, {3} lost, {4} not eligible",
+              ...[count(workers.length), number("working"), number("idle"), number("lost"), refused],
+            )
           : count(workers.length),
       ],
-      [
-        "Tiles",
-        `${count(passes.reduce((sum, { done }) => sum + done, 0))} done, ${count(passes.reduce((sum, { left }) => sum + left, 0))} left, ${count(repeated)} repeated`,
-      ],
-      ["Workers lost", count(lost)],
-      ["Efficiency", `${percent(efficiency)} of the workers' processor time`],
-      ["Busy", `${percent(busy)} of the time that workers were there`],
-      ...(running && this.live ? [["Now", `${decimal(rate, 3)} tokens/s`] as const] : []),
-      ["Time", formatDuration(seconds)],
-      ["Results", formatBytes(bytes)],
-      ...(slowest ? [["Slowest worker", slowest] as const] : []),
+      [t("Tiles"), t("{0} done, {1} left, {2} repeated", count(done), count(left), count(repeated))],
+      [t("Workers lost"), count(lost)],
+      [t("Efficiency"), t("{0} of the workers' processor time", percent(efficiency))],
+      [t("Busy"), t("{0} of the time that workers were there", percent(busy))],
+      ...(running && this.live ? [[t("Now"), t("{0} tokens/s", decimal(rate, 3))] as const] : []),
+      [t("Time"), formatDuration(seconds)],
+      [t("Results"), formatBytes(bytes)],
+      ...(slowest ? [[t("Slowest worker"), slowest] as const] : []),
     ]);
   }
 
   private drawLanes(data: WorkersPanelData, places: readonly number[]): void {
-    const title = "Tiles by worker";
+    const title = t("Tiles by worker");
     if (data.tiles.worker.length === 0 || places.length === 0) {
-      this.lanes.showEmpty(title, places.length === 0 ? "No worker has these words." : "No tile is done yet.");
+      this.lanes.showEmpty(title, places.length === 0 ? t("No worker has these words.") : t("No tile is done yet."));
       return;
     }
     const { tiles, passes, units, workers, events } = data;
     const byWorker = tilesByWorker(data);
     const laneOf = new Map(places.map((place, lane) => [place, lane]));
     const spec: LanesSpec = {
-      x: { title: "Time since the first tile began", format: duration, max: data.seconds },
-      title: "Worker",
+      x: { title: t("Time since the first tile began"), format: duration, max: data.seconds },
+      title: t("Worker"),
       lanes: places.map((place) => plainLabel(workers[place]!.name, 24)),
       kinds: passes.map(({ pass }) => plainLabel(pass, 40)),
       bars: places.map((place) =>
@@ -157,10 +169,18 @@ export class WorkersView implements View<"workers"> {
           marked: tiles.repeated[i] === 1,
           describe: () =>
             [
-              `${plainLabel(passes[tiles.pass[i]!]!.pass, 40)}, ${units[tiles.unit[i]!] ?? ""} ${tiles.from[i]!} to ${tiles.to[i]!}`,
-              `${formatDuration(tiles.seconds[i]!)} from ${formatDuration(tiles.start[i]!)}`,
-              `${count(tiles.tokens[i]!)} tokens, ${decimal(tiles.tokens[i]! / Math.max(1e-3, tiles.seconds[i]!), 3)} tokens/s`,
-              ...(tiles.repeated[i] === 1 ? ["repeated"] : []),
+              t(
+                "{0}, {1} {2} to {3}",
+                ...[plainLabel(passes[tiles.pass[i]!]!.pass, 40), units[tiles.unit[i]!] ?? ""],
+                ...[tiles.from[i]!, tiles.to[i]!],
+              ),
+              t("{0} from {1}", formatDuration(tiles.seconds[i]!), formatDuration(tiles.start[i]!)),
+              t(
+                "{0} tokens, {1} tokens/s",
+                count(tiles.tokens[i]!),
+                decimal(tiles.tokens[i]! / Math.max(1e-3, tiles.seconds[i]!), 3),
+              ),
+              ...(tiles.repeated[i] === 1 ? [t("repeated")] : []),
             ].join("\n"),
         })),
       ),
@@ -171,28 +191,30 @@ export class WorkersView implements View<"workers"> {
     };
     this.lanes.show({
       title,
-      note: "A bar is a tile, coloured by its pass; one with a frame had been begun before. A cross: a worker was lost.",
+      note: t(
+        "A bar is a tile, coloured by its pass; one with a frame had been begun before. A cross: a worker was lost.",
+      ),
       spec,
       table: tileTable(data, new Set(places)),
     });
   }
 
   private drawRate(data: WorkersPanelData): void {
-    const title = "Throughput by pass";
+    const title = t("Throughput by pass");
     const series = throughput(data);
     if (series.length === 0) {
-      this.rate.showEmpty(title, "No tile is done yet.");
+      this.rate.showEmpty(title, t("No tile is done yet."));
       return;
     }
     const spec: LineSpec = {
-      x: { title: "Seconds since the first tile began" },
-      y: { title: "tokens/s", min: 0 },
+      x: { title: t("Seconds since the first tile began"), format: (value) => decimal(value, 3) },
+      y: { title: t("tokens/s"), min: 0 },
       series: series.map(({ pass, points }) => ({ label: plainLabel(data.passes[pass]!.pass, 40), points })),
       format: (value) => decimal(value, 3),
     };
     this.rate.showLater({
       title,
-      note: "All workers together; a tile's tokens are spread over its time.",
+      note: t("All workers together; a tile's tokens are spread over its time."),
       spec,
       table: seriesTable(title, spec),
     });
@@ -236,5 +258,10 @@ function slowestOf({ workers, tiles }: WorkersPanelData): string | null {
   const slowest = rates.reduce((a, b) => (b.rate < a.rate ? b : a));
   const sorted = rates.map(({ rate }) => rate).sort((a, b) => a - b);
   const median = sorted[Math.floor(sorted.length / 2)]!;
-  return `${plainLabel(slowest.name, 60)}: ${decimal(slowest.rate, 3)} tokens/s, ${percent(slowest.rate / median)} of the median`;
+  return t(
+    "{0}: {1} tokens/s, {2} of the median",
+    plainLabel(slowest.name, 60),
+    decimal(slowest.rate, 3),
+    percent(slowest.rate / median),
+  );
 }

@@ -3,10 +3,11 @@ import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
+import { uprightTitle } from "./uprightTitle";
 
 export interface LineSpec {
   /** Axis titles with units. */
-  x: { title: string };
+  x: { title: string; format?: (value: number) => string };
   y: { title: string; min?: number; max?: number; log?: boolean };
   series: readonly Series[];
   format: (value: number | null) => string;
@@ -33,7 +34,7 @@ const markers = ["circle", "rectRot", "triangle", "rect"] as const;
 /** Lines (or bars) over one axis of numbers, with cursor, tooltip and legend. Series differ by colour, dash and marker. */
 export const lineChart: ChartKind<LineSpec> = (host, spec, theme, announce) => {
   const { frame, chart, shown, drawn } = mountChart<LineSpec, "line">(host, spec, theme, {
-    height: spec.height ?? 240,
+    height: heightOf(spec),
     type: (spec.bars === true ? "bar" : "line") as "line",
     data: dataOf,
     options: optionsOf,
@@ -48,7 +49,7 @@ export const lineChart: ChartKind<LineSpec> = (host, spec, theme, announce) => {
     describe: (series, index) => {
       const { label, points } = shown().series[series] ?? { label: "", points: [] };
       const point = points[index];
-      return point ? `${shown().x.title} ${point.x}, ${label}: ${shown().format(point.y)}` : null;
+      return point ? `${shown().x.title} ${xText(shown(), point.x)}, ${label}: ${shown().format(point.y)}` : null;
     },
     select: (series, index) => {
       const point = shown().series[series]?.points[index];
@@ -90,6 +91,8 @@ function optionsOf(spec: LineSpec, theme: Theme): ChartOptions<"line"> {
   const yAxis = axis(theme, spec.y.title);
   const y = {
     ...yAxis,
+    // Legend, ticks and the title of the other axis take the rest of the height.
+    title: { ...yAxis.title, text: uprightTitle(spec.y.title, heightOf(spec) - 80, theme) },
     type: spec.y.log === true ? "logarithmic" : "linear",
     beginAtZero: spec.bars === true,
     ...(spec.y.min === undefined ? {} : { min: spec.y.min }),
@@ -113,7 +116,8 @@ function optionsOf(spec: LineSpec, theme: Theme): ChartOptions<"line"> {
       tooltip: {
         ...tooltipStyle(theme),
         callbacks: {
-          title: (items: { raw: unknown }[]) => `${spec.x.title} ${String((items[0]?.raw as { x: unknown }).x)}`,
+          title: (items: { raw: unknown }[]) =>
+            `${spec.x.title} ${xText(spec, Number((items[0]?.raw as { x: unknown }).x))}`,
           label: (item: { dataset: { label?: string }; raw: unknown }) =>
             ` ${item.dataset.label ?? ""}: ${spec.format((item.raw as { y: number }).y)}`,
         },
@@ -127,6 +131,15 @@ function optionsOf(spec: LineSpec, theme: Theme): ChartOptions<"line"> {
     scales: { x, y },
   };
   return options as unknown as ChartOptions<"line">;
+}
+
+function heightOf({ height = 240 }: LineSpec): number {
+  return height;
+}
+
+/** An x value as text, in tables, tooltips and announcements. */
+export function xText({ x: { format = String } }: LineSpec, x: number): string {
+  return format(x);
 }
 
 function xRange(xs: number[]): { min: number; max: number } | object {

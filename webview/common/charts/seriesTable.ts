@@ -1,5 +1,5 @@
 import type { TableModel } from "../tableModel";
-import type { LineSpec } from "./lineChart";
+import { xText, type LineSpec } from "./lineChart";
 
 /** The numbers of a line chart: one row an x value, one column a series. */
 export function seriesTable(caption: string, spec: LineSpec): TableModel {
@@ -8,7 +8,7 @@ export function seriesTable(caption: string, spec: LineSpec): TableModel {
   return {
     caption,
     columns: [
-      { label: spec.x.title, format: String },
+      { label: spec.x.title, format: (x) => (x === null ? "–" : xText(spec, x)) },
       ...spec.series.map(({ label }) => ({ label, format: spec.format })),
     ],
     rowCount: xs.length,
