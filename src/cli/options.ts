@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { RerouteError } from "../protocol/errors";
-import { packings, providerChoices, recipeSchema, type Packing, type Recipe } from "../protocol/recipe";
+import { packings, providerChoices, recipeSchema, type Packing, type Precision, type Recipe } from "../protocol/recipe";
 import type { ActivationType } from "../protocol/calibrateOptions";
 
 /** Options that several commands share. */
@@ -101,6 +101,7 @@ export function recipeFrom(
     calibrate?: object;
     activations?: ActivationType | undefined;
     measureSpeed?: true | undefined;
+    precision?: Precision | undefined;
     evaluationSequences?: number;
   },
 ): Recipe {
@@ -112,6 +113,7 @@ export function recipeFrom(
     task,
     activations,
     measureSpeed,
+    precision,
     evaluationSequences,
     ...places
   } = parts;
@@ -138,6 +140,7 @@ export function recipeFrom(
     provider,
     activations,
     measureSpeed,
+    precision,
     ...places,
   });
   const parsed = recipeSchema.safeParse(recipe);

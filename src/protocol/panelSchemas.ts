@@ -67,6 +67,12 @@ export const routingPanelData: z.ZodMiniType<RoutingPanelData> = z.object({
   domains: z.array(z.string()),
   byDomain: z.record(z.string(), routingDomain),
   neverUsed: z.array(z.tuple([int, int])),
+  preview: z.exactOptional(
+    z.object({
+      ...{ sequences: int, tokens: int, topKOverlap: number, reapRank: number },
+      worstLayer: z.object({ layer: int, topKOverlap: number }),
+    }),
+  ),
 });
 
 const divergenceData = z.object({

@@ -14,6 +14,17 @@ export interface MatrixData {
 }
 
 /** Routing panel: how a checkpoint's experts are used on the profiled text. */
+/** Of a profile with precision preview: what a sample of its sequences gave with exact products too. */
+export interface PreviewAgreement {
+  sequences: number;
+  tokens: number;
+  /** Share of the experts that both passes select, over tokens and layers; and of the layer where it is smallest. */
+  topKOverlap: number;
+  worstLayer: { layer: number; topKOverlap: number };
+  /** Rank correlation (Spearman) of both passes' REAP scores over a layer's experts, the layer's where it is smallest. */
+  reapRank: number;
+}
+
 export interface RoutingPanelData {
   checkpoint: string;
   tokens: number;
@@ -26,6 +37,8 @@ export interface RoutingPanelData {
   byDomain: Record<string, RoutingDomainData>;
   /** Experts that no profiled token reached, as [layer, expert]. */
   neverUsed: [number, number][];
+  /** Of an approximate profile. */
+  preview?: PreviewAgreement;
 }
 
 export interface RoutingDomainData {

@@ -9,6 +9,10 @@ export const executionProviders = ["cpu", "cuda", "directml", "coreml", "webgpu"
 /** `auto`: the fastest one that computes rightly on this machine. */
 export const providerChoices = ["auto", ...executionProviders] as const;
 
+/** `preview`: a profile whose experts' products are computed in 8-bit integers. */
+export const precisions = ["exact", "preview"] as const;
+export type Precision = (typeof precisions)[number];
+
 /** "8GiB", "512 MiB", "1.5GB" or a number of bytes. */
 export const memorySize = z
   .string()
@@ -153,6 +157,12 @@ export const recipeSchema = z
       .enum(activationTypes)
       .optional()
       .describe("Students are evaluated with their experts' activations rounded so; default: as they are calibrated"),
+    precision: z
+      .enum(precisions)
+      .optional()
+      .describe(
+        "preview: experts' products of the profile in 8-bit integers, several times faster and approximate; not for recipes that calibrate or evaluate. Default: exact",
+      ),
     output: z.string().min(1).describe("Folder for the resulting checkpoint; must not exist or be empty"),
     seed: z.int().min(0).default(42),
     memory: memorySize.optional(),

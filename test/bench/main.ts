@@ -14,6 +14,7 @@ import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
 import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from "./scale";
 import { peersBench } from "./peers/peersBench";
+import { previewBench } from "./previewBench";
 import { sampleBench } from "./sampleBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
@@ -61,6 +62,10 @@ async function main(): Promise<void> {
   if (only === "generate") {
     print("Decoding many sequences against one, and a dense checkpoint against transformers");
     await generateBench(runtime, process.argv.slice(3), print);
+  }
+  if (only === "preview") {
+    print("Qwen3-30B-shaped layer, 16,384 tokens, bf16 weights on disk: precision preview");
+    await previewBench(runtime, Number(process.argv[3] ?? 3), print);
   }
   if (only === "peers") {
     print("Reroute and PyTorch in turns");

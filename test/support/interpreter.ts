@@ -127,6 +127,25 @@ const operations: Operations = {
       return scale * (to === "int8" ? Math.min(127, Math.max(-128, halfToEven(value))) : nearestFloat8(value));
     });
   },
+  QuantiseRows: (_, [w, largest]) => {
+    const [n, k] = w!.shape as [number, number];
+    const scales = fromIndices([n], ([row]) =>
+      // In single precision, as graphs divide.
+      Math.fround(Math.max(...Array.from({ length: k }, (_, i) => Math.abs(at(w!, [row!, i])))) / largest!.data[0]!),
+    );
+    const code = ([i, row]: number[]) => halfToEven(Math.fround(at(w!, [row!, i!]) / at(scales, [row!])));
+    return [fromIndices([k, n], code), scales];
+  },
+  Int8MatMul: (_, [x, codes, scales]) => {
+    const [low, high] = [Math.min(0, ...x!.data), Math.max(0, ...x!.data)];
+    const size = Math.fround(Math.fround(high - low) / 255);
+    const byte = (value: number) => Math.min(255, Math.max(0, value));
+    const zero = byte(halfToEven(Math.fround(-low / size)));
+    const rounded = (value: number) => size * (byte(halfToEven(Math.fround(value / size)) + zero) - zero);
+    return fromIndices([x!.shape[0]!, codes!.shape[1]!], ([row, n]) =>
+      sum(x!.shape[1]!, (k) => rounded(at(x!, [row!, k])) * at(codes!, [k, n!]) * at(scales!, [n!])),
+    );
+  },
   UnitLowerInverse: (_, [lower]) => {
     const n = lower!.shape.at(-1)!;
     const result = ndArray(lower!.shape, new Float64Array(lower!.data.length));
@@ -338,7 +357,7 @@ export function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * total;
 }
 
-function halfToEven(value: number): number {
+export function halfToEven(value: number): number {
   const down = Math.floor(value);
   if (value - down !== 0.5) return Math.round(value);
   return down % 2 === 0 ? down : down + 1;

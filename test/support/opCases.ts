@@ -422,6 +422,20 @@ export const opRows: { [O in OpName]: OpRow } = {
     const n = draw.integer(2, 5);
     return unitLowerInverse(draw.builder, draw.float([...draw.shape(draw.integer(0, 2)), n, n], { fixed: true }));
   }),
+  QuantiseRows: discrete((draw) => {
+    const { codes, scales } = draw.builder.quantiseRows(draw.float(draw.shape(2), { fixed: true }));
+    return [draw.builder.cast(codes, "int32"), scales];
+  }),
+  Int8MatMul: discrete((draw) => {
+    const [inputs, outputs] = [draw.integer(1, 9), draw.integer(1, 9)];
+    const codes = draw.numbers(
+      [inputs, outputs],
+      draw.integers([inputs, outputs], 255).map((code) => code - 127),
+      "int8",
+    );
+    const scales = draw.float([outputs], { positive: true, fixed: true });
+    return draw.builder.int8MatMul(draw.floatRows(draw.integer(1, 5), inputs, "R"), { codes, scales });
+  }),
 };
 
 export const opNames = Object.keys(opRows) as OpName[];

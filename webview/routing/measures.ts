@@ -87,6 +87,23 @@ export function cellValues(
   });
 }
 
+/** That a profile is approximate, and by how much. */
+export function approximationText({
+  tokens,
+  topKOverlap,
+  worstLayer,
+  reapRank,
+}: NonNullable<RoutingPanelData["preview"]>): string {
+  return t(
+    "Approximate profile (precision preview): on a sample of {0} tokens, {1} of the experts that exact products select are selected (layer {2}: {3}), and REAP orders a layer's experts with a rank correlation of at least {4}.",
+    count(tokens),
+    percent(topKOverlap),
+    String(worstLayer.layer),
+    percent(worstLayer.topKOverlap),
+    decimal(reapRank, 3),
+  );
+}
+
 /** "Layer 3: experts 1, 7; layer 5: expert 0": who was never used. */
 export function neverUsedText(data: RoutingPanelData, maxLayers = 12): string {
   const byLayer = new Map<number, number[]>();

@@ -12,7 +12,15 @@ import type { OtherRun, PageServices, View } from "../common/page";
 import { plainLabel } from "../common/text";
 import { Select, Toggle } from "../common/toolkit";
 import { untrusted } from "../common/untrusted";
-import { cellMeasureNames, cellMeasures, cellValues, layerMeasures, neverUsedText, type CellMeasure } from "./measures";
+import {
+  cellMeasureNames,
+  cellMeasures,
+  cellValues,
+  layerMeasures,
+  neverUsedText,
+  approximationText,
+  type CellMeasure,
+} from "./measures";
 import { t } from "../common/translate";
 
 /** Layers x experts utilisation, and what it means by layer; by domain where the text has domains. */
@@ -94,14 +102,18 @@ export class RoutingView implements View<"routing"> {
   private showCoverage(data: RoutingPanelData): void {
     const missing = data.neverUsed.length;
     const all = data.numExperts * data.layers.length;
-    this.coverage.classList.toggle("warning", missing > 0);
+    this.coverage.classList.toggle("warning", missing > 0 || data.preview !== undefined);
+    const mark =
+      data.preview === undefined ? [] : [element("strong", {}, approximationText(data.preview)), element("br")];
     if (missing === 0) {
       this.coverage.replaceChildren(
+        ...mark,
         t("Coverage: all {0} experts were used by the {1} profiled tokens.", count(all), count(data.tokens)),
       );
       return;
     }
     this.coverage.replaceChildren(
+      ...mark,
       element("strong", {}, t("Coverage: {0} of {1} experts were never used", count(missing), count(all))),
       t(
         " by the {0} profiled tokens. Nothing is known about them; more or other text may reach them. ",

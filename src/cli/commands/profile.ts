@@ -1,8 +1,10 @@
 import path from "node:path";
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { routingPanel } from "../../engine/report/panels";
+import { previewNote } from "../../engine/report/previewNote";
 import { formatOptional } from "../../engine/report/format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
+import { precisions, type Precision } from "../../protocol/recipe";
 import type { RoutingPanelData } from "../../protocol/panels";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -14,6 +16,7 @@ import { textTable } from "../table";
 interface ProfileOptions extends SharedOptions, SpreadOptions {
   data: string;
   out: string;
+  precision?: Precision;
 }
 
 /** `reroute profile <checkpoint>`: how a model's experts are used on a text. */
@@ -26,6 +29,12 @@ export function addProfile(program: Command, io: CliIo): void {
     .requiredOption(
       "--out <dir>",
       "run folder to write routing-statistics.safetensors to; continued where it holds this profile",
+    )
+    .addOption(
+      new Option(
+        "--precision <kind>",
+        "preview: experts' products in 8-bit integers, faster and approximate (default: exact)",
+      ).choices([...precisions]),
     );
   addSpreadOptions(addMachineOptions(addDataOptions(command, 3000))).action(
     async (checkpoint: string, options: ProfileOptions) => {
@@ -35,6 +44,7 @@ export function addProfile(program: Command, io: CliIo): void {
         calibration: path.resolve(io.cwd, options.data),
         // A profile writes no checkpoint; the recipe's schema asks for a place all the same.
         output: path.join(runDirectory, "checkpoint"),
+        precision: options.precision,
       });
       await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd }, options);
       const routing = (await routingPanel(runDirectory))!;
@@ -46,7 +56,7 @@ export function addProfile(program: Command, io: CliIo): void {
 }
 
 function summary(routing: RoutingPanelData, runDirectory: string): object {
-  const { tokens, numExperts, numExpertsPerToken, domains, neverUsed } = routing;
+  const { tokens, numExperts, numExpertsPerToken, domains, neverUsed, preview } = routing;
   const domainTokens = Object.fromEntries(domains.map((name) => [name, routing.byDomain[name]!.tokens]));
   return {
     runDirectory,
@@ -55,6 +65,7 @@ function summary(routing: RoutingPanelData, runDirectory: string): object {
     numExpertsPerToken,
     domainTokens,
     neverUsed,
+    ...(preview ? { preview } : {}),
     layers: routing.byDomain[""]!.layers,
   };
 }
@@ -76,5 +87,5 @@ function describe(routing: RoutingPanelData, runDirectory: string): string {
     "selected mass",
     "top-k margin",
   ];
-  return `${formatCount(routing.tokens)} tokens profiled\n\n${textTable([head, ...rows])}\nStatistics: ${path.join(runDirectory, "routing-statistics.safetensors")}\n`;
+  return `${formatCount(routing.tokens)} tokens profiled\n${routing.preview ? `${previewNote(routing.preview)}\n` : ""}\n${textTable([head, ...rows])}\nStatistics: ${path.join(runDirectory, "routing-statistics.safetensors")}\n`;
 }

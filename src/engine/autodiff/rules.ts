@@ -117,6 +117,8 @@ export const vjpRules: { [O in OpName]: VjpRule<O> | null } = {
   BitShift: null,
   BitwiseAnd: null,
   BitwiseOr: null,
+  QuantiseRows: null,
+  Int8MatMul: null,
 
   // y = (q - z) s: ds = sum of dy (q - z) over the codes of a scale; codes are constants
   DequantizeLinear: ({ builder, node, gradients: [dy], wanted }) => [

@@ -12,6 +12,8 @@ export interface BlockContext {
   trainable: ReadonlySet<string>;
   /** Experts that are compiled as one graph at most; absent: as many as compile quickly. */
   expertsPerGraph?: number;
+  /** Whether experts whose products are in integers get their codes as inputs (previewCodes.ts). */
+  codesAreGiven?: boolean;
 }
 
 export interface LayerContext extends BlockContext {
@@ -28,7 +30,8 @@ export class Block {
 
   constructor(readonly context: BlockContext) {
     this.hidden = context.hiddenSize;
-    this.weights = new BlockWeights(this.builder, context.checkpoint, this.#trainableInputs);
+    const { checkpoint, codesAreGiven } = context;
+    this.weights = new BlockWeights(this.builder, checkpoint, this.#trainableInputs, "", codesAreGiven);
   }
 
   /** Declares the trainable weights among those that this block uses. */

@@ -1,6 +1,7 @@
 import type { LayerDescription, ModelDescription } from "../model/description";
 import { RerouteError } from "../../protocol/errors";
 import { garbageAllowance } from "../runtime/garbage";
+import { previewBytes } from "../model/previewProducts";
 import { elementCount } from "../tensor/dtype";
 import { compiledLayerBytes } from "./compiledBytes";
 import { readsResidual } from "./expertGraphs";
@@ -26,6 +27,8 @@ export interface ExecutionPlan {
   headPositions: number;
   /** Whether sessions keep f32 copies of half-precision weights: only for models far smaller than the budget. */
   keepFloat32Weights: boolean;
+  /** Bytes of a layer's experts as 8-bit integers, kept while chunks go through it; 0: none, or graphs have them. */
+  codeBytes: number;
   /** Bytes that compiled sessions may keep between runs. */
   sessionBytes: number;
   /** Bytes that hidden states may take before they spill to disk. */
@@ -50,7 +53,12 @@ export function planExecution(
   requireSequenceFits(description, sequenceLength);
   const overheadBytes = overheadOf(description, budgetBytes, direction, trained);
   const usable = Math.max(0, budgetBytes - overheadBytes);
-  const working = usable * workingShare;
+  // Each of four sessions a layer may hold a copy.
+  const copies = totalElements(description) * 16;
+  const keepFloat32Weights = copies <= usable * 0.2;
+  const codeBytes = keepFloat32Weights ? 0 : previewBytes(description);
+  requireCodesFit(codeBytes, usable);
+  const working = usable * workingShare - codeBytes;
   const work = { description, sequenceLength, direction, trained };
   const limit = Math.max(1, Math.floor(maxChunkTokens / sequenceLength));
   // A chunk's rows at its experts stay while attention and head run.
@@ -59,9 +67,6 @@ export function planExecution(
   const chunkSequences = largest(limit, (n) => Math.max(feedForwardBytes(work, n), least) <= beside(n));
   const left = beside(chunkSequences);
   const attentionSequences = largest(limit, (n) => attentionBytes(work, n) <= Math.min(left, 1.5e9));
-  // Each of four sessions a layer may hold a copy.
-  const copies = totalElements(description) * 16;
-  const keepFloat32Weights = copies <= usable * 0.2;
   // Widening the head costs the same whatever the positions; without it, logits that stay in a core's cache win.
   const mostPositions = keepFloat32Weights
     ? clamp(Math.floor(cachedLogits / description.vocabSize), leastHeadPositions, 2048)
@@ -80,6 +85,7 @@ export function planExecution(
     chunkSequences,
     headPositions,
     keepFloat32Weights,
+    codeBytes,
     sessionBytes,
     hiddenStateBytes: Math.min(usable * 0.25, usable * (1 - workingShare) - sessionBytes),
     overheadBytes,
@@ -97,6 +103,18 @@ const leastHeadPositions = 64;
 
 /** Share of what is left beside the overhead that one graph run may take; sessions and hidden states share the rest. */
 const workingShare = 0.5;
+
+/** @throws RerouteError preflight/memory */
+function requireCodesFit(codeBytes: number, usable: number): void {
+  const most = (usable * workingShare) / 2;
+  if (codeBytes <= most) return;
+  const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+  throw new RerouteError(
+    "preflight/memory",
+    `A preview keeps one layer's experts as 8-bit integers, ${mib(codeBytes)}, of which the memory budget has room for ${mib(most)}; ` +
+      `set --memory to ${mib(4 * (codeBytes - most))} more, or profile with --precision exact`,
+  );
+}
 
 /** The smallest budget whose plan fits one sequence at a time. */
 export function smallestBudget(

@@ -53,7 +53,15 @@ export class ModelExecutor {
     this.#leaves = options.leaves ?? leavesOf(sequenceLength);
     this.#trainableKeys = new Set(parameters.values.keys());
     const { hiddenSize } = description;
-    const context = { checkpoint, description, hiddenSize, sequenceLength, trainable: this.#trainableKeys };
+    const codesAreGiven = this.plan.codeBytes > 0;
+    const context = {
+      checkpoint,
+      description,
+      hiddenSize,
+      sequenceLength,
+      trainable: this.#trainableKeys,
+      codesAreGiven,
+    };
     this.#attention = new AttentionRunner(context, this.sessions, parameters, this.plan.attentionSequences);
     const sampler = options.sampler ?? null;
     this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases, sampler);

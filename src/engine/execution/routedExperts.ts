@@ -16,6 +16,7 @@ import {
 import { expertGroups, type ExpertGroup } from "./expertGroups";
 import { numLogits } from "../model/moeLayers";
 import { addGradients } from "./parameters";
+import { PreviewCodes } from "./previewCodes";
 import type { SessionCache } from "./sessionCache";
 import { float32, floats } from "./tensors";
 
@@ -72,10 +73,14 @@ export class RoutedExperts {
   /** Rows [R, H] of the chunk at hand, or their gradients: as large as the largest chunk so far, and kept. */
   #rows = new Float32Array(0);
 
+  readonly #codes: PreviewCodes;
+
   constructor(
     readonly context: BlockContext,
     readonly sessions: Pick<SessionCache, "get">,
-  ) {}
+  ) {
+    this.#codes = new PreviewCodes(context, sessions);
+  }
 
   /**
    * Hidden states behind the layer, residual + multiplier * (routed + shared experts).
@@ -134,6 +139,7 @@ export class RoutedExperts {
     const feeds = {
       ...of.feeds,
       ...weights,
+      ...(await this.#codes.feeds(layer.index, moe, group)),
       feedForwardInput: this.#states(feedForwardInput),
       rowWeights: groupColumn(of, rowWeights),
     };

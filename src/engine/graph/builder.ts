@@ -246,6 +246,22 @@ export class GraphBuilder {
     return this.#node("RoundTokens", [x, largest, this.constant([2 ** -100])], { to }, x.type, x.shape);
   }
 
+  /** A matrix [N, K] as int8 codes [K, N] and scales [N]; see graph.ts. */
+  quantiseRows(w: Value): { codes: Value; scales: Value } {
+    const [n, k] = w.shape;
+    const inputs = [w, this.constant([127]), this.constant([2 ** -100])];
+    const shapes = [[k!, n!], [n!]];
+    const [codes, scales] = this.#nodes("QuantiseRows", inputs, {}, ["int8", w.type], shapes);
+    return { codes: codes!, scales: scales! };
+  }
+
+  /** x W^T for a matrix of quantiseRows. */
+  int8MatMul(x: Value, { codes, scales }: { codes: Value; scales: Value }): Value {
+    const [k, n] = codes.shape;
+    if (!sameDim(x.shape[1]!, k!)) throw shapeError("Int8MatMul", x, codes);
+    return this.#node("Int8MatMul", [x, codes, scales], {}, x.type, [x.shape[0]!, n!]);
+  }
+
   /** x W^T for W [N, K] stored as integers; see graph.ts for the shapes. */
   matMulNBits(x: Value, codes: Value, scales: Value, of: OpAttributes["MatMulNBits"]): Value {
     const [outputs, blocks] = codes.shape;
@@ -318,10 +334,11 @@ export class GraphBuilder {
     op: O,
     inputs: readonly Value[],
     attributes: OpAttributes[O],
-    type: ElementType,
+    type: ElementType | readonly ElementType[],
     shapes: readonly Shape[],
   ): Value[] {
-    const outputs = shapes.map((shape) => ({ name: `${op}_${this.#nextId++}`, type, shape }));
+    const typeOf = (i: number) => (typeof type === "string" ? type : type[i]!);
+    const outputs = shapes.map((shape, i) => ({ name: `${op}_${this.#nextId++}`, type: typeOf(i), shape }));
     const node: Node<O> = { op, inputs, outputs, attributes };
     this.nodes.push(node);
     for (const output of outputs) this.#producers.set(output, node);

@@ -111,6 +111,16 @@ export interface OpAttributes {
    */
   RoundTokens: { to: ActivationType };
   /**
+   * A matrix [N, K] as signed 8-bit integers, one scale a row: s = max|w| / 127 and round(w / s), half to even. Further inputs:
+   * 127, and the least scale. Outputs: codes [K, N], turned as Int8MatMul reads them, and scales [N].
+   */
+  QuantiseRows: NoAttributes;
+  /**
+   * x W^T for codes and scales of QuantiseRows. x is rounded to 256 steps from its smallest to its largest number, 0 among
+   * them, over all rows together. No gradient: for passes that are only looked at.
+   */
+  Int8MatMul: NoAttributes;
+  /**
    * (codes - zero) * scale; inputs: codes, scales and zeros of the codes' type (left out: 0). One scale for `block` codes
    * along the axis; with block 0 one for each place on the axis, scales [size of the axis].
    */

@@ -141,6 +141,23 @@ const lowerings: { [O in OpName]?: Lowering<O> } = {
       step("Mul", [codes!, scale!], result),
     ];
   },
+  QuantiseRows: (node): OnnxNode[] => {
+    const [w, largest, least] = node.inputs.map(({ name }) => name);
+    const [codes, scales] = node.outputs.map(({ name }) => name);
+    const part = (name: string) => `${codes!}/${name}`;
+    return [
+      step("Abs", [w!], part("sizes")),
+      reduceAxis("ReduceMax", part("sizes"), 1, part("most")),
+      step("Div", [part("most"), largest!], part("step")),
+      step("Max", [part("step"), least!], part("scale")),
+      step("Div", [w!, part("scale")], part("scaled")),
+      step("Round", [part("scaled")], part("whole")),
+      step("Cast", [part("whole")], part("rows"), [["to", onnxDataTypes.int8]]),
+      step("Transpose", [part("rows")], codes!, [["perm", [1, 0]]]),
+      withConstants({ ...step("Squeeze", [part("scale")], scales!) }, [[1]]),
+    ];
+  },
+  Int8MatMul: (node) => [{ ...plain(node), op: "DynamicQuantizeMatMul", domain: "com.microsoft" }],
   ReduceSum: (node) => [reduce(node, node.attributes)],
   ReduceMean: (node) => [reduce(node, node.attributes)],
   ReduceMax: (node) => [reduce(node, node.attributes)],

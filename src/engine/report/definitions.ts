@@ -28,6 +28,13 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     source: "routing-statistics.safetensors layers.*.frequency",
   },
   {
+    name: "Agreement of a preview",
+    unit: "share, correlation",
+    meaning:
+      "Of a profile with precision preview, on up to 8 of its sequences run both ways: share of the experts that exact products select which are selected, over tokens and layers and of the worst layer; least Spearman correlation of a layer's REAP scores",
+    source: "routing-statistics.safetensors metadata preview",
+  },
+  {
     name: "Never used",
     unit: "experts",
     meaning: "Experts of the layer that no profiled token was routed to",

@@ -5,6 +5,7 @@ import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeHtml, formatOptional, intervalNote } from "./format";
 import { formatCount, formatNumber, formatPercent } from "../../protocol/quantities";
+import { previewNote } from "./previewNote";
 import type { ReportData } from "./reportData";
 import { tradeOffCharts } from "./tradeOff";
 import { stageColumns, stageName, stageRows } from "./stageTable";
@@ -100,9 +101,10 @@ function routing({ routing: data }: ReportData): string {
   ];
   const unused = data.neverUsed.length;
   const note = `${formatCount(data.tokens)} tokens profiled, ${data.numExpertsPerToken} experts a token. ${unused === 0 ? "Every expert was used." : `${unused} experts were never used.`}`;
+  const mark = data.preview ? `<p><strong>${escapeHtml(previewNote(data.preview))}</strong></p>` : "";
   return section(
     "Routing of the teacher",
-    `<p>${escapeHtml(note)}</p>${map}${details("Numbers by layer", htmlTable(head, rows))}`,
+    `${mark}<p>${escapeHtml(note)}</p>${map}${details("Numbers by layer", htmlTable(head, rows))}`,
   );
 }
 

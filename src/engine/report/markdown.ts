@@ -2,6 +2,7 @@ import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeMarkdown, formatOptional, intervalNote } from "./format";
 import { formatNumber, formatPercent } from "../../protocol/quantities";
+import { previewNote } from "./previewNote";
 import type { ReportData } from "./reportData";
 import { stageColumns, stageRows } from "./stageTable";
 
@@ -21,6 +22,7 @@ export function renderMarkdown(data: ReportData): string {
     "## Stages",
     markdownTable(stageColumns, stageRows(run)),
     routing && "## Routing of the teacher",
+    routing?.preview ? escapeMarkdown(previewNote(routing.preview)) : null,
     routing &&
       markdownTable(
         [

@@ -1,4 +1,5 @@
 import { addArrays, largerOfArrays } from "../tensor/treeFold";
+import type { PreviewAgreement } from "../../protocol/panels";
 import type { ProfileSamples } from "./samples";
 
 /**
@@ -83,6 +84,8 @@ export interface RoutingStatisticsData {
   layers: LayerStatistics[];
   /** Single tokens; absent in imported traces and in profiles of older versions. */
   samples?: ProfileSamples;
+  /** How far a profile with approximate products (precision preview) agrees with exact ones; absent: it is exact. */
+  preview?: PreviewAgreement;
   /** Of a profile that is not done: how far these sums go, and a name for what they are made from. */
   progress?: { key: string; shard: number; layers: number };
 }

@@ -29,6 +29,7 @@ export function routingPanelOf(statistics: RoutingStatisticsData): RoutingPanelD
     });
   }
   return {
+    ...(statistics.preview ? { preview: statistics.preview } : {}),
     checkpoint: statistics.checkpoint,
     tokens: layers[0] ? tokensSeen(layers[0]) : 0,
     numExpertsPerToken: layers[0]?.numExpertsPerToken ?? 0,

@@ -32,6 +32,14 @@ const layerShapes = z.array(
     hiddenSize: size,
   }),
 );
+const share = z.number().min(0).max(1);
+const agreement = z.strictObject({
+  sequences: size,
+  tokens: size,
+  topKOverlap: share,
+  worstLayer: z.strictObject({ layer: z.int().min(0).max(1_000_000), topKOverlap: share }),
+  reapRank: z.number().min(-1).max(1),
+});
 const progress = z.strictObject({ key: z.string(), shard: z.int().min(0), layers: z.int().min(0) });
 const domainList = z.array(z.string()).min(1).max(256);
 
@@ -67,6 +75,7 @@ export async function saveRoutingStatistics(filePath: string, statistics: Routin
     domainNames: JSON.stringify(statistics.domainNames),
     layers: JSON.stringify(statistics.layers.map(shapeOf)),
     ...missingOf(statistics),
+    ...(statistics.preview ? { preview: JSON.stringify(statistics.preview) } : {}),
     ...(statistics.progress ? { progress: JSON.stringify(statistics.progress) } : {}),
   });
 }
@@ -94,6 +103,8 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
 
   const position = progress.optional().safeParse(metadata["progress"] && parseJson(metadata["progress"]));
   if (!position.success) throw invalid("its progress cannot be read");
+  const preview = agreement.optional().safeParse(metadata["preview"] && parseJson(metadata["preview"]));
+  if (!preview.success) throw invalid("its agreement with an exact profile cannot be read");
   const missing = missingFields.safeParse(parseJson(metadata["missing"] ?? "[]"));
   if (!missing.success) throw invalid("the list of missing fields cannot be read");
   const isMissing = new Set<StatisticsField>(missing.data);
@@ -146,6 +157,7 @@ export async function loadRoutingStatistics(filePath: string): Promise<RoutingSt
     fingerprint: metadata["fingerprint"] ?? "",
     domainNames: domainNames.data,
     layers,
+    ...(preview.data ? { preview: preview.data } : {}),
     ...(position.data ? { progress: position.data } : {}),
   };
 }

@@ -70,9 +70,9 @@ export function withoutProfile(estimate: StageEstimate, name: string): StageEsti
 }
 
 /** What decides about a profile, as recipes name it. */
-function asked({ data }: Recipe, { source, calibrationData, tokenizer }: RunPaths): string {
+function asked({ data, precision = "exact" }: Recipe, { source, calibrationData, tokenizer }: RunPaths): string {
   const { sequences, sequenceLength, packing, column } = data;
-  return JSON.stringify([source, tokenizer, calibrationData, sequences, sequenceLength, packing, column]);
+  return JSON.stringify([source, tokenizer, calibrationData, sequences, sequenceLength, packing, column, precision]);
 }
 
 /** Sums keep their last bits only where tokens are cut up alike, which threads, provider and memory decide. */

@@ -16,6 +16,7 @@ import { measureMachine } from "../execution/measure";
 import { profileCheckpoint } from "../execution/profile";
 import { weightKey } from "../graph/blocks/weights";
 import { RoutingStatistics } from "../routing/collect";
+import { previewAgreement } from "../routing/previewAgreement";
 import type { Provenance } from "../../protocol/provenance";
 import { residentBytes } from "./machine/machine";
 import type { CalibrationResult, HeavyWork } from "./work";
@@ -24,6 +25,11 @@ import type { CalibrationResult, HeavyWork } from "./work";
 export const liveWork: HeavyWork = {
   profile: ({ model, stateDirectory, parts: _, ...rest }) =>
     profileCheckpoint({ ...model, ...rest, collectOutputs: true, scratchDirectory: stateDirectory }),
+
+  previewAgreement: ({ model, sequences, runtime, signal, stateDirectory: scratchDirectory, report }) => {
+    report({ stage: "profile", message: "Comparing a sample with exact products", done: 0, total: 1, unit: "steps" });
+    return previewAgreement({ ...model, sequences, runtime, signal, scratchDirectory });
+  },
 
   weightCosines: async ({ model, runtime, signal, report }) => {
     const cosine = new WeightCosine(model.checkpoint, runtime);

@@ -18,6 +18,7 @@ import type { RuntimeOptions } from "../runtime/session";
 import type { ExpertProbe } from "../../protocol/distillation";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { CompressionPlan } from "../../protocol/plan";
+import type { PreviewAgreement } from "../../protocol/panels";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Provenance } from "../../protocol/provenance";
@@ -69,6 +70,10 @@ export interface HeavyWork {
       resume: PassSums;
     },
   ) => Promise<void>;
+  /** How far a profile with approximate products says what an exact one does, on a sample of its sequences. */
+  previewAgreement: (
+    p: WorkContext & { model: OpenModel; sequences: TokenSequences; stateDirectory: string },
+  ) => Promise<PreviewAgreement>;
   /** [E, E] cosine of the experts' weights by layer; layers whose weights are not plain numbers are left out. */
   weightCosines: (p: WorkContext & { model: OpenModel }) => Promise<Map<number, Float64Array>>;
   /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */

@@ -27,9 +27,9 @@ export interface RuntimeOptions {
 
 /** A dense tensor at the boundary of a graph run. Data is row-major and not copied on the way in. */
 export interface Tensor {
-  type: "float32" | "float64" | "int64" | "int32" | "bool" | "uint8";
+  type: "float32" | "float64" | "int64" | "int32" | "bool" | "uint8" | "int8";
   shape: readonly number[];
-  data: Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array;
+  data: Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array | Int8Array;
 }
 
 export interface BlockSessionOptions {

@@ -11,6 +11,8 @@ export interface WeightView {
   dtype: DType;
   /** Set where stored values are no numbers yet: the form they are in (forms.ts), and what else it needs. */
   quantisation?: Quantisation;
+  /** Products with this matrix are computed in 8-bit integers: only in passes that are looked at (model/previewProducts.ts). */
+  product?: "int8";
 }
 
 /** Every way of storing a matrix [rows, columns] other than as plain numbers. */

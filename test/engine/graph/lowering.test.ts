@@ -67,6 +67,7 @@ function tensorOf({ shape, data }: NdArray, type: ElementType): Tensor {
     float32: () => Float32Array.from(data),
     int32: () => Int32Array.from(data),
     int64: () => BigInt64Array.from(data, BigInt),
+    int8: () => Int8Array.from(data),
     uint8: () => Uint8Array.from(data),
     bool: () => Uint8Array.from(data),
   };

@@ -41,6 +41,10 @@ describe("routing-statistics.safetensors", () => {
     const again = path.join(folder, "b.safetensors");
     await saveRoutingStatistics(again, await loadRoutingStatistics(file));
     expect((await readFile(again)).equals(await readFile(file))).toBe(true);
+    const worstLayer = { layer: 3, topKOverlap: 0.9 };
+    const preview = { sequences: 8, tokens: 4096, topKOverlap: 0.95, worstLayer, reapRank: 0.99 };
+    await saveRoutingStatistics(file, { ...statistics, preview });
+    expect(await loadRoutingStatistics(file)).toEqual({ ...statistics, preview });
   });
 
   const metadata = {

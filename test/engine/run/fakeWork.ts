@@ -56,6 +56,11 @@ export function fakeWork(): FakeWork {
         });
       }
     },
+    previewAgreement: ({ sequences }) =>
+      Promise.resolve({
+        ...{ sequences: 1, tokens: sequences.sequenceLength, topKOverlap: 0.75, reapRank: 0.5 },
+        worstLayer: { layer: 0, topKOverlap: 0.5 },
+      }),
     weightCosines: () => Promise.resolve(new Map()),
     calibrate: async ({ student, output, stateDirectory, onMetrics, options }) => {
       const state = path.join(stateDirectory, "train-state.safetensors");

@@ -1,6 +1,7 @@
 import { throwIfCancelled } from "../../../protocol/errors";
 import type { LayerDescription } from "../../model/description";
 import { noteGraphSeconds } from "../../runtime/session";
+import { previewBytes } from "../../model/previewProducts";
 import { FasterWay, type Way } from "../../runtime/sideBySide/fasterWay";
 import { canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
 import { weightKey } from "../../graph/blocks/weights";
@@ -145,6 +146,8 @@ export function mayRunSideBySide(options: ExecutorOptions, plan: ExecutionPlan):
     canHaveThreads() &&
     sampler === undefined &&
     blocked === undefined &&
+    // Rounded over all rows of a run, numbers would depend on how they are cut, which other budgets of threads decide.
+    previewBytes(options.description) === 0 &&
     (trainable?.size ?? 0) === 0
   );
 }

@@ -19,6 +19,8 @@ export class BlockWeights {
     readonly replaced: ReadonlyMap<string, Value> = new Map(),
     /** Keeps two checkpoints' tensors apart in one graph. */
     readonly namePrefix = "",
+    /** Whether codes and scales of products in integers are graph inputs `codes:<key>` and `scales:<key>`, [in, out] and [out]. */
+    readonly codesAreGiven = false,
   ) {
     this.#decoding = { graph: builder, stored: (view, as) => this.stored(view, as), float: (view) => this.float(view) };
   }
@@ -58,7 +60,23 @@ export class BlockWeights {
     return plusOne ? builder.add(this.float(weight), builder.constant([1])) : this.float(weight);
   }
 
+  /** The matrix as int8 codes [in, out] with a scale an output, whatever its layout. */
+  int8Of({ weight, layout }: Pick<LinearDescription, "weight" | "layout">): { codes: Value; scales: Value } {
+    const { builder } = this;
+    const [out, inner] = layout === "out-in" ? weight.shape : [...weight.shape].reverse();
+    if (this.codesAreGiven) {
+      const key = weightKey(weight);
+      return {
+        codes: builder.input(`codes:${key}`, [inner!, out!], "int8"),
+        scales: builder.input(`scales:${key}`, [out!]),
+      };
+    }
+    const matrix = this.float(weight);
+    return builder.quantiseRows(layout === "out-in" ? matrix : builder.transpose(matrix, [1, 0]));
+  }
+
   #product(x: Value, weight: WeightView, layout: LinearDescription["layout"]): Value {
+    if (weight.product === "int8") return this.builder.int8MatMul(x, this.int8Of({ weight, layout }));
     // Scales that train go through their decoding, which has their gradient.
     const isStored = [weight, ...companionsOf(weight)].every((view) => !this.replaced.has(weightKey(view)));
     const direct = layout === "out-in" && isStored ? productOfView(this.#decoding, x, weight) : null;

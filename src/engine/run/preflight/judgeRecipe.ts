@@ -19,6 +19,13 @@ export function judgeRecipe(recipe: Recipe, refuse: (message: string) => void): 
     refuse(
       "The recipe asks for measures by active experts (activeExperts), but names no evaluation text to take them on; add one",
     );
+  if (
+    recipe.precision === "preview" &&
+    (calibrate || student !== undefined || evaluateOnly || recipe.steps || measures(data))
+  )
+    refuse(
+      "The recipe profiles with precision preview, which approximates: calibration, teacher targets and evaluations need exact numbers. Leave precision out, or keep to profile and compress",
+    );
   if (calibrate && !compress && student === undefined)
     refuse("The recipe calibrates, but names neither a student nor how to compress the teacher; add one of both");
   if (!compress || compress.plan !== undefined) return;
@@ -28,4 +35,8 @@ export function judgeRecipe(recipe: Recipe, refuse: (message: string) => void): 
       "arguments/invalid",
       `The method ${compress.method} does not drop group limits; use ${Object.keys(pruningCriteria).join(", ")}, or keep the limits`,
     );
+}
+
+function measures({ evaluation, splitEvaluation, task }: Recipe["data"]): boolean {
+  return evaluation !== undefined || splitEvaluation !== undefined || task !== undefined;
 }

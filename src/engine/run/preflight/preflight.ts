@@ -86,7 +86,12 @@ class Preflighter {
       runtime: this.options.run?.runtime ?? this.options.runtime ?? null,
       recipe,
     });
-    await this.#try(() => requireProvider(provider));
+    if (recipe.precision !== "preview" || provider === "cpu") await this.#try(() => requireProvider(provider));
+    else
+      this.#refuse(
+        "arguments/invalid",
+        `precision preview computes on the CPU, and the execution provider is ${provider}; choose --provider cpu, or precision exact`,
+      );
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
       if (!recipe.evaluateOnly) requireExperts(model.description, "profile, compress or calibrate");

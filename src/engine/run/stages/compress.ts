@@ -70,6 +70,12 @@ export const compressStage: Stage = {
       await rm(outputOf(context), { recursive: true, force: true });
     }
     const plan = await planFor(context, model);
+    if (
+      context.run.recipe.precision === "preview" &&
+      paths.plan === null &&
+      needsStatistics(context.run.recipe.compress!)
+    )
+      plan.notes = [...(plan.notes ?? []), "Chosen by a profile whose products are approximate (precision preview)"];
     for (const note of plan.notes ?? []) await context.warn(note);
     await writePlan(paths.file("plan"), plan);
     const methodInputs = await methodContext(context, model, plan.paradigm !== "pruning");

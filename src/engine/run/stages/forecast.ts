@@ -113,7 +113,7 @@ export function streamingMemory(
   const workingSet = workingSetBytes({ description: teacher, sequenceLength, direction, trained: sizes }, portions);
   const allowance = garbageAllowance(memoryBudgetBytes);
   const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
-  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions;
+  return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions + plan.codeBytes;
 }
 
 /** Arrays that runs of all layers give for a token: norms, states, router logits, observations. */

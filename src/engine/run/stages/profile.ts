@@ -1,8 +1,10 @@
 import { rm } from "node:fs/promises";
+import type { Recipe } from "../../../protocol/recipe";
 import { textRead } from "../../data/sequences";
 import { pieceDecoder } from "../../data/tokenizer";
 import { observedByAll } from "../../execution/observer";
 import { moeLayers } from "../../model/moeLayers";
+import { withPreviewProducts } from "../../model/previewProducts";
 import { authorsRenormalise, RoutingStatistics } from "../../routing/collect";
 import { TokenSampler } from "../../routing/tokenSampler";
 import { saveRoutingStatistics } from "../../routing/statisticsFile";
@@ -28,6 +30,7 @@ export const profileStage: Stage = {
       version: 3,
       teacher: fingerprint,
       text: textRead(await sequencesOf(context, context.paths.calibrationData, sequences)),
+      ...(isPreview(context.run.recipe) ? { precision: "preview" } : {}),
     };
   },
   hasOutputs: async ({ paths }) => fileExists(paths.file("statistics")),
@@ -47,17 +50,18 @@ export const profileStage: Stage = {
     });
     const sampler = new TokenSampler(sequences, moeLayers(model.description).length);
     const { runtime, signal, report } = context;
+    const approximates = isPreview(run.recipe);
     await work.profile({
       runtime,
       signal,
       report,
-      model,
+      model: approximates ? withPreviewProducts(model) : model,
       sequences,
       observer: observedByAll([statistics, sampler]),
       parts: { statistics, sampler },
       stateDirectory: paths.runDirectory,
       resume: {
-        identity: model.fingerprint,
+        identity: `${model.fingerprint}${approximates ? " preview" : ""}`,
         ...profileSums(paths.file("profileState"), statistics, model.description, sampler),
       },
     });
@@ -65,10 +69,14 @@ export const profileStage: Stage = {
     const cosines = await work.weightCosines({ runtime, signal, report, model });
     for (const layer of result.layers) layer.weightCosine = cosines.get(layer.layer) ?? null;
     const samples = sampler.result(await pieceDecoder(paths.tokenizer));
-    await saveRoutingStatistics(paths.file("statistics"), { ...result, samples });
+    const compared = { runtime, signal, report, model, sequences, stateDirectory: paths.runDirectory };
+    const preview = approximates ? { preview: await work.previewAgreement(compared) } : {};
+    await saveRoutingStatistics(paths.file("statistics"), { ...result, samples, ...preview });
   },
   forecast: (input) => {
     const { recipe, teacher, probe, time, measured } = input;
+    const seen = { description: teacher };
+    const { description } = isPreview(recipe) ? withPreviewProducts(seen) : seen;
     const tokens = recipeTokens(recipe).calibration;
     const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
     const pass = time.pass(tokens, "observed");
@@ -78,8 +86,8 @@ export const profileStage: Stage = {
       seconds,
       spread: [{ seconds: pass, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],
       teacherSeconds: seconds,
-      peakMemoryBytes: streamingMemory(input, { tokens, allTokens: tokens }),
-      assumption: `${tokens} tokens forward; ${measured}`,
+      peakMemoryBytes: streamingMemory({ ...input, teacher: description }, { tokens, allTokens: tokens }),
+      assumption: `${tokens} tokens forward${isPreview(recipe) ? ", at most: products in 8-bit integers take less" : ""}; ${measured}`,
     };
   },
   scratch: ({ recipe, teacher, memoryBudgetBytes }) => {
@@ -91,3 +99,7 @@ export const profileStage: Stage = {
     await removeProfileState(paths.runDirectory);
   },
 };
+
+function isPreview({ precision }: Pick<Recipe, "precision">): boolean {
+  return precision === "preview";
+}

@@ -1,4 +1,5 @@
 import path from "node:path";
+import { previewBytes } from "../../model/previewProducts";
 import { tilesFolder } from "../folder/leftovers";
 import type { HeavyWork } from "../work";
 import type { Carrier, TileEvents } from "./carrier";
@@ -25,7 +26,8 @@ export function distributedWork(live: HeavyWork, carrier: Carrier, events: TileE
   return {
     ...live,
     profile: async (p) => {
-      if (p.parts === undefined) return live.profile(p);
+      // Workers compute exact products only.
+      if (p.parts === undefined || previewBytes(p.model.description) > 0) return live.profile(p);
       const desk = await deskIn(p.stateDirectory, p.signal);
       await askProfile(p, desk);
       await desk.store.clear();

@@ -69,6 +69,13 @@ describe("refused before anything starts", () => {
       "data/too-few-tokens",
       /short\.txt gives \d\d tokens, which is 0 sequences of 512.*sequences of up to \d\d tokens/,
     ],
+    ["a preview that calibrates", { precision: "preview", calibrate: {} }, "recipe/invalid", /precision preview/],
+    [
+      "a preview elsewhere than on the CPU",
+      { precision: "preview", provider: "cuda" },
+      "arguments/invalid",
+      /computes on the CPU, and the execution provider is cuda/,
+    ],
     [
       "an evaluation alone that compresses",
       { evaluateOnly: true, data: { evaluation: "long.jsonl" } },
