@@ -202,6 +202,7 @@ export const textPanelData: z.ZodMiniType<TextPanelData> = z
 
 export const calibrationPanelData: z.ZodMiniType<CalibrationPanelData> = z.object({
   loss: z.optional(z.enum(["kd", "lm", "kd+lm", "router-logits"])),
+  provider: z.exactOptional(z.string()),
   updates: z.array(z.object({ step: int, loss: number, learningRate: number, gradientNorm: number })),
   heldOut: z.array(z.object({ step: int, kl: number, nll: number, best: z.boolean() })),
   totalUpdates: nullableNumber,
@@ -329,6 +330,7 @@ export const runSummary: z.ZodMiniType<RunSummary> = z.object({
   verdict: z.nullable(z.string()),
   klBefore: nullableNumber,
   klAfter: nullableNumber,
+  provider: z.exactOptional(z.string()),
   tags: z.array(z.string()),
 });
 

@@ -109,6 +109,8 @@ export interface SimilarityPanelData {
 export interface CalibrationPanelData {
   /** What is trained on; absent: KL to the teacher. */
   loss?: CalibrateOptions["loss"] | undefined;
+  /** What graphs run on, once the run has begun. */
+  provider?: string;
   updates: { step: number; loss: number; learningRate: number; gradientNorm: number }[];
   heldOut: { step: number; kl: number; nll: number; best: boolean }[];
   totalUpdates: number | null;
@@ -314,5 +316,7 @@ export interface RunSummary {
   verdict: string | null;
   klBefore: number | null;
   klAfter: number | null;
+  /** What graphs run on, once the run has begun. */
+  provider?: string;
   tags: string[];
 }

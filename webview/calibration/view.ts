@@ -167,6 +167,7 @@ export class CalibrationView implements View<"calibration"> {
       look ? t("{0} nats a token (update {1})", decimal(heldOutValue(look), 5), look.step) : "–";
     facts(this.summary, [
       [t("Updates"), data.totalUpdates === null ? count(done) : `${count(done)} of ${count(data.totalUpdates)}`],
+      ...(data.provider === undefined ? [] : [[t("Computed on"), data.provider] as const]),
       [t("Latest {0}", training), last ? `${decimal(last.loss, 5)} ${unit}` : "–"],
       [t("{0} at the start", heldOut.replace("held", "Held")), shown(first)],
       [t("Latest {0}", heldOut), shown(latest)],

@@ -140,6 +140,7 @@ export class OverviewPage implements View<"overview"> {
         ? [[t("KL after"), t("{0} nats a token", decimal(run.klAfter, 4))] as const]
         : []),
       ...(run && run.verdict !== null ? [[t("Verdict"), untrusted(run.verdict, 100)] as const] : []),
+      ...(run?.provider === undefined ? [] : [[t("Computed on"), run.provider] as const]),
     ]);
   }
 

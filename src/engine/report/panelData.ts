@@ -18,6 +18,7 @@ export function calibrationData(
   const comparison = evaluation?.comparison;
   return {
     loss: run.recipe.calibrate?.loss,
+    ...(run.runtime ? { provider: run.runtime.provider } : {}),
     updates: updates.map(({ step, loss, learningRate, gradientNorm }) => ({ step, loss, learningRate, gradientNorm })),
     heldOut: heldOut.map(({ step, kl, nll, best }) => ({ step, kl, nll, best })),
     totalUpdates: run.recipe.calibrate ? totalUpdates(run.recipe) : null,

@@ -214,6 +214,7 @@ async function summarise(directory: string): Promise<RunSummary> {
       : null,
     klBefore: evaluation?.before?.klToTeacher ?? null,
     klAfter: evaluation?.after?.klToTeacher ?? null,
+    ...(run.runtime ? { provider: run.runtime.provider } : {}),
     tags: labels.tags,
   };
 }
