@@ -58,7 +58,8 @@ class Peer:
             with torch.no_grad():
                 target = self.teacher(input_ids=part).logits[:, :-1].log_softmax(-1)
             own = self.student(input_ids=part).logits[:, :-1].log_softmax(-1)
-            loss = torch.nn.functional.kl_div(own, target, reduction="sum", log_target=True) / (x.numel() - len(x))
+            # torch.nn.functional.kl_div takes a tenth longer for the same number.
+            loss = (target.exp() * (target - own)).sum() / (x.numel() - len(x))
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
