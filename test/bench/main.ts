@@ -10,6 +10,7 @@ import { executionProviders, type ExecutionProvider } from "../../src/protocol/r
 import { generateBench } from "./generateBench";
 import { gpuBench } from "./gpuBench";
 import { layerBench } from "./layerBench";
+import { loadedBench } from "./loadedBench";
 import { methodsBench } from "./methodsBench";
 import { methodWork, type MethodJob } from "./methodWork";
 import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from "./scale";
@@ -62,6 +63,10 @@ async function main(): Promise<void> {
   if (only === "generate") {
     print("Decoding many sequences against one, and a dense checkpoint against transformers");
     await generateBench(runtime, process.argv.slice(3), print);
+  }
+  if (only === "loaded") {
+    print("Sample model, executors as chosen against one, beside foreign load");
+    await loadedBench(runtime, Number(process.argv[3] ?? 5), print);
   }
   if (only === "preview") {
     print("Qwen3-30B-shaped layer, 16,384 tokens, bf16 weights on disk: precision preview");

@@ -9,6 +9,7 @@ import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
 import { Tape } from "../../../src/engine/execution/tape";
 import { headsAreEqual, VocabularyHead } from "../../../src/engine/execution/vocabularyHead";
 import { RoutingStatistics } from "../../../src/engine/routing/collect";
+import type { Way } from "../../../src/engine/runtime/sideBySide/fasterWay";
 import type { RuntimeOptions } from "../../../src/engine/runtime/session";
 import type { Pair } from "./pairs";
 
@@ -22,10 +23,13 @@ export class OwnSide {
     readonly student: ModelExecutor,
     readonly scorer: ModelExecutor,
     readonly sharedHead: boolean,
+    readonly way: { way?: Way },
   ) {}
 
-  static async open(pair: Pair, runtime: RuntimeOptions, scratchDirectory: string): Promise<OwnSide> {
-    const common = { sequenceLength: pair.sequences.sequenceLength, runtime, scratchDirectory };
+  /** @param way always this one, instead of the faster one */
+  static async open(pair: Pair, runtime: RuntimeOptions, scratchDirectory: string, way?: Way): Promise<OwnSide> {
+    const chosen = way === undefined ? {} : { way };
+    const common = { sequenceLength: pair.sequences.sequenceLength, runtime, scratchDirectory, ...chosen };
     const open = (model: Pair["teacher"], direction: "forward" | "backward") =>
       ModelExecutor.open({ ...model, ...common, direction });
     return new OwnSide(
@@ -34,6 +38,7 @@ export class OwnSide {
       await open(pair.student, "backward"),
       await open(pair.student, "forward"),
       await headsAreEqual(pair.student, pair.teacher),
+      chosen,
     );
   }
 
@@ -46,7 +51,7 @@ export class OwnSide {
     using targets = await this.#targets(of(first, updates * batch));
     const head = this.#head(student, sharedHead);
     const updating = (this.#state.updates ??= new BatchUpdates({
-      ...{ executor: student, head, teacher: pair.teacher, options },
+      ...{ executor: student, head, teacher: pair.teacher, options, ...this.way },
     }));
     const state = (this.#state.training ??= initialState("", student.parameters));
     const { sequenceLength } = pair.sequences;
