@@ -2,7 +2,7 @@
 /** `reroute`: the engine without an editor. Results go to stdout, progress to stderr; see docs/cli.md. */
 import { serveEngineThread } from "../engine/partThreads";
 import { isPartThread } from "../engine/runtime/sideBySide/partThread";
-import { setThreadProgram } from "../engine/runtime/sideBySide/partThreads";
+import { exitAtOnce, setThreadProgram } from "../engine/runtime/sideBySide/partThreads";
 import { runCli } from "./program";
 
 if (isPartThread()) void serveEngineThread();
@@ -12,9 +12,9 @@ function start(): void {
   setThreadProgram(__filename);
 
   const abort = new AbortController();
-  const stop = (): void => {
+  const stop = (signal: NodeJS.Signals): void => {
     // A second interrupt does not wait for the current layer or update to end; what is on disk stays resumable.
-    if (abort.signal.aborted) process.exit(130);
+    if (abort.signal.aborted) exitAtOnce(130, signal);
     abort.abort();
     process.stderr.write("\ncancelling; interrupt again to exit at once\n");
   };

@@ -8,7 +8,7 @@ import { liveServices } from "./liveServices";
 import { EngineRpc } from "./rpc";
 import { serveEngineThread } from "./partThreads";
 import { isPartThread } from "./runtime/sideBySide/partThread";
-import { setThreadProgram } from "./runtime/sideBySide/partThreads";
+import { exitAtOnce, setThreadProgram } from "./runtime/sideBySide/partThreads";
 import { engineVersion } from "../protocol/version";
 
 if (isPartThread()) void serveEngineThread();
@@ -26,7 +26,7 @@ function serveHost(): void {
   process.stderr.on("error", () => undefined);
 
   process.on("disconnect", () => {
-    if (policy.behaviour === "exit") process.exit(0);
+    if (policy.behaviour === "exit") exitAtOnce(0, "SIGTERM");
     void jobs.idle().then(() => process.exit(0));
   });
 

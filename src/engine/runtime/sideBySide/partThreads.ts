@@ -12,6 +12,19 @@ export function canHaveThreads(): boolean {
   return program !== null;
 }
 
+/** Threads of this process that have not ended. */
+let living = 0;
+
+/**
+ * Ends this process at once. Where there are threads, by a signal, which a shell calls 130 after SIGINT: process.exit ends them amid a
+ * call of onnxruntime, which aborts with a core file.
+ */
+export function exitAtOnce(code: number, signal: NodeJS.Signals): void {
+  if (living === 0) process.exit(code);
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+}
+
 /** Threads that work on parts of something at the same time, one part after another each. */
 export class PartThreads<Data, Request, Reply> {
   readonly #workers: Worker[];
@@ -28,7 +41,11 @@ export class PartThreads<Data, Request, Reply> {
     this.#workers = Array.from({ length: count }, () => {
       const worker = new Worker(program!, { workerData: { role, work, data } satisfies ThreadData });
       worker.on("error", () => (this.#failed = true));
-      worker.on("exit", () => (this.#failed = true));
+      living++;
+      worker.on("exit", () => {
+        living--;
+        this.#failed = true;
+      });
       // A thread that has nothing to do keeps no process from ending.
       worker.unref();
       return worker;
