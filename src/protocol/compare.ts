@@ -80,6 +80,20 @@ function areDifferent(names: readonly string[]): boolean {
   return new Set(names).size === names.length;
 }
 
+/** What `reroute score` measures, for the student of each arm. */
+export const scoreOptions = z
+  .strictObject({
+    data: z.string().min(1).describe("Instructions with their answers"),
+    column: z.string().min(1).optional().describe("Column with the messages; default: told from the columns there are"),
+    most: z.int().min(1).default(100).describe("Instructions used, in file order"),
+    seeds: z.array(z.int().min(0)).min(1).max(20).default([10, 20, 30, 40, 50]).describe("Seeds of sampling"),
+    maxNewTokens: z.int().min(1).default(128),
+    temperature: z.number().positive().optional(),
+    topP: z.number().positive().max(1).optional(),
+  })
+  .describe("ROUGE-L of each arm's student: sampled responses to instructions against their answers");
+export type ScoreOptions = z.infer<typeof scoreOptions>;
+
 export const comparisonRecipeSchema = z
   .strictObject({
     $schema: z.string().optional(),
@@ -104,6 +118,7 @@ export const comparisonRecipeSchema = z
     calibrate: calibrateOptions
       .optional()
       .describe("Router KD of every cell; each cell is measured before and after it. Absent: compression alone"),
+    score: scoreOptions.optional(),
     output: z
       .string()
       .min(1)
@@ -117,6 +132,10 @@ export const comparisonRecipeSchema = z
   .refine(({ grid, student, calibrate }) => !grid.arms || (student !== undefined && calibrate !== undefined), {
     path: ["student"],
     message: "arms teach a student: name it, and what they have in common in calibrate",
+  })
+  .refine(({ grid, score }) => score === undefined || grid.arms !== undefined, {
+    path: ["score"],
+    message: "responses are scored of the students that arms teach, and the grid has none",
   })
   .describe("Reroute comparison: compression methods x keep ratios over one teacher, before and after calibration");
 export type ComparisonRecipe = z.infer<typeof comparisonRecipeSchema>;

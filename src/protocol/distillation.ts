@@ -61,6 +61,12 @@ export const distillationArm = z.object({
   nllPerToken: estimate,
   /** KL minus the baseline's on the same sequences and seeds, nats: negative is better; null for the baseline. */
   difference: z.object({ mean: z.number(), interval95: z.tuple([z.number(), z.number()]) }).nullable(),
+  rougeL: z
+    .object({ mean: z.number(), deviation: z.number(), responses: z.int() })
+    .optional()
+    .describe(
+      "ROUGE-L F times 100 over the seeds of students and of sampling, with the population's standard deviation",
+    ),
   teacherSeconds: z.number().nullable().describe("Of a seed: the teacher's passes and its routers' steps"),
   writingSeconds: z.number().nullable().describe("Of a seed: the student's own sequences"),
   seconds: z.number().describe("Of a seed: the whole calibration"),

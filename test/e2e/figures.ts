@@ -42,11 +42,15 @@ export function headerOf(frame: Frame, figure: string): Promise<string[]> {
   return frame.locator(`[data-figure=${figure}] thead th`).allTextContents();
 }
 
-/** Rows of an exported CSV without its header; no field of ours holds a comma. */
+/** Rows of an exported CSV without its header. */
 export function parseCsv(text: string): { header: string[]; rows: string[][] } {
   const [header = [], ...rows] = text
     .trimEnd()
     .split("\r\n")
-    .map((line) => line.split(","));
+    .map((line) => [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^",]*))/g)].map(fieldOf));
   return { header, rows };
+}
+
+function fieldOf([, quoted, plain = ""]: RegExpMatchArray): string {
+  return quoted?.replaceAll('""', '"') ?? plain;
 }

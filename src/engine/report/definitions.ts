@@ -138,6 +138,13 @@ export const numberDefinitions: readonly NumberDefinition[] = [
     source: "distillation.json arms",
   },
   {
+    name: "ROUGE-L of responses",
+    unit: "F x 100",
+    meaning:
+      "Longest common subsequence of the words of a sampled response and of its answer, as F of precision and recall times 100; mean over instructions, seeds of students and of sampling, ± the standard deviation over those seeds",
+    source: "distillation.json arms, scores.json",
+  },
+  {
     name: "Teacher's time",
     unit: "seconds",
     meaning: "Wall time of a calibration that its teacher took: passes for targets, and steps of its routers",

@@ -85,9 +85,17 @@ function armTables({ arms: figure }: DistillationFile): DistillationTable[] {
   if (!figure) return [];
   const { arms, baseline, before } = figure;
   const seconds = (value: number | null) => formatOptional(value, (s) => `${s.toFixed(1)} s`);
-  const head = ["Arm", "Teacher", "KL to the teacher", "Loss", `KL minus ${baseline}`];
+  const isScored = arms.some(({ rougeL }) => rougeL);
+  const score = (cell: string) => (isScored ? [cell] : []);
+  const head = ["Arm", "Teacher", "KL to the teacher", "Loss", ...score("ROUGE-L"), `KL minus ${baseline}`];
+  const none = ["–", "–", "–", "–"];
   const untrained = before
-    ? [["untrained", "–", formatEstimate(before.klToTeacher), formatEstimate(before.nllPerToken), "–", "–", "–", "–"]]
+    ? [
+        ["untrained", "–", formatEstimate(before.klToTeacher), formatEstimate(before.nllPerToken)].concat(
+          score("–"),
+          none,
+        ),
+      ]
     : [];
   const all: DistillationTable = {
     title: "Students by how they were taught",
@@ -99,6 +107,7 @@ function armTables({ arms: figure }: DistillationFile): DistillationTable[] {
         arm.seeds.length > 1 ? `${arm.name} (${arm.seeds.length} seeds)` : arm.name,
         taughtBy(arm),
         ...[formatEstimate(arm.klToTeacher), formatEstimate(arm.nllPerToken)],
+        ...score(arm.rougeL ? formatScore(arm.rougeL) : "–"),
         arm.difference ? differenceOf(arm.difference) : "–",
         ...[arm.teacherSeconds, arm.writingSeconds, arm.seconds].map(seconds),
       ]),
@@ -111,7 +120,39 @@ function armTables({ arms: figure }: DistillationFile): DistillationTable[] {
     all,
     ...byNumber("Students by the teacher's active experts", "active experts", numbers, ({ active }) => active),
     ...byNumber("Students by draws of Knowledge Augmentation", "draws", draws, (arm) => arm.draws),
+    ...scoresByDraws(draws),
   ];
+}
+
+/** The paper's fourth figure: the mean score by draws. */
+function scoresByDraws(arms: readonly DistillationArm[]): DistillationTable[] {
+  const scored = arms.flatMap((arm) => (arm.rougeL ? [{ ...arm, rougeL: arm.rougeL }] : []));
+  if (scored.length === 0) return [];
+  const groups = groupsOf(scored, ({ draws }) => draws);
+  return [
+    {
+      ...{ title: "ROUGE-L by draws of Knowledge Augmentation", xAxis: "draws", yAxis: "ROUGE-L F x 100" },
+      head: ["Draws", "Divergence, data", "ROUGE-L", "Responses"],
+      rows: groups.flatMap(([name, group]) =>
+        group.map(({ draws, rougeL }) => [
+          ...[formatCount(draws), name, formatScore(rougeL), formatCount(rougeL.responses)],
+        ]),
+      ),
+      series: groups.map(([name, group]) => ({
+        ...{ name, points: group.map(({ draws, rougeL }) => ({ x: draws, y: rougeL.mean })) },
+      })),
+    },
+  ];
+}
+
+/** Arms by divergence and data, each group in the order of a number. */
+function groupsOf<T extends DistillationArm>(arms: readonly T[], x: (arm: T) => number): [string, T[]][] {
+  const groups = new Map<string, T[]>();
+  for (const arm of arms) {
+    const name = `${arm.divergence}, ${arm.onPolicy > 0 ? "on-policy" : "text"}`;
+    groups.set(name, [...(groups.get(name) ?? []), arm]);
+  }
+  return [...groups].map(([name, group]) => [name, group.sort((a, b) => x(a) - x(b))]);
 }
 
 /** Arms that differ in one number alone as lines, one for each way of divergence and data. */
@@ -121,26 +162,19 @@ function byNumber(
   arms: readonly DistillationArm[],
   x: (arm: DistillationArm) => number,
 ): DistillationTable[] {
-  const groups = new Map<string, DistillationArm[]>();
-  for (const arm of arms) {
-    const name = `${arm.divergence}, ${arm.onPolicy > 0 ? "on-policy" : "text"}`;
-    groups.set(
-      name,
-      [...(groups.get(name) ?? []), arm].sort((a, b) => x(a) - x(b)),
-    );
-  }
-  if (groups.size === 0) return [];
+  const groups = groupsOf(arms, x);
+  if (groups.length === 0) return [];
   return [
     {
       ...{ title, xAxis, yAxis: "KL to the teacher, nats a token" },
       head: [formatHead(xAxis), "Divergence, data", "KL to the teacher", "Loss"],
-      rows: [...groups].flatMap(([name, group]) =>
+      rows: groups.flatMap(([name, group]) =>
         group.map((arm) => [
           ...[formatCount(x(arm)), name],
           ...[formatEstimate(arm.klToTeacher), formatEstimate(arm.nllPerToken)],
         ]),
       ),
-      series: [...groups].map(([name, group]) => ({
+      series: groups.map(([name, group]) => ({
         ...{ name, points: group.map((arm) => pointOf(x(arm), arm.klToTeacher)) },
       })),
     },
@@ -175,6 +209,10 @@ function taughtBy({ routing, active, draws, divergence, onPolicy }: Distillation
         ? ", student-aware"
         : "";
   return `${divergence}, ${onPolicy > 0 ? `${formatPercent(onPolicy)} on-policy` : "text"}, ${experts}${how}`;
+}
+
+function formatScore({ mean, deviation }: NonNullable<DistillationArm["rougeL"]>): string {
+  return `${mean.toFixed(2)} ± ${deviation.toFixed(2)}`;
 }
 
 function differenceOf({ mean, interval95: [low, high] }: NonNullable<DistillationArm["difference"]>): string {

@@ -28,14 +28,23 @@ export interface ResponseScores {
   deviation: number;
 }
 
+/** Instructions with the answers to each. */
+export interface Instructions {
+  prompts: GenerationPrompt[];
+  references: string[][];
+}
+
 /**
- * ROUGE-L of sampled responses to instructions against their answers, over several seeds.
- * @throws RerouteError those of readDocuments and generateText; data/too-few-tokens where there is no instruction
+ * Instructions of a file with their answers, as the checkpoint's chat template writes them.
+ * @throws RerouteError those of readDocuments; data/too-few-tokens where there is no instruction
  */
-export async function scoreResponses(
-  { checkpoint, tokenizer, data, column, most, seeds, options, ...machine }: ScoreRequest,
-  { signal, onEvent }: GenerationHooks,
-): Promise<ResponseScores> {
+export async function readInstructions({
+  checkpoint,
+  tokenizer,
+  data,
+  column,
+  most,
+}: Pick<ScoreRequest, "checkpoint" | "tokenizer" | "data" | "column" | "most">): Promise<Instructions> {
   const { chat } = new ModelCache().textReaders(tokenizer ?? checkpoint);
   const asked = new Map<string, { prompt: GenerationPrompt; references: string[] }>();
   for await (const document of readDocuments(data, { column, chat, splitsAnswers: true })) {
@@ -51,19 +60,38 @@ export async function scoreResponses(
   }
   const rows = [...asked.values()];
   if (rows.length === 0) throw new RerouteError("data/too-few-tokens", `${data} holds no instruction with an answer`);
+  return { prompts: rows.map(({ prompt }) => prompt), references: rows.map(({ references }) => references) };
+}
+
+/**
+ * ROUGE-L of sampled responses to instructions against their answers, over several seeds.
+ * @throws RerouteError those of readInstructions and generateText
+ */
+export async function scoreResponses(
+  request: ScoreRequest,
+  { signal, onEvent }: GenerationHooks,
+): Promise<ResponseScores> {
+  const { checkpoint, tokenizer, seeds, options, memory, threads } = request;
+  const machine = { ...(memory === undefined ? {} : { memory }), ...(threads === undefined ? {} : { threads }) };
+  const { prompts, references } = await readInstructions(request);
   const bySeed: ResponseScores["bySeed"] = [];
   for (const seed of seeds) {
     const { responses } = await generateText(
       {
         ...{ id: "score", checkpoint, ...(tokenizer === undefined ? {} : { tokenizer }), ...machine },
-        ...{ prompts: rows.map(({ prompt }) => prompt), options: { doSample: true, ...options, seed } },
+        ...{ prompts, options: { doSample: true, ...options, seed } },
       },
       { signal, onEvent },
     );
-    const scores = responses.map(({ prompt, text }) => bestRougeL(rows[prompt]!.references, text ?? "").f);
+    const scores = responses.map(({ prompt, text }) => bestRougeL(references[prompt]!, text ?? "").f);
     bySeed.push({ seed, rougeL: (100 * scores.reduce((sum, f) => sum + f, 0)) / scores.length });
   }
-  const mean = bySeed.reduce((sum, { rougeL }) => sum + rougeL, 0) / bySeed.length;
-  const variance = bySeed.reduce((sum, { rougeL }) => sum + (rougeL - mean) ** 2, 0) / bySeed.length;
-  return { prompts: rows.length, bySeed, mean, deviation: Math.sqrt(variance) };
+  return { prompts: prompts.length, bySeed, ...spreadOf(bySeed.map(({ rougeL }) => rougeL)) };
+}
+
+/** Mean and population standard deviation. */
+export function spreadOf(scores: readonly number[]): { mean: number; deviation: number } {
+  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
+  const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / scores.length;
+  return { mean, deviation: Math.sqrt(variance) };
 }

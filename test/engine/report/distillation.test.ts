@@ -136,6 +136,14 @@ test("arms become tables, and lines by active experts and by draws", () => {
     ["reverse, text", [[2, 0.75]]],
     ["reverse, on-policy", [[1, 0.5]]],
   ]);
+  // With scores, the paper's fourth figure; an arm that was not scored is not in it.
+  const rougeL = { mean: 12.345, deviation: 0.5, responses: 40 };
+  const scored = { ...file.arms!, arms: [arm("reverse", {}), { ...file.arms!.arms[2]!, rougeL }] };
+  const tables = distillationTables({ ...file, arms: scored });
+  expect(tables[0]!.rows.map((row) => row[4])).toEqual(["–", "–", "12.35 ± 0.50"]);
+  expect(tables[0]!.rows.every((row) => row.length === tables[0]!.head.length)).toBe(true);
+  expect(tables.at(-1)!.rows).toEqual([["2", "reverse, text", "12.35 ± 0.50", "40"]]);
+  expect(tables.at(-1)!.series).toEqual([{ name: "reverse, text", points: [{ x: 2, y: 12.345 }] }]);
   expect(distillationCsv(file).split("\r\n")).toContain(
     'Students by draws of Knowledge Augmentation,"reverse, text",draws,2,"KL to the teacher, nats a token",0.75,0.25',
   );

@@ -14,7 +14,9 @@ import { readMetrics } from "../folder/metricsFile";
 import { readRun } from "../folder/runFolder";
 import { ModelCache } from "../modelCache";
 import { readEvaluation } from "../stages/evaluate";
+import { spreadOf } from "../scoreResponses";
 import { cellsOf } from "./cells";
+import { readScores } from "./scoreCells";
 
 /** A finished cell of an arm. */
 interface ArmRun {
@@ -22,6 +24,7 @@ interface ArmRun {
   run: RunFile;
   after: ModelEvaluation;
   file: EvaluationFile;
+  scores: Awaited<ReturnType<typeof readScores>>;
   teacherSeconds: number;
   writingSeconds: number;
   seconds: number;
@@ -75,6 +78,7 @@ async function readArmRun(runDirectory: string): Promise<ArmRun | null> {
     updates.reduce((total, line) => total + (of(line) ?? 0), 0);
   return {
     ...{ seed: run.recipe.seed, run, after: file.after, file },
+    scores: await readScores(runDirectory),
     teacherSeconds: sum(({ teacherSeconds }) => teacherSeconds),
     writingSeconds: sum(({ writingSeconds }) => writingSeconds),
     seconds: run.stages.find(({ id }) => id === "calibrate")!.seconds,
@@ -106,12 +110,21 @@ function describeArm(
     klToTeacher: estimate(runs.map(klSums)),
     nllPerToken: estimate(runs.map((run) => sumsOf(run, run.after.perSequence.nll))),
     difference: baseline === undefined ? null : differenceTo(runs, baseline, seed),
+    ...rougeOf(runs),
     ...{
       teacherSeconds: over((run) => run.teacherSeconds),
       writingSeconds: over((run) => run.writingSeconds),
       seconds: over((run) => run.seconds),
     },
   };
+}
+
+/** Over all seeds of students and of sampling; nothing unless every student was scored. */
+function rougeOf(runs: readonly ArmRun[]): Pick<DistillationArm, "rougeL"> {
+  const scores = runs.flatMap((run) => run.scores?.bySeed ?? []);
+  if (runs.some((run) => run.scores === null)) return {};
+  const responses = runs.reduce((sum, { scores: of }) => sum + of!.prompts * of!.bySeed.length, 0);
+  return { rougeL: { ...spreadOf(scores.map(({ rougeL }) => rougeL)), responses } };
 }
 
 /** Over the seeds that both arms have; null without one. */

@@ -6,6 +6,7 @@ import { preflight } from "../preflight/preflight";
 import { isRunFolder, readRun } from "../folder/runFolder";
 import { probeWith, type RunMachinery } from "../startRun";
 import { cellsOf, type Cell } from "./cells";
+import { openCellScorer } from "./scoreCells";
 import { sharedMachinery } from "./sharedMachinery";
 import type { ComparisonRequest } from "./startComparison";
 
@@ -13,7 +14,7 @@ import type { ComparisonRequest } from "./startComparison";
  * Each cell's pre-flight as if it were alone; the machine is measured once. What the teacher does is done once too (profile,
  * targets, evaluation), so it counts once in `seconds`. Nothing is written.
  *
- * @throws RerouteError `cancelled` only; every other failure is the cell's
+ * @throws RerouteError `cancelled`, those of openCellScorer; every other failure is the cell's
  */
 export async function forecastComparison(
   machinery: RunMachinery,
@@ -21,6 +22,7 @@ export async function forecastComparison(
   signal: AbortSignal,
   force = false,
 ): Promise<ComparisonForecast> {
+  await openCellScorer(recipe, baseFolder, signal);
   const shared = sharedMachinery(machinery, path.join(directory, comparisonFiles.shared));
   const cells: CellForecast[] = [];
   for (const cell of cellsOf(recipe, directory, name)) {

@@ -17,6 +17,7 @@ import { startRun, type RunMachinery } from "../startRun";
 import { updateArms } from "./armsFigure";
 import { cellsOf, type Cell } from "./cells";
 import { describeComparisonCell, lastOutcome, writeComparison } from "./comparisonFolder";
+import { openCellScorer, type CellScorer } from "./scoreCells";
 import { sharedMachinery } from "./sharedMachinery";
 
 export interface ComparisonRequest {
@@ -80,6 +81,7 @@ async function workCells(
   hooks: ComparisonHooks,
 ): Promise<{ comparison: ComparisonFile; firstError: Error | null }> {
   const cells = cellsOf(recipe, directory, name);
+  const scorer = await openCellScorer(recipe, baseFolder, hooks.signal);
   const known: ComparisonCell[] = [];
   let teacher: ComparedCheckpoint | null = null;
   for (const cell of cells) {
@@ -103,7 +105,7 @@ async function workCells(
     throwIfCancelled(hooks.signal);
     hooks.onCell?.(cell, i + 1, cells.length, pace.remaining(cells.length - i));
     const started = performance.now();
-    const { error, didWork } = await workCell(machinery, cell, baseFolder, hooks);
+    const { error, didWork } = await workCell(machinery, cell, scorer, baseFolder, hooks);
     if (didWork) pace.add((performance.now() - started) / 1000);
     if (error !== null) hooks.onFailure?.(cell, error);
     const described = await describeComparisonCell(cell, outcomeOf(error));
@@ -121,6 +123,7 @@ async function workCells(
 async function workCell(
   machinery: RunMachinery,
   cell: Cell,
+  scorer: CellScorer | null,
   baseFolder: string,
   { signal, report, onWarning, force = false }: ComparisonHooks,
 ): Promise<{ error: Error | null; didWork: boolean }> {
@@ -139,6 +142,7 @@ async function workCell(
         ...(onWarning ? { onWarning: (message: string) => onWarning(`${cell.id}: ${message}`) } : {}),
       },
     );
+    await scorer?.score(cell, report);
     return { error: null, didWork };
   } catch (error) {
     if (isCancelled(error)) throw error;

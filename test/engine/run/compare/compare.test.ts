@@ -236,8 +236,42 @@ describe("a grid", () => {
       [{ student: undefined }, /arms teach a student/],
       [{ grid: { arms: [arms[0], arms[0]] } }, /each of another name/],
       [{ grid: { arms, baseline: "all" } }, /name of an arm/],
+      [{ grid: recipe().grid, score: { data: "asked.jsonl" } }, /the grid has none/],
     ] as const)
       expect(() => recipe({ ...taught, ...change })).toThrow(message);
+  });
+
+  it("scores what its students answer, once, over the seeds of students and of sampling", async () => {
+    const arms = [
+      { name: "ka 1", teacherRouting: { kind: "augment", draws: 1 }, seeds: [1, 2] },
+      { name: "ka 2", teacherRouting: { kind: "augment", draws: 2 } },
+    ];
+    const score = { data: "asked.jsonl", seeds: [3, 4], maxNewTokens: 3 };
+    const asked = recipe({ student: teacher, grid: { arms }, score, memory: "1GiB" });
+    // What is wrong with the instructions is said before anything runs.
+    await writeFile(path.join(folder, "asked.jsonl"), JSON.stringify({ text: "no answer" }));
+    await expect(start(asked)).rejects.toThrow(/line 1 of .* has a plain text/);
+    expect(work.calls).toEqual([]);
+    const rows = ["the dog", "a fox"].map((response) => JSON.stringify({ instruction: "jumps over", response }));
+    await writeFile(path.join(folder, "asked.jsonl"), rows.join("\n"));
+    await start(asked);
+    const scores = path.join(directory(), "cells/arm-ka-1-1/scores.json");
+    const { bySeed } = JSON.parse(await readFile(scores, "utf8")) as { bySeed: { seed: number; rougeL: number }[] };
+    expect(bySeed.map(({ seed }) => seed)).toEqual([3, 4]);
+    const [first, second] = bySeed.map(({ rougeL }) => rougeL) as [number, number];
+    // Made-up work teaches both seeds the same.
+    const expected = { mean: (first + second) / 2, deviation: Math.abs(first - second) / 2 };
+    const { arms: figure } = (await readDistillation(directory()))!;
+    expect(figure!.arms.map(({ rougeL }) => rougeL)).toEqual(
+      [4, 2].map((responses) => ({
+        ...{ mean: expect.closeTo(expected.mean, 10) as number, responses },
+        deviation: expect.closeTo(expected.deviation, 10) as number,
+      })),
+    );
+    const { mtimeMs } = await stat(scores);
+    await start(asked);
+    expect((await stat(scores)).mtimeMs).toBe(mtimeMs);
+    expect(await readFile(path.join(directory(), "comparison.md"), "utf8")).toMatch(/\| ROUGE-L +\|/);
   });
 
   it("refuses text that is trained on cell by cell; with force, the verdicts say so", async () => {
