@@ -4,6 +4,8 @@ import { formatBytes, formatCount, formatDuration } from "../../protocol/quantit
 import type { Translate } from "../../protocol/translate";
 import { countsExperts, loadedBy } from "./choices";
 
+type Calibrate = NonNullable<Recipe["calibrate"]>;
+
 export interface SummaryTable {
   columns: string[];
   rows: string[][];
@@ -178,8 +180,34 @@ function choiceLines(
               calibrate.loss,
             ),
           ] as [string, string],
+          ...teachingOf(calibrate, t),
         ]
       : []),
     ...(compress || calibrate ? [[t("Output"), output] as [string, string]] : []),
   ];
+}
+
+/** How a student is taught, where it is not by the teacher's own routing on text with forward KL. */
+function teachingOf({ divergence = "forward", teacherRouting, onPolicy }: Calibrate, t: Translate): [string, string][] {
+  const parts = [
+    ...(teacherRouting === undefined ? [] : routingOf(teacherRouting, t)),
+    ...(onPolicy ? [t("{0} % of the sequences written by the student", Math.round(100 * onPolicy.share))] : []),
+  ];
+  if (parts.length === 0 && divergence === "forward") return [];
+  return [[t("Teaching"), [t("divergence {0}", divergence), ...parts].join(", ")]];
+}
+
+function routingOf(routing: NonNullable<Calibrate["teacherRouting"]>, t: Translate): string[] {
+  switch (routing.kind) {
+    case "own":
+      return [];
+    case "active":
+      return [t("{0} experts of the teacher active", routing.active ?? t("all"))];
+    case "augment":
+      return [t("{0} experts of the teacher active, in {1} draws", routing.active ?? t("all but one"), routing.draws)];
+    case "student-aware":
+      return [
+        t("{0} experts of the teacher active, its router copies trained with the student", routing.active ?? t("all")),
+      ];
+  }
 }

@@ -9,6 +9,7 @@ import { distillationPresetNames } from "../../../src/protocol/presets";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { checkpoint, student } from "./checkpoints";
 import { gib, preflight } from "./preflights";
+import { distillationPresets } from "../../../src/protocol/presets";
 
 const around: RecipeSurroundings = {
   output: "/models/qwen-out",
@@ -182,6 +183,20 @@ it("the pre-flight says size, time, memory, disk, warnings and refusals", () => 
       .map(({ description }) => description)
       .join(),
   ).toContain("No held-out text");
+});
+
+it.each([
+  ["kd", null],
+  ["reverse", "divergence reverse"],
+  ["gkd", "divergence reverse, 100 % of the sequences written by the student"],
+  ["all", "divergence reverse, all experts of the teacher active"],
+  ["ka", "divergence reverse, all but one experts of the teacher active, in 2 draws"],
+  ["sar", "divergence reverse, all experts of the teacher active, its router copies trained with the student"],
+] as const)("a student that is taught by %s is said to be", (name, said) => {
+  const recipe = make("calibrate", { method: "reap", keep: 0.625 });
+  const calibrate = { ...recipe.calibrate!, ...distillationPresets[name] };
+  const lines = preflightLines(preflight({}), { ...recipe, calibrate }, english);
+  expect(lines.find(({ label }) => label === "Teaching")?.description ?? null).toBe(said);
 });
 
 it.each<[string[], "start" | "force" | null]>([
