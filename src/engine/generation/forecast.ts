@@ -16,6 +16,7 @@ export function forecastGeneration(
   plan: DecodingPlan,
   sequences: number,
   freeBytes: number,
+  bytesPerSecond: (checkpoint: Checkpoint) => number = measureReading,
 ): GenerationForecast {
   const rows = Math.min(plan.rows, sequences);
   const all = bytesIn([layers, finalNorm, head]);
@@ -29,7 +30,7 @@ export function forecastGeneration(
   const inMemory = plan.keepFloat32Weights || all <= freeBytes;
   return {
     ...{ sequences, batchRows: rows, cacheBytesPerSequence: plan.pastBytesPerSequence, stepBytes },
-    secondsPerStep: inMemory ? null : stepBytes / measureReading(checkpoint),
+    secondsPerStep: inMemory ? null : stepBytes / bytesPerSecond(checkpoint),
   };
 }
 

@@ -196,8 +196,12 @@ test("a model larger than the free memory is said to be read at each step", asyn
   const embedding = checkpoint.tensors.get(description.embedding.weight.tensor)!.byteLength;
   const fits = forecastGeneration(checkpoint, description, plan, 40, bytes);
   expect(fits).toMatchObject({ sequences: 40, batchRows: 16, secondsPerStep: null, stepBytes: bytes - embedding });
-  const tight = forecastGeneration(checkpoint, description, { ...plan, rows: 1, expertsPerGraph: 1 }, 1, 1000);
+  const single = { ...plan, expertsPerGraph: 1 };
+  const tight = forecastGeneration(checkpoint, description, { ...single, rows: 1 }, 1, 1000);
   expect(tight.secondsPerStep).toBeGreaterThan(0);
+  // By hand, at 1 MB a second: all but the embedding, and of each layer's 8 experts 0.75 squared without a token of two sequences.
+  const slow = forecastGeneration(checkpoint, description, { ...single, rows: 2 }, 2, 1000, () => 1e6);
+  expect(slow.secondsPerStep).toBeCloseTo((bytes - embedding - 0.75 ** 2 * 3 * 8 * 3 * 24 * 32 * 2) / 1e6, 12);
   // One token at 2 of 8 experts, each three matrices of 24 x 32 in bf16, in 3 layers.
   expect(fits.stepBytes - tight.stepBytes).toBe(3 * 6 * 3 * 24 * 32 * 2);
 });

@@ -101,7 +101,8 @@ export const calibrateStage: Stage = {
     const evaluations = 1 + Math.ceil(updates / evaluateEvery);
     const taught = isTaught(recipe) ? tokens.calibration : 0;
     const passes = teacherPasses(recipe, teacher);
-    const beside = besidePasses(recipe) * tokens.calibration * epochs;
+    const beside =
+      besidePasses(recipe) * tokens.calibration * epochs + evaluations * lookedAtRouters(recipe, tokens.heldOut);
     const teacherSeconds = time.targets(taught * passes + tokens.heldOut) + time.pass(beside * passes, "forward");
     const inMemory = {
       tokens: batch * recipe.data.sequenceLength,
@@ -177,6 +178,12 @@ function besidePasses({ calibrate }: Recipe): number {
   const routers = calibrate?.teacherRouting?.kind === "student-aware" ? 4 : calibrate?.onPolicy ? 1 : 0;
   const { match } = calibrate ?? {};
   return routers + (match === undefined ? 0 : match.experts === undefined ? 1 : 2);
+}
+
+/** Tokens that a look sends through the teacher's own routers and those that train, to compare them (routerRounds.ts). */
+function lookedAtRouters({ calibrate, data }: Recipe, heldOutTokens: number): number {
+  if (calibrate?.teacherRouting?.kind !== "student-aware") return 0;
+  return 2 * Math.min(heldOutTokens, calibrate.batch * data.sequenceLength);
 }
 
 /** Of the student and of what is open beside it, taken as the teacher with as many experts as teach. */
