@@ -58,6 +58,7 @@ export const quantisationFormats = ["pack-quantized", "fp8-block", "fp8", "mxfp4
 export const quantisationLayer = z.strictObject({
   bits: z.int().min(2).max(8).describe("Bits of a weight, of every expert"),
   group: z.int().min(0).max(1_000_000).describe("Inputs that share a scale; 0: one scale a row"),
+  symmetric: z.literal(false).optional().describe("false: groups have zero points; only in pack-quantized"),
   experts: z.array(z.int().min(2).max(8)).min(1).optional().describe("Bits of each expert, where they differ"),
   losses: z
     .record(z.string().regex(/^[2-8]$/), z.array(z.number().min(0)))

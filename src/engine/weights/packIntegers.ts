@@ -22,3 +22,24 @@ export function packIntegers(codes: Int8Array, rows: number, columns: number, bi
   }
   return packed;
 }
+
+/**
+ * Zero points [rows, groups] as compressed-tensors packs them: the same bit stream along the rows, in I32 words
+ * [ceil(rows * bits / 32), groups].
+ */
+export function packZeros(zeros: Int8Array, rows: number, groups: number, bits: Bits): Uint8Array {
+  const turned = Int8Array.from(
+    { length: rows * groups },
+    (_, i) => zeros[(i % rows) * groups + Math.floor(i / rows)]!,
+  );
+  const columns = packIntegers(turned, groups, rows, bits);
+  const words = packedRowBytes(rows, bits) / 4;
+  const packed = new Uint8Array(columns.length);
+  for (let g = 0; g < groups; g++) {
+    for (let word = 0; word < words; word++) {
+      const from = (g * words + word) * 4;
+      packed.set(columns.subarray(from, from + 4), (word * groups + g) * 4);
+    }
+  }
+  return packed;
+}

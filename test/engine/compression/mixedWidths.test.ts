@@ -6,10 +6,14 @@ import { checkWritten } from "../../../src/engine/compression/quantising/readBac
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
 import { moeLayers } from "../../../src/engine/model/moeLayers";
 import type { QuantisationPlan } from "../../../src/protocol/plan";
+import { runForwardProbe } from "../../../src/engine/execution/probe";
+import { projectionShape } from "../../../src/engine/compression/layer/expertMatrices";
+import { scaleTypeOf } from "../../../src/engine/compression/quantising/quantisedTensors";
+import { dequantised, roundToNearest } from "../../../src/engine/weights/roundIntegers";
 import { daily } from "../../support/nightly";
-import { compress, goldens, makeContext, openModel, scratch } from "./support";
+import { compress, goldens, makeContext, openModel, randomSequences, runtime, scratch, withExperts } from "./support";
 
-const { fresh } = scratch();
+const { folder, fresh } = scratch();
 const open = () => openModel(path.join(goldens, "qwen3_moe/checkpoint"));
 
 /** Sum of the measured losses at the widths of a plan, or at one width. */
@@ -62,6 +66,85 @@ it.each(daily(2, rows))(
     expect(plannedSize(model, plan).bytes).toBe(
       [...written.checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     );
+  },
+);
+
+/** Mean KL(p || q) over positions whose next token counts, from logits [2 * 16, V]. */
+function meanKl(a: Float32Array, b: Float32Array): number {
+  const V = a.length / 32;
+  const logSoftmax = (row: Float32Array) => {
+    const most = Math.max(...row);
+    const log = most + Math.log(row.reduce((sum, value) => sum + Math.exp(value - most), 0));
+    return Array.from(row, (value) => value - log);
+  };
+  let sum = 0;
+  for (let t = 0; t < 32; t++) {
+    if (t % 16 === 15) continue;
+    const [p, q] = [a, b].map((all) => logSoftmax(all.subarray(t * V, (t + 1) * V)));
+    sum += p!.reduce((total, value, v) => total + Math.exp(value) * (value - q![v]!), 0);
+  }
+  return sum / 30;
+}
+
+it.each(["layer", "expert"] as const)(
+  "widths by the model's KL with one %s alone: losses of checkpoints with its rounded weights, and the best of all choices",
+  async (granularity) => {
+    const model = await open();
+    const sequences = randomSequences(model, 2, 16);
+    const options = { bits: 4, group: 8, allocate: "loss", granularity, widths: "2,4,8" };
+    const context = await makeContext(model, fresh(), { method: "gptq", keep: 1, options }, sequences);
+    const plan = (await makePlan(context)) as QuantisationPlan;
+    const logits = async ({ checkpoint, description }: typeof model) =>
+      (
+        await runForwardProbe({
+          ...{ model: { checkpoint, description }, teacher: null, inputIds: sequences.ids },
+          ...{ batch: 2, positions: 16, runtime, scratchDirectory: folder },
+        })
+      ).get("logits")!.data as Float32Array;
+    const original = await logits(model);
+    const layers = moeLayers(model.description);
+    const isChecked = (layer: number, e: number) => granularity === "layer" || (layer === 1 && e < 3);
+    for (const { layer, moe } of layers) {
+      for (const bits of [2, 4, 8] as const) {
+        const { losses } = plan.layers[String(layer)]!;
+        for (const e of granularity === "layer" ? [0] : moe.experts.keys()) {
+          if (!isChecked(layer, e)) continue;
+          const changed = await withExperts(model, fresh(), async (l, own, read) => {
+            if (l !== layer || (granularity === "expert" && own !== e)) return null;
+            const expert = await read(own);
+            const rounded = { ...expert };
+            for (const projection of ["gateProj", "upProj", "downProj"] as const) {
+              const [rows, columns] = projectionShape(expert, projection);
+              const grid = { bits, group: 8, scaleType: scaleTypeOf(moe) };
+              rounded[projection] = Float32Array.from(
+                dequantised(roundToNearest(expert[projection], rows, columns, grid)),
+              );
+            }
+            return rounded;
+          });
+          const expected = meanKl(original, await logits(changed));
+          const found =
+            granularity === "layer" ? losses![String(bits)]!.reduce((a, b) => a + b) : losses![String(bits)]![e]!;
+          expect(Math.abs(found - expected)).toBeLessThan(2e-6 + 1e-3 * expected);
+        }
+      }
+    }
+    if (granularity !== "layer") return;
+    // Of all 27 choices that fit into the bytes of 4 bits, none has a smaller sum.
+    const lossAt = (choice: readonly number[]) =>
+      layers.reduce(
+        (sum, { layer }, i) => sum + plan.layers[String(layer)]!.losses![String(choice[i])]!.reduce((a, b) => a + b),
+        0,
+      );
+    const bytesAt = (choice: readonly number[]) =>
+      plannedSize(model, {
+        ...plan,
+        layers: Object.fromEntries(layers.map(({ layer }, i) => [String(layer), { bits: choice[i]!, group: 8 }])),
+      }).bytes;
+    const fits = bytesAt([4, 4, 4]);
+    const choices = [2, 4, 8].flatMap((a) => [2, 4, 8].flatMap((b) => [2, 4, 8].map((c) => [a, b, c])));
+    const best = choices.filter((choice) => bytesAt(choice) <= fits).map(lossAt);
+    expect(lossAt(Object.values(plan.layers).map(({ bits }) => bits))).toBeCloseTo(Math.min(...best), 12);
   },
 );
 

@@ -26,7 +26,7 @@ import type { WeightView } from "../../../src/engine/weights/view";
 import type { QuantisationPlan } from "../../../src/protocol/plan";
 import { compressOptions, type CompressOptions } from "../../../src/protocol/recipe";
 import { goldenCheckpoint } from "../../support/goldens";
-import { unpackRows } from "../../support/packedLayouts";
+import { transposed, unpackRows } from "../../support/packedLayouts";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel } from "../../support/tinyModels";
 import { makeContext, randomSequences, runtime } from "./support";
@@ -128,14 +128,21 @@ function decoded({ tensors: files, config }: Checkpoint, module: string, [O, I]:
   expect([...new BigInt64Array(bytes("weight_shape").buffer)].map(Number)).toEqual([O, I]);
   const scales = floats("weight_scale");
   const { config_groups } = config["quantization_config"] as {
-    config_groups: { group_0: { weights: { num_bits: number } } };
+    config_groups: { group_0: { weights: { num_bits: number; symmetric: boolean } } };
   };
   const bits = config_groups.group_0.weights.num_bits;
   const u = unpackRows(words, O!, I!, bits);
   const groups = scales.length / O!;
-  return numbers((o, i) =>
-    Math.fround((u[o * I! + i]! - 2 ** (bits - 1)) * scales[o * groups + Math.floor((i * groups) / I!)]!),
-  );
+  // Zero points: words [ceil(O * bits / 32), groups], the same stream down each column.
+  let zeros: Int32Array | null = null;
+  if (!config_groups.group_0.weights.symmetric) {
+    const stored = new Int32Array(bytes("weight_zero_point").buffer);
+    zeros = unpackRows(transposed(stored, stored.length / groups), groups, O!, bits);
+  }
+  return numbers((o, i) => {
+    const g = Math.floor((i * groups) / I!);
+    return Math.fround((u[o * I! + i]! - (zeros?.[g * O! + o] ?? 2 ** (bits - 1))) * scales[o * groups + g]!);
+  });
 }
 
 async function asComputed(model: Awaited<ReturnType<typeof openModel>>, view: WeightView): Promise<Float32Array> {
@@ -163,6 +170,14 @@ const rows: Written[] = [
   { title: "qwen3_moe, GPTQ, 4 bits", from: "qwen3_moe", method: "gptq", options: { bits: 4, group: 8 } },
   { title: "mixtral, GPTQ, 2 bits", from: "mixtral", method: "gptq", options: { bits: 2, group: 8 } },
   { title: "glm4_moe, AWQ, 4 bits", from: "glm4_moe", method: "awq", options: { bits: 4, group: 8 } },
+  {
+    ...{ title: "olmoe, GPTQ, 4 bits with zero points", from: "olmoe", method: "gptq" },
+    options: { bits: 4, group: 8, symmetric: false },
+  },
+  {
+    ...{ title: "mixtral, nearest, 3 bits with zero points", from: "mixtral", method: "rtn" },
+    options: { bits: 3, group: 8, symmetric: false, scale: "mse" },
+  },
   { title: "deepseek_v3, FP8, a scale a row", from: "deepseek_v3", method: "fp8", options: { format: "fp8" } },
   { title: "a trained Mixtral, MXFP4", from: coarse, method: "mxfp4", options: {} },
 ];
@@ -219,6 +234,7 @@ describe.each(rows)("$title", ({ from, method, options }) => {
           expect(values.zeros).toBe(expected.filter((value) => value === 0).length);
           expect(scales.every(({ name }) => name.startsWith(`${module}.`))).toBe(true);
           if (options["bits"] === undefined) continue;
+          if (options["symmetric"] === false) continue;
           // Zero points are the middle: n bits are codes from -2^(n-1) to 2^(n-1) - 1.
           expect(codes!.min).toBeGreaterThanOrEqual(-(2 ** (Number(options["bits"]) - 1)));
           expect(codes!.max).toBeLessThan(2 ** (Number(options["bits"]) - 1));

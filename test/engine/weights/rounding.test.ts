@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { packIntegers } from "../../../src/engine/weights/packIntegers";
+import { packIntegers, packZeros } from "../../../src/engine/weights/packIntegers";
 import { nearestFloat4, nearestFloat8, roundToFloat8, roundToMxfp4 } from "../../../src/engine/weights/roundFloats";
 import { dequantised, roundToNearest, type IntegerGrid } from "../../../src/engine/weights/roundIntegers";
 import type { Bits } from "../../../src/engine/weights/view";
@@ -140,5 +140,47 @@ describe("rounding to floats", () => {
     expect([6, 4, 3.5, 3.49, 1, 0.874, 0.875].map(exponent)).toEqual([0, 0, 0, -1, -2, -3, -2]);
     const { codes } = roundToMxfp4(Float32Array.from({ length: 32 }, (_, i) => [6, -1.5, 0.5][i] ?? 0));
     expect([...codes.subarray(0, 2)]).toEqual([0xb7, 0x01]);
+  });
+});
+
+describe("zero points", () => {
+  test("worked by hand: (0, 1, 2, 3) in two bits, and with a sign", () => {
+    const asymmetric = { ...grid(2, 4), asymmetric: true };
+    const positive = roundToNearest(Float32Array.of(0, 1, 2, 3), 1, 4, asymmetric);
+    expect([...positive.codes, ...positive.scales, ...positive.zeros!]).toEqual([-2, -1, 0, 1, 1, -2]);
+    // s = 3 / 3, z = round(-2 + 1) = -1: codes -2, -1, 0, 1.
+    const signed = roundToNearest(Float32Array.of(-1, 0, 1, 2), 1, 4, asymmetric);
+    expect([...signed.codes, ...signed.scales, ...signed.zeros!]).toEqual([-2, -1, 0, 1, 1, -1]);
+    for (const found of [positive, signed]) expect(found.zeros!.length).toBe(1);
+    expect([...dequantised(signed)]).toEqual([-1, 0, 1, 2]);
+  });
+
+  test("-8 to 7 down a column are the two words of codes -8 to 7 along a row", () => {
+    const zeros = Int8Array.from({ length: 16 }, (_, i) => i - 8);
+    expect([...new Int32Array(packZeros(zeros, 16, 1, 4).slice().buffer)]).toEqual([1985229328, -19088744]);
+    // Two groups beside each other: words lie [rows of words, groups].
+    const two = Int8Array.from({ length: 32 }, (_, i) => (i % 2 === 0 ? (i >> 1) - 8 : 0));
+    expect([...new Int32Array(packZeros(two, 16, 2, 4).slice().buffer)]).toEqual([
+      1985229328,
+      0x88888888 | 0,
+      -19088744,
+      0x88888888 | 0,
+    ]);
+  });
+
+  test("over seeds: every weight within half a step, and zero stays zero", () => {
+    for (const bits of allBits) {
+      for (let seed = 0; seed < 25; seed++) {
+        const weights = normal(6 * 32, seed).map((value, i) => (i % 7 === 0 ? 0 : value + 1.5));
+        const found = roundToNearest(weights, 6, 32, { ...grid(bits, 16), asymmetric: true });
+        dequantised(found).forEach((value, i) => {
+          expect(Math.abs(value - weights[i]!)).toBeLessThanOrEqual(found.scales[Math.floor(i / 16)]! * 1.0001);
+          if (weights[i] === 0) expect(Math.abs(value)).toBe(0);
+        });
+        const error = (values: Float32Array) => values.reduce((sum, v, i) => sum + (v - weights[i]!) ** 2, 0);
+        const symmetric = roundToNearest(weights, 6, 32, grid(bits, 16));
+        expect(error(dequantised(found))).toBeLessThan(error(dequantised(symmetric)));
+      }
+    }
   });
 });

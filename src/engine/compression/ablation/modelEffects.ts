@@ -1,8 +1,9 @@
+import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { nextTokens, tokenBatch } from "../../execution/batches";
 import type { HiddenStates } from "../../execution/hiddenStates";
 import { ModelExecutor } from "../../execution/modelExecutor";
 import { VocabularyHead } from "../../execution/vocabularyHead";
-import type { LayerDescription, MoeDescription } from "../../model/description";
+import type { LayerDescription, ModelDescription, MoeDescription } from "../../model/description";
 import { weightKey } from "../../graph/blocks/weights";
 import type { TokenSequences } from "../../data/sequences";
 import type { MethodContext } from "../methodContext";
@@ -15,10 +16,14 @@ export interface ModelEffect {
   loss: number;
 }
 
-/** A change of one layer that leaves all weights but its router's as they are. */
+/** A change of one layer. */
 export type LayerChange =
   /** This expert cannot be selected. */
-  { withoutExpert: number } | /** [rows, hidden]: another router. */ { router: Float32Array };
+  | { withoutExpert: number }
+  /** [rows, hidden]: another router. */
+  | { router: Float32Array }
+  /** A model whose layers from this one on are run instead; it has the same head. */
+  | { model: { checkpoint: Checkpoint; description: ModelDescription } };
 
 /** Measures changes of the layer that the pass has come to: from its input on, the model runs again. */
 export type MeasureChange = (change: LayerChange) => Promise<ModelEffect>;
@@ -50,9 +55,13 @@ export async function measureLayers(
     await head.normalise(reference, signal);
     let before = 0;
     /** @param hidden null: from the embedding on */
-    const measureFrom = async (done: number, hidden: HiddenStates | null): Promise<ModelEffect> => {
+    const measureFrom = async (
+      done: number,
+      hidden: HiddenStates | null,
+      runner: ModelExecutor = executor,
+    ): Promise<ModelEffect> => {
       const start = hidden === null ? {} : { start: { layers: done, hidden: borrowed(hidden) } };
-      using changed = await executor.forward(batch, { signal, ...start });
+      using changed = await runner.forward(batch, { signal, ...start });
       const { kl, nll } = await head.compare(changed, reference!, labels, signal);
       return { kl: meanOver(kl, isTarget), loss: meanOver(nll, isTarget) - before };
     };
@@ -64,6 +73,16 @@ export async function measureLayers(
       const key = weightKey(layer.feedForward.router.weight);
       const own = executor.parameters.get(key)!;
       await onLayer(layer, layer.feedForward, async (change) => {
+        if ("model" in change) {
+          const other = await ModelExecutor.open({
+            ...{ ...change.model, runtime, sequenceLength, scratchDirectory, direction: "forward" },
+          });
+          try {
+            return await measureFrom(done, hidden, other);
+          } finally {
+            await other.close();
+          }
+        }
         try {
           if ("router" in change) executor.parameters.set(key, change.router);
           else blocked.set(layer.index, [change.withoutExpert]);

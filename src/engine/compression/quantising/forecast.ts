@@ -9,6 +9,8 @@ import {
   type LayerCostShape,
   type MethodForecast,
 } from "../cost/layerCost";
+import type { ModelDescription } from "../../model/description";
+import { moeLayers } from "../../model/moeLayers";
 import { projections, projectionShape } from "../layer/expertMatrices";
 import { uniformPlan } from "./quantisationPlan";
 
@@ -31,12 +33,13 @@ export const nearestForecast: MethodForecast = {
 
 export const gptqForecast: MethodForecast = {
   ...nearestForecast,
-  passes: (options) => (measuresWidths(options) ? 2 : 1),
+  passes: (options, description) =>
+    options["allocate"] === "loss" ? 1 + effectPasses(options, description) : measuresWidths(options) ? 2 : 1,
   sequences: 64,
   layer: (shape, options) => {
     const { K, H } = shape;
     const cost = hessianCost(shape);
-    if (measuresWidths(options)) addCost(cost, widthsCost(shape));
+    if (measuresWidths(options)) addCost(cost, widthsCost(shape, options));
     const block = typeof options["block"] === "number" ? options["block"] : 128;
     for (const projection of projections) {
       const [m, n] = projectionShape({ ...shape.moe, hiddenSize: H }, projection);
@@ -55,7 +58,7 @@ export const awqForecast: MethodForecast = {
   layer: (shape, options) => {
     const { K, H, I, weights } = shape;
     const cost = hessianCost(shape);
-    if (measuresWidths(options)) addCost(cost, widthsCost(shape));
+    if (measuresWidths(options)) addCost(cost, widthsCost(shape, options));
     cost.float64 += (tries + 2) * K * 2 * H * I * I;
     cost.plain +=
       K *
@@ -76,9 +79,28 @@ function measuresWidths({ allocate }: CompressOptions["options"]): boolean {
   return allocate !== undefined && allocate !== "none";
 }
 
-/** Hessians once more, and four widths rounded and weighed. */
-function widthsCost(shape: LayerCostShape): LayerCost {
+/** The layers from each one on, at each width, for the layer or for each of its experts; and three passes of the whole model. */
+function effectPasses(options: CompressOptions["options"], description: ModelDescription): number {
+  const { length } = description.layers;
+  return moeLayers(description).reduce(
+    (sum, { layer, moe }) =>
+      sum +
+      (numberOfWidths(options) * (options["granularity"] === "expert" ? moe.numExperts : 1) * (length - layer)) /
+        length,
+    3,
+  );
+}
+
+function numberOfWidths({ widths }: CompressOptions["options"]): number {
+  return typeof widths === "string" ? widths.split(",").length : 4;
+}
+
+/** Hessians once more, and the widths rounded and weighed; or their codes alone, where the model itself is run with them. */
+function widthsCost(shape: LayerCostShape, options: CompressOptions["options"]): LayerCost {
   const { K, H, I, weights } = shape;
+  if (options["allocate"] === "loss") {
+    return { ...noCost, plain: numberOfWidths(options) * K * weights * (touch + round + searchCost(options)) };
+  }
   const cost = hessianCost(shape);
   cost.float64 += 4 * K * (2 * 2 * H * H * I + 2 * H * I * I);
   cost.plain += 4 * K * (weights * round + 3 * callOperations);

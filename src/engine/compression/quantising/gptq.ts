@@ -1,6 +1,6 @@
 import { matrix, type Matrix } from "../../linalg/matrix";
 import type { MatrixProducts } from "../../linalg/products";
-import { integerScales, roundToGrid, type IntegerGrid, type IntegerMatrix } from "../../weights/roundIntegers";
+import { integerSteps, roundToGrid, type IntegerGrid, type IntegerMatrix } from "../../weights/roundIntegers";
 import { inverseFactor } from "../sparsity/sparseGpt";
 
 export interface GptqRequest {
@@ -25,7 +25,7 @@ export async function gptq(
 ): Promise<IntegerMatrix> {
   const { rows, columns: n } = weights;
   const { bits, group } = grid;
-  const scales = integerScales(weights.data, rows, n, grid);
+  const { scales, zeros } = integerSteps(weights.data, rows, n, grid);
   const order = fallingDiagonal(hessian);
   const upper = (await inverseFactor(products, damped(hessian, order, damp))).data;
   const work = permuted(weights, order);
@@ -38,10 +38,11 @@ export async function gptq(
       const at = row * n;
       for (let j = from; j < to; j++) {
         const column = order[j]!;
-        const scale = scales[row * groups + Math.floor(column / group)]!;
-        const code = roundToGrid(work[at + j]!, scale, bits);
+        const g = row * groups + Math.floor(column / group);
+        const [scale, zero] = [scales[g]!, zeros?.[g] ?? 0];
+        const code = roundToGrid(work[at + j]!, scale, bits, zero);
         codes[at + column] = code;
-        const error = (work[at + j]! - code * scale) / upper[j * n + j]!;
+        const error = (work[at + j]! - (code - zero) * scale) / upper[j * n + j]!;
         errors.data[row * errors.columns + j - from] = error;
         if (error !== 0) for (let c = j + 1; c < to; c++) work[at + c]! -= error * upper[j * n + c]!;
       }
@@ -55,7 +56,7 @@ export async function gptq(
       for (let c = 0; c < behind.columns; c++) work[row * n + to + c]! -= update[row * behind.columns + c]!;
     }
   }
-  return { rows, columns: n, bits, group, codes, scales };
+  return { rows, columns: n, bits, group, codes, scales, zeros };
 }
 
 /** tr(D H D^T) for D = weights - other: what the change costs in the outputs of the tokens that H is of. */

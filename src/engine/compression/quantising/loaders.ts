@@ -27,7 +27,12 @@ function loadsOf({ format, layers }: QuantisationPlan): Loads {
       const served = grids.every(({ bits, group }) => (bits === 4 || bits === 8) && servedGroups.includes(group));
       // transformers takes the first group of config_groups whose pattern mentions experts, for every layer.
       if (isMixed) return { transformers: "wrong", vLLM: served ? "yes" : "no", SGLang: "untested" };
-      return { transformers: "yes", vLLM: served ? "yes" : "no", SGLang: served ? "yes" : "no" };
+      const symmetric = grids.every((grid) => grid.symmetric !== false);
+      return {
+        transformers: symmetric ? "yes" : "no",
+        vLLM: served ? "yes" : "no",
+        SGLang: served ? "yes" : "no",
+      };
     }
     case "fp8-block":
       return { transformers: "yes", vLLM: "yes", SGLang: "yes" };

@@ -17,7 +17,7 @@ import type { MixedOptions } from "./options";
 import { outputFormats, type StoredGrid } from "./outputFormats";
 import { scaleTypeOf } from "./quantisedTensors";
 
-type Bits = StoredGrid["bits"];
+export type Bits = StoredGrid["bits"];
 /** Loss of each expert [experts] at each width, by layer. */
 export type WidthLosses = ReadonlyMap<number, Partial<Record<Bits, number[]>>>;
 
@@ -38,7 +38,13 @@ export function widthsOf({ widths }: Pick<MixedOptions, "widths">): Bits[] {
  */
 export async function widthLosses(
   context: MethodContext,
-  options: MixedOptions & { sequences: number; hessian: HessianWeights; gramMix: number; group: number },
+  options: MixedOptions & {
+    sequences: number;
+    hessian: HessianWeights;
+    gramMix: number;
+    group: number;
+    symmetric: boolean;
+  },
 ): Promise<WidthLosses> {
   const { checkpoint, runtime, description } = context;
   const widths = widthsOf(options);
@@ -61,7 +67,10 @@ export async function widthLosses(
             const weights = matrix(...projectionShape(expert, projection), expert[projection]);
             const { rows, columns } = weights;
             for (const bits of widths) {
-              const grid = { bits, group: options.group || columns, scaleType: scaleTypeOf(moe) };
+              const grid = {
+                ...{ bits, group: options.group || columns, scaleType: scaleTypeOf(moe) },
+                asymmetric: !options.symmetric,
+              };
               const back = dequantised(roundToNearest(weights.data, rows, columns, grid));
               losses[bits]![e]! +=
                 seen === null
@@ -94,13 +103,14 @@ export async function widthLosses(
 export function mixedLayers(
   description: ModelDescription,
   uniform: QuantisationPlan,
-  options: MixedOptions & { group: number },
+  options: MixedOptions & { group: number; symmetric: boolean },
   losses: WidthLosses,
 ): QuantisationPlan["layers"] {
   const widths = widthsOf(options);
   const layers = moeLayers(description);
   const { group } = options;
-  const bytesAt = (moe: MoeDescription, bits: Bits) => expertBytes(moe, { bits, group });
+  const zeroPoints = options.symmetric ? {} : { symmetric: false as const };
+  const bytesAt = (moe: MoeDescription, bits: Bits) => expertBytes(moe, { bits, group, ...zeroPoints });
   const sumOver = (value: (moe: MoeDescription, layer: number) => number) =>
     layers.reduce((sum, { moe, layer }) => sum + moe.numExperts * value(moe, layer), 0);
   const budget =
@@ -129,7 +139,10 @@ export function mixedLayers(
       const bits = mostFrequent(experts);
       const isMixed = experts.some((own) => own !== bits);
       const own = losses.get(layer);
-      return [String(layer), { bits, group, ...(isMixed ? { experts } : {}), ...(own ? { losses: own } : {}) }];
+      return [
+        String(layer),
+        { bits, group, ...zeroPoints, ...(isMixed ? { experts } : {}), ...(own ? { losses: own } : {}) },
+      ];
     }),
   );
 }

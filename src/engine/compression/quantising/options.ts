@@ -16,6 +16,12 @@ const scale = z
   .enum(["max", "mse"])
   .default("max")
   .describe("max: the largest weight of a group sets its scale; mse: of 20 smaller ones too, the one of least error");
+const symmetric = z
+  .boolean()
+  .default(true)
+  .describe(
+    "false: groups have zero points, for weights that are not spread evenly about 0; transformers does not load it",
+  );
 const sequences = z.int().min(1).default(64).describe("Calibration sequences whose activations weigh the error");
 const gramMix = z
   .number()
@@ -31,9 +37,11 @@ const hessian = z
 /** Widths by what experts lose, within a budget. */
 const mixed = {
   allocate: z
-    .enum(["none", "sensitivity", "utilisation"])
+    .enum(["none", "sensitivity", "utilisation", "loss"])
     .default("none")
-    .describe("Different widths by what is lost in the outputs, or by tokens times change of the weights"),
+    .describe(
+      "Different widths by what is lost in the outputs, by tokens times change of the weights, or by the model's KL with each alone",
+    ),
   granularity: z
     .enum(["layer", "model", "expert"])
     .default("layer")
@@ -50,9 +58,9 @@ const mixed = {
 };
 export type MixedOptions = z.infer<z.ZodObject<typeof mixed>>;
 
-export const rtnOptions = z.strictObject({ bits, group, format, scale });
+export const rtnOptions = z.strictObject({ bits, group, symmetric, format, scale });
 export const gptqOptions = z.strictObject({
-  ...{ bits, group, format, sequences, hessian, gramMix, ...mixed },
+  ...{ bits, group, symmetric, format, sequences, hessian, gramMix, ...mixed },
   scale: z
     .enum(["max", "mse", "hessian"])
     .default("max")
@@ -68,7 +76,17 @@ export const gptqOptions = z.strictObject({
     .default(true)
     .describe("Later layers see what the quantised earlier ones give, as GPTQ was published"),
 });
-export const awqOptions = z.strictObject({ bits, group, format, scale, sequences, hessian, gramMix, ...mixed });
+export const awqOptions = z.strictObject({
+  bits,
+  group,
+  symmetric,
+  format,
+  scale,
+  sequences,
+  hessian,
+  gramMix,
+  ...mixed,
+});
 export const fp8Options = z.strictObject({
   format: z
     .enum(["fp8-block", "fp8"])
@@ -80,9 +98,16 @@ export const mxfp4Options = z.strictObject({
 });
 
 /** What applying a plan looks at; a plan written by hand gets the defaults. */
-const applied = z
-  .object(gptqOptions.shape)
-  .omit({ bits: true, group: true, format: true, allocate: true, granularity: true, widths: true, budget: true });
+const applied = z.object(gptqOptions.shape).omit({
+  bits: true,
+  group: true,
+  symmetric: true,
+  format: true,
+  allocate: true,
+  granularity: true,
+  widths: true,
+  budget: true,
+});
 export type AppliedQuantisationOptions = z.infer<typeof applied>;
 
 /** @throws RerouteError plan/invalid for a value that the plan's options cannot have */

@@ -4,7 +4,7 @@ import type { Scheme } from "../../model/quantisation/scheme";
 import { bytesOf, decodeFloats, encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
 import { packedRowBytes } from "../../weights/bitStream";
 import { mxfp4Group } from "../../weights/float4";
-import { packIntegers } from "../../weights/packIntegers";
+import { packIntegers, packZeros } from "../../weights/packIntegers";
 import { roundToFloat8, roundToMxfp4 } from "../../weights/roundFloats";
 import type { IntegerMatrix } from "../../weights/roundIntegers";
 import type { Bits } from "../../weights/view";
@@ -14,6 +14,8 @@ export interface StoredGrid {
   bits: Bits;
   /** Inputs that share a scale; 0: a row. Formats with a group of their own do not look at it. */
   group: number;
+  /** false: groups have zero points, where the format does. */
+  symmetric?: boolean | undefined;
 }
 
 /** Rows and columns that share a scale of DeepSeek's FP8. */
@@ -41,9 +43,18 @@ export const outputFormats: Record<QuantisationFormat, OutputFormat> = {
   "pack-quantized": {
     integers: true,
     scheme: ({ bits, group }) => ({ kind: "packed", bits, group: group || null }),
-    parts: ([O, I], { bits, group }, dtype) => [
+    parts: ([O, I], { bits, group, symmetric = true }, dtype) => [
       { name: "weight_packed", dtype: "I32", shape: [O, packedRowBytes(I, bits) / 4] },
       { name: "weight_scale", dtype, shape: [O, I / (group || I)] },
+      ...(symmetric
+        ? []
+        : [
+            {
+              name: "weight_zero_point",
+              dtype: "I32",
+              shape: [packedRowBytes(O, bits) / 4, I / (group || I)],
+            } as const,
+          ]),
       { name: "weight_shape", dtype: "I64", shape: [2] },
     ],
     refusal: ([, I], { group }) => {
@@ -53,10 +64,11 @@ export const outputFormats: Record<QuantisationFormat, OutputFormat> = {
       return `a group of ${group} inputs does not divide the width ${I}; use group=${others} (a scale a row)`;
     },
     encode: ([O, I], matrix, scaleType) => {
-      const { codes, scales, bits } = matrix as IntegerMatrix;
+      const { codes, scales, zeros, bits, group } = matrix as IntegerMatrix;
       return {
         weight_packed: packIntegers(codes, O, I, bits),
         weight_scale: encodeFloats(scales, scaleType),
+        ...(zeros === null ? {} : { weight_zero_point: packZeros(zeros, O, I / group, bits) }),
       };
     },
     known: ([O, I]) => ({ weight_shape: bytesOf(BigInt64Array.of(BigInt(O), BigInt(I))) }),

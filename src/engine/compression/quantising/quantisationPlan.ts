@@ -13,6 +13,7 @@ import { loaderNotes } from "./loaders";
 import { mixedLayers, widthLosses, widthsOf, type WidthLosses } from "./mixedWidths";
 import { awqOptions, gptqOptions, type MixedOptions } from "./options";
 import { float8Block, outputFormats } from "./outputFormats";
+import { widthEffects } from "./widthEffects";
 import { checkLayer, formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";
 
 /** One width for all layers, or widths by what experts lose within a budget. */
@@ -25,9 +26,19 @@ export async function planQuantisation(
   const uniform = uniformPlan(description, { ...options, options: { ...all, allocate: "none" } });
   for (const { layer, moe } of moeLayers(description)) checkLayer(formOf(uniform, layer), layer, moe);
   const mixed = mixedOptionsOf(options.method, all);
-  const layers = mixed ? mixedLayers(description, uniform, mixed, await widthLosses(context, mixed)) : uniform.layers;
+  const layers = mixed
+    ? mixedLayers(description, uniform, mixed, await lossesOf(context, uniform, mixed))
+    : uniform.layers;
   const plan: QuantisationPlan = { ...uniform, layers, options: all, teacherFingerprint: fingerprint, seed };
   return { ...plan, notes: loaderNotes(plan, description).notes };
+}
+
+type ChosenWidths = NonNullable<ReturnType<typeof mixedOptionsOf>>;
+
+function lossesOf(context: MethodContext, uniform: QuantisationPlan, mixed: ChosenWidths): Promise<WidthLosses> {
+  return mixed.allocate === "loss"
+    ? widthEffects(context, uniform, mixed, widthsOf(mixed))
+    : widthLosses(context, mixed);
 }
 
 /** The options of methods that give experts different widths, where they do; null elsewhere. */
@@ -73,10 +84,14 @@ function formatOf(method: string, { format }: CompressOptions["options"]): Quant
   return method === "fp8" ? "fp8-block" : method === "mxfp4" ? "mxfp4" : "pack-quantized";
 }
 
-function gridOf(format: QuantisationFormat, { bits, group }: CompressOptions["options"]) {
+function gridOf(format: QuantisationFormat, { bits, group, symmetric }: CompressOptions["options"]) {
   switch (format) {
     case "pack-quantized":
-      return { bits: typeof bits === "number" ? bits : 4, group: typeof group === "number" ? group : 128 };
+      return {
+        bits: typeof bits === "number" ? bits : 4,
+        group: typeof group === "number" ? group : 128,
+        ...(symmetric === false ? { symmetric } : {}),
+      };
     case "fp8-block":
       return { bits: 8, group: float8Block };
     case "fp8":
@@ -91,7 +106,13 @@ function gridOf(format: QuantisationFormat, { bits, group }: CompressOptions["op
  * @throws RerouteError plan/invalid
  */
 export function validateQuantisedLayer(plan: QuantisationPlan, layer: number, numExperts: number): void {
-  const { bits: common, group, experts = [] } = plan.layers[String(layer)]!;
+  const { bits: common, group, symmetric, experts = [] } = plan.layers[String(layer)]!;
+  if (symmetric === false && plan.format !== "pack-quantized") {
+    throw new RerouteError(
+      "plan/invalid",
+      `The plan gives layer ${layer} zero points, which ${plan.format} does not have; only pack-quantized does`,
+    );
+  }
   if (experts.length > 0 && experts.length !== numExperts) {
     throw new RerouteError(
       "plan/invalid",

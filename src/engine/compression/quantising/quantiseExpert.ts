@@ -104,10 +104,10 @@ function nearest(expert: ExpertMatrices, projection: Projection, request: Expert
 /** @param hessian of what the matrix reads, where it is known */
 function gridOf(
   columns: number,
-  { grid: { bits, group }, scaleType, options: { scale } }: ExpertRequest,
+  { grid: { bits, group, symmetric = true }, scaleType, options: { scale } }: ExpertRequest,
   hessian: Matrix | null = null,
 ): IntegerGrid {
-  const grid = { bits, group: group || columns, scaleType };
+  const grid = { bits, group: group || columns, scaleType, asymmetric: !symmetric };
   if (scale === "max") return grid;
   const byHessian = scale === "hessian" && hessian !== null;
   const counts = Float64Array.from({ length: columns }, (_, j) => (byHessian ? hessian.data[j * columns + j]! : 1));

@@ -37,17 +37,24 @@ function blockConfig(kept: readonly string[]): JsonObject {
   };
 }
 
+/** What one of config_groups is about. */
+interface Grid {
+  bits: number;
+  group: number;
+  symmetric: boolean;
+}
+
 function compressedTensorsConfig(
   { format, layers }: QuantisationPlan,
   quantised: readonly string[],
   kept: readonly string[],
 ): JsonObject {
   const stored = format === "fp8" ? "float-quantized" : format === "mxfp4" ? "mxfp4-pack-quantized" : "pack-quantized";
-  const byGrid = new Map<string, { bits: number; group: number; places: Map<string, number[] | null>; size: number }>();
-  for (const [layer, { bits: common, group, experts }] of Object.entries(layers)) {
+  const byGrid = new Map<string, Grid & { places: Map<string, number[] | null>; size: number }>();
+  for (const [layer, { bits: common, group, symmetric = true, experts }] of Object.entries(layers)) {
     for (const bits of new Set(experts ?? [common])) {
-      const key = `${bits} ${group}`;
-      const known = byGrid.get(key) ?? { bits, group, places: new Map<string, number[] | null>(), size: 0 };
+      const key = `${bits} ${group} ${symmetric}`;
+      const known = byGrid.get(key) ?? { bits, group, symmetric, places: new Map<string, number[] | null>(), size: 0 };
       const own = experts?.flatMap((width, e) => (width === bits ? [e] : [])) ?? null;
       known.places.set(layer, own);
       known.size += own === null ? 1 : own.length / experts!.length;
@@ -56,12 +63,12 @@ function compressedTensorsConfig(
   }
   // The class target is the only one that no loader's own names get in the way of: the most layers have it.
   const grids = [...byGrid.values()].sort((a, b) => b.size - a.size);
-  const groups = grids.map(({ bits, group, places }, i) => ({
+  const groups = grids.map(({ places, ...grid }, i) => ({
     targets: i === 0 ? ["Linear"] : targetsOf(places),
     format: stored,
     input_activations: format === "fp8" ? float8Activations : null,
     output_activations: null,
-    weights: weightsOf(format, bits, group),
+    weights: weightsOf(format, grid),
   }));
   return {
     quant_method: "compressed-tensors",
@@ -90,10 +97,10 @@ const float8Activations = {
   ...{ ...common, dynamic: true },
 };
 
-function weightsOf(format: QuantisationPlan["format"], bits: number, group: number): JsonObject {
+function weightsOf(format: QuantisationPlan["format"], { bits, group, symmetric }: Grid): JsonObject {
   const isFloat = format !== "pack-quantized";
   return {
-    ...{ num_bits: bits, type: isFloat ? "float" : "int", symmetric: true },
+    ...{ num_bits: bits, type: isFloat ? "float" : "int", symmetric },
     ...{ strategy: group === 0 ? "channel" : "group", group_size: group === 0 ? null : group },
     ...common,
     ...(format === "mxfp4" ? { scale_dtype: "torch.uint8" } : {}),

@@ -21,8 +21,8 @@ export interface LayerForm {
 }
 
 export function formOf({ format, layers }: QuantisationPlan, layer: number): LayerForm {
-  const { bits, group, experts } = layers[String(layer)]!;
-  return { format, grid: (expert) => ({ bits: experts?.[expert] ?? bits, group }) as StoredGrid };
+  const { bits, group, symmetric, experts } = layers[String(layer)]!;
+  return { format, grid: (expert) => ({ bits: experts?.[expert] ?? bits, group, symmetric }) as StoredGrid };
 }
 
 /**
