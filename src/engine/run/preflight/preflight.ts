@@ -30,7 +30,7 @@ import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
 import { judgeRecipe } from "./judgeRecipe";
 import type { PreflightOptions } from "./options";
-import { diskRefusal, lessMemory, memoryRefusal } from "./refusals";
+import { diskRefusal, lessMemory, memoryRefusal, previewRefusal } from "./refusals";
 import { preflightSteps, type PredictedRun } from "./steps";
 import { previewText } from "./textPreview";
 import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
@@ -86,12 +86,9 @@ class Preflighter {
       runtime: this.options.run?.runtime ?? this.options.runtime ?? null,
       recipe,
     });
-    if (recipe.precision !== "preview" || provider === "cpu") await this.#try(() => requireProvider(provider));
-    else
-      this.#refuse(
-        "arguments/invalid",
-        `precision preview computes on the CPU, and the execution provider is ${provider}; choose --provider cpu, or precision exact`,
-      );
+    const preview = previewRefusal(recipe, provider);
+    if (preview) this.#refuse(preview.code, preview.message);
+    else await this.#try(() => requireProvider(provider));
     const teacher = await this.#try(async () => {
       const model = await this.#open(recipe.teacher, paths.teacher);
       if (!recipe.evaluateOnly) requireExperts(model.description, "profile, compress or calibrate");

@@ -1,4 +1,5 @@
 import type { RerouteError } from "../../../protocol/errors";
+import type { ExecutionProvider, Recipe } from "../../../protocol/recipe";
 import type { StageId } from "../../../protocol/run";
 import { availableMemoryBytes } from "../machine/machine";
 import { smallestMemory, stageBeyondBudget } from "./estimates";
@@ -43,6 +44,15 @@ export function memoryRefusal(input: EstimateInput, open: ReadonlySet<StageId> |
   return {
     code,
     message: `The memory budget is ${formatGiB(budget)}, ${what} needs ${formatGiB(peakMemoryBytes)} at its peak; ${lighter}${atLeast(fittingBudgetBytes)}`,
+  };
+}
+
+/** Why a preview cannot run on a provider; null where it can. */
+export function previewRefusal({ precision }: Pick<Recipe, "precision">, provider: ExecutionProvider): Refusal | null {
+  if (precision !== "preview" || provider === "cpu") return null;
+  return {
+    code: "arguments/invalid",
+    message: `precision preview computes on the CPU, and the execution provider is ${provider}; choose --provider cpu, or precision exact`,
   };
 }
 
