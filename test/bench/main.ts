@@ -69,7 +69,7 @@ async function main(): Promise<void> {
     await loadedBench(runtime, Number(process.argv[3] ?? 5), print);
   }
   if (only === "preview") {
-    print("Qwen3-30B-shaped layer, 8192 tokens, bf16 weights on disk: precision preview");
+    print("Layer shaped like Qwen3-30B-A3B's, 16 of its experts, bf16 weights on disk: precision preview");
     await previewBench(runtime, Number(process.argv[3] ?? 3), print);
   }
   if (only === "peers") {
