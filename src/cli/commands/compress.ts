@@ -11,6 +11,7 @@ import {
   planNeedsText,
   type MethodContext,
 } from "../../engine/compression/methods";
+import { searchesBudgets } from "../../engine/compression/budgets/expertCounts";
 import { isPruningCriterion } from "../../engine/compression/pruning/criteria";
 import { makePruningPlan } from "../../engine/compression/pruning/pruningPlan";
 import { parsePlan } from "../../engine/compression/plan/validatePlan";
@@ -134,9 +135,12 @@ export function addCompress(program: Command, io: CliIo): void {
       const measures = plan === undefined && !isPruningCriterion(recipe.compress!.method);
       const usesText = needs || (measures && options.data !== undefined);
       if (usesText && options.data === undefined) {
+        const { method: chosen, options: set } = recipe.compress!;
         throw new RerouteError(
           "arguments/invalid",
-          `The method ${recipe.compress!.method} needs calibration text to see how experts are used; give --data FILE, or use --method aimer, random, svd or mobe`,
+          searchesBudgets(set)
+            ? "The budget evoesap runs calibration text through the model; give --data FILE, or use --set budget=uniform"
+            : `The method ${chosen} needs calibration text to see how experts are used; give --data FILE, or use --method aimer, random, svd or mobe`,
         );
       }
       let notes: readonly string[] = [];
