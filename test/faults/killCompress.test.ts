@@ -45,3 +45,30 @@ test.each(daily(2, rows))(
   },
   1_200_000,
 );
+
+test("a pipeline killed anywhere ends with the bytes of an undisturbed one, those of its steps among them", async () => {
+  const steps = [
+    { compress: { method: "reap", keep: 0.75 } },
+    { compress: { method: "neurons", keep: 0.5, options: { multiple: 4, sequences: 4 } } },
+    { calibrate: { batch: 4, learningRate: 5e-3, heldOut: 0.2, evaluateEvery: 2 } },
+    { compress: { method: "gptq", options: { bits: 4, group: 4, sequences: 4 } } },
+  ];
+  const run = new TinyRun(cli, parent, { compress: undefined, calibrate: undefined, steps });
+  const killer = stepKiller();
+  expect(await run.start({ preload: killer.preload })).toMatchObject({ code: 0 });
+  const [expected, total] = [run.results(), killer.steps()];
+  const written = Object.keys(expected);
+  for (const step of ["1-reap", "2-neurons", "3-calibrate"]) {
+    expect(written).toContain(`steps/${step}/checkpoint/model.safetensors`);
+  }
+  run.reset();
+  const random = createRandom(53);
+  // In a later step; by night anywhere.
+  const at = isNightly ? spreadSteps(kills, total, (n) => random.below(n)) : [Math.round(0.6 * total)];
+  const begun = new Set<string>();
+  await killAtSteps(run, killer, at, expected, () => {
+    for (const name of filesBelow(run.runDirectory)) begun.add(name.split("/").slice(0, 2).join("/"));
+  });
+  // A kill met the steps at work.
+  expect([...begun].filter((name) => name.startsWith("steps/")).length).toBeGreaterThan(0);
+}, 1_200_000);

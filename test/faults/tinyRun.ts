@@ -197,7 +197,8 @@ export class TinyRun {
       .map((line) => line.replace(/"(seconds|teacherSeconds|writingSeconds)":[^,}]+/g, ""))
       .join("\n");
     const evaluation = JSON.parse(text("evaluation.json")) as EvaluationFile;
-    for (const part of [evaluation.teacher, evaluation.before, evaluation.after]) {
+    const steps = (evaluation.steps ?? []).map((step) => step.evaluation);
+    for (const part of [evaluation.teacher, evaluation.before, evaluation.after, ...steps]) {
       if (part) Object.assign(part.cost, { tokensPerSecond: 0, tokensPerSecondQuartiles: null, peakMemoryBytes: 0 });
     }
     results["evaluation.json"] = JSON.stringify(evaluation);
