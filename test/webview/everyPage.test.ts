@@ -42,9 +42,10 @@ describe("every page", () => {
         await opened.screenshot(`sizes/${page}-${width}-${theme}`);
       }
       expect(await overflow(opened), `${width}`).toEqual([]);
-      for (const button of await opened.tab.locator("[data-figure] button:text-is('Table')").all())
-        await button.click();
+      const figures = await opened.tab.locator("[data-figure]:visible:has(canvas)").all();
+      for (const figure of figures) await figure.locator("button:text-is('Table')").click();
       await opened.settle();
+      for (const figure of figures) expect(await figure.locator("tbody tr").count()).toBeGreaterThan(0);
       expect(await overflow(opened), `${width}, with tables`).toEqual([]);
       if (width === 500) {
         expect(await seriousFindings(opened.tab)).toEqual([]);
