@@ -1,5 +1,6 @@
 import * as vscode from "vscode";
 import { errorCodeOf, isCancelled } from "../protocol/errors";
+import { editorWords } from "./editorWords";
 import { failureActions, type Failed, type FailureAction } from "./failureActions";
 
 /** The run or comparison that a failure ended, for the buttons that go on with it. */
@@ -20,7 +21,7 @@ export function showFailure(error: unknown, log: vscode.LogOutputChannel, run: F
   const message = error instanceof Error ? error.message : String(error);
   log.error(error instanceof Error ? (error.stack ?? message) : message);
   // The last output of a crashed engine has many lines; the log has them all.
-  const firstLine = message.split("\n")[0]!;
+  const firstLine = editorWords(message.split("\n")[0]!, vscode.l10n.t);
   const shown = code === "internal" ? firstLine : `${firstLine} (${code})`;
   const actions = failureActions(code, message, run?.kind ?? null);
   const labels = actions.map(labelOf);

@@ -1,6 +1,7 @@
 import * as vscode from "vscode";
 import type { OverviewData } from "../../protocol/pageData";
 import type { RunSummary } from "../../protocol/panels";
+import { editorWords } from "../editorWords";
 import { cellFolder, comparisonOf } from "../runs/comparisonFolders";
 import { overallProgress, type LiveRun } from "../runs/liveRun";
 import type { Services } from "../services";
@@ -14,7 +15,7 @@ export async function overviewOf({ engine, runs, runList }: Services): Promise<O
   const latest = live ?? (shown ? runs.get(shown.directory) : null);
   return {
     engine: engine.getState(),
-    run: shown ? { ...shown, state: live ? "running" : shown.state } : null,
+    run: shown ? { ...shown, state: live ? "running" : shown.state, error: saidHere(shown.error) } : null,
     progress: live?.progress ?? null,
     runFraction: fraction,
     runRemainingSeconds: remainingSeconds,
@@ -23,6 +24,10 @@ export async function overviewOf({ engine, runs, runList }: Services): Promise<O
     recentRuns: summaries.filter((summary) => summary !== shown).slice(0, 10),
     trusted: vscode.workspace.isTrusted,
   };
+}
+
+function saidHere(error: RunSummary["error"]): RunSummary["error"] {
+  return error && { ...error, message: editorWords(error.message, vscode.l10n.t) };
 }
 
 /** Of a comparison, the cell being worked on; until that has a folder, the one before it. */

@@ -4,6 +4,7 @@ import type { ErrorCode } from "../../protocol/errors";
 import type { MetricsLine } from "../../protocol/metrics";
 import type { Progress } from "../../protocol/progress";
 import type { RunFile } from "../../protocol/run";
+import { mayBeForced } from "../editorWords";
 
 /** A run or comparison that this window started or resumed, as far as its events have told. */
 export interface LiveRun {
@@ -41,10 +42,10 @@ export type LiveRunEvent =
   | { type: "compared"; comparison: ComparisonFile }
   | { type: "failed"; error: { code: ErrorCode; message: string } };
 
-/** Why nothing was done of a run, or of a comparison's cell, that may be forced to go on: its evaluation text was trained on. */
-export function trainedOnRefusal({ error, comparison }: LiveRun): { code: string; message: string } | null {
+/** Why nothing was done of a run, or of a comparison's cell, that may be forced to go on, as where its evaluation text was trained on. */
+export function forceableRefusal({ error, comparison }: LiveRun): { code: string; message: string } | null {
   const errors = [error, ...(comparison?.cells ?? []).map((cell) => cell.error)];
-  return errors.find((one) => one?.code === "data/trained-on") ?? null;
+  return errors.find((one) => one && mayBeForced(one)) ?? null;
 }
 
 /** Whether it begins behind other work, its tracker knows. */

@@ -6,6 +6,7 @@ import type { Recipe } from "../../protocol/recipe";
 import { RerouteError } from "../../protocol/errors";
 import { runFiles } from "../../protocol/run";
 import { withAbsolutePaths } from "../../protocol/recipePaths";
+import { editorWords } from "../editorWords";
 import { showFailure, type FailedRun } from "../failure";
 import { openNewRecipe } from "../recipes/newRecipe";
 import type { Services } from "../services";
@@ -13,7 +14,7 @@ import { readSettings, workspaceFolder } from "../settings";
 import { queueOf } from "../workers/queueChoice";
 import { isComparison } from "./comparisonFolders";
 import { editComparison, readWritten } from "./editComparison";
-import { isUnfinished, overallProgress, trainedOnRefusal, type LiveRun } from "./liveRun";
+import { isUnfinished, overallProgress, forceableRefusal, type LiveRun } from "./liveRun";
 import { endOf, progressLine } from "./runMessages";
 import { nextFree } from "./runAgain";
 import { runId, safeName } from "./runName";
@@ -128,7 +129,7 @@ function showRun(shown: Shown, services: Services, forced = false): void {
     },
   );
   void end.then(async (live) => {
-    const refusal = forced ? null : trainedOnRefusal(live);
+    const refusal = forced ? null : forceableRefusal(live);
     if (refusal !== null && (await goesOnAnyway(live.name, refusal))) showRun(shown, services, true);
     else if (refusal === null || live.comparison?.cells.some(({ state }) => state === "done"))
       await tellEnd(live, shown, services);
@@ -136,13 +137,14 @@ function showRun(shown: Shown, services: Services, forced = false): void {
   });
 }
 
-/** Nothing has been written of a run, or a cell, whose evaluation text was trained on: the user may want its figures all the same. */
+/** Nothing has been written of a run, or a cell, that may be forced: the user may want its figures all the same. */
 async function goesOnAnyway(
   name: string,
-  { code, message: why }: NonNullable<ReturnType<typeof trainedOnRefusal>>,
+  { code, message: why }: NonNullable<ReturnType<typeof forceableRefusal>>,
 ): Promise<boolean> {
-  const goOn = vscode.l10n.t("Evaluate All the Same");
-  const message = `${name}: ${why} (${code})`;
+  const goOn =
+    code === "data/trained-on" ? vscode.l10n.t("Evaluate All the Same") : vscode.l10n.t("Start All the Same");
+  const message = `${name}: ${editorWords(why, vscode.l10n.t)} (${code})`;
   return (await vscode.window.showWarningMessage(message, goOn)) === goOn;
 }
 

@@ -1,4 +1,5 @@
 import type { ComparisonCell, ComparisonFile } from "../../protocol/compare";
+import { editorWords } from "../editorWords";
 import { formatNats } from "../quantities";
 import { formatDuration } from "../../protocol/quantities";
 import { verdictWords } from "../../protocol/verdict";
@@ -75,7 +76,7 @@ function comparisonLine(name: string, { cells }: ComparisonFile, t: Translate): 
       failed.length,
       cells.length,
       id,
-      error.message,
+      editorWords(error.message, t),
       error.code,
     );
   }

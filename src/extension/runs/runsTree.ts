@@ -3,6 +3,7 @@ import * as vscode from "vscode";
 import type { ComparisonSummary } from "../../protocol/compare";
 import type { RunSummary } from "../../protocol/panels";
 import { formatDuration } from "../../protocol/quantities";
+import { editorWords } from "../editorWords";
 import type { RunList } from "./runList";
 import { isUnfinished, type LiveRun } from "./liveRun";
 import { runContext } from "./runContext";
@@ -79,7 +80,9 @@ export class RunsTree implements vscode.TreeDataProvider<RunNode> {
     item.iconPath = new vscode.ThemeIcon(icon, colour === null ? undefined : new vscode.ThemeColor(colour));
     const label = runLabel({ ...shown, name }, dateOf(summary, "long"), vscode.l10n.t);
     item.accessibilityInformation = { label };
-    item.tooltip = [label, summary.error?.message, summary.directory].filter(Boolean).join("\n\n");
+    item.tooltip = [label, summary.error && editorWords(summary.error.message, vscode.l10n.t), summary.directory]
+      .filter(Boolean)
+      .join("\n\n");
     item.command = opens(summary.directory);
     item.contextValue = runContext(
       "run",

@@ -2,6 +2,7 @@ import type { ComparisonForecast, ComparisonRecipe } from "../../protocol/compar
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../../protocol/translate";
+import { editorWords, mayBeForced } from "../editorWords";
 import { textLines, type PreflightLine } from "./preflightLines";
 
 /**
@@ -44,13 +45,14 @@ export function comparisonLines(
     ...[...new Set(known.flatMap(({ warnings }) => warnings))].map((message): PreflightLine => ({
       kind: "warning",
       label: t("Warning"),
-      description: message,
+      description: editorWords(message, t),
     })),
     ...refusals.map(({ id, message, code }): PreflightLine => ({
       kind: possible.length > 0 ? "warning" : "refusal",
       label: possible.length > 0 ? t("{0} would be refused", id) : t("Cannot start"),
-      description: `${message} (${code})`,
+      description: `${editorWords(message, t)} (${code})`,
       code,
+      mayBeForced: mayBeForced({ code, message }),
     })),
     // Last: they are long, and the list shows a dozen lines.
     ...known.flatMap((preflight) => textLines(preflight, t)),

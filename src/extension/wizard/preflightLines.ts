@@ -2,6 +2,7 @@ import type { Recipe } from "../../protocol/recipe";
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../../protocol/translate";
+import { editorWords, mayBeForced } from "../editorWords";
 import { countsExperts, loadedBy } from "./choices";
 
 type Calibrate = NonNullable<Recipe["calibrate"]>;
@@ -15,8 +16,9 @@ export interface PreflightLine {
   kind: "fact" | "warning" | "refusal";
   label: string;
   description: string;
-  /** Of a refusal: why. */
+  /** Of a refusal: why, and whether it may be started all the same. */
   code?: string;
+  mayBeForced?: boolean;
 }
 
 /** Stages of a pre-flight as a table: what each takes, and what that rests on. */
@@ -37,7 +39,7 @@ export function stageSummary({ stages }: Pick<Preflight, "stages">, t: Translate
 export function startOf(lines: readonly PreflightLine[]): "start" | "force" | null {
   const refusals = lines.filter(({ kind }) => kind === "refusal");
   if (refusals.length === 0) return "start";
-  return refusals.every(({ code }) => code === "data/trained-on") ? "force" : null;
+  return refusals.every((refusal) => refusal.mayBeForced) ? "force" : null;
 }
 
 /** What the last step of the wizard shows before anything starts: size, time, memory, disk, then what is wrong. */
@@ -106,14 +108,15 @@ export function preflightLines(preflight: Preflight, recipe: Recipe, t: Translat
       (message): PreflightLine => ({
         kind: "warning",
         label: t("Warning"),
-        description: message,
+        description: editorWords(message, t),
       }),
     ),
     ...preflight.refusals.map(({ message, code }): PreflightLine => ({
       kind: "refusal",
       label: t("Cannot start"),
-      description: `${message} (${code})`,
+      description: `${editorWords(message, t)} (${code})`,
       code,
+      mayBeForced: mayBeForced({ code, message }),
     })),
   ];
 }

@@ -4,6 +4,7 @@ import type { ComparisonStart } from "../../protocol/engine";
 import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
 import type { Services } from "../services";
+import { editorWords } from "../editorWords";
 import { readSettings } from "../settings";
 import { queueChoice } from "../workers/queueChoice";
 import { queueLines, spreadLines } from "../workers/queueLines";
@@ -98,7 +99,7 @@ async function askToStart(
 
 function failed(error: unknown): Estimate {
   const message = error instanceof Error ? error.message : String(error);
-  const description = `${message} (${errorCodeOf(error)})`;
+  const description = `${editorWords(message, vscode.l10n.t)} (${errorCodeOf(error)})`;
   const refusal: PreflightLine = { kind: "refusal", label: vscode.l10n.t("Cannot start"), description };
   return { lines: isCancelled(error) ? [] : [refusal], stages: null };
 }
@@ -128,6 +129,7 @@ function askOnPage(frame: StepFrame, { lines, stages }: Estimate): Promise<StepR
 
 function buttonsFor(lines: readonly PreflightLine[], canGoBack: boolean): Summary["buttons"] {
   const start = startOf(lines);
+  const isTrainedOn = lines.some(({ code }) => code === "data/trained-on");
   const isFull = lines.some(({ code }) => code === "preflight/disk" || code?.startsWith("output/"));
   const button = (answer: SummaryAnswer, label: string, hint?: string) => ({
     answer,
@@ -138,11 +140,13 @@ function buttonsFor(lines: readonly PreflightLine[], canGoBack: boolean): Summar
     ...(start === "start" ? [button("start", vscode.l10n.t("Start"))] : []),
     ...(start === "force"
       ? [
-          button(
-            "force",
-            vscode.l10n.t("Evaluate All the Same"),
-            vscode.l10n.t("the verdict will say that this text was trained on"),
-          ),
+          isTrainedOn
+            ? button(
+                "force",
+                vscode.l10n.t("Evaluate All the Same"),
+                vscode.l10n.t("the verdict will say that this text was trained on"),
+              )
+            : button("force", vscode.l10n.t("Start All the Same"), vscode.l10n.t("the report will hold the warning")),
         ]
       : []),
     // The question before this one asks for the folder.

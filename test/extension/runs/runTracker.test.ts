@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { EngineEvent } from "../../../src/extension/engine/connection";
-import { newLiveRun, trainedOnRefusal, type LiveRun } from "../../../src/extension/runs/liveRun";
+import { newLiveRun, forceableRefusal, type LiveRun } from "../../../src/extension/runs/liveRun";
 import { progressLine } from "../../../src/extension/runs/runMessages";
 import { english } from "../../../src/protocol/translate";
 import { RunTracker } from "../../../src/extension/runs/runTracker";
@@ -130,10 +130,15 @@ it("a comparison may be forced where the evaluation text of a cell was trained o
   const live = newLiveRun("/runs/grid", "grid");
   const cell = (error: { code: string; message: string } | null) => ({ error }) as ComparisonCell;
   const comparisonOf = (...cells: ComparisonCell[]) => ({ ...live, comparison: { cells } as ComparisonFile });
-  expect(trainedOnRefusal(live)).toBeNull();
-  expect(trainedOnRefusal({ ...live, error: refusal })).toBe(refusal);
-  expect(trainedOnRefusal(comparisonOf(cell(null), cell(refusal)))).toBe(refusal);
-  expect(trainedOnRefusal(comparisonOf(cell(null), cell({ code: "preflight/disk", message: "no" })))).toBeNull();
+  expect(forceableRefusal(live)).toBeNull();
+  expect(forceableRefusal({ ...live, error: refusal })).toBe(refusal);
+  expect(forceableRefusal(comparisonOf(cell(null), cell(refusal)))).toBe(refusal);
+  expect(forceableRefusal(comparisonOf(cell(null), cell({ code: "preflight/disk", message: "no" })))).toBeNull();
+  const other = {
+    code: "teacher/mismatch",
+    message: "another teacher; choose that one, or use --force to go on",
+  } as const;
+  expect(forceableRefusal({ ...live, error: other })).toBe(other);
 });
 
 it("a run whose evaluation text was trained on can go on in the same folder, with force", async () => {
