@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
 import { expand, treeRows } from "./explorer";
 import { finishedComparison, finishedRun, sampleWorkspace, whole, writeRecipe } from "./finishedRun";
-import { openSession, type Session } from "./session";
+import { openSession, wholeScreen, type Session } from "./session";
 import { changeTheme, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
 
 const wanted = process.env["REROUTE_SCREENSHOTS"] === "1";
@@ -14,8 +14,9 @@ const minutes = 60_000;
 let session: Session;
 
 /** A picture of the whole window for the README. */
-const readme = (name: string) => session.page.screenshot({ path: path.join("docs/images", `${name}.png`) });
-/** A picture of one element for a step of the walkthrough. */
+const readme = (name: string) =>
+  session.page.screenshot({ path: path.join("docs/images", `${name}.png`), scale: "css" });
+/** A picture of one element for a step of the walkthrough, two pixels for one: VS Code shows it about as wide as it is here. */
 const step = (name: string, theme: string, element: Locator) =>
   element.screenshot({ path: path.join("media/walkthrough", `${name}-${theme}.png`) });
 
@@ -35,7 +36,7 @@ async function open(title: string, view: string): Promise<Frame> {
 
 describe.runIf(wanted)("pictures", () => {
   beforeAll(async () => {
-    session = await openSession("pictures", { settings: { "explorer.compactFolders": false } });
+    session = await openSession("pictures", { scale: 2, settings: { "explorer.compactFolders": false } });
     const { workspace, page, server } = session;
     mkdirSync("docs/images", { recursive: true });
     sampleWorkspace(workspace);
@@ -66,6 +67,7 @@ describe.runIf(wanted)("pictures", () => {
 
   it("the walkthrough's steps, dark and light", async () => {
     const { page } = session;
+    await page.setViewportSize({ width: 1040, height: 960 });
     for (const [theme, label, bodyClass] of [
       ["light", "Light Modern", "vscode-light"],
       ["dark", "Dark Modern", "vscode-dark"],
@@ -87,6 +89,7 @@ describe.runIf(wanted)("pictures", () => {
         page.locator(".pane", { has: page.locator(`.pane-header[aria-label^="Checkpoints"]`) }),
       );
     }
+    await page.setViewportSize(wholeScreen);
   });
 
   it("the side panel with a run under way", async () => {

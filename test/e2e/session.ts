@@ -8,6 +8,8 @@ import { launchBrowser } from "./workbench";
 
 const root = path.resolve(import.meta.dirname, "../..");
 
+export const wholeScreen = { width: 1440, height: 960 };
+
 export interface Session {
   server: CodeServer;
   browser: Browser;
@@ -24,7 +26,11 @@ export interface Session {
   close: () => Promise<void>;
 }
 
-export async function openSession(name: string, options: Partial<CodeServerOptions> = {}): Promise<Session> {
+/** @param scale pixels of pictures for one of the page; tests take 1 */
+export async function openSession(
+  name: string,
+  { scale = 1, ...options }: Partial<CodeServerOptions> & { scale?: number } = {},
+): Promise<Session> {
   const out = path.join(root, "out", "e2e", name);
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
@@ -33,7 +39,7 @@ export async function openSession(name: string, options: Partial<CodeServerOptio
   mkdirSync(workspace);
   const server = await startCodeServer({ profile: path.join(folder, "profile"), vsix: newestPackage(), ...options });
   const browser = await launchBrowser();
-  const page = await browser.newPage({ viewport: { width: 1440, height: 960 } });
+  const page = await browser.newPage({ viewport: wholeScreen, deviceScaleFactor: scale });
   // Generous: the machine may be busy with other suites. A wait ends as soon as its state is there.
   page.setDefaultTimeout(60_000);
   const external: string[] = [];
