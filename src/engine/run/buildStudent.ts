@@ -1,9 +1,11 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Estimate } from "../../protocol/evaluation";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
+import { RerouteError } from "../../protocol/errors";
+import { quote } from "../checkpoint/quote";
 import { buildSequences } from "../data/buildSequences";
 import { sliceSequences } from "../data/sequences";
 import type { BuiltDense } from "../distillation/build/buildDense";
@@ -41,7 +43,7 @@ export interface StudentQuality {
 
 /**
  * Builds a dense student in the recipe's output folder: of its teacher, measured on its calibration text.
- * @throws RerouteError those of openModel, requireExperts, buildSequences and buildDense
+ * @throws RerouteError output/not-empty before anything is measured; those of openModel, requireExperts, buildSequences and buildDense
  */
 export async function buildStudent(
   recipe: Recipe,
@@ -53,11 +55,17 @@ export async function buildStudent(
   await requireChosenProvider(recipe.provider);
   const teacher = await models.model(recipe.teacher);
   requireExperts(teacher.description, "build a student of");
+  const directory = path.resolve(baseFolder, recipe.output);
+  const [inTheWay] = await readdir(directory).catch(() => []);
+  if (inTheWay !== undefined)
+    throw new RerouteError(
+      "output/not-empty",
+      `${quote(directory)} is not empty: it holds ${quote(inTheWay)}; choose another folder`,
+    );
   const { column, tokenizer, sequences: count, sequenceLength, packing, calibration } = recipe.data;
   const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-build-student-"));
   const { signal, report, onNote } = hooks;
   const { heldOut, ...how } = choices;
-  const directory = path.resolve(baseFolder, recipe.output);
   const runtime = runtimeOptions(recipe);
   try {
     const all = await buildSequences({

@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
@@ -8,6 +9,8 @@ import { expertMoments } from "../../../src/engine/distillation/build/expertMome
 import { collectLayers } from "../../../src/engine/execution/collectLayers";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import type { ExpertWeights, MlpDescription, MoeDescription } from "../../../src/engine/model/description";
+import { buildStudent, usualStudent } from "../../../src/engine/run/buildStudent";
+import { recipeSchema } from "../../../src/protocol/recipe";
 import { decodeFloats, encodeFloats } from "../../../src/engine/tensor/floatCodec";
 import { distillationGolden, goldenTokens, openTeacher, taughtFamilies } from "../../support/distillationGoldens";
 import { goldenCheckpoint, relativeToLargest } from "../../support/goldens";
@@ -133,6 +136,19 @@ test("a family without a dense sibling, and more experts than there are, are ref
     });
   await expect(build("gpt_oss", 2)).rejects.toThrow(/no dense family whose layers are those of "gpt_oss"/);
   await expect(build("mixtral", 9)).rejects.toThrow(/9 experts were asked for, but layer 0 has 8/);
+});
+
+test("a folder that holds something is refused before the text is read", async () => {
+  const output = temporaryFolder();
+  await writeFile(path.join(output, "mine.txt"), "mine");
+  const data = { calibration: "missing.jsonl", sequences: 2, sequenceLength: 8 };
+  const recipe = { schemaVersion: 1, teacher: goldenCheckpoint("mixtral"), data, compress: { keep: 0.5 }, output };
+  const hooks = { signal: new AbortController().signal, report: () => undefined, onNote: () => undefined };
+  const built = buildStudent(recipeSchema.parse(recipe), output, usualStudent, hooks);
+  await expect(built).rejects.toMatchObject({
+    code: "output/not-empty",
+    message: expect.stringMatching(/mine\.txt/) as string,
+  });
 });
 
 function viewsOf({ gateUp, downProj }: ExpertWeights) {
