@@ -36,6 +36,7 @@ const soleImporters = {
   tinyglobby: "^src/engine/data/textFiles\\.ts$",
   bullmq: "^src/engine/run/queue/",
   ioredis: "^src/engine/run/queue/clients\\.ts$",
+  "^pg$": "^src/engine/run/queue/clients\\.ts$",
   commander: "^src/cli/",
   "@modelcontextprotocol/sdk": "^src/cli/commands/mcp\\.ts$",
   "chart\\.js": "^webview/common/charts/",

@@ -24,15 +24,15 @@ export const queueApart = (file) => ({
 });
 
 /**
- * onnxruntime-node carries native binaries and `vscode` is given by the host. BullMQ can do without the other three: clients of
- * databases that are not used, and a native form of what it has in JavaScript.
+ * onnxruntime-node carries native binaries and `vscode` is given by the host. BullMQ and pg can do without the others: another
+ * client of Redis, and native forms of what they have in JavaScript.
  */
 export const nodeBundle = {
   bundle: true,
   platform: "node",
   target: "node20",
   format: "cjs",
-  external: ["vscode", "onnxruntime-node", "pg", "redis", "msgpackr-extract"],
+  external: ["vscode", "onnxruntime-node", "redis", "msgpackr-extract", "pg-native", "pg-cloudflare"],
   // Libraries that are modules ask for a `require` of their own, by the place of their file.
   define: { "import.meta.url": "__filename" },
   plugins: [zodInEnglishOnly, queueApart(`${queueClients.name}.js`)],

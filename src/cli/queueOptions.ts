@@ -21,8 +21,8 @@ const variable = "REROUTE_QUEUE";
 
 export function addQueueOptions(command: Command): Command {
   return command
-    .option("--queue <url>", `queue of the workers, redis://host:port; with a password in ${variable} instead`)
-    .option("--insecure-queue", "speak to a redis:// queue on another machine without encryption");
+    .option("--queue <url>", `queue of the workers, redis://host:port or postgres://user@host:port/database; with a password in ${variable} instead`)
+    .option("--insecure-queue", "speak to a queue on another machine without encryption");
 }
 
 /** The same for commands that spread their work. */
@@ -44,7 +44,7 @@ export function addSpreadOptions(command: Command): Command {
 export function addressOf(options: QueueOptions): QueueAddress {
   const found = givenQueue(options);
   if (found !== null) return queueAddress(found, options.insecureQueue ?? false);
-  throw new RerouteError("arguments/invalid", `No queue is named; give --queue redis://host:port, or set ${variable}`);
+  throw new RerouteError("arguments/invalid", `No queue is named; give --queue redis://host:port or postgres://user@host/database, or set ${variable}`);
 }
 
 /** The queue's URL; null: none is used. @throws RerouteError arguments/invalid for a password among the arguments */

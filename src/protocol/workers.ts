@@ -122,7 +122,7 @@ export interface RunWorkers {
 /** Where a queue is. The URL holds the password, so it is kept in a secret storage, and never written, logged or shown. */
 export interface QueueChoice {
   url: string;
-  /** Speak to a redis:// server on another machine without encryption. */
+  /** Speak to a server on another machine without encryption. */
   insecure?: boolean;
   /** Workers to start on this machine for as long as the work takes; default 1. */
   localWorkers?: number;

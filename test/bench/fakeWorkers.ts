@@ -10,7 +10,9 @@ import { TileStore } from "../../src/engine/run/tiles/tileStore";
 import { TileWatch } from "../../src/engine/run/tiles/tileWatch";
 import { inHand } from "../../src/engine/run/tiles/tileBounds";
 import { openBullCarrier } from "../../src/engine/run/queue/bullCarrier";
-import { announce, openClient, queueName, workersThere } from "../../src/engine/run/queue/presence";
+import { bullAt } from "../../src/engine/run/queue/bull";
+import { announce, queueName, workersThere } from "../../src/engine/run/queue/presence";
+import { openNotes } from "../../src/engine/run/queue/notes";
 import { queueAddress } from "../../src/engine/run/queue/queueAddress";
 
 /** Workers, tiles of each, and seconds that a tile takes: as short as tiles of Router KD at a large model are. */
@@ -41,14 +43,14 @@ export async function fakeWorkersBench(print: (line: string) => void): Promise<v
   const store = new TileStore(directory);
   const watch = new TileWatch({ directory, queue: address.shown, numerics, about: "fake" });
   const carrier = await openBullCarrier({ address, numerics, onTrouble: print });
-  const client = await openClient(address, print);
+  const notes = await openNotes(address, print);
   const looking = setInterval(() => {
-    workersThere(client)
+    workersThere(notes)
       .then((there) => watch.see(there.map((worker) => ({ ...worker, eligible: true, reason: null }))))
       .catch(() => undefined);
   }, 2000);
   try {
-    while ((await workersThere(client)).length < numWorkers) await wait(200);
+    while ((await workersThere(notes)).length < numWorkers) await wait(200);
     const { signal } = new AbortController();
     const text = { name: "text-1.safetensors", sha256: numerics };
     const tiles = Array.from({ length: numWorkers * tilesEach }, (_, i) =>
@@ -69,7 +71,7 @@ export async function fakeWorkersBench(print: (line: string) => void): Promise<v
   } finally {
     clearInterval(looking);
     crowd.kill("SIGKILL");
-    client.disconnect();
+    notes.close();
     await carrier.close();
     await watch.close();
     redis.kill("SIGKILL");
@@ -80,18 +82,18 @@ export async function fakeWorkersBench(print: (line: string) => void): Promise<v
 /** The 300, in a process of their own. */
 export async function serveFakeWorkers(url: string): Promise<void> {
   const address = queueAddress(url, false);
-  const { Worker } = await import("../../src/engine/run/queue/clients");
-  const client = await openClient(address, () => undefined);
+  const bull = await bullAt(address, () => undefined);
+  const notes = await openNotes(address, () => undefined);
   const crowd = Array.from({ length: numWorkers }, (_, i) => ({
     ...{ name: `node${String(i).padStart(3, "0")}`, host: `node${i}`, threads: 16, memoryBytes: 6.4e10, numerics },
     ...{ about: "fake", tile: null as ReturnType<typeof inHand> | null, since: new Date().toISOString() },
     ...{ beat: 0, tiles: 0, tokensPerSecond: null },
   }));
-  const say = (one: (typeof crowd)[number]) => announce(client, { ...one, beat: ++one.beat });
+  const say = (one: (typeof crowd)[number]) => announce(notes, { ...one, beat: ++one.beat });
   for (const one of crowd) await say(one);
   setInterval(() => crowd.forEach((one) => void say(one)), 15_000);
   const free = [...crowd];
-  new Worker(
+  bull.worker(
     queueName(numerics),
     async ({ data }) => {
       const tile = tileSchema.parse(data);
@@ -111,6 +113,6 @@ export async function serveFakeWorkers(url: string): Promise<void> {
         ...{ processorMs: 1, attempts: 1 },
       };
     },
-    { connection: address.connection, concurrency: numWorkers },
-  ).on("error", () => undefined);
+    { concurrency: numWorkers },
+  );
 }

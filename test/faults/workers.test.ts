@@ -1,10 +1,11 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
 import { readRunWorkers } from "../../src/engine/run/tiles/timelineFile";
 import { createRandom } from "../../src/engine/tensor/random";
 import { isNightly } from "../support/nightly";
+import { hasPostgres, PostgresServer } from "../support/postgresServer";
 import { hasRedis, RedisServer } from "../support/redisServer";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli, bundleQueueClients, TinyRun } from "./tinyRun";
@@ -151,6 +152,52 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expect(await run.start({ args })).toMatchObject({ code: 0 });
     expect(run.results()).toEqual(expected);
     expect(tilesDone().length).toBeGreaterThanOrEqual(before);
+  });
+});
+
+describe.skipIf(!hasPostgres)("a run whose work is spread by PostgreSQL", () => {
+  it("has the bytes of one without a queue, also where the server crashes and a worker is killed", async () => {
+    const password = "4%correct-horse@battery";
+    const parent = temporaryFolder();
+    await TinyRun.makeParent(parent);
+    await bundleQueueClients();
+    const run = new TinyRun(await bundleCli(), parent, recipe);
+    const [{ code }, server] = await Promise.all([run.start(), PostgresServer.start(password)]);
+    expect(code).toBe(0);
+    const expected = run.results();
+    run.reset();
+    const env = { REROUTE_QUEUE: server.url };
+    const startWorker = () =>
+      spawn(process.execPath, [run.cli, "worker", "--threads", "1", "--memory", "1GiB", "--lock", "2"], {
+        env: { ...process.env, ...env },
+        stdio: "ignore",
+      });
+    const workers = [startWorker(), startWorker()];
+    const tiles = () => {
+      const file = path.join(run.runDirectory, "workers.jsonl");
+      return existsSync(file) ? readFileSync(file, "utf8").split('"kind":"tile"').length - 1 : 0;
+    };
+    const acts: [number, () => void][] = [
+      [4, () => workers[0]!.kill("SIGKILL")],
+      [14, () => void server.kill().then(() => server.restart())],
+    ];
+    const timer = setInterval(() => {
+      while (acts.length > 0 && tiles() >= acts[0]![0]) acts.shift()![1]();
+    }, 10);
+    try {
+      const { code: spread, stderr } = await run.start({ args: ["--local-workers", "0"], env });
+      expect([spread, acts.length, stderr.includes("correct-horse")]).toEqual([0, 0, false]);
+      expect(run.results()).toEqual(expected);
+      const doctor = spawnSync(process.execPath, [run.cli, "doctor", "--queue", server.url.replace(/:[^:@]+@/, "@")], {
+        env: { ...process.env, ...env },
+        encoding: "utf8",
+      });
+      expect(doctor.stdout + doctor.stderr).toContain("password");
+    } finally {
+      clearInterval(timer);
+      for (const worker of workers) worker.kill("SIGKILL");
+      await server.kill();
+    }
   });
 });
 

@@ -2,14 +2,14 @@ import { RerouteError } from "../../protocol/errors";
 
 /**
  * A queue's URL with its password. What else is wrong with it, the engine says.
- * @throws RerouteError arguments/invalid where it is no redis URL, or holds a password already
+ * @throws RerouteError arguments/invalid where it is no URL of a queue, or holds a password already
  */
 export function withPassword(queue: string, password: string | null): string {
   const url = URL.canParse(queue) ? new URL(queue) : null;
-  if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === "")
+  if (url === null || !/^(rediss?|postgres(ql)?):$/.test(url.protocol) || url.hostname === "")
     throw new RerouteError(
       "arguments/invalid",
-      "The setting reroute.queue is no URL of a queue, expected redis://host:port or rediss://user@host:port",
+      "The setting reroute.queue is no URL of a queue, expected redis://host:port, rediss://user@host:port or postgres://user@host:port/database?sslmode=verify-full",
     );
   if (url.password !== "")
     throw new RerouteError(

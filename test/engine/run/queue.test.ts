@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { leavesOf } from "../../../src/engine/execution/leaves";
 import { measureNumerics } from "../../../src/engine/execution/numerics";
-import { evictionCheck, serverCheck, workerChecks } from "../../../src/engine/run/queue/examineQueue";
+import { workerChecks } from "../../../src/engine/run/queue/examineQueue";
+import { connectionsCheck, postgresCheck } from "../../../src/engine/run/queue/postgresNotes";
+import { evictionCheck, serverCheck } from "../../../src/engine/run/queue/redisNotes";
 import { mappingsFor, parseMapping, pathMap } from "../../../src/engine/run/queue/pathMap";
 import { queueName } from "../../../src/engine/run/queue/presence";
 import { queueAddress, withoutPassword } from "../../../src/engine/run/queue/queueAddress";
@@ -13,6 +15,8 @@ describe("a queue's URL", () => {
     ["redis://localhost", { host: "localhost", port: 6379, db: 0 }],
     ["redis://[::1]:7000/2", { host: "::1", port: 7000, db: 2 }],
     ["rediss://me:a%40b@far.example:1", { host: "far.example", port: 1, username: "me", password: "a@b", tls: {} }],
+    ["postgres://localhost/jobs", { host: "localhost", port: 5432, database: "jobs", ssl: false, migrate: true }],
+    ["postgresql://me:a%40b@db.example:6/j?sslmode=verify-full", { user: "me", password: "a@b", port: 6, ssl: true }],
   ])("%s", (url, connection) => {
     expect(queueAddress(url, false).connection).toMatchObject(connection);
   });
@@ -22,7 +26,11 @@ describe("a queue's URL", () => {
     ["redis://:secret@10.0.0.7:6379", "queue/insecure"],
     ["http://localhost", "arguments/invalid"],
     ["localhost:6379", "arguments/invalid"],
-    ["postgres://u:secret@localhost/db", "arguments/invalid"],
+    ["postgres://u:secret@db.example/db", "queue/insecure"],
+    ["postgres://u:secret@db.example/db?sslmode=disable", "queue/insecure"],
+    ["postgres://u:secret@db.example/db?sslmode=require", "arguments/invalid"],
+    ["postgres://u:secret@localhost/db?host=other", "arguments/invalid"],
+    ["mysql://u:secret@localhost/db", "arguments/invalid"],
   ])("%s is refused with %s, its password unsaid", (url, code) => {
     let thrown: unknown;
     try {
@@ -143,6 +151,8 @@ describe("what is said of a queue", () => {
     expect(workerChecks([], { hash: "x" })[0]!.state).toBe("warning");
     expect(evictionCheck("allkeys-lru").state).toBe("warning");
     expect(evictionCheck("noeviction").state).toBe("ok");
+    expect([120_000, 130_004].map((number) => postgresCheck("q", number, "x").state)).toEqual(["problem", "ok"]);
+    expect([90, 20].map((used) => connectionsCheck(100, used).state)).toEqual(["warning", "ok"]);
   });
 });
 

@@ -4,6 +4,7 @@ import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Carrier } from "../tiles/carrier";
 import { jobOf, tileResult, type Tile, type TileResult } from "../tiles/tile";
 import type { TileStore } from "../tiles/tileStore";
+import { bullAt } from "./bull";
 import { queueName } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
@@ -33,15 +34,12 @@ const mostLooks = 32;
  */
 export async function openBullCarrier(options: BullCarrierOptions): Promise<Carrier> {
   const { address, numerics, onTrouble, lookEverySeconds = 5 } = options;
-  const { Queue, QueueEvents } = await import("./clients");
-  const { connection, shown } = address;
-  const queue = new Queue<Tile, unknown>(queueName(numerics), { connection });
-  const events = new QueueEvents(queueName(numerics), { connection });
+  const { shown } = address;
   const trouble = (error: unknown) =>
     onTrouble(`queue ${shown}: ${error instanceof Error ? error.message : String(error)}`);
-  // Without listeners Node would end the process.
-  queue.on("error", trouble);
-  events.on("error", trouble);
+  const bull = await bullAt(address, trouble);
+  const queue = bull.queue(queueName(numerics));
+  const events = bull.events(queueName(numerics));
   const waiting = new Map<string, Waiting>();
   const settle = (key: string, how: (of: Waiting) => void) => {
     const of = waiting.get(key);

@@ -5,16 +5,9 @@ import { tileSchema, type Tile, type TileResult } from "../tiles/tile";
 import { inHand } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
-import {
-  announce,
-  leave,
-  notEligible,
-  openClient,
-  presenceSeconds,
-  queueName,
-  runsThere,
-  type Presence,
-} from "./presence";
+import { bullAt } from "./bull";
+import { openNotes } from "./notes";
+import { announce, leave, notEligible, presenceSeconds, queueName, runsThere, type Presence } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
 export interface WorkerOptions extends EngineSlotOptions {
@@ -37,8 +30,9 @@ const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teache
  */
 export async function serveQueue(options: WorkerOptions): Promise<void> {
   const { address, name, idleExitSeconds, lockSeconds, signal, log } = options;
-  const { Worker, UnrecoverableError, DelayedError } = await import("./clients");
-  const { connection, shown } = address;
+  const { UnrecoverableError, DelayedError } = await import("./clients");
+  const { shown } = address;
+  const bull = await bullAt(address, (error) => log(`queue ${shown}: ${error.message}`));
   const engine = new EngineSlot(options);
   /** Aborted where this worker can do no more tiles. */
   const unfit = new AbortController();
@@ -93,18 +87,17 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       turnTo(null);
     }
   };
-  const worker = new Worker<unknown, TileResult>(queueName(numerics), work, {
-    ...{ connection, concurrency: 1, maxStalledCount: 5 },
+  const worker = bull.worker(queueName(numerics), work, {
+    ...{ concurrency: 1, maxStalledCount: 5 },
     ...{ lockDuration: lockSeconds * 1000, stalledInterval: Math.max(1, lockSeconds / 2) * 1000 },
   });
-  worker.on("error", (error) => log(`queue ${shown}: ${error.message}`));
   try {
     await within(15, worker.waitUntilReady(), shown);
     log(`${name} waits for tiles at ${shown}; ${about}, numerics ${numerics.slice(0, 12)}`);
-    const client = await openClient(address, log);
+    const notes = await openNotes(address, log);
     const say = () => {
       state.beat++;
-      return announce(client, { name, numerics, about, ...state }).catch(() => undefined);
+      return announce(notes, { name, numerics, about, ...state }).catch(() => undefined);
     };
     let saidAt = Date.now();
     // Changes of tile are told of at once, but short ones not one by one.
@@ -116,7 +109,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     const told = new Set<string>();
     const look = async () => {
       await say();
-      for (const run of await runsThere(client).catch(() => [])) {
+      for (const run of await runsThere(notes).catch(() => [])) {
         const reason = notEligible({ numerics, about }, run.numerics);
         if (reason === null || told.has(run.name)) continue;
         told.add(run.name);
@@ -134,8 +127,8 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     await Promise.race([stopped, idle, ended]);
     tell = () => {};
     clearInterval(telling);
-    await leave(client, name).catch(() => undefined);
-    client.disconnect();
+    await leave(notes, name).catch(() => undefined);
+    notes.close();
   } finally {
     engine.stop();
     await Promise.race([worker.close(), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);

@@ -1,14 +1,12 @@
 import { z } from "zod";
 import { tileInHand, type WorkerStatus } from "../../../protocol/workers";
 import { tileProtocol } from "../tiles/tile";
-import type { QueueAddress } from "./queueAddress";
+import type { Notes } from "./notes";
 
 /** The queue that only workers with these numerics listen to. */
 export function queueName(numerics: string): string {
   return `reroute-${tileProtocol}-${numerics.slice(0, 12)}`;
 }
-
-const [prefix, names] = ["reroute:worker:", "reroute:workers"];
 
 /** Seconds that a worker is believed to be there after it last said so. */
 export const presenceSeconds = 45;
@@ -33,53 +31,18 @@ export const presence = z.object({
 });
 export type Presence = z.infer<typeof presence>;
 
-/** The part of ioredis that is used. */
-export interface KeyValue {
-  set: (key: string, value: string, unit: "EX", seconds: number) => Promise<unknown>;
-  del: (key: string) => Promise<unknown>;
-  sadd: (key: string, member: string) => Promise<unknown>;
-  srem: (key: string, ...members: string[]) => Promise<unknown>;
-  smembers: (key: string) => Promise<string[]>;
-  mget: (...keys: string[]) => Promise<(string | null)[]>;
-  info: (section: string) => Promise<string>;
-  disconnect: () => void;
+export async function announce(notes: Notes, worker: Presence): Promise<void> {
+  await notes.put("worker", worker.name, JSON.stringify(worker), presenceSeconds);
 }
 
-/** A connection for what BullMQ does not do. Troubles are told of and got over. */
-export async function openClient(
-  { connection, shown }: QueueAddress,
-  onTrouble: (message: string) => void,
-): Promise<KeyValue> {
-  const { Redis } = await import("./clients");
-  const client = new Redis(connection);
-  client.on("error", (error: Error) => onTrouble(`queue ${shown}: ${error.message}`));
-  return client;
-}
-
-export async function announce(client: KeyValue, worker: Presence): Promise<void> {
-  await client.set(prefix + worker.name, JSON.stringify(worker), "EX", presenceSeconds);
-  await client.sadd(names, worker.name);
-}
-
-export async function leave(client: KeyValue, name: string): Promise<void> {
-  await client.del(prefix + name);
-  await client.srem(names, name);
+export async function leave(notes: Notes, name: string): Promise<void> {
+  await notes.drop("worker", name);
 }
 
 /** Workers that are there, by name; what is not understood is left out. */
-export async function workersThere(client: KeyValue): Promise<Presence[]> {
-  const all = (await client.smembers(names)).sort();
-  if (all.length === 0) return [];
-  const values = await client.mget(...all.map((name) => prefix + name));
-  const gone = all.filter((_, i) => values[i] === null);
-  if (gone.length > 0) await client.srem(names, ...gone);
-  return values.flatMap((value) => {
-    const parsed = presence.safeParse(json(value ?? "null"));
-    return parsed.success ? [parsed.data] : [];
-  });
+export async function workersThere(notes: Notes): Promise<Presence[]> {
+  return understood(presence, await notes.all("worker"));
 }
-
-const runsKey = "reroute:runs";
 
 /** A run that waits for workers. */
 const runPresence = z.object({
@@ -92,19 +55,17 @@ const runPresence = z.object({
 type RunPresence = z.infer<typeof runPresence>;
 
 /** Says what a run needs of workers, so that those that may not work on it can say why. */
-export async function announceRun(client: KeyValue, run: RunPresence): Promise<void> {
-  await client.set(`${runsKey}:${run.name}`, JSON.stringify(run), "EX", presenceSeconds);
-  await client.sadd(runsKey, run.name);
+export async function announceRun(notes: Notes, run: RunPresence): Promise<void> {
+  await notes.put("run", run.name, JSON.stringify(run), presenceSeconds);
 }
 
-export async function runsThere(client: KeyValue): Promise<RunPresence[]> {
-  const all = (await client.smembers(runsKey)).sort();
-  if (all.length === 0) return [];
-  const values = await client.mget(...all.map((name) => `${runsKey}:${name}`));
-  const gone = all.filter((_, i) => values[i] === null);
-  if (gone.length > 0) await client.srem(runsKey, ...gone);
-  return values.flatMap((value) => {
-    const parsed = runPresence.safeParse(json(value ?? "null"));
+export async function runsThere(notes: Notes): Promise<RunPresence[]> {
+  return understood(runPresence, await notes.all("run"));
+}
+
+function understood<T>(schema: z.ZodType<T>, texts: readonly string[]): T[] {
+  return texts.flatMap((text) => {
+    const parsed = schema.safeParse(json(text));
     return parsed.success ? [parsed.data] : [];
   });
 }

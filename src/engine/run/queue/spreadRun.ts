@@ -13,7 +13,8 @@ import { distributedWork } from "../tiles/distributedWork";
 import { TileWatch } from "../tiles/tileWatch";
 import { verifying } from "../tiles/verifying";
 import { openBullCarrier } from "./bullCarrier";
-import { announceRun, notEligible, openClient, workersThere } from "./presence";
+import { openNotes } from "./notes";
+import { announceRun, notEligible, workersThere } from "./presence";
 import { queueAddress } from "./queueAddress";
 
 /** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
@@ -55,12 +56,12 @@ export async function spreadRun<T>(
     );
   const carrier = await openBullCarrier({ address, numerics: hash, onTrouble: warn });
   const watch = await TileWatch.open({ directory, queue: address.shown, numerics: hash, about });
-  const client = await openClient(address, () => undefined);
+  const notes = await openNotes(address, () => undefined);
   const told = new Set<string>();
   let others: readonly string[] = [];
   const look = async () => {
-    await announceRun(client, { name: `${hostname()}-${process.pid}`, numerics: hash, about, at: Date.now() });
-    const there = await workersThere(client);
+    await announceRun(notes, { name: `${hostname()}-${process.pid}`, numerics: hash, about, at: Date.now() });
+    const there = await workersThere(notes);
     const seen = there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }));
     watch.see(seen);
     others = seen.flatMap(({ name, eligible }) => (eligible ? [name] : []));
@@ -81,7 +82,7 @@ export async function spreadRun<T>(
   } finally {
     for (const worker of local) worker.kill("SIGTERM");
     clearInterval(looking);
-    client.disconnect();
+    notes.close();
     await carrier.close();
     await watch.close();
   }

@@ -1,0 +1,24 @@
+import type { DoctorCheck } from "../machine/doctor";
+import type { QueueAddress } from "./queueAddress";
+
+/** What is noted at the queue's server beside the jobs. */
+export type NoteKind = "worker" | "run";
+
+/** Short texts by name that are forgotten by themselves unless they are put again: who is there. */
+export interface Notes {
+  /** Kept for so many seconds. */
+  put: (kind: NoteKind, name: string, text: string, seconds: number) => Promise<void>;
+  drop: (kind: NoteKind, name: string) => Promise<void>;
+  /** By name. */
+  all: (kind: NoteKind) => Promise<string[]>;
+  /** What can be said of the server; the first one needs an answer of it. */
+  checks: () => Promise<DoctorCheck[]>;
+  close: () => void;
+}
+
+/** A connection for what BullMQ does not do. Troubles are told of and got over. */
+export async function openNotes(address: QueueAddress, onTrouble: (message: string) => void): Promise<Notes> {
+  const trouble = (error: Error) => onTrouble(`queue ${address.shown}: ${error.message}`);
+  if (address.kind === "postgres") return (await import("./postgresNotes")).postgresNotes(address, trouble);
+  return (await import("./redisNotes")).redisNotes(address, trouble);
+}
