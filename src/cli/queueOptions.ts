@@ -14,6 +14,7 @@ export interface QueueOptions {
 export interface SpreadOptions extends QueueOptions {
   localWorkers?: number;
   verify?: number;
+  layerParts?: number;
 }
 
 /** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
@@ -21,7 +22,10 @@ const variable = "REROUTE_QUEUE";
 
 export function addQueueOptions(command: Command): Command {
   return command
-    .option("--queue <url>", `queue of the workers, redis://host:port or postgres://user@host:port/database; with a password in ${variable} instead`)
+    .option(
+      "--queue <url>",
+      `queue of the workers, redis://host:port or postgres://user@host:port/database; with a password in ${variable} instead`,
+    )
     .option("--insecure-queue", "speak to a queue on another machine without encryption");
 }
 
@@ -34,6 +38,11 @@ export function addSpreadOptions(command: Command): Command {
       toInteger(0),
     )
     .option(
+      "--layer-parts <n>",
+      "parts that profile and teacher targets are cut into by layers, for workers that keep to some (default: 1)",
+      toInteger(1),
+    )
+    .option(
       "--verify <share>",
       "share of the tiles that another worker computes again, to compare their bytes, such as 0.01 (default: 0)",
       toNumber,
@@ -44,7 +53,10 @@ export function addSpreadOptions(command: Command): Command {
 export function addressOf(options: QueueOptions): QueueAddress {
   const found = givenQueue(options);
   if (found !== null) return queueAddress(found, options.insecureQueue ?? false);
-  throw new RerouteError("arguments/invalid", `No queue is named; give --queue redis://host:port or postgres://user@host/database, or set ${variable}`);
+  throw new RerouteError(
+    "arguments/invalid",
+    `No queue is named; give --queue redis://host:port or postgres://user@host/database, or set ${variable}`,
+  );
 }
 
 /** The queue's URL; null: none is used. @throws RerouteError arguments/invalid for a password among the arguments */
@@ -74,13 +86,16 @@ export async function spread<T>(
   const url = givenQueue(options);
   if (url === null) return work(machinery);
   addressOf(options);
-  const { verify } = options;
+  const { verify, layerParts } = options;
+  if (layerParts !== undefined && layerParts > 1024)
+    throw new RerouteError("arguments/invalid", `--layer-parts is ${layerParts}, expected 1 to 1024`);
   if (verify !== undefined && !(verify >= 0 && verify <= 1))
     throw new RerouteError("arguments/invalid", `--verify is ${verify}, expected a share from 0 to 1, such as 0.01`);
   const queue: QueueChoice = {
     ...{ url, insecure: options.insecureQueue ?? false },
     ...(options.localWorkers === undefined ? {} : { localWorkers: options.localWorkers }),
     ...(verify === undefined ? {} : { verify }),
+    ...(layerParts === undefined ? {} : { layerParts }),
   };
   const { spreadRun } = await import("../engine/run/queue/spreadRun");
   return spreadRun(machinery, { ...rest, queue, program: process.argv[1]!, folders: await folders() }, work);

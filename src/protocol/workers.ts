@@ -126,6 +126,8 @@ export interface QueueChoice {
   insecure?: boolean;
   /** Workers to start on this machine for as long as the work takes; default 1. */
   localWorkers?: number;
+  /** Parts that passes of the teacher are cut into by layers, 1 to 1024; default 1. */
+  layerParts?: number;
   /** Share of tiles, 0 to 1, that another worker computes again, to compare their bytes; default 0. */
   verify?: number;
 }

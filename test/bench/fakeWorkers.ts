@@ -12,7 +12,7 @@ import { inHand } from "../../src/engine/run/tiles/tileBounds";
 import { openBullCarrier } from "../../src/engine/run/queue/bullCarrier";
 import { bullAt } from "../../src/engine/run/queue/bull";
 import { announce, queueName, workersThere } from "../../src/engine/run/queue/presence";
-import { openNotes } from "../../src/engine/run/queue/notes";
+import { openNotes } from "../../src/engine/run/queue/openNotes";
 import { queueAddress } from "../../src/engine/run/queue/queueAddress";
 
 /** Workers, tiles of each, and seconds that a tile takes: as short as tiles of Router KD at a large model are. */

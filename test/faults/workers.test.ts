@@ -167,25 +167,25 @@ describe.skipIf(!hasPostgres)("a run whose work is spread by PostgreSQL", () => 
     const expected = run.results();
     run.reset();
     const env = { REROUTE_QUEUE: server.url };
-    const startWorker = () =>
-      spawn(process.execPath, [run.cli, "worker", "--threads", "1", "--memory", "1GiB", "--lock", "2"], {
+    const startWorker = (...more: string[]) =>
+      spawn(process.execPath, [run.cli, "worker", "--threads", "1", "--memory", "1GiB", "--lock", "2", ...more], {
         env: { ...process.env, ...env },
         stdio: "ignore",
       });
-    const workers = [startWorker(), startWorker()];
+    const workers = [startWorker("--layers", "1/2"), startWorker()];
     const tiles = () => {
       const file = path.join(run.runDirectory, "workers.jsonl");
       return existsSync(file) ? readFileSync(file, "utf8").split('"kind":"tile"').length - 1 : 0;
     };
     const acts: [number, () => void][] = [
-      [4, () => workers[0]!.kill("SIGKILL")],
+      [3, () => workers[0]!.kill("SIGKILL")],
       [14, () => void server.kill().then(() => server.restart())],
     ];
     const timer = setInterval(() => {
       while (acts.length > 0 && tiles() >= acts[0]![0]) acts.shift()![1]();
     }, 10);
     try {
-      const { code: spread, stderr } = await run.start({ args: ["--local-workers", "0"], env });
+      const { code: spread, stderr } = await run.start({ args: ["--local-workers", "0", "--layer-parts", "2"], env });
       expect([spread, acts.length, stderr.includes("correct-horse")]).toEqual([0, 0, false]);
       expect(run.results()).toEqual(expected);
       const doctor = spawnSync(process.execPath, [run.cli, "doctor", "--queue", server.url.replace(/:[^:@]+@/, "@")], {

@@ -13,6 +13,7 @@ interface WorkerOptions extends QueueOptions {
   provider?: (typeof executionProviders)[number];
   map?: string[];
   idleExit?: string;
+  layers?: string;
   lock?: number;
   endWithParent?: boolean;
 }
@@ -28,11 +29,13 @@ export function addWorker(program: Command, io: CliIo): void {
       (text: string, before: string[] | undefined) => [...(before ?? []), text],
     )
     .option("--idle-exit <time>", "end after so long without work, such as 15m (default: never)")
+    .option("--layers <part>", "keep to one part of a run's --layer-parts, such as 2/8 (default: take what there is)")
     .option("--lock <seconds>", "after so long without a sign of life its work goes to another", toInteger(2), 60)
     .addOption(new Option("--end-with-parent", "end when the process that started it is gone").hideHelp())
     .action(async (options: WorkerOptions) => {
       const { serveQueue } = await import("../../engine/run/queue/bullWorker");
       const { mappingsFor } = await import("../../engine/run/queue/pathMap");
+      const { parseLayersServed } = await import("../../engine/run/queue/presence");
       const { runtimeOptions } = await import("../../engine/run/machine/machine");
       const { memory, threads, provider = "cpu" } = options;
       const name = options.name ?? `${hostname()}-${process.pid}`;
@@ -44,6 +47,7 @@ export function addWorker(program: Command, io: CliIo): void {
         engine: { script: process.argv[1]!, args: ["tile-engine"] },
         idleExitSeconds: options.idleExit === undefined ? null : secondsOf(options.idleExit),
         lockSeconds: options.lock ?? 60,
+        ...(options.layers === undefined ? {} : { layers: parseLayersServed(options.layers) }),
         signal: options.endWithParent ? AbortSignal.any([io.signal, parentGone()]) : io.signal,
         log: (message) => io.err(`${new Date().toISOString()} ${message}\n`),
       });

@@ -99,7 +99,7 @@ export class ModelExecutor {
       const first = options.start?.layers ?? 0;
       if (options.start) this.#copy(options.start.hidden, hidden);
       else await this.#embed(batch.ids, hidden);
-      for (let done = first; done < layers.length; done++) {
+      for (let done = first; done < (options.end ?? layers.length); done++) {
         await this.#forwardLayer(done, batch, hidden, options);
         await options.onLayer?.(done + 1, hidden);
       }

@@ -24,6 +24,8 @@ export interface ForwardOptions {
   onChunk?: (tokens: number) => void;
   /** Goes on behind this many layers, whose output `hidden` is, instead of beginning with the embedding; closes it. */
   start?: { layers: number; hidden: HiddenStates };
+  /** Ends behind this many layers, with their output. */
+  end?: number;
   /** Called after each layer, with the number of layers done and their output. */
   onLayer?: (layers: number, hidden: HiddenStates) => Promise<void>;
   /** Called for each chunk of each layer with its residual stream before and behind the feed-forward half, [tokens, hidden]. */

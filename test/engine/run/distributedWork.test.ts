@@ -47,7 +47,12 @@ function unevenCarrier(scratchDirectory: string): { carrier: Carrier; did: Tile[
 const calibrate = { batch: 4, learningRate: 5e-3, heldOut: 0.3, evaluateEvery: 2 };
 
 /** What is spread, by what a recipe asks for. */
-const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly string[] }> = {
+const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly string[]; layerParts?: number }> = {
+  "the teacher by parts of its layers": {
+    recipe: { calibrate: { ...calibrate, teacherRouting: { kind: "augment", lambda: 0.3, draws: 2 } } },
+    passes: ["cosines", "evaluate", "gradient", "held-out", "profile", "targets"],
+    layerParts: 2,
+  },
   "pruning and Router KD": {
     recipe: { calibrate: { ...calibrate, batch: 128 }, data: { sequences: 700 } },
     passes: ["cosines", "evaluate", "gradient", "held-out", "profile", "targets"],
@@ -63,6 +68,11 @@ const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly s
   "draws of the teacher's experts": {
     recipe: { calibrate: { ...calibrate, teacherRouting: { kind: "augment", lambda: 0.3, draws: 2 } } },
     passes: ["cosines", "evaluate", "gradient", "held-out", "profile", "targets"],
+  },
+  "the teacher by more parts than it has layers": {
+    recipe: { calibrate },
+    passes: ["cosines", "evaluate", "gradient", "held-out", "profile", "targets"],
+    layerParts: 5,
   },
   "a wider scope": {
     recipe: { calibrate: { ...calibrate, scope: "router+experts" } },
@@ -85,7 +95,7 @@ describe("a run by tiles in any order, on machines of other sizes, has the bytes
   it.each(daily(3, Object.keys(rows)))(
     "%s",
     async (name) => {
-      const { recipe, passes } = rows[name]!;
+      const { recipe, passes, layerParts = 1 } = rows[name]!;
       const { data: moreData, ...more } = recipe;
       const data = {
         ...{ calibration: "../calibration.jsonl", evaluation: "../evaluation.jsonl" },
@@ -100,12 +110,14 @@ describe("a run by tiles in any order, on machines of other sizes, has the bytes
       mkdirSync(scratch, { recursive: true });
       const { carrier, did } = unevenCarrier(scratch);
       const quiet = { asked: () => undefined, done: () => undefined, dropped: () => undefined };
-      const work = distributedWork(machinery.work, carrier, quiet, run.runDirectory);
+      const work = distributedWork(machinery.work, carrier, quiet, run.runDirectory, layerParts);
       await startRun({ ...machinery, work }, run.request(), hooks);
       await carrier.close();
       const results = run.results();
       for (const file of Object.keys(expected)) expect(results[file] === expected[file], file).toBe(true);
       expect(Object.keys(results)).toEqual(Object.keys(expected));
+      const cut = did.flatMap((tile) => ("layers" in tile && tile.layers ? [[tile.layers.from, tile.layers.to]] : []));
+      expect(new Set(cut.map(String))).toEqual(new Set(layerParts > 1 ? ["0,1", "1,2"] : []));
       expect([...new Set(did.map((tile) => inHand(tile).pass))].sort()).toEqual(passes);
       rmSync(scratch, { recursive: true });
     },

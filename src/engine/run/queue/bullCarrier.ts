@@ -38,8 +38,6 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   const trouble = (error: unknown) =>
     onTrouble(`queue ${shown}: ${error instanceof Error ? error.message : String(error)}`);
   const bull = await bullAt(address, trouble);
-  const queue = bull.queue(queueName(numerics));
-  const events = bull.events(queueName(numerics));
   const waiting = new Map<string, Waiting>();
   const settle = (key: string, how: (of: Waiting) => void) => {
     const of = waiting.get(key);
@@ -51,11 +49,23 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
       settle(key, ({ resolve }) => resolve(parsed.data));
   };
   const failed = (key: string, reason: string) => settle(key, ({ reject }) => reject(workerFailed(reason)));
-  events.on("completed", ({ jobId, returnvalue }) => done(jobId, valueOf(returnvalue)));
-  events.on("failed", ({ jobId, failedReason }) => failed(jobId, failedReason));
+  /** A queue with what is told of its jobs: of tiles of all layers, and of each part of them that a run has. */
+  const open = (name: string) => {
+    const [queue, events] = [bull.queue(name), bull.events(name)];
+    events.on("completed", ({ jobId, returnvalue }) => done(jobId, valueOf(returnvalue)));
+    events.on("failed", ({ jobId, failedReason }) => failed(jobId, failedReason));
+    return { queue, events };
+  };
+  const lanes = new Map<string, ReturnType<typeof open>>();
+  const laneNamed = (name: string) => {
+    const lane = lanes.get(name) ?? open(name);
+    lanes.set(name, lane);
+    return lane;
+  };
+  const queueOf = (tile: Tile) => laneNamed(queueName(numerics, "layers" in tile ? tile.layers : undefined)).queue;
 
   const add = (tile: Tile) =>
-    queue.add(tile.kind, tile, {
+    queueOf(tile).add(tile.kind, tile, {
       jobId: jobOf(tile),
       attempts: 4,
       backoff: { type: "exponential", delay: 1000 },
@@ -66,7 +76,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   const look = async (key: string) => {
     const { tile, store } = waiting.get(key)!;
     const found = tile.again === undefined ? await store.find(key) : null;
-    const job = (await queue.getJob(key)) as Job | undefined;
+    const job = (await queueOf(tile).getJob(key)) as Job | undefined;
     if (found !== null) {
       done(key, found);
       return;
@@ -87,8 +97,10 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
 
   const close = async () => {
     clearInterval(timer);
-    await Promise.all([queue.close(), events.close()]).catch(() => undefined);
+    const all = [...lanes.values()].flatMap(({ queue, events }) => [queue.close(), events.close()]);
+    await Promise.all(all).catch(() => undefined);
   };
+  const { queue, events } = laneNamed(queueName(numerics));
   try {
     await within(15, Promise.all([queue.waitUntilReady(), events.waitUntilReady()]), shown);
   } catch (error) {
@@ -123,11 +135,11 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
       });
     },
     forget: async (tile) => {
-      await (await queue.getJob(jobOf(tile)))?.remove();
+      await (await queueOf(tile).getJob(jobOf(tile)))?.remove();
     },
     close: async () => {
       // What nobody waits for any more is not to be worked on.
-      const left = [...waiting.keys()].map(async (key) => (await queue.getJob(key))?.remove());
+      const left = [...waiting].map(async ([key, { tile }]) => (await queueOf(tile).getJob(key))?.remove());
       await Promise.race([Promise.allSettled(left), new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
       await close();
     },
@@ -135,7 +147,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
 
   /** A job that was done or failed before stays under its name, and adding it again would do nothing. */
   async function enter(tile: Tile): Promise<void> {
-    const old = (await queue.getJob(jobOf(tile))) as Job | undefined;
+    const old = (await queueOf(tile).getJob(jobOf(tile))) as Job | undefined;
     const state = await old?.getState();
     if (state === "completed" || state === "failed") await old!.remove();
     await add(tile);

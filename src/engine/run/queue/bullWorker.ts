@@ -6,8 +6,17 @@ import { inHand } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
 import { bullAt } from "./bull";
-import { openNotes } from "./notes";
-import { announce, leave, notEligible, presenceSeconds, queueName, runsThere, type Presence } from "./presence";
+import { openNotes } from "./openNotes";
+import {
+  announce,
+  leave,
+  notEligible,
+  presenceSeconds,
+  queueName,
+  runsThere,
+  type LayersServed,
+  type Presence,
+} from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
 export interface WorkerOptions extends EngineSlotOptions {
@@ -16,9 +25,14 @@ export interface WorkerOptions extends EngineSlotOptions {
   idleExitSeconds: number | null;
   /** Seconds without a sign of life after which a worker's tile goes to another. */
   lockSeconds: number;
+  /** Keeps to tiles of this part of the layers; absent: takes what there is. */
+  layers?: LayersServed;
   signal: AbortSignal;
   log: (message: string) => void;
 }
+
+/** Milliseconds that a worker waits for another tile of the layers that it has, before it looks at others. */
+const stayMs = 200;
 
 /** What the user has to correct: no other attempt gets further. */
 const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teacher|training)\//;
@@ -29,7 +43,7 @@ const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teache
  * @throws RerouteError queue/unavailable, runtime/unavailable, and what the first start of the engine raises
  */
 export async function serveQueue(options: WorkerOptions): Promise<void> {
-  const { address, name, idleExitSeconds, lockSeconds, signal, log } = options;
+  const { address, name, idleExitSeconds, lockSeconds, signal, log, layers } = options;
   const { UnrecoverableError, DelayedError } = await import("./clients");
   const { shown } = address;
   const bull = await bullAt(address, (error) => log(`queue ${shown}: ${error.message}`));
@@ -46,6 +60,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
   const state: Omit<Presence, "name" | "numerics" | "about"> = {
     ...{ host: hostname(), threads: options.runtime.threads, memoryBytes: options.runtime.memoryBudgetBytes },
     ...{ tile: null, since: new Date().toISOString(), beat: 0, tiles: 0, tokensPerSecond: null },
+    ...(layers === undefined ? {} : { layers: `${layers.part + 1}/${layers.parts}` }),
   };
   let lastTile = Date.now();
   let tell = () => {};
@@ -65,7 +80,13 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       await job.moveToDelayed(Date.now() + 500, token);
       throw new DelayedError();
     }
+    if (state.tile !== null) {
+      // Of two queues at once: this one's goes back.
+      await job.moveToDelayed(Date.now(), token);
+      throw new DelayedError();
+    }
     turnTo(tile.data);
+    stay(job.queueName);
     try {
       const result = await engine.run(tile.data);
       state.tiles++;
@@ -85,12 +106,30 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       throw hopeless.test(code) ? new UnrecoverableError(message) : new Error(message);
     } finally {
       turnTo(null);
+      setTimeout(() => state.tile === null && lookAtAll(), stayMs);
     }
   };
-  const worker = bull.worker(queueName(numerics), work, {
-    ...{ concurrency: 1, maxStalledCount: 5 },
-    ...{ lockDuration: lockSeconds * 1000, stalledInterval: Math.max(1, lockSeconds / 2) * 1000 },
-  });
+  const workers = new Map<string, ReturnType<typeof bull.worker>>();
+  const serve = (queue: string) => {
+    const known = workers.get(queue);
+    const worker =
+      known ??
+      bull.worker(queue, work, {
+        ...{ concurrency: 1, maxStalledCount: 5 },
+        ...{ lockDuration: lockSeconds * 1000, stalledInterval: Math.max(1, lockSeconds / 2) * 1000 },
+      });
+    workers.set(queue, worker);
+    if (known === undefined && state.tile !== null) void worker.pause(true);
+    return worker;
+  };
+  /** Works on one queue for as long as it has tiles: their layers are in this machine's page cache. */
+  const stay = (queue: string) => {
+    for (const [of, worker] of workers) if (of !== queue) void worker.pause(true);
+  };
+  const lookAtAll = () => {
+    for (const worker of workers.values()) if (worker.isPaused()) worker.resume();
+  };
+  const worker = serve(queueName(numerics, layers));
   try {
     await within(15, worker.waitUntilReady(), shown);
     log(`${name} waits for tiles at ${shown}; ${about}, numerics ${numerics.slice(0, 12)}`);
@@ -111,6 +150,8 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       await say();
       for (const run of await runsThere(notes).catch(() => [])) {
         const reason = notEligible({ numerics, about }, run.numerics);
+        const parts = reason === null && layers === undefined && run.layerParts > 1 ? run.layerParts : 0;
+        for (let part = 0; part < parts; part++) serve(queueName(numerics, { part, parts }));
         if (reason === null || told.has(run.name)) continue;
         told.add(run.name);
         log(`not eligible for the run of ${run.name} (${run.about}): ${reason}`);
@@ -131,6 +172,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     notes.close();
   } finally {
     engine.stop();
-    await Promise.race([worker.close(), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+    const closed = [...workers.values()].map((one) => one.close());
+    await Promise.race([Promise.all(closed), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
   }
 }

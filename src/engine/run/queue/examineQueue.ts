@@ -3,7 +3,7 @@ import type { QueueStatus } from "../../../protocol/workers";
 import type { Numerics } from "../../execution/numerics";
 import type { DoctorCheck } from "../machine/doctor";
 import { within } from "./bullCarrier";
-import { openNotes } from "./notes";
+import { openNotes } from "./openNotes";
 import { notEligible, statusOf, workersThere, type Presence } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 

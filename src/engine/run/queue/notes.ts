@@ -1,5 +1,4 @@
 import type { DoctorCheck } from "../machine/doctor";
-import type { QueueAddress } from "./queueAddress";
 
 /** What is noted at the queue's server beside the jobs. */
 export type NoteKind = "worker" | "run";
@@ -14,11 +13,4 @@ export interface Notes {
   /** What can be said of the server; the first one needs an answer of it. */
   checks: () => Promise<DoctorCheck[]>;
   close: () => void;
-}
-
-/** A connection for what BullMQ does not do. Troubles are told of and got over. */
-export async function openNotes(address: QueueAddress, onTrouble: (message: string) => void): Promise<Notes> {
-  const trouble = (error: Error) => onTrouble(`queue ${address.shown}: ${error.message}`);
-  if (address.kind === "postgres") return (await import("./postgresNotes")).postgresNotes(address, trouble);
-  return (await import("./redisNotes")).redisNotes(address, trouble);
 }

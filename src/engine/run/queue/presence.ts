@@ -1,11 +1,27 @@
 import { z } from "zod";
 import { tileInHand, type WorkerStatus } from "../../../protocol/workers";
-import { tileProtocol } from "../tiles/tile";
+import { RerouteError } from "../../../protocol/errors";
+import { tileProtocol, type LayerPart } from "../tiles/tile";
 import type { Notes } from "./notes";
 
-/** The queue that only workers with these numerics listen to. */
-export function queueName(numerics: string): string {
-  return `reroute-${tileProtocol}-${numerics.slice(0, 12)}`;
+/** The part of a model's layers that tiles are about: number `part`, from 0, of `parts`. */
+export type LayersServed = Pick<LayerPart, "part" | "parts">;
+
+/** The queue that only workers with these numerics listen to: of tiles of all layers, or of one part of them. */
+export function queueName(numerics: string, layers?: LayersServed): string {
+  const ofPart = layers === undefined ? "" : `-${layers.part + 1}of${layers.parts}`;
+  return `reroute-${tileProtocol}-${numerics.slice(0, 12)}${ofPart}`;
+}
+
+/** Part of the layers that a worker is to keep to, such as 2/8. @throws RerouteError arguments/invalid */
+export function parseLayersServed(text: string): LayersServed {
+  const [, number, parts] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).map(Number);
+  if (number !== undefined && parts !== undefined && number >= 1 && number <= parts && parts >= 2 && parts <= 1024)
+    return { part: number - 1, parts };
+  throw new RerouteError(
+    "arguments/invalid",
+    `--layers is ${JSON.stringify(text)}; give one part of a number of parts, such as 2/8`,
+  );
 }
 
 /** Seconds that a worker is believed to be there after it last said so. */
@@ -28,6 +44,8 @@ export const presence = z.object({
   beat: z.int().min(0),
   tiles: z.int().min(0),
   tokensPerSecond: z.number().nullable(),
+  /** The one part of the layers that it keeps to, such as 2/8; absent: it takes what there is. */
+  layers: z.string().max(20).optional(),
 });
 export type Presence = z.infer<typeof presence>;
 
@@ -51,11 +69,13 @@ const runPresence = z.object({
   about: z.string().max(300),
   /** Milliseconds since 1970, by the clock of its machine. */
   at: z.number(),
+  /** Parts that it cuts the layers into. */
+  layerParts: z.int().min(1).max(1024).default(1),
 });
 type RunPresence = z.infer<typeof runPresence>;
 
 /** Says what a run needs of workers, so that those that may not work on it can say why. */
-export async function announceRun(notes: Notes, run: RunPresence): Promise<void> {
+export async function announceRun(notes: Notes, run: z.input<typeof runPresence>): Promise<void> {
   await notes.put("run", run.name, JSON.stringify(run), presenceSeconds);
 }
 
@@ -77,7 +97,7 @@ export function notEligible(worker: Pick<Presence, "numerics" | "about">, needed
 }
 
 /** What a worker says of itself, as hosts show it. */
-export function statusOf({ beat: _, ...worker }: Presence, needed: string): WorkerStatus {
+export function statusOf({ beat: _, layers: __, ...worker }: Presence, needed: string): WorkerStatus {
   const reason = notEligible(worker, needed);
   return {
     ...worker,

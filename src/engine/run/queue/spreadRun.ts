@@ -12,9 +12,9 @@ import type { RunMachinery } from "../runRequest";
 import { distributedWork } from "../tiles/distributedWork";
 import { TileWatch } from "../tiles/tileWatch";
 import { verifying } from "../tiles/verifying";
-import { openBullCarrier } from "./bullCarrier";
-import { openNotes } from "./notes";
-import { announceRun, notEligible, workersThere } from "./presence";
+import { openBullCarrier, within } from "./bullCarrier";
+import { openNotes } from "./openNotes";
+import { announceRun, notEligible, workersThere, type Presence } from "./presence";
 import { queueAddress } from "./queueAddress";
 
 /** Variable that holds the queue's URL: a password in an argument could be read by everyone on the machine. */
@@ -58,11 +58,22 @@ export async function spreadRun<T>(
   const watch = await TileWatch.open({ directory, queue: address.shown, numerics: hash, about });
   const notes = await openNotes(address, () => undefined);
   const told = new Set<string>();
+  const layerParts = queue.layerParts ?? 1;
+  let looks = 0;
   let others: readonly string[] = [];
   const look = async () => {
-    await announceRun(notes, { name: `${hostname()}-${process.pid}`, numerics: hash, about, at: Date.now() });
+    const name = `${hostname()}-${process.pid}`;
+    await announceRun(notes, { name, numerics: hash, about, at: Date.now(), layerParts });
     const there = await workersThere(notes);
-    const seen = there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }));
+    const seen = there.map(({ layers: _, ...worker }) => ({ ...worker, ...eligibility(worker, hash) }));
+    const missing = unserved(
+      there.filter((worker) => notEligible(worker, hash) === null),
+      layerParts,
+    );
+    if (missing !== null && looks++ > 10 && !told.has(missing)) {
+      told.add(missing);
+      warn(missing);
+    }
     watch.see(seen);
     others = seen.flatMap(({ name, eligible }) => (eligible ? [name] : []));
     for (const { name, reason } of seen) {
@@ -71,13 +82,15 @@ export async function spreadRun<T>(
       warn(`the worker ${name} is not eligible: ${reason}`);
     }
   };
+  // Workers that start now find the run.
+  await within(15, look(), address.shown);
   const looking = setInterval(() => void look().catch(() => undefined), lookEveryMs);
   const local = Array.from({ length: queue.localWorkers ?? 1 }, (_, i) =>
     startWorker({ queue, program, machine, runtime, folders, name: `local-${process.pid}-${i + 1}` }),
   );
   const checking = verifying(carrier, queue.verify ?? 0, (than) => others.some((name) => name !== than));
   try {
-    const spreadWork = distributedWork(machinery.work, checking, watch, directory);
+    const spreadWork = distributedWork(machinery.work, checking, watch, directory, layerParts);
     return await work({ ...machinery, work: spreadWork, numerics: { hash, about } });
   } finally {
     for (const worker of local) worker.kill("SIGTERM");
@@ -86,6 +99,15 @@ export async function spreadRun<T>(
     await carrier.close();
     await watch.close();
   }
+}
+
+/** What nobody who is there takes, where all keep to parts of the layers; null: nothing. */
+function unserved(workers: readonly Pick<Presence, "layers">[], layerParts: number): string | null {
+  if (workers.length === 0 || workers.some(({ layers }) => layers === undefined)) return null;
+  const parts = Array.from({ length: layerParts }, (_, i) => `${i + 1}/${layerParts}`);
+  const left = layerParts === 1 ? [] : parts.filter((part) => !workers.some(({ layers }) => layers === part));
+  const all = [...left.map((part) => `layers ${part}`), "tiles of all layers"].join(", ");
+  return `no worker takes ${all}; start some with --layers, or one without`;
 }
 
 function eligibility(worker: { numerics: string; about: string }, needed: string) {

@@ -16,12 +16,19 @@ import { TileStore } from "./tileStore";
  * tile is for is its own. The folder of tiles decides what is missing: whoever carries them may forget everything at any time.
  *
  * @param directory of the run, for tiles of work that has no folder of its own
+ * @param layerParts that the layers are cut into in passes of the teacher (profile, targets)
  */
-export function distributedWork(live: HeavyWork, carrier: Carrier, events: TileEvents, directory: string): HeavyWork {
+export function distributedWork(
+  live: HeavyWork,
+  carrier: Carrier,
+  events: TileEvents,
+  directory: string,
+  layerParts = 1,
+): HeavyWork {
   const deskIn = async (stateDirectory: string, signal: AbortSignal): Promise<TileDesk> => {
     const store = new TileStore(path.join(stateDirectory, tilesFolder));
     await store.make();
-    return { carrier, store, events, signal };
+    return { carrier, store, events, layerParts, signal };
   };
   return {
     ...live,

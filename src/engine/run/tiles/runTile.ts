@@ -59,9 +59,16 @@ export class TileRunner {
     const tokens = await this.#work(tile, this.#host(own));
     await own.give(tile.key, store);
     const cpu = process.cpuUsage(started.cpu);
-    const extra = await partOf(store.extra(tile.key)).catch(() => null);
+    const beside = async (file: string) => partOf(file).catch(() => null);
+    const [extra, hidden] = [await beside(store.extra(tile.key)), await beside(store.handed(tile.key))];
     const result = {
-      ...{ key: tile.key, ...(await partOf(store.file(tile.key))), ...(extra === null ? {} : { extra }), tokens },
+      ...{
+        key: tile.key,
+        ...(await partOf(store.file(tile.key))),
+        ...(extra === null ? {} : { extra }),
+        ...(hidden === null ? {} : { hidden }),
+        tokens,
+      },
       ...{ worker: this.options.worker, seconds: (performance.now() - started.at) / 1e3 },
       ...{ processorMs: (cpu.user + cpu.system) / 1e3, attempts: 1 },
     };

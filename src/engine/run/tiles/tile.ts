@@ -4,7 +4,7 @@ import { calibrateOptions, teacherRouting } from "../../../protocol/calibrateOpt
 import { compressOptions } from "../../../protocol/recipe";
 
 /** Raised when the same tile would be computed otherwise; workers of another version get no tiles of this one. */
-export const tileProtocol = 2;
+export const tileProtocol = 3;
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z
@@ -37,6 +37,13 @@ const input = z.strictObject({ name: fileName, sha256: hash });
 /** Sequences [from, to) of a text. */
 const slice = { text: input, from: count, to: count };
 
+/** Layers [from, to) of the model, where a run cuts them into parts; `hidden` is what the part before hands on. */
+const layerPart = z.strictObject({
+  ...{ from: count, to: count, part: count, parts: z.int().min(2).max(1024) },
+  hidden: input.nullable(),
+});
+export type LayerPart = z.infer<typeof layerPart>;
+
 /** Routing statistics of sequences [from, to), a node of the tree over leaves. */
 const profileTile = z.strictObject({
   ...common,
@@ -44,6 +51,7 @@ const profileTile = z.strictObject({
   kind: z.literal("profile"),
   model,
   renormalises: z.boolean(),
+  layers: layerPart.optional(),
 });
 
 /** What the student of a calibration is tried with. */
@@ -89,6 +97,7 @@ const targetsTile = z.strictObject({
   seed: z.number(),
   /** Which of the routing's draws. */
   draw: count,
+  layers: layerPart.optional(),
 });
 
 /** A model's own loss of each row and, for students to come, its hidden states and routing. */
@@ -154,6 +163,8 @@ export const tileResult = z.strictObject({
   ...part,
   /** `<key>.extra.json` */
   extra: z.strictObject(part).optional(),
+  /** `<key>.hidden.safetensors`: what it hands on to the tile of the next layers, which once read is taken away. */
+  hidden: z.strictObject({ ...part, isUsed: z.boolean().optional() }).optional(),
   worker: z.string().max(200),
   seconds: z.number().min(0),
   tokens: count,

@@ -31,6 +31,7 @@ export class TileStore {
   /** Gives a tile that this store has to another, under its name there. */
   async give(key: string, to: TileStore): Promise<void> {
     await rename(this.extra(key), to.extra(key)).catch(() => undefined);
+    await rename(this.handed(key), to.handed(key)).catch(() => undefined);
     await rename(this.file(key), to.file(key));
   }
 
@@ -48,6 +49,15 @@ export class TileStore {
     return path.join(this.folder, `${key}${this.suffix}.extra.json`);
   }
 
+  /** Hidden states for the tile of the next layers, where a run cuts them into parts. */
+  handed(key: string): string {
+    return path.join(this.folder, this.handedName(key));
+  }
+
+  handedName(key: string): string {
+    return `${key}${this.suffix}.hidden.safetensors`;
+  }
+
   async make(): Promise<void> {
     await mkdir(this.folder, { recursive: true });
   }
@@ -63,10 +73,11 @@ export class TileStore {
   }
 
   /** Whether the tile's file is what its worker said. */
-  async isWhole({ key, extra, ...tensors }: TileResult, waitSeconds = 0): Promise<boolean> {
+  async isWhole({ key, extra, hidden, ...tensors }: TileResult, waitSeconds = 0): Promise<boolean> {
     const isAs = async (file: string, part: { bytes: number; sha256: string }) =>
       (await this.#sizeWhenThere(file, waitSeconds)) === part.bytes && (await hashOfFile(file)) === part.sha256;
     if (extra && !(await isAs(this.extra(key), extra))) return false;
+    if (hidden && hidden.isUsed !== true && !(await isAs(this.handed(key), hidden))) return false;
     return isAs(this.file(key), tensors);
   }
 
@@ -79,7 +90,8 @@ export class TileStore {
   }
 
   async remove(key: string): Promise<void> {
-    for (const file of [this.#record(key), this.file(key), this.extra(key)]) await rm(file, { force: true });
+    for (const file of [this.#record(key), this.file(key), this.extra(key), this.handed(key)])
+      await rm(file, { force: true });
   }
 
   /** Takes away all tiles and inputs; the folder stays. */

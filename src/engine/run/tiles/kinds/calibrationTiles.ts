@@ -5,15 +5,16 @@ import { sliceSequences, type TokenSequences } from "../../../data/sequences";
 import type { Elsewhere, TargetRows, UpdateGradients } from "../../../distillation/calibration";
 import { heldOutRows } from "../../../distillation/heldOut";
 import { lossAndGradients } from "../../../distillation/losses";
-import { teacherRoutes } from "../../../distillation/teacherRouting";
+import { KeyedDraws, teacherRoutes, type TeacherRoute } from "../../../distillation/teacherRouting";
 import { TeacherTargets } from "../../../distillation/teacherTargets";
 import { pickSequences } from "../../../execution/batches";
 import { addNamed, TreeFold } from "../../../tensor/treeFold";
 import type { HeavyWork, OpenModel } from "../../work";
 import { readNamed, writeNamed, writeTileText, type InputFile } from "../inputFiles";
-import type { TileOf } from "../tile";
+import type { LayerPart, TileOf } from "../tile";
 import { batchParts, heldOutTiles, targetTiles } from "../tileCuts";
 import { hashOfFile } from "../tileStore";
+import { askThroughLayers, throughLayers } from "./layerParts";
 import type { StudentSeat } from "./studentSeat";
 import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
@@ -94,16 +95,20 @@ export function askTargets(
     const text = await writeTileText(desk.store.folder, sequences);
     const routing = isOwnRouting ? null : (options.teacherRouting ?? null);
     const common = { model: namedModel(teacher), text, routing, seed, draw };
-    const tiles = targetTiles(sequences.numSequences, sequences.sequenceLength)
+    const slices = targetTiles(sequences.numSequences, sequences.sequenceLength)
       .filter(({ to }) => to > from)
-      .map((slice) => tileOf(desk, "targets", { ...common, ...slice, from: Math.max(from, slice.from) }));
-    const asked = tiles.map((tile) => ask(tile, at));
+      .map((slice) => ({ ...slice, from: Math.max(from, slice.from) }));
+    const asked = slices.map((slice) =>
+      askThroughLayers(teacher.description, at, (layers) =>
+        tileOf(desk, "targets", { ...common, ...slice, ...(layers && { layers }) }),
+      ),
+    );
     // The first that fails is thrown below; the others are not left unheard.
     for (const one of asked) one.catch(() => undefined);
-    for (const [i, tile] of tiles.entries()) {
-      await asked[i];
-      await write(tile.from, (await readNamed(desk.store.file(tile.key))).values.get("hidden")!);
-      await desk.store.remove(tile.key);
+    for (const [i, { from: first }] of slices.entries()) {
+      const parts = await asked[i]!;
+      await write(first, (await readNamed(desk.store.file(parts.at(-1)!.key))).values.get("hidden")!);
+      for (const { key } of parts) await desk.store.remove(key);
     }
   };
 }
@@ -142,6 +147,7 @@ export async function doTargets(tile: TileOf<"targets">, host: TileHost): Promis
   const sequences = sliceSequences(await host.sequences(tile.text), tile.from, tile.to);
   const { runtime, scratchDirectory: directory, signal, onChunk } = host;
   const route = teacherRoutes(tile.routing ?? undefined, teacher.description, tile.seed)[tile.draw]!;
+  if (tile.layers !== undefined) return targetsThroughLayers({ ...tile, layers: tile.layers }, route, sequences, host);
   const targets = await TeacherTargets.prepare({
     ...{ teacher, sequences, runtime, directory, signal, route, firstSequence: tile.from, stage: "calibrate" },
     report: onChunk,
@@ -153,6 +159,24 @@ export async function doTargets(tile: TileOf<"targets">, host: TileHost): Promis
     await targets.remove();
   }
   return sequences.ids.length;
+}
+
+async function targetsThroughLayers(
+  tile: TileOf<"targets"> & { layers: LayerPart },
+  route: TeacherRoute,
+  sequences: TokenSequences,
+  host: TileHost,
+): Promise<number> {
+  const { checkpoint, description } = await host.model(tile.model);
+  const draws = route.draw ? new KeyedDraws(route.draw, sequences.sequenceLength) : null;
+  if (draws) draws.firstSequence = tile.from;
+  let values = new Map<string, Float32Array>();
+  const model = { checkpoint, description: route.description ?? description };
+  const tokens = await throughLayers(tile, model, sequences, host, draws ?? {}, (hidden) => {
+    values = new Map([["hidden", hidden.read(0, hidden.numTokens)]]);
+  });
+  await writeNamed(host.store.file(tile.key), values);
+  return tokens;
 }
 
 function targetsOf(name: string, teacher: OpenModel, { sequenceLength }: TokenSequences, { store }: TileHost) {

@@ -31,6 +31,8 @@ export interface TileDesk {
   carrier: Carrier;
   store: TileStore;
   events: TileEvents;
+  /** Parts that passes of the teacher are cut into by layers; absent: one. */
+  layerParts?: number;
   signal: AbortSignal;
 }
 
