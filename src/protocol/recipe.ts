@@ -161,7 +161,7 @@ export const recipeSchema = z
       .enum(precisions)
       .optional()
       .describe(
-        "preview: experts' products of the profile in 8-bit integers, several times faster and approximate; not for recipes that calibrate or evaluate. Default: exact",
+        "preview: experts' products of the profile in 8-bit integers, faster and approximate; not for recipes that calibrate or evaluate. Default: exact",
       ),
     output: z.string().min(1).describe("Folder for the resulting checkpoint; must not exist or be empty"),
     seed: z.int().min(0).default(42),

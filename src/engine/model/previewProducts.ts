@@ -3,7 +3,7 @@ import type { ExpertWeights, LinearDescription, ModelDescription, WeightView } f
 import { moeLayers } from "./moeLayers";
 
 /**
- * The model with the products of its routed experts in 8-bit integers: several times faster where a pass is only looked at. Weights
+ * The model with the products of its routed experts in 8-bit integers: for passes that are only looked at. Weights
  * stored as integers already, and everything that is no routed expert, stay as they are.
  */
 export function withPreviewProducts<M extends { description: ModelDescription }>(model: M): M {
