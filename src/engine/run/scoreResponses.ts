@@ -86,11 +86,11 @@ export async function scoreResponses(
     const scores = responses.map(({ prompt, text }) => bestRougeL(references[prompt]!, text ?? "").f);
     bySeed.push({ seed, rougeL: (100 * scores.reduce((sum, f) => sum + f, 0)) / scores.length });
   }
-  return { prompts: prompts.length, bySeed, ...spreadOf(bySeed.map(({ rougeL }) => rougeL)) };
+  return { prompts: prompts.length, bySeed, ...meanAndDeviation(bySeed.map(({ rougeL }) => rougeL)) };
 }
 
 /** Mean and population standard deviation. */
-export function spreadOf(scores: readonly number[]): { mean: number; deviation: number } {
+export function meanAndDeviation(scores: readonly number[]): { mean: number; deviation: number } {
   const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
   const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / scores.length;
   return { mean, deviation: Math.sqrt(variance) };

@@ -14,7 +14,7 @@ const hash = "0123456789abcdef".repeat(4);
 
 /** "d" a dense layer, "m" one with experts. */
 function modelOf(kinds: string): ModelDescription {
-  const layers = [...kinds].map((kind) => ({ feedForward: { kind: kind === "m" ? "moe" : "dense" } }));
+  const layers = Array.from(kinds, (kind) => ({ feedForward: { kind: kind === "m" ? "moe" : "dense" } }));
   return { layers } as unknown as ModelDescription;
 }
 

@@ -4,6 +4,7 @@ import type { ModelDescription, MoeDescription } from "../../model/description";
 import { moeLayers } from "../../model/moeLayers";
 import { byteLengthOf } from "../../tensor/dtype";
 import { dequantised, roundToNearest } from "../../weights/roundIntegers";
+import type { Bits } from "../../weights/view";
 import { MatrixProducts } from "../../linalg/products";
 import { matrix } from "../../linalg/matrix";
 import { projectionOf } from "../editing/factoredTensors";
@@ -17,7 +18,6 @@ import type { MixedOptions } from "./options";
 import { outputFormats, type StoredGrid } from "./outputFormats";
 import { scaleTypeOf } from "./quantisedTensors";
 
-export type Bits = StoredGrid["bits"];
 /** Loss of each expert [experts] at each width, by layer. */
 export type WidthLosses = ReadonlyMap<number, Partial<Record<Bits, number[]>>>;
 

@@ -8,7 +8,8 @@ import { measureLayers, type LayerChange } from "../ablation/modelEffects";
 import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { SavedValues } from "../savedValues";
 import { applyQuantisation } from "./applyQuantisation";
-import type { Bits, WidthLosses } from "./mixedWidths";
+import type { Bits } from "../../weights/view";
+import type { WidthLosses } from "./mixedWidths";
 import type { MixedOptions } from "./options";
 import { formOf, quantisedLayer } from "./quantisedTensors";
 
@@ -78,7 +79,7 @@ async function stagedAt(
   stateDirectory: string,
 ): Promise<(experts: readonly number[]) => LayerChange> {
   const { elsewhere: _, ...here } = context;
-  const layersAt = Object.entries(uniform.layers).map(([other, own]) => [other, { ...own, bits }]);
+  const layersAt = Object.entries(uniform.layers).map(([other, own]) => [other, { ...own, bits }] as const);
   const plan: QuantisationPlan = { ...uniform, method: "rtn", layers: Object.fromEntries(layersAt) };
   const stages = await applyQuantisation({ ...here, stateDirectory, only: { layer, collected: null } }, plan);
   const form = formOf(plan, layer);

@@ -14,7 +14,7 @@ import { readMetrics } from "../folder/metricsFile";
 import { readRun } from "../folder/runFolder";
 import { ModelCache } from "../modelCache";
 import { readEvaluation } from "../stages/evaluate";
-import { spreadOf } from "../scoreResponses";
+import { meanAndDeviation } from "../scoreResponses";
 import { cellsOf } from "./cells";
 import { readScores } from "./scoreCells";
 
@@ -124,7 +124,7 @@ function rougeOf(runs: readonly ArmRun[]): Pick<DistillationArm, "rougeL"> {
   const scores = runs.flatMap((run) => run.scores?.bySeed ?? []);
   if (runs.some((run) => run.scores === null)) return {};
   const responses = runs.reduce((sum, { scores: of }) => sum + of!.prompts * of!.bySeed.length, 0);
-  return { rougeL: { ...spreadOf(scores.map(({ rougeL }) => rougeL)), responses } };
+  return { rougeL: { ...meanAndDeviation(scores.map(({ rougeL }) => rougeL)), responses } };
 }
 
 /** Over the seeds that both arms have; null without one. */

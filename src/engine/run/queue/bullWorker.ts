@@ -127,7 +127,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     for (const [of, worker] of workers) if (of !== queue) void worker.pause(true);
   };
   const lookAtAll = () => {
-    for (const worker of workers.values()) if (worker.isPaused()) worker.resume();
+    for (const worker of workers.values()) if (worker.isPaused()) void worker.resume();
   };
   const worker = serve(queueName(numerics, layers));
   try {

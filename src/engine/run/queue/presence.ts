@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { tileInHand, type WorkerStatus } from "../../../protocol/workers";
 import { RerouteError } from "../../../protocol/errors";
-import { tileProtocol, type LayerPart } from "../tiles/tile";
+import { tileProtocol, type LayerRange } from "../tiles/tile";
 import type { Notes } from "./notes";
 
 /** The part of a model's layers that tiles are about: number `part`, from 0, of `parts`. */
-export type LayersServed = Pick<LayerPart, "part" | "parts">;
+export type LayersServed = Pick<LayerRange, "part" | "parts">;
 
 /** The queue that only workers with these numerics listen to: of tiles of all layers, or of one part of them. */
 export function queueName(numerics: string, layers?: LayersServed): string {

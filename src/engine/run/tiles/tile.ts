@@ -38,11 +38,11 @@ const input = z.strictObject({ name: fileName, sha256: hash });
 const slice = { text: input, from: count, to: count };
 
 /** Layers [from, to) of the model, where a run cuts them into parts; `hidden` is what the part before hands on. */
-const layerPart = z.strictObject({
+const layerRange = z.strictObject({
   ...{ from: count, to: count, part: count, parts: z.int().min(2).max(1024) },
   hidden: input.nullable(),
 });
-export type LayerPart = z.infer<typeof layerPart>;
+export type LayerRange = z.infer<typeof layerRange>;
 
 /** Routing statistics of sequences [from, to), a node of the tree over leaves. */
 const profileTile = z.strictObject({
@@ -51,7 +51,7 @@ const profileTile = z.strictObject({
   kind: z.literal("profile"),
   model,
   renormalises: z.boolean(),
-  layers: layerPart.optional(),
+  layers: layerRange.optional(),
 });
 
 /** What the student of a calibration is tried with. */
@@ -97,7 +97,7 @@ const targetsTile = z.strictObject({
   seed: z.number(),
   /** Which of the routing's draws. */
   draw: count,
-  layers: layerPart.optional(),
+  layers: layerRange.optional(),
 });
 
 /** A model's own loss of each row and, for students to come, its hidden states and routing. */

@@ -11,7 +11,7 @@ import { pickSequences } from "../../../execution/batches";
 import { addNamed, TreeFold } from "../../../tensor/treeFold";
 import type { HeavyWork, OpenModel } from "../../work";
 import { readNamed, writeNamed, writeTileText, type InputFile } from "../inputFiles";
-import type { LayerPart, TileOf } from "../tile";
+import type { LayerRange, TileOf } from "../tile";
 import { batchParts, heldOutTiles, targetTiles } from "../tileCuts";
 import { hashOfFile } from "../tileStore";
 import { askThroughLayers, throughLayers } from "./layerParts";
@@ -162,7 +162,7 @@ export async function doTargets(tile: TileOf<"targets">, host: TileHost): Promis
 }
 
 async function targetsThroughLayers(
-  tile: TileOf<"targets"> & { layers: LayerPart },
+  tile: TileOf<"targets"> & { layers: LayerRange },
   route: TeacherRoute,
   sequences: TokenSequences,
   host: TileHost,

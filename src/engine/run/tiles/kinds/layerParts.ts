@@ -9,7 +9,7 @@ import { VocabularyHead } from "../../../execution/vocabularyHead";
 import type { ModelDescription } from "../../../model/description";
 import type { OpenModel } from "../../work";
 import { readNamed, writeNamed } from "../inputFiles";
-import type { LayerPart, Tile, TileResult } from "../tile";
+import type { LayerRange, Tile, TileResult } from "../tile";
 import { ask, type TileDesk, type TileHost } from "./tileHost";
 
 /**
@@ -33,7 +33,7 @@ export function layerBounds({ layers }: ModelDescription, parts: number): { from
 export async function askThroughLayers<T extends Tile>(
   description: ModelDescription,
   desk: TileDesk,
-  make: (layers?: LayerPart) => T,
+  make: (layers?: LayerRange) => T,
 ): Promise<T[]> {
   const { store, layerParts = 1 } = desk;
   const bounds = layerBounds(description, layerParts);
@@ -46,7 +46,7 @@ export async function askThroughLayers<T extends Tile>(
     const tiles: T[] = [];
     let before: TileResult | null = null;
     for (const [part, layers] of bounds.entries()) {
-      const hidden: LayerPart["hidden"] = before && {
+      const hidden: LayerRange["hidden"] = before && {
         name: store.handedName(before.key),
         sha256: before.hidden!.sha256,
       };
@@ -71,7 +71,7 @@ export async function askThroughLayers<T extends Tile>(
  * @returns the tokens that were worked on, as a share of all layers
  */
 export async function throughLayers(
-  { key, layers }: { key: string; layers: LayerPart },
+  { key, layers }: { key: string; layers: LayerRange },
   { checkpoint, description }: Pick<OpenModel, "checkpoint" | "description">,
   sequences: TokenSequences,
   host: TileHost,
