@@ -76,15 +76,16 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   const look = async (key: string) => {
     const { tile, store } = waiting.get(key)!;
     const found = tile.again === undefined ? await store.find(key) : null;
-    const job = (await queueOf(tile).getJob(key)) as Job | undefined;
     if (found !== null) {
       done(key, found);
       return;
     }
-    const state = job === undefined ? "unknown" : await job.getState();
-    if (state === "completed") done(key, job!.returnvalue);
-    else if (state === "failed") failed(key, job!.failedReason);
-    else if (state === "unknown") await add(tile);
+    const state = await queueOf(tile).getJobState(key);
+    if (state === "unknown") await add(tile);
+    if (state !== "completed" && state !== "failed") return;
+    const job = (await queueOf(tile).getJob(key)) as Job | undefined;
+    if (state === "completed") done(key, job?.returnvalue);
+    else if (job !== undefined) failed(key, job.failedReason);
   };
   const timer = setInterval(() => {
     // Those that were looked at longest ago: a few at a time, so that hundreds of workers cost no more than a few do.
@@ -147,9 +148,8 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
 
   /** A job that was done or failed before stays under its name, and adding it again would do nothing. */
   async function enter(tile: Tile): Promise<void> {
-    const old = (await queueOf(tile).getJob(jobOf(tile))) as Job | undefined;
-    const state = await old?.getState();
-    if (state === "completed" || state === "failed") await old!.remove();
+    const state = await queueOf(tile).getJobState(jobOf(tile));
+    if (state === "completed" || state === "failed") await queueOf(tile).remove(jobOf(tile));
     await add(tile);
   }
 }

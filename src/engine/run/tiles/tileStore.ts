@@ -129,8 +129,12 @@ export class TileStore {
   }
 }
 
+/** Bytes of a file that is hashed in one go. */
+const smallBytes = 2 ** 16;
+
 export async function hashOfFile(file: string): Promise<string> {
   const hash = createHash("sha256");
+  if ((await stat(file)).size <= smallBytes) return hash.update(await readFile(file)).digest("hex");
   for await (const part of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(part as Buffer);
   return hash.digest("hex");
 }

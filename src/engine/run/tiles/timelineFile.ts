@@ -15,6 +15,8 @@ export class TimelineFile {
   readonly #file: string;
   #lines: Promise<number>;
   #last: Promise<void> = Promise.resolve();
+  /** Lines for the next write: hundreds of workers end tiles while one is under way. */
+  #next: string[] = [];
 
   constructor(
     runDirectory: string,
@@ -25,7 +27,8 @@ export class TimelineFile {
   }
 
   append(line: TimelineLine): void {
-    this.#last = this.#last.then(() => this.#append(line)).catch(() => undefined);
+    this.#next.push(JSON.stringify(line));
+    if (this.#next.length === 1) this.#last = this.#last.then(() => this.#write()).catch(() => undefined);
   }
 
   /** Resolves once everything that was appended is there. */
@@ -33,15 +36,19 @@ export class TimelineFile {
     return this.#last;
   }
 
-  async #append(line: TimelineLine): Promise<void> {
+  async #write(): Promise<void> {
     let count = await this.#lines;
-    if (count >= 2 * this.kept) {
+    const lines = this.#next.splice(0, this.kept);
+    // The write before this one took them along.
+    if (lines.length === 0) return;
+    if (count + lines.length > 2 * this.kept) {
       const left = (await textLines(this.#file)).slice(-this.kept);
       await writeFileAtomically(this.#file, left.map((text) => `${text}\n`).join(""));
       count = left.length;
     }
-    await appendLine(this.#file, JSON.stringify(line));
-    this.#lines = Promise.resolve(count + 1);
+    await appendLine(this.#file, lines.join("\n"));
+    this.#lines = Promise.resolve(count + lines.length);
+    if (this.#next.length > 0) await this.#write();
   }
 }
 
