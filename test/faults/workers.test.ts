@@ -1,7 +1,10 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
+import { openNotes } from "../../src/engine/run/queue/openNotes";
+import { workersThere } from "../../src/engine/run/queue/presence";
+import { queueAddress } from "../../src/engine/run/queue/queueAddress";
 import { readRunWorkers } from "../../src/engine/run/tiles/timelineFile";
 import { createRandom } from "../../src/engine/tensor/random";
 import { isNightly } from "../support/nightly";
@@ -135,6 +138,42 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expect(run.results()).toEqual(expected);
   });
 
+  test("goes around a worker whose arithmetic differs, which is named, and one whose disk is full, which ends", async () => {
+    const command = `exec "${process.execPath}" "${run.cli}" worker --threads 1 --memory 1GiB --lock 2`;
+    const start = (before: string, name: string, env = {}) => {
+      const worker = spawn("bash", ["-c", `${before}${command} --name ${name}`], {
+        env: { ...process.env, REROUTE_QUEUE: redis.url, ...env },
+        stdio: "ignore",
+      });
+      workers.add(worker);
+      return worker;
+    };
+    start("", "differs", { REROUTE_ONNXRUNTIME_PATH: otherRuntime() });
+    const full = start("ulimit -f 1; ", "full");
+    const ended = new Promise<number | null>((resolve) => full.on("exit", resolve));
+    await untilThere(["differs", "full"]);
+    startWorker("--name", "good");
+    const { code, stderr } = await coordinate(0);
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/worker differs is not eligible: .*9\.9\.9/)]);
+    expect(run.results()).toEqual(expected);
+    expect(await ended).toBe(0);
+    const { status } = (await readRunWorkers(run.runDirectory))!;
+    const known = status.workers.find(({ name }) => name === "differs");
+    expect(known).toMatchObject({ eligible: false, tiles: 0, reason: expect.stringContaining("other bits") as string });
+    expect(tilesDone().some(({ worker }) => worker === "differs")).toBe(false);
+  });
+
+  /** Resolves once workers of these names have said that they are there. */
+  async function untilThere(names: readonly string[]): Promise<void> {
+    const notes = await openNotes(queueAddress(redis.url, false), () => undefined);
+    for (;;) {
+      const there = (await workersThere(notes)).map(({ name }) => name);
+      if (names.every((name) => there.includes(name))) break;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    notes.close();
+  }
+
   test("works on a tile again whose file was cut short, and not on one that is there", async () => {
     const [{ pid }] = [startWorker()];
     expect(pid).toBeGreaterThan(0);
@@ -154,6 +193,22 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     expect(tilesDone().length).toBeGreaterThanOrEqual(before);
   });
 });
+
+/** The installed onnxruntime as a package that says it is another release. */
+function otherRuntime(): string {
+  const folder = temporaryFolder();
+  const place = path.join(folder, "node_modules/onnxruntime-node");
+  const found = JSON.stringify(path.resolve("node_modules/onnxruntime-node"));
+  mkdirSync(place, { recursive: true });
+  writeFileSync(
+    path.join(place, "index.js"),
+    `const found = require(${found});
+const versions = { value: { ...found.env.versions, node: "9.9.9" } };
+module.exports = Object.create(found, { env: { value: Object.create(found.env, { versions }) } });
+`,
+  );
+  return folder;
+}
 
 describe.skipIf(!hasPostgres)("a run whose work is spread by PostgreSQL", () => {
   it("has the bytes of one without a queue, also where the server crashes and a worker is killed", async () => {
