@@ -17,6 +17,7 @@ import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from 
 import { peersBench } from "./peers/peersBench";
 import { previewBench } from "./previewBench";
 import { sampleBench } from "./sampleBench";
+import { workersBench } from "./workersBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
 async function main(): Promise<void> {
@@ -105,6 +106,9 @@ async function scale(what: string | undefined, print: (line: string) => void): P
   if (names.length > 0) {
     print("Peak memory and time against layers, experts and tokens");
     await seriesBench(names, repeats, print);
+  } else if (what === "workers") {
+    print("Profiles by one and by two workers of one thread");
+    await workersBench(print);
   } else if (what === "large") {
     print("A checkpoint larger than the budget");
     await largeBench(layers, print);
