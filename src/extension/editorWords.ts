@@ -20,6 +20,7 @@ const rows: Row[] = [
   [/set at least --memory (\w+)/g, (t, size) => t("set the memory to at least {0} (setting reroute.memory)", size)],
   [/\(--memory\)/g, (t) => t("(setting reroute.memory)")],
   [/ --provider,/g, () => ""],
+  [/ \(--provider \w+\)/g, () => ""],
   [/ \(--set [\w=.-]+\)/g, () => ""],
   [/--set ([\w=.-]+)/g, (t, option) => t("{0} in the recipe's options", option)],
   [/run without --queue/g, (t) => t("clear the setting reroute.queue")],

@@ -9,7 +9,7 @@ import { english } from "../../src/protocol/translate";
  * what only a worker or the command line says.
  */
 const elsewhere =
-  /run\/queue\/(pathMap|spreadRun)\.ts|run\/tiles\/(tileStore|runTile)\.ts|trace\/imatrix\.ts|runtime\/garbage\.ts/;
+  /run\/queue\/(pathMap|presence|spreadRun)\.ts|run\/tiles\/(tileStore|runTile)\.ts|trace\/imatrix\.ts|runtime\/garbage\.ts/;
 
 it("no message of the engine names an option of the command line in the editor", () => {
   const files = readdirSync("src/engine", { recursive: true, encoding: "utf8" })
@@ -43,6 +43,7 @@ it.each([
   ["who did what; run without --queue", "who did what; clear the setting reroute.queue"],
   ["Name another column with --column KEY", "Name another column with data.column in the recipe"],
   ["--sequence-length 512 fits", "data.sequenceLength 512 in the recipe fits"],
+  ["choose the CPU (--provider cpu), or precision exact", "choose the CPU, or precision exact"],
   ["use --set effect=local", "use effect=local in the recipe's options"],
   ["nothing to say otherwise", "nothing to say otherwise"],
 ])("%s", (message, said) => {

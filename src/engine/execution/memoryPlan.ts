@@ -112,7 +112,7 @@ function requireCodesFit(codeBytes: number, usable: number): void {
   throw new RerouteError(
     "preflight/memory",
     `A preview keeps one layer's experts as 8-bit integers, ${mib(codeBytes)}, of which the memory budget has room for ${mib(most)}; ` +
-      `set --memory to ${mib(4 * (codeBytes - most))} more, or profile with --precision exact`,
+      `give it ${mib(4 * (codeBytes - most))} more (--memory), or profile with precision exact`,
   );
 }
 

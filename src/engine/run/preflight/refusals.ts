@@ -52,7 +52,7 @@ export function previewRefusal({ precision }: Pick<Recipe, "precision">, provide
   if (precision !== "preview" || provider === "cpu") return null;
   return {
     code: "arguments/invalid",
-    message: `precision preview computes on the CPU, and the execution provider is ${provider}; choose --provider cpu, or precision exact`,
+    message: `precision preview computes on the CPU, and the execution provider is ${provider}; choose the CPU (--provider cpu), or precision exact`,
   };
 }
 
