@@ -14,7 +14,7 @@ import { keepsResidual, planExecution, tapedBytesPerToken, type ExecutionPlan } 
 import { weightKey } from "../graph/blocks/weights";
 import { numLogits } from "../model/moeLayers";
 import { Parameters, readCorrectionBiases } from "./parameters";
-import type { ChosenRows } from "./routedExperts";
+import type { ChosenRows } from "./routedChunk";
 import { SessionCache } from "./sessionCache";
 import { LayersSideBySide, mayRunSideBySide } from "./sideBySide/layersSideBySide";
 import type { BackwardOptions, ForwardOptions, RouterFit, TokenBatch } from "./passOptions";

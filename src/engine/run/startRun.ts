@@ -1,4 +1,5 @@
 import path from "node:path";
+import { RerouteError, type ErrorCode } from "../../protocol/errors";
 import type { CompressionMethod } from "../../protocol/methods";
 import type { Recipe } from "../../protocol/recipe";
 import type { RunFile } from "../../protocol/run";
@@ -12,7 +13,7 @@ import { withOnlookers } from "./folder/onlookers";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
 import { requireChosenProvider } from "./machine/providerChoice";
 import { ModelCache } from "./modelCache";
-import { preflight, throwRefusal } from "./preflight/preflight";
+import { preflight } from "./preflight/preflight";
 import {
   appendLog,
   createRunFolder,
@@ -76,7 +77,8 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
     // The machine is measured once a run; what was predicted then is compared with what happened at its end.
     ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks, runDirectory) }),
   });
-  throwRefusal(prediction);
+  const [refusal] = prediction.refusals;
+  if (refusal) throw new RerouteError(refusal.code as ErrorCode, refusal.message);
   for (const warning of prediction.warnings) hooks.onWarning?.(warning);
   const { numerics } = machinery;
   if (numerics && found.numerics && numerics.hash !== found.numerics.hash)

@@ -7,7 +7,8 @@ import { assignExperts, type Assignment } from "../../../src/engine/execution/as
 import type { BlockContext } from "../../../src/engine/execution/block";
 import { expertGroups } from "../../../src/engine/execution/expertGroups";
 import { readView } from "../../../src/engine/execution/parameters";
-import { RoutedExperts, type RoutedChunk } from "../../../src/engine/execution/routedExperts";
+import { RoutedExperts } from "../../../src/engine/execution/routedExperts";
+import type { RoutedChunk } from "../../../src/engine/execution/routedChunk";
 import { SessionCache } from "../../../src/engine/execution/sessionCache";
 import { float32 } from "../../../src/engine/execution/tensors";
 import { viewsOfExperts, sharedExpertViews } from "../../../src/engine/execution/weightViews";

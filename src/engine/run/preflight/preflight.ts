@@ -58,12 +58,6 @@ async function preflightRun(recipe: Recipe, baseFolder: string, options: Preflig
   return { preflight: await check.result(), leaves: check.leaves, scratchBytes: check.scratchBytes };
 }
 
-/** Throws the first refusal of a pre-flight. */
-export function throwRefusal({ refusals }: Preflight): void {
-  const first = refusals[0];
-  if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
-}
-
 class Preflighter {
   readonly #refusals: Preflight["refusals"] = [];
   readonly #warnings: string[] = [];
