@@ -35,10 +35,10 @@ export const expertProbe = z.object({
 });
 export type ExpertProbe = z.infer<typeof expertProbe>;
 
-/** Figure 5, at every look of a calibration with the routing student-aware. */
+/** Figure 5, at every held-out evaluation of a calibration with the routing student-aware. */
 export const routerKlFigure = z.object({
   layers: z.array(z.int()).describe("Numbers of the sparse layers"),
-  looks: z.array(
+  evaluations: z.array(
     z.object({
       step: z.int().describe("Updates done"),
       kl: z.array(z.number()).describe("KL of the teacher's own routers to the trained ones, nats, as `layers`"),

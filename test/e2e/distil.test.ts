@@ -132,12 +132,12 @@ it(
     // Of the only run, without a question.
     const frame = await pageInState(page, "distillation");
     const { routerKl } = readFigures(run);
-    expect(routerKl!.looks.at(-1)!.kl.every((value) => value > 0)).toBe(true);
+    expect(routerKl!.evaluations.at(-1)!.kl.every((value) => value > 0)).toBe(true);
     await holds(
       frame,
       "routers-that-trained-with-the-student",
       routerKl!.layers,
-      routerKl!.looks.map(({ kl }) => kl),
+      routerKl!.evaluations.map(({ kl }) => kl),
     );
     const png = await exported(frame, "routers-that-trained-with-the-student", "PNG");
     expect(png.subarray(1, 4).toString()).toBe("PNG");

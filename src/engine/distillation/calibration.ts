@@ -60,7 +60,7 @@ export interface CalibrationOptions {
   runtime: RuntimeOptions;
   /** Keeps the training state and the teacher's targets. */
   stateDirectory: string;
-  /** States up to this size are written after every update, larger ones at the looks at the held-out set. */
+  /** States up to this size are written after every update, larger ones at the held-out evaluations. */
   alwaysSavedBytes?: number;
   /** Awaited before the state of the update is saved, so that a line is written for every update of a saved state. */
   onMetrics: (line: MetricsLine) => void | Promise<void>;

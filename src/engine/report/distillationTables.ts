@@ -182,18 +182,18 @@ function byNumber(
 }
 
 function routerKlTables({ routerKl }: DistillationFile): DistillationTable[] {
-  const last = routerKl?.looks.at(-1);
+  const last = routerKl?.evaluations.at(-1);
   if (!routerKl || !last) return [];
-  const series = routerKl.looks.map(({ step, kl }) => ({
+  const series = routerKl.evaluations.map(({ step, kl }) => ({
     ...{ name: `after ${step} updates`, points: routerKl.layers.map((layer, i) => ({ x: layer, y: kl[i]! })) },
   }));
   return [
     {
       title: "Routers that trained with the student",
       ...{ xAxis: "layer", yAxis: "KL of the teacher's own routers to them, nats" },
-      head: ["Layer", ...routerKl.looks.map(({ step }) => `After ${step} updates`)],
+      head: ["Layer", ...routerKl.evaluations.map(({ step }) => `After ${step} updates`)],
       rows: routerKl.layers.map((layer, i) => [
-        ...[String(layer), ...routerKl.looks.map(({ kl }) => formatNumber(kl[i]!))],
+        ...[String(layer), ...routerKl.evaluations.map(({ kl }) => formatNumber(kl[i]!))],
       ]),
       series,
     },

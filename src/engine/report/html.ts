@@ -181,7 +181,9 @@ function calibration({ calibration: data }: ReportData): string {
     step === data.bestStep ? "best" : "",
   ]);
   const best =
-    data.bestStep === null ? "" : `<p>Best held-out look at update ${data.bestStep} of ${data.updates.length}.</p>`;
+    data.bestStep === null
+      ? ""
+      : `<p>Best held-out evaluation at update ${data.bestStep} of ${data.updates.length}.</p>`;
   const heldOut =
     rows.length > 0
       ? details("Held-out numbers", htmlTable(["Update", "KL (nats a token)", "Loss (nats a token)", ""], rows))
@@ -196,7 +198,7 @@ function distillation({ distillation: file }: ReportData): string {
 /** The figures of a distillation.json, each with its numbers. */
 export function distillationFigures(file: DistillationFile): string {
   const figures = distillationTables(file).map(({ title, head, rows, series, xAxis, yAxis }) => {
-    // First and last look, where there are many.
+    // First and last evaluation, where there are many.
     const shown = series.length > 4 ? [series[0]!, series.at(-1)!] : series;
     const lines = shown.map(({ name, points }, i) => ({ name, style: `s${i}`, marks: true, points }));
     const isLine = series.some(({ points }) => points.length > 1);

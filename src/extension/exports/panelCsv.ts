@@ -47,7 +47,7 @@ export function similarityCsv({ layer, metric, matrix }: SimilarityPanelData): s
   return table(["layer", "expert_a", "expert_b", metric.replaceAll("-", "_")], rows);
 }
 
-/** One row per update or held-out look, in order of step. */
+/** One row per update or held-out evaluation, in order of step. */
 export function calibrationCsv({ updates, heldOut }: CalibrationPanelData): string {
   const rows: { step: number; cells: Cell[] }[] = [
     ...updates.map(({ step, loss, learningRate, gradientNorm }) => ({

@@ -80,7 +80,7 @@ test.each([
   expect(work.calls).toEqual([]);
 });
 
-test("router KL by layer comes from the looks of metrics.jsonl", async () => {
+test("router KL by layer comes from the held-out evaluations of metrics.jsonl", async () => {
   const { description } = await new ModelCache().model(teacher);
   const layers = description.layers.map(({ index }) => index);
   const kl = layers.map((layer) => layer / 8);
@@ -94,7 +94,7 @@ test("router KL by layer comes from the looks of metrics.jsonl", async () => {
   )!;
   expect(figure).toEqual({
     layers,
-    looks: [
+    evaluations: [
       { step: 0, kl: layers.map(() => 0) },
       { step: 8, kl },
     ],

@@ -28,10 +28,10 @@ export async function updateDistillation(
   await writeFileAtomically(path.join(directory, distillationFiles.json), `${JSON.stringify(file, null, 2)}\n`);
 }
 
-/** How far the teacher's trained routers were from its own at each look; null where none trained. */
+/** How far the teacher's trained routers were from its own at each held-out evaluation; null where none trained. */
 export function routerKlOfLooks(lines: readonly MetricsLine[], teacher: ModelDescription): RouterKlFigure | null {
-  const looks = lines.flatMap((line) =>
+  const evaluations = lines.flatMap((line) =>
     line.kind === "held-out" && line.routerKl ? [{ step: line.step, kl: line.routerKl }] : [],
   );
-  return looks.length === 0 ? null : { layers: moeLayers(teacher).map(({ layer }) => layer), looks };
+  return evaluations.length === 0 ? null : { layers: moeLayers(teacher).map(({ layer }) => layer), evaluations };
 }

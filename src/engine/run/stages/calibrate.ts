@@ -180,7 +180,7 @@ function besidePasses({ calibrate }: Recipe): number {
   return routers + (match === undefined ? 0 : match.experts === undefined ? 1 : 2);
 }
 
-/** Tokens that a look sends through the teacher's own routers and those that train, to compare them (routerRounds.ts). */
+/** Tokens that a held-out evaluation sends through the teacher's own routers and those that train, to compare them (routerRounds.ts). */
 function lookedAtRouters({ calibrate, data }: Recipe, heldOutTokens: number): number {
   if (calibrate?.teacherRouting?.kind !== "student-aware") return 0;
   return 2 * Math.min(heldOutTokens, calibrate.batch * data.sequenceLength);
@@ -272,7 +272,7 @@ function mismatch(message: string): RerouteError {
   return new RerouteError("teacher/mismatch", message);
 }
 
-/** What workers can share: the teacher's targets; of Router KD, the sequences of a batch and of looks at the held-out set. */
+/** What workers can share: the teacher's targets; of Router KD, the sequences of a batch and of held-out evaluations. */
 function shared(
   recipe: Recipe,
   { targets, updating, heldOut }: Record<"targets" | "updating" | "heldOut", number>,
@@ -282,12 +282,12 @@ function shared(
   const taught = targets > 0 ? [{ seconds: targets, parts: ofText, limit: `targets are cut into ${ofText}` }] : [];
   if (calibrate === undefined || !spreadsUpdates(calibrate)) return taught;
   const parts = batchParts(calibrate.batch).length;
-  const looks = heldOutTiles(recipeTokens(recipe).heldOut / data.sequenceLength).length;
+  const measured = heldOutTiles(recipeTokens(recipe).heldOut / data.sequenceLength).length;
   return [
     ...taught,
     { seconds: updating, parts, limit: `an update's batch of ${calibrate.batch} is cut into ${parts}` },
-    ...(looks > 0
-      ? [{ seconds: heldOut, parts: looks, limit: `looks at the held-out set are cut into ${looks}` }]
+    ...(measured > 0
+      ? [{ seconds: heldOut, parts: measured, limit: `held-out evaluations are cut into ${measured}` }]
       : []),
   ];
 }

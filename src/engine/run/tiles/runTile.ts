@@ -31,7 +31,7 @@ export interface TileRunnerOptions {
   onChunk?: () => void;
 }
 
-/** Texts that are kept: a run works with those of training and of the held-out looks in turn. */
+/** Texts that are kept: a run works with those of training and of the held-out evaluations in turn. */
 const keptTexts = 3;
 
 /** Works tiles off one after another; keeps models, texts and compiled sessions between them. */

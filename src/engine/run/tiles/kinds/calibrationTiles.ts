@@ -18,7 +18,7 @@ import { askThroughLayers, throughLayers } from "./layerParts";
 import type { StudentSeat } from "./studentSeat";
 import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
-/** What of a calibration's updates and held-out looks is made by tiles: where routers alone train, all of it. */
+/** What of a calibration's updates and held-out evaluations is made by tiles: where routers alone train, all of it. */
 export function askStudent(
   { student, teacher, training, heldOut, options }: Parameters<HeavyWork["calibrate"]>[0],
   desk: TileDesk,
