@@ -68,12 +68,12 @@ function largestDifference(a: readonly ArrayLike<number>[], b: readonly ArrayLik
   return Math.max(...a.map((row, t) => Math.max(...Array.from(row, (value, i) => Math.abs(value - b[t]![i]!)))));
 }
 
-/** Median over tokens of KL(p || q), nats. */
-function medianDivergence(p: readonly ArrayLike<number>[], q: readonly ArrayLike<number>[]): number {
+/** Median and ninth decile over tokens of KL(p || q), nats. */
+function divergences(p: readonly ArrayLike<number>[], q: readonly ArrayLike<number>[]): [number, number] {
   const kl = (row: ArrayLike<number>, other: ArrayLike<number>) =>
     Array.from(row, (value, i) => (value > 0 ? value * Math.log(value / Math.max(other[i]!, 1e-30)) : 0));
   const tokens = p.map((row, t) => kl(row, q[t]!).reduce((a, b) => a + b)).sort((a, b) => a - b);
-  return tokens[Math.floor(tokens.length / 2)]!;
+  return [tokens[Math.floor(tokens.length / 2)]!, tokens[Math.floor(0.9 * tokens.length)]!];
 }
 
 const prose =
@@ -124,26 +124,31 @@ function ggufNameOf(name: string): { tensor: string; expert: number } {
 
 describe.skipIf(why !== "")(`in a real llama.cpp${why}`, () => {
   /**
-   * Median over tokens of KL in nats. Kernels of llama.cpp round activations to 8 bits where weights are in blocks, and a token whose
-   * routing nearly ties may then go to another expert, which a mean would be about.
+   * At most, median and ninth decile over tokens of KL in nats. Where weights are in blocks, llama.cpp rounds activations to 8 bits, which
+   * moves every token by some 1e-4, whatever the type (medians 1.3e-4, 1.4e-4, 1.2e-4; f16 1.3e-7). Where that sends a token to
+   * another expert it moves by 2e-3 to 4e-2: 9 of 246, seven of which nearly tie in some layer (router logits of the last chosen and
+   * the first left out less than .01 apart; usually .04), and two of which follow such a first token. A mean would be about those.
    */
   const types = [
-    ["f16", 1e-6],
-    ["q8_0", 1e-3],
-    ["q4_0", 1e-3],
-    ["mxfp4", 1e-3],
+    ["f16", 1e-6, 2e-6],
+    ["q8_0", 3e-4, 1e-3],
+    ["q4_0", 3e-4, 1e-3],
+    ["mxfp4", 3e-4, 1e-3],
   ] as const;
-  it.each(daily(2, types))("the sample as %s says what the engine says on the file's numbers", async (type, most) => {
-    const model = await openModel(sample);
-    const { filePath, architecture, notes } = await exported(model, type);
-    const [ids] = await llama.tokenize(filePath, [prose]);
-    expect(architecture).toBe("qwen3moe");
-    expect(notes).toEqual(type === "f16" ? [] : [expect.stringContaining("6 tensors are F16")]);
-    const theirs = await llama.probabilities(filePath, ids!);
-    const ours = await engineProbabilities(await withNumbersOf(model, filePath), ids!);
-    expect(medianDivergence(ours, theirs)).toBeLessThan(most);
-    if (type === "f16") expect(largestDifference(theirs, ours)).toBeLessThan(1e-3);
-  });
+  it.each(daily(2, types))(
+    "the sample as %s says what the engine says on the file's numbers",
+    async (type, ...most) => {
+      const model = await openModel(sample);
+      const { filePath, architecture, notes } = await exported(model, type);
+      const [ids] = await llama.tokenize(filePath, [prose]);
+      expect(architecture).toBe("qwen3moe");
+      expect(notes).toEqual(type === "f16" ? [] : [expect.stringContaining("6 tensors are F16")]);
+      const theirs = await llama.probabilities(filePath, ids!);
+      const ours = await engineProbabilities(await withNumbersOf(model, filePath), ids!);
+      for (const [i, kl] of divergences(ours, theirs).entries()) expect(kl).toBeLessThan(most[i]!);
+      if (type === "f16") expect(largestDifference(theirs, ours)).toBeLessThan(1e-3);
+    },
+  );
 
   it("its vocabulary cuts text as the checkpoint's tokenizer does", async () => {
     const { filePath } = await exported(await openModel(sample), "q8_0");
