@@ -73,7 +73,17 @@ export function makeNotices(folders) {
 /** Microsoft's packages that name their licence, MIT, without holding its text. */
 const withoutText = /^(onnxruntime-(node|common)|@microsoft\/fast-(element|foundation|web-utilities))$/;
 
+/** The text under a README's heading, where a package has it nowhere else. */
+function textInReadme(folder) {
+  const readme = path.join(folder, "README.md");
+  const text = existsSync(readme) ? readFileSync(readme, "utf8") : "";
+  const section = /^#+ *licen[cs]e *$([^]*?)(?=^#|(?![^]))/im.exec(text)?.[1].trim();
+  return section?.includes("Permission is hereby granted") ? section : null;
+}
+
 function textOf(folder) {
+  const found = textInReadme(folder);
+  if (found !== null) return found;
   const { name, version, license } = manifest(folder);
   if (!withoutText.test(name) || license !== "MIT") throw new Error(`${name} has no file with its licence`);
   const mit = readFileSync("LICENSE", "utf8")

@@ -93,14 +93,15 @@ function describe({ directory }: ComparisonRequest, comparison: ComparisonFile):
     error ? [`failed ${id}: ${error.code}: ${error.message}`] : [],
   );
   const seconds = comparison.cells.reduce((sum, cell) => sum + cell.seconds, 0);
+  const table = textTable(comparisonRows(comparison));
   const lines = [
     ...failures,
     ...lostLines(comparison),
-    "KL to the teacher and loss in nats a token, ± half of the 95 % bootstrap interval over held-out sequences",
+    `KL to the teacher and loss in nats a token, ${table.includes(" ± ") ? "± half of the 95 % bootstrap interval over held-out sequences" : "without an interval: the held-out text is one document"}`,
     `Time    ${formatDuration(seconds)}`,
     `Report  ${path.join(directory, comparisonFiles.report)}`,
   ];
-  return `${textTable(comparisonRows(comparison))}\n${lines.join("\n")}\n`;
+  return `${table}\n${lines.join("\n")}\n`;
 }
 
 async function dryRun(
