@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mergeMetrics } from "../../webview/calibration/merge";
 import { colourDomain, paintCells } from "../../webview/common/charts/colourDomain";
 import { lookupTable, lutSize } from "../../webview/common/charts/colourScale";
+import { tickLabels } from "../../webview/common/charts/tickLabels";
 import { uprightTitle } from "../../webview/common/charts/uprightTitle";
 import * as format from "../../webview/common/format";
 import { toCsv } from "../../webview/common/tableModel";
@@ -35,6 +36,20 @@ const sight: Record<string, number[][]> = {
     [-0.02234, 0.02234, 1],
   ],
 };
+
+it.each([
+  ["numbers that differ", [2, 2.1, 2.2], ["2", "2.1", "2.2"]],
+  ["numbers that differ late", [2.08152, 2.08154, 2.08156], ["2.08152", "2.08154", "2.08156"]],
+  ["around nought", [0, 1.00001, 1.00002], ["0.00000", "1.00001", "1.00002"]],
+] as const)("ticks of %s are told apart", (_, values, labels) => {
+  const label = tickLabels((value) => String(Number(value.toPrecision(4))));
+  const ticks = values.map((value) => ({ value }));
+  expect(values.map((value, i) => label(value, i, ticks))).toEqual(labels);
+});
+
+it("ticks with a unit stay as they are", () => {
+  expect(tickLabels((value) => `${value.toFixed(0)} MiB`)(1.1, 0, [{ value: 1.1 }, { value: 1.2 }])).toBe("1 MiB");
+});
 
 describe("colour scales", () => {
   const cases = (["viridis", "cividis", "greys"] as const).flatMap((scale) =>

@@ -3,6 +3,7 @@ import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
+import { tickLabels } from "./tickLabels";
 import { uprightTitle } from "./uprightTitle";
 
 export interface LineSpec {
@@ -97,7 +98,7 @@ function optionsOf(spec: LineSpec, theme: Theme): ChartOptions<"line"> {
     beginAtZero: spec.bars === true,
     ...(spec.y.min === undefined ? {} : { min: spec.y.min }),
     ...(spec.y.max === undefined ? {} : { max: spec.y.max }),
-    ticks: { ...yAxis.ticks, ...(spec.bars === true ? { precision: 0 } : {}), callback: (v: number) => spec.format(v) },
+    ticks: { ...yAxis.ticks, ...(spec.bars === true ? { precision: 0 } : {}), callback: tickLabels(spec.format) },
   };
   const options = {
     ...baseOptions<"line">(theme),

@@ -1,5 +1,6 @@
 import type { ChartOptions, LegendItem } from "chart.js";
 import type { Theme } from "../theme";
+import { tickLabels } from "./tickLabels";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { intervalLow } from "./interval";
 import { mountChart } from "./mountChart";
@@ -132,7 +133,7 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
         ticks: {
           ...xAxis.ticks,
           ...(range ? { stepSize: range.step } : {}),
-          callback: (value: number) => spec.x.format(value),
+          callback: tickLabels(spec.x.format),
         },
       },
       y: {
@@ -143,7 +144,7 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
         suggestedMin: Math.min(...points.map((point) => intervalLow(point.y, point.halfWidth, spec.y))),
         suggestedMax: Math.max(...points.map(({ y, halfWidth }) => y + (halfWidth ?? 0))),
         grace: "5%",
-        ticks: { ...yAxis.ticks, callback: (value: number) => spec.y.format(value) },
+        ticks: { ...yAxis.ticks, callback: tickLabels(spec.y.format) },
       },
     },
   };
