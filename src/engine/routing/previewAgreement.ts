@@ -22,9 +22,9 @@ export interface AgreementOptions {
   signal?: AbortSignal;
 }
 
-/** One pass as far as it is compared: by layer the selected experts of each token, and a REAP score an expert. */
+/** One pass as far as it is compared: by layer the selected experts [tokens, k], and a REAP score an expert. */
 interface Pass {
-  selected: Map<number, number[][]>;
+  selected: Map<number, { k: number; ids: Int32Array }>;
   scores: Map<number, number[]>;
 }
 
@@ -44,12 +44,15 @@ export function agreementOf(exact: Pass, rounded: Pass, sequences: number): Prev
   let [both, all, tokens] = [0, 0, 0];
   let worstLayer = { layer: 0, topKOverlap: Infinity };
   let reapRank = 1;
-  for (const [layer, ids] of exact.selected) {
-    const others = rounded.selected.get(layer)!;
-    const common = ids.reduce((sum, own, t) => sum + own.filter((id) => others[t]!.includes(id)).length, 0);
-    const selections = ids.reduce((sum, own) => sum + own.length, 0);
-    [both, all, tokens] = [both + common, all + selections, ids.length];
-    if (common / selections < worstLayer.topKOverlap) worstLayer = { layer, topKOverlap: common / selections };
+  for (const [layer, { k, ids }] of exact.selected) {
+    const others = rounded.selected.get(layer)!.ids;
+    let common = 0;
+    for (let at = 0; at < ids.length; at += k) {
+      const row = others.subarray(at, at + k);
+      for (let i = at; i < at + k; i++) if (row.includes(ids[i]!)) common++;
+    }
+    [both, all, tokens] = [both + common, all + ids.length, ids.length / k];
+    if (common / ids.length < worstLayer.topKOverlap) worstLayer = { layer, topKOverlap: common / ids.length };
     reapRank = Math.min(reapRank, rankCorrelation(exact.scores.get(layer)!, rounded.scores.get(layer)!));
   }
   return { sequences, tokens, topKOverlap: both / all, worstLayer, reapRank };
@@ -59,15 +62,20 @@ async function passOf(options: AgreementOptions): Promise<Pass> {
   const { sequences } = options;
   const { sequenceLength, lengths } = sequences;
   const statistics = new RoutingStatistics({ checkpoint: "", fingerprint: "", sequences, renormalises: false });
-  const selected = new Map<number, number[][]>();
+  const selected: Pass["selected"] = new Map();
+  const filled = new Map<number, number>();
+  const total = lengths.reduce((sum, length) => sum + length, 0);
   const observe = ({ layer, numTokens, numExpertsPerToken: k, firstToken, selectedIds }: MoeObservation) => {
-    const known = selected.get(layer) ?? [];
-    selected.set(layer, known);
+    const { ids } = selected.get(layer) ?? { ids: new Int32Array(total * k) };
+    selected.set(layer, { k, ids });
+    let at = filled.get(layer) ?? 0;
     for (let i = 0; i < numTokens; i++) {
       const token = firstToken + i;
       if (token % sequenceLength >= lengths[Math.floor(token / sequenceLength)]!) continue;
-      known.push([...selectedIds.subarray(i * k, (i + 1) * k)]);
+      ids.set(selectedIds.subarray(i * k, (i + 1) * k), at);
+      at += k;
     }
+    filled.set(layer, at);
   };
   const observer = observedByAll([statistics, { observe, readsRoutingOnly: true }]);
   await profileCheckpoint({ ...options, observer, collectOutputs: true });

@@ -134,7 +134,8 @@ describe("products in 8-bit integers", () => {
 
 describe("what a preview is marked with", () => {
   test("agreement, worked by hand", () => {
-    const selected = (...layers: number[][][]) => new Map(layers.map((ids, layer) => [layer, ids]));
+    const selected = (...layers: number[][][]) =>
+      new Map(layers.map((ids, layer) => [layer, { k: ids[0]!.length, ids: Int32Array.from(ids.flat()) }]));
     const scores = (...layers: number[][]) => new Map(layers.map((values, layer) => [layer, values]));
     const exact = {
       selected: selected(
