@@ -140,7 +140,7 @@ async function splitAnswer(
 
 function noAnswer(where: string, found: string): RerouteError {
   return malformedRow(
-    `${where} has ${found}, and packing responses trains on answers; give instruction and response, prompt and completion or messages that end with the assistant's, all with text, or use another packing`,
+    `${where} has ${found}, and answers are what counts (packing responses); give instruction and response, prompt and completion or messages that end with the assistant's, all with text, or use another packing`,
   );
 }
 

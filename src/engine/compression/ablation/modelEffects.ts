@@ -114,7 +114,7 @@ function borrowed(states: HiddenStates): HiddenStates {
   };
 }
 
-/** Mean of the values that count. */
+/** Mean of the values [T] of those tokens that are targets; 0 where none is. */
 export function meanOver(values: Float32Array, isTarget: ArrayLike<number>): number {
   let [sum, count] = [0, 0];
   for (let i = 0; i < values.length; i++) {

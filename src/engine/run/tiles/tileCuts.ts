@@ -32,7 +32,7 @@ export function targetTiles(numSequences: number, sequenceLength: number): Slice
   return slicesOf(numSequences, Math.max(1, Math.floor(2 ** 14 / sequenceLength)));
 }
 
-/** Parts of a look at held-out sequences. */
+/** Parts of a held-out evaluation. */
 export function heldOutTiles(numSequences: number): Slice[] {
   return slicesOf(numSequences, 8);
 }
