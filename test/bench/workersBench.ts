@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import type { Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { timelineLine } from "../../src/protocol/workers";
 import { makeCheckpoint } from "./makeCheckpoint";
@@ -71,13 +72,11 @@ async function profile(folder: string, sequences: number, count: number) {
   const common = ["--threads", "1", "--memory", "2GiB"];
   const crew: ChildProcess[] = [];
   try {
-    for await (const line of redis.stdout) if (String(line).includes("Ready to accept connections")) break;
-    redis.stdout.resume();
+    await said(redis.stdout, "Ready to accept connections");
     for (let i = 0; i < count; i++) {
       const worker = spawn(process.execPath, [cli, "worker", "--queue", url, "--name", `w${i}`, ...common]);
       crew.push(worker);
-      for await (const line of worker.stderr) if (String(line).includes("waits for tiles")) break;
-      worker.stderr.resume();
+      await said(worker.stderr, "waits for tiles");
     }
     const before = crew.map(({ pid }) => processorSeconds(pid!));
     const serverBefore = processorSeconds(redis.pid!);
@@ -87,13 +86,13 @@ async function profile(folder: string, sequences: number, count: number) {
       [cli, ...args, "--sequence-length", "128", "--out", run, "--queue", url, "--local-workers", "0", ...common],
       { stdio: ["ignore", "ignore", "pipe"] },
     );
-    let said = "";
-    child.stderr.setEncoding("utf8").on("data", (more: string) => (said += more));
+    let output = "";
+    child.stderr.setEncoding("utf8").on("data", (more: string) => (output += more));
     let coordinator = 0;
     const sampling = setInterval(() => (coordinator = Math.max(coordinator, processorSeconds(child.pid!))), 20);
     const [code] = (await once(child, "exit")) as [number];
     clearInterval(sampling);
-    if (code !== 0) throw new Error(said);
+    if (code !== 0) throw new Error(output);
     const workers = crew.reduce((sum, { pid }, i) => sum + processorSeconds(pid!) - before[i]!, 0);
     const lines = readFileSync(path.join(run, "workers.jsonl"), "utf8").trim().split("\n");
     const tiles = lines
@@ -107,6 +106,15 @@ async function profile(folder: string, sequences: number, count: number) {
     redis.kill("SIGKILL");
     await wait(200);
   }
+}
+
+/** Waits for a word; what comes later is read and dropped. Leaving a loop over a stream would close it, of which its writer dies. */
+async function said(stream: Readable, word: string): Promise<void> {
+  let text = "";
+  for await (const more of stream.iterator({ destroyOnReturn: false }))
+    if ((text += String(more)).includes(word)) break;
+  if (!text.includes(word)) throw new Error(text);
+  stream.resume();
 }
 
 /** User and system time of a process and those that it started (Linux); 0 once it is gone. */
