@@ -4,7 +4,7 @@ import type { CalibrationPanelData } from "../../src/protocol/panels";
 import { verdictWords } from "../../src/protocol/verdict";
 import { Figure } from "../common/charts/figure";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { seriesTable } from "../common/charts/seriesTable";
+import { seriesTable } from "../common/charts/chartTables";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { count, decimal } from "../common/format";

@@ -1,7 +1,7 @@
 import { Figure } from "./charts/figure";
 import { heatmap } from "./charts/heatmap";
 import type { HeatmapSpec } from "./charts/heatmapSpec";
-import { matrixTable } from "./charts/matrixTable";
+import { matrixTable } from "./charts/chartTables";
 import { minus, sharedScale, type OtherMap } from "./compareScale";
 import { element } from "./dom";
 import type { PageServices } from "./page";

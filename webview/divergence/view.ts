@@ -3,7 +3,7 @@ import type { DivergenceData, DivergencePanelData } from "../../src/protocol/pan
 import { Figure } from "../common/charts/figure";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { seriesTable } from "../common/charts/seriesTable";
+import { seriesTable } from "../common/charts/chartTables";
 import { ComparedMap } from "../common/comparedMap";
 import { minus } from "../common/compareScale";
 import { ExpertPanel } from "../common/expertPanel";

@@ -3,7 +3,7 @@ import type { OverviewData } from "../../src/protocol/pageData";
 import type { RunSummary } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { seriesTable } from "../common/charts/seriesTable";
+import { seriesTable } from "../common/charts/chartTables";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { bytes, decimal, duration, parameters, percent } from "../common/format";

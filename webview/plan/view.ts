@@ -4,7 +4,7 @@ import type { PlanData } from "../../src/protocol/pageData";
 import { Figure } from "../common/charts/figure";
 import { heatmap } from "../common/charts/heatmap";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
-import { matrixTable } from "../common/charts/matrixTable";
+import { matrixTable } from "../common/charts/chartTables";
 import { element } from "../common/dom";
 import { facts } from "../common/facts";
 import { bytes, decimal, parameters, percent } from "../common/format";

@@ -3,7 +3,7 @@ import type { RoutingPanelData } from "../../src/protocol/panels";
 import { Figure } from "../common/charts/figure";
 import type { HeatmapSpec } from "../common/charts/heatmapSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { seriesTable } from "../common/charts/seriesTable";
+import { seriesTable } from "../common/charts/chartTables";
 import { ComparedMap } from "../common/comparedMap";
 import { ExpertPanel } from "../common/expertPanel";
 import { element } from "../common/dom";

@@ -5,7 +5,7 @@ import { Figure } from "../common/charts/figure";
 import { lanesChart } from "../common/charts/lanesChart";
 import type { LanesSpec } from "../common/charts/lanesSpec";
 import { lineChart, type LineSpec } from "../common/charts/lineChart";
-import { seriesTable } from "../common/charts/seriesTable";
+import { seriesTable } from "../common/charts/chartTables";
 import { element } from "../common/dom";
 import { exportMenu } from "../common/exportMenu";
 import { facts } from "../common/facts";

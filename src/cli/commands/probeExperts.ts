@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Command } from "commander";
 import { buildSequences } from "../../engine/data/buildSequences";
-import { probeBudgetOfEach } from "../../engine/evaluation/probeBudget";
+import { probeBudgetOfEach } from "../../engine/evaluation/expertProbe";
 import { distillationCsv, distillationTables } from "../../engine/report/distillationTables";
 import { formatEstimate } from "../../engine/report/format";
 import { updateDistillation } from "../../engine/run/folder/distillationFile";

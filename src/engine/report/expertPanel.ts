@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { stat, readFile } from "node:fs/promises";
 import {
   similarityMetrics,
   type EvaluatedText,
@@ -20,8 +20,27 @@ import { contextTokens, topTokens, windowTokens, type ProfileSamples } from "../
 import { similarityRow } from "../routing/similarity";
 import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { readRun, runPaths } from "../run/folder/runFolder";
-import { evaluatedText } from "./evaluatedText";
 import { readPlan } from "./reportData";
+import { evaluationTokensFile } from "../../protocol/evaluationTokens";
+
+/** 2048 tokens with four numbers each take some 100 kB. */
+const maxBytes = 8 * 2 ** 20;
+
+/** The first tokens of the evaluated text; null where there is no such file, or none that can be read. */
+export async function evaluatedText(file: string): Promise<EvaluatedText | null> {
+  try {
+    if ((await stat(file)).size > maxBytes) return null;
+    const parsed = evaluationTokensFile.safeParse(JSON.parse(await readFile(file, "utf8")));
+    if (!parsed.success) return null;
+    const { tokens, sequenceLength, before, after } = parsed.data;
+    const fits = [before, after].every(
+      (one) => !one || [one.nll, one.kl ?? one.nll].every((values) => values.length === tokens.length),
+    );
+    return fits ? { tokens, sequenceLength, before, after } : null;
+  } catch {
+    return null;
+  }
+}
 
 /** One expert of a run's profile; null before the profile is done, or where it has no such expert. */
 export async function expertPanel(

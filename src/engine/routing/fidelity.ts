@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { loadChange } from "./loadChange";
+import { loadChange } from "./loadBalance";
 import type { RoutingFidelityLayer } from "../../protocol/evaluation";
 import { LeafSums, type Leaves } from "../execution/leaves";
 import { addArrays } from "../tensor/treeFold";

@@ -3,7 +3,7 @@ import path from "node:path";
 import { expect, it } from "vitest";
 import { evaluatedTokens, valuesByToken } from "../../../src/engine/evaluation/tokenValues";
 import { nextTokens } from "../../../src/engine/execution/batches";
-import { evaluatedText } from "../../../src/engine/report/evaluatedText";
+import { evaluatedText } from "../../../src/engine/report/expertPanel";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
 const folder = temporaryFolder();

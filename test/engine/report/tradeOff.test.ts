@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { againstTeacher, frontOf } from "../../../src/engine/report/tradeOff";
 import type { CheckpointCost } from "../../../src/protocol/evaluation";
-import { intervalLow } from "../../../webview/common/charts/interval";
+import { intervalLow } from "../../../webview/common/charts/axis";
 
 const cost = (bytes: number, tokensPerSecond: number | null): CheckpointCost => ({
   ...{ parametersTotal: 1, parametersActive: 1, flopsPerToken: 1, peakMemoryBytes: null },

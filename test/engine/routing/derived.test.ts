@@ -7,11 +7,11 @@ import {
   neverUsed,
   normalisedEntropy,
   utilisation,
+  loadChange,
 } from "../../../src/engine/routing/loadBalance";
 import { emptyLayerStatistics, type LayerStatistics } from "../../../src/engine/routing/layerStatistics";
 import { outputCosine, outputDistance, routerLogitCosine } from "../../../src/engine/routing/similarity";
 import { routingPanelOf, similarityPanelOf } from "../../../src/engine/routing/panels";
-import { loadChange } from "../../../src/engine/routing/loadChange";
 import { compareRouting, RoutingFidelity } from "../../../src/engine/routing/fidelity";
 
 describe("load balance", () => {

@@ -3,8 +3,7 @@ import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
-import { tickLabels } from "./tickLabels";
-import { uprightTitle } from "./uprightTitle";
+import { tickLabels, uprightTitle } from "./axis";
 
 export interface LineSpec {
   /** Axis titles with units. */

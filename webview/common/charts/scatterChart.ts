@@ -1,8 +1,7 @@
 import type { ChartOptions, LegendItem } from "chart.js";
 import type { Theme } from "../theme";
-import { tickLabels } from "./tickLabels";
+import { tickLabels, intervalLow } from "./axis";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
-import { intervalLow } from "./interval";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
 import { t } from "../translate";

@@ -1,7 +1,6 @@
 import { assignExperts } from "../../execution/assignment";
-import type { FeedForwardTerms } from "../../execution/feedForwardTerms";
 import type { ModelExecutor } from "../../execution/modelExecutor";
-import type { TokenBatch } from "../../execution/passOptions";
+import type { TokenBatch, FeedForwardTerms } from "../../execution/passOptions";
 import { numLogits } from "../../model/moeLayers";
 import type { LayerDescription } from "../../model/description";
 import { expertTargets, expertTerm, type ExpertTargets } from "./expertTerm";

@@ -1,5 +1,6 @@
 import { quote } from "../../checkpoint/quote";
 import { invalidTrace } from "./traceCounts";
+import { readZip } from "./zip";
 
 /** An array of integers as NumPy saves it, with its dimensions. */
 export interface IntegerArray {
@@ -61,3 +62,15 @@ const integerReaders: Record<string, { bytes: number; values: (data: ArrayBuffer
     "<u8": { bytes: 8, values: (data) => Float64Array.from(new BigUint64Array(data), Number) },
     "<i8": { bytes: 8, values: (data) => Float64Array.from(new BigInt64Array(data), Number) },
   };
+
+/**
+ * Every array of a .npz file: a ZIP archive of .npy files, as numpy.savez and savez_compressed write it.
+ *
+ * @throws RerouteError trace/invalid
+ */
+export function parseNpz(bytes: Uint8Array, name: string): Map<string, IntegerArray> {
+  const files = readZip(bytes, name, "NumPy archive", (entry) => entry.endsWith(".npy"));
+  return new Map(
+    [...files].map(([entry, data]) => [entry.slice(0, -".npy".length), parseNpy(data, `${name}/${entry}`)]),
+  );
+}

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rmdir, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
@@ -10,6 +10,7 @@ import { quote } from "../../checkpoint/quote";
 import { engineVersion } from "../../../protocol/version";
 import { pipelineSteps } from "../steps/pipelineSteps";
 import { runtimeOptions } from "../machine/machine";
+import { comparisonFiles } from "../../../protocol/compare";
 
 /** run.json is small; a larger one is not ours. */
 const maxRunFileBytes = 16 * 2 ** 20;
@@ -186,4 +187,29 @@ export async function appendLog(
   entry: { level: "info" | "warning" | "error"; event: string } & Record<string, unknown>,
 ): Promise<void> {
   await appendLine(path.join(runDirectory, runFiles.log), JSON.stringify({ at: new Date().toISOString(), ...entry }));
+}
+
+/** Runs directly below a folder, and those of the comparisons below it. */
+export async function runDirectories(runsFolder: string): Promise<string[]> {
+  const direct = await foldersOf(runsFolder);
+  const cells = await Promise.all(
+    [runsFolder, ...direct].map((folder) => foldersOf(path.join(folder, comparisonFiles.cells))),
+  );
+  const folders = [...direct, ...cells.flat()];
+  const isReadable = await Promise.all(
+    folders.map(
+      async (folder) =>
+        (await isRunFolder(folder)) &&
+        readRun(folder).then(
+          () => true,
+          () => false,
+        ),
+    ),
+  );
+  return folders.filter((_, i) => isReadable[i]);
+}
+
+async function foldersOf(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(folder, name));
 }

@@ -10,7 +10,7 @@ import { readChoiceItems } from "../../data/choiceItems";
 import { hashTextFiles } from "../../data/textFiles";
 import type { TaskToEvaluate } from "../../evaluation/multipleChoice";
 import { sharedText } from "../../data/sharedText";
-import { probeBudgetOfEach } from "../../evaluation/probeBudget";
+import { probeBudgetOfEach } from "../../evaluation/expertProbe";
 import { measuredTokens } from "../../evaluation/speed/measureSpeed";
 import { TeacherRuns } from "../../evaluation/teacherRuns";
 import { valuesByToken } from "../../evaluation/tokenValues";

@@ -1,5 +1,6 @@
 import type { TableModel } from "../tableModel";
 import { xText, type LineSpec } from "./lineChart";
+import type { HeatmapSpec } from "./heatmapSpec";
 
 /** The numbers of a line chart: one row an x value, one column a series. */
 export function seriesTable(caption: string, spec: LineSpec): TableModel {
@@ -13,5 +14,16 @@ export function seriesTable(caption: string, spec: LineSpec): TableModel {
     ],
     rowCount: xs.length,
     cell: (row, column) => (column === 0 ? xs[row]! : (columns[column - 1]!.get(xs[row]!) ?? null)),
+  };
+}
+
+/** A heatmap's numbers: one table row a matrix row, one column a matrix column. */
+export function matrixTable(spec: HeatmapSpec): TableModel {
+  const width = spec.columns.labels.length;
+  return {
+    caption: `${spec.quantity} by ${spec.rows.title.toLowerCase()} (rows) and ${spec.columns.title.toLowerCase()} (columns)`,
+    columns: [{ label: spec.rows.title }, ...spec.columns.labels.map((label) => ({ label, format: spec.format }))],
+    rowCount: spec.rows.labels.length,
+    cell: (row, column) => (column === 0 ? spec.rows.labels[row]! : (spec.values[row * width + column - 1] ?? null)),
   };
 }
