@@ -2,8 +2,9 @@ import type { LayerDescription, ModelDescription } from "../model/description";
 import { RerouteError } from "../../protocol/errors";
 import { garbageAllowance } from "../runtime/garbage";
 import { previewBytes } from "../model/previewProducts";
+import { countParameters } from "../model/parameters";
 import { elementCount } from "../tensor/dtype";
-import { compiledLayerBytes } from "./compiledBytes";
+import { compiledBytes, compiledLayerBytes } from "./compiledBytes";
 import { readsResidual } from "./expertGraphs";
 import { moeLayers, numLogits } from "../model/moeLayers";
 import { decodedSizes } from "./weightViews";
@@ -14,6 +15,7 @@ import {
   headBytes,
   headFixedBytes,
   workingSetBytes,
+  type Portions,
   type TrainedSizes,
 } from "./workingSet";
 
@@ -182,6 +184,26 @@ export function overheadOf(
   const held =
     direction === "backward" ? trainingBytesPerNumber * (trained?.total ?? routers) : 4 * routers + statistics;
   return baseProcessBytes + keptByAllocatorBytes + garbageAllowance(budgetBytes) + held;
+}
+
+/** Compiled sessions with their f32 copies of the weights, as far as the plan has room for them. */
+export function sessionsMemory(
+  plan: Pick<ExecutionPlan, "keepFloat32Weights" | "sessionBytes">,
+  model: ModelDescription,
+  direction: "forward" | "backward",
+  sequenceLength: number,
+): number {
+  const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(model).total : 0;
+  return Math.min(copies + compiledBytes(model, direction, sequenceLength), plan.sessionBytes);
+}
+
+/** How much of a plan's portions so many sequences fill. */
+export function portionsOf(plan: Portions, sequences: number, sequenceLength: number): Portions {
+  return {
+    attentionSequences: Math.min(plan.attentionSequences, sequences),
+    chunkSequences: Math.min(plan.chunkSequences, sequences),
+    headPositions: Math.min(plan.headPositions, sequences * sequenceLength),
+  };
 }
 
 /** Numbers in the weights of all layers and the vocabulary head, decoded. */

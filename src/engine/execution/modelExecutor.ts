@@ -16,7 +16,7 @@ import { numLogits } from "../model/moeLayers";
 import { Parameters, readCorrectionBiases } from "./parameters";
 import type { ChosenRows } from "./routedChunk";
 import { SessionCache } from "./sessionCache";
-import { LayersSideBySide, mayRunSideBySide } from "./sideBySide/layersSideBySide";
+import { LayersSideBySide, sideBySideThreads } from "./sideBySide/layersSideBySide";
 import type { BackwardOptions, ForwardOptions, RouterFit, TokenBatch } from "./passOptions";
 import type { LayerTape, Tape } from "./tape";
 import { floats } from "./tensors";
@@ -66,9 +66,11 @@ export class ModelExecutor {
     const sampler = options.sampler ?? null;
     this.#feedForward = new FeedForwardRunner(context, this.sessions, parameters, correctionBiases, sampler);
     this.#layers = new LayerForward(this.#attention, this.#feedForward, this.#leaves, options.blocked);
-    this.sideBySide = mayRunSideBySide(options, this.plan)
-      ? new LayersSideBySide(options, this.#leaves, this.plan.chunkSequences, parameters.values, options.way)
-      : null;
+    const threads = sideBySideThreads(options, this.#leaves);
+    this.sideBySide =
+      threads > 0
+        ? new LayersSideBySide(options, threads, this.#leaves, this.plan.chunkSequences, parameters.values, options.way)
+        : null;
   }
 
   static async open(options: ExecutorOptions): Promise<ModelExecutor> {

@@ -9,7 +9,8 @@ export function garbageAllowance(memoryBudgetBytes: number): number {
   return Math.max(leastBytes, Math.min(512 * 2 ** 20, memoryBudgetBytes / 16));
 }
 
-const minorsPerFull = 4;
+/** Collections of young objects, each after this part of the allowance, of which one is of everything. */
+export const minorsPerFull = 4;
 let allocated = 0;
 let minors = 0;
 

@@ -9,7 +9,8 @@ import { lossAndGradients, type LossBatch } from "../losses";
 import type { MatchingTeacher } from "../match/matchingTeacher";
 import type { TrainingTargets } from "../targets";
 import { FasterWay, type Way } from "../../runtime/sideBySide/fasterWay";
-import { canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
+import { budgetOfThread, canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
+import { threadsThatFit } from "../../execution/sideBySide/threadsThatFit";
 import { addNamed, TreeFold } from "../../tensor/treeFold";
 import type { LossOfPart, PartRequest, UpdateThreadData } from "./updateWork";
 
@@ -36,7 +37,7 @@ export class BatchUpdates {
   sideBySideUpdates = 0;
 
   constructor(readonly of: BatchUpdatesOptions) {
-    this.#threads = isSmall(of) && canHaveThreads() ? openThreads(of) : null;
+    this.#threads = openThreads(of);
   }
 
   async lossAndGradients(
@@ -73,7 +74,7 @@ export class BatchUpdates {
     const numTargets = nextTokens(sequences).isTarget.reduce((sum, one) => sum + one, 0);
     const all = Array.from(numbers);
     const parts = await Promise.all(
-      partsOf(sequences.numSequences, executor.options.runtime.threads).map(async ([from, to]) => {
+      treeParts(sequences.numSequences, this.#threads!.count).map(async ([from, to]) => {
         const draws = taught && (await Promise.all(taught.draws.map((draw) => draw.read(all.slice(from, to)))));
         return {
           ...{ parameters: executor.parameters, sequences: sliceSequences(sequences, from, to), numTargets },
@@ -92,36 +93,40 @@ export class BatchUpdates {
   }
 }
 
-/** Where [0, count) is cut for up to `most` parts that are nodes of the tree over its leaves: [from, to) each. */
-function partsOf(count: number, most: number): [number, number][] {
+/** Sequences of a part where a batch is cut for up to `most` threads, so that parts are nodes of the tree over its sequences. */
+export function partSequences(batch: number, most: number): number {
   let size = 1;
-  while (Math.ceil(count / size) > most) size *= 2;
+  while (Math.ceil(batch / size) > most) size *= 2;
+  return size;
+}
+
+/** Where [0, count) is cut for up to `most` threads: [from, to) each. */
+function treeParts(count: number, most: number): [number, number][] {
+  const size = partSequences(count, most);
   return Array.from({ length: Math.ceil(count / size) }, (_, i) => [i * size, Math.min(count, (i + 1) * size)]);
 }
 
-/** Several executors hold the weights several times, so that only models far smaller than the budget have them. */
-function isSmall({ executor, options }: BatchUpdatesOptions): boolean {
-  const { runtime } = executor.options;
-  return (
-    runtime.provider === "cpu" &&
-    runtime.threads > 1 &&
-    executor.plan.keepFloat32Weights &&
-    options.scope === "router" &&
-    options.loss !== "router-logits"
-  );
+/** What trains in parts: routers, by losses that need no more than hidden states of the teacher. */
+export function trainsByParts({ scope, loss }: Pick<CalibrateOptions, "scope" | "loss">): boolean {
+  return scope === "router" && loss !== "router-logits";
 }
 
-function openThreads({ executor, head, teacher, options }: BatchUpdatesOptions): UpdateThreads {
+/** The threads of updates; null where models are too large for any, or what trains is not summed over parts. */
+function openThreads({ executor, head, teacher, options }: BatchUpdatesOptions): UpdateThreads | null {
   const { checkpoint, description, sequenceLength, runtime, scratchDirectory } = executor.options;
+  if (runtime.provider !== "cpu" || !canHaveThreads() || !trainsByParts(options)) return null;
+  const work = { description, sequenceLength, direction: "backward" as const };
+  const { count } = threadsThatFit({ ...work, sequences: partSequences(options.batch, runtime.threads) }, runtime);
+  if (count === 0) return null;
   const of = (source: HeadSource) => ({ directory: source.checkpoint.directory, description: source.description });
-  const { threads, memoryBudgetBytes } = runtime;
-  return new PartThreads(threads, "updates", {
+  const memoryBudgetBytes = budgetOfThread(count, runtime.memoryBudgetBytes);
+  return new PartThreads(count, "updates", {
     ...{
       student: of({ checkpoint, description }),
       teacher: of(teacher),
       sharedHead: head.teacher?.sharedHead ?? false,
     },
     ...{ trainable: new Set(executor.parameters.keys()), sequenceLength, scratchDirectory, options },
-    runtime: { ...runtime, threads: 1, memoryBudgetBytes: memoryBudgetBytes / (threads + 2) },
+    runtime: { ...runtime, threads: 1, memoryBudgetBytes },
   });
 }

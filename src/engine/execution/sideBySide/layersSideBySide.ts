@@ -3,18 +3,18 @@ import type { LayerDescription } from "../../model/description";
 import { noteGraphSeconds } from "../../runtime/session";
 import { previewBytes } from "../../model/previewProducts";
 import { FasterWay, type Way } from "../../runtime/sideBySide/fasterWay";
-import { canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
+import { budgetOfThread, canHaveThreads, PartThreads } from "../../runtime/sideBySide/partThreads";
 import { weightKey } from "../../graph/blocks/weights";
 import type { HiddenStates } from "../hiddenStates";
 import { chunksOf, type Leaves } from "../leaves";
-import type { ExecutionPlan } from "../memoryPlan";
+import { threadsThatFit } from "./threadsThatFit";
 import type { ExecutorOptions } from "../executorOptions";
 import type { ForwardOptions, TokenBatch } from "../passOptions";
 import { attentionViews } from "../weightViews";
 import type { LayerPart, LayerPartResult, LayerThreadData } from "./layerPart";
 
 /** Tokens through a layer from which on compiling it in every thread is soon made good. */
-const worthCompiling = 2 ** 15;
+export const worthCompiling = 2 ** 15;
 
 /** Parts that are timed together, for each thread. */
 const roundsTimed = 2;
@@ -34,6 +34,8 @@ export class LayersSideBySide {
   /** @param way always this one, instead of the faster one; for tests */
   constructor(
     readonly of: ExecutorOptions,
+    /** Of threads. */
+    readonly count: number,
     readonly leaves: Leaves,
     /** Of a chunk, which is a part unless outputs are summed: whole leaves then. */
     readonly chunkSequences: number,
@@ -126,28 +128,27 @@ export class LayersSideBySide {
 
   #open() {
     const { checkpoint, description, sequenceLength, runtime, scratchDirectory } = this.of;
-    const { threads, memoryBudgetBytes } = runtime;
-    return new PartThreads<LayerThreadData, LayerPart, LayerPartResult>(threads, "layers", {
+    const memoryBudgetBytes = budgetOfThread(this.count, runtime.memoryBudgetBytes);
+    return new PartThreads<LayerThreadData, LayerPart, LayerPartResult>(this.count, "layers", {
       ...{ directory: checkpoint.directory, description, sequenceLength, scratchDirectory, leaves: this.leaves },
-      runtime: { ...runtime, threads: 1, memoryBudgetBytes: memoryBudgetBytes / (threads + 2) },
+      runtime: { ...runtime, threads: 1, memoryBudgetBytes },
     });
   }
 }
 
-/** Several executors hold the weights several times, so that only models far smaller than the budget have them. */
-export function mayRunSideBySide(options: ExecutorOptions, plan: ExecutionPlan): boolean {
-  const { runtime, direction, sampler, blocked, trainable } = options;
-  return (
+/** Threads that forward passes of an executor may use side by side; 0: none. */
+export function sideBySideThreads(options: ExecutorOptions, leaves: Leaves): number {
+  const { runtime, direction, sampler, blocked, trainable, description, sequenceLength } = options;
+  const may =
     runtime.provider === "cpu" &&
-    runtime.threads > 1 &&
-    plan.keepFloat32Weights &&
     direction === "forward" &&
     runtime.watch === undefined &&
     canHaveThreads() &&
     sampler === undefined &&
     blocked === undefined &&
     // Rounded over all rows of a run, numbers would depend on how they are cut, which other budgets of threads decide.
-    previewBytes(options.description) === 0 &&
-    (trainable?.size ?? 0) === 0
-  );
+    previewBytes(description) === 0 &&
+    (trainable?.size ?? 0) === 0;
+  if (!may) return 0;
+  return threadsThatFit({ description, sequenceLength, direction, sequences: leaves.sequences }, runtime).count;
 }

@@ -1,3 +1,4 @@
+import { canHaveThreads } from "../../runtime/sideBySide/partThreads";
 import { freeDiskBytes } from "../../checkpoint/diskSpace";
 import { hubModelMissing } from "../../checkpoint/hubCache";
 import { quote } from "../../checkpoint/quote";
@@ -76,7 +77,7 @@ class Preflighter {
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
     await prepareProvider(recipe.provider);
-    const { memoryBudgetBytes, provider } = runtimeOf({
+    const { memoryBudgetBytes, provider, threads } = runtimeOf({
       runtime: this.options.run?.runtime ?? this.options.runtime ?? null,
       recipe,
     });
@@ -114,6 +115,7 @@ class Preflighter {
       teacher: teacher.description,
       probe,
       memoryBudgetBytes,
+      partThreads: provider === "cpu" && threads > 1 && canHaveThreads() ? threads : 0,
       bytesBefore: before.bytes,
       bytesAfter: after.bytes,
       cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),

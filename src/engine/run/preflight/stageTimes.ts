@@ -14,6 +14,8 @@ export interface EstimateInput {
   teacher: ModelDescription;
   probe: MachineProbe | null;
   memoryBudgetBytes: number;
+  /** Threads that may work on parts side by side, with executors of their own; absent: none. */
+  partThreads?: number;
   /** Bytes of the teacher, and those that compression writes. */
   bytesBefore: number;
   bytesAfter: number;

@@ -16,10 +16,20 @@ import { budgetOfEach, modelsAtOnce } from "../../distillation/besideStudent";
 import { baseProcessBytes, planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
-import { beyond, recipeTokens, stateBytesOf, streamingMemory, type ForecastInput, type SpreadShare } from "./forecast";
+import {
+  beyond,
+  layerThreadsMemory,
+  recipeTokens,
+  stateBytesOf,
+  streamingMemory,
+  threadsMemory,
+  type ForecastInput,
+  type SpreadShare,
+} from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { batchParts, heldOutTiles, spreadsUpdates, targetTiles } from "../tiles/tileCuts";
 import type { OpenModel } from "../work";
+import { partSequences, trainsByParts } from "../../distillation/sideBySide/batchUpdates";
 import { readSequences, sequencesOf, textTrainedOn } from "./data";
 import { isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
 
@@ -123,7 +133,8 @@ export const calibrateStage: Stage = {
       seconds,
       teacherSeconds,
       spread: shared(recipe, { targets: time.targets(taught * passes), updating, heldOut: heldOutSeconds }),
-      peakMemoryBytes: peakMemory(input, inMemory) + fitBytes(recipe, teacher),
+      peakMemoryBytes:
+        peakMemory(input, inMemory) + fitBytes(recipe, teacher) + threadsOf(input, (taught + tokens.heldOut) * passes),
       assumption: `teacher ${passes === 1 ? "once" : `${passes.toFixed(1)} times (active experts and draws)`} over ${taught} training${beside === 0 ? "" : ` and ${beside} tokens beside the student`} and once over ${tokens.heldOut} held-out tokens, ${updates} updates of ${trained?.parameters ?? 0} trained parameters, ${evaluations} evaluations of ${tokens.heldOut} held-out tokens${share}; ${measured}`,
     };
   },
@@ -197,6 +208,17 @@ function peakMemory(input: ForecastInput, amounts: { tokens: number; allTokens: 
   const others = modelsAtOnce(calibrate) - 1;
   const ofOther = streamingMemory({ ...part, teacher: description, trained: null }, amounts, direction);
   return streamingMemory(part, amounts, "backward") + others * (ofOther - baseProcessBytes);
+}
+
+/** Threads of the teacher's passes, whose memory the allocators keep, and of the updates. */
+function threadsOf(input: ForecastInput, taughtTokens: number): number {
+  const { calibrate } = input.recipe;
+  const { partThreads = 0 } = input;
+  if (!calibrate || partThreads === 0) return 0;
+  const part = partSequences(calibrate.batch, partThreads);
+  return (
+    layerThreadsMemory(input, taughtTokens) + (trainsByParts(calibrate) ? threadsMemory(input, part, "backward") : 0)
+  );
 }
 
 function drawsOf({ calibrate }: Recipe): number {

@@ -29,7 +29,15 @@ import type { ModelDescription } from "../../model/description";
 import { flopsPerToken } from "../../model/parameters";
 import { evaluatedActivations, type Recipe } from "../../../protocol/recipe";
 import type { ActivationType } from "../../../protocol/calibrateOptions";
-import { beyond, numExpertsOf, stateBytesOf, streamingMemory, recipeTokens, type ForecastInput } from "./forecast";
+import {
+  beyond,
+  layerThreadsMemory,
+  numExpertsOf,
+  stateBytesOf,
+  streamingMemory,
+  recipeTokens,
+  type ForecastInput,
+} from "./forecast";
 import type { Stage, StageContext } from "./stage";
 import { shareOf, trainedOnBy } from "../trainedOn";
 import { evaluationSequencesOf, measuredBefore, textParts } from "./data";
@@ -132,7 +140,7 @@ export const evaluateStage: Stage = {
       teacherSeconds,
       spread: [{ seconds: shared, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],
       peakMemoryBytes: Math.max(
-        streamingMemory(input, { tokens, allTokens: models * tokens }),
+        streamingMemory(input, { tokens, allTokens: models * tokens }) + layerThreadsMemory(input, tokens),
         probed > 0 ? probeMemory(input, tokens, models > 1) : 0,
       ),
       assumption,

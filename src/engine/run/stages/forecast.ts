@@ -1,10 +1,12 @@
-import { planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
-import { compiledBytes } from "../../execution/compiledBytes";
+import { planExecution, portionsOf, sessionsMemory, tapedBytesPerToken } from "../../execution/memoryPlan";
 import { workingSetBytes } from "../../execution/workingSet";
+import { leavesOf } from "../../execution/leaves";
+import { previewBytes } from "../../model/previewProducts";
 import { heldOutCount } from "../../data/heldOutSplit";
-import { countParameters } from "../../model/parameters";
 import type { ModelDescription } from "../../model/description";
-import { garbageAllowance } from "../../runtime/garbage";
+import { garbageAllowance, minorsPerFull } from "../../runtime/garbage";
+import { threadsThatFit } from "../../execution/sideBySide/threadsThatFit";
+import { worthCompiling } from "../../execution/sideBySide/layersSideBySide";
 import type { TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { Recipe } from "../../../protocol/recipe";
 import type { EstimateInput, StageTimes } from "../preflight/stageTimes";
@@ -102,18 +104,31 @@ export function streamingMemory(
   const row = teacher.hiddenSize * 4;
   const stored = tokens * (direction === "backward" ? tapedBytesPerToken(teacher) + row : row);
   const hidden = (stored <= plan.hiddenStateBytes ? stored : 0) + (direction === "backward" ? tokens * row : 0);
-  const copies = plan.keepFloat32Weights ? 2 * 4 * countParameters(teacher).total : 0;
-  const sessions = Math.min(copies + compiledBytes(teacher, direction, sequenceLength), plan.sessionBytes);
-  const sequences = Math.max(1, Math.ceil(tokens / sequenceLength));
-  const portions = {
-    attentionSequences: Math.min(plan.attentionSequences, sequences),
-    chunkSequences: Math.min(plan.chunkSequences, sequences),
-    headPositions: Math.min(plan.headPositions, tokens),
-  };
+  const sessions = sessionsMemory(plan, teacher, direction, sequenceLength);
+  const portions = portionsOf(plan, Math.max(1, Math.ceil(tokens / sequenceLength)), sequenceLength);
   const workingSet = workingSetBytes({ description: teacher, sequenceLength, direction, trained: sizes }, portions);
   const allowance = garbageAllowance(memoryBudgetBytes);
-  const garbage = Math.min(allowance, allTokens * resultBytesPerToken(teacher));
+  // The plan has room for all of it; what was measured is what lies about between collections of young objects.
+  const garbage = Math.min(allowance / minorsPerFull, allTokens * resultBytesPerToken(teacher));
   return plan.overheadBytes - allowance + garbage + workingSet + hidden + sessions + plan.codeBytes;
+}
+
+/** What threads hold that go through layers side by side, in passes over so many tokens. */
+export function layerThreadsMemory(input: EstimateInput, tokens: number): number {
+  const { teacher, recipe } = input;
+  if (tokens < worthCompiling || previewBytes(teacher) > 0) return 0;
+  const { sequences } = leavesOf(recipe.data.sequenceLength);
+  return threadsMemory(input, Math.min(sequences, Math.ceil(tokens / recipe.data.sequenceLength)), "forward");
+}
+
+/** What threads hold that work on parts of so many sequences side by side, where there are some. */
+export function threadsMemory(
+  { teacher, memoryBudgetBytes, partThreads: threads = 0, recipe }: EstimateInput,
+  sequences: number,
+  direction: "forward" | "backward",
+): number {
+  const work = { description: teacher, sequenceLength: recipe.data.sequenceLength, direction, sequences };
+  return threadsThatFit(work, { threads, memoryBudgetBytes }).bytes;
 }
 
 /** Arrays that runs of all layers give for a token: norms, states, router logits, observations. */

@@ -14,7 +14,7 @@ import { secondsOf } from "../../compression/cost/methodCost";
 import { weightCosineCost } from "../../compression/cost/weightCosineCost";
 import { planExecution } from "../../execution/memoryPlan";
 import { blockTokens } from "../../execution/leaves";
-import { beyond, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
+import { beyond, layerThreadsMemory, stateBytesOf, streamingMemory, recipeTokens } from "./forecast";
 import { leafTiles } from "../tiles/tileCuts";
 import type { Stage } from "./stage";
 import { readSequences, sequencesOf } from "./data";
@@ -76,7 +76,7 @@ export const profileStage: Stage = {
   forecast: (input) => {
     const { recipe, teacher, probe, time, measured } = input;
     const seen = { description: teacher };
-    const { description } = isPreview(recipe) ? withPreviewProducts(seen) : seen;
+    const of = { ...input, teacher: (isPreview(recipe) ? withPreviewProducts(seen) : seen).description };
     const tokens = recipeTokens(recipe).calibration;
     const compared = probe?.compute ? secondsOf(weightCosineCost(teacher), probe.compute) : 0;
     const pass = time.pass(tokens, "observed");
@@ -86,7 +86,7 @@ export const profileStage: Stage = {
       seconds,
       spread: [{ seconds: pass, parts, limit: `the text has ${parts} ${parts === 1 ? "tile" : "tiles"}` }],
       teacherSeconds: seconds,
-      peakMemoryBytes: streamingMemory({ ...input, teacher: description }, { tokens, allTokens: tokens }),
+      peakMemoryBytes: streamingMemory(of, { tokens, allTokens: tokens }) + layerThreadsMemory(of, tokens),
       assumption: `${tokens} tokens forward${isPreview(recipe) ? ", at most: products in 8-bit integers take less" : ""}; ${measured}`,
     };
   },

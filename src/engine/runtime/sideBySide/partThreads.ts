@@ -12,6 +12,11 @@ export function canHaveThreads(): boolean {
   return program !== null;
 }
 
+/** A thread's part of the budget, which is for all of them and for what goes on beside. */
+export function budgetOfThread(threads: number, memoryBudgetBytes: number): number {
+  return memoryBudgetBytes / (threads + 2);
+}
+
 /** Threads of this process that have not ended. */
 let living = 0;
 

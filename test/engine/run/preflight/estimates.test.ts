@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { planExecution, smallestBudget } from "../../../../src/engine/execution/memoryPlan";
@@ -5,6 +6,7 @@ import type { Measurement } from "../../../../src/engine/execution/measure";
 import { blockTokens } from "../../../../src/engine/execution/leaves";
 import type { ModelDescription } from "../../../../src/engine/model/description";
 import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
+import { threadsThatFit } from "../../../../src/engine/execution/sideBySide/threadsThatFit";
 import { stageTimes, type EstimateInput } from "../../../../src/engine/run/preflight/stageTimes";
 import { stagesOf } from "../../../../src/engine/run/folder/runFolder";
 import { stageTable } from "../../../../src/engine/run/stages";
@@ -120,6 +122,39 @@ it("memory of a stage is at least that of the stages before it, within the budge
   const peaks = stages.map(({ peakMemoryBytes }) => peakMemoryBytes);
   expect([...peaks].sort((a, b) => a - b)).toEqual(peaks);
   expect(peaks.at(-1)).toBeLessThanOrEqual(memoryBudgetBytes);
+});
+
+describe("peak memory of the sample", () => {
+  const sample = path.join(__dirname, "../../../../media/sample");
+  /** MiB without mapped files, as runs of the sample recipe recorded them: Linux x64, Node 20, two cores, a budget of 15 GB. */
+  it.each<[stage: string, partThreads: number, measured: number]>([
+    ["profile", 0, 505],
+    ["profile", 2, 886],
+    ["calibrate", 0, 505],
+    ["calibrate", 2, 1147],
+    ["evaluate", 2, 1147],
+  ])("of %s with %i threads on parts is predicted within 25 %%", async (stage, partThreads, measured) => {
+    const { description } = await openModel(path.join(sample, "checkpoint"));
+    const asked = recipeSchema.parse(JSON.parse(await readFile(path.join(sample, "sample.reroute.json"), "utf8")));
+    const stages = estimateStages(
+      input({ recipe: asked, teacher: description, memoryBudgetBytes: 15.5e9, partThreads }),
+    );
+    const { peakMemoryBytes } = stages.find((one) => one.stage === stage)!;
+    const ratio = peakMemoryBytes / 2 ** 20 / measured;
+    expect([ratio > 1 / 1.25, ratio < 1.25], ratio.toFixed(3)).toEqual([true, true]);
+  });
+
+  it.each([
+    ["as many as the run has", 2, 15.5e9, 2],
+    ["on many cores, too", 64, 90e9, 64],
+    ["fewer where not all keep their weights in float32", 64, 8e9, 10],
+    ["none where two do not", 2, 5e8, 0],
+    ["none of one", 1, 15.5e9, 0],
+  ])("has threads: %s", async (_name, threads, memoryBudgetBytes, count) => {
+    const { description } = await openModel(path.join(sample, "checkpoint"));
+    const work = { description, sequenceLength: 256, direction: "forward" as const, sequences: 32 };
+    expect(threadsThatFit(work, { threads, memoryBudgetBytes }).count).toBe(count);
+  });
 });
 
 describe("disk for what does not fit", () => {
