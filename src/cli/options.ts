@@ -91,7 +91,7 @@ export function recipeFrom(
   options: SharedOptions,
   parts: {
     teacher: string;
-    student?: string;
+    student?: string | { build: object };
     evaluateOnly?: true;
     calibration: string;
     evaluation?: string;

@@ -107,13 +107,6 @@ export function liveServices(): EngineServices {
       const report = progressMeter(({ done, total }) => emit("export/progress", { file: request.file, done, total }));
       return exportCheckpoint({ ...request, runtime: runtimeOptions({ provider: "cpu" }) }, { signal, report });
     },
-    "student/build": async ({ id, recipe, baseFolder, experts }, { signal, emit }) => {
-      const { buildStudent, usualStudent } = await import("./run/buildStudent");
-      const report = (progress: Progress) => emit("student/progress", { id, progress });
-      const hooks = { signal, report, onNote: warn(emit) };
-      const { bytes } = await buildStudent(recipe, baseFolder, { ...usualStudent, experts }, hooks);
-      return { output: path.resolve(baseFolder, recipe.output), bytes };
-    },
     "generation/start": async (request, { signal, emit }) => {
       const { generateText } = await import("./run/generateText");
       return generateText(request, {

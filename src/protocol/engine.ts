@@ -69,11 +69,6 @@ export interface EngineRequests {
   }) => { runDirectory: string; format: "vllm" | "sglang" | "imatrix"; notes: string[] };
   /** Writes a checkpoint as a GGUF file for llama.cpp; the file must not exist. */
   "checkpoint/exportGguf": (p: { path: string; file: string; type: GgufFileType }) => ExportedGguf;
-  /** Builds a dense student of the recipe's teacher in its output folder, which must not exist or be empty. */
-  "student/build": (p: { id: string; recipe: Recipe; baseFolder: string; experts: number | null }) => {
-    output: string;
-    bytes: number;
-  };
   /** Responses to prompts; their tokens come as events while they are made. */
   "generation/start": (p: GenerationStart) => GenerationResult;
   /** What generating with a checkpoint takes, and whether it speaks as the teacher does; headers alone are read. */
@@ -136,8 +131,6 @@ export interface EngineEvents {
   "generation/event": { id: string; event: GenerationEvent };
   /** Tokens of "generation/score" that went through all layers of a model, of all there are. */
   "generation/scored": { id: string; done: number; total: number };
-  /** Of "student/build"; `id` is that of the request. */
-  "student/progress": { id: string; progress: Progress };
   log: { level: "info" | "warning" | "error"; message: string };
 }
 
@@ -215,7 +208,6 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "comparison/resume": "job",
   "trace/import": "job",
   "checkpoint/exportGguf": "job",
-  "student/build": "job",
   "generation/start": "job",
   "generation/describe": "inspection",
   "generation/score": "job",

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { activationTypes, calibrateOptions, type ActivationType } from "./calibrateOptions";
+import { studentOptions } from "./denseStudent";
 import { compressionMethods } from "./methods";
 
 /** A recipe (`*.reroute.json`) describes a whole run. Paths are relative to the recipe's folder. */
@@ -122,11 +123,11 @@ export const recipeSchema = z
       .string()
       .min(1)
       .describe('The original checkpoint: a folder, or "org/name" of a model in the Hugging Face cache'),
-    student: z
-      .string()
-      .min(1)
+    student: studentOptions
       .optional()
-      .describe("An already compressed checkpoint, named in the same way; leaves out profile and compress"),
+      .describe(
+        'An already compressed checkpoint, named in the same way; leaves out profile and compress. Or a dense model that is built of the teacher\'s experts: {"build": {}}',
+      ),
     source: z
       .string()
       .min(1)

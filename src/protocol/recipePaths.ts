@@ -22,7 +22,7 @@ export function withAbsolutePaths(recipe: Recipe, baseFolder: string): Recipe {
   return {
     ...rest,
     teacher: checkpoint(teacher),
-    ...(student === undefined ? {} : { student: checkpoint(student) }),
+    ...(student === undefined ? {} : { student: typeof student === "string" ? checkpoint(student) : student }),
     ...(source === undefined ? {} : { source: checkpoint(source) }),
     data: {
       calibration: at(calibration),

@@ -143,6 +143,8 @@ export const runFiles = {
   /** Statistics of a profile that is not done; its hidden states lie in `profile-hidden-*.f32`. */
   profileState: "profile-state.safetensors",
   plan: "compression-plan.json",
+  /** The experts that a dense student is built of: see denseStudent.ts. */
+  denseStudent: "dense-student.json",
   metrics: "metrics.jsonl",
   trainState: "train-state.safetensors",
   evaluation: "evaluation.json",

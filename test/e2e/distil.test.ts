@@ -77,30 +77,29 @@ it(
     await wizard.asks("(1/8)", "Which smaller model should learn from fine?");
     await session.screenshot("1-student");
     await wizard.choose("Build a dense student");
-    await wizard.asks("(2/9)", "How should it be taught?");
+    await wizard.asks("(2/9)", "Which experts they are is measured on the text");
+    await wizard.choose("Of 4 experts a layer");
+    await wizard.asks("(3/9)", "How should it be taught?");
     await session.screenshot("2-teaching");
     // 32 experts instead of 4, three times a pass.
     await wizard.rows.filter({ hasText: "× 24" }).first().waitFor();
     await wizard.choose("sar");
-    await wizard.asks("(3/9)", "Which sequences should it learn on?");
+    await wizard.asks("(4/9)", "Which sequences should it learn on?");
     await wizard.choose("The text");
-    await wizard.asks("(4/9)", "Which text");
+    await wizard.asks("(5/9)", "Which text");
     await wizard.choose("calibration.jsonl");
-    await wizard.asks("(5/9)", "Which held-out text");
+    await wizard.asks("(6/9)", "Which held-out text");
     await wizard.choose("evaluation.jsonl");
-    await wizard.asks("(6/9)", "How much of the text");
+    await wizard.asks("(7/9)", "How much of the text");
     await wizard.choose("Another amount");
-    await wizard.asks("(6/9)", "Sequences x tokens");
+    await wizard.asks("(7/9)", "Sequences x tokens");
     await wizard.type("24 x 64");
     await wizard.accept();
-    await wizard.asks("(7/9)", "The student is measured on the text");
-    await wizard.choose("Build it now of 4 experts a layer");
-    await until(async () => (await wizard.title.textContent())?.includes("(8/9)") === true, workMs);
-    expect(existsSync(path.join(workspace, "fine-dense-4", "config.json"))).toBe(true);
+    await wizard.asks("(8/9)", "");
     await wizard.choose("fine-distilled-sar");
     const { text, press } = await summaryPage(page);
     for (const words of [
-      "fine-dense-4",
+      "built of 4 experts a layer, chosen by reap",
       "divergence reverse, all experts of the teacher active, its router copies trained with the student",
       "24 sequences",
       "evaluation.jsonl",
@@ -119,7 +118,7 @@ it(
       return readRun(run).stages.every(({ state }) => state === "done" || state === "skipped");
     }, workMs);
     expect(readRun(run).recipe).toMatchObject({
-      student: path.join(workspace, "fine-dense-4"),
+      student: { build: { experts: 4 } },
       calibrate: { divergence: "reverse", scope: "all", teacherRouting: { kind: "student-aware" } },
     });
     const { comparison } = readJson(run, "evaluation.json") as EvaluationFile;

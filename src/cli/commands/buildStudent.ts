@@ -1,12 +1,6 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
-import type { BuiltDense } from "../../engine/distillation/build/buildDense";
-import {
-  denseChoices,
-  denseScales,
-  type DenseChoice,
-  type DenseScales,
-} from "../../engine/distillation/build/chooseDense";
+import { denseChoices, denseScales, type DenseChoice, type DenseScales } from "../../protocol/denseStudent";
 import { buildStudent, usualStudent, type StudentQuality } from "../../engine/run/buildStudent";
 import { formatEstimate } from "../../engine/report/format";
 import { checkpointPath } from "../checkpointPath";
@@ -14,6 +8,8 @@ import type { CliIo } from "../io";
 import { addDataOptions, addMachineOptions, dataHelp, recipeFrom, toInteger, type SharedOptions } from "../options";
 import { progressPrinter } from "../progress";
 import { textTable } from "../table";
+
+type Built = Omit<Awaited<ReturnType<typeof buildStudent>>, "quality">;
 
 interface BuildStudentOptions extends SharedOptions {
   data: string;
@@ -36,13 +32,20 @@ export function addBuildStudent(program: Command, io: CliIo): void {
     .requiredOption("--data <file>", `text that experts are measured on: ${dataHelp}`)
     .requiredOption("--out <dir>", "folder for the student; must not exist or be empty")
     .option("--experts <k>", "experts of each layer (default: as many as a token goes to)", toInteger(1))
-    .addOption(new Option("--choose <how>", "which experts").choices([...denseChoices]).default(usualStudent.choose))
+    .addOption(
+      new Option("--choose <how>", "which experts").choices([...denseChoices]).default(usualStudent.build.choose),
+    )
     .addOption(
       new Option("--scales <how>", "what their outputs are multiplied by: fitted by least squares, or 1/k each")
         .choices([...denseScales])
-        .default(usualStudent.scales),
+        .default(usualStudent.build.scales),
     )
-    .option("--max-tokens <n>", "tokens that experts are measured on, at most", toInteger(1), usualStudent.maxTokens)
+    .option(
+      "--max-tokens <n>",
+      "tokens that experts are measured on, at most",
+      toInteger(1),
+      usualStudent.build.maxTokens,
+    )
     .option(
       "--held-out <n>",
       "sequences behind those, on which its KL to the teacher is measured",
@@ -60,11 +63,12 @@ export function addBuildStudent(program: Command, io: CliIo): void {
       );
       const progress = progressPrinter(io);
       try {
-        const { choose, scales, maxTokens, heldOut, experts = null } = options;
+        const { choose, scales, maxTokens, heldOut, experts } = options;
+        const build = { choose, scales, maxTokens, ...(experts === undefined ? {} : { experts }) };
         const { quality, ...built } = await buildStudent(
           recipe,
           io.cwd,
-          { choose, scales, maxTokens, heldOut, experts },
+          { build, heldOut },
           {
             ...{ signal: io.signal, report: progress.report },
             onNote: (note) => progress.note(`warning: ${note}`),
@@ -78,16 +82,12 @@ export function addBuildStudent(program: Command, io: CliIo): void {
   );
 }
 
-function asJson(
-  output: string,
-  { layers, intermediateSize, bytes }: BuiltDense,
-  heldOut: StudentQuality | null,
-): string {
+function asJson(output: string, { layers, intermediateSize, bytes }: Built, heldOut: StudentQuality | null): string {
   const rows = [...layers].map(([layer, plan]) => ({ layer, ...plan }));
   return `${JSON.stringify({ output, intermediateSize, bytes, layers: rows, heldOut }, null, 2)}\n`;
 }
 
-function asText(output: string, { layers, intermediateSize }: BuiltDense, quality: StudentQuality | null): string {
+function asText(output: string, { layers, intermediateSize }: Built, quality: StudentQuality | null): string {
   const rows = [...layers].map(([layer, { experts, scales, residual }]) => [
     ...[String(layer), experts.join(" "), scales.map((scale) => scale.toFixed(3)).join(" "), residual.toFixed(3)],
   ]);

@@ -17,6 +17,13 @@ import {
   divergenceKinds,
   type ActivationType,
 } from "../../protocol/calibrateOptions";
+import {
+  denseChoices,
+  denseScales,
+  type BuildOptions,
+  type DenseChoice,
+  type DenseScales,
+} from "../../protocol/denseStudent";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -35,6 +42,9 @@ import { runInFolder } from "../runInFolder";
 
 interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
   teacher?: string;
+  buildStudent?: number | true;
+  choose?: DenseChoice;
+  scales?: DenseScales;
   data: string;
   out: string;
   evaluation?: string;
@@ -84,8 +94,19 @@ export function addCalibrate(program: Command, io: CliIo): void {
   const command = program
     .command("calibrate")
     .description("train a compressed checkpoint against its teacher, by default its routers alone (Router KD)")
-    .argument("<student>", "compressed checkpoint folder")
+    .argument("<student>", "compressed checkpoint folder; with --build-student the teacher")
     .option("--teacher <dir>", "the checkpoint that the student was made from (default: as its reroute.json says)")
+    .option(
+      "--build-student [k]",
+      "build a dense student of k experts of each of its layers first (default: as many as a token goes to)",
+      toInteger(1),
+    )
+    .addOption(new Option("--choose <how>", "with --build-student: which experts").choices([...denseChoices]))
+    .addOption(
+      new Option("--scales <how>", "with --build-student: what their outputs are multiplied by").choices([
+        ...denseScales,
+      ]),
+    )
     .requiredOption("--data <file>", `calibration text: ${dataHelp}`)
     .requiredOption("--out <dir>", "folder for the calibrated checkpoint; must not exist or be empty")
     .option("--evaluation <file>", "held-out text for a before/after comparison with a verdict")
@@ -193,9 +214,11 @@ export function addCalibrate(program: Command, io: CliIo): void {
       options;
     const { scaleLearningRate, activations, routerBits, routerGroup } = options;
     const chosen = distillationOptions(options);
+    const build = buildOf(options);
+    const named = await checkpointPath(io, student);
     const recipe = recipeFrom(io.cwd, options, {
-      teacher: await checkpointPath(io, options.teacher ?? (await teacherOf(await checkpointPath(io, student)))),
-      student: await checkpointPath(io, student),
+      teacher: build ? named : await checkpointPath(io, options.teacher ?? (await teacherOf(named))),
+      student: build ? { build } : named,
       calibration: resolve(options.data),
       ...(options.evaluation === undefined ? {} : { evaluation: resolve(options.evaluation) }),
       output: resolve(options.out),
@@ -204,7 +227,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
         ...(loss === undefined ? {} : { loss }),
         lmShare,
         match,
-        scope: scope ?? chosen["scope"] ?? (await defaultScope(resolve(student))),
+        scope: scope ?? chosen["scope"] ?? (build ? "all" : await defaultScope(named)),
         topExperts,
         initialise,
         heldOut,
@@ -232,6 +255,22 @@ export function addCalibrate(program: Command, io: CliIo): void {
     await runInFolder(io, { runDirectory, recipe, baseFolder: io.cwd, force: options.force ?? false }, options);
     io.out(await describeResult(runDirectory, recipe.output, options.json ?? false));
   });
+}
+
+/** How the student is built; null where one is named. @throws RerouteError arguments/invalid */
+function buildOf({ buildStudent, choose, scales, teacher }: CalibrateCommandOptions): Partial<BuildOptions> | null {
+  const invalid = (message: string) => new RerouteError("arguments/invalid", message);
+  if (buildStudent === undefined) {
+    if ((choose ?? scales) === undefined) return null;
+    throw invalid("--choose and --scales say how a student is built; add --build-student");
+  }
+  if (teacher !== undefined)
+    throw invalid("With --build-student the checkpoint named first is the teacher; leave --teacher out");
+  return {
+    ...(buildStudent === true ? {} : { experts: buildStudent }),
+    ...(choose === undefined ? {} : { choose }),
+    ...(scales === undefined ? {} : { scales }),
+  };
 }
 
 /** "router=1,feed-forward=0.5"; which names and weights there may be, the recipe's schema says. */

@@ -14,7 +14,6 @@ import { pruneTensors } from "./pruning/pruneTensors";
 import { quantisedLayouts } from "./quantising/quantisationPlan";
 
 /** A checkpoint that is not written yet, as far as its headers say it. */
-/** A checkpoint that is not written yet, as far as its headers say it. */
 export interface PredictedModel extends Model {
   /** Of a checkpoint without bytes: of what it is made from. */
   fingerprint: string;
@@ -50,14 +49,23 @@ export function predictedModel(
     const left = describedBy(description, plan);
     return { checkpoint: { ...checkpoint, directory }, family, description: left, fingerprint, size, closed };
   }
+  const config = compressedConfig(checkpoint, family, description, plan);
+  const predicted = checkpointToCome(directory, config, layoutsOf(model, plan));
+  return { checkpoint: predicted, ...describeModel(predicted), fingerprint, size };
+}
+
+/** A checkpoint without bytes. */
+export function checkpointToCome(
+  directory: string,
+  config: Checkpoint["config"],
+  layouts: Iterable<Pick<TensorLayout, "name" | "dtype" | "shape">>,
+): Checkpoint {
   const tensors = new Map<string, TensorEntry>();
-  for (const { name, dtype, shape } of layoutsOf(model, plan)) {
+  for (const { name, dtype, shape } of layouts) {
     const byteLength = byteLengthOf(dtype, shape);
     tensors.set(name, { name, dtype, shape, shard: unwritten, byteOffset: 0, byteLength });
   }
-  const config = compressedConfig(checkpoint, family, description, plan);
-  const predicted: Checkpoint = { directory, config, shards: [], tensors };
-  return { checkpoint: predicted, ...describeModel(predicted), fingerprint, size };
+  return { directory, config, shards: [], tensors };
 }
 
 function layoutsOf(

@@ -1,6 +1,7 @@
 import type { DistillationFile } from "../../protocol/distillation";
 import type { DivergenceData } from "../../protocol/panels";
 import { heatmapSvg, heatmapStyle, lineChartSvg } from "./charts";
+import { denseTable } from "./denseTable";
 import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeHtml, formatOptional, intervalNote } from "./format";
@@ -19,6 +20,7 @@ export function renderHtml(data: ReportData): string {
     stages(data),
     routing(data),
     divergence(data),
+    dense(data),
     calibration(data),
     distillation(data),
     plan(data),
@@ -189,6 +191,12 @@ function calibration({ calibration: data }: ReportData): string {
       ? details("Held-out numbers", htmlTable(["Update", "KL (nats a token)", "Loss (nats a token)", ""], rows))
       : "";
   return section("Calibration", best + chart + heldOut);
+}
+
+function dense({ dense: file }: ReportData): string {
+  if (!file) return "";
+  const { title, about, head, rows } = denseTable(file);
+  return section(title, `<p>${escapeHtml(about)}</p>${htmlTable(head, rows)}`);
 }
 
 function distillation({ distillation: file }: ReportData): string {

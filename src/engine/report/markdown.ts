@@ -1,3 +1,4 @@
+import { denseTable } from "./denseTable";
 import { distillationTables } from "./distillationTables";
 import { numberDefinitions } from "./definitions";
 import { escapeMarkdown, formatOptional, intervalNote } from "./format";
@@ -9,6 +10,7 @@ import { stageColumns, stageRows } from "./stageTable";
 /** The same report as Markdown, for pull requests and model cards; charts become tables. */
 export function renderMarkdown(data: ReportData): string {
   const { run, table, verdict, routing, divergence, calibration, distillation, plan, evaluation } = data;
+  const dense = data.dense && denseTable(data.dense);
   const parts: (string | null)[] = [
     `# Reroute: ${escapeMarkdown(run.name)}`,
     `**${escapeMarkdown(verdict)}**`,
@@ -60,6 +62,9 @@ export function renderMarkdown(data: ReportData): string {
           ];
         }),
       ),
+    dense && `## ${dense.title}`,
+    dense && escapeMarkdown(dense.about),
+    dense && markdownTable(dense.head, dense.rows),
     calibration && calibration.heldOut.length > 0 ? "## Calibration" : null,
     calibration && calibration.heldOut.length > 0
       ? markdownTable(

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import type { DenseStudentFile } from "../../protocol/denseStudent";
 import type { DistillationFile } from "../../protocol/distillation";
 import type { EvaluationFile } from "../../protocol/evaluation";
 import type { MetricsLine } from "../../protocol/metrics";
@@ -11,6 +12,7 @@ import { loadRoutingStatistics } from "../routing/statisticsFile";
 import { readDistillation } from "../run/folder/distillationFile";
 import { readMetrics } from "../run/folder/metricsFile";
 import { readRun, runPaths } from "../run/folder/runFolder";
+import { readDenseStudent } from "../run/stages/buildStudent";
 import { readEvaluation } from "../run/stages/evaluate";
 import { comparisonTable, type ComparisonTable } from "./comparisonTable";
 import { calibrationData, divergenceData } from "./panelData";
@@ -20,6 +22,8 @@ export interface ReportData {
   runDirectory: string;
   run: RunFile;
   plan: CompressionPlan | null;
+  /** What a dense student was built of. */
+  dense: DenseStudentFile | null;
   metrics: MetricsLine[];
   evaluation: EvaluationFile | null;
   hasStatistics: boolean;
@@ -44,6 +48,7 @@ export async function readReportData(runDirectory: string): Promise<ReportData> 
     runDirectory,
     run,
     plan,
+    dense: await readDenseStudent(paths.file("denseStudent")),
     metrics,
     evaluation,
     hasStatistics: statistics !== null,

@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { buildOptions, type BuildOptions } from "../../protocol/denseStudent";
 import type { Estimate } from "../../protocol/evaluation";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
@@ -8,8 +9,7 @@ import { RerouteError } from "../../protocol/errors";
 import { quote } from "../checkpoint/quote";
 import { buildSequences } from "../data/buildSequences";
 import { sliceSequences } from "../data/sequences";
-import type { BuiltDense } from "../distillation/build/buildDense";
-import type { DenseChoice, DenseScales } from "../distillation/build/chooseDense";
+import type { DenseLayers, WrittenDense } from "../distillation/build/buildDense";
 import { requireExperts } from "../model/requireExperts";
 import { newRun } from "./folder/runFolder";
 import { runtimeOptions } from "./machine/machine";
@@ -19,20 +19,12 @@ import { provenanceOf } from "./stages/outputs";
 import type { HeavyWork } from "./work";
 
 export interface StudentChoices {
-  /** Experts of each layer; null: as many as a token goes to. */
-  experts: number | null;
-  choose: DenseChoice;
-  scales: DenseScales;
-  /** Tokens that experts are measured on, at most. */
-  maxTokens: number;
-  /** Sequences behind those, on which its KL to the teacher is measured. */
+  build: BuildOptions;
+  /** Sequences behind those that experts are measured on, on which its KL to the teacher is measured. */
   heldOut: number;
 }
 
-export const usualStudent: StudentChoices = {
-  ...{ experts: null, choose: "reap", scales: "fitted" },
-  ...{ maxTokens: 8192, heldOut: 16 },
-};
+export const usualStudent: StudentChoices = { build: buildOptions.parse({}), heldOut: 16 };
 
 /** Of the student as it was built, on text that no expert was measured on; nats a token. */
 export interface StudentQuality {
@@ -43,14 +35,14 @@ export interface StudentQuality {
 
 /**
  * Builds a dense student in the recipe's output folder: of its teacher, measured on its calibration text.
- * @throws RerouteError output/not-empty before anything is measured; those of openModel, requireExperts, buildSequences and buildDense
+ * @throws RerouteError output/not-empty before anything is measured; those of openModel, requireExperts, buildSequences, measureDense and writeDense
  */
 export async function buildStudent(
   recipe: Recipe,
   baseFolder: string,
   choices: StudentChoices,
   hooks: { signal: AbortSignal; report: ReportProgress; onNote: (note: string) => void },
-): Promise<BuiltDense & { quality: StudentQuality | null }> {
+): Promise<WrittenDense & { layers: DenseLayers; quality: StudentQuality | null }> {
   const models = new ModelCache();
   await requireChosenProvider(recipe.provider);
   const teacher = await models.model(recipe.teacher);
@@ -65,7 +57,7 @@ export async function buildStudent(
   const { column, tokenizer, sequences: count, sequenceLength, packing, calibration } = recipe.data;
   const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-build-student-"));
   const { signal, report, onNote } = hooks;
-  const { heldOut, ...how } = choices;
+  const { heldOut, build } = choices;
   const runtime = runtimeOptions(recipe);
   try {
     const all = await buildSequences({
@@ -74,11 +66,11 @@ export async function buildStudent(
       ...{ onNote, signal, vocabSize: teacher.description.vocabSize },
     });
     const sequences = sliceSequences(all, 0, Math.min(count, all.numSequences));
-    const { buildDense } = await import("../distillation/build/buildDense");
-    const built = await buildDense({
-      ...{ teacher, sequences, directory, scratchDirectory, signal, report, runtime, ...how },
-      provenance: provenanceOf(newRun("build-student", recipe, baseFolder)),
-    });
+    const { measureDense, writeDense } = await import("../distillation/build/buildDense");
+    const layers = await measureDense({ teacher, sequences, build, scratchDirectory, signal, report, runtime });
+    const provenance = provenanceOf(newRun("build-student", recipe, baseFolder));
+    const written = await writeDense({ teacher, layers, directory, provenance, signal, report });
+    const built = { ...written, layers };
     const rest = sliceSequences(all, sequences.numSequences, all.numSequences);
     if (rest.numSequences < heldOut) onNote(`the text has ${rest.numSequences} of ${heldOut} held-out sequences`);
     if (rest.numSequences === 0) return { ...built, quality: null };

@@ -2,6 +2,7 @@ import { writeCheckpoint } from "../checkpoint/write";
 import { WeightCosine } from "../compression/layer/weightCosine";
 import { measureComputeRates } from "../compression/cost/computeRates";
 import { iteratesSubspaces } from "../compression/cost/methodCost";
+import { measureDense } from "../distillation/build/buildDense";
 import { calibrate } from "../distillation/calibrate";
 import { calibratedTensors } from "../distillation/writeCalibrated";
 import { evaluateTask } from "../evaluation/multipleChoice";
@@ -46,6 +47,9 @@ export const liveWork: HeavyWork = {
     }
     return found;
   },
+
+  measureDense: async ({ stateDirectory: scratchDirectory, ...rest }) =>
+    Object.fromEntries(await measureDense({ ...rest, scratchDirectory })),
 
   calibrate: async ({ output, ...calibration }): Promise<CalibrationResult> => {
     const { student, teacher, options, signal, report } = calibration;

@@ -15,6 +15,7 @@ import type { ModelFamily } from "../model/family";
 import type { RoutingStatistics } from "../routing/collect";
 import type { TokenSampler } from "../routing/tokenSampler";
 import type { RuntimeOptions } from "../runtime/session";
+import type { BuildOptions, DenseStudentFile } from "../../protocol/denseStudent";
 import type { ExpertProbe } from "../../protocol/distillation";
 import type { ModelEvaluation } from "../../protocol/evaluation";
 import type { CompressionPlan } from "../../protocol/plan";
@@ -76,6 +77,10 @@ export interface HeavyWork {
   ) => Promise<PreviewAgreement>;
   /** [E, E] cosine of the experts' weights by layer; layers whose weights are not plain numbers are left out. */
   weightCosines: (p: WorkContext & { model: OpenModel }) => Promise<Map<number, Float64Array>>;
+  /** What a dense student of the teacher is made of, by decoder layer. */
+  measureDense: (
+    p: WorkContext & { teacher: OpenModel; sequences: TokenSequences; build: BuildOptions; stateDirectory: string },
+  ) => Promise<DenseStudentFile["layers"]>;
   /** Trains and writes the calibrated checkpoint; continues from the state directory where there is a state of the same inputs. */
   calibrate: (
     p: WorkContext & {

@@ -30,7 +30,6 @@ const eventNames = Object.keys({
   "export/progress": true,
   "generation/event": true,
   "generation/scored": true,
-  "student/progress": true,
   log: true,
 } satisfies Record<keyof EngineEvents, true>) as (keyof EngineEvents)[];
 

@@ -1,6 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
+import { namedStudent } from "../../protocol/denseStudent";
 import { runFace } from "../runs/runFace";
 import type { Services } from "../services";
 import { hoverAt, keepHints, lastRunOf, lastVerdict, pathChoices, type FolderEntry } from "./recipeHelp";
@@ -39,7 +40,7 @@ export function registerRecipeDocuments(services: Services): vscode.Disposable {
 /** Whether a checkpoint may be one of the Hugging Face cache: the engine is asked for its models only then. */
 function maybeNamesModel(document: vscode.TextDocument): boolean {
   const recipe = pathsOf(document);
-  const written = recipe ? [recipe.teacher, recipe.student, recipe.data.tokenizer] : [];
+  const written = recipe ? [recipe.teacher, namedStudent(recipe), recipe.data.tokenizer] : [];
   const folder = path.dirname(document.uri.fsPath);
   return written.some((file) => file && hubModelIdOf(file) !== null && look(path.resolve(folder, file)) === null);
 }

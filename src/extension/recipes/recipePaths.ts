@@ -1,4 +1,5 @@
 import path from "node:path";
+import { namedStudent } from "../../protocol/denseStudent";
 import type { Recipe } from "../../protocol/recipe";
 import { textFormatOf } from "../../protocol/textFormats";
 import type { Translate } from "../../protocol/translate";
@@ -22,7 +23,7 @@ export function recipePathProblems(
 ): RecipeProblem[] {
   const wanted: [keys: (string | number)[], file: string | undefined, kind: "file" | "folder" | "text"][] = [
     [["teacher"], recipe.teacher, "folder"],
-    [["student"], recipe.student, "folder"],
+    [["student"], namedStudent(recipe), "folder"],
     [["source"], recipe.source, "folder"],
     [["data", "calibration"], recipe.data.calibration, "text"],
     [["data", "evaluation"], recipe.data.evaluation, "text"],

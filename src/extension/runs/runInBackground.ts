@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { ComparisonStart } from "../../protocol/engine";
+import { namedStudent } from "../../protocol/denseStudent";
 import type { Recipe } from "../../protocol/recipe";
 import { RerouteError } from "../../protocol/errors";
 import { runFiles } from "../../protocol/run";
@@ -30,7 +31,7 @@ export async function startInBackground(
   force = false,
 ): Promise<string> {
   const { runs, runList } = services;
-  const name = recipe.name ?? path.basename(recipe.student ?? recipe.teacher);
+  const name = recipe.name ?? path.basename(namedStudent(recipe) ?? recipe.teacher);
   const folder = runList.folderFor(baseFolder);
   const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
   const runDirectory = path.join(folder, id);

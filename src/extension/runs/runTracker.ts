@@ -59,7 +59,6 @@ export class RunTracker {
         case "export/progress":
         case "generation/event":
         case "generation/scored":
-        case "student/progress":
           return;
       }
     });

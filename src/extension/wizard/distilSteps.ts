@@ -1,24 +1,15 @@
-import { existsSync } from "node:fs";
-import path from "node:path";
 import * as vscode from "vscode";
 import { distillationPresets } from "../../protocol/presets";
-import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import { checkpointLabel } from "../checkpoints/checkpointFolder";
 import { checkpointName } from "../runs/runName";
-import type { Services } from "../services";
 import { browseItem, fileItem } from "./askForText";
-import { builtFolder } from "./outputOf";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
-import { builtStudent, compressedStudent, type StepId, type WizardState } from "./questions";
-import { buildRecipeOf } from "./recipeOf";
-import { readSettings } from "../settings";
+import { builtStudent, compressedStudent, type StepId } from "./questions";
 import { teachingChoices } from "./teachings";
 import { expertCounts, parseExperts } from "./validation";
 
 const t = vscode.l10n.t;
-
-let builds = 0;
 
 /** The questions of Distil Into a Smaller Model. */
 export const askDistilStep: Record<Extract<StepId, "student" | "preset" | "ownSequences" | "build">, Ask> = {
@@ -96,76 +87,35 @@ export const askDistilStep: Record<Extract<StepId, "student" | "preset" | "ownSe
     const { checkpoint } = state.context;
     const { most } = expertCounts(checkpoint);
     const usual = checkpoint.numExpertsPerToken ?? 1;
-    const before = state.answers.built;
-    type Way = number | "before" | typeof other;
-    const known: StepItem<Way>[] =
-      before !== undefined && existsSync(before)
-        ? [{ label: t("Take the one that was just built"), description: checkpointLabel(before), value: "before" }]
-        : [];
-    const items: StepItem<Way>[] = [
-      ...known,
-      {
-        label: t("Build it now of {0} experts a layer", usual),
-        description: t("as many as a token goes to"),
-        value: usual,
-      },
-      ...(2 * usual <= most ? [{ label: t("Build it now of {0} experts a layer", 2 * usual), value: 2 * usual }] : []),
+    const wanted = state.answers.builtOf ?? proposed.builtOf ?? usual;
+    const listed = [usual, 2 * usual].filter((experts) => experts <= most);
+    const items: StepItem<number | typeof other>[] = [
+      ...listed.map((experts) => ({
+        label: t("Of {0} experts a layer", experts),
+        ...(experts === usual ? { description: t("as many as a token goes to") } : {}),
+        value: experts,
+      })),
       { label: t("Another number of experts..."), value: other },
     ];
-    const way = await pickStep<Way>(
-      { ...frame, placeholder: t("The student is measured on the text and written before it can be estimated") },
+    const picked = await pickStep(
+      {
+        ...frame,
+        placeholder: t("Which experts they are is measured on the text, before the student is taught"),
+        isActive: ({ value }) => value === (listed.includes(wanted) ? wanted : other),
+      },
       Promise.resolve(items),
     );
-    if (way === back || way === closed) return way;
-    if (way === "before") return { built: before! };
-    let experts: number;
-    if (way === other) {
-      const check = (text: string) => parseExperts(text, most, t);
-      const text = await inputStep(
-        { ...frame, canGoBack: true, prompt: t("Experts of each layer, 1 to {0}", most), value: String(usual) },
-        (entered) => problemOf(check(entered)),
-      );
-      if (text === back) return askDistilStep.build(frame, state, proposed, services);
-      const parsed = text === closed ? null : check(text);
-      if (parsed === null || !parsed.ok) return closed;
-      experts = parsed.value;
-    } else experts = way;
-    const built = await build(state, experts, services);
-    return built === null ? askDistilStep.build(frame, state, proposed, services) : { built };
+    if (picked !== other) return typeof picked === "symbol" ? picked : { builtOf: picked };
+    const check = (text: string) => parseExperts(text, most, t);
+    const text = await inputStep(
+      { ...frame, canGoBack: true, prompt: t("Experts of each layer, 1 to {0}", most), value: String(wanted) },
+      (entered) => problemOf(check(entered)),
+    );
+    if (text === back) return askDistilStep.build(frame, state, proposed, services);
+    const parsed = text === closed ? null : check(text);
+    return parsed?.ok ? { builtOf: parsed.value } : closed;
   },
 };
-
-/** Builds the student, showing how far it is; null when that was cancelled or failed, which is then said. */
-async function build(state: WizardState, experts: number, { engine }: Services): Promise<string | null> {
-  const { checkpoint } = state.context;
-  const { memory, threads, provider } = readSettings(checkpoint.path);
-  const output = builtFolder(checkpoint.path, experts);
-  const recipe = buildRecipeOf(checkpoint, state.answers, { output, memory, threads, provider });
-  const id = `student-${++builds}`;
-  const location = vscode.ProgressLocation.Notification;
-  const title = t("Building a dense student of {0}", checkpointName(checkpoint.path));
-  return vscode.window.withProgress({ location, title, cancellable: true }, async (progress, token) => {
-    const abort = new AbortController();
-    token.onCancellationRequested(() => abort.abort());
-    let done = 0;
-    const stopListening = engine.onEvent((event) => {
-      if (event.name !== "student/progress" || event.body.id !== id) return;
-      const { done: now, total, message } = event.body.progress;
-      const percent = total > 0 ? (100 * now) / total : 0;
-      progress.report({ message, increment: Math.max(0, percent - done) });
-      done = percent;
-    });
-    try {
-      const baseFolder = path.dirname(checkpoint.path);
-      return (await engine.request("student/build", { id, recipe, baseFolder, experts }, abort.signal)).output;
-    } catch (error) {
-      if (!isCancelled(error)) say(`${error instanceof Error ? error.message : String(error)} (${errorCodeOf(error)})`);
-      return null;
-    } finally {
-      stopListening();
-    }
-  });
-}
 
 async function browse(): Promise<string | null> {
   const [folder] = (await vscode.window.showOpenDialog({ canSelectFiles: false, canSelectFolders: true })) ?? [];

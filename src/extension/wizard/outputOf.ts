@@ -10,12 +10,6 @@ export function actionOf({ context, answers }: Pick<WizardState, "context" | "an
   return answers.keep === undefined ? context.purpose : `${answers.method ?? ""}-${answers.keep}`;
 }
 
-/** A new folder for a dense student that is built of so many experts a layer. */
-export function builtFolder(teacher: string, experts: number): string {
-  const place = outputParent(teacher, workspaceFolder(teacher), homedir());
-  return outputFolder(teacher, place, `dense-${experts}`, existsSync);
-}
-
 /** The folder that is proposed for the result: new, in `parent` or where results go. */
 export function proposedOutput(state: Pick<WizardState, "context" | "answers">, parent: string | null): string {
   const { checkpoint, purpose } = state.context;

@@ -169,7 +169,7 @@ function choiceLines(
         ]
       : []),
     [student === undefined ? t("Checkpoint") : t("Teacher"), teacher],
-    ...(student === undefined ? [] : [[t("Student"), student] as [string, string]]),
+    ...(student === undefined ? [] : [[t("Student"), studentOf(student, t)] as [string, string]]),
     [t("Text"), `${data.calibration} · ${amount(data.sequences)}`],
     ...(compress || calibrate ? [[t("Held-out text"), heldOut] as [string, string]] : []),
     ...(calibrate
@@ -186,8 +186,17 @@ function choiceLines(
           ...teachingOf(calibrate, t),
         ]
       : []),
-    ...(compress || calibrate ? [[t("Output"), output] as [string, string]] : []),
+    ...(compress || calibrate || typeof student === "object" ? [[t("Output"), output] as [string, string]] : []),
   ];
+}
+
+function studentOf(student: NonNullable<Recipe["student"]>, t: Translate): string {
+  if (typeof student === "string") return student;
+  const { experts, choose, scales, maxTokens } = student.build;
+  const chosen = t("chosen by {0}, scales {1}, measured on at most {2} tokens", choose, scales, maxTokens);
+  return experts === undefined
+    ? t("built of as many experts a layer as a token goes to, {0}", chosen)
+    : t("built of {0} experts a layer, {1}", experts, chosen);
 }
 
 /** How a student is taught, where it is not by the teacher's own routing on text with forward KL. */

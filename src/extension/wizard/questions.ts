@@ -55,8 +55,8 @@ export interface Answers {
   preset?: DistillationPreset;
   /** Share of the sequences that the student writes itself. */
   ownSequences?: number;
-  /** Folder of the student that was built. */
-  built?: string;
+  /** Experts of each layer that a dense student is built of. */
+  builtOf?: number;
   text?: string;
   /** Held-out text that students are measured on: a file, `splitOff` or `noVerdict`. */
   heldOut?: string;
@@ -97,7 +97,7 @@ export function stepsOf({ purpose, checkpoint }: WizardContext, answers: Answers
       const { student } = answers;
       const made: StepId[] = student === compressedStudent ? compressed(answers) : [];
       const build: StepId[] = student === builtStudent ? ["build"] : [];
-      return ["student", ...made, "preset", "ownSequences", "text", "heldOut", "amount", ...build, "output", "summary"];
+      return ["student", ...build, ...made, "preset", "ownSequences", ...written];
     }
     case "compress":
       return [...compressed(answers), ...written];

@@ -74,11 +74,11 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
   });
 }
 
-/** Folder of the student that learns. */
-function learnerOf({ student, built }: Answers): string {
-  const folder = student === builtStudent ? built : student;
-  if (folder === undefined) throw new RangeError("the wizard ended before a student was chosen or built");
-  return folder;
+/** The student that learns: a folder, or how it is built. */
+function learnerOf({ student, builtOf }: Answers) {
+  if (student === undefined) throw new RangeError("the wizard ended before a student was chosen");
+  if (student !== builtStudent) return student;
+  return { build: builtOf === undefined ? {} : { experts: builtOf } };
 }
 
 /** A preset's options, expanded, with the student's own sequences as they were answered; a dense student trains whole. */
@@ -90,26 +90,6 @@ function taughtBy({ preset = "kd", ownSequences = 0, studentIsDense = false }: A
     ...(ownSequences > 0 ? { onPolicy: { ...onPolicy, share: ownSequences } } : {}),
   };
 }
-
-/** What a dense student is built by: the teacher, and as much of the text as building reads. */
-export function buildRecipeOf(
-  teacher: CheckpointSummary,
-  { text, amount }: Answers,
-  around: Pick<RecipeSurroundings, "output" | "memory" | "threads" | "provider">,
-): Recipe {
-  if (text === undefined || amount === undefined)
-    throw new RangeError("the wizard came to building before text and amount were chosen");
-  const { sequenceLength } = amount;
-  return recipeSchema.parse({
-    ...{ schemaVersion: 1, teacher: teacher.path, output: around.output, provider: around.provider },
-    data: { calibration: text, sequenceLength, sequences: Math.min(amount.sequences, buildSequences) },
-    ...(around.memory === null ? {} : { memory: around.memory }),
-    ...(around.threads === null ? {} : { threads: around.threads }),
-  });
-}
-
-/** As `reroute build-student` reads where nobody says otherwise. */
-const buildSequences = 64;
 
 /** The published rate, unless the model is so small that it would hardly move. */
 export function learningRate(parameters: number): { learningRate?: number } {

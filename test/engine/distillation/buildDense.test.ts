@@ -3,13 +3,16 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { readFloat32 } from "../../../src/engine/checkpoint/read";
 import { LayerEngine } from "../../../src/engine/compression/layer/layerEngine";
-import { buildDense } from "../../../src/engine/distillation/build/buildDense";
+import { measureDense, writeDense } from "../../../src/engine/distillation/build/buildDense";
+import { predictedDense } from "../../../src/engine/distillation/build/predictedDense";
 import { chooseDense } from "../../../src/engine/distillation/build/chooseDense";
 import { expertMoments } from "../../../src/engine/distillation/build/expertMoments";
 import { collectLayers } from "../../../src/engine/execution/collectLayers";
 import { runForwardProbe } from "../../../src/engine/execution/probe";
 import type { ExpertWeights, MlpDescription, MoeDescription } from "../../../src/engine/model/description";
 import { buildStudent, usualStudent } from "../../../src/engine/run/buildStudent";
+import { checkpointSize } from "../../../src/engine/compression/plannedSize";
+import { buildOptions } from "../../../src/protocol/denseStudent";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { decodeFloats, encodeFloats } from "../../../src/engine/tensor/floatCodec";
 import { distillationGolden, goldenTokens, openTeacher, taughtFamilies } from "../../support/distillationGoldens";
@@ -63,12 +66,14 @@ describe.each([...siblings, ...ownFamilies])("a student of %s", (family) => {
     const teacher = await openModel(goldenCheckpoint(family));
     const directory = path.join(temporaryFolder(), "student");
     const sequences = randomSequences(3, 3, 16);
-    const { layers, intermediateSize } = await buildDense({
-      ...{ teacher, sequences, experts: 3, choose: "reap", scales: "fitted", maxTokens: 64, directory, runtime },
-      provenance: { reroute: "0", recipe: null, seed: 1, versions: {} },
-      scratchDirectory: temporaryFolder(),
-    });
+    const build = buildOptions.parse({ experts: 3, maxTokens: 64 });
+    const layers = await measureDense({ teacher, sequences, build, runtime, scratchDirectory: temporaryFolder() });
+    const provenance = { reroute: "0", recipe: null, seed: 1, versions: {} };
+    const { intermediateSize } = await writeDense({ teacher, layers, directory, provenance });
     const student = await openModel(directory);
+    const foretold = predictedDense(teacher, build, directory);
+    expect({ ...foretold.description, unusedTensors: [] }).toEqual({ ...student.description, unusedTensors: [] });
+    expect(foretold.size).toEqual(checkpointSize(student.checkpoint));
     expect(student.description.unusedTensors).toEqual([]);
     const but = ({ layers: all, ...rest }: typeof student.description) => ({
       ...{ ...rest, family: "", unusedTensors: [] },
@@ -128,11 +133,9 @@ describe.each([...siblings, ...ownFamilies])("a student of %s", (family) => {
 
 test("a family without a dense sibling, and more experts than there are, are refused by name", async () => {
   const build = async (family: string, experts: number) =>
-    buildDense({
-      ...{ teacher: await openModel(goldenCheckpoint(family)), sequences: randomSequences(3, 1, 8), experts, runtime },
-      ...{ choose: "reap", scales: "fitted", maxTokens: 8, directory: path.join(temporaryFolder(), "s") },
-      provenance: { reroute: "0", recipe: null, seed: 1, versions: {} },
-      scratchDirectory: temporaryFolder(),
+    measureDense({
+      ...{ teacher: await openModel(goldenCheckpoint(family)), sequences: randomSequences(3, 1, 8), runtime },
+      ...{ build: buildOptions.parse({ experts, maxTokens: 8 }), scratchDirectory: temporaryFolder() },
     });
   await expect(build("gpt_oss", 2)).rejects.toThrow(/no dense family whose layers are those of "gpt_oss"/);
   await expect(build("mixtral", 9)).rejects.toThrow(/9 experts were asked for, but layer 0 has 8/);

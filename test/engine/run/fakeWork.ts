@@ -62,6 +62,12 @@ export function fakeWork(): FakeWork {
         worstLayer: { layer: 0, topKOverlap: 0.5 },
       }),
     weightCosines: () => Promise.resolve(new Map()),
+    measureDense: async ({ teacher, build }) => {
+      await step(work, "measure dense");
+      const chosen = Array.from({ length: build.experts ?? 2 }, (_, e) => e);
+      const plan = { experts: chosen, scales: chosen.map(() => 0.5), residual: 0.25 };
+      return Object.fromEntries(moeLayers(teacher.description).map(({ layer }) => [String(layer), plan]));
+    },
     calibrate: async ({ student, output, stateDirectory, onMetrics, options }) => {
       const state = path.join(stateDirectory, "train-state.safetensors");
       let done = (await exists(state)) ? Number(await readFile(state, "utf8")) : 0;

@@ -13,6 +13,7 @@ import { writeReport } from "../../../src/engine/report/writeReport";
 import { openModel } from "../../../src/engine/run/modelCache";
 import { resumeRun, startRun } from "../../../src/engine/run/startRun";
 import { trainedOnBy } from "../../../src/engine/run/trainedOn";
+import type { DenseStudentFile } from "../../../src/protocol/denseStudent";
 import { RerouteError } from "../../../src/protocol/errors";
 import type { EvaluationFile } from "../../../src/protocol/evaluation";
 import type { Provenance } from "../../../src/protocol/provenance";
@@ -117,6 +118,40 @@ describe("a whole recipe", () => {
     work.calls = [];
     expect((await start()).stages.every(({ state }) => state === "done")).toBe(true);
     expect(work.calls).toEqual([]);
+  });
+
+  it("builds the student that it teaches: measured once, written again where it is lost, measured anew for another", async () => {
+    const built = (experts: number, change: object = {}) =>
+      recipe({
+        ...{ compress: undefined, calibrate: { heldOut: 0.25, scope: "all" }, student: { build: { experts } } },
+        ...change,
+      });
+    const run = await start(built(3));
+    expect(run.stages.map(({ state }) => state)).toEqual(["skipped", ...Array<string>(4).fill("done")]);
+    const taught = [...afterProfile, `evaluate out-${count}`, "report"];
+    expect(work.calls).toEqual(["measure dense", ...taught]);
+    const file = path.join(runDirectory(), "dense-student.json");
+    const { layers } = JSON.parse(await readFile(file, "utf8")) as DenseStudentFile;
+    expect(Object.values(layers).map(({ experts }) => experts)).toEqual(Array(6).fill([0, 1, 2]));
+    const student = path.join(runDirectory(), "compressed");
+    const { description, checkpoint } = await openModel(student);
+    expect([description.family, checkpoint.config["intermediate_size"]]).toEqual(["mistral", 3 * 192]);
+    const size = [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    expect(run.preflight!.bytesAfter).toBe(size);
+
+    const before = await results();
+    await rm(student, { recursive: true });
+    work.calls = [];
+    await start(built(3));
+    expect([work.calls, await results()]).toEqual([["report"], before]);
+
+    count += 1;
+    await start(built(3, { calibrate: undefined }));
+    expect((await openModel(path.join(folder, `out-${count}`))).description.family).toBe("mistral");
+    await rm(path.join(folder, `out-${count}`), { recursive: true });
+    work.calls = [];
+    await start(built(2, { calibrate: undefined }));
+    expect(work.calls).toEqual(["measure dense", "evaluate coarse", `evaluate out-${count}`, "report"]);
   });
 
   it("refuses evaluation text that was trained on; with force, the verdict says so wherever it is shown", async () => {

@@ -35,7 +35,6 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "comparison/resume": unused,
     "trace/import": unused,
     "checkpoint/exportGguf": unused,
-    "student/build": unused,
     "generation/start": unused,
     "generation/describe": unused,
     "generation/score": unused,

@@ -44,11 +44,11 @@ describe("questions", () => {
       "student preset ownSequences text heldOut amount output summary",
     ],
     [
-      "one that is built of the teacher's experts is built once text and amount are known",
+      "one that is built of the teacher's experts",
       "distil",
       checkpoint(),
       { student: ":build" },
-      "student preset ownSequences text heldOut amount build output summary",
+      "student build preset ownSequences text heldOut amount output summary",
     ],
     [
       "one that is compressed first",

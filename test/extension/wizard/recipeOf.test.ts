@@ -3,7 +3,7 @@ import { heldOutCount } from "../../../src/engine/data/heldOutSplit";
 import { english } from "../../../src/protocol/translate";
 import { preflightLines, startOf } from "../../../src/extension/wizard/preflightLines";
 import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/extension/wizard/questions";
-import { buildRecipeOf, recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
+import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
 import { teacherFactor, teachingChoices } from "../../../src/extension/wizard/teachings";
 import { distillationPresetNames } from "../../../src/protocol/presets";
 import { recipeSchema } from "../../../src/protocol/recipe";
@@ -77,17 +77,16 @@ describe("recipes made of answers", () => {
     const built = make("distil", {
       student: ":build",
       studentIsDense: true,
-      built: "/models/dense",
+      builtOf: 8,
       preset: "gkd",
       ownSequences: 1,
     });
     expect(built).toMatchObject({
-      student: "/models/dense",
-      calibrate: { onPolicy: { share: 1, promptTokens: 32, roundUpdates: 32 } },
+      student: { build: { experts: 8, choose: "reap", scales: "fitted" } },
+      calibrate: { scope: "all", onPolicy: { share: 1, promptTokens: 32, roundUpdates: 32 } },
     });
-    expect(() => make("distil", { student: ":build" })).toThrow(RangeError);
-    const building = buildRecipeOf(checkpoint(), text, { ...around, output: "/models/dense" });
-    expect(building).toMatchObject({ teacher: "/models/qwen", output: "/models/dense", data: { sequences: 64 } });
+    expect(built.teacher).toBe("/models/qwen");
+    expect(() => make("distil", {})).toThrow(RangeError);
   });
 
   it("says how often a preset does the teacher's work", () => {

@@ -1,3 +1,4 @@
+import type { BuildOptions, DenseLayerPlan } from "../../../protocol/denseStudent";
 import type { ReportProgress } from "../../../protocol/progress";
 import type { Provenance } from "../../../protocol/provenance";
 import { RerouteError } from "../../../protocol/errors";
@@ -8,64 +9,87 @@ import type { TokenSequences } from "../../data/sequences";
 import { collectLayers } from "../../execution/collectLayers";
 import type { ModelDescription, MoeDescription } from "../../model/description";
 import type { RuntimeOptions } from "../../runtime/session";
-import { chooseDense, type DenseChoice, type DenseLayerPlan, type DenseScales } from "./chooseDense";
+import { chooseDense } from "./chooseDense";
 import { denseStudent } from "./denseSibling";
+import { expertCountOf } from "./expertCount";
 import { expertMoments } from "./expertMoments";
 import { sharedGateMean } from "./sharedGateMean";
 import { siblingOf } from "./siblings";
 
-export interface BuildDenseOptions {
-  teacher: { checkpoint: Checkpoint; description: ModelDescription; fingerprint: string };
+interface Teacher {
+  checkpoint: Checkpoint;
+  description: ModelDescription;
+  fingerprint: string;
+}
+
+export interface MeasureDenseOptions {
+  teacher: Teacher;
   sequences: TokenSequences;
-  /** Experts a layer; null: as many as a token goes to. */
-  experts: number | null;
-  choose: DenseChoice;
-  scales: DenseScales;
-  /** Tokens that experts are measured on, at most. */
-  maxTokens: number;
-  directory: string;
-  provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions">;
+  build: BuildOptions;
   runtime: RuntimeOptions;
   scratchDirectory: string;
   signal?: AbortSignal | undefined;
   report?: ReportProgress;
 }
 
-export interface BuiltDense {
-  /** By decoder layer. */
-  layers: Map<number, DenseLayerPlan>;
-  intermediateSize: number;
-  bytes: number;
-}
+/** By decoder layer. */
+export type DenseLayers = ReadonlyMap<number, DenseLayerPlan>;
 
 /**
- * Builds a dense student from a teacher: one pass over the text measures what all experts of each layer give on the same tokens;
- * some of them, with scales fitted by least squares to the routed sum, become the layer's MLP, beside the shared experts.
+ * Decides what a dense student of a teacher is made of: one pass over the text measures what all experts of each layer give on
+ * the same tokens; some of them, with scales fitted by least squares to the routed sum, become the layer's MLP.
  *
- * @throws RerouteError arguments/invalid for more experts than there are; model/unsupported-option; codes of writeCheckpoint
+ * @throws RerouteError arguments/invalid for more experts than there are; model/unsupported-option
  */
-export async function buildDense(options: BuildDenseOptions): Promise<BuiltDense> {
-  const { teacher, sequences, directory, runtime, scratchDirectory, signal, report } = options;
-  const { checkpoint, description, fingerprint } = teacher;
+export async function measureDense(options: MeasureDenseOptions): Promise<DenseLayers> {
+  const { teacher, sequences, build, runtime, scratchDirectory, signal, report } = options;
+  const { checkpoint, description } = teacher;
   siblingOf(description, checkpoint.config);
   const layers = new Map<number, DenseLayerPlan>();
   await collectLayers({
     ...{ checkpoint, description, sequences, runtime, scratchDirectory, signal, report },
     onLayer: async (collected) => {
       const { layer, moe } = collected;
-      const count = countOf(moe, layer.index, options.experts);
+      const count = expertCountOf(moe, layer.index, build.experts);
       const engine = new LayerEngine(runtime, checkpoint, description.hiddenSize);
       try {
-        const moments = await expertMoments(engine, collected, options.maxTokens);
-        const equal = scalingOf(moe) / count;
-        const plan = chooseDense(moments, { ...options, count, equal });
-        const sharedScale = await sharedGateMean(checkpoint, collected, options.maxTokens);
+        const moments = await expertMoments(engine, collected, build.maxTokens);
+        const plan = chooseDense(moments, { ...build, count, equal: scalingOf(moe) / count });
+        const sharedScale = await sharedGateMean(checkpoint, collected, build.maxTokens);
         layers.set(layer.index, sharedScale === null ? plan : { ...plan, sharedScale });
       } finally {
         await engine.close();
       }
     },
   });
+  return layers;
+}
+
+export interface WriteDenseOptions {
+  teacher: Teacher;
+  layers: DenseLayers;
+  directory: string;
+  provenance: Pick<Provenance, "reroute" | "recipe" | "seed" | "versions">;
+  /** Of a run that may be killed: see writeCheckpoint. */
+  runId?: string;
+  leaveMarker?: boolean;
+  signal?: AbortSignal | undefined;
+  report?: ReportProgress;
+}
+
+export interface WrittenDense {
+  /** Of every layer's MLP. */
+  intermediateSize: number;
+  bytes: number;
+}
+
+/**
+ * Writes the student: the chosen experts of each layer side by side, beside the shared ones.
+ * @throws RerouteError model/unsupported-option; codes of writeCheckpoint
+ */
+export async function writeDense(options: WriteDenseOptions): Promise<WrittenDense> {
+  const { teacher, layers, directory, runId, leaveMarker, signal, report } = options;
+  const { checkpoint, fingerprint } = teacher;
   const student = denseStudent(teacher, layers);
   const residuals = [...layers].map(([index, { residual }]) => [`residual.${index}`, residual] as const);
   const provenance: Provenance = {
@@ -83,6 +107,8 @@ export async function buildDense(options: BuildDenseOptions): Promise<BuiltDense
     config: student.config,
     copyFilesFrom: checkpoint.directory,
     extraFiles: { "reroute.json": `${JSON.stringify(provenance, null, 2)}\n` },
+    ...(runId === undefined ? {} : { runId }),
+    ...(leaveMarker === undefined ? {} : { leaveMarker }),
     ...(signal === undefined ? {} : { signal }),
     onProgress: (progress) =>
       report?.({
@@ -90,26 +116,7 @@ export async function buildDense(options: BuildDenseOptions): Promise<BuiltDense
         ...{ done: progress.bytes, total: progress.totalBytes },
       }),
   });
-  return { layers, intermediateSize: student.intermediateSize, bytes };
-}
-
-function countOf(
-  { numExpertsPerToken, numExperts, logicalToPhysical }: MoeDescription,
-  layer: number,
-  asked: number | null,
-) {
-  if (logicalToPhysical !== null) {
-    throw new RerouteError(
-      "model/unsupported-option",
-      `Layer ${layer} of this checkpoint was merged with a map of its router's rows; build the student from the original teacher`,
-    );
-  }
-  const count = asked ?? numExpertsPerToken;
-  if (count <= numExperts) return count;
-  throw new RerouteError(
-    "arguments/invalid",
-    `${count} experts were asked for, but layer ${layer} has ${numExperts}; choose at most ${numExperts}`,
-  );
+  return { intermediateSize: student.intermediateSize, bytes };
 }
 
 function scalingOf({ routing }: MoeDescription): number {

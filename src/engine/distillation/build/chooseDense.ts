@@ -1,20 +1,5 @@
+import type { DenseChoice, DenseLayerPlan, DenseScales } from "../../../protocol/denseStudent";
 import type { ExpertMoments } from "./expertMoments";
-
-export const denseChoices = ["reap", "frequency", "greedy"] as const;
-export type DenseChoice = (typeof denseChoices)[number];
-export const denseScales = ["fitted", "equal"] as const;
-export type DenseScales = (typeof denseScales)[number];
-
-/** The experts that a layer's dense MLP is made of, each with what its output is multiplied by. */
-export interface DenseLayerPlan {
-  /** In the order they were chosen. */
-  experts: number[];
-  scales: number[];
-  /** Mean squared error of sum_e scale_e f_e(x) against the routed sum, as a share of the routed sum's mean square. */
-  residual: number;
-  /** What shared experts behind a gate are multiplied by: the mean of its sigmoid. Absent: they are joined as they are. */
-  sharedScale?: number;
-}
 
 /** Share of the mean diagonal that is added where scales are fitted to few tokens. */
 const ridgeShare = 1e-4;

@@ -1,3 +1,4 @@
+import type { DenseLayerPlan } from "../../../protocol/denseStudent";
 import { siblingOf, type Sibling } from "./siblings";
 import { RerouteError } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
@@ -7,7 +8,6 @@ import { allViewsIn } from "../../execution/weightViews";
 import type { ExpertWeights, LayerDescription, ModelDescription, WeightView } from "../../model/description";
 import { dtypeBits, elementCount } from "../../tensor/dtype";
 import { encodeFloats, type WritableFloat } from "../../tensor/floatCodec";
-import type { DenseLayerPlan } from "./chooseDense";
 
 /** A dense student before it is written: what its folder will hold. */
 export interface DenseStudent {

@@ -1,5 +1,7 @@
 import { LayerEngine, chunks } from "../../compression/layer/layerEngine";
 import type { CollectedLayer } from "../../execution/collectLayers";
+import type { ModelDescription } from "../../model/description";
+import { moeLayers } from "../../model/moeLayers";
 
 /** What all experts of a layer give on the same tokens, and what routing makes of it. E experts. */
 export interface ExpertMoments {
@@ -35,8 +37,7 @@ export async function expertMoments(
   const gram = new Float64Array(E * E);
   const [cross, reap, frequency] = [new Float64Array(E), new Float64Array(E), new Float64Array(E)];
   let energy = 0;
-  const fitting = Math.floor(engine.runtime.memoryBudgetBytes / 8 / (4 * E * H));
-  for (const [from, to] of chunks(tokens, Math.max(16, Math.min(mostTokens, fitting)))) {
+  for (const [from, to] of chunks(tokens, tokensAtOnce(E, H, engine.runtime.memoryBudgetBytes))) {
     const size = (to - from) * H;
     const x = inputs.read(from, to).slice();
     const all = new Float32Array(E * size);
@@ -68,6 +69,20 @@ export async function expertMoments(
     reap: reap.map((sum, e) => sum / Math.max(1, frequency[e]!)),
     frequency,
   };
+}
+
+function tokensAtOnce(numExperts: number, hiddenSize: number, memoryBudgetBytes: number): number {
+  const fitting = Math.floor(memoryBudgetBytes / 8 / (4 * numExperts * hiddenSize));
+  return Math.max(16, Math.min(mostTokens, fitting));
+}
+
+/** Bytes that moments of a model's widest layer take: outputs of all experts for one block of tokens, their copy for the product, and the Gram matrix. */
+export function momentsBytes(description: ModelDescription, tokens: number, memoryBudgetBytes: number): number {
+  const H = description.hiddenSize;
+  return moeLayers(description).reduce((most, { moe: { numExperts: E } }) => {
+    const block = Math.min(tokens, tokensAtOnce(E, H, memoryBudgetBytes));
+    return Math.max(most, 2 * 4 * E * H * block + 12 * E * E);
+  }, 0);
 }
 
 function addInto(sum: Float64Array, part: Float32Array): void {

@@ -1,6 +1,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import { modelEvaluation, type ModelEvaluation } from "../../../protocol/evaluation";
+import type { z } from "zod";
+import { denseStudentFile } from "../../../protocol/denseStudent";
+import { modelEvaluation } from "../../../protocol/evaluation";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { iteratesSubspaces } from "../../compression/cost/methodCost";
@@ -26,6 +28,7 @@ export function sharedMachinery(
     stages: { ...stages, profile: sharedProfile(stages.profile, directory) },
     work: {
       ...work,
+      measureDense: sharedDense(work.measureDense, directory),
       calibrate: sharedTargets(work.calibrate, directory),
       evaluate: sharedEvaluation(work.evaluate, directory, sharesStudents),
       probe: onceEach(work.probe),
@@ -86,19 +89,28 @@ function sharedEvaluation(
     const text = textRead(p.sequences);
     const key = shortKey({ model: p.model.fingerprint, text, threads, provider, ...against, ...task });
     const file = path.join(directory, `${p.teacher ? "student" : "teacher"}-evaluation-${key}.json`);
-    const known = await readModelEvaluation(file);
-    if (known) return known;
-    const evaluation = await evaluate(p);
-    await writeFileAtomically(file, `${JSON.stringify(evaluation)}\n`);
-    return evaluation;
+    return keptOnce(file, modelEvaluation, () => evaluate(p));
   };
 }
 
-async function readModelEvaluation(file: string): Promise<ModelEvaluation | null> {
+/** What a dense student is made of: every cell that builds the same one writes it for itself. */
+function sharedDense(measure: HeavyWork["measureDense"], directory: string): HeavyWork["measureDense"] {
+  return async (p) => {
+    const { threads, provider } = p.runtime;
+    const of = { teacher: p.teacher.fingerprint, text: textRead(p.sequences), build: p.build, threads, provider };
+    const file = path.join(directory, `dense-student-${shortKey(of)}.json`);
+    return keptOnce(file, denseStudentFile.shape.layers, () => measure(p));
+  };
+}
+
+/** What a file of the shared folder holds; made and written where it is not there. */
+async function keptOnce<T>(file: string, schema: z.ZodType<T>, make: () => Promise<T>): Promise<T> {
   try {
-    return modelEvaluation.parse(JSON.parse(await readFile(file, "utf8")));
+    return schema.parse(JSON.parse(await readFile(file, "utf8")));
   } catch {
-    return null;
+    const made = await make();
+    await writeFileAtomically(file, `${JSON.stringify(made)}\n`);
+    return made;
   }
 }
 

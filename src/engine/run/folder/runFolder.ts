@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RerouteError } from "../../../protocol/errors";
+import { namedStudent, studentToBuild } from "../../../protocol/denseStudent";
 import type { Recipe } from "../../../protocol/recipe";
 import { runFile, runFiles, stageIds, type RunFile, type StageId, type StageRecord } from "../../../protocol/run";
 import { appendLine, writeError, writeFileAtomically } from "../../checkpoint/atomicFile";
@@ -21,7 +22,7 @@ export interface RunPaths {
   teacher: string;
   /** The checkpoint to profile and compress: the recipe's source, or the teacher. */
   source: string;
-  /** The checkpoint to calibrate: the recipe's student, or what compression wrote. */
+  /** The checkpoint to calibrate: the recipe's student, or what compression or building wrote. */
   student: string;
   calibrationData: string;
   evaluationData: string | null;
@@ -41,12 +42,13 @@ export async function runPaths(runDirectory: string, recipe: Recipe, baseFolder:
   const { calibration, splitEvaluation } = recipe.data;
   const evaluation = recipe.data.evaluation ?? (splitEvaluation ? calibration : undefined);
   const output = resolve(recipe.output);
+  const named = namedStudent(recipe);
   const compressed = recipe.calibrate ? file("compressed") : output;
   return {
     runDirectory,
     teacher: await checkpoint(recipe.teacher),
     source: await checkpoint(recipe.source ?? recipe.teacher),
-    student: recipe.student !== undefined ? await checkpoint(recipe.student) : compressed,
+    student: named !== undefined ? await checkpoint(named) : compressed,
     calibrationData: resolve(recipe.data.calibration),
     evaluationData: evaluation === undefined ? null : resolve(evaluation),
     task: recipe.data.task === undefined ? null : resolve(recipe.data.task),
@@ -60,7 +62,7 @@ export async function runPaths(runDirectory: string, recipe: Recipe, baseFolder:
 /** Stages that a recipe asks for; the others are recorded as skipped. */
 export function stagesOf(recipe: Recipe): Set<StageId> {
   const { compress, source } = recipe;
-  const compresses = compress !== undefined && recipe.student === undefined;
+  const compresses = (compress !== undefined && recipe.student === undefined) || studentToBuild(recipe) !== undefined;
   // The teacher is profiled whatever the method, for its own sake; what was compressed before, only where the method looks.
   const isLookedAt = source === undefined || !compress || compress.plan !== undefined || needsStatistics(compress);
   const wanted: Record<StageId, boolean> = {

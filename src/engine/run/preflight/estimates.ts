@@ -89,12 +89,17 @@ export function smallestMemory(
   recipe: Recipe,
   description: ModelDescription,
   trained: TrainedPrediction | null = null,
+  student: ModelDescription = description,
 ): number {
   const { calibrate, data } = recipe;
   const smallest = (model: ModelDescription, sizes?: TrainedPrediction["sizes"]) =>
     smallestBudget(model, data.sequenceLength, calibrate ? "backward" : "forward", sizes);
-  const ofStudent = smallest(description, trained?.sizes) + fitBytes(recipe, description);
-  if (!calibrate || modelsAtOnce(calibrate) === 1) return ofStudent;
+  const ofStudent = smallest(student, trained?.sizes) + fitBytes(recipe, description);
+  if (!calibrate || modelsAtOnce(calibrate) === 1)
+    return Math.max(
+      ofStudent,
+      student === description ? 0 : smallestBudget(description, data.sequenceLength, "forward"),
+    );
   // Each has its part.
   const [{ description: routed }] = teacherRoutes(calibrate.teacherRouting, description, recipe.seed);
   return modelsAtOnce(calibrate) * Math.max(ofStudent, smallest(routed));

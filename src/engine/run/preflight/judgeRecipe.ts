@@ -1,5 +1,6 @@
 import { checkMethodOptions } from "../../compression/methods";
 import { isPruningCriterion, pruningCriteria } from "../../compression/pruning/criteria";
+import { studentToBuild } from "../../../protocol/denseStudent";
 import { RerouteError } from "../../../protocol/errors";
 import type { Recipe } from "../../../protocol/recipe";
 
@@ -11,8 +12,11 @@ import type { Recipe } from "../../../protocol/recipe";
  */
 export function judgeRecipe(recipe: Recipe, refuse: (message: string) => void): void {
   const { compress, calibrate, student, evaluateOnly, data } = recipe;
-  if (evaluateOnly && (compress || calibrate || data.evaluation === undefined))
+  const builds = studentToBuild(recipe) !== undefined;
+  if (evaluateOnly && (compress || calibrate || builds || data.evaluation === undefined))
     refuse("A recipe with evaluateOnly names an evaluation text, and neither compresses nor calibrates");
+  if (builds && compress)
+    refuse("The recipe builds a dense student of the teacher, and compresses the teacher, too; keep one of both");
   if (data.splitEvaluation && data.evaluation !== undefined)
     refuse("The recipe names an evaluation text and splits one off; keep one of both");
   if (data.activeExperts && data.evaluation === undefined && !data.splitEvaluation)

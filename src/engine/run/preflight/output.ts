@@ -4,7 +4,7 @@ import type { Recipe } from "../../../protocol/recipe";
 import type { RunFile } from "../../../protocol/run";
 import { isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
-import { idOf, type RunPaths } from "../folder/runFolder";
+import { idOf, stagesOf, type RunPaths } from "../folder/runFolder";
 import { isFinishedCheckpoint } from "../stages/outputs";
 
 /**
@@ -14,12 +14,14 @@ import { isFinishedCheckpoint } from "../stages/outputs";
  * @param run a run that is being continued: what it wrote or left there is its own
  */
 export async function outputRefusal(
-  { calibrate, compress, student }: Recipe,
+  recipe: Recipe,
   { output }: RunPaths,
   run: RunFile | undefined,
 ): Promise<RerouteError | null> {
-  if (!calibrate && !(compress && student === undefined)) return null;
-  const writer = run?.stages.find(({ id }) => id === (calibrate ? "calibrate" : "compress"));
+  const wanted = stagesOf(recipe);
+  const writes = (["calibrate", "compress"] as const).find((id) => wanted.has(id));
+  if (writes === undefined) return null;
+  const writer = run?.stages.find(({ id }) => id === writes);
   if (run && writer?.state === "done" && (await isFinishedCheckpoint(output, idOf(run)))) return null;
   if (run && (await isUnfinishedOutputOf(output, idOf(run)))) return null;
   let names: string[];

@@ -6,16 +6,14 @@ import { layoutNeedsOf, layoutNeedsOfPlan, validateLayout } from "../../compress
 import { readChoiceItems } from "../../data/choiceItems";
 import { parsePlan, validatePlan } from "../../compression/plan/validatePlan";
 import { forecastOf } from "../../compression/methods";
-import { mappingOfMade } from "../../compression/plan/expertMapping";
 import { compressedDescription } from "../../compression/compressedDescription";
 import { predictedModel, type PredictedModel } from "../../compression/predictedModel";
-import { matchesRouterLogits } from "../../distillation/calibration";
-import { matchMapping } from "../../distillation/match/matchMapping";
-import { logitMapping } from "../../distillation/routerLogits";
+import { predictedDense } from "../../distillation/build/predictedDense";
 import { withActiveExperts } from "../../model/activeExperts";
 import { hasExperts, requireExperts } from "../../model/requireExperts";
 import { withRoundedActivations } from "../../model/roundedActivations";
 import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
+import { namedStudent, studentToBuild } from "../../../protocol/denseStudent";
 import { evaluatedActivations, type Recipe } from "../../../protocol/recipe";
 import { paradigmOf } from "../../../protocol/methods";
 import type { Preflight, StageId } from "../../../protocol/run";
@@ -30,6 +28,7 @@ import { outputRefusal } from "./output";
 import { quantisedOutput } from "./quantisedOutput";
 import { fittingWarnings, routingWarnings } from "./routingWarnings";
 import { judgeRecipe } from "./judgeRecipe";
+import { checkMatching } from "./matching";
 import type { PreflightOptions } from "./options";
 import { diskRefusal, lessMemory, memoryRefusal, previewRefusal } from "./refusals";
 import { preflightSteps, type PredictedRun } from "./steps";
@@ -39,6 +38,7 @@ import { checkpointSize, plannedSize, type CheckpointSize } from "../../compress
 import { readPlanText } from "../stages/compress";
 import { readProvenance } from "../stages/outputs";
 import { checkDenseStudent } from "../stages/calibrate";
+import type { ScratchInput } from "../stages/forecast";
 import { trainedOnWarnings } from "./trainedOn";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { MachineProbe, OpenModel } from "../work";
@@ -109,6 +109,7 @@ class Preflighter {
     const before = teacher ? checkpointSize(teacher.checkpoint) : none;
     const after = teacher && source ? ((await this.#try(() => this.#sizeAfter(teacher, source))) ?? none) : none;
     const trained = teacher && source ? await this.#try(() => this.#trained(teacher, source)) : null;
+    const dense = teacher && recipe.student !== undefined ? await this.#try(() => this.#student(teacher)) : null;
     const probe = teacher && this.#refusals.length === 0 ? await this.#probe(teacher) : null;
     const input = teacher && {
       recipe,
@@ -120,6 +121,7 @@ class Preflighter {
       bytesAfter: after.bytes,
       cacheBytes: Math.max(0, availableMemoryBytes() - memoryBudgetBytes),
       trained,
+      ...(dense && !hasExperts(dense.description) ? { student: dense.description } : {}),
       ...(source && source !== teacher
         ? { source: { description: source.description, bytes: checkpointSize(source.checkpoint).bytes } }
         : {}),
@@ -128,7 +130,7 @@ class Preflighter {
     const estimated = input ? ((await this.#try(async () => estimateStages(input))) ?? []) : [];
     const profileOf = estimated.length > 0 && source ? await this.#knownProfile(source) : null;
     const stages = profileOf ? estimated.map((stage) => withoutProfile(stage, profileOf.name)) : estimated;
-    const disk = await this.#checkDisk(teacher, after.bytes, trained, memoryBudgetBytes);
+    const disk = await this.#checkDisk(input, after.bytes);
     const beyond = input && memoryRefusal(input, stages.length > 0 ? this.#openStages() : null);
     if (beyond) this.#refuse(beyond.code, beyond.message);
     this.#warnings.push(...lessMemory(memoryBudgetBytes));
@@ -235,19 +237,25 @@ class Preflighter {
     return size;
   }
 
-  async #student(): Promise<OpenModel> {
+  async #student(teacher: OpenModel): Promise<OpenModel> {
     const { predicted, signal } = this.options;
     if (predicted) return predicted;
-    const student = await this.#open(this.recipe.student!, this.paths.student);
+    const build = studentToBuild(this.recipe);
+    if (build) return predictedDense(teacher, build, this.paths.student);
+    const student = await this.#open(namedStudent(this.recipe)!, this.paths.student);
     await checkScales(student, signal);
     return student;
   }
 
   async #studentSize(teacher: OpenModel): Promise<CheckpointSize> {
-    const student = await this.#student();
+    const student = await this.#student(teacher);
+    const { predicted } = this.options;
     if (!hasExperts(student.description)) {
-      await checkDenseStudent(student, teacher);
-      return checkpointSize(student.checkpoint);
+      // What is not written yet will have the teacher's tokenizer.
+      if (!predicted && namedStudent(this.recipe) !== undefined) await checkDenseStudent(student, teacher);
+      const ofDense = checkpointSize(student.checkpoint);
+      this.leaves = { ...student, size: ofDense };
+      return ofDense;
     }
     if (student.description.vocabSize !== teacher.description.vocabSize) {
       this.#refuse(
@@ -255,7 +263,6 @@ class Preflighter {
         `The student's vocabulary has ${student.description.vocabSize} entries, the teacher's ${teacher.description.vocabSize}; choose the model that the student was made from`,
       );
     }
-    const { predicted } = this.options;
     if (!predicted) await this.#checkOrigin(student, teacher, "student");
     const size = predicted?.size ?? checkpointSize(student.checkpoint);
     this.leaves = predicted ?? { ...student, size };
@@ -272,7 +279,7 @@ class Preflighter {
 
   async #trained(teacher: OpenModel, source: OpenModel): Promise<TrainedPrediction | null> {
     const { recipe, paths } = this;
-    const student = recipe.student === undefined ? null : await this.#student();
+    const student = recipe.student === undefined ? null : await this.#student(teacher);
     withRoundedActivations(student ?? teacher, evaluatedActivations(recipe));
     const plan =
       student === null && paths.plan !== null && recipe.compress
@@ -289,32 +296,23 @@ class Preflighter {
         "model/unsupported-option",
         `${predicted.closed}; routers alone (scope router) can be calibrated`,
       );
-    const matches = recipe.calibrate && (matchesRouterLogits(recipe.calibrate) || recipe.calibrate.match);
-    if (student && recipe.calibrate && matches && !predicted) {
-      const made = await readProvenance(student.checkpoint.directory);
-      const experts = mappingOfMade(teacher.description, made);
-      const [mine, theirs] = [student.description, teacher.description];
-      if (matchesRouterLogits(recipe.calibrate)) logitMapping(mine, theirs, experts);
-      if (recipe.calibrate.match) matchMapping(mine, theirs, recipe.calibrate.match, experts);
-    }
+    if (student && !predicted) await checkMatching(recipe, student, teacher);
     return trained;
   }
 
   async #checkDisk(
-    teacher: OpenModel | null,
+    input: ScratchInput | null,
     bytesAfter: number,
-    trained: TrainedPrediction | null,
-    memoryBudgetBytes: number,
   ): Promise<{ diskNeededBytes: number; diskFreeBytes: number }> {
     const { recipe, paths } = this;
-    const compresses = recipe.compress !== undefined && recipe.student === undefined;
+    const compresses = stagesOf(recipe).has("compress");
     // The compressed student lies in the run folder while it is calibrated; the result goes to the output folder.
     const isDone = (id: string): boolean => this.options.run?.stages.find((stage) => stage.id === id)?.state === "done";
     // Merging and editing stage their layers beside it.
     const compressed = paradigmOf(recipe.compress?.method ?? "reap") === "pruning" ? 1 : 2;
     const copies =
       (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
-    const scratch = teacher ? scratchBytes({ recipe, teacher: teacher.description, memoryBudgetBytes, trained }) : 0;
+    const scratch = input ? scratchBytes(input) : 0;
     const diskNeededBytes = copies * bytesAfter + scratch;
     this.scratchBytes = scratch;
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];

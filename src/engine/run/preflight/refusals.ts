@@ -25,9 +25,9 @@ export function diskRefusal(neededBytes: number, freeBytes: number): Refusal | n
  * @param open stages that are still to be worked on; null where there are no estimates of them
  */
 export function memoryRefusal(input: EstimateInput, open: ReadonlySet<StageId> | null): Refusal | null {
-  const { recipe, teacher, trained, memoryBudgetBytes: budget } = input;
+  const { recipe, teacher, student, trained, memoryBudgetBytes: budget } = input;
   const code = "preflight/memory";
-  const smallest = smallestMemory(recipe, teacher, trained);
+  const smallest = smallestMemory(recipe, teacher, trained, student);
   const atLeast = (bytes: number) => `set at least --memory ${Math.ceil(bytes / 2 ** 20)}MiB`;
   if (smallest > budget) {
     const what = trained?.sizes
@@ -39,7 +39,12 @@ export function memoryRefusal(input: EstimateInput, open: ReadonlySet<StageId> |
   const beyond = open && stageBeyondBudget(input, open);
   if (!beyond) return null;
   const { stage, peakMemoryBytes, fittingBudgetBytes, option } = beyond;
-  const what = stage === "compress" ? `compressing by ${recipe.compress!.method}` : `stage ${stage}`;
+  const what =
+    stage !== "compress"
+      ? `stage ${stage}`
+      : recipe.compress
+        ? `compressing by ${recipe.compress.method}`
+        : "building the student";
   const lighter = option === null ? "" : `use the option ${option} (--set ${option}), with which it fits, or `;
   return {
     code,

@@ -3,7 +3,7 @@ import type { PassCost } from "../../execution/measure";
 import { fallbackBufferBytesPerSecond, fallbackDiskBytesPerSecond } from "../../execution/measureDisk";
 import { blockTokens } from "../../execution/leaves";
 import { compiledBytes } from "../../execution/compiledBytes";
-import { countParameters } from "../../model/parameters";
+import { countParameters, flopsPerToken } from "../../model/parameters";
 import type { ModelDescription } from "../../model/description";
 import type { Recipe } from "../../../protocol/recipe";
 import type { TrainedPrediction } from "../../distillation/trainedPrediction";
@@ -23,6 +23,8 @@ export interface EstimateInput {
   cacheBytes: number;
   /** What is profiled and compressed, where it is not the teacher. */
   source?: { description: ModelDescription; bytes: number };
+  /** The student, where it is dense; one with experts is taken to be as the teacher. */
+  student?: ModelDescription;
   /** What calibration trains; null or absent without one. */
   trained?: TrainedPrediction | null;
 }
@@ -80,13 +82,13 @@ export interface StageTimes {
  * checkpoint, each pass reads it from disk. NaN where nothing was measured.
  */
 export function stageTimes(input: EstimateInput): StageTimes {
-  const { probe, teacher, recipe, memoryBudgetBytes, trained, bytesBefore, bytesAfter, cacheBytes } = input;
+  const { probe, teacher, student, recipe, memoryBudgetBytes, trained, bytesBefore, bytesAfter, cacheBytes } = input;
   const { sequenceLength } = recipe.data;
-  const [forward, backward] = (["forward", "backward"] as const).map((direction) =>
-    planExecution(teacher, sequenceLength, memoryBudgetBytes, direction),
-  ) as [ReturnType<typeof planExecution>, ReturnType<typeof planExecution>];
+  const learner = student ?? teacher;
+  const forward = planExecution(teacher, sequenceLength, memoryBudgetBytes, "forward");
+  const backward = planExecution(learner, sequenceLength, memoryBudgetBytes, "backward");
   // Share of all layers' sessions that each pass compiles again, because they do not stay.
-  const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(teacher, "backward", sequenceLength));
+  const again = Math.max(0, 1 - backward.sessionBytes / compiledBytes(learner, "backward", sequenceLength));
   const compile = { forward: probe?.compileForwardSeconds ?? NaN, observed: probe?.compileObservedSeconds ?? NaN };
   const headRate = probe?.headTokensPerSecond ?? NaN;
   const {
@@ -97,8 +99,15 @@ export function stageTimes(input: EstimateInput): StageTimes {
   const bytesOf = (role: Role) => (role === "teacher" ? bytesBefore : bytesAfter);
   const share = (role: Role) => (bytesBefore > 0 ? Math.min(1, bytesOf(role) / bytesBefore) : 1);
   const reading = (role: Role) => (bytesOf(role) > cacheBytes ? bytesOf(role) / readBytesPerSecond : 0);
+  const token = {
+    teacher: 1,
+    // A dense student has no routing: what a token takes goes with its operations.
+    student: student ? flopsPerToken(student, sequenceLength) / flopsPerToken(teacher, sequenceLength) : 1,
+  };
   const work = (cost: PassCost | undefined, tokens: number, chunks: number, role: Role) =>
-    cost === undefined ? NaN : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken;
+    cost === undefined
+      ? NaN
+      : chunks * cost.secondsPerChunk * share(role) + tokens * cost.secondsPerToken * token[role];
   const chunksOf = (tokens: number) => Math.ceil(tokens / (forward.chunkSequences * sequenceLength));
   const once = (tokens: number, kind: "forward" | "observed", role: Role) =>
     tokens === 0
@@ -125,7 +134,7 @@ export function stageTimes(input: EstimateInput): StageTimes {
       const chunks = count * Math.ceil(tokens / count / (backward.chunkSequences * sequenceLength));
       return (
         (1 + again * (count - 1)) * (probe?.compileUpdateSeconds ?? NaN) * share("student") +
-        work(probe?.update, tokens, chunks, "student") * weightGradientFactor(teacher, trained) +
+        work(probe?.update, tokens, chunks, "student") * weightGradientFactor(learner, trained) +
         // Forward and backward read all weights once each.
         count * (2 * reading("student") + updateSeconds(trained, writeBytesPerSecond)) +
         tokens / (probe?.headUpdateTokensPerSecond ?? NaN)
@@ -149,9 +158,9 @@ export function stageTimes(input: EstimateInput): StageTimes {
  * A backward pass makes the forward pass again and the gradients of activations, two of three parts of an update; those of
  * all weights would be the fourth.
  */
-function weightGradientFactor(teacher: ModelDescription, trained: TrainedPrediction | null | undefined): number {
+function weightGradientFactor(learner: ModelDescription, trained: TrainedPrediction | null | undefined): number {
   if (!trained?.sizes) return 1;
-  return 1 + Math.min(1, trained.parameters / countParameters(teacher).total) / 3;
+  return 1 + Math.min(1, trained.parameters / countParameters(learner).total) / 3;
 }
 
 /** Numbers a second that clipping and AdamW get through in plain code (measured: 30 to 60 million). */

@@ -19,6 +19,7 @@ import type { Recipe } from "../../../protocol/recipe";
 import {
   beyond,
   layerThreadsMemory,
+  learnerOf,
   recipeTokens,
   stateBytesOf,
   streamingMemory,
@@ -140,12 +141,14 @@ export const calibrateStage: Stage = {
   },
   // Teacher targets (the final hidden state of every training and held-out token and, where they are matched, the router
   // logits of every training token, f32), and the training state of wider scopes, old and new while it is replaced.
-  scratch: ({ recipe, teacher, memoryBudgetBytes, trained }) => {
+  scratch: (input) => {
+    const { recipe, teacher, memoryBudgetBytes, trained } = input;
     const { sequenceLength } = recipe.data;
     const tokens = recipeTokens(recipe);
-    const { hiddenStateBytes } = planExecution(teacher, sequenceLength, memoryBudgetBytes, "backward");
+    const learner = learnerOf(input);
+    const { hiddenStateBytes } = planExecution(learner, sequenceLength, memoryBudgetBytes, "backward");
     const batch = (recipe.calibrate?.batch ?? 0) * sequenceLength;
-    const update = batch * tapedBytesPerToken(teacher) + stateBytesOf(teacher, batch);
+    const update = batch * tapedBytesPerToken(learner) + stateBytesOf(teacher, batch);
     const matched = recipe.calibrate && matchesRouterLogits(recipe.calibrate);
     const logits = matched ? tokens.calibration * (trained?.routerLogits ?? 0) : 0;
     const state = trained?.sizes ? 2 * 4 * trained.parameters : 0;
@@ -201,8 +204,10 @@ function lookedAtRouters({ calibrate, data }: Recipe, heldOutTokens: number): nu
 function peakMemory(input: ForecastInput, amounts: { tokens: number; allTokens: number }): number {
   const { recipe, teacher, memoryBudgetBytes } = input;
   const { calibrate } = recipe;
-  if (!calibrate || modelsAtOnce(calibrate) === 1) return streamingMemory(input, amounts, "backward");
-  const part = { ...input, memoryBudgetBytes: budgetOfEach(memoryBudgetBytes, calibrate) };
+  const training = { ...input, teacher: learnerOf(input) };
+  if (!calibrate || modelsAtOnce(calibrate) === 1)
+    return Math.max(streamingMemory(training, amounts, "backward"), input.student ? targetsMemory(input) : 0);
+  const part = { ...training, memoryBudgetBytes: budgetOfEach(memoryBudgetBytes, calibrate) };
   const [{ description }] = teacherRoutes(calibrate.teacherRouting, teacher, recipe.seed);
   const direction = calibrate.teacherRouting?.kind === "student-aware" ? "backward" : "forward";
   const others = modelsAtOnce(calibrate) - 1;
@@ -219,6 +224,14 @@ function threadsOf(input: ForecastInput, taughtTokens: number): number {
   return (
     layerThreadsMemory(input, taughtTokens) + (trainsByParts(calibrate) ? threadsMemory(input, part, "backward") : 0)
   );
+}
+
+/** Of the teacher's pass before training, which is the larger part where a dense student is much smaller. */
+function targetsMemory(input: ForecastInput): number {
+  const { recipe, teacher } = input;
+  const [{ description }] = teacherRoutes(recipe.calibrate?.teacherRouting, teacher, recipe.seed);
+  const tokens = isTaught(recipe) ? recipeTokens(recipe).calibration : recipeTokens(recipe).heldOut;
+  return streamingMemory({ ...input, teacher: description, trained: null }, { tokens, allTokens: tokens });
 }
 
 function drawsOf({ calibrate }: Recipe): number {

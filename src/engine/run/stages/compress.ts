@@ -1,7 +1,7 @@
 import { readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
-import { completeOutput, isUnfinishedOutputOf } from "../../checkpoint/outputFolder";
+import { completeOutput } from "../../checkpoint/outputFolder";
 import { quote } from "../../checkpoint/quote";
 import { lostToDropping } from "../../compression/merging/applyMerging";
 import { applyPlan, compressionMetrics, makePlan, type MethodContext } from "../../compression/methods";
@@ -25,7 +25,7 @@ import { noScratch, streamingMemory, type ForecastInput, type StageForecast } fr
 import type { Stage, StageContext } from "./stage";
 import type { OpenModel } from "../work";
 import { readSequences, sequencesOf } from "./data";
-import { fileExists, isFinishedCheckpoint, provenanceOf, readProvenance, requireNewOutput } from "./outputs";
+import { fileExists, isFinishedCheckpoint, makeWay, provenanceOf, readProvenance } from "./outputs";
 
 /** A hand-written plan lists expert ids; nothing of a real model comes near this. */
 const maxPlanBytes = 64 * 2 ** 20;
@@ -63,12 +63,7 @@ export const compressStage: Stage = {
   run: async (context) => {
     const { paths, run, signal, report, runId } = context;
     const model = await context.models.model(paths.source);
-    if (outputOf(context) === paths.output) {
-      await requireNewOutput(context, "the compression would write its result there");
-    } else if (!(await isUnfinishedOutputOf(outputOf(context), runId))) {
-      // Of a finished copy in the run folder, which is ours, a file is missing.
-      await rm(outputOf(context), { recursive: true, force: true });
-    }
+    await makeWay(context, "the compression would write its result there");
     const plan = await planFor(context, model);
     if (
       context.run.recipe.precision === "preview" &&

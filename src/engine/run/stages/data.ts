@@ -3,6 +3,7 @@ import type { TokenSequences } from "../../data/sequences";
 import { heldOutCount, sequencesBehind } from "../../data/heldOutSplit";
 import type { TextPart } from "../../data/sharedText";
 import { hashTextFiles } from "../../data/textFiles";
+import { namedStudent } from "../../../protocol/denseStudent";
 import type { TrainedText } from "../../../protocol/provenance";
 import type { Recipe } from "../../../protocol/recipe";
 import type { RunPaths } from "../folder/runFolder";
@@ -62,9 +63,9 @@ export function textParts({ data, calibrate }: Recipe, paths: RunPaths): [evalua
 
 /** A checkpoint that a run is given and measures, which may have been trained before; null where it measures none. */
 export function measuredBefore({ compress, calibrate, student, source }: Recipe, paths: RunPaths): string | null {
-  if (student !== undefined) return paths.student;
+  if (namedStudent({ student }) !== undefined) return paths.student;
   if (source !== undefined) return paths.source;
-  return compress === undefined && calibrate === undefined ? paths.teacher : null;
+  return compress === undefined && calibrate === undefined && student === undefined ? paths.teacher : null;
 }
 
 /** The calibration text as reroute.json records it. */

@@ -7,7 +7,6 @@ import type { ModelDescription } from "../../model/description";
 import { garbageAllowance, minorsPerFull } from "../../runtime/garbage";
 import { threadsThatFit } from "../../execution/sideBySide/threadsThatFit";
 import { worthCompiling } from "../../execution/sideBySide/layersSideBySide";
-import type { TrainedPrediction } from "../../distillation/trainedPrediction";
 import type { Recipe } from "../../../protocol/recipe";
 import type { EstimateInput, StageTimes } from "../preflight/stageTimes";
 
@@ -38,12 +37,7 @@ export interface SpreadShare {
   limit: string;
 }
 
-export interface ScratchInput {
-  recipe: Recipe;
-  teacher: ModelDescription;
-  memoryBudgetBytes: number;
-  trained: TrainedPrediction | null;
-}
+export type ScratchInput = Pick<EstimateInput, "recipe" | "teacher" | "student" | "memoryBudgetBytes" | "trained">;
 
 /** Bytes on disk that a stage needs beside its result. */
 export interface StageScratch {
@@ -73,6 +67,11 @@ export function recipeTokens({ data, calibrate }: Recipe): {
 /** f32 rows of hidden states. */
 export function stateBytesOf({ hiddenSize }: ModelDescription, tokens: number): number {
   return tokens * hiddenSize * 4;
+}
+
+/** Whoever trains: a dense student, or one that is taken to be as the teacher. */
+export function learnerOf({ student, teacher }: Pick<EstimateInput, "student" | "teacher">): ModelDescription {
+  return student ?? teacher;
 }
 
 /** Bytes that go to disk because they are beyond what may stay. */

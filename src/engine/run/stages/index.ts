@@ -2,6 +2,9 @@ import { stageIds, type StageId } from "../../../protocol/run";
 import { baseProcessBytes } from "../../execution/memoryPlan";
 import { noScratch } from "./forecast";
 import type { Stage, WriteReport } from "./stage";
+import { studentToBuild } from "../../../protocol/denseStudent";
+import type { Recipe } from "../../../protocol/recipe";
+import { buildStudentStage } from "./buildStudent";
 import { calibrateStage } from "./calibrate";
 import { compressStage } from "./compress";
 import { evaluateStage } from "./evaluate";
@@ -15,11 +18,27 @@ export type StageTable = Readonly<Record<StageId, Stage>> & { report: { write: W
 export function stageTable(writeReport: WriteReport): StageTable {
   return {
     profile: profileStage,
-    compress: compressStage,
+    compress: studentStage,
     calibrate: calibrateStage,
     evaluate: evaluateStage,
     report: reportStage(writeReport),
   };
+}
+
+/** What makes the student: a compression, or, where the recipe says so, building a dense one. */
+const studentStage: Stage = {
+  id: "compress",
+  inputs: (context) => makerOf(context.run.recipe).inputs(context),
+  hasOutputs: (context) => makerOf(context.run.recipe).hasOutputs(context),
+  discard: (context) => makerOf(context.run.recipe).discard(context),
+  run: (context) => makerOf(context.run.recipe).run(context),
+  forecast: (input) => makerOf(input.recipe).forecast(input),
+  scratch: (input) => makerOf(input.recipe).scratch(input),
+  complete: async (context) => makerOf(context.run.recipe).complete?.(context),
+};
+
+function makerOf(recipe: Recipe): Stage {
+  return studentToBuild(recipe) ? buildStudentStage : compressStage;
 }
 
 /** Writes report.html and report.md from the files of the run folder. `write` comes from the report folder. */

@@ -37,6 +37,20 @@ export async function requireNewOutput(
   );
 }
 
+/**
+ * Before a student is written: to the output folder, which must be free, or to the copy in the run folder, which is ours and of
+ * which a file may be missing.
+ * @throws RerouteError output/not-empty
+ */
+export async function makeWay(
+  context: Pick<StageContext, "paths" | "runId" | "ownsOutput">,
+  reason: string,
+): Promise<void> {
+  const { student, output } = context.paths;
+  if (student === output) return requireNewOutput(context, reason);
+  if (!(await isUnfinishedOutputOf(student, context.runId))) await rm(student, { recursive: true, force: true });
+}
+
 export async function fileExists(file: string): Promise<boolean> {
   try {
     return (await stat(file)).isFile();

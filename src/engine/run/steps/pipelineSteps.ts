@@ -1,4 +1,5 @@
 import path from "node:path";
+import { studentToBuild } from "../../../protocol/denseStudent";
 import type { PipelineStep, Recipe } from "../../../protocol/recipe";
 import { stepFiles } from "../../../protocol/run";
 
@@ -25,6 +26,8 @@ export function stepsProblem({ steps, compress, calibrate, source, student, data
     return "The recipe has steps and splits its evaluation text off, which steps would do at different places; name an evaluation text";
   if (steps[0]!.calibrate && student === undefined)
     return "The first step calibrates, but there is no student yet; compress first, or name a student";
+  if (steps[0]!.compress && studentToBuild({ student }))
+    return "The first step compresses experts, and the dense student that is built first has none; calibrate first, or leave the student out";
   return null;
 }
 
@@ -45,7 +48,7 @@ export function pipelineSteps(recipe: Recipe, runDirectory: string): RunStep[] {
     const to = isLast ? output : path.join(directory, "checkpoint");
     const from = before;
     before = to;
-    const on = from === undefined ? {} : step.calibrate ? { student: from } : { source: from };
+    const on = step.calibrate ? { student: from } : typeof from === "string" ? { source: from } : {};
     const does = step.calibrate ? { calibrate: step.calibrate } : { compress: step.compress! };
     const called = `${given === undefined ? "" : `${given}: `}step ${number}, ${name}`.slice(0, 200);
     return {

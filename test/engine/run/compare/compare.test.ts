@@ -241,6 +241,17 @@ describe("a grid", () => {
       expect(() => recipe({ ...taught, ...change })).toThrow(message);
   });
 
+  it("builds the student of its arms from one measurement", async () => {
+    const arms = [{ name: "kd" }, { name: "reverse", divergence: "reverse" }];
+    const calibrate = { heldOut: 0.25, scope: "all" };
+    const asked = recipe({ student: { build: { experts: 3 } }, grid: { arms }, calibrate });
+    const { cells } = await start(asked);
+    expect(cells.map(({ state }) => state)).toEqual(["done", "done"]);
+    expect(calls(/measure dense/)).toHaveLength(1);
+    const weights = (id: string) => readFile(path.join(directory(), "cells", id, "compressed/model.safetensors"));
+    expect((await weights("arm-kd-42")).equals(await weights("arm-reverse-42"))).toBe(true);
+  });
+
   it("scores what its students answer, once, over the seeds of students and of sampling", async () => {
     const arms = [
       { name: "ka 1", teacherRouting: { kind: "augment", draws: 1 }, seeds: [1, 2] },

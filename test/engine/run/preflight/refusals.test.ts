@@ -83,6 +83,36 @@ describe("refused before anything starts", () => {
       /evaluateOnly names an evaluation text, and neither compresses nor calibrates/,
     ],
     [
+      "a student that is built and compressed",
+      { student: { build: {} }, calibrate: { scope: "all" } },
+      "recipe/invalid",
+      /builds a dense student of the teacher, and compresses the teacher, too/,
+    ],
+    [
+      "a student of more experts than there are",
+      { compress: undefined, student: { build: { experts: 9 } }, calibrate: { scope: "all" } },
+      "arguments/invalid",
+      /9 experts were asked for, but layer 0 has 8; choose at most 8/,
+    ],
+    [
+      "routers of a student that is built without any",
+      { compress: undefined, student: { build: {} }, calibrate: {} },
+      "arguments/invalid",
+      /this mistral student is dense: it has no routers; use feed-forward or all/,
+    ],
+    [
+      "an evaluation alone that builds",
+      { evaluateOnly: true, compress: undefined, student: { build: {} }, data: { evaluation: "long.jsonl" } },
+      "recipe/invalid",
+      /evaluateOnly names an evaluation text/,
+    ],
+    [
+      "experts compressed of a student that has none",
+      { compress: undefined, student: { build: {} }, steps: [{ compress: { method: "reap", keep: 0.5 } }] },
+      "recipe/invalid",
+      /the dense student that is built first has none/,
+    ],
+    [
       "an evaluation alone of no text",
       { evaluateOnly: true, compress: undefined },
       "recipe/invalid",
