@@ -1,7 +1,9 @@
 import { existsSync, readdirSync } from "node:fs";
+import path from "node:path";
 import * as vscode from "vscode";
 import type { EngineResult } from "../../protocol/engine";
 import type { RunSummary } from "../../protocol/panels";
+import { runFiles } from "../../protocol/run";
 import type { EngineClient } from "../engine/client";
 import { runsFolder, runsFolders } from "../settings";
 
@@ -68,6 +70,10 @@ export class RunList implements vscode.Disposable {
     return this.listed.runs.some(({ directory }) => directory === runDirectory);
   }
 
+  private isListed(directory: string): boolean {
+    return this.knows(directory) || this.listed.comparisons.some((comparison) => comparison.directory === directory);
+  }
+
   /** Forgets what was read; whoever shows it asks again. Called often, so it waits a moment for more changes. */
   refresh(): void {
     clearTimeout(this.timer);
@@ -93,12 +99,17 @@ export class RunList implements vscode.Disposable {
   /** Starts over after the workspace's folders or the setting for the run folder changed. */
   watch(): void {
     for (const watcher of this.watchers) watcher.dispose();
-    // Runs of a comparison are a folder deeper.
-    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json,labels.json}";
+    // Runs of a comparison are a folder deeper. A new folder is watched a moment after it was made: what another process writes
+    // into it at once is not told of, and may not change for minutes. Its progress, written every second, makes up for it.
+    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json,labels.json,progress.json}";
     this.watchers = this.folders.map((folder) => {
       const pattern = new vscode.RelativePattern(vscode.Uri.file(folder), files);
       const watcher = vscode.workspace.createFileSystemWatcher(pattern);
-      for (const event of [watcher.onDidCreate, watcher.onDidChange, watcher.onDidDelete]) event(() => this.refresh());
+      for (const event of [watcher.onDidCreate, watcher.onDidChange, watcher.onDidDelete])
+        event(({ fsPath }) => {
+          const isNews = path.basename(fsPath) !== runFiles.progress || !this.isListed(path.dirname(fsPath));
+          if (isNews) this.refresh();
+        });
       return watcher;
     });
     this.refresh();

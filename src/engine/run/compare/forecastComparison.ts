@@ -2,7 +2,7 @@ import path from "node:path";
 import { comparisonFiles, type CellForecast, type ComparisonForecast } from "../../../protocol/compare";
 import { errorCodeOf, isCancelled } from "../../../protocol/errors";
 import type { Preflight } from "../../../protocol/run";
-import { preflight } from "../preflight/preflight";
+import { preflight, type PreflightOptions } from "../preflight/preflight";
 import { isRunFolder, readRun } from "../folder/runFolder";
 import { probeWith, type RunMachinery } from "../startRun";
 import { cellsOf, type Cell } from "./cells";
@@ -22,12 +22,14 @@ export async function forecastComparison(
   signal: AbortSignal,
   force = false,
 ): Promise<ComparisonForecast> {
-  await openCellScorer(recipe, baseFolder, signal);
+  const scorer = await openCellScorer(recipe, baseFolder, signal);
   const shared = sharedMachinery(machinery, path.join(directory, comparisonFiles.shared));
   const cells: CellForecast[] = [];
   for (const cell of cellsOf(recipe, directory, name)) {
     // All cells read the same texts: they are shown once.
-    cells.push(await forecastCell(shared, cell, baseFolder, { showsText: cells.length === 0, signal, force }));
+    const asked = scorer && cell.arm !== undefined ? { responses: scorer.responses } : {};
+    const options = { showsText: cells.length === 0, signal, force, ...asked };
+    cells.push(await forecastCell(shared, cell, baseFolder, options));
   }
   return { seconds: totalSeconds(cells), cells };
 }
@@ -36,13 +38,13 @@ async function forecastCell(
   machinery: RunMachinery,
   { id, method, keep, recipe, runDirectory }: Cell,
   baseFolder: string,
-  { showsText, signal, force }: { showsText: boolean; signal: AbortSignal; force: boolean },
+  asked: Pick<PreflightOptions, "showsText" | "force" | "responses"> & { signal: AbortSignal },
 ): Promise<CellForecast> {
-  const probe = probeWith(machinery, { recipe }, { signal });
+  const probe = probeWith(machinery, { recipe }, asked);
   try {
     const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
     const known = run ? { run } : {};
-    const options = { runDirectory, ...known, probe, force, showsText, signal };
+    const options = { runDirectory, ...known, probe, ...asked };
     const result = await preflight(recipe, baseFolder, options);
     return { id, method, keep, preflight: result, error: null };
   } catch (error) {

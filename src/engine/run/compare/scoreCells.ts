@@ -7,6 +7,7 @@ import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { contentKey } from "../../checkpoint/contentKey";
 import { openCheckpoint } from "../../checkpoint/open";
 import { fingerprintCheckpoint } from "../../checkpoint/fingerprint";
+import type { ResponsesWanted } from "../preflight/estimates";
 import { readInstructions, scoreResponses, type Instructions } from "../scoreResponses";
 import type { Cell } from "./cells";
 
@@ -22,6 +23,8 @@ const fileName = "scores.json";
 
 /** Scores of the students that a comparison's arms taught; null where its file asks for none. */
 export interface CellScorer {
+  /** What each student writes. */
+  responses: ResponsesWanted;
   /** Where the cell has none yet, or its student or the instructions have changed since. */
   score(cell: Cell, report?: ReportProgress): Promise<void>;
 }
@@ -47,6 +50,7 @@ export async function openCellScorer(
     ...{ checkpoint: path.resolve(baseFolder, teacher), data, column, most },
   });
   return {
+    responses: { sequences: instructions.prompts.length, tokens: maxNewTokens, seeds: seeds.length },
     score: async ({ id, arm, runDirectory, recipe }, report) => {
       if (arm === undefined) return;
       const checkpoint = path.resolve(baseFolder, recipe.output);

@@ -1,6 +1,7 @@
 import { forecastOf } from "../../compression/methods";
 import { smallestBudget } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
+import { planDecoding } from "../../generation/decodingPlan";
 import { modelsAtOnce } from "../../distillation/besideStudent";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import type { TrainedPrediction } from "../../distillation/trainedPrediction";
@@ -9,7 +10,7 @@ import { stageIds, type StageId } from "../../../protocol/run";
 import { stagesOf } from "../folder/runFolder";
 import { stageTable } from "../stages";
 import { fitBytes } from "../stages/calibrate";
-import type { ScratchInput, StageForecast } from "../stages/forecast";
+import { learnerOf, type ScratchInput, type StageForecast } from "../stages/forecast";
 import { onSource, stageTimes, type EstimateInput } from "./stageTimes";
 
 const stages = stageTable(() => Promise.resolve());
@@ -82,6 +83,23 @@ function estimateAlone(input: EstimateInput): StageEstimate[] {
         ...(spread.length > 0 && spread.every((share) => Number.isFinite(share.seconds)) ? { spread } : {}),
       };
     });
+}
+
+/** Responses that are to be written once a run is done, each of at most so many tokens. */
+export interface ResponsesWanted {
+  /** Those that are written together, where they fit. */
+  sequences: number;
+  tokens: number;
+  /** How many times. */
+  seeds: number;
+}
+
+/** Seconds of writing responses, as long as they may be, to prompts as long as they; 0 where nothing was measured. */
+export function responseSeconds(input: EstimateInput, { sequences, tokens, seeds }: ResponsesWanted): number {
+  const { rows } = planDecoding(learnerOf(input), input.memoryBudgetBytes, 2 * tokens, sequences);
+  const batches = Math.ceil(sequences / rows);
+  const seconds = seeds * batches * tokens * stageTimes(input).step(sequences / batches);
+  return Number.isFinite(seconds) ? seconds : 0;
 }
 
 /** The smallest budget that the recipe's widest stage fits in, one sequence at a time. */

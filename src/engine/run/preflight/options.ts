@@ -1,5 +1,6 @@
 import type { RunFile } from "../../../protocol/run";
 import type { PredictedModel } from "../../compression/predictedModel";
+import type { ResponsesWanted } from "./estimates";
 import type { MachineProbe, OpenModel } from "../work";
 
 export interface PreflightOptions {
@@ -11,6 +12,8 @@ export interface PreflightOptions {
   runtime?: RunFile["runtime"];
   /** Measures this machine; left out, times are 0 and their assumption says so. */
   probe?: (model: OpenModel, sequenceLength: number) => Promise<MachineProbe>;
+  /** Also counts the time of responses that are scored behind the run. */
+  responses?: ResponsesWanted;
   force?: boolean;
   /** What the recipe's source or student will be, where an earlier step is yet to write it. */
   predicted?: PredictedModel;

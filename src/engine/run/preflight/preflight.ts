@@ -17,7 +17,7 @@ import { namedStudent, studentToBuild } from "../../../protocol/denseStudent";
 import { evaluatedActivations, type Recipe } from "../../../protocol/recipe";
 import { paradigmOf } from "../../../protocol/methods";
 import type { Preflight, StageId } from "../../../protocol/run";
-import { estimateStages, scratchBytes } from "./estimates";
+import { estimateStages, responseSeconds, scratchBytes } from "./estimates";
 import { checkTexts } from "./texts";
 import { checkScales } from "../../model/quantisation/checkScales";
 import { availableMemoryBytes, runtimeOf } from "../machine/machine";
@@ -134,7 +134,8 @@ class Preflighter {
     const beyond = input && memoryRefusal(input, stages.length > 0 ? this.#openStages() : null);
     if (beyond) this.#refuse(beyond.code, beyond.message);
     this.#warnings.push(...lessMemory(memoryBudgetBytes));
-    const { showsText, signal } = this.options;
+    const { showsText, signal, responses } = this.options;
+    const answering = input && responses && stages.length > 0 ? responseSeconds(input, responses) : 0;
     const texts =
       showsText && teacher ? await this.#try(() => previewText(recipe, paths, teacher, this.#models, signal)) : null;
     throwIfCancelled(signal);
@@ -148,7 +149,7 @@ class Preflighter {
       memoryBudgetBytes,
       provider,
       stages,
-      seconds: stages.reduce((sum, { seconds }) => sum + seconds, 0),
+      seconds: stages.reduce((sum, { seconds }) => sum + seconds, answering),
       ...(profileOf ? { profileOf } : {}),
       trained: trained && { scope: trained.scope, parameters: trained.parameters, tensors: trained.tensors },
       ...(texts ? { texts } : {}),
