@@ -15,7 +15,7 @@ import { requireExperts } from "../../engine/model/requireExperts";
 import { runtimeOptions } from "../../engine/run/machine/machine";
 import { ModelCache } from "../../engine/run/modelCache";
 import { progressMeter } from "../../engine/run/progressMeter";
-import { checkDenseStudent } from "../../engine/run/stages/calibrate";
+import { checkTokenizers } from "../../engine/run/stages/calibrate";
 import { distillationFiles, type DistillationFile, type ExpertProbe } from "../../protocol/distillation";
 import { checkpointPath } from "../checkpointPath";
 import type { CliIo } from "../io";
@@ -77,7 +77,7 @@ async function measure(io: CliIo, directory: string, options: ProbeExpertsOption
   const teacher = await models.model(directory);
   requireExperts(teacher.description, "probe by number");
   const student = options.student === undefined ? null : await models.model(await checkpointPath(io, options.student));
-  if (student) await checkDenseStudent(student, teacher);
+  if (student) await checkTokenizers(student, teacher);
   const progress = progressPrinter(io);
   const scratchDirectory = await mkdtemp(path.join(tmpdir(), "reroute-probe-"));
   try {

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { tokenizerDifference } from "../../../src/engine/data/sameTokenizer";
-import { checkDenseStudent } from "../../../src/engine/run/stages/calibrate";
+import { checkOwnTokenizer, checkTokenizers } from "../../../src/engine/run/stages/calibrate";
 import type { OpenModel } from "../../../src/engine/run/work";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
@@ -55,12 +55,14 @@ test.each<[string, (definition: Definition) => void, string | null]>([
   else expect(found).toContain(expected);
 });
 
-test("a dense student with another tokenizer is refused before anything runs, with what differs", async () => {
+test("a student with another tokenizer is refused before anything runs, with what differs; one with experts may have none", async () => {
   const open = (directory: string) => ({ checkpoint: { directory } }) as unknown as OpenModel;
   const other = folderWith(({ model }) => void model.merges.pop());
-  await expect(checkDenseStudent(open(sample), open(sample))).resolves.toBeUndefined();
-  await expect(checkDenseStudent(open(other), open(sample))).rejects.toMatchObject({
+  await expect(checkTokenizers(open(sample), open(sample))).resolves.toBeUndefined();
+  await expect(checkTokenizers(open(other), open(sample))).rejects.toMatchObject({
     code: "teacher/mismatch",
     message: expect.stringContaining('the section "model" of tokenizer.json') as string,
   });
+  await expect(checkOwnTokenizer(open(other), open(sample))).rejects.toMatchObject({ code: "teacher/mismatch" });
+  await expect(checkOwnTokenizer(open(temporaryFolder()), open(sample))).resolves.toBeUndefined();
 });

@@ -1,3 +1,4 @@
+import { namedStudent } from "../../../protocol/denseStudent";
 import { quote } from "../../checkpoint/quote";
 import { contentKey } from "../../checkpoint/contentKey";
 import { isSampled } from "../../checkpoint/fingerprint";
@@ -14,7 +15,7 @@ export async function weightStamp({
   paths,
   run,
 }: Pick<StageContext, "models" | "paths" | "run">): Promise<string | null> {
-  const given = [paths.teacher, ...(run.recipe.student === undefined ? [] : [paths.student])];
+  const given = [paths.teacher, ...(namedStudent(run.recipe) === undefined ? [] : [paths.student])];
   const files: unknown[] = [];
   for (const directory of given) {
     const { checkpoint } = await models.model(directory);

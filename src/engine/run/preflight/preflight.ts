@@ -37,7 +37,7 @@ import { runPaths, stagesOf, type RunPaths } from "../folder/runFolder";
 import { checkpointSize, plannedSize, type CheckpointSize } from "../../compression/plannedSize";
 import { readPlanText } from "../stages/compress";
 import { readProvenance } from "../stages/outputs";
-import { checkDenseStudent } from "../stages/calibrate";
+import { checkOwnTokenizer, checkTokenizers } from "../stages/calibrate";
 import type { ScratchInput } from "../stages/forecast";
 import { trainedOnWarnings } from "./trainedOn";
 import { predictTrained, type TrainedPrediction } from "../../distillation/trainedPrediction";
@@ -253,7 +253,7 @@ class Preflighter {
     const { predicted } = this.options;
     if (!hasExperts(student.description)) {
       // What is not written yet will have the teacher's tokenizer.
-      if (!predicted && namedStudent(this.recipe) !== undefined) await checkDenseStudent(student, teacher);
+      if (!predicted && namedStudent(this.recipe) !== undefined) await checkTokenizers(student, teacher);
       const ofDense = checkpointSize(student.checkpoint);
       this.leaves = { ...student, size: ofDense };
       return ofDense;
@@ -270,8 +270,9 @@ class Preflighter {
     return size;
   }
 
-  async #checkOrigin({ checkpoint }: OpenModel, teacher: OpenModel, what: "source" | "student"): Promise<void> {
-    const origin = (await readProvenance(checkpoint.directory))?.teacher;
+  async #checkOrigin(model: OpenModel, teacher: OpenModel, what: "source" | "student"): Promise<void> {
+    const origin = (await readProvenance(model.checkpoint.directory))?.teacher;
+    if (!origin) await checkOwnTokenizer(model, teacher);
     if (!origin || origin.fingerprint === teacher.fingerprint) return;
     const message = `The ${what} says it was made from ${quote(origin.path)}, which is not this teacher`;
     if (this.options.force) this.#warnings.push(message);

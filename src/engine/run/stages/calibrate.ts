@@ -272,7 +272,7 @@ function spareCount({ run }: StageContext): number {
  */
 export async function checkOrigin(context: StageContext, student: OpenModel, teacher: OpenModel): Promise<void> {
   const [s, t] = [student.description, teacher.description];
-  if (!hasExperts(s)) return checkDenseStudent(student, teacher);
+  if (!hasExperts(s)) return checkTokenizers(student, teacher);
   if (s.vocabSize !== t.vocabSize) {
     throw mismatch(
       `The student's vocabulary has ${s.vocabSize} entries, the teacher's ${t.vocabSize}; choose the model that the student was made from`,
@@ -284,6 +284,7 @@ export async function checkOrigin(context: StageContext, student: OpenModel, tea
     );
   }
   const origin = (await readProvenance(student.checkpoint.directory))?.teacher;
+  if (!origin) await checkOwnTokenizer(student, teacher);
   if (!origin || origin.fingerprint === teacher.fingerprint) return;
   const message = `The student says it was made from ${origin.path} (${origin.fingerprint.slice(0, 12)}), not from this teacher (${teacher.fingerprint.slice(0, 12)})`;
   if (!context.force) throw mismatch(`${message}; choose that teacher, or use --force to go on`);
@@ -295,12 +296,24 @@ export async function checkOrigin(context: StageContext, student: OpenModel, tea
  * distributions are cut to the tokens that both have.
  * @throws RerouteError teacher/mismatch, data/tokenizer
  */
-export async function checkDenseStudent(student: OpenModel, teacher: OpenModel): Promise<void> {
+export async function checkTokenizers(student: OpenModel, teacher: OpenModel): Promise<void> {
   const difference = await tokenizerDifference(student.checkpoint.directory, teacher.checkpoint.directory);
   if (difference === null) return;
   throw mismatch(
     `The tokenizers of student and teacher differ (${difference}), so that their distributions are over other tokens; choose a student with the teacher's tokenizer`,
   );
+}
+
+/**
+ * The same of a student with experts that does not say what it was made from; without a tokenizer of its own it reads the teacher's.
+ * @throws RerouteError teacher/mismatch
+ */
+export async function checkOwnTokenizer(student: OpenModel, teacher: OpenModel): Promise<void> {
+  try {
+    await checkTokenizers(student, teacher);
+  } catch (error) {
+    if (!(error instanceof RerouteError) || error.code !== "data/tokenizer") throw error;
+  }
 }
 
 function mismatch(message: string): RerouteError {
