@@ -57,6 +57,26 @@ export function recipeTemplates(t: Translate): RecipeTemplate[] {
 `,
     },
     {
+      label: t("Distil into a dense student"),
+      detail: t("A dense model that is built of the teacher's experts, taught by the teacher, and a verdict"),
+      name: "distil",
+      ending: ".reroute.json",
+      snippet: `{
+  "schemaVersion": 1,
+  "teacher": "\${1:checkpoint}",
+  "student": { "build": { "choose": "\${2|reap,frequency,greedy|}" } },
+  "data": {
+    "calibration": "\${3:calibration.jsonl}",
+    "evaluation": "\${4:evaluation.jsonl}",
+    "sequences": \${5:512},
+    "sequenceLength": \${6:512}
+  },
+  "calibrate": { "scope": "all", "learningRate": \${7:5e-5} },
+  "output": "\${8:checkpoint-dense}"
+}
+`,
+    },
+    {
       label: t("Compress only"),
       detail: t("Profile and compress, without calibration"),
       name: "compress",

@@ -5,6 +5,8 @@ import { planExecution, smallestBudget } from "../../../../src/engine/execution/
 import type { Measurement } from "../../../../src/engine/execution/measure";
 import { blockTokens } from "../../../../src/engine/execution/leaves";
 import type { ModelDescription } from "../../../../src/engine/model/description";
+import { predictedDense } from "../../../../src/engine/distillation/build/predictedDense";
+import { predictTrained } from "../../../../src/engine/distillation/trainedPrediction";
 import { estimateStages } from "../../../../src/engine/run/preflight/estimates";
 import { threadsThatFit } from "../../../../src/engine/execution/sideBySide/threadsThatFit";
 import { stageTimes, type EstimateInput } from "../../../../src/engine/run/preflight/stageTimes";
@@ -180,5 +182,56 @@ describe("disk for what does not fit", () => {
     const update = rows(tokens * (2 * numLayers + 1)) + 4 * 8 * tokens * numLayers;
     expect(update).toBeGreaterThan(hiddenStateBytes);
     expect(spillBytes(recipe({ student: "s", calibrate: { batch, heldOut: 0 } }), teacher, budget)).toBe(update);
+  });
+});
+
+describe("a dense student", () => {
+  /** With its own shapes, trained whole, as the teacher of itself or of another. */
+  const peakOf = (learner: ModelDescription, change: Partial<EstimateInput>, calibrate: object = {}) => {
+    const asked = recipe({ student: "s", calibrate: { batch: 2, heldOut: 0, scope: "all", ...calibrate } });
+    const trained = predictTrained(asked, change.teacher ?? teacher, learner, null);
+    const all = estimateStages(input({ recipe: asked, trained, memoryBudgetBytes: 4e9, ...change }));
+    return all.find(({ stage }) => stage === "calibrate")!.peakMemoryBytes;
+  };
+  let small: ModelDescription;
+  let wide: ModelDescription;
+  beforeAll(async () => {
+    const model = await openModel(path.join(__dirname, "../../../fixtures/coarse"));
+    [small, wide] = [2, 8].map((experts) => predictedDense(model, { experts }, "nowhere").description) as [
+      ModelDescription,
+      ModelDescription,
+    ];
+  });
+
+  it("takes what its own shapes take where that is more than a pass of the teacher", () => {
+    expect(peakOf(wide, { student: wide })).toBe(peakOf(wide, { teacher: wide, student: wide }));
+    expect(peakOf(wide, { student: wide })).toBeGreaterThan(peakOf(small, { student: small }));
+  });
+
+  it("holds six numbers for each that trains", () => {
+    const more = predictTrained(recipe({ student: "s", calibrate: { scope: "all" } }), teacher, wide, null)!.parameters;
+    const less = predictTrained(
+      recipe({ student: "s", calibrate: { scope: "feed-forward" } }),
+      teacher,
+      wide,
+      null,
+    )!.parameters;
+    const difference = peakOf(wide, { student: wide }) - peakOf(wide, { student: wide }, { scope: "feed-forward" });
+    expect(difference).toBeGreaterThanOrEqual(24 * (more - less));
+  });
+
+  it("has the teacher beside it where it writes, or layers are matched", () => {
+    const alone = peakOf(small, { student: small });
+    const divergence = { divergence: "reverse" };
+    for (const beside of [
+      { ...divergence, onPolicy: { promptTokens: 8 } },
+      { match: { feedForward: 1 } },
+      { ...divergence, teacherRouting: { kind: "student-aware" } },
+    ])
+      expect(peakOf(small, { student: small }, beside)).toBeGreaterThan(alone);
+    // Draws are passes, one after another.
+    const drawn = { ...divergence, teacherRouting: { kind: "augment", draws: 4 } };
+    const once = { ...divergence, teacherRouting: { kind: "augment", draws: 1 } };
+    expect(peakOf(small, { student: small }, drawn)).toBe(peakOf(small, { student: small }, once));
   });
 });
