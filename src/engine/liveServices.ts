@@ -4,7 +4,6 @@ import type { ComparisonOutcome, ComparisonStart, RunOutcome } from "../protocol
 import { errorCodeOf, RerouteError } from "../protocol/errors";
 import type { ComparisonRecipe } from "../protocol/compare";
 import type { Recipe } from "../protocol/recipe";
-import type { Progress } from "../protocol/progress";
 import type { EmitEvent } from "../protocol/rpc";
 import type { QueueChoice } from "../protocol/workers";
 import { runFiles, type RunFile } from "../protocol/run";

@@ -74,7 +74,7 @@ let taught = "";
 it(
   "builds a dense student, teaches it with a student-aware router, and says how far it came",
   async () => {
-    const { page, workspace } = session;
+    const { page } = session;
     const wizard = quickInput(page);
     await runCommand(page, "Reroute: Distil Into a Smaller Model...");
     await wizard.asksFor("Which checkpoint?");

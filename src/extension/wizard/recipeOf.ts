@@ -2,7 +2,6 @@ import { calibrateOptions } from "../../protocol/calibrateOptions";
 import { compressOptions, recipeSchema, type ProviderChoice, type Recipe } from "../../protocol/recipe";
 import { estimateTokens } from "./choices";
 import { distillationPresets } from "../../protocol/presets";
-import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import {
   builtStudent,
   compressedStudent,

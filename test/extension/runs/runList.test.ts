@@ -14,10 +14,8 @@ vi.mock("vscode", () => ({
     }
     dispose() {}
   },
-  RelativePattern: class {
-    constructor(_base: unknown, pattern: string) {
-      told.pattern = pattern;
-    }
+  RelativePattern: function (_base: unknown, pattern: string) {
+    told.pattern = pattern;
   },
   Uri: { file: (fsPath: string) => ({ fsPath }) },
   commands: { executeCommand: () => Promise.resolve() },

@@ -1,7 +1,6 @@
 import type { BuildOptions, DenseLayerPlan } from "../../../protocol/denseStudent";
 import type { ReportProgress } from "../../../protocol/progress";
 import type { Provenance } from "../../../protocol/provenance";
-import { RerouteError } from "../../../protocol/errors";
 import type { Checkpoint } from "../../checkpoint/checkpoint";
 import { writeCheckpoint } from "../../checkpoint/write";
 import { LayerEngine } from "../../compression/layer/layerEngine";

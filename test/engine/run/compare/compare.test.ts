@@ -271,12 +271,12 @@ describe("a grid", () => {
     expect(work.calls).toEqual([]);
     const rows = ["the dog", "a fox"].map((response) => JSON.stringify({ instruction: "jumps over", response }));
     await writeFile(path.join(folder, "asked.jsonl"), rows.join("\n"));
-    // A step takes 10 ms and 1 ms a sequence: 3 tokens of 2 answers, twice, for each of three students.
+    // A step takes 10 ms and 1 ms a sequence: 3 tokens to one instruction (of two answers), twice, for each of three students.
     const [silent, answering] = [
       await forecast(recipe({ student: teacher, grid: { arms }, memory: "1GiB" })),
       await forecast(asked),
     ];
-    expect(answering.seconds - silent.seconds).toBeCloseTo(3 * 2 * 3 * 0.012, 9);
+    expect(answering.seconds - silent.seconds).toBeCloseTo(3 * 2 * 3 * 0.011, 9);
     await start(asked);
     const scores = path.join(directory(), "cells/arm-ka-1-1/scores.json");
     const { bySeed } = JSON.parse(await readFile(scores, "utf8")) as { bySeed: { seed: number; rougeL: number }[] };
