@@ -185,7 +185,8 @@ export class TinyRun {
       (results[name] = readFileSync(path.join(folder, name)).toString("latin1"));
     for (const name of filesBelow(this.output)) keep(this.output, name);
     for (const name of filesBelow(this.runDirectory)) {
-      if (/safetensors$|compression-plan|compressed|(distillation|dense-student)\.json$/.test(name)) keep(this.runDirectory, name);
+      if (/safetensors$|compression-plan|compressed|(distillation|dense-student)\.json$/.test(name))
+        keep(this.runDirectory, name);
     }
     const text = (name: string) => readFileSync(path.join(this.runDirectory, name), "utf8");
     // Without a calibration there may be none.
