@@ -254,9 +254,8 @@ class Preflighter {
     if (!hasExperts(student.description)) {
       // What is not written yet will have the teacher's tokenizer.
       if (!predicted && namedStudent(this.recipe) !== undefined) await checkTokenizers(student, teacher);
-      const ofDense = checkpointSize(student.checkpoint);
-      this.leaves = { ...student, size: ofDense };
-      return ofDense;
+      this.leaves = { ...student, size: checkpointSize(student.checkpoint) };
+      return this.leaves.size;
     }
     if (student.description.vocabSize !== teacher.description.vocabSize) {
       this.#refuse(
@@ -314,9 +313,8 @@ class Preflighter {
     const compressed = paradigmOf(recipe.compress?.method ?? "reap") === "pruning" ? 1 : 2;
     const copies =
       (compresses && !isDone("compress") ? compressed : 0) + (recipe.calibrate && !isDone("calibrate") ? 1 : 0);
-    const scratch = input ? scratchBytes(input) : 0;
-    const diskNeededBytes = copies * bytesAfter + scratch;
-    this.scratchBytes = scratch;
+    this.scratchBytes = input ? scratchBytes(input) : 0;
+    const diskNeededBytes = copies * bytesAfter + this.scratchBytes;
     const free = [await freeDiskBytes(paths.output), await freeDiskBytes(paths.runDirectory)];
     const diskFreeBytes = Math.min(...free);
     const refusal = diskRefusal(diskNeededBytes, diskFreeBytes);

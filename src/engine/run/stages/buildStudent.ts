@@ -11,7 +11,7 @@ import { momentsBytes } from "../../distillation/build/expertMoments";
 import type { ModelDescription } from "../../model/description";
 import { moeLayers } from "../../model/moeLayers";
 import { readSequences, sequencesOf } from "./data";
-import { noScratch, streamingMemory, type ForecastInput, type StageForecast } from "./forecast";
+import { layerThreadsMemory, noScratch, streamingMemory, type ForecastInput, type StageForecast } from "./forecast";
 import { isFinishedCheckpoint, makeWay, provenanceOf } from "./outputs";
 import type { Stage, StageContext } from "./stage";
 
@@ -98,6 +98,7 @@ function forecast(input: ForecastInput): StageForecast {
     teacherSeconds: measuring,
     peakMemoryBytes:
       streamingMemory(input, { tokens: 2 * tokens, allTokens: tokens }) +
+      layerThreadsMemory(input, tokens) +
       momentsBytes(teacher, looked, memoryBudgetBytes),
     assumption: `${tokens} tokens forward, all experts of each layer on ${looked} of them (${(operations / 1e12).toFixed(1)} T operations), ${bytesAfter} bytes written; ${measured}`,
   };
