@@ -7,16 +7,8 @@ export interface LlamaArchitecture {
   name: string;
   /** How rotary positions pair the dimensions of a head: rows of Q and K are put in that order. */
   pairing: "half" | "interleaved";
-  attention: {
-    /** Of queries, keys and values; of the output. */
-    bias: "none" | "required" | "optional";
-    outputBias: "none" | "optional";
-    /** Over each head or the whole projection of queries and keys. */
-    norms: "none" | "head" | "projection";
-    normsAreOptional?: true;
-    /** Whether its loader expects as many heads of keys as of queries. */
-    equalHeads?: true;
-  };
+  /** "latent": DeepSeek's, whose keys and values are one compressed projection. */
+  attention: GroupedQueryRules | "latent";
   routing: {
     scores: "softmax" | "sigmoid";
     /** Whether the chosen weights are made to sum to one; "written": as the file says. */
@@ -24,7 +16,11 @@ export interface LlamaArchitecture {
     /** The file says by what they are multiplied, and may hold a correction bias. */
     scales?: true;
     correctionBias?: true;
+    /** Experts may be chosen by groups, scored by the sum of their best two. */
+    groups?: true;
   };
+  /** gpt-oss: its clamped activation, and biases of routers and experts. */
+  clampedWithBiases?: true;
   /** "gated": one with a sigmoid gate of its own; "counted": as wide as so many routed ones; "plain": of any width. */
   shared: "none" | "gated" | "counted" | "plain";
   /** Whether the first layers may be dense. */
@@ -35,6 +31,20 @@ export interface LlamaArchitecture {
   multipliers?: true;
   /** Tensor of the norm before the feed-forward part. */
   feedForwardNorm: "ffn_norm" | "post_attention_norm";
+}
+
+/** What an architecture allows of attention that compares queries with keys. */
+export interface GroupedQueryRules {
+  /** Of queries, keys and values; of the output. */
+  bias: "none" | "required" | "optional";
+  outputBias: "none" | "required" | "optional";
+  /** Over each head or the whole projection of queries and keys. */
+  norms: "none" | "head" | "projection";
+  normsAreOptional?: true;
+  /** Whether its loader expects as many heads of keys as of queries. */
+  equalHeads?: true;
+  /** gpt-oss: a score a head that takes probability away, and a window in every other layer from the first on. */
+  sinksAndWindows?: true;
 }
 
 const common = { leadingDense: false, feedForwardNorm: "ffn_norm", shared: "none" } as const;
@@ -49,6 +59,14 @@ const granite: LlamaArchitecture = {
 
 const leading = { leadingDense: true, shared: "counted", expertWidth: "expert_feed_forward_length" } as const;
 const sigmoid = { scores: "sigmoid", renormalises: "written", scales: true, correctionBias: true } as const;
+
+const deepseek = {
+  ...common,
+  ...leading,
+  name: "deepseek2",
+  pairing: "interleaved",
+  attention: "latent",
+} as const;
 
 /** By model_type. Families that are not here cannot be exported. */
 export const llamaArchitectures: Readonly<Record<string, LlamaArchitecture>> = {
@@ -75,6 +93,15 @@ export const llamaArchitectures: Readonly<Record<string, LlamaArchitecture>> = {
     ...{ name: "olmoe", pairing: "half", expertWidth: "feed_forward_length" },
     attention: { bias: "none", outputBias: "none", norms: "projection", equalHeads: true },
     routing: { scores: "softmax", renormalises: false },
+  },
+  deepseek_v2: { ...deepseek, routing: { scores: "softmax", renormalises: false, scales: true } },
+  deepseek_v3: { ...deepseek, routing: { ...sigmoid, groups: true } },
+  gpt_oss: {
+    ...common,
+    ...{ name: "gpt-oss", pairing: "half", feedForwardNorm: "post_attention_norm", clampedWithBiases: true },
+    ...{ shared: "none", expertWidth: "expert_feed_forward_length" },
+    attention: { bias: "required", outputBias: "required", norms: "none", sinksAndWindows: true },
+    routing: { scores: "softmax", renormalises: true },
   },
   granitemoe: granite,
   granitemoeshared: granite,

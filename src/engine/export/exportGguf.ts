@@ -6,7 +6,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint";
 import { requireFreeSpace } from "../checkpoint/diskSpace";
 import { quote } from "../checkpoint/quote";
 import { refuseExistingFile, writeGguf, type GgufSource } from "../gguf/write";
-import type { ModelDescription } from "../model/description";
+import type { ModelDescription, SoftmaxAttention } from "../model/description";
 import type { RuntimeOptions } from "../runtime/session";
 import { fitsHalf, ggufEncodings } from "../weights/ggufBlocks";
 import { modelFields } from "./ggufFields";
@@ -89,6 +89,12 @@ function notesOf(
     notes.push(
       `${narrow.length} tensors are F16: their rows are no multiple of the 32 weights that share a scale ` +
         `(${narrow[0]!.name}: ${narrow[0]!.shape.at(-1)})`,
+    );
+  }
+  const { rotary } = description.layers[0]!.attention as SoftmaxAttention;
+  if (rotary?.scaling.type === "yarn" && !rotary.scaling.truncate) {
+    notes.push(
+      "YaRN's borders lie between two pairs of dimensions here, and llama.cpp rounds them: the pairs between turn a little more or less",
     );
   }
   if (isBare) notes.push("there is no tokenizer.json: the file has no vocabulary, and takes token ids alone");

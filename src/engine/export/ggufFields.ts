@@ -1,6 +1,7 @@
 import type { GgufFileType } from "../../protocol/gguf";
 import type { GgufField } from "../gguf/write";
-import type { RotaryDescription } from "../model/description";
+import type { RotaryDescription, SoftmaxAttention } from "../model/description";
+import { magnitudeShare } from "./attentionProblems";
 import type { ExportableModel } from "./refuseOthers";
 
 /** Numbers of `general.file_type` (`llama_ftype`). */
@@ -27,12 +28,14 @@ export function modelFields(model: ExportableModel, name: string, fileType: Gguf
   put("embedding_length", count(description.hiddenSize));
   put("block_count", count(layers.length));
   put("feed_forward_length", count(dense[0] ?? moe.intermediateSize));
-  put("attention.head_count", count(attention.numHeads));
-  put("attention.head_count_kv", count(attention.numKeyValueHeads));
-  put("attention.key_length", count(attention.headDim));
-  put("attention.value_length", count(attention.valueHeadDim));
+  for (const [key, field] of attentionFields(attention)) put(`attention.${key}`, field);
   put("attention.layer_norm_rms_epsilon", number(description.finalNorm.epsilon));
   for (const [key, field] of rotaryFields(attention.rotary!)) put(key, field);
+  if (attention.kind === "latent") {
+    const share = magnitudeShare(attention)!;
+    // The loader of this architecture takes a tenth for the whole.
+    if (share > 0) put("rope.scaling.yarn_log_multiplier", number(0.1 * share));
+  }
   put("expert_count", count(moe.numExperts));
   put("expert_used_count", count(moe.numExpertsPerToken));
   put(architecture.expertWidth, count(moe.intermediateSize));
@@ -44,6 +47,11 @@ export function modelFields(model: ExportableModel, name: string, fileType: Gguf
     put("expert_gating_func", count(gatingFunctions[moe.routing.kind]));
     put("expert_weights_scale", number(moe.routing.scalingFactor));
     put("expert_weights_norm", { type: "bool", value: moe.routing.renormalise });
+    const { groups } = moe.routing;
+    if (groups !== null && groups.topGroups < groups.numGroups) {
+      put("expert_group_count", count(groups.numGroups));
+      put("expert_group_used_count", count(groups.topGroups));
+    }
   }
   if (multipliers) {
     put("attention.scale", number(attention.scale));
@@ -52,6 +60,35 @@ export function modelFields(model: ExportableModel, name: string, fileType: Gguf
     put("logit_scale", number(1 / description.head.scale));
   }
   return fields;
+}
+
+/**
+ * Latent attention is written as llama.cpp runs it: every head's keys are the compressed ones and the rotated part, which all heads share,
+ * and its values the compressed ones.
+ */
+function attentionFields(attention: SoftmaxAttention): [string, GgufField][] {
+  const { numHeads } = attention;
+  if (attention.kind === "grouped-query") {
+    const { numKeyValueHeads, headDim, valueHeadDim, slidingWindow } = attention;
+    return [
+      ["head_count", count(numHeads)],
+      ["head_count_kv", count(numKeyValueHeads)],
+      ["key_length", count(headDim)],
+      ["value_length", count(valueHeadDim)],
+      ...(slidingWindow === null ? [] : [["sliding_window", count(slidingWindow)] as [string, GgufField]]),
+    ];
+  }
+  const { query, kvLoraRank, qkRopeHeadDim, qkNopeHeadDim, vHeadDim } = attention;
+  return [
+    ["head_count", count(numHeads)],
+    ["head_count_kv", count(1)],
+    ["key_length", count(kvLoraRank + qkRopeHeadDim)],
+    ["value_length", count(kvLoraRank)],
+    ["key_length_mla", count(qkNopeHeadDim + qkRopeHeadDim)],
+    ["value_length_mla", count(vHeadDim)],
+    ["kv_lora_rank", count(kvLoraRank)],
+    ...("down" in query ? [["q_lora_rank", count(query.down.weight.shape[0]!)] as [string, GgufField]] : []),
+  ];
 }
 
 function rotaryFields({ dims, theta, scaling }: RotaryDescription): [string, GgufField][] {
@@ -63,6 +100,8 @@ function rotaryFields({ dims, theta, scaling }: RotaryDescription): [string, Ggu
   fields.push(["rope.scaling.type", text(scaling.type)], ["rope.scaling.factor", number(scaling.factor)]);
   if (scaling.type === "yarn") {
     fields.push(["rope.scaling.original_context_length", count(scaling.originalMaxPositionEmbeddings)]);
+    fields.push(["rope.scaling.yarn_beta_fast", number(scaling.betaFast)]);
+    fields.push(["rope.scaling.yarn_beta_slow", number(scaling.betaSlow)]);
   }
   return fields;
 }

@@ -3,6 +3,8 @@ import type { GgufWeightType } from "../weights/ggufBlocks";
 import { ggufBlock } from "../weights/ggufBlocks";
 import type {
   ExpertWeights,
+  GroupedQueryAttention,
+  LatentAttention,
   LinearDescription,
   MlpDescription,
   NormDescription,
@@ -21,6 +23,8 @@ export interface TensorPart {
   pairedHeads?: number;
   /** 1 + weight (norms that store the difference). */
   plusOne?: true;
+  /** Of each head's rows: so many from one on, each head's matrix turned or not. */
+  ofHeads?: { count: number; from: number; rows: number; isTurned: boolean };
 }
 
 export interface ExportedTensor {
@@ -71,28 +75,22 @@ function layerTensors(
 ): ExportedTensor[] {
   const { attention, feedForward, inputNorm, postAttentionNorm } = layer;
   const block = `blk.${layer.index}`;
-  const heads = (count: number) => (isPaired ? count : undefined);
-  const linear = (name: string, of: LinearDescription, pairedHeads?: number) => [
-    matrix(`${block}.${name}.weight`, types.other, of, pairedHeads),
-    ...(of.bias === null ? [] : [vector(`${block}.${name}.bias`, of.bias, pairedHeads)]),
-  ];
   const tensors = [
     norm(`${block}.attn_norm.weight`, inputNorm!),
-    ...linear("attn_q", attention.query, heads(attention.numHeads)),
-    ...linear("attn_k", attention.key, heads(attention.numKeyValueHeads)),
-    ...linear("attn_v", attention.value as LinearDescription),
-    ...linear("attn_output", attention.output),
-    ...(attention.queryNorm ? [norm(`${block}.attn_q_norm.weight`, attention.queryNorm)] : []),
-    ...(attention.keyNorm ? [norm(`${block}.attn_k_norm.weight`, attention.keyNorm)] : []),
+    ...(attention.kind === "latent"
+      ? latentTensors(block, attention, types.other)
+      : groupedQueryTensors(block, attention, isPaired, types.other)),
     norm(`${block}.${feedForwardNorm}.weight`, postAttentionNorm!),
   ];
   if (feedForward.kind === "mlp") return [...tensors, ...mlpTensors(block, "", feedForward, types.other)];
   const { router, experts, shared } = feedForward;
   tensors.push(vector(`${block}.ffn_gate_inp.weight`, router.weight));
+  if (router.bias) tensors.push(vector(`${block}.ffn_gate_inp.bias`, router.bias));
   if (router.correctionBias) tensors.push(vector(`${block}.exp_probs_b.bias`, router.correctionBias));
   for (const projection of ["gate", "up", "down"] as const) {
     const parts = experts.map((expert) => projectionPart(expert, projection));
     tensors.push(stack(`${block}.ffn_${projection}_exps.weight`, types.expert, parts));
+    tensors.push(...expertBiases(`${block}.ffn_${projection}_exps.bias`, experts, projection));
   }
   if (shared) {
     tensors.push(...mlpTensors(block, "_shexp", shared.mlp, types.other));
@@ -103,6 +101,74 @@ function layerTensors(
     }
   }
   return tensors;
+}
+
+function groupedQueryTensors(
+  block: string,
+  attention: GroupedQueryAttention,
+  isPaired: boolean,
+  type: GgufWeightType,
+): ExportedTensor[] {
+  const { query, key, value, output, queryNorm, keyNorm, sinks } = attention;
+  const heads = (count: number) => (isPaired ? count : undefined);
+  return [
+    ...linear(`${block}.attn_q`, type, query, heads(attention.numHeads)),
+    ...linear(`${block}.attn_k`, type, key, heads(attention.numKeyValueHeads)),
+    ...linear(`${block}.attn_v`, type, value as LinearDescription),
+    ...linear(`${block}.attn_output`, type, output),
+    ...(queryNorm ? [norm(`${block}.attn_q_norm.weight`, queryNorm)] : []),
+    ...(keyNorm ? [norm(`${block}.attn_k_norm.weight`, keyNorm)] : []),
+    ...(sinks ? [vector(`${block}.attn_sinks.weight`, sinks)] : []),
+  ];
+}
+
+/**
+ * Keys and values are made from the compressed ones by one projection [heads * (nope + value), rank], of which llama.cpp takes each
+ * head's keys turned [heads, rank, nope], to apply them to queries, and its values [heads, value, rank], to apply them to what was
+ * attended to.
+ */
+function latentTensors(block: string, attention: LatentAttention, type: GgufWeightType): ExportedTensor[] {
+  const { query, keyValueDown, keyValueNorm, keyValueUp, output, numHeads, qkNopeHeadDim, vHeadDim, kvLoraRank } =
+    attention;
+  const ofHeads = (name: string, from: number, rows: number, isTurned: boolean): ExportedTensor => {
+    const shape = isTurned ? [numHeads, kvLoraRank, rows] : [numHeads, rows, kvLoraRank];
+    const parts = [{ ...partOf(keyValueUp), ofHeads: { count: numHeads, from, rows, isTurned } }];
+    return { name: `${block}.${name}.weight`, type: fitting(type, shape), shape, parts, stacked: false };
+  };
+  return [
+    ...("down" in query
+      ? [
+          ...linear(`${block}.attn_q_a`, type, query.down),
+          norm(`${block}.attn_q_a_norm.weight`, query.norm),
+          ...linear(`${block}.attn_q_b`, type, query.up),
+        ]
+      : linear(`${block}.attn_q`, type, query)),
+    ...linear(`${block}.attn_kv_a_mqa`, type, keyValueDown),
+    norm(`${block}.attn_kv_a_norm.weight`, keyValueNorm),
+    ofHeads("attn_k_b", 0, qkNopeHeadDim, true),
+    ofHeads("attn_v_b", qkNopeHeadDim, vHeadDim, false),
+    ...linear(`${block}.attn_output`, type, output),
+  ];
+}
+
+/** [experts, rows] of one projection, where experts have biases. */
+function expertBiases(
+  name: string,
+  experts: readonly ExpertWeights[],
+  projection: "gate" | "up" | "down",
+): ExportedTensor[] {
+  const parts = experts.flatMap(({ gateUp, downProj }): TensorPart[] => {
+    const joined = projection !== "down" && gateUp.kind === "joined" ? gateUp : null;
+    const apart =
+      gateUp.kind === "separate" ? { gate: gateUp.gateProj, up: gateUp.upProj }[projection as "gate"] : null;
+    const { bias } = joined?.projection ?? (projection === "down" ? downProj : apart!);
+    const half = joined && { order: joined.order, which: projection === "gate" ? (0 as const) : (1 as const) };
+    return bias === null ? [] : [{ view: bias, layout: "out-in", ...(half ? { half } : {}) }];
+  });
+  const first = parts[0];
+  if (first === undefined) return [];
+  const rows = first.view.shape[0]! / (first.half ? 2 : 1);
+  return [{ name, type: "F32", shape: [rows], parts, stacked: true }];
 }
 
 function mlpTensors(
@@ -127,6 +193,13 @@ function partOf({ weight, layout }: LinearDescription): TensorPart {
   return { view: weight, layout };
 }
 
+function linear(name: string, type: GgufWeightType, of: LinearDescription, pairedHeads?: number): ExportedTensor[] {
+  return [
+    matrix(`${name}.weight`, type, of, pairedHeads),
+    ...(of.bias === null ? [] : [vector(`${name}.bias`, of.bias, pairedHeads)]),
+  ];
+}
+
 function matrix(name: string, type: GgufWeightType, of: LinearDescription, pairedHeads?: number): ExportedTensor {
   const part = { ...partOf(of), ...(pairedHeads === undefined ? {} : { pairedHeads }) };
   return { ...stack(name, type, [part]), stacked: false };
@@ -134,7 +207,12 @@ function matrix(name: string, type: GgufWeightType, of: LinearDescription, paire
 
 function stack(name: string, type: GgufWeightType, parts: TensorPart[]): ExportedTensor {
   const shape = shapeOf(parts[0]!);
-  return { name, type: shape[1] % ggufBlock === 0 || type === "F16" ? type : "F16", shape, parts, stacked: true };
+  return { name, type: fitting(type, shape), shape, parts, stacked: true };
+}
+
+/** Blocks of rows that they divide. */
+function fitting(type: GgufWeightType, shape: readonly number[]): GgufWeightType {
+  return shape.at(-1)! % ggufBlock === 0 ? type : "F16";
 }
 
 /** [rows, columns] of what a part gives. */

@@ -13,12 +13,30 @@ const qwen =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const llama3 = qwen.replace("|\\p{N}|", "|\\p{N}{1,3}|");
 
-/** What words are cut by before they are merged: the expression in tokenizer.json, and llama.cpp's name for it. */
-const wordSplits: readonly { regex: string | null; ignoresMerges: boolean; name: string }[] = [
-  { regex: null, ignoresMerges: false, name: "gpt-2" },
-  { regex: qwen, ignoresMerges: false, name: "qwen2" },
-  { regex: llama3, ignoresMerges: true, name: "llama-bpe" },
-  { regex: llama3, ignoresMerges: false, name: "glm4" },
+const beginning = "[^\\r\\n\\p{L}\\p{N}]?";
+const [upper, lower] = ["[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]", "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"];
+const ending = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
+const o200k =
+  `${beginning}${upper}*${lower}+${ending}|${beginning}${upper}+${lower}*${ending}` +
+  "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const deepseekV3 = [
+  "\\p{N}{1,3}",
+  "[一-龥\u3040-ゟ゠-ヿ]+",
+  "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" +
+    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+];
+
+/**
+ * What words are cut by before they are merged: the expressions in tokenizer.json, one after the other, and llama.cpp's name for them.
+ * `ignoresMerges` null: either, where merges reach every token all the same.
+ */
+const wordSplits: readonly { regexes: readonly string[]; ignoresMerges: boolean | null; name: string }[] = [
+  { regexes: [], ignoresMerges: false, name: "gpt-2" },
+  { regexes: [qwen], ignoresMerges: false, name: "qwen2" },
+  { regexes: [llama3], ignoresMerges: true, name: "llama-bpe" },
+  { regexes: [llama3], ignoresMerges: false, name: "glm4" },
+  { regexes: [o200k], ignoresMerges: null, name: "gpt-4o" },
+  { regexes: deepseekV3, ignoresMerges: false, name: "deepseek-v3" },
 ];
 
 /**
@@ -126,16 +144,23 @@ function rulesOf(file: JsonObject, model: JsonObject): { name: "gpt2" | "llama";
   }
   if (!isPlain) throw cannot(`normalises text by ${normalizers.map(({ type }) => String(type)).join(", ")}`);
   const others = before.filter((part) => part !== byteLevel);
-  const regexes = others.map((part) => objectOf(part["pattern"])["Regex"]);
+  const regexes = others.map((part) => escapedBreaks(objectOf(part["pattern"])["Regex"]));
   const usesOwn = byteLevel["use_regex"] !== false;
-  const regex = others.length === 0 && usesOwn ? null : others.length === 1 && !usesOwn ? regexes[0] : undefined;
   const found = wordSplits.find(
-    (rule) => rule.regex === regex && rule.ignoresMerges === (model["ignore_merges"] === true),
+    (rule) =>
+      usesOwn === (others.length === 0) &&
+      rule.regexes.join("\n") === regexes.join("\n") &&
+      [null, model["ignore_merges"] === true].includes(rule.ignoresMerges),
   );
   if (found === undefined || others.some(({ type, behavior }) => type !== "Split" || behavior !== "Isolated")) {
     throw cannot("cuts words by an expression that is none of those known here");
   }
   return { name: "gpt2", split: found.name };
+}
+
+/** Line breaks in an expression stand for themselves or are escaped. */
+function escapedBreaks(regex: unknown): string {
+  return typeof regex === "string" ? regex.replaceAll("\r", "\\r").replaceAll("\n", "\\n") : "";
 }
 
 /** The parts of a sequence of normalisers or pre-tokenisers; one alone is a sequence of one. */

@@ -21,9 +21,9 @@ export async function* partValues(
   part: TensorPart,
   runtime: RuntimeOptions,
 ): AsyncGenerator<Float32Array> {
-  const { view, layout, half, pairedHeads, plusOne } = part;
+  const { view, layout, half, pairedHeads, plusOne, ofHeads } = part;
   const columns = view.shape.at(-1)!;
-  const inPlace = layout === "out-in" && half === undefined && pairedHeads === undefined;
+  const inPlace = layout === "out-in" && [half, pairedHeads, ofHeads].every((change) => change === undefined);
   if (view.quantisation === undefined && inPlace) {
     const entry = checkpoint.tensors.get(view.tensor)!;
     const total = elementCount(view.shape);
@@ -43,7 +43,23 @@ export async function* partValues(
   const width = values.length / rows;
   if (half) values = takeRows(values, width, halfRows(rows, half));
   if (pairedHeads !== undefined) values = takeRows(values, width, pairedRows(rows, pairedHeads));
+  if (ofHeads) values = partOfHeads(values, width, ofHeads);
   yield finite(values, view);
+}
+
+/** Some rows of every head, each head's matrix turned where asked for. */
+function partOfHeads(
+  values: Float32Array,
+  width: number,
+  { count, from, rows, isTurned }: NonNullable<TensorPart["ofHeads"]>,
+): Float32Array {
+  const [head, part] = [values.length / count, rows * width];
+  const result = new Float32Array(count * part);
+  for (let h = 0; h < count; h++) {
+    const own = values.subarray(h * head + from * width, h * head + from * width + part);
+    result.set(isTurned ? transposed(own, rows, width) : own, h * part);
+  }
+  return result;
 }
 
 async function decoded(checkpoint: Checkpoint, view: WeightView, runtime: RuntimeOptions): Promise<Float32Array> {

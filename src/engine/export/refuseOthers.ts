@@ -1,13 +1,8 @@
 import { RerouteError } from "../../protocol/errors";
 import { quote } from "../checkpoint/quote";
-import type {
-  GroupedQueryAttention,
-  LayerDescription,
-  ModelDescription,
-  MoeDescription,
-  NormDescription,
-} from "../model/description";
+import type { LayerDescription, ModelDescription, MoeDescription, SoftmaxAttention } from "../model/description";
 import { llamaArchitectures, type LlamaArchitecture } from "./architectures";
+import { attentionProblems, isPlainNorm, type Problems } from "./attentionProblems";
 
 /** A model of which all that it computes is known to llama.cpp. */
 export interface ExportableModel {
@@ -16,15 +11,12 @@ export interface ExportableModel {
   layers: ExportableLayer[];
   /** All sparse layers are alike. */
   moe: MoeDescription;
-  attention: GroupedQueryAttention;
+  attention: SoftmaxAttention;
 }
 
 export interface ExportableLayer extends LayerDescription {
-  attention: GroupedQueryAttention;
+  attention: SoftmaxAttention;
 }
-
-/** What is wrong with a model, by what is looked at; false: nothing. */
-type Problems = readonly (readonly [isWrong: boolean, what: string])[];
 
 /**
  * Refuses what llama.cpp would compute otherwise: its loader ignores what it does not ask for.
@@ -41,7 +33,8 @@ export function requireExportable(description: ModelDescription): ExportableMode
   }
   const layers = description.layers.map((layer): ExportableLayer => {
     const { attention } = layer;
-    if (attention.kind === "grouped-query") return { ...layer, attention };
+    const kind = architecture.attention === "latent" ? "latent" : "grouped-query";
+    if (attention.kind === kind) return { ...layer, attention };
     return refuse(architecture, layer, `attention of the kind ${attention.kind}`);
   });
   const sparse = layers.flatMap(({ feedForward }) => (feedForward.kind === "moe" ? [feedForward] : []));
@@ -62,7 +55,7 @@ export function requireExportable(description: ModelDescription): ExportableMode
         : [[!isLeading, "a dense layer behind or without leading dense layers"]];
     const problems = [
       ...layerProblems(architecture, layer),
-      ...attentionProblems(architecture, attention, layer),
+      ...attentionProblems(architecture, attention, layer, layers.length),
       ...own,
     ];
     const found = problems.find(([isWrong]) => isWrong);
@@ -92,50 +85,8 @@ function layerProblems({ multipliers }: LlamaArchitecture, layer: LayerDescripti
   ];
 }
 
-function attentionProblems(
-  { attention: allowed, pairing, multipliers }: LlamaArchitecture,
-  first: GroupedQueryAttention,
-  { attention, index }: ExportableLayer,
-): Problems {
-  const { query, key, value, rotary, queryNorm, keyNorm, headDim } = attention;
-  const biases = [query.bias, key.bias, value === "key" ? null : value.bias];
-  const isScaled = Math.abs(attention.scale * Math.sqrt(headDim) - 1) > 1e-6;
-  const hasNorms = queryNorm !== null || keyNorm !== null;
-  const sizes = (of: GroupedQueryAttention) =>
-    [of.numHeads, of.numKeyValueHeads, of.headDim, of.valueHeadDim, of.scale, JSON.stringify(of.rotary)].join();
-  return [
-    [sizes(attention) !== sizes(first), `attention unlike layer 0's (layer ${index})`],
-    [value === "key" || attention.valueNorm !== undefined, "values that are keys, or normalised"],
-    [allowed.bias === "none" && biases.some((bias) => bias !== null), "a bias of queries, keys or values"],
-    [allowed.bias === "required" && biases.includes(null), "no bias of queries, keys and values"],
-    [allowed.outputBias === "none" && attention.output.bias !== null, "a bias of attention's output"],
-    [allowed.norms === "none" && hasNorms, "norms of queries and keys"],
-    [hasNorms && attention.normScope !== allowed.norms, `norms of queries and keys over each ${attention.normScope}`],
-    [allowed.norms !== "none" && !allowed.normsAreOptional && !hasNorms, "no norms of queries and keys"],
-    [hasNorms && !(isPlainNorm(queryNorm) && isPlainNorm(keyNorm)), "norms of queries and keys other than RMSNorm"],
-    [
-      allowed.equalHeads === true && attention.numKeyValueHeads !== attention.numHeads,
-      "fewer heads of keys than of queries",
-    ],
-    [attention.normAfterRotary, "norms behind the rotation"],
-    [attention.slidingWindow !== null || attention.chunk !== undefined, "a window of attention"],
-    [attention.positionScale !== null || attention.indexer !== null, "positions that are stretched or chosen"],
-    [attention.softcap !== undefined || attention.clip !== null, "clamped projections or capped scores"],
-    [attention.sinks !== null || attention.outputGate !== null, "sinks or a gate of attention"],
-    [attention.valueScale !== 1, "multiplied values"],
-    [!multipliers && isScaled, `an attention scale of ${attention.scale}`],
-    [rotary === null, "no rotary positions"],
-    [
-      rotary !== null && !["default", "linear", "yarn"].includes(rotary.scaling.type),
-      `${rotary?.scaling.type} positions`,
-    ],
-    [rotary?.pairing === "interleaved" && pairing === "half", "interleaved rotary positions"],
-    [rotary?.pairing !== pairing && rotary?.dims !== headDim, "rotary positions of a part of each head"],
-  ];
-}
-
 function moeProblems(
-  { routing: allowed, shared }: LlamaArchitecture,
+  { routing: allowed, shared, clampedWithBiases }: LlamaArchitecture,
   first: MoeDescription,
   moe: MoeDescription,
 ): Problems {
@@ -155,16 +106,22 @@ function moeProblems(
       renormalises ? "renormalised routing weights" : "routing weights that are not renormalised",
     ],
     [!allowed.scales && routing.kind !== "sparse-mixer" && routing.scalingFactor !== 1, "multiplied routing weights"],
-    [routing.kind !== "sparse-mixer" && routing.groups !== null, "experts that are chosen by groups"],
+    [
+      routing.kind !== "sparse-mixer" &&
+        routing.groups !== null &&
+        !(allowed.groups && routing.groups.score === "sum-of-two"),
+      "experts that are chosen by groups, or by groups scored otherwise",
+    ],
     [
       routing.kind !== "sparse-mixer" && routing.keepsMass !== undefined,
       "another number of active experts than its own",
     ],
     [!allowed.correctionBias && router.correctionBias !== null, "a correction bias"],
     [
-      router.bias !== null || router.input !== undefined || router.expertScale !== undefined,
+      (router.bias !== null && !clampedWithBiases) || router.input !== undefined || router.expertScale !== undefined,
       "a router with more than weights",
     ],
+    [clampedWithBiases === true && router.bias === null, "a router without a bias"],
     [moe.logicalToPhysical !== null, "more router rows than experts (router=map)"],
     [moe.experts.some(({ constant }) => constant !== undefined), "constant experts"],
     [
@@ -172,10 +129,15 @@ function moeProblems(
       "experts weighted otherwise",
     ],
     [
-      !isSilu(moe.activation) || (moe.shared !== null && !isSilu(moe.shared.mlp.activation)),
-      "an activation other than SiLU",
+      clampedWithBiases
+        ? moe.activation.kind !== "clamped-swiglu"
+        : !isSilu(moe.activation) || (moe.shared !== null && !isSilu(moe.shared.mlp.activation)),
+      clampedWithBiases ? "an activation other than the clamped one" : "an activation other than SiLU",
     ],
-    [moe.experts.some(hasBias), "biases of experts"],
+    [
+      clampedWithBiases ? !moe.experts.every(hasBias) : moe.experts.some(hasBias),
+      clampedWithBiases ? "experts without biases" : "biases of experts",
+    ],
     [shared === "none" && moe.shared !== null, "shared experts"],
     [(shared === "gated" || shared === "counted") && moe.shared === null, "no shared experts"],
     [moe.shared !== null && (moe.shared.gate !== null) !== (shared === "gated"), "shared experts gated otherwise"],
@@ -195,10 +157,6 @@ function hasBias({ gateUp, downProj }: MoeDescription["experts"][number]): boole
 
 function isSilu(activation: MoeDescription["activation"]): boolean {
   return activation.kind === "gated" && activation.activation === "silu";
-}
-
-function isPlainNorm(norm: NormDescription | null): boolean {
-  return norm?.kind === "rms" && norm.weight !== null && norm.bias === null;
 }
 
 function refuse({ name }: LlamaArchitecture, layer: Pick<LayerDescription, "index"> | null, what: string): never {
