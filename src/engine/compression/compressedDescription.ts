@@ -4,7 +4,8 @@ import type { ModelDescription, MoeDescription } from "../model/description";
 import { forecastOf } from "./methods";
 import { narrowed } from "./neurons/narrow";
 import { storedWidths } from "./neurons/narrowedConfig";
-import { checkLayer, formOf, plannedExperts } from "./quantising/quantisedTensors";
+import { checkQuantisation } from "./quantising/checkQuantisation";
+import { formOf, plannedExperts } from "./quantising/quantisedTensors";
 
 /**
  * The teacher with as many experts and router rows as a plan leaves, or the method of `compress` where there is none yet.
@@ -20,6 +21,7 @@ export function compressedDescription(
 
 /** The teacher with as many experts and router rows as a plan leaves, in the form that it leaves them in. */
 export function describedBy(teacher: ModelDescription, plan: CompressionPlan): ModelDescription {
+  if (plan.paradigm === "quantisation") checkQuantisation(plan, teacher);
   const widths = plan.paradigm === "neurons" ? storedWidths(teacher, plan) : null;
   return {
     ...teacher,
@@ -34,9 +36,7 @@ export function describedBy(teacher: ModelDescription, plan: CompressionPlan): M
         bias: bias && { ...bias, shape: [rows] },
       };
       if (plan.paradigm === "quantisation") {
-        const form = formOf(plan, layer.index);
-        checkLayer(form, layer.index, moe);
-        return { ...layer, feedForward: { ...moe, experts: plannedExperts(form, moe) } };
+        return { ...layer, feedForward: { ...moe, experts: plannedExperts(formOf(plan, layer.index), moe) } };
       }
       const own = widths?.get(layer.index);
       const stay = moe.experts.slice(0, experts).map((expert, e) => (own ? narrowed(expert, own[e]!) : expert));

@@ -214,6 +214,14 @@ export function planNeedsText(plan: CompressionPlan): boolean {
   }
 }
 
+/** Where methods that do not drop experts say how much goes where: their scores are sums, which need no search. */
+const otherBudgets: Readonly<Record<string, string>> = {
+  neurons:
+    "Budgets are counts of experts, of which evoesap tries many by running the model with experts that cannot be selected; every try of " +
+    "other widths would be new weights. Units go where their scores say with width=layer or width=expert",
+  rtn: "Bits are given out by gptq and awq, with allocate",
+};
+
 /** @throws RerouteError arguments/invalid naming the option */
 function parseMethodOptions<S extends z.ZodType<Record<string, unknown>>>(
   method: string,
@@ -225,5 +233,9 @@ function parseMethodOptions<S extends z.ZodType<Record<string, unknown>>>(
   const issue = parsed.error.issues[0]!;
   const unknown = issue.code === "unrecognized_keys" ? issue.keys : [];
   const name = [...issue.path, ...unknown.slice(0, 1)].join(".") || "?";
-  throw new RerouteError("arguments/invalid", `The method ${method} cannot use its option ${name}: ${issue.message}`);
+  const hint = unknown.includes("budget") && Object.hasOwn(otherBudgets, method) ? `. ${otherBudgets[method]!}` : "";
+  throw new RerouteError(
+    "arguments/invalid",
+    `The method ${method} cannot use its option ${name}: ${issue.message}${hint}`,
+  );
 }

@@ -316,4 +316,11 @@ export type ExpertStorage =
       suffixes: string[];
     }
   /** Tensors whose first axis is the expert. */
-  | { kind: "fused"; tensors: string[] };
+  | {
+      kind: "fused";
+      tensors: string[];
+      /** Where the family has a layout with one tensor a projection too: its names, prefix + expert id + "." + projection. */
+      split?: { prefix: string; projections: Record<"gateProj" | "upProj" | "downProj", string> };
+      /** Where the family also stores these as MXFP4, in tensors of these names with an ending (gpt-oss); plain now. */
+      blocks?: { gateUp: string; down: string };
+    };

@@ -51,7 +51,9 @@ export function readExperts(weights: Weights, block: string, layout: ExpertLayou
   if ("projections" in layout) {
     if (!isFused) return readSeparateExperts(weights, prefix, layout.projections, shape);
     const tensors = { gateUp: `${prefix}.gate_up_proj`, down: `${prefix}.down_proj` };
-    return readFusedExperts(weights, tensors, shape, layout.axes);
+    const { experts, storage } = readFusedExperts(weights, tensors, shape, layout.axes);
+    const split = { prefix: weights.storedName(`${prefix}.`), projections: layout.projections };
+    return { experts, storage: { ...storage, split } };
   }
   const first = ([name, ...others]: readonly [string, ...string[]]) =>
     weights.firstOf(`${block}.${name}`, ...others.map((other) => `${block}.${other}`));
@@ -67,7 +69,7 @@ function readFusedExperts(
   tensors: { gateUp: string; down: string },
   shape: ExpertShape,
   axes: FusedAxes = "out-in",
-): StoredExperts {
+): { experts: ExpertWeights[]; storage: Extract<ExpertStorage, { kind: "fused" }> } {
   const { numExperts, hiddenSize, intermediateSize, because } = shape;
   const matrix = (name: string, outputs: number, inputs: number) => {
     const stored = weights.shapeOf(name);

@@ -19,11 +19,15 @@ export function readInterleavedExperts(weights: Weights, prefix: string, shape: 
     gateUp: { kind: "joined", order: "interleaved", projection: gateUp.ofExpert(expert) },
     downProj: down.ofExpert(expert),
   }));
-  return { experts, storage: { kind: "fused", tensors: [...gateUp.tensors, ...down.tensors] } };
+  const blocks =
+    gateUp.plain === null || down.plain === null ? {} : { blocks: { gateUp: gateUp.plain, down: down.plain } };
+  return { experts, storage: { kind: "fused", tensors: [...gateUp.tensors, ...down.tensors], ...blocks } };
 }
 
 interface FusedProjection {
   tensors: string[];
+  /** Name of the matrix where it is stored in floating point. */
+  plain: string | null;
   ofExpert: (expert: number) => LinearDescription;
 }
 
@@ -41,6 +45,7 @@ function projection(
     : plainMatrix(weights, name, inputs, outputs, shape);
   const bias = weights.entry(`${name}_bias`, [numExperts, outputs], because);
   return {
+    plain: quantised ? null : matrix.tensors[0]!,
     tensors: [...matrix.tensors, bias.name],
     ofExpert: (expert) => ({
       weight: matrix.ofExpert(expert),

@@ -26,7 +26,9 @@ import type { WeightView } from "../../../src/engine/weights/view";
 import type { QuantisationPlan } from "../../../src/protocol/plan";
 import { compressOptions, type CompressOptions } from "../../../src/protocol/recipe";
 import { goldenCheckpoint } from "../../support/goldens";
+import { writeMxfp4 } from "../../support/otherLayouts";
 import { transposed, unpackRows } from "../../support/packedLayouts";
+import { decodeMxfp4 } from "../../support/quantisedBlocks";
 import { temporaryFolder } from "../../support/temporaryFolder";
 import { openModel } from "../../support/tinyModels";
 import { makeContext, randomSequences, runtime } from "./support";
@@ -180,6 +182,14 @@ const rows: Written[] = [
   },
   { title: "deepseek_v3, FP8, a scale a row", from: "deepseek_v3", method: "fp8", options: { format: "fp8" } },
   { title: "a trained Mixtral, MXFP4", from: coarse, method: "mxfp4", options: {} },
+  {
+    ...{ title: "qwen3_vl_moe, whose experts are fused, GPTQ, 4 bits", from: "qwen3_vl_moe", method: "gptq" },
+    options: { bits: 4, group: 8 },
+  },
+  {
+    ...{ title: "llama4_text, fused with inputs first, FP8, a scale a row", from: "llama4_text", method: "fp8" },
+    options: { format: "fp8" },
+  },
 ];
 
 describe.each(rows)("$title", ({ from, method, options }) => {
@@ -211,7 +221,8 @@ describe.each(rows)("$title", ({ from, method, options }) => {
     if (options["group"] !== 0) expect(size.parameters).toBe(planned.parameters);
     expect(planned.parameters).toBe(checkpointSize(teacher.checkpoint).parameters);
     const [before, after] = [await tensorDigests(teacher.checkpoint), await tensorDigests(student.checkpoint)];
-    const isRouted = (name: string) => /\.experts\.\d+\./.test(name) && !name.includes("shared");
+    const isRouted = (name: string) =>
+      /\.experts\.(\d+\.|gate_up_proj|down_proj)/.test(name) && !name.includes("shared");
     for (const [name, digest] of before) if (!isRouted(name)) expect(after.get(name), name).toBe(digest);
     let compared = 0;
     for (const { moe } of moeLayers(student.description).slice(0, 1)) {
@@ -255,16 +266,54 @@ describe.each(rows)("$title", ({ from, method, options }) => {
   });
 });
 
+test("gpt-oss gets its own layout of MXFP4 back, in the numbers that it was released with", async () => {
+  const { quantised, plain } = await writeMxfp4(temporaryFolder());
+  const context = await makeContext(plain, temporaryFolder(), { method: "mxfp4", options: {}, keep: 1 }, null);
+  const plan = (await makePlan(context)) as QuantisationPlan;
+  const layers = (await applyPlan(context, plan))!;
+  const directory = path.join(temporaryFolder(), "quantised");
+  const provenance = { reroute: "0", recipe: null, seed: 42, versions: {}, metrics: {} };
+  await writeCompressedCheckpoint({ ...context, plan, layers, directory, provenance });
+  await checkWritten(context, plan, layers, directory);
+
+  const student = await openModel(directory);
+  expect(checkpointSize(student.checkpoint)).toEqual(plannedSize(plain, plan));
+  expect(plan.notes!.join()).toContain("transformers yes, vLLM yes");
+  expect(student.checkpoint.config["quantization_config"]).toMatchObject({ quant_method: "mxfp4" });
+  const [before, after] = [await tensorDigests(plain.checkpoint), await tensorDigests(student.checkpoint)];
+  const names = [...quantised.checkpoint.tensors.keys()];
+  expect([...after.keys()].sort()).toEqual(names.sort());
+  for (const name of names.filter((one) => !/_(blocks|scales)$/.test(one)))
+    expect(after.get(name)).toBe(before.get(name));
+  const numbers = (model: typeof student, prefix: string) => {
+    const bytes = (ending: string) => {
+      const { shard, byteOffset, byteLength } = model.checkpoint.tensors.get(`${prefix}${ending}`)!;
+      return new Uint8Array(readFileSync(shard.realPath).subarray(byteOffset, byteOffset + byteLength));
+    };
+    // Zero has a sign in FP4 that no rounding gives back.
+    return decodeMxfp4(bytes("_blocks"), bytes("_scales")).map((value) => value + 0);
+  };
+  const prefixes = names.flatMap((name) => (name.endsWith("_blocks") ? [name.slice(0, -"_blocks".length)] : []));
+  expect(prefixes).toHaveLength(6);
+  for (const prefix of prefixes) expect(numbers(student, prefix)).toEqual(numbers(quantised, prefix));
+});
+
 describe("what cannot be written is refused before any work", () => {
-  const plan = async (options: Partial<CompressOptions>) => {
-    const teacher = await openModel(goldenCheckpoint("qwen3_moe"));
+  const plan = async ({ model = "qwen3_moe", ...options }: Partial<CompressOptions> & { model?: string }) => {
+    const teacher = await openModel(goldenCheckpoint(model));
     return makePlan(await makeContext(teacher, temporaryFolder(), options, null));
   };
-  test.each<[string, Partial<CompressOptions>, string, string]>([
+  test.each<[string, Partial<CompressOptions> & { model?: string }, string, string]>([
     ["a group that does not divide", { method: "rtn", options: { group: 10 } }, "plan/invalid", "does not divide"],
     ["FP8 blocks of other sizes", { method: "fp8", options: {} }, "plan/invalid", "use format=fp8"],
     ["MXFP4 of a width of 24", { method: "mxfp4", options: {} }, "plan/invalid", "width 24"],
     ["5 bits", { method: "rtn", options: { bits: 5 } }, "arguments/invalid", "bits"],
+    [
+      "gpt-oss, whose experts have no other layout",
+      { model: "gpt_oss", method: "rtn", options: { group: 8 } },
+      "model/unsupported-option",
+      "no names for one tensor a projection",
+    ],
     ["another format", { method: "gptq", options: { format: "fp8" } }, "arguments/invalid", "format"],
   ])("%s", async (_, options, code, message) => {
     await expect(plan(options)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as string });

@@ -57,11 +57,18 @@ describe("fused experts", () => {
     expect(place(gateUp.gateProj)).toEqual([expert * 2 * matrix, [intermediate, hidden]]);
     expect(place(gateUp.upProj)).toEqual([expert * 2 * matrix + matrix, [intermediate, hidden]]);
     expect(place(downProj)).toEqual([expert * matrix, [hidden, intermediate]]);
-    expect(fused.storage).toEqual({ kind: "fused", tensors: [gateUp.gateProj.weight.tensor, downProj.weight.tensor] });
+    expect(fused.storage).toMatchObject({
+      kind: "fused",
+      tensors: [gateUp.gateProj.weight.tensor, downProj.weight.tensor],
+    });
     expect(fused.routing).toEqual(perExpert.routing);
     if (perExpert.storage.kind !== "per-expert") return;
     const { prefix, suffixes } = perExpert.storage;
     const names = suffixes.map((suffix) => `${prefix}${expert}${suffix}`);
+    // What a quantisation calls them when it takes them apart: the names that the family is released with.
+    const { split } = fused.storage as Extract<typeof fused.storage, { kind: "fused" }>;
+    const apart = (["gateProj", "upProj", "downProj"] as const).map((one) => split!.projections[one]);
+    expect(apart.map((name) => `${split!.prefix}${expert}.${name}.weight`)).toEqual(names);
     const views = perExpert.experts[expert]!;
     if (views.gateUp.kind !== "separate") throw new Error("not separate");
     expect([views.gateUp.gateProj, views.gateUp.upProj, views.downProj].map(({ weight }) => weight.tensor)).toEqual(

@@ -32,13 +32,11 @@ export interface ExpertInputs {
   weights: Float32Array;
 }
 
-/** What one expert sees of the calibration text, a chunk of tokens at a time, whatever the number of tokens. */
-export async function* chunksOfExpert(
-  engine: LayerEngine,
+/** What gate and up of one expert read of the calibration text, a chunk of tokens at a time, whatever the number of tokens. */
+export function* rowsOfExpert(
   { moe, inputs }: CollectedLayer,
   { tokens, weights }: RoutedTokens,
-  expert: ExpertMatrices,
-): AsyncGenerator<ExpertInputs> {
+): Generator<Pick<ExpertInputs, "rows" | "weights">> {
   for (const [from, to] of chunks(tokens.length, chunkTokens)) {
     const rows = gatherRows(inputs, tokens.subarray(from, to));
     const own = weights.slice(from, to);
@@ -46,7 +44,19 @@ export async function* chunksOfExpert(
       for (let i = 0; i < rows.length; i++) rows[i]! *= own[Math.floor(i / inputs.width)]!;
       own.fill(1);
     }
-    yield { rows, intermediates: await engine.intermediate(moe, expert, rows), weights: own };
+    yield { rows, weights: own };
+  }
+}
+
+/** The same, and what its down projection reads. */
+export async function* chunksOfExpert(
+  engine: LayerEngine,
+  collected: CollectedLayer,
+  routed: RoutedTokens,
+  expert: ExpertMatrices,
+): AsyncGenerator<ExpertInputs> {
+  for (const { rows, weights } of rowsOfExpert(collected, routed)) {
+    yield { rows, intermediates: await engine.intermediate(collected.moe, expert, rows), weights };
   }
 }
 

@@ -13,6 +13,8 @@ export interface RunnableLayer {
   outcome: LayerOutcome;
   /** Which version of the layer it is: its compiled graphs are kept under this name. */
   name: string;
+  /** [hidden]: what the layer reads is divided by these, by a norm that changed with it; absent: it is not. */
+  inputScales?: ArrayLike<number>;
 }
 
 /** Routed outputs of the original and of the compressed layer for the same tokens, a chunk at a time. */
@@ -23,6 +25,7 @@ export async function* compareOutputs(
   maxTokens = Infinity,
 ): AsyncGenerator<{ from: number; before: Float32Array; after: Float32Array }> {
   const { moe, inputs, layer } = collected;
+  const { inputScales } = compressed;
   const bias = await correctionBias(engine.checkpoint, moe);
   const rows = compressed.outcome.routerRows;
   const numBefore = moe.numExperts;
@@ -41,7 +44,7 @@ export async function* compareOutputs(
       `${compressed.name} ${layer.index}`,
       compressed.checkpoint,
       compressed.moe,
-      x,
+      inputScales === undefined ? x : x.map((value, i) => value / inputScales[i % inputs.width]!),
       logitsAfter,
       idsAfter,
     );

@@ -10,12 +10,13 @@ import {
 import { readExpert } from "../layer/expertMatrices";
 import { inPlace } from "../layer/stagedExperts";
 import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
-import { moeLayers } from "../../model/moeLayers";
 import { requireSums } from "../plan/validateLayout";
+import { checkQuantisation } from "./checkQuantisation";
 import { LayerHessians } from "./hessians";
+import { inputScales, rescaledTensors } from "./inputScales";
 import { appliedQuantisationOptions, type AppliedQuantisationOptions } from "./options";
 import { quantiseExpert, type ExpertReport } from "./quantiseExpert";
-import { checkLayer, formOf, quantisedLayer, quantisedTensors, replacedWeights, scaleTypeOf } from "./quantisedTensors";
+import { formOf, quantisedLayer, quantisedTensors, replacedWeights, scaleTypeOf } from "./quantisedTensors";
 
 /** Whether applying the plan looks at activations. */
 export function quantisationNeedsText({ method }: QuantisationPlan): boolean {
@@ -26,7 +27,7 @@ export function quantisationNeedsText({ method }: QuantisationPlan): boolean {
 export function applyQuantisation(context: MethodContext, plan: QuantisationPlan): Promise<Map<number, StagedLayer>> {
   const options = { ...appliedQuantisationOptions(plan) };
   options.sequential &&= plan.method === "gptq";
-  for (const { layer, moe } of moeLayers(context.description)) checkLayer(formOf(plan, layer), layer, moe);
+  checkQuantisation(plan, context.description);
   if (options.sequential) requireSums(plan.method, context.description);
   const data = quantisationNeedsText(plan) ? hashSequences(calibrationOf(context, options.sequences)) : null;
   const { method, format, layers } = plan;
@@ -44,19 +45,23 @@ export function applyQuantisation(context: MethodContext, plan: QuantisationPlan
     prepare: (at) => prepare(context, plan, options, at),
     result: (_, moe, stage) => ({
       ...{ ...stage, staged: stage.tensors, outcome: inPlace(moe) },
-      replaced: replacedWeights(moe),
+      replaced: new Set([...replacedWeights(moe), ...stage.tensors.keys()]),
     }),
   });
 }
 
-function prepare(
+async function prepare(
   { checkpoint, signal }: MethodContext,
   plan: QuantisationPlan,
   options: AppliedQuantisationOptions,
   { layer, moe, engine, products, collected }: LayerAtHand,
-): LayerWork {
+): Promise<LayerWork> {
   const form = formOf(plan, layer);
   const hessians = collected && new LayerHessians(engine, collected, options.hessian, options.gramMix);
+  const scales =
+    collected && hessians && plan.method === "awq" && options.gateUp
+      ? await inputScales(checkpoint, collected, hessians, form, options)
+      : null;
   const reports = new Map<number, ExpertReport>();
   const scaleType = scaleTypeOf(moe);
   const make = async (e: number) => {
@@ -65,16 +70,20 @@ function prepare(
     // Nothing is known of what an expert sees that no token is routed to.
     const seen = hessians !== null && hessians.routed(e) > 0 ? await hessians.of(e, expert) : null;
     const stored = { format: form.format, grid: form.grid(e), scaleType };
-    const request = { method: plan.method, ...stored, options, products, hessians: seen };
+    const request = { method: plan.method, ...stored, options, products, hessians: seen, inputScales: scales };
     const { quantised, report } = await quantiseExpert(expert, request);
     if (report) reports.set(e, report);
     return quantised;
   };
   return {
-    tensors: quantisedTensors(form, moe, make),
+    tensors: [
+      ...quantisedTensors(form, moe, make),
+      ...(scales ? rescaledTensors(checkpoint, collected!.layer, moe, scales) : []),
+    ],
     runnable: (staged) => ({
       ...quantisedLayer(checkpoint, form, moe, staged),
       ...{ outcome: inPlace(moe), name: "quantised" },
+      ...(scales ? { inputScales: scales } : {}),
     }),
     found: () => ({
       metrics: lossMetrics([...reports.values()]),

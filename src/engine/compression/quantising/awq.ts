@@ -4,7 +4,7 @@ import { dequantised, roundToNearest, type IntegerGrid } from "../../weights/rou
 import { outputLoss } from "./gptq";
 
 /** Exponents tried: 0, 1/19, ..., 1. */
-const gridPoints = 20;
+export const gridPoints = 20;
 /** Scales of channels that never fire. */
 const smallest = 1e-4;
 

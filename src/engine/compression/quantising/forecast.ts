@@ -66,6 +66,11 @@ export const awqForecast: MethodForecast = {
         weights * (round + searchCost(options)) +
         tries * callOperations);
     cost.workingBytes = Math.max(cost.workingBytes, 8 * (4 * I * I + 6 * H * I));
+    if (options["gateUp"] === true) {
+      cost.plain += K * 2 * H * I * (tries * (round + 12 + searchCost(options)) + touch);
+      cost.float64 += 2 * 2 * K * 2 * H * H * I;
+      cost.workingBytes = Math.max(cost.workingBytes, 8 * (2 * H * H + 6 * H * I));
+    }
     return cost;
   },
 };

@@ -1,6 +1,6 @@
 import type { CollectedLayer } from "../../execution/collectLayers";
 import { matrix, type Matrix } from "../../linalg/matrix";
-import { chunksOfExpert, routedTokens, type RoutedTokens } from "../layer/expertInputs";
+import { addSquares, chunksOfExpert, routedTokens, rowsOfExpert, type RoutedTokens } from "../layer/expertInputs";
 import type { ExpertMatrices } from "../layer/expertMatrices";
 import { chunks, chunkTokens, gatherRows, type LayerEngine } from "../layer/layerEngine";
 
@@ -70,6 +70,21 @@ export class LayerHessians {
       intermediates: matrix(I, I, blend(intermediates, own, allIntermediates?.data, this.mix)),
       meanIntermediates,
     };
+  }
+
+  /** The diagonal of what gate and up of an expert see, and the sum of its tokens' weights. */
+  async inputSquares(expert: number): Promise<{ weight: number; squares: Float64Array }> {
+    const { width } = this.collected.inputs;
+    const sums = new Float64Array(width);
+    let weight = 0;
+    for (const { rows, weights } of rowsOfExpert(this.collected, this.#routed[expert]!)) {
+      const roots = weights.map((own) => rootOf(this.weights, own));
+      for (const root of roots) weight += root * root;
+      addSquares(sums, rows, roots);
+    }
+    const own = weight > 0 ? (1 - this.mix) / weight : 0;
+    const all = this.mix > 0 ? (await this.#inputsOfLayer()).data : null;
+    return { weight, squares: sums.map((sum, j) => own * sum + (all === null ? 0 : this.mix * all[j * width + j]!)) };
   }
 
   /** x x^T, mean over all tokens of the layer. */

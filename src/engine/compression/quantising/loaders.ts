@@ -58,16 +58,29 @@ export function loaderNotes(
   plan: QuantisationPlan,
   description: ModelDescription,
 ): { notes: string[]; wrong: string[] } {
-  const loads = loadsOf(plan);
+  const layers = moeLayers(description);
+  const isSplit = layers.some(({ moe }) => moe.storage.kind === "fused" && moe.storage.blocks === undefined);
+  const loads = isSplit ? untestedWhereYes(loadsOf(plan)) : loadsOf(plan);
   const table = Object.entries(loads).map(([loader, verdict]) => `${loader} ${words[verdict as Verdict]}`);
   const shards = tensorParallel(plan, description);
+  const split = isSplit
+    ? "; fused experts are written one tensor a projection, as this family's other layout has them"
+    : "";
   return {
     notes: [
-      `loads in Reroute yes, ${table.join(", ")}, llama.cpp no (other files); largest tensor-parallel size ${shards}. ` +
-        "Routers, embedding, head and all but the routed experts keep their bytes",
+      `loads in Reroute yes, ${table.join(", ")}, llama.cpp no (other files)${split}; largest tensor-parallel size ${shards}. ` +
+        (plan.options?.["gateUp"] === true && plan.method === "awq"
+          ? "Of all but the routed experts, norms before experts, routers and shared experts change (gateUp), in bytes and not in what they compute"
+          : "Routers, embedding, head and all but the routed experts keep their bytes"),
     ],
     wrong: Object.entries(loads).flatMap(([loader, verdict]) => (verdict === "wrong" ? [loader] : [])),
   };
+}
+
+/** Experts split out of fused tensors: formats that a loader takes, under names that were not tried with it. */
+function untestedWhereYes(loads: Loads): Loads {
+  const own = (verdict: Verdict): Verdict => (verdict === "yes" ? "untested" : verdict);
+  return { transformers: own(loads.transformers), vLLM: own(loads.vLLM), SGLang: own(loads.SGLang) };
 }
 
 /** Shards that the experts' width can be cut into with whole groups in each. */

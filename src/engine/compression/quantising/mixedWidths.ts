@@ -7,7 +7,6 @@ import { dequantised, roundToNearest } from "../../weights/roundIntegers";
 import type { Bits } from "../../weights/view";
 import { MatrixProducts } from "../../linalg/products";
 import { matrix } from "../../linalg/matrix";
-import { projectionOf } from "../editing/factoredTensors";
 import { projections, projectionShape, readExpert } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
@@ -17,6 +16,7 @@ import { LayerHessians, type HessianWeights } from "./hessians";
 import type { MixedOptions } from "./options";
 import { outputFormats, type StoredGrid } from "./outputFormats";
 import { scaleTypeOf } from "./quantisedTensors";
+import { storedProjection } from "./storedProjection";
 
 /** Loss of each expert [experts] at each width, by layer. */
 export type WidthLosses = ReadonlyMap<number, Partial<Record<Bits, number[]>>>;
@@ -152,8 +152,8 @@ function expertBytes(moe: MoeDescription, grid: StoredGrid): number {
   const { parts } = outputFormats["pack-quantized"];
   return projections
     .flatMap((projection) => {
-      const { shape } = projectionOf(moe.experts[0]!, projection).weight;
-      return parts(shape as [number, number], grid, scaleTypeOf(moe));
+      const { size } = storedProjection(moe, 0, projection);
+      return parts(size, grid, scaleTypeOf(moe));
     })
     .reduce((sum, part) => sum + byteLengthOf(part.dtype, part.shape), 0);
 }

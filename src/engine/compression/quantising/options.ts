@@ -76,6 +76,12 @@ export const gptqOptions = z.strictObject({
     .default(true)
     .describe("Later layers see what the quantised earlier ones give, as GPTQ was published"),
 });
+const gateUp = z
+  .boolean()
+  .default(false)
+  .describe(
+    "Scales for what gate and up read too, one set a layer: norm, router and shared experts take them in, which keeps the model's function but not those tensors' bytes",
+  );
 export const awqOptions = z.strictObject({
   bits,
   group,
@@ -85,6 +91,7 @@ export const awqOptions = z.strictObject({
   sequences,
   hessian,
   gramMix,
+  gateUp,
   ...mixed,
 });
 export const fp8Options = z.strictObject({
@@ -98,7 +105,7 @@ export const mxfp4Options = z.strictObject({
 });
 
 /** What applying a plan looks at; a plan written by hand gets the defaults. */
-const applied = z.object(gptqOptions.shape).omit({
+const applied = z.object({ ...gptqOptions.shape, gateUp }).omit({
   bits: true,
   group: true,
   symmetric: true,

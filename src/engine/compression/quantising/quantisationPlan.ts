@@ -5,16 +5,18 @@ import type { Checkpoint, TensorEntry } from "../../checkpoint/checkpoint";
 import type { TensorLayout } from "../../checkpoint/headerFormat";
 import type { ModelDescription } from "../../model/description";
 import { quantisationKey } from "../../model/quantisation/scheme";
-import { projectionOf } from "../editing/factoredTensors";
 import { projections } from "../layer/expertMatrices";
 import type { MethodContext } from "../methodContext";
 import { moeLayers } from "../../model/moeLayers";
+import { checkQuantisation } from "./checkQuantisation";
+import { blockLayouts, fusedProjections } from "./fusedBlocks";
 import { loaderNotes } from "./loaders";
 import { mixedLayers, widthLosses, widthsOf, type WidthLosses } from "./mixedWidths";
 import { awqOptions, gptqOptions, type MixedOptions } from "./options";
 import { float8Block, outputFormats } from "./outputFormats";
 import { widthEffects } from "./widthEffects";
-import { checkLayer, formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";
+import { storedProjection } from "./storedProjection";
+import { formOf, replacedWeights, scaleTypeOf } from "./quantisedTensors";
 
 /** One width for all layers, or widths by what experts lose within a budget. */
 export async function planQuantisation(
@@ -24,7 +26,7 @@ export async function planQuantisation(
   const { description, fingerprint, options, seed } = context;
   const all = { ...options.options, ...(chosen as CompressOptions["options"]) };
   const uniform = uniformPlan(description, { ...options, options: { ...all, allocate: "none" } });
-  for (const { layer, moe } of moeLayers(description)) checkLayer(formOf(uniform, layer), layer, moe);
+  checkQuantisation(uniform, description);
   const mixed = mixedOptionsOf(options.method, all);
   const layers = mixed
     ? mixedLayers(description, uniform, mixed, await lossesOf(context, uniform, mixed))
@@ -151,16 +153,17 @@ export function quantisedLayouts(
 ): (TensorLayout | TensorEntry)[] {
   const made: TensorLayout[] = [];
   const replaced = new Set<string>();
+  checkQuantisation(plan, description);
   for (const { layer, moe } of moeLayers(description)) {
     const form = formOf(plan, layer);
-    checkLayer(form, layer, moe);
     for (const name of replacedWeights(moe)) replaced.add(name);
-    for (const [e, expert] of moe.experts.entries()) {
+    const fused = fusedProjections(moe);
+    if (fused !== null) made.push(...blockLayouts(moe, fused));
+    for (const e of fused === null ? moe.experts.keys() : []) {
       for (const projection of projections) {
-        const { tensor, shape } = projectionOf(expert, projection).weight;
-        const prefix = tensor.replace(/\.weight$/, "");
-        const parts = outputFormats[form.format].parts(shape as [number, number], form.grid(e), scaleTypeOf(moe));
-        made.push(...parts.map((part) => ({ ...part, name: `${prefix}.${part.name}` })));
+        const { module, size } = storedProjection(moe, e, projection);
+        const parts = outputFormats[form.format].parts(size, form.grid(e), scaleTypeOf(moe));
+        made.push(...parts.map((part) => ({ ...part, name: `${module}.${part.name}` })));
       }
     }
   }

@@ -13,7 +13,7 @@ import type { LayerForm, QuantisedExpert } from "./quantisedTensors";
 
 /** What a method did to one expert, for the report. */
 export interface ExpertReport {
-  /** tr(D H D^T) of all three matrices, as chosen and by rounding to nearest. */
+  /** tr(D H D^T) of the matrices that the method decides on, as chosen and by rounding to nearest. */
   loss: number;
   nearestLoss: number;
   /** Matrices of which the nearest codes were better than GPTQ's. */
@@ -29,7 +29,11 @@ export interface ExpertRequest {
   products: MatrixProducts;
   /** What it sees of the text; null without text, or where no token is routed to it: nearest codes then. */
   hessians: ExpertHessians | null;
+  /** [hidden]: what gate and up read is divided by these, so that their columns take them; null: they read it as it is. */
+  inputScales?: Float64Array | null;
 }
+
+type GridRequest = Pick<ExpertRequest, "grid" | "scaleType" | "options">;
 
 /** Quantises one expert by a method. */
 export async function quantiseExpert(
@@ -40,8 +44,9 @@ export async function quantiseExpert(
   if (!outputFormats[format].integers)
     return { quantised: { gateProj: expert.gateProj, upProj: expert.upProj, downProj: expert.downProj }, report: null };
   if (hessians === null || (method !== "gptq" && method !== "awq")) {
+    const scaled = withInputScales(expert, request);
     const quantised = {} as QuantisedExpert;
-    for (const projection of projections) quantised[projection] = nearest(expert, projection, request);
+    for (const projection of projections) quantised[projection] = nearest(scaled, projection, request);
     return { quantised, report: null };
   }
   return method === "awq" ? byAwq(expert, request, hessians) : byGptq(expert, request, hessians);
@@ -71,18 +76,20 @@ async function byGptq(expert: ExpertMatrices, request: ExpertRequest, hessians: 
 
 /**
  * The scales of the down projection's channels go into the rows of the same expert's up projection, which is exact:
- * down (s h / s) with h = act(gate x) * up x. They need no other tensor.
+ * down (s h / s) with h = act(gate x) * up x. They need no other tensor. Those of gate's and up's channels are the layer's.
  */
 async function byAwq(expert: ExpertMatrices, request: ExpertRequest, hessians: ExpertHessians) {
-  const { products } = request;
+  const { products, inputScales } = request;
   const down = matrixOf(expert, "downProj");
   const hessian = hessians.intermediates;
   const grid = gridOf(down.columns, request);
   const scales = await channelScales(products, down, hessian, hessians.meanIntermediates, grid);
   const scaled = timesColumns(down, scales);
-  const upProj = expert.upProj.map((value, i) => value / scales[Math.floor(i / expert.hiddenSize)]!);
+  const rowScale = (i: number) => scales[Math.floor(i / expert.hiddenSize)]!;
+  const inputScaled = withInputScales(expert, request);
+  const upProj = inputScaled.upProj.map((value, i) => value / rowScale(i));
   const quantised: QuantisedExpert = {
-    gateProj: nearest(expert, "gateProj", request),
+    gateProj: nearest(inputScaled, "gateProj", request),
     upProj: nearest({ ...expert, upProj }, "upProj", request),
     downProj: roundToNearest(scaled.data, scaled.rows, scaled.columns, grid),
   };
@@ -93,7 +100,22 @@ async function byAwq(expert: ExpertMatrices, request: ExpertRequest, hessians: E
     nearestLoss: await outputLoss(products, down, rounded, hessian),
     keptNearest: 0,
   };
+  for (const projection of inputScales ? (["gateProj", "upProj"] as const) : []) {
+    const weights = matrixOf(expert, projection);
+    const own = dequantised(quantised[projection] as IntegerMatrix).map(
+      (value, i) => (value * (projection === "upProj" ? rowScale(i) : 1)) / inputScales![i % weights.columns]!,
+    );
+    report.loss += await outputLoss(products, weights, own, hessians.inputs);
+    const plain = dequantised(nearest(expert, projection, request));
+    report.nearestLoss += await outputLoss(products, weights, plain, hessians.inputs);
+  }
   return { quantised, report };
+}
+
+function withInputScales(expert: ExpertMatrices, { inputScales }: ExpertRequest): ExpertMatrices {
+  if (!inputScales) return expert;
+  const scaled = (values: Float32Array) => values.map((value, i) => value * inputScales[i % expert.hiddenSize]!);
+  return { ...expert, gateProj: scaled(expert.gateProj), upProj: scaled(expert.upProj) };
 }
 
 function nearest(expert: ExpertMatrices, projection: Projection, request: ExpertRequest): IntegerMatrix {
@@ -102,9 +124,9 @@ function nearest(expert: ExpertMatrices, projection: Projection, request: Expert
 }
 
 /** @param hessian of what the matrix reads, where it is known */
-function gridOf(
+export function gridOf(
   columns: number,
-  { grid: { bits, group, symmetric = true }, scaleType, options: { scale } }: ExpertRequest,
+  { grid: { bits, group, symmetric = true }, scaleType, options: { scale } }: GridRequest,
   hessian: Matrix | null = null,
 ): IntegerGrid {
   const grid = { bits, group: group || columns, scaleType, asymmetric: !symmetric };

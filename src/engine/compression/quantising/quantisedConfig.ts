@@ -4,8 +4,10 @@ import type { ModelDescription } from "../../model/description";
 import type { JsonObject } from "../../model/family";
 import { quantisationKey } from "../../model/quantisation/scheme";
 import { moeLayers } from "../../model/moeLayers";
+import { projections } from "../layer/expertMatrices";
+import { fusedProjections } from "./fusedBlocks";
 import { float8Block } from "./outputFormats";
-import { replacedWeights } from "./quantisedTensors";
+import { storedProjection } from "./storedProjection";
 
 /** config.json with the quantization_config that the loaders of this format read. */
 export function quantisedConfig(
@@ -13,16 +15,29 @@ export function quantisedConfig(
   description: ModelDescription,
   plan: QuantisationPlan,
 ): JsonObject {
-  const quantised = new Set(moeLayers(description).flatMap(({ moe }) => [...replacedWeights(moe)]));
-  const plain = [...tensors.values()]
-    .filter(({ name, shape }) => name.endsWith(".weight") && shape.length === 2 && !quantised.has(name))
-    .map(({ name }) => name.slice(0, -".weight".length));
-  const [modules, kept] = [[...quantised].map((name) => name.slice(0, -".weight".length)), withHead(plain)];
+  const layers = moeLayers(description);
+  if (layers.some(({ moe }) => fusedProjections(moe) !== null)) return { ...config, [quantisationKey]: fusedConfig };
+  const modules = layers.flatMap(({ moe }) =>
+    moe.experts.flatMap((_, e) => projections.map((projection) => storedProjection(moe, e, projection).module)),
+  );
+  const quantised = new Set(modules);
+  const kept = withHead(
+    [...tensors.values()]
+      .filter(({ name, shape }) => name.endsWith(".weight") && shape.length === 2)
+      .map(({ name }) => name.slice(0, -".weight".length))
+      .filter((module) => !quantised.has(module)),
+  );
   return {
     ...config,
     [quantisationKey]: plan.format === "fp8-block" ? blockConfig(kept) : compressedTensorsConfig(plan, modules, kept),
   };
 }
+
+/** What gpt-oss is released with: the experts alone are MXFP4. */
+const fusedConfig: JsonObject = {
+  quant_method: "mxfp4",
+  modules_to_not_convert: ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+};
 
 /** A tied head has no tensor of its own, and loaders meet it all the same. */
 function withHead(modules: readonly string[]): string[] {

@@ -3,13 +3,15 @@ import type { QuantisationPlan } from "../../../protocol/plan";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/checkpoint";
 import { quote } from "../../checkpoint/quote";
 import { tensorFromBytes, type TensorSource } from "../../checkpoint/tensorSource";
-import type { ExpertWeights, LinearDescription, MoeDescription, WeightView } from "../../model/description";
+import type { ExpertWeights, LinearDescription, MoeDescription } from "../../model/description";
 import { readPacked, readScales, type StoredTensors } from "../../model/quantisation/readLinear";
 import type { WritableFloat } from "../../tensor/floatCodec";
 import type { IntegerMatrix } from "../../weights/roundIntegers";
 import { projectionOf } from "../editing/factoredTensors";
 import { projections, type Projection } from "../layer/expertMatrices";
+import { blockExperts, blockTensors, fusedProjections } from "./fusedBlocks";
 import { outputFormats, type StoredGrid } from "./outputFormats";
+import { storedProjection, type StoredProjection } from "./storedProjection";
 
 /** One quantised projection: integer codes, or the numbers that go to the nearest code when they are written. */
 export type QuantisedExpert = Record<Projection, IntegerMatrix | Float32Array>;
@@ -25,31 +27,6 @@ export function formOf({ format, layers }: QuantisationPlan, layer: number): Lay
   return { format, grid: (expert) => ({ bits: experts?.[expert] ?? bits, group, symmetric }) as StoredGrid };
 }
 
-/**
- * Refuses layers whose experts cannot be written so: fused tensors, matrices that lie otherwise, sizes that a group does not
- * divide.
- * @throws RerouteError model/unsupported-option, plan/invalid
- */
-export function checkLayer({ format, grid }: LayerForm, layer: number, { storage, experts }: MoeDescription): void {
-  const separate =
-    storage.kind === "per-expert" &&
-    experts.every(({ constant, gateUp }) => constant === undefined && gateUp.kind === "separate");
-  if (!separate) {
-    throw new RerouteError(
-      "model/unsupported-option",
-      `Layer ${layer} does not store each expert's gate, up and down projection as a tensor of its own, which ${format} needs. ` +
-        `Use the released form of this checkpoint`,
-    );
-  }
-  for (const projection of projections) {
-    const { weight, layout } = projectionOf(experts[0]!, projection);
-    const refusal =
-      layout === "out-in" ? outputFormats[format].refusal(weight.shape as [number, number], grid(0)) : null;
-    if (refusal === null) continue;
-    throw new RerouteError("plan/invalid", `Layer ${layer}, ${projection} of its experts: ${refusal}`);
-  }
-}
-
 /** What scales are stored in: the weights' own dtype. */
 export function scaleTypeOf({ experts }: MoeDescription): WritableFloat {
   const { dtype } = experts[0]!.downProj.weight;
@@ -57,7 +34,10 @@ export function scaleTypeOf({ experts }: MoeDescription): WritableFloat {
 }
 
 /** Names of the stored weights that quantised ones take the place of. */
-export function replacedWeights({ experts }: MoeDescription): Set<string> {
+export function replacedWeights({ experts, storage }: MoeDescription): Set<string> {
+  if (storage.kind === "fused") {
+    return new Set(storage.blocks ? [storage.blocks.gateUp, storage.blocks.down] : storage.tensors);
+  }
   return new Set(experts.flatMap((expert) => projections.map((p) => projectionOf(expert, p).weight.tensor)));
 }
 
@@ -70,6 +50,8 @@ export function quantisedTensors(
   moe: MoeDescription,
   make: (expert: number) => Promise<QuantisedExpert>,
 ): TensorSource[] {
+  const fused = fusedProjections(moe);
+  if (fused !== null) return blockTensors(moe, fused, make);
   const { parts, encode, known } = outputFormats[form.format];
   const scaleType = scaleTypeOf(moe);
   let last: { expert: number; made: Promise<QuantisedExpert> } | null = null;
@@ -77,13 +59,12 @@ export function quantisedTensors(
     if (last?.expert !== expert) last = { expert, made: make(expert) };
     return last.made;
   };
-  return moe.experts.flatMap((expert, e) =>
+  return moe.experts.flatMap((_, e) =>
     projections.flatMap((projection) => {
-      const { weight } = projectionOf(expert, projection);
-      const size = weight.shape as [number, number];
+      const { module, size } = storedProjection(moe, e, projection);
       const waiting = new Map<string, Uint8Array>(Object.entries(known(size)));
       return parts(size, form.grid(e), scaleType).map(({ name, ...layout }) =>
-        tensorFromBytes({ ...layout, name: `${moduleOf(weight)}.${name}` }, async () => {
+        tensorFromBytes({ ...layout, name: `${module}.${name}` }, async () => {
           const ready = waiting.get(name);
           if (ready !== undefined) {
             waiting.delete(name);
@@ -109,13 +90,15 @@ export function quantisedLayer(
   staged: ReadonlyMap<string, TensorEntry>,
 ): { checkpoint: Checkpoint; moe: MoeDescription } {
   const linear = (e: number, projection: Projection): LinearDescription => {
-    const { weight, bias } = projectionOf(moe.experts[e]!, projection);
-    return { bias, ...readStaged(form.format, form.grid(e), weight, staged) };
+    const stored = storedProjection(moe, e, projection);
+    return { bias: stored.bias, ...readStaged(form.format, form.grid(e), stored, staged) };
   };
-  const experts = moe.experts.map((_, e): ExpertWeights => ({
+  const fused = fusedProjections(moe);
+  const separate = (_: unknown, e: number): ExpertWeights => ({
     gateUp: { kind: "separate", gateProj: linear(e, "gateProj"), upProj: linear(e, "upProj") },
     downProj: linear(e, "downProj"),
-  }));
+  });
+  const experts = fused === null ? moe.experts.map(separate) : blockExperts(moe, fused);
   return {
     checkpoint: { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...staged]) },
     moe: { ...moe, experts },
@@ -124,16 +107,18 @@ export function quantisedLayer(
 
 /** Experts as they will be read once they are written so; nothing of them is stored yet. */
 export function plannedExperts(form: LayerForm, moe: MoeDescription): ExpertWeights[] {
+  const fused = fusedProjections(moe);
+  if (fused !== null) return blockExperts(moe, fused);
   const scaleType = scaleTypeOf(moe);
-  return moe.experts.map((expert, e) => {
+  return moe.experts.map((_, e) => {
     const linear = (projection: Projection): LinearDescription => {
-      const { weight, bias } = projectionOf(expert, projection);
-      const parts = outputFormats[form.format].parts(weight.shape as [number, number], form.grid(e), scaleType);
+      const stored = storedProjection(moe, e, projection);
+      const parts = outputFormats[form.format].parts(stored.size, form.grid(e), scaleType);
       const entries = parts.map((part): [string, TensorEntry] => {
-        const name = `${moduleOf(weight)}.${part.name}`;
+        const name = `${stored.module}.${part.name}`;
         return [name, { ...part, name, shard: unwritten, byteOffset: 0, byteLength: 0 }];
       });
-      return { bias, ...readStaged(form.format, form.grid(e), weight, new Map(entries)) };
+      return { bias: stored.bias, ...readStaged(form.format, form.grid(e), stored, new Map(entries)) };
     };
     const gateUp = { kind: "separate", gateProj: linear("gateProj"), upProj: linear("upProj") } as const;
     return { gateUp, downProj: linear("downProj") };
@@ -145,10 +130,10 @@ const unwritten = { name: "not written yet", realPath: "", sizeBytes: 0, modifie
 function readStaged(
   format: QuantisationPlan["format"],
   grid: StoredGrid,
-  weight: WeightView,
+  { module: prefix, size }: StoredProjection,
   staged: ReadonlyMap<string, TensorEntry>,
 ): Pick<LinearDescription, "weight" | "layout"> {
-  const [outputs, inputs] = weight.shape as [number, number];
+  const [outputs, inputs] = size;
   const tensors: StoredTensors = {
     has: (name) => staged.has(name),
     shapeOf: (name) => staged.get(name)?.shape ?? null,
@@ -159,13 +144,9 @@ function readStaged(
     },
   };
   const scheme = outputFormats[format].scheme(grid);
-  const module = { prefix: moduleOf(weight), outputs, inputs, because: "the plan" };
+  const module = { prefix, outputs, inputs, because: "the plan" };
   if (scheme.kind !== "scaled") return readPacked(tensors, scheme, module);
-  const { name, dtype } = tensors.entry(`${module.prefix}.weight`, [], "the plan");
-  const quantisation = readScales(tensors, scheme, name, [outputs, inputs], "the plan");
-  return { layout: "out-in", weight: { tensor: name, offset: 0, shape: weight.shape, dtype, quantisation } };
-}
-
-function moduleOf({ tensor }: WeightView): string {
-  return tensor.replace(/\.weight$/, "");
+  const { name, dtype } = tensors.entry(`${prefix}.weight`, [], "the plan");
+  const quantisation = readScales(tensors, scheme, name, size, "the plan");
+  return { layout: "out-in", weight: { tensor: name, offset: 0, shape: size, dtype, quantisation } };
 }
