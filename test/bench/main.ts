@@ -16,6 +16,7 @@ import { methodWork, type MethodJob } from "./methodWork";
 import { largeBench, largeLayers, seriesBench, seriesNames, tensorsBench } from "./scale";
 import { peersBench } from "./peers/peersBench";
 import { previewBench } from "./previewBench";
+import { quantisedBench } from "./quantisedBench";
 import { sampleBench } from "./sampleBench";
 import { workersBench } from "./workersBench";
 
@@ -72,6 +73,10 @@ async function main(): Promise<void> {
   if (only === "preview") {
     print("Layer shaped like Qwen3-30B-A3B's, 16 of its experts, bf16 weights on disk: precision preview");
     await previewBench(runtime, Number(process.argv[3] ?? 3), print);
+  }
+  if (only === "quantised") {
+    print("Layers shaped like Qwen3-30B-A3B's on quantised experts, against bf16");
+    await quantisedBench(runtime, Number(process.argv[3] ?? 5), print);
   }
   if (only === "peers") {
     print("Reroute and PyTorch in turns");

@@ -20,7 +20,7 @@ export interface MethodJob {
   checkpoint: string;
   stateDirectory: string;
   method: CompressionMethod;
-  options: Record<string, string | number>;
+  options: Record<string, string | number | boolean>;
   sequences: number;
   sequenceLength: number;
   runtime: RuntimeOptions;

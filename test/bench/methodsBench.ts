@@ -17,7 +17,7 @@ const experts = 128;
 interface Row {
   label: string;
   method: CompressionMethod;
-  options?: Record<string, string | number>;
+  options?: Record<string, string | number | boolean>;
   /** Experts of the measured layer, where 128 of them would take many minutes; work grows in proportion to them. */
   measuredExperts?: number;
   /** Optimiser steps measured, and the default's, which the time is scaled to. */
@@ -49,6 +49,15 @@ const rows: Row[] = [
   { label: "neurons", method: "neurons", measuredExperts: 16 },
   { label: "neurons heapr", method: "neurons", measuredExperts: 16, options: { score: "heapr" } },
   { label: "sparsegpt", method: "sparsegpt", measuredExperts: 8 },
+  { label: "moe-pruner", method: "moe-pruner", measuredExperts: 16 },
+  { label: "ablation", method: "ablation", measuredExperts: 8 },
+  { label: "ablation local", method: "ablation", measuredExperts: 16, options: { effect: "local" } },
+  { label: "rtn", method: "rtn", measuredExperts: 16 },
+  { label: "gptq", method: "gptq", measuredExperts: 8 },
+  { label: "awq", method: "awq", measuredExperts: 8 },
+  { label: "awq gate and up", method: "awq", measuredExperts: 8, options: { gateUp: true } },
+  { label: "fp8", method: "fp8", measuredExperts: 16 },
+  { label: "mxfp4", method: "mxfp4", measuredExperts: 16 },
   { label: "mergemoe", method: "m-smoe", measuredExperts: 32, options: { merge: "least-squares" } },
 ];
 
