@@ -15,6 +15,7 @@ import {
   readExperts,
   readMlp,
   type ExpertLayout,
+  type StoredExperts,
   type JoinedNames,
   type MlpSize,
   type ProjectionNames,
@@ -168,13 +169,16 @@ export function feedForwardReader(
       ...(table.weightsInput ? { weightsInput: true as const } : {}),
       numExperts: count.numExperts,
       numExpertsPerToken: count.numExpertsPerToken,
-      ...readExperts(weights, block, table.experts, {
-        numExperts: count.numExperts,
-        hiddenSize,
-        intermediateSize: width,
-        ...(widths?.some((own) => own !== width) ? { widths } : {}),
-        because: widths === null ? count.because : `${count.because} and reroute_expert_widths`,
-      }),
+      ...splitAsReleased(
+        block === within(layer, (table.block ?? defaultBlock)[0]),
+        readExperts(weights, block, table.experts, {
+          numExperts: count.numExperts,
+          hiddenSize,
+          intermediateSize: width,
+          ...(widths?.some((own) => own !== width) ? { widths } : {}),
+          because: widths === null ? count.because : `${count.because} and reroute_expert_widths`,
+        }),
+      ),
       activation,
       intermediateSize: width,
       routedMultiplier,
@@ -223,6 +227,14 @@ export function perExpertTensors(layer: string, table: FeedForwardTable): { name
 }
 
 const defaultBlock: Names = ["mlp"];
+
+/** Experts taken apart would have names that no loader knows in a block that only transformers' memory has (Mixtral's `mlp`). */
+function splitAsReleased(isReleased: boolean, { experts, storage }: StoredExperts): StoredExperts {
+  return {
+    experts,
+    storage: storage.kind === "fused" && !isReleased ? { kind: "fused", tensors: storage.tensors } : storage,
+  };
+}
 
 /** The first block whose router is there; the first of all where none is, so that errors name it. */
 function blockOf(

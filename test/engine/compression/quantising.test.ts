@@ -312,7 +312,7 @@ describe("what cannot be written is refused before any work", () => {
       "gpt-oss, whose experts have no other layout",
       { model: "gpt_oss", method: "rtn", options: { group: 8 } },
       "model/unsupported-option",
-      "no names for one tensor a projection",
+      "there are no names for one tensor a projection",
     ],
     ["another format", { method: "gptq", options: { format: "fp8" } }, "arguments/invalid", "format"],
   ])("%s", async (_, options, code, message) => {

@@ -67,8 +67,12 @@ describe("fused experts", () => {
     const names = suffixes.map((suffix) => `${prefix}${expert}${suffix}`);
     // What a quantisation calls them when it takes them apart: the names that the family is released with.
     const { split } = fused.storage as Extract<typeof fused.storage, { kind: "fused" }>;
-    const apart = (["gateProj", "upProj", "downProj"] as const).map((one) => split!.projections[one]);
-    expect(apart.map((name) => `${split!.prefix}${expert}.${name}.weight`)).toEqual(names);
+    const isReleased = fused.router.weight.tensor.startsWith(prefix.slice(0, -"experts.".length));
+    const apart = (["gateProj", "upProj", "downProj"] as const).map(
+      (one) => split && `${split.prefix}${expert}.${split.projections[one]}.weight`,
+    );
+    // Mixtral's block has another name in memory, and no loader knows its experts' names there.
+    expect(apart).toEqual(isReleased ? names : names.map(() => undefined));
     const views = perExpert.experts[expert]!;
     if (views.gateUp.kind !== "separate") throw new Error("not separate");
     expect([views.gateUp.gateProj, views.gateUp.upProj, views.downProj].map(({ weight }) => weight.tensor)).toEqual(

@@ -44,8 +44,8 @@ function checkLayer({ format, grid }: LayerForm, layer: number, moe: MoeDescript
   }
   if (storage.kind === "fused" ? storage.split === undefined : experts.some(({ gateUp }) => gateUp.kind === "joined")) {
     refuse(
-      `stores its experts in fused tensors, and this family has no names for one tensor a projection, which ${format} needs: no ` +
-        `loader would find them. ${fused ? "The method mxfp4 writes its own layout" : "An export to GGUF quantises the families that llama.cpp knows"}`,
+      `stores its experts in fused tensors, and there are no names for one tensor a projection, which ${format} needs, that ` +
+        `loaders would find. ${fused ? "The method mxfp4 writes its own layout" : "An export to GGUF quantises the families that llama.cpp knows"}`,
     );
   }
   for (const projection of projections) {
