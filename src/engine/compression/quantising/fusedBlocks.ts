@@ -3,7 +3,7 @@ import { tensorFromBytes, type ByteSource, type TensorSource } from "../../check
 import type { ExpertWeights, LinearDescription, MoeDescription, WeightView } from "../../model/description";
 import { mxfp4Group } from "../../weights/float4";
 import { roundToMxfp4 } from "../../weights/roundFloats";
-import type { QuantisedExpert } from "./quantisedTensors";
+import type { QuantisedExpert } from "./storedProjection";
 
 const groupBytes = mxfp4Group / 2;
 

@@ -9,7 +9,8 @@ import { gptq, outputLoss } from "./gptq";
 import type { ExpertHessians } from "./hessians";
 import type { AppliedQuantisationOptions } from "./options";
 import { outputFormats, type StoredGrid } from "./outputFormats";
-import type { LayerForm, QuantisedExpert } from "./quantisedTensors";
+import type { LayerForm } from "./quantisedTensors";
+import type { QuantisedExpert } from "./storedProjection";
 
 /** What a method did to one expert, for the report. */
 export interface ExpertReport {

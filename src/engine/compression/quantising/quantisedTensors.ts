@@ -6,15 +6,11 @@ import { tensorFromBytes, type TensorSource } from "../../checkpoint/tensorSourc
 import type { ExpertWeights, LinearDescription, MoeDescription } from "../../model/description";
 import { readPacked, readScales, type StoredTensors } from "../../model/quantisation/readLinear";
 import type { WritableFloat } from "../../tensor/floatCodec";
-import type { IntegerMatrix } from "../../weights/roundIntegers";
 import { projectionOf } from "../editing/factoredTensors";
 import { projections, type Projection } from "../layer/expertMatrices";
 import { blockExperts, blockTensors, fusedProjections } from "./fusedBlocks";
 import { outputFormats, type StoredGrid } from "./outputFormats";
-import { storedProjection, type StoredProjection } from "./storedProjection";
-
-/** One quantised projection: integer codes, or the numbers that go to the nearest code when they are written. */
-export type QuantisedExpert = Record<Projection, IntegerMatrix | Float32Array>;
+import { storedProjection, type QuantisedExpert, type StoredProjection } from "./storedProjection";
 
 /** How a layer's experts are written. */
 export interface LayerForm {

@@ -1,5 +1,9 @@
 import type { MoeDescription, WeightView } from "../../model/description";
+import type { IntegerMatrix } from "../../weights/roundIntegers";
 import type { Projection } from "../layer/expertMatrices";
+
+/** One quantised projection: integer codes, or the numbers that go to the nearest code when they are written. */
+export type QuantisedExpert = Record<Projection, IntegerMatrix | Float32Array>;
 
 /** A projection of one expert as it will be written: the module's name, its size, and the bias that stays. */
 export interface StoredProjection {
