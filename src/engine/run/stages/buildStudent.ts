@@ -1,5 +1,6 @@
 import { readFile, rm } from "node:fs/promises";
 import { denseStudentFile, studentToBuild, type DenseStudentFile } from "../../../protocol/denseStudent";
+import { formatCount } from "../../../protocol/quantities";
 import type { Recipe } from "../../../protocol/recipe";
 import { writeFileAtomically } from "../../checkpoint/atomicFile";
 import { completeOutput } from "../../checkpoint/outputFolder";
@@ -100,7 +101,7 @@ function forecast(input: ForecastInput): StageForecast {
       streamingMemory(input, { tokens: 2 * tokens, allTokens: tokens }) +
       layerThreadsMemory(input, tokens) +
       momentsBytes(teacher, looked, memoryBudgetBytes),
-    assumption: `${tokens} tokens forward, all experts of each layer on ${looked} of them (${(operations / 1e12).toFixed(1)} T operations), ${bytesAfter} bytes written; ${measured}`,
+    assumption: `${tokens} tokens forward, all experts of each layer on ${looked} of them (${formatCount(operations)} operations), ${bytesAfter} bytes written; ${measured}`,
   };
 }
 
