@@ -11,17 +11,8 @@ import { chooseFromRow, treeRows } from "./explorer";
 import { copyOfRun, finishedRun, sampleWorkspace, small } from "./finishedRun";
 import { notification } from "./notifications";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
-import {
-  acceptSave,
-  activityBarItem,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  showContainer,
-  summaryPage,
-} from "./workbench";
+import { openWindow, type Session } from "./session";
+import { acceptSave, pageInState, quickInput, runCommand, showContainer, summaryPage } from "./workbench";
 
 const runMs = 300_000;
 const calibrated = "2026-01-01_first";
@@ -37,13 +28,11 @@ const evaluationOf = (id: string) =>
   JSON.parse(readFileSync(path.join(run(id), "evaluation.json"), "utf8")) as EvaluationFile;
 
 beforeAll(async () => {
-  session = await openSession("afterwards");
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  copyOfRun(await finishedRun(workspace, calibrated, "reap", small), deleted, "to delete", 1.5);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
-  await showContainer(page, "Reroute");
+  session = await openWindow("afterwards", async (workspace) => {
+    sampleWorkspace(workspace);
+    copyOfRun(await finishedRun(workspace, calibrated, "reap", small), deleted, "to delete", 1.5);
+  });
+  await showContainer(session.page, "Reroute");
   await row("to delete").waitFor();
 }, runMs);
 afterAll(() => session?.close());

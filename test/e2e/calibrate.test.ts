@@ -9,7 +9,7 @@ import { chooseFromMenu, rowAction, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
 import { appears, click } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import {
   activityBarItem,
   chosenRow,
@@ -32,11 +32,7 @@ const newestRun = () => path.join(runsFolder(), readdirSync(runsFolder()).sort()
 const readRun = (run: string) => JSON.parse(readFileSync(path.join(run, "run.json"), "utf8")) as RunFile;
 
 beforeAll(async () => {
-  session = await openSession("calibrate");
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow("calibrate", sampleWorkspace);
 });
 afterAll(() => session?.close());
 

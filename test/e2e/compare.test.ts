@@ -9,17 +9,8 @@ import { chooseFromMenu, expand, explorerItem, rowAction, treeRows } from "./exp
 import { sampleWorkspace } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
-import {
-  activityBarItem,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  showContainer,
-  summaryPage,
-  tick,
-} from "./workbench";
+import { openWindow, type Session } from "./session";
+import { pageInState, quickInput, runCommand, showContainer, summaryPage, tick } from "./workbench";
 
 /** Cells of a few short sequences, on two cores that other work shares. */
 const gridMs = 300_000;
@@ -31,25 +22,27 @@ const trace = "expert_distribution_rank0_timestamp1744347750.372.csv";
 const otherTrace = "expert_distribution_rank0_of-another-model.csv";
 
 beforeAll(async () => {
-  session = await openSession("compare");
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  const grid = {
-    schemaVersion: 1,
-    teacher: "fine",
-    data: {
-      ...{ calibration: "texts/calibration.jsonl", evaluation: "texts/evaluation.jsonl" },
-      ...{ sequences: 24, evaluationSequences: 8, sequenceLength: 64 },
+  session = await openWindow(
+    "compare",
+    (workspace) => {
+      sampleWorkspace(workspace);
+      const grid = {
+        schemaVersion: 1,
+        teacher: "fine",
+        data: {
+          ...{ calibration: "texts/calibration.jsonl", evaluation: "texts/evaluation.jsonl" },
+          ...{ sequences: 24, evaluationSequences: 8, sequenceLength: 64 },
+        },
+        grid: { methods: ["frequency", "mobe"], keep: [0.5] },
+        // A method that refuses its options: the other one is worked all the same.
+        methodOptions: { mobe: { magic: 1 } },
+      };
+      writeFileSync(path.join(workspace, gridFile), JSON.stringify(grid, null, 2));
+      cpSync(path.join("test/fixtures/traces", trace), path.join(workspace, trace));
+      writeFileSync(path.join(workspace, otherTrace), "layer_id,expert_id,count\n0,3,5\n0,40,2\n");
     },
-    grid: { methods: ["frequency", "mobe"], keep: [0.5] },
-    // A method that refuses its options: the other one is worked all the same.
-    methodOptions: { mobe: { magic: 1 } },
-  };
-  writeFileSync(path.join(workspace, gridFile), JSON.stringify(grid, null, 2));
-  cpSync(path.join("test/fixtures/traces", trace), path.join(workspace, trace));
-  writeFileSync(path.join(workspace, otherTrace), "layer_id,expert_id,count\n0,3,5\n0,40,2\n");
-  await openFolder(page, server.url, workspace, gridFile);
-  await activityBarItem(page, "Reroute").waitFor();
+    { shows: gridFile },
+  );
 });
 afterAll(() => session?.close());
 

@@ -3,31 +3,24 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
 import { closeMenu, contextMenu, expand, explorerItem, openFromExplorer, treeRows } from "./explorer";
-import { openSession, type Session } from "./session";
-import {
-  activityBarItem,
-  closeQuickInput,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  searchPalette,
-  showContainer,
-} from "./workbench";
+import { openWindow, type Session } from "./session";
+import { closeQuickInput, pageInState, quickInput, runCommand, searchPalette, showContainer } from "./workbench";
 
 let session: Session;
 
 beforeAll(async () => {
-  session = await openSession("contributions");
-  const { workspace, page, server } = session;
-  cpSync("media/sample", path.join(workspace, "sample"), { recursive: true });
-  mkdirSync(path.join(workspace, "empty"));
-  writeFileSync(path.join(workspace, "notes.txt"), "nothing to calibrate here\n");
-  writeFileSync(path.join(workspace, "broken.reroute.json"), '{\n  "schemaVersion": 1,\n  "teacher": 3\n}\n');
-  writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}\n");
-  writeFileSync(path.join(workspace, "routed.npy"), "");
-  await openFolder(page, server.url, workspace, "notes.txt");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow(
+    "contributions",
+    (workspace) => {
+      cpSync("media/sample", path.join(workspace, "sample"), { recursive: true });
+      mkdirSync(path.join(workspace, "empty"));
+      writeFileSync(path.join(workspace, "notes.txt"), "nothing to calibrate here\n");
+      writeFileSync(path.join(workspace, "broken.reroute.json"), '{\n  "schemaVersion": 1,\n  "teacher": 3\n}\n');
+      writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}\n");
+      writeFileSync(path.join(workspace, "routed.npy"), "");
+    },
+    { shows: "notes.txt" },
+  );
 });
 afterAll(() => session?.close());
 

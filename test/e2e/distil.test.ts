@@ -15,17 +15,8 @@ import { agrees, parseCsv, tableOf } from "./figures";
 import { sampleWorkspace } from "./finishedRun";
 import { notification } from "./notifications";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
-import {
-  acceptSave,
-  activityBarItem,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  showContainer,
-  summaryPage,
-} from "./workbench";
+import { openWindow, type Session } from "./session";
+import { acceptSave, pageInState, quickInput, runCommand, showContainer, summaryPage } from "./workbench";
 
 /** Building, or teaching by 24 short sequences, on two cores that other work shares. */
 const workMs = 400_000;
@@ -36,11 +27,7 @@ const readRun = (run: string) => readJson(run, "run.json") as RunFile;
 const readFigures = (folder: string) => readJson(folder, "distillation.json") as DistillationFile;
 
 beforeAll(async () => {
-  session = await openSession("distil");
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow("distil", sampleWorkspace);
 }, 600_000);
 afterAll(() => session?.close());
 

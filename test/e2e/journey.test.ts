@@ -21,11 +21,10 @@ import { until } from "./codeServer";
 import { chooseFromMenu, treeRows } from "./explorer";
 import { answerNotification } from "./notifications";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import {
   activityBarItem,
   chosenRow,
-  openFolder,
   pageInState,
   quickInput,
   runCommand,
@@ -53,31 +52,33 @@ const isDone = (run: string | undefined) =>
   (readJson(run, "run.json") as RunFile).stages.every(({ state }) => state === "done");
 
 beforeAll(async () => {
-  session = await openSession("journey");
-  const { workspace, page, server } = session;
-  const cached = path.join(workspace, model);
-  mkdirSync(path.join(cached, "refs"), { recursive: true });
-  writeFileSync(path.join(cached, "refs", "main"), snapshot);
-  cpSync("media/sample/checkpoint", path.join(cached, "blobs"), { recursive: true });
-  mkdirSync(path.join(cached, "snapshots", snapshot), { recursive: true });
-  for (const blob of readdirSync(path.join(cached, "blobs")))
-    symlinkSync(`../../blobs/${blob}`, path.join(cached, "snapshots", snapshot, blob));
-  // Where Hugging Face's libraries look by default, in the profile's home.
-  const hub = path.join(path.dirname(server.userData), ".cache", "huggingface", "hub");
-  mkdirSync(hub, { recursive: true });
-  symlinkSync(cached, path.join(hub, "models--acme--again"));
-  // Short documents: a verdict needs twenty of them.
-  for (const [name, characters] of [
-    ["calibration.jsonl", 3000],
-    ["evaluation.jsonl", 1500],
-  ] as const) {
-    const lines = readFileSync(path.join("media/sample", name), "utf8").trimEnd().split("\n").slice(0, 38);
-    const short = lines.map((line) => ({ text: (JSON.parse(line) as { text: string }).text.slice(0, characters) }));
-    writeFileSync(path.join(workspace, name), short.map((record) => `${JSON.stringify(record)}\n`).join(""));
-  }
-  cacheBefore = listing(cached);
-  await openFolder(page, server.url, workspace, model);
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow(
+    "journey",
+    (workspace, { server }) => {
+      const cached = path.join(workspace, model);
+      mkdirSync(path.join(cached, "refs"), { recursive: true });
+      writeFileSync(path.join(cached, "refs", "main"), snapshot);
+      cpSync("media/sample/checkpoint", path.join(cached, "blobs"), { recursive: true });
+      mkdirSync(path.join(cached, "snapshots", snapshot), { recursive: true });
+      for (const blob of readdirSync(path.join(cached, "blobs")))
+        symlinkSync(`../../blobs/${blob}`, path.join(cached, "snapshots", snapshot, blob));
+      // Where Hugging Face's libraries look by default, in the profile's home.
+      const hub = path.join(path.dirname(server.userData), ".cache", "huggingface", "hub");
+      mkdirSync(hub, { recursive: true });
+      symlinkSync(cached, path.join(hub, "models--acme--again"));
+      // Short documents: a verdict needs twenty of them.
+      for (const [name, characters] of [
+        ["calibration.jsonl", 3000],
+        ["evaluation.jsonl", 1500],
+      ] as const) {
+        const lines = readFileSync(path.join("media/sample", name), "utf8").trimEnd().split("\n").slice(0, 38);
+        const short = lines.map((line) => ({ text: (JSON.parse(line) as { text: string }).text.slice(0, characters) }));
+        writeFileSync(path.join(workspace, name), short.map((record) => `${JSON.stringify(record)}\n`).join(""));
+      }
+      cacheBefore = listing(cached);
+    },
+    { shows: model },
+  );
 });
 afterAll(() => session?.close());
 

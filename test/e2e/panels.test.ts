@@ -11,14 +11,12 @@ import { chooseFromMenu, closeMenu, contextMenu, explorerItem } from "./explorer
 import { agrees, cellsOf, headerOf, numberOf, parseCsv, tableOf } from "./figures";
 import { copyOfRun, finishedRun, sampleWorkspace, small } from "./finishedRun";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import { readTensors, type Tensor } from "./tensorFile";
 import {
   acceptSave,
-  activityBarItem,
   changeTheme,
   closeQuickInput,
-  openFolder,
   pageInState,
   quickInput,
   runCommand,
@@ -37,21 +35,23 @@ const experts = 32;
 const readJson = (file: string): unknown => JSON.parse(readFileSync(file, "utf8"));
 
 beforeAll(async () => {
-  session = await openSession("panels", {
-    settings: { "explorer.autoReveal": false },
-  });
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  run = await finishedRun(workspace, "2026-01-01_00-00-00_fine-reap", "reap", small);
-  otherRun = copyOfRun(run, "2026-01-02_00-00-00_copy", "copy of fine reap", 1.3);
-  statistics = readTensors(path.join(run, "routing-statistics.safetensors"));
-  evaluation = readJson(path.join(run, "evaluation.json")) as EvaluationFile;
-  metrics = readFileSync(path.join(run, "metrics.jsonl"), "utf8")
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as MetricsLine);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow(
+    "panels",
+    async (workspace) => {
+      sampleWorkspace(workspace);
+      run = await finishedRun(workspace, "2026-01-01_00-00-00_fine-reap", "reap", small);
+      otherRun = copyOfRun(run, "2026-01-02_00-00-00_copy", "copy of fine reap", 1.3);
+      statistics = readTensors(path.join(run, "routing-statistics.safetensors"));
+      evaluation = readJson(path.join(run, "evaluation.json")) as EvaluationFile;
+      metrics = readFileSync(path.join(run, "metrics.jsonl"), "utf8")
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as MetricsLine);
+    },
+    {
+      settings: { "explorer.autoReveal": false },
+    },
+  );
 }, 600_000);
 afterAll(() => session?.close());
 

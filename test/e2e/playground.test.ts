@@ -9,18 +9,16 @@ import { seriousFindings } from "../support/axe";
 import { until } from "./codeServer";
 import { sampleWorkspace } from "./finishedRun";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
-import { acceptSave, activityBarItem, openFolder, pageInState, quickInput, runCommand } from "./workbench";
+import { openWindow, type Session } from "./session";
+import { acceptSave, pageInState, quickInput, runCommand } from "./workbench";
 
 let session: Session;
 
 beforeAll(async () => {
-  session = await openSession("playground");
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  cpSync(path.join(workspace, "fine"), path.join(workspace, "twin"), { recursive: true });
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow("playground", (workspace) => {
+    sampleWorkspace(workspace);
+    cpSync(path.join(workspace, "fine"), path.join(workspace, "twin"), { recursive: true });
+  });
 }, 600_000);
 afterAll(() => session?.close());
 

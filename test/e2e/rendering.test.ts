@@ -9,9 +9,9 @@ import { hoverTimes } from "../hoverTimes";
 import { busyReason, slowdown, tooBusy } from "../machineSpeed";
 import { until } from "./codeServer";
 import { treeRows } from "./explorer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import { syntheticRun } from "./syntheticRun";
-import { activityBarItem, openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
+import { openFolder, pageInState, quickInput, runCommand, showContainer } from "./workbench";
 
 let session: Session;
 const runs = [
@@ -21,13 +21,13 @@ const runs = [
 const figures: string[] = [];
 
 beforeAll(async () => {
-  session = await openSession("rendering", { settings: { "workbench.editor.useModal": "off" } });
-  const { workspace, page, server } = session;
-  writeFileSync(path.join(workspace, "notes.txt"), "a workspace of run folders\n");
-  for (const [id, layers, experts] of runs)
-    await syntheticRun(path.join(workspace, ".reroute", "runs"), id, layers, experts);
-  await openFolder(page, server.url, workspace, "notes.txt");
-  await activityBarItem(page, "Reroute").waitFor();
+  const fill = async (workspace: string) => {
+    writeFileSync(path.join(workspace, "notes.txt"), "a workspace of run folders\n");
+    for (const [id, layers, experts] of runs)
+      await syntheticRun(path.join(workspace, ".reroute", "runs"), id, layers, experts);
+  };
+  const settings = { "workbench.editor.useModal": "off" };
+  session = await openWindow("rendering", fill, { shows: "notes.txt", settings });
 });
 afterAll(() => {
   if (!session) return;

@@ -6,40 +6,34 @@ import { until } from "./codeServer";
 import { closeMenu, contextMenu, expand, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import { syntheticRun } from "./syntheticRun";
-import {
-  activityBarItem,
-  closeQuickInput,
-  openFolder,
-  pageInState,
-  runCommand,
-  searchPalette,
-  showContainer,
-} from "./workbench";
+import { closeQuickInput, pageInState, runCommand, searchPalette, showContainer } from "./workbench";
 
 let session: Session;
 let before: string;
 
 beforeAll(async () => {
-  session = await openSession("restricted", {
-    workspaceTrust: true,
-    settings: { "security.workspace.trust.startupPrompt": "never" },
-    keybindings: [{ key: "ctrl+alt+9", command: "reroute.openSampleCheckpoint" }],
-  });
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  cpSync("media/sample/sample.reroute.json", path.join(workspace, "sample.reroute.json"));
-  writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}");
-  writeFileSync(path.join(workspace, "trace.npy"), "");
-  const runs = path.join(workspace, ".reroute", "runs");
-  const finished = await syntheticRun(runs, "2026-01-01_finished", 4, 16);
-  // A run that another window left unfinished: it is not offered for resume here.
-  const unfinished = path.join(runs, "2026-01-02_unfinished");
-  cpSync(finished, unfinished, { recursive: true });
-  before = listing(workspace);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
+  session = await openWindow(
+    "restricted",
+    async (workspace) => {
+      sampleWorkspace(workspace);
+      cpSync("media/sample/sample.reroute.json", path.join(workspace, "sample.reroute.json"));
+      writeFileSync(path.join(workspace, "grid.compare.reroute.json"), "{}");
+      writeFileSync(path.join(workspace, "trace.npy"), "");
+      const runs = path.join(workspace, ".reroute", "runs");
+      const finished = await syntheticRun(runs, "2026-01-01_finished", 4, 16);
+      // A run that another window left unfinished: it is not offered for resume here.
+      const unfinished = path.join(runs, "2026-01-02_unfinished");
+      cpSync(finished, unfinished, { recursive: true });
+      before = listing(workspace);
+    },
+    {
+      workspaceTrust: true,
+      settings: { "security.workspace.trust.startupPrompt": "never" },
+      keybindings: [{ key: "ctrl+alt+9", command: "reroute.openSampleCheckpoint" }],
+    },
+  );
 });
 afterAll(() => session?.close());
 

@@ -10,10 +10,9 @@ import { chooseFromRow, expand, explorerItem, treeRows } from "./explorer";
 import { copyOfRun, finishedRun, sampleWorkspace, small, writeRecipe } from "./finishedRun";
 import { answerNotification, notification } from "./notifications";
 import { appears, click, tryClick } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import {
   activityBarItem,
-  openFolder,
   pageInState,
   quickInput,
   runCommand,
@@ -32,24 +31,26 @@ const engines = () =>
   session.server.processes().filter(({ command, state }) => command.includes("dist/engine.js job") && state !== "Z");
 
 beforeAll(async () => {
-  session = await openSession("runs", {
-    // Terminals draw text that can be read; keys go to the workbench.
-    settings: { "terminal.integrated.gpuAcceleration": "off", "editor.accessibilitySupport": "off" },
-  });
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  const first = await finishedRun(workspace, "2026-01-01_first", "reap", small);
-  copyOfRun(first, "2026-01-02_second", "second of two", 1.5);
-  copyOfRun(first, "2026-01-03_third", "third to delete", 2);
-  mkdirSync(path.join(workspace, ".vscode"));
-  const check = { type: "reroute", recipe: "reap.reroute.json", options: ["--dry-run"], label: "check reap" };
-  // Without the list, VS Code asks first which matcher is to scan what is printed.
-  const task = { ...check, problemMatcher: [] };
-  writeFileSync(path.join(workspace, ".vscode/tasks.json"), JSON.stringify({ version: "2.0.0", tasks: [task] }));
-  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
-  await showContainer(page, "Reroute");
+  session = await openWindow(
+    "runs",
+    async (workspace, { page }) => {
+      sampleWorkspace(workspace);
+      const first = await finishedRun(workspace, "2026-01-01_first", "reap", small);
+      copyOfRun(first, "2026-01-02_second", "second of two", 1.5);
+      copyOfRun(first, "2026-01-03_third", "third to delete", 2);
+      mkdirSync(path.join(workspace, ".vscode"));
+      const check = { type: "reroute", recipe: "reap.reroute.json", options: ["--dry-run"], label: "check reap" };
+      // Without the list, VS Code asks first which matcher is to scan what is printed.
+      const task = { ...check, problemMatcher: [] };
+      writeFileSync(path.join(workspace, ".vscode/tasks.json"), JSON.stringify({ version: "2.0.0", tasks: [task] }));
+      await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    },
+    {
+      // Terminals draw text that can be read; keys go to the workbench.
+      settings: { "terminal.integrated.gpuAcceleration": "off", "editor.accessibilitySupport": "off" },
+    },
+  );
+  await showContainer(session.page, "Reroute");
   await row("third to delete").waitFor();
 }, runMs);
 afterAll(() => session?.close());

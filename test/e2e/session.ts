@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { startCodeServer, type CodeServer, type CodeServerOptions } from "./codeServer";
-import { launchBrowser } from "./workbench";
+import { activityBarItem, launchBrowser, openFolder } from "./workbench";
 
 const root = path.resolve(import.meta.dirname, "../..");
 
@@ -26,11 +26,36 @@ export interface Session {
   close: () => Promise<void>;
 }
 
-/** @param scale pixels of pictures for one of the page; tests take 1 */
-export async function openSession(
+interface SessionOptions extends Partial<CodeServerOptions> {
+  /** Pixels of pictures for one of the page; tests take 1. */
+  scale?: number;
+}
+
+/**
+ * A session whose window shows its workspace and the extension's item in the activity bar.
+ * @param fill makes the workspace before it is opened
+ * @param shows a file or folder of it that the explorer must list
+ */
+export async function openWindow(
   name: string,
-  { scale = 1, ...options }: Partial<CodeServerOptions> & { scale?: number } = {},
+  fill: (workspace: string, session: Session) => unknown,
+  { shows = "fine", ...options }: SessionOptions & { shows?: string } = {},
 ): Promise<Session> {
+  const session = await openSession(name, options);
+  const { page, server, workspace } = session;
+  try {
+    await fill(workspace, session);
+    await openFolder(page, server.url, workspace, shows);
+    await activityBarItem(page, "Reroute").waitFor();
+  } catch (error) {
+    // A file that could not begin has nobody to close it.
+    await session.close();
+    throw error;
+  }
+  return session;
+}
+
+export async function openSession(name: string, { scale = 1, ...options }: SessionOptions = {}): Promise<Session> {
   const out = path.join(root, "out", "e2e", name);
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });

@@ -7,9 +7,9 @@ import { agrees } from "./figures";
 import { collapse, expand, explorerItem, openFromExplorer, treeRows } from "./explorer";
 import { sampleWorkspace } from "./finishedRun";
 import { click } from "./pointer";
-import { openSession, type Session } from "./session";
+import { openWindow, type Session } from "./session";
 import { readTensors, writeTensors } from "./tensorFile";
-import { activityBarItem, openFolder, pageInState, runCommand, showContainer } from "./workbench";
+import { pageInState, runCommand, showContainer } from "./workbench";
 
 let session: Session;
 const hostileNames = [
@@ -21,22 +21,24 @@ const hostileNames = [
 ];
 
 beforeAll(async () => {
-  session = await openSession("tensor-editor", {
-    settings: {
-      "workbench.editorAssociations": { "*.safetensors": "reroute.safetensors" },
-      "explorer.autoReveal": false,
+  session = await openWindow(
+    "tensor-editor",
+    (workspace) => {
+      sampleWorkspace(workspace);
+      makeBroken(path.join(workspace, "broken"));
+      mkdirSync(path.join(workspace, "hostile"));
+      writeTensors(
+        path.join(workspace, "hostile", "names.safetensors"),
+        Object.fromEntries(hostileNames.map((name, i) => [name, [i, i + 1, i + 2]])),
+      );
     },
-  });
-  const { workspace, page, server } = session;
-  sampleWorkspace(workspace);
-  makeBroken(path.join(workspace, "broken"));
-  mkdirSync(path.join(workspace, "hostile"));
-  writeTensors(
-    path.join(workspace, "hostile", "names.safetensors"),
-    Object.fromEntries(hostileNames.map((name, i) => [name, [i, i + 1, i + 2]])),
+    {
+      settings: {
+        "workbench.editorAssociations": { "*.safetensors": "reroute.safetensors" },
+        "explorer.autoReveal": false,
+      },
+    },
   );
-  await openFolder(page, server.url, workspace, "fine");
-  await activityBarItem(page, "Reroute").waitFor();
 });
 afterAll(() => session?.close());
 

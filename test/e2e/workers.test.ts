@@ -11,16 +11,8 @@ import { until } from "./codeServer";
 import { treeRows } from "./explorer";
 import { sampleWorkspace, small, writeRecipe } from "./finishedRun";
 import { answerNotification } from "./notifications";
-import { openSession, type Session } from "./session";
-import {
-  activityBarItem,
-  openFolder,
-  pageInState,
-  quickInput,
-  runCommand,
-  showContainer,
-  summaryPage,
-} from "./workbench";
+import { openWindow, type Session } from "./session";
+import { pageInState, quickInput, runCommand, showContainer, summaryPage } from "./workbench";
 
 const runMs = 300_000;
 /** Nowhere but in the memory of processes. */
@@ -38,16 +30,18 @@ describe.skipIf(!hasRedis)("a queue of workers", () => {
   beforeAll(async () => {
     redis = await RedisServer.start(password);
     shown = redis.url.replace("://", "://:***@");
-    session = await openSession("workers", {
-      settings: { "reroute.queue": redis.url, "reroute.localWorkers": 1, "reroute.threads": 1 },
-    });
-    const { workspace, page, server } = session;
-    sampleWorkspace(workspace);
-    writeRecipe(workspace, "spread", "reap", small);
-    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-    await openFolder(page, server.url, workspace, "fine");
-    await activityBarItem(page, "Reroute").waitFor();
-    await showContainer(page, "Reroute");
+    session = await openWindow(
+      "workers",
+      async (workspace, { page }) => {
+        sampleWorkspace(workspace);
+        writeRecipe(workspace, "spread", "reap", small);
+        await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+      },
+      {
+        settings: { "reroute.queue": redis.url, "reroute.localWorkers": 1, "reroute.threads": 1 },
+      },
+    );
+    await showContainer(session.page, "Reroute");
   }, runMs);
   afterAll(async () => {
     worker?.kill("SIGKILL");
