@@ -58,9 +58,11 @@ function percent(share: number): string {
   return `${String(Math.floor(share * 100)).padStart(3)} %`;
 }
 
-function speed({ rate, remainingSeconds, unit }: Progress): string {
-  if (rate === undefined) return "";
-  const left =
-    remainingSeconds === undefined || remainingSeconds < 0.5 ? "" : `, ${formatDuration(remainingSeconds)} left`;
-  return `, ${formatRate(rate, unit)}${left}`;
+/** Rate of the pass, and what is left of that whose share is shown. */
+function speed({ rate, remainingSeconds, run, unit }: Progress): string {
+  const left = run ? run.remainingSeconds : remainingSeconds;
+  return [
+    rate === undefined ? "" : `, ${formatRate(rate, unit)}`,
+    left === undefined || left < 0.5 ? "" : `, ${formatDuration(left)} left`,
+  ].join("");
 }

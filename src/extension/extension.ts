@@ -137,9 +137,9 @@ export function activate(context: vscode.ExtensionContext): void {
   const trees: vscode.TreeView<unknown>[] = [checkpointsView, runsView, workersView];
   for (const tree of trees) tellRestrictedMode(tree);
   const follower = new RunFollower(runs);
-  runList.onDidRead(({ runs: listed }) => {
+  runList.onDidRead((listed) => {
     follower.watch(listed);
-    tellWalkthrough(listed);
+    tellWalkthrough(listed.runs);
   });
 
   context.subscriptions.push(

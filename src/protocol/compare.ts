@@ -219,7 +219,7 @@ export interface CellProgress {
   /** From 1. */
   number: number;
   total: number;
-  /** For this cell and those behind it, after the pace of those before it; null before the first. */
+  /** For this cell and those behind it, when it began; null where nothing can be predicted. */
   remainingSeconds: number | null;
 }
 

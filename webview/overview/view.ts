@@ -99,14 +99,13 @@ export class OverviewPage implements View<"overview"> {
           ]),
       ...(run?.error ? [element("p", { class: "notice error" }, untrusted(run.error.message, 300))] : []),
     );
-    const fraction = runFraction ?? (progress && progress.total > 0 ? progress.done / progress.total : null);
     // Between two stages, and before a stage's first report, the stage is known from the run alone.
     const stage = run?.state === "running" ? run.stages.find(({ state }) => state === "running") : undefined;
     this.stage.hidden = progress === null && !stage;
     this.bar.hidden = this.stage.hidden;
     if (!progress && stage) this.stage.replaceChildren(element("strong", {}, untrusted(stage.name ?? stage.id, 80)));
-    if (fraction === null) this.bar.removeAttribute("value");
-    else this.bar.value = fraction;
+    if (runFraction === null) this.bar.removeAttribute("value");
+    else this.bar.value = runFraction;
     if (progress) {
       this.stage.replaceChildren(
         element("strong", {}, progress.stage),
@@ -116,10 +115,11 @@ export class OverviewPage implements View<"overview"> {
       );
     }
     const working = progress !== null || stage !== undefined;
-    const remaining = runRemainingSeconds ?? progress?.remainingSeconds ?? null;
     facts(this.numbers, [
-      ...(working ? [[t("Progress"), fraction === null ? t("not known yet") : percent(fraction)] as const] : []),
-      ...(working ? [[t("Remaining"), remaining === null ? t("not known yet") : duration(remaining)] as const] : []),
+      ...(working ? [[t("Progress"), runFraction === null ? t("not known yet") : percent(runFraction)] as const] : []),
+      ...(working
+        ? [[t("Remaining"), runRemainingSeconds === null ? t("not known yet") : duration(runRemainingSeconds)] as const]
+        : []),
       ...(latestLoss === null ? [] : [[t("Training KL"), t("{0} nats a token", decimal(latestLoss, 4))] as const]),
       ...(run?.steps ?? []).map(
         ({ name, parameters: count, bytes: size, klToTeacher, klHalfWidth }) =>

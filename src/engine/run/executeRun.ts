@@ -12,7 +12,7 @@ import { sampleResources } from "./machine/resources";
 import { writtenSince, weightStamp } from "./folder/weightStamp";
 import { requireNewOutput } from "./stages/outputs";
 import { appendLog, idOf, pendingStage, runPaths, writeRun } from "./folder/runFolder";
-import { RunShare, type ExpectedStage } from "./runShare";
+import { RunShare, type ExpectedStage, type StageClock } from "./runShare";
 import type { Stage, StageContext } from "./stages/stage";
 import type { HeavyWork } from "./work";
 
@@ -32,7 +32,7 @@ export interface ExecuteOptions {
   /** See StageContext. */
   ownsOutput?: boolean;
   /** Counts the run as a part of a longer one. */
-  share?: Pick<RunShare, "begin" | "end" | "behind">;
+  share?: StageClock;
 }
 
 /**
@@ -177,7 +177,7 @@ class RunState {
   tokensPerSecond: number | null = null;
   /** What stops the stage that is being worked on: the user, or a weight file that changed. */
   signal: AbortSignal;
-  readonly share: Pick<RunShare, "begin" | "end" | "behind">;
+  readonly share: StageClock;
   readonly #options: ExecuteOptions;
 
   constructor(options: ExecuteOptions) {

@@ -2,7 +2,7 @@ import type { MetricsLine } from "../../protocol/metrics";
 import type { ReportProgress } from "../../protocol/progress";
 import type { Recipe } from "../../protocol/recipe";
 import type { RunFile } from "../../protocol/run";
-import type { ExecuteOptions } from "./executeRun";
+import type { StageClock } from "./runShare";
 import type { StageTable } from "./stages";
 import type { HeavyWork } from "./work";
 
@@ -17,7 +17,8 @@ export interface RunHooks {
   force?: boolean;
   /** Of a step of a pipeline: see ExecuteOptions. */
   ownsOutput?: boolean;
-  share?: NonNullable<ExecuteOptions["share"]>;
+  /** Counts the run as a part of a longer one. */
+  share?: StageClock;
 }
 
 export interface RunMachinery {

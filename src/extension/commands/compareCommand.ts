@@ -24,7 +24,7 @@ export async function compareMethods(argument: unknown, services: Services): Pro
   if (!checkpoint) return;
   const result = await runComparisonWizard(checkpoint, services);
   if (result?.action === "edit") return editAsRecipe(result.start.recipe, ".compare.reroute.json");
-  if (result) await compareInBackground(result.start, result.expectedSeconds, services, result.action === "force");
+  if (result) await compareInBackground(result.start, services, result.action === "force");
 }
 
 async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
@@ -38,11 +38,9 @@ async function compareFile(uri: vscode.Uri, services: Services): Promise<void> {
   }
   const start = startOf(uri.fsPath, recipe, services.runList.folderFor(uri.fsPath));
   const frame = { title: vscode.l10n.t("Compare methods: {0}", start.name), step: 1, totalSteps: 1, canGoBack: false };
-  let expectedSeconds: number | null = null;
-  const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));
+  const action = await comparisonSummaryStep(frame, start, services);
   if (action === "edit") await vscode.window.showTextDocument(document);
-  if (action === "start" || action === "force")
-    await compareInBackground(start, expectedSeconds, services, action === "force");
+  if (action === "start" || action === "force") await compareInBackground(start, services, action === "force");
 }
 
 /**

@@ -16,14 +16,14 @@ export interface LiveRun {
   progress: Progress | null;
   /** Of the whole run or comparison, 0..1; never falls. Null before anything is known. */
   share: number | null;
+  /** Of the same, seconds, as they were last told; null before that, and where nothing was predicted. */
+  remainingSeconds: number | null;
   /** Held-out evaluations so far, in order of step. */
   heldOut: { step: number; kl: number; best: boolean }[];
   latestLoss: number | null;
   outcome: RunOutcome | null;
-  /** The cell that a comparison works on, and when it began (milliseconds as of Date.now); null for other runs. */
-  cell: (CellProgress & { since: number }) | null;
-  /** What a comparison is expected to take, seconds; null where nobody has asked. */
-  expectedSeconds: number | null;
+  /** The cell that a comparison works on; null for other runs. */
+  cell: CellProgress | null;
   comparison: ComparisonFile | null;
   error: { code: ErrorCode; message: string } | null;
   /** Another process works on it; this window only looks on. */
@@ -36,7 +36,7 @@ export type LiveRunEvent =
   | { type: "progress"; progress: Progress }
   | { type: "metrics"; line: MetricsLine }
   | { type: "stageChanged"; run: RunFile }
-  | { type: "cellBegun"; cell: CellProgress; at: number }
+  | { type: "cellBegun"; cell: CellProgress }
   | { type: "cancelAsked" }
   | { type: "done"; outcome: RunOutcome }
   | { type: "compared"; comparison: ComparisonFile }
@@ -49,7 +49,7 @@ export function forceableRefusal({ error, comparison }: LiveRun): { code: string
 }
 
 /** Whether it begins behind other work, its tracker knows. */
-export function newLiveRun(runDirectory: string, name: string, expectedSeconds: number | null = null): LiveRun {
+export function newLiveRun(runDirectory: string, name: string): LiveRun {
   return {
     runDirectory,
     name,
@@ -57,11 +57,11 @@ export function newLiveRun(runDirectory: string, name: string, expectedSeconds: 
     run: null,
     progress: null,
     share: null,
+    remainingSeconds: null,
     heldOut: [],
     latestLoss: null,
     outcome: null,
     cell: null,
-    expectedSeconds,
     comparison: null,
     error: null,
     elsewhere: false,
@@ -88,10 +88,8 @@ export function nextLiveRun(live: LiveRun, event: LiveRunEvent): LiveRun {
     case "cellBegun":
       return {
         ...live,
-        phase: working,
-        progress: null,
-        cell: { ...event.cell, since: event.at },
-        share: highest(live.share, (event.cell.number - 1) / event.cell.total),
+        ...{ phase: working, progress: null, cell: event.cell },
+        remainingSeconds: event.cell.remainingSeconds ?? live.remainingSeconds,
       };
     case "cancelAsked":
       return { ...live, phase: "cancelling" };
@@ -141,34 +139,13 @@ export interface OverallProgress {
 }
 
 /** Share of the whole run that is done, 0..1, and the seconds left, as the engine counts them; null where nothing is known. */
-export function overallProgress(live: LiveRun, now = Date.now()): OverallProgress {
-  if (live.phase === "done") return { fraction: 1, remainingSeconds: 0 };
-  const { cell, share, expectedSeconds } = live;
-  if (cell) return { fraction: share, remainingSeconds: cellsRemaining(cell, expectedSeconds, now) };
-  return { fraction: share, remainingSeconds: live.progress?.run?.remainingSeconds ?? null };
+export function overallProgress({ phase, share, remainingSeconds }: LiveRun): OverallProgress {
+  return phase === "done" ? { fraction: 1, remainingSeconds: 0 } : { fraction: share, remainingSeconds };
 }
 
-/** The share never falls while this window looks on. Cells of a comparison weigh the same. */
+/** The share never falls while this window looks on; between two stages, what was said last still holds. */
 function withProgress(live: LiveRun, progress: Progress): LiveRun {
-  const own = progress.run?.share;
-  const { cell } = live;
-  const share = own === undefined ? null : cell ? (cell.number - 1 + own) / cell.total : own;
-  return { ...live, progress, share: highest(live.share, share) };
-}
-
-function highest(a: number | null, b: number | null): number | null {
-  return a === null || b === null ? (a ?? b) : Math.max(a, b);
-}
-
-/**
- * Time left is what the engine said when the cell began, from the pace of the cells before it, or else the pre-flight's; what
- * has passed since then is taken off.
- */
-function cellsRemaining(
-  { number, total, remainingSeconds, since }: NonNullable<LiveRun["cell"]>,
-  expectedSeconds: number | null,
-  now: number,
-): number | null {
-  const left = remainingSeconds ?? (expectedSeconds === null ? null : (expectedSeconds * (total - number + 1)) / total);
-  return left === null ? null : Math.max(0, left - (now - since) / 1000);
+  if (!progress.run) return { ...live, progress };
+  const { share, remainingSeconds = live.remainingSeconds } = progress.run;
+  return { ...live, progress, share: Math.max(live.share ?? 0, share), remainingSeconds };
 }

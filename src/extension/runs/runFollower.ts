@@ -15,6 +15,8 @@ const lookEveryMs = 1000;
 /** More of a metrics file than this is not read at once. */
 const maxBytesAtOnce = 2 ** 20;
 
+type Listed = Pick<RunSummary, "directory" | "name"> & { state: string };
+
 interface Followed {
   /** Bytes of metrics.jsonl that were read, up to the end of a line. */
   read: number;
@@ -34,11 +36,12 @@ export class RunFollower {
     private readonly everyMs = lookEveryMs,
   ) {}
 
-  /** The runs as they were just listed. */
-  watch(runs: Pick<RunSummary, "directory" | "name" | "state">[]): void {
-    for (const { directory, name, state } of runs) {
+  /** Runs and comparisons as they were just listed; a comparison's progress is that of the cell it works on. */
+  watch({ runs, comparisons }: Record<"runs" | "comparisons", readonly Listed[]>): void {
+    const single = runs.filter(({ directory }) => comparisonOf(directory) === null);
+    for (const { directory, name, state } of [...comparisons, ...single]) {
       if (state !== "running" || this.followed.has(directory)) continue;
-      if (this.tracker.isOwn(comparisonOf(directory) ?? directory) || !isWorkedOn(directory)) continue;
+      if (this.tracker.isOwn(directory) || !isWorkedOn(directory)) continue;
       // What the file holds now is told as a whole; lines after that one by one.
       this.followed.set(directory, { read: sizeOf(path.join(directory, runFiles.metrics)), looking: false });
       this.tracker.follow(directory, name);

@@ -73,16 +73,11 @@ export async function resumeInBackground(runDirectory: string, name: string, ser
  * Starts a comparison in a folder, or continues the one that is there; returns once it has begun.
  * @param force its cells go on where the pre-flight refuses what may be forced
  */
-export async function compareInBackground(
-  start: ComparisonStart,
-  expectedSeconds: number | null,
-  services: Services,
-  force = false,
-): Promise<void> {
+export async function compareInBackground(start: ComparisonStart, services: Services, force = false): Promise<void> {
   tellDisconnectPolicy(services);
   const spread = await queueOf(services.context, start.baseFolder);
   const work = (forced: boolean) =>
-    services.runs.startComparison({ ...start, ...spread, ...(forced ? { force: true } : {}) }, expectedSeconds);
+    services.runs.startComparison({ ...start, ...spread, ...(forced ? { force: true } : {}) });
   const refused = { editRecipe: () => editComparison(start) };
   const shown: Shown = { kind: "comparison", runDirectory: start.directory, name: start.name, work, refused };
   showRun(shown, services, force);

@@ -14,7 +14,8 @@ export function progressLine(live: LiveRun, t: Translate): string {
   const parts = [stageText(live, t)];
   if (live.cell) parts.unshift(t("cell {0} of {1}", live.cell.number, live.cell.total));
   if (fraction !== null) parts.push(`${Math.floor(fraction * 100)} %`);
-  if (remainingSeconds !== null) parts.push(t("about {0} left", formatDuration(remainingSeconds)));
+  if (remainingSeconds !== null && remainingSeconds >= 0.5)
+    parts.push(t("about {0} left", formatDuration(remainingSeconds)));
   return parts.join(" · ");
 }
 

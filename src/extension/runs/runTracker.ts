@@ -49,7 +49,7 @@ export class RunTracker {
           for (const listener of this.metricsListeners) listener(event.body.runDirectory, event.body.line);
           return;
         case "comparison/cell":
-          this.apply(event.body.runDirectory, { type: "cellBegun", cell: event.body.cell, at: Date.now() });
+          this.apply(event.body.runDirectory, { type: "cellBegun", cell: event.body.cell });
           this.tellStage(event.body.runDirectory);
           return;
         case "comparison/changed":
@@ -144,9 +144,9 @@ export class RunTracker {
     }));
   }
 
-  /** The same for a comparison, which is known by its folder. `expectedSeconds` is its pre-flight's estimate. */
-  startComparison(start: ComparisonStart, expectedSeconds: number | null): Promise<LiveRun> {
-    return this.track(newLiveRun(start.directory, start.name, expectedSeconds), async (signal) => ({
+  /** The same for a comparison, which is known by its folder. */
+  startComparison(start: ComparisonStart): Promise<LiveRun> {
+    return this.track(newLiveRun(start.directory, start.name), async (signal) => ({
       type: "compared",
       comparison: (await this.engine.request("comparison/start", start, signal)).comparison,
     }));

@@ -47,13 +47,11 @@ export function comparisonSummaryStep(
   frame: StepFrame,
   start: ComparisonStart,
   services: Services,
-  onForecast: (seconds: number) => void,
 ): Promise<StepResult<SummaryChoice>> {
   const { engine } = services;
   return askToStart(frame, async (signal) => {
     const spread = await linesOfQueue(services, start.baseFolder, signal);
     const forecast = await engine.request("comparison/preflight", start, signal);
-    onForecast(forecast.seconds);
     const lines = comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
     return { lines: [...lines, ...spread, windowLine()], stages: null };
   });

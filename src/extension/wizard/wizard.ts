@@ -46,8 +46,6 @@ export function runWizard(
 export interface ComparisonWizardResult {
   action: SummaryChoice;
   start: ComparisonStart;
-  /** By the pre-flight. */
-  expectedSeconds: number | null;
 }
 
 /** The same for a comparison; its folder is a new one in the workspace's folder of runs. */
@@ -63,9 +61,8 @@ export function runComparisonWizard(
     const folder = services.runList.folderFor(checkpoint.path);
     const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
     const start = { directory: path.join(folder, id), recipe, baseFolder: path.dirname(checkpoint.path), name };
-    let expectedSeconds: number | null = null;
-    const action = await comparisonSummaryStep(frame, start, services, (seconds) => (expectedSeconds = seconds));
-    return typeof action === "symbol" ? action : { action, start, expectedSeconds };
+    const action = await comparisonSummaryStep(frame, start, services);
+    return typeof action === "symbol" ? action : { action, start };
   });
 }
 

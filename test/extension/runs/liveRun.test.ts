@@ -129,27 +129,28 @@ describe("a comparison", () => {
   const cell = (number: number, remainingSeconds: number | null): LiveRunEvent => ({
     type: "cellBegun",
     cell: { id: `reap-0.${number}`, number, total: 4, remainingSeconds },
-    at: 1000,
   });
-  const begun = (expected: number | null, ...events: LiveRunEvent[]) =>
-    events.reduce(nextLiveRun, newLiveRun("/runs/grid", "grid", expected));
+  const begun = (...events: LiveRunEvent[]) => events.reduce(nextLiveRun, newLiveRun("/runs/grid", "grid"));
 
-  it.each<[string, LiveRun, { fraction: number; remainingSeconds: number | null }]>([
-    ["the pre-flight's estimate before the first cell has ended", begun(80, cell(1, null)), at(0, 80 - 10)],
-    ["the pace of the cells afterwards", begun(80, cell(1, null), cell(3, 30)), at(0.5, 30 - 10)],
-    ["a cell that takes longer than expected", begun(80, cell(4, 5)), at(0.75, 0)],
-    ["no time where nothing is known of it", begun(null, cell(2, null)), at(0.25, null)],
-  ])("estimates by %s", (_, live, expected) => {
-    expect(overallProgress(live, 11_000)).toEqual(expected);
+  const between: LiveRunEvent = { type: "stageChanged", run: run([stage("evaluate", "running")]) };
+  const working = (share: number, remainingSeconds: number) => progress("calibrate", 1, 2, { share, remainingSeconds });
+
+  it.each<[string, LiveRun, ReturnType<typeof at>]>([
+    ["what the engine says of all cells together", begun(cell(2, 80), working(0.3, 70)), at(0.3, 70)],
+    ["what it says when a cell begins, before the cell reports", begun(working(0.3, 70), cell(3, 60)), at(0.3, 60)],
+    ["what it said last, between two stages of a cell", begun(working(0.3, 70), between), at(0.3, 70)],
+    ["no time where nothing is known of it", begun(cell(2, null)), at(null, null)],
+  ])("takes %s", (_, live, expected) => {
+    expect(overallProgress(live)).toEqual(expected);
   });
 
   it("says which cell is worked on, and what it does", () => {
-    const live = begun(null, cell(2, null), progress("calibrate", 1, 2, { share: 0.5 }));
+    const live = begun(cell(2, null), progress("calibrate", 1, 2, { share: 0.37 }));
     expect(progressLine(live, english)).toBe("cell 2 of 4 · calibrate: working · 37 %");
   });
 
   it("a new cell forgets the progress of the one before", () => {
-    expect(begun(null, cell(1, null), progress("evaluate", 1, 2), cell(2, null)).progress).toBeNull();
+    expect(begun(cell(1, null), progress("evaluate", 1, 2), cell(2, null)).progress).toBeNull();
   });
 
   const measured = (id: string, before: number, after: number | null) => ({
@@ -172,13 +173,13 @@ describe("a comparison", () => {
       "grid: 1 of 2 cells failed, the first is mobe-0.5: no option magic (arguments/invalid)",
     ],
   ])("ends with %s", (_, cells, line) => {
-    const live = begun(null, cell(1, null), { type: "compared", comparison: { cells } as never });
+    const live = begun(cell(1, null), { type: "compared", comparison: { cells } as never });
     expect(live).toMatchObject({ phase: "done", cell: null });
     expect(outcomeLine(live, english)).toBe(line);
   });
 });
 
-function at(fraction: number, remainingSeconds: number | null) {
+function at(fraction: number | null, remainingSeconds: number | null) {
   return { fraction, remainingSeconds };
 }
 

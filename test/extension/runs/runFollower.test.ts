@@ -27,7 +27,7 @@ it("a run of another process is shown live, whole from its beginning, until that
   const lines: number[] = [];
   tracker.onMetrics((_, line) => lines.push(line.kind === "resources" ? -1 : line.step));
 
-  follower.watch([{ directory, name: "a", state: "running" }]);
+  follower.watch({ runs: [{ directory, name: "a", state: "running" }], comparisons: [] });
   await until(() => tracker.get(directory)?.heldOut.length === 2);
   expect(tracker.unfinished()).toEqual([]);
   expect(tracker.shown()).toMatchObject([{ name: "a", elsewhere: true, phase: "running" }]);
@@ -56,15 +56,33 @@ it("a run that another process holds is looked at again after this window was re
   expect(tracker.shown()).toMatchObject([{ runDirectory: "/runs/a", elsewhere: true }]);
 });
 
+it("of a comparison it is the whole that is followed, not the cell that is worked on", () => {
+  const directory = path.join(temporaryFolder(), "grid");
+  const cell = path.join(directory, "cells", "reap-0.5");
+  mkdirSync(cell, { recursive: true });
+  for (const folder of [directory, cell])
+    writeFileSync(path.join(folder, "lock.json"), JSON.stringify({ pid: process.pid }));
+  const followed: string[] = [];
+  const tracker = {
+    ...{ observed: () => undefined, unfollow: () => undefined, isOwn: () => false },
+    follow: (one: string) => followed.push(one),
+  };
+  const follower = new RunFollower(tracker);
+  onTestFinished(() => follower.dispose());
+  const at = (folder: string) => ({ directory: folder, name: "grid", state: "running" });
+  follower.watch({ runs: [at(cell)], comparisons: [at(directory)] });
+  expect(followed).toEqual([directory]);
+});
+
 it("this window's own runs, and runs of processes that are gone, are not followed", () => {
   const directory = path.join(temporaryFolder(), "a");
   mkdirSync(directory);
   const followed: string[] = [];
   const tracker = { follow: (one: string) => followed.push(one), observed: () => undefined, unfollow: () => undefined };
   const run = { directory, name: "a", state: "running" as const };
-  new RunFollower({ ...tracker, isOwn: () => false }).watch([run]);
+  new RunFollower({ ...tracker, isOwn: () => false }).watch({ runs: [run], comparisons: [] });
   writeFileSync(path.join(directory, "lock.json"), JSON.stringify({ pid: process.pid }));
-  new RunFollower({ ...tracker, isOwn: () => true }).watch([run]);
-  new RunFollower({ ...tracker, isOwn: () => false }).watch([{ ...run, state: "done" }]);
+  new RunFollower({ ...tracker, isOwn: () => true }).watch({ runs: [run], comparisons: [] });
+  new RunFollower({ ...tracker, isOwn: () => false }).watch({ runs: [{ ...run, state: "done" }], comparisons: [] });
   expect(followed).toEqual([]);
 });

@@ -110,10 +110,10 @@ it("follows a comparison by its folder, cancels it and continues it", async () =
   const changed: string[] = [];
   tracker.onStage((directory) => changed.push(directory));
   const comparison = { directory: "/runs/grid", name: "grid", recipe: {} as ComparisonRecipe, baseFolder: "/" };
-  const end = tracker.startComparison(comparison, 40);
+  const end = tracker.startComparison(comparison);
   const cell = { id: "reap-0.5", number: 1, total: 2, remainingSeconds: null };
   emit({ name: "comparison/cell", body: { runDirectory: "/runs/grid", cell } });
-  expect(tracker.get("/runs/grid")).toMatchObject({ phase: "running", cell, expectedSeconds: 40 });
+  expect(tracker.get("/runs/grid")).toMatchObject({ phase: "running", cell });
   emit({ name: "comparison/changed", body: { runDirectory: "/runs/grid" } });
   expect(tracker.cancel("/runs/grid")).toBe(true);
   expect(await end).toMatchObject({ phase: "cancelled", cell: null });

@@ -1,11 +1,9 @@
 import path from "node:path";
 import { comparisonFiles, type CellForecast, type ComparisonForecast } from "../../../protocol/compare";
-import { errorCodeOf, isCancelled } from "../../../protocol/errors";
 import type { Preflight } from "../../../protocol/run";
-import { preflight, type PreflightOptions } from "../preflight/preflight";
-import { isRunFolder, readRun } from "../folder/runFolder";
-import { probeWith, type RunMachinery } from "../startRun";
-import { cellsOf, type Cell } from "./cells";
+import type { RunMachinery } from "../startRun";
+import { cellsOf } from "./cells";
+import { forecastCell } from "./forecastCell";
 import { openCellScorer } from "./scoreCells";
 import { sharedMachinery } from "./sharedMachinery";
 import type { ComparisonRequest } from "./startComparison";
@@ -32,26 +30,6 @@ export async function forecastComparison(
     cells.push(await forecastCell(shared, cell, baseFolder, options));
   }
   return { seconds: totalSeconds(cells), cells };
-}
-
-async function forecastCell(
-  machinery: RunMachinery,
-  { id, method, keep, recipe, runDirectory }: Cell,
-  baseFolder: string,
-  asked: Pick<PreflightOptions, "showsText" | "force" | "responses"> & { signal: AbortSignal },
-): Promise<CellForecast> {
-  const probe = probeWith(machinery, { recipe }, asked);
-  try {
-    const run = (await isRunFolder(runDirectory)) ? await readRun(runDirectory) : null;
-    const known = run ? { run } : {};
-    const options = { runDirectory, ...known, probe, ...asked };
-    const result = await preflight(recipe, baseFolder, options);
-    return { id, method, keep, preflight: result, error: null };
-  } catch (error) {
-    if (isCancelled(error)) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    return { id, method, keep, preflight: null, error: { code: errorCodeOf(error), message } };
-  }
 }
 
 function totalSeconds(cells: readonly CellForecast[]): number {

@@ -13,10 +13,12 @@ import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "..
 import { lockRunFolder } from "../folder/lock";
 import { withOnlookers } from "../folder/onlookers";
 import { createRunFolder } from "../folder/runFolder";
+import { partOf, type RunShare } from "../runShare";
 import { startRun, type RunMachinery } from "../startRun";
 import { updateArms } from "./armsFigure";
 import { cellsOf, type Cell } from "./cells";
 import { describeComparisonCell, lastOutcome, writeComparison } from "./comparisonFolder";
+import { comparisonShare } from "./comparisonShare";
 import { openCellScorer, type CellScorer } from "./scoreCells";
 import { sharedMachinery } from "./sharedMachinery";
 
@@ -33,7 +35,7 @@ export interface ComparisonHooks {
   signal: AbortSignal;
   report?: ReportProgress;
   onWarning?: (message: string) => void;
-  /** A cell begins: its number from 1, and the seconds left after the pace of the cells before it, null before the first. */
+  /** A cell begins: its number from 1, and the seconds left of the whole comparison, null where nothing can be predicted. */
   onCell?: (cell: Cell, number: number, total: number, remainingSeconds: number | null) => void;
   /** Goes on where the text was trained on; each cell's verdict says so. */
   force?: boolean;
@@ -90,7 +92,6 @@ async function workCells(
     teacher ??= described.teacher;
   }
   let firstError: Error | null = null;
-  const pace = paceOfCells();
   const comparison = (): ComparisonFile => ({
     schemaVersion: 1,
     name,
@@ -101,12 +102,12 @@ async function workCells(
     cells: [...known],
   });
   await writeComparison(directory, comparison());
+  const share = await comparisonShare(machinery, cells, baseFolder, hooks);
   for (const [i, cell] of cells.entries()) {
     throwIfCancelled(hooks.signal);
-    hooks.onCell?.(cell, i + 1, cells.length, pace.remaining(cells.length - i));
-    const started = performance.now();
-    const { error, didWork } = await workCell(machinery, cell, scorer, baseFolder, hooks);
-    if (didWork) pace.add((performance.now() - started) / 1000);
+    hooks.onCell?.(cell, i + 1, cells.length, share.remainingSeconds());
+    const error = await workCell(machinery, cell, { scorer, share, baseFolder }, hooks);
+    if (error !== null) share.leaveOut(cell.id);
     if (error !== null) hooks.onFailure?.(cell, error);
     const described = await describeComparisonCell(cell, outcomeOf(error));
     known[i] = described.cell;
@@ -123,11 +124,9 @@ async function workCells(
 async function workCell(
   machinery: RunMachinery,
   cell: Cell,
-  scorer: CellScorer | null,
-  baseFolder: string,
+  { scorer, share, baseFolder }: { scorer: CellScorer | null; share: RunShare; baseFolder: string },
   { signal, report, onWarning, force = false }: ComparisonHooks,
-): Promise<{ error: Error | null; didWork: boolean }> {
-  let didWork = false;
+): Promise<Error | null> {
   try {
     await startRun(
       machinery,
@@ -135,33 +134,20 @@ async function workCell(
       {
         signal,
         force,
-        report: (progress) => {
-          didWork = true;
-          report?.({ ...progress, message: `${cell.id}: ${progress.message}` });
-        },
+        share: partOf(share, cell.id),
+        report: (progress) => report?.({ ...progress, message: `${cell.id}: ${progress.message}` }),
         ...(onWarning ? { onWarning: (message: string) => onWarning(`${cell.id}: ${message}`) } : {}),
       },
     );
-    await scorer?.score(cell, report);
-    return { error: null, didWork };
+    await scorer?.score(cell, (progress) => report?.({ ...progress, run: share.behind(progress) }));
+    return null;
   } catch (error) {
     if (isCancelled(error)) throw error;
-    const own = error instanceof Error ? error : new RerouteError("internal", String(error));
-    return { error: own, didWork };
+    return error instanceof Error ? error : new RerouteError("internal", String(error));
   }
 }
 
 function outcomeOf(error: Error | null): Pick<ComparisonCell, "state" | "error"> {
   if (error === null) return { state: "done", error: null };
   return { state: "failed", error: { code: errorCodeOf(error), message: error.message } };
-}
-
-/** Mean time of the cells that did something, and what it makes of those left. */
-function paceOfCells(): { add: (seconds: number) => void; remaining: (cells: number) => number | null } {
-  const seconds: number[] = [];
-  return {
-    add: (value) => void seconds.push(value),
-    remaining: (cells) =>
-      seconds.length === 0 ? null : (cells * seconds.reduce((sum, value) => sum + value, 0)) / seconds.length,
-  };
 }

@@ -7,7 +7,7 @@ import { contentKey } from "../../checkpoint/contentKey";
 import { sharedMachinery } from "../compare/sharedMachinery";
 import { removeEvaluationState, removeLeftovers, removeTeacherTargets } from "../folder/leftovers";
 import { createRunFolder, isRunFolder, pendingStage, readRun, runPaths, writeRun } from "../folder/runFolder";
-import { RunShare } from "../runShare";
+import { partOf, RunShare } from "../runShare";
 import { fileExists } from "../stages/outputs";
 import type { RunHooks, RunMachinery, RunRequest } from "../runRequest";
 import { evaluationOfSteps } from "./evaluationOfSteps";
@@ -36,7 +36,7 @@ export async function executeSteps(
   const state = new StepsState(runDirectory, found, hooks);
   for (const step of steps)
     if (await isRunFolder(step.runDirectory)) state.take(step, await readRun(step.runDirectory));
-  const share = new RunShare(state.expected());
+  const share = hooks.share ?? new RunShare(state.expected());
   const together = sharedMachinery(machinery, shared, true);
   for (const step of steps) {
     throwIfCancelled(hooks.signal);
@@ -48,11 +48,7 @@ export async function executeSteps(
         signal: hooks.signal,
         force: hooks.force ?? false,
         ownsOutput: step.ownsOutput,
-        share: {
-          begin: (id, seconds) => share.begin(keyOf(step.number, id), seconds),
-          end: (id, took) => share.end(keyOf(step.number, id), took),
-          behind: (progress) => share.behind(progress),
-        },
+        share: partOf(share, `${step.number}`),
         report: (progress) => hooks.report?.({ ...progress, message: `${before}: ${progress.message}` }),
         onWarning: (message) => hooks.onWarning?.(`${before}: ${message}`),
         ...(hooks.onMetrics ? { onMetrics: hooks.onMetrics } : {}),
@@ -70,10 +66,6 @@ export async function executeSteps(
   await removeEvaluationState(shared, "all");
   await report(machinery, state);
   return state.run;
-}
-
-function keyOf(step: number, id: string): string {
-  return `${step} ${id}`;
 }
 
 /** What is known after some steps; nothing while none has measured. */
@@ -122,7 +114,8 @@ class StepsState {
     return stages
       .filter(({ step }) => step !== undefined)
       .map(({ id, step, state, seconds: took }) => ({
-        id: keyOf(step!, id),
+        id: `${step} ${id}`,
+        kind: id,
         seconds: preflight?.stages.find((stage) => stage.step === step && stage.stage === id)?.seconds ?? 0,
         took: state === "done" ? took : null,
       }));

@@ -116,11 +116,17 @@ describe("a grid", () => {
 
   it("works every cell off, with one profile, one teacher, one measurement of the machine", async () => {
     const seen: string[] = [];
+    const shares: (number | null)[] = [];
     const comparison = await start(recipe(), {
       onCell: ({ id }, number, total, left) => seen.push(`${number}/${total} ${id} ${left === null ? "?" : "known"}`),
+      report: ({ run }) => shares.push(run?.share ?? null),
     });
     const ids = ["reap-0.625", "random-0.625", "reap-4", "random-4"];
-    expect(seen).toEqual(ids.map((id, i) => `${i + 1}/4 ${id} ${i === 0 ? "?" : "known"}`));
+    expect(seen).toEqual(ids.map((id, i) => `${i + 1}/4 ${id} known`));
+    // One share of the whole grid, over all its cells.
+    expect(shares).toEqual([...shares].sort((a, b) => a! - b!));
+    expect(shares).not.toContain(null);
+    expect(shares.at(-1)).toBeGreaterThan(0.75);
     expect(comparison.cells.map(({ id, state, verdict }) => [id, state, verdict])).toEqual(
       ids.map((id) => [id, "done", "recovered"]),
     );
