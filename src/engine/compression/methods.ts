@@ -7,7 +7,7 @@ import type { MethodForecast } from "./cost/layerCost";
 import type { CompressedLayer } from "./layer/compressedTensors";
 import type { LayerStage } from "./layer/stage";
 import { ablationOptions, planAblation } from "./ablation/ablationPlan";
-import { budgetOf } from "./budgets/expertCounts";
+import { budgetOptions } from "./budgets/expertCounts";
 import { applyMerging } from "./merging/applyMerging";
 import { planHcSmoe, planMSmoe } from "./merging/mergingPlan";
 import { hcSmoeForecast, mSmoeForecast, reamForecast } from "./merging/forecast";
@@ -22,7 +22,7 @@ import type { MethodContext } from "./methodContext";
 export type { MethodContext } from "./methodContext";
 import { cfesOptions, naeeOptions, planCfes, planNaee } from "./pruning/searchPlans";
 import { applyConstants, moneOptions, planMone, replacesByConstants } from "./pruning/constants";
-import { isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
+import { eanOptions, isPruningCriterion, pruningCriteria, type PruningCriterionName } from "./pruning/criteria";
 import { ablationForecast, cfesForecast, moneForecast, naeeForecast } from "./pruning/forecast";
 import { applyNeurons, neuronsNeedText } from "./neurons/applyNeurons";
 import { neuronsForecast } from "./neurons/forecast";
@@ -122,6 +122,12 @@ export const methods: Record<Exclude<CompressionMethod, PruningCriterionName>, M
   mxfp4: row("mxfp4", { statistics: false, text: false }, mxfp4Options, nearestForecast, planQuantisation),
 };
 
+/** Options that a method has beyond its ratio. */
+export function optionsOf(method: CompressionMethod): z.ZodType<Record<string, unknown>> {
+  if (!isPruningCriterion(method)) return methods[method].options;
+  return method === "ean" ? budgetOptions.extend(eanOptions.shape) : budgetOptions;
+}
+
 /** What a method answers about itself from shapes alone. */
 export function forecastOf(method: CompressionMethod): MethodForecast {
   return isPruningCriterion(method) ? pruningCriteria[method].forecast : methods[method].forecast;
@@ -179,8 +185,7 @@ export function checkMethodOptions({ method, options, multipleOf }: CompressOpti
       `The method ${method} keeps every expert, so there is no count to round; leave --multiple-of out${method === "neurons" ? " (its widths have the option multiple)" : ""}, or use a method that drops or merges experts`,
     );
   }
-  if (isPruningCriterion(method)) budgetOf({ options });
-  else parseMethodOptions(method, methods[method].options, options);
+  parseMethodOptions(method, optionsOf(method), options);
 }
 
 /** What applying a plan measured, for reroute.json: `layer.<number>.<name>`. */

@@ -2,13 +2,8 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { outputFolder, outputParent } from "../runs/runName";
 import { workspaceFolder } from "../settings";
+import { actionOf } from "./actionOf";
 import type { WizardState } from "./questions";
-
-/** What the answers do to a checkpoint, for names: "reap-0.5", "evaluate". */
-export function actionOf({ context, answers }: Pick<WizardState, "context" | "answers">): string {
-  if (context.purpose === "distil") return `distilled-${answers.preset ?? "kd"}`;
-  return answers.keep === undefined ? context.purpose : `${answers.method ?? ""}-${answers.keep}`;
-}
 
 /** The folder that is proposed for the result: new, in `parent` or where results go. */
 export function proposedOutput(state: Pick<WizardState, "context" | "answers">, parent: string | null): string {

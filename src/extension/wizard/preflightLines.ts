@@ -4,6 +4,7 @@ import { formatBytes, formatCount, formatDuration } from "../../protocol/quantit
 import type { Translate } from "../../protocol/translate";
 import { editorWords, mayBeForced } from "../editorWords";
 import { countsExperts, loadedBy } from "./choices";
+import { hasNoRatio, optionWords } from "./methodOptions";
 
 type Calibrate = NonNullable<Recipe["calibrate"]>;
 
@@ -159,9 +160,12 @@ function choiceLines(
             [
               compress.plan !== undefined
                 ? t("{0}, as the plan {1} says", compress.method, compress.plan)
-                : countsExperts(compress.method)
-                  ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
-                  : t("{0}, {1} of every expert", compress.method, kept(compress.keep)),
+                : hasNoRatio(compress.method)
+                  ? compress.method
+                  : countsExperts(compress.method)
+                    ? t("{0}, keeping {1} of each layer's experts", compress.method, kept(compress.keep))
+                    : t("{0}, {1} of every expert", compress.method, kept(compress.keep)),
+              ...(Object.keys(compress.options).length === 0 ? [] : [optionWords(compress.options)]),
               ...(compress.multipleOf === undefined ? [] : [t("in multiples of {0}", compress.multipleOf)]),
             ].join(", "),
           ] as [string, string],

@@ -1,6 +1,7 @@
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
 import type { DistillationPreset } from "../../protocol/presets";
 import type { CompressionMethod } from "../../protocol/methods";
+import type { OptionValue } from "./methodOptions";
 
 /** What the user asked for; decides which questions come. */
 export type Purpose = "calibrate" | "compress" | "distil" | "profile" | "evaluate" | "compare" | "compareMethods";
@@ -41,6 +42,8 @@ export interface Answers {
   method?: CompressionMethod | "none";
   /** Experts kept in each layer: a fraction up to 1, or a count above 1. */
   keep?: number;
+  /** Options of a method by name, where they are not as they stand; of another method, they are nothing. */
+  options?: { method: CompressionMethod; chosen: Record<string, OptionValue> };
   /** Method and ratio were taken as they are recommended, in one answer. */
   recommended?: boolean;
   /** The same of a comparison's grid. */

@@ -57,7 +57,7 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
       ...amount,
       ...evaluationOf(purpose, answers, amount, around.heldOutBytes),
     },
-    ...(compressing ? { compress: compressOptions.parse({ method: answers.method, keep: answers.keep }) } : {}),
+    ...(compressing ? { compress: compressionOf(answers) } : {}),
     ...(calibrating
       ? {
           calibrate: calibrateOptions.parse({
@@ -71,6 +71,11 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
     ...(around.threads === null ? {} : { threads: around.threads }),
     provider: around.provider,
   });
+}
+
+function compressionOf({ method, keep, options, recommended }: Answers) {
+  const own = options?.method === method && recommended !== true ? { options: options?.chosen } : {};
+  return compressOptions.parse({ method, keep, ...own });
 }
 
 /** The student that learns: a folder, or how it is built. */

@@ -7,12 +7,17 @@ import { amountChoices, countsExperts, keepChoices, methodChoices, recommendatio
 import { askDistilStep } from "./distilSteps";
 import { askGridStep } from "./gridSteps";
 import { proposedOutput } from "./outputOf";
+import { askMethodOptions } from "./askMethodOptions";
+import { hasNoRatio, optionWords } from "./methodOptions";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
 import type { Amount, Answers, StepId } from "./questions";
 import { parseAmount, parseKeep } from "./validation";
 
 const t = vscode.l10n.t;
+
+/** Stands for a method's options among ratios. */
+const more = Symbol("more");
 
 /** One question each; the summary is in summaryStep.ts, those of a grid in gridSteps.ts. */
 export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
@@ -52,10 +57,23 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     const { checkpoint } = state.context;
     const answered = state.answers.method ?? proposed.method;
     const method = answered === undefined || answered === "none" ? "reap" : answered;
-    const items: StepItem<number | typeof other>[] = keepChoices(checkpoint, t, method);
-    items.push({ label: t("Another ratio or count..."), value: other });
+    const { options } = state.answers.options === undefined ? proposed : state.answers;
     const wanted = state.answers.keep ?? proposed.keep ?? 0.625;
-    const keep = await pickStep<number | typeof other>(
+    if (hasNoRatio(method)) {
+      const answer = await askMethodOptions(frame, method, options, services);
+      return typeof answer === "symbol" ? answer : { keep: wanted, options: answer };
+    }
+    const items: StepItem<number | typeof other | typeof more>[] = keepChoices(checkpoint, t, method);
+    const chosen = options?.method === method ? optionWords(options.chosen) : "";
+    items.push(
+      { label: t("Another ratio or count..."), value: other },
+      {
+        label: t("Options of {0}...", method),
+        description: chosen === "" ? t("as they stand") : chosen,
+        value: more,
+      },
+    );
+    const keep = await pickStep<number | typeof other | typeof more>(
       {
         ...frame,
         placeholder: countsExperts(method)
@@ -66,7 +84,14 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
       Promise.resolve(items),
     );
     if (keep === back || keep === closed) return keep;
-    if (typeof keep === "number") return { keep };
+    const withOptions = options ? { options } : {};
+    if (typeof keep === "number") return { keep, ...withOptions };
+    if (keep === more) {
+      const answer = await askMethodOptions({ ...frame, canGoBack: true }, method, options, services);
+      if (answer === closed) return closed;
+      const answers = answer === back ? state.answers : { ...state.answers, options: answer };
+      return askStep.keep(frame, { ...state, answers }, proposed, services);
+    }
     const check = (text: string) => parseKeep(text, checkpoint, t);
     const text = await inputStep(
       {
@@ -80,7 +105,7 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
     if (text === back) return askStep.keep(frame, state, proposed, services);
     if (text === closed) return closed;
     const parsed = check(text);
-    return parsed.ok ? { keep: parsed.value } : closed;
+    return parsed.ok ? { keep: parsed.value, ...withOptions } : closed;
   },
 
   teacher: async (frame, state, proposed, services) => {

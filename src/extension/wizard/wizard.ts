@@ -8,7 +8,8 @@ import { checkpointName, runId } from "../runs/runName";
 import type { Services } from "../services";
 import { readSettings } from "../settings";
 import { comparisonRecipeOf } from "./comparisonRecipeOf";
-import { actionOf, proposedOutput } from "./outputOf";
+import { actionOf } from "./actionOf";
+import { proposedOutput } from "./outputOf";
 import { back, closed, type StepFrame, type StepResult } from "./pickStep";
 import {
   nextWizardState,

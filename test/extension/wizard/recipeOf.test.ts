@@ -6,7 +6,7 @@ import { noVerdict, splitOff, type Answers, type Purpose } from "../../../src/ex
 import { recipeOf, type RecipeSurroundings } from "../../../src/extension/wizard/recipeOf";
 import { teacherFactor, teachingChoices } from "../../../src/extension/wizard/teachings";
 import { distillationPresetNames } from "../../../src/protocol/presets";
-import { recipeSchema } from "../../../src/protocol/recipe";
+import { compressOptions, recipeSchema } from "../../../src/protocol/recipe";
 import { checkpoint, student } from "./checkpoints";
 import { gib, preflight } from "./preflights";
 import { distillationPresets } from "../../../src/protocol/presets";
@@ -98,6 +98,14 @@ describe("recipes made of answers", () => {
     expect(offered.map(({ detail }) => detail ?? "").at(-2)).toContain("× 15.5");
   });
 
+  it("options are those of the method that was chosen in the end", () => {
+    const options = { method: "reap", chosen: { budget: "evoesap" } } as const;
+    expect(make("compress", { method: "reap", keep: 0.5, options }).compress?.options).toEqual({ budget: "evoesap" });
+    expect(make("compress", { method: "svd", keep: 0.5, options }).compress?.options).toEqual({});
+    const advised = { method: "reap", keep: 0.625, options, recommended: true } as const;
+    expect(make("compress", advised).compress?.options).toEqual({});
+  });
+
   it("a student without provenance takes the chosen teacher", () => {
     const recipe = make("calibrate", { method: "none", teacher: "/models/full" });
     expect(recipe).toMatchObject({ teacher: "/models/full", student: "/models/qwen" });
@@ -146,6 +154,14 @@ describe("recipes made of answers", () => {
     expect(recipe.student !== undefined).toBe(expected.student);
     expect(recipe.data.evaluation).toBe(expected.evaluation);
   });
+});
+
+it.each([
+  [{ method: "gptq", options: { allocate: "loss" } }, "gptq, allocate=loss"],
+  [{ method: "svd", keep: 0.5, options: { output: "factored" } }, "svd, 50 % of every expert, output=factored"],
+])("the summary names the method's options: %j", (compress, line) => {
+  const recipe = { ...make("compress", { method: "reap", keep: 0.5 }), compress: compressOptions.parse(compress) };
+  expect(preflightLines(preflight(), recipe, english)[0]?.description).toBe(line);
 });
 
 it("the pre-flight says size, time, memory, disk, warnings and refusals", () => {

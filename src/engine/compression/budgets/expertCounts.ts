@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { MoeDescription } from "../../model/description";
@@ -17,51 +18,57 @@ export const searchSequences = 16;
 /** What candidates of the search are compared by: their overlap with the teacher's next-token distribution, KL, or loss. */
 const fitnesses = ["esp", "kl", "loss"] as const;
 
+const oneOf = <const T extends readonly string[]>(values: T) =>
+  z.enum(values, { error: `it can be ${values.join(", ")}` });
+const wholeNumber = (least: number) => {
+  const error = `give a whole number of at least ${least}`;
+  return z.int({ error }).min(least, { error });
+};
+const notAShare = { error: "give a number between 0 and 1" };
+
 /** How a pruning criterion's experts are shared out among layers. */
-export interface BudgetOptions {
-  budget: ExpertBudget;
-  gamma: number;
-  /** Of evoesap: candidates of a generation, generations, calibration sequences, and what is best. */
-  population: number;
-  generations: number;
-  sequences: number;
-  fitness: (typeof fitnesses)[number];
-}
+export const budgetOptions = z.strictObject({
+  budget: oneOf(expertBudgets)
+    .default("uniform")
+    .describe(
+      "uniform: as many experts in every layer, loads everywhere; sensitivity: more where scores are even, free, loads in Reroute only; grape: fewer where experts are alike, free, loads in Reroute only; evoesap: an evolutionary search that runs the model some 200 times over 16 sequences, loads in Reroute only",
+    ),
+  gamma: z
+    .number(notAShare)
+    .gt(0, notAShare)
+    .lt(1, notAShare)
+    .default(defaultGamma)
+    .describe("With budget=grape: share of the budgets' entropy beyond which a layer waits for the others"),
+  population: wholeNumber(2).default(16).describe("With budget=evoesap: candidates of a generation"),
+  generations: wholeNumber(0)
+    .default(15)
+    .describe("With budget=evoesap: generations; each measures three quarters of the population anew"),
+  sequences: wholeNumber(1)
+    .default(searchSequences)
+    .describe("With budget=evoesap: calibration sequences that every candidate runs through the model"),
+  fitness: oneOf(fitnesses)
+    .default("esp")
+    .describe(
+      "With budget=evoesap, what is best. esp: the overlap of the next-token distributions; kl: the divergence from the teacher's; loss: the loss on the text",
+    ),
+});
+export type BudgetOptions = z.infer<typeof budgetOptions>;
 
 /**
- * The budget that a pruning criterion's options name.
+ * The budget that a pruning criterion's options name; what else a criterion has is its own.
  * @throws RerouteError arguments/invalid
  */
 export function budgetOf({ options }: Pick<CompressOptions, "options">): BudgetOptions {
-  const { gamma = defaultGamma } = options;
-  if (typeof gamma !== "number" || !(gamma > 0 && gamma < 1)) {
-    throw invalid(`The option gamma is ${JSON.stringify(gamma)}; give a number between 0 and 1`);
-  }
-  return {
-    budget: oneOf(options, "budget", expertBudgets),
-    gamma,
-    population: wholeNumber(options, "population", 16, 2),
-    generations: wholeNumber(options, "generations", 15, 0),
-    sequences: wholeNumber(options, "sequences", searchSequences, 1),
-    fitness: oneOf(options, "fitness", fitnesses),
-  };
+  const parsed = z.object(budgetOptions.shape).safeParse(options);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const [name] = issue.path;
+  throw invalid(`The option ${String(name)} is ${JSON.stringify(options[String(name)])}; ${issue.message}`);
 }
 
 /** Whether budgets are found by running the model. */
 export function searchesBudgets(options: CompressOptions["options"]): boolean {
   return options["budget"] === "evoesap";
-}
-
-function oneOf<T extends string>(options: CompressOptions["options"], name: string, known: readonly T[]): T {
-  const value = options[name] ?? known[0]!;
-  if ((known as readonly unknown[]).includes(value)) return value as T;
-  throw invalid(`The option ${name} is ${JSON.stringify(value)}; it can be ${known.join(", ")}`);
-}
-
-function wholeNumber(options: CompressOptions["options"], name: string, otherwise: number, least: number): number {
-  const value = options[name] ?? otherwise;
-  if (typeof value === "number" && Number.isInteger(value) && value >= least) return value;
-  throw invalid(`The option ${name} is ${JSON.stringify(value)}; give a whole number of at least ${least}`);
 }
 
 /** One layer as budgets see it. */

@@ -43,7 +43,7 @@ export const mobeOptions = z.strictObject({
     .describe("Optimiser steps for each projection of each layer; the paper uses 10000"),
   learningRate: z.number().positive().default(0.07),
   batch: z.int().min(1).default(32).describe("Experts a micro-batch"),
-  activation: z.enum(["silu", "tanh"]).default("silu"),
+  activation: z.enum(["silu", "tanh"]).default("silu").describe("What the mixture of basis matrices goes through"),
 });
 
 /** What any of the methods looks at when its plan is applied; a plan written by hand gets their defaults. */

@@ -9,8 +9,16 @@ const router = z
   .describe(
     "fold: the dominant's router row stays, loads everywhere; map: all rows stay and several share an expert, loads in Reroute only; duplicate: every slot gets the merged weights, loads everywhere, saves nothing",
   );
-const alignment = z.enum(["none", "weights", "activations"]);
-const mergeRules = z.enum(["average", "zipit", "fix-dominant", "least-squares"]);
+const alignment = z
+  .enum(["none", "weights", "activations"])
+  .describe(
+    "How units are matched before they are averaged. none: as they stand; weights: by the distance of their rows and columns; activations: by the correlation of what they compute, one more pass over the text",
+  );
+const mergeRules = z
+  .enum(["average", "zipit", "fix-dominant", "least-squares"])
+  .describe(
+    "average: weighted by frequency; zipit: the most correlated units of a group are joined; fix-dominant: each unit joins one of the expert nearest to the cluster's mean; least-squares: MergeMoE's down projection, one more pass over the text",
+  );
 const zip = {
   downColumns: z
     .enum(["mean", "sum"])

@@ -17,7 +17,9 @@ export const neuronsOptions = z.strictObject({
   form: z
     .enum(["cut", "padded"])
     .default("cut")
-    .describe("padded: zeros up to the widest expert, so that other widths than uniform load everywhere"),
+    .describe(
+      "cut: every expert as wide as it is; padded: zeros up to the widest expert, so that other widths than uniform load everywhere",
+    ),
   multiple: z
     .int()
     .min(0)

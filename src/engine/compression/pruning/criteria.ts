@@ -1,3 +1,4 @@
+import { z } from "zod";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { CompressionMethod } from "../../../protocol/methods";
 import { ofDomain, overDomains, type LayerStatistics, type StatisticsField } from "../../routing/layerStatistics";
@@ -19,6 +20,14 @@ export interface OtherCriterion {
   keepEnd: "highest" | "lowest";
   forecast: MethodForecast;
 }
+
+/** Of the criterion `ean` alone. */
+export const eanOptions = z.object({
+  reduction: z
+    .enum(["mean", "sum"])
+    .default("mean")
+    .describe("Norms of an expert's outputs over the tokens routed to it. mean: their mean; sum: their sum"),
+});
 
 export type CriterionOptions = Pick<CompressOptions, "reapWeights" | "options">;
 export type PruningCriterion = StatisticsCriterion | OtherCriterion;

@@ -32,7 +32,7 @@ const gramMix = z
 const hessian = z
   .enum(["affinity", "plain", "squared"])
   .default("affinity")
-  .describe("How tokens count: with their routing weight, once, or with its square");
+  .describe("How tokens count. affinity: with their routing weight; plain: once; squared: with its square");
 
 /** Widths by what experts lose, within a budget. */
 const mixed = {
@@ -40,13 +40,13 @@ const mixed = {
     .enum(["none", "sensitivity", "utilisation", "loss"])
     .default("none")
     .describe(
-      "Different widths by what is lost in the outputs, by tokens times change of the weights, or by the model's KL with each alone",
+      "Different widths within `budget`. none: one width; sensitivity: by what the outputs lose, one more pass over the text; utilisation: by tokens times the change of the weights, one more pass; loss: by the model's KL with each alone at each width, about half as many passes as widths times layers, or with granularity=expert as many more as there are experts",
     ),
   granularity: z
     .enum(["layer", "model", "expert"])
     .default("layer")
     .describe(
-      "What gets a width of its own; transformers reads layers of different widths wrongly, experts only Reroute",
+      "What gets a width of its own. layer: loads in vLLM, transformers reads it wrongly; model: one width, the best that fits; expert: loads in Reroute only",
     ),
   widths: z.string().default("2,3,4,8").describe("Bits to choose from"),
   budget: z
@@ -64,13 +64,17 @@ export const gptqOptions = z.strictObject({
   scale: z
     .enum(["max", "mse", "hessian"])
     .default("max")
-    .describe("As of rtn; hessian: errors count with the Hessian's diagonal, how strongly their input fires"),
+    .describe(
+      "max: the largest weight of a group sets its scale; mse: of 20 smaller ones too, the one of least error; hessian: as mse, errors counted with the Hessian's diagonal, how strongly their input fires",
+    ),
   damp: z.number().min(0).default(0.01).describe("Share of the Hessian's mean diagonal added to it"),
   block: z.int().min(1).default(128).describe("Columns between two updates of those behind"),
   choose: z
     .enum(["best", "gptq"])
     .default("best")
-    .describe("best: of each matrix GPTQ's or the nearest codes, whichever change its outputs less"),
+    .describe(
+      "best: of each matrix GPTQ's or the nearest codes, whichever change its outputs less; gptq: its own everywhere",
+    ),
   sequential: z
     .boolean()
     .default(true)

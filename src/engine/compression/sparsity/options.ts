@@ -11,7 +11,7 @@ const adaptive = z
   .enum(["none", "outliers", "utilisation", "sensitivity"])
   .default("none")
   .describe(
-    "How shares differ at the same total: outliers by the share of scores far above their mean (OWL), utilisation by tokens, sensitivity by the output error of the uniform share",
+    "How shares differ at the same total. none: they do not; outliers: by the share of scores far above their mean (OWL); utilisation: by tokens; sensitivity: by the output error of the uniform share",
   );
 const level = z
   .enum(["auto", "layer", "expert"])
