@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { issueText } from "../../src/extension/support/issueText";
 import { reportHtml } from "../../src/extension/reports/reportHtml";
 import { linkOf, type Link } from "../../src/extension/support/links";
+import { english } from "../../src/protocol/translate";
 
 describe("an issue report", () => {
   const facts = { version: "1", vscode: "2", platform: "linux", doctor: "ok", log: "a\nb\n", home: "/home/ada" };
@@ -47,18 +48,28 @@ it.each<[string, string, Link | null]>([
 
 it("a file that is no report of ours is under the same policy, before anything else of it", () => {
   const hostile = `<!doctype html>\n<img src="https://tracker.example/x.png"><script>alert(1)</script>`;
-  expect(reportHtml(hostile)).toMatch(
+  expect(reportHtml(hostile, english)).toMatch(
     /^<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src 'none'/,
   );
-  expect(reportHtml("<p>")).toMatch(/^<meta http-equiv="Content-Security-Policy"/);
+  expect(reportHtml("<p>", english)).toMatch(/^<meta http-equiv="Content-Security-Policy"/);
 });
 
 it("a report keeps its policy as a page, takes the theme's colours, and has no script", () => {
   const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`;
-  const page = reportHtml(`<html><head>${policy}<style>:root{--text:#111}</style></head><body>x</body></html>`);
+  const page = reportHtml(
+    `<html><head>${policy}<style>:root{--text:#111}</style></head><body>x</body></html>`,
+    english,
+  );
   expect(page).toContain(policy);
   expect(page).not.toContain("<script");
   expect(page.indexOf("--text:#111")).toBeLessThan(
     page.indexOf("--text:var(--vscode-editor-foreground,var(--own-text))"),
   );
+});
+
+it("a report's sentences name the editor's way instead of the command line's options; what it quotes stays", () => {
+  const warning = "give about 2 GiB (--memory), or ask";
+  const page = reportHtml(`<html><head></head><body><li>${warning}</li><code>${warning}</code></body></html>`, english);
+  expect(page).toContain("<li>give about 2 GiB (setting reroute.memory), or ask</li>");
+  expect(page).toContain(`<code>${warning}</code>`);
 });

@@ -23,7 +23,7 @@ export async function showReport(file: string, name: string, extensionUri: vscod
   if (size > maxReportBytes)
     throw new RerouteError("run/invalid", `The report ${file} has ${size} bytes, the limit is ${maxReportBytes}`);
   reached("readVerdict");
-  const html = reportHtml(await readFile(file, "utf8"));
+  const html = reportHtml(await readFile(file, "utf8"), vscode.l10n.t);
   const known = shown.get(file);
   if (known) {
     known.panel.webview.html = html;
