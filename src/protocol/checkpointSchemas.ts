@@ -24,6 +24,7 @@ export const checkpointSummary: z.ZodMiniType<CheckpointSummary> = z.object({
   hiddenSize: nullableNumber,
   numLayers: nullableNumber,
   numExpertsPerToken: nullableNumber,
+  routingGroups: z.exactOptional(int),
   layers: z.array(
     z.object({
       index: int,

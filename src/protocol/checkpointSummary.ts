@@ -17,6 +17,8 @@ export interface CheckpointSummary {
   hiddenSize: number | null;
   numLayers: number | null;
   numExpertsPerToken: number | null;
+  /** Groups of experts that routers of a supported model choose among; absent: one. */
+  routingGroups?: number;
   /** Layers of the decoder. */
   layers: LayerSummary[];
   /** Other stacks of layers, such as a vision encoder or layers that predict further tokens, by name. */

@@ -29,6 +29,7 @@ export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<Check
   const size = (spellings: readonly string[]) => configSize(checkpoint.config, spellings);
   const dense = layers.length > 0 && layers.every((layer) => layer.moe === null);
   const runs = description !== null;
+  const groups = moe === undefined || moe.routing.kind === "sparse-mixer" ? 1 : (moe.routing.groups?.numGroups ?? 1);
   return {
     path: checkpoint.directory,
     modelType: stringOf(checkpoint, "model_type"),
@@ -49,6 +50,7 @@ export async function summariseCheckpoint(checkpoint: Checkpoint): Promise<Check
     hiddenSize: description?.hiddenSize ?? size(["hidden_size", "d_model", "n_embd"]),
     numLayers: description?.layers.length ?? size(layerCountSpellings) ?? (layers.length || null),
     numExpertsPerToken: moe?.numExpertsPerToken ?? size(expertsPerTokenSpellings),
+    ...(groups > 1 ? { routingGroups: groups } : {}),
     layers,
     otherParts,
     unread: description === null ? [] : unreadTensors(checkpoint, description),

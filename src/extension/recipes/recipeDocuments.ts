@@ -111,7 +111,7 @@ function registerHelp({ checkpoints }: Services): vscode.Disposable {
         if (teacher === undefined) return [];
         const folder = path.resolve(path.dirname(document.uri.fsPath), teacher);
         // Who writes the path is told of a missing folder elsewhere.
-        const checkpoint = await checkpoints.inspect(folder).catch(() => null);
+        const checkpoint = look(folder) === null ? null : await checkpoints.inspect(folder).catch(() => null);
         return (checkpoint ? keepHints(document.getText(), checkpoint, t) : []).map(({ end, text }) => {
           const hint = new vscode.InlayHint(document.positionAt(end), text);
           hint.paddingLeft = true;

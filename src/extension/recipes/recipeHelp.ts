@@ -64,12 +64,16 @@ function scopeOfKeep(method: CompressionMethod, t: Translate): string {
 const possibleGroups = [1, 2, 4, 8, 16];
 
 /**
- * Experts of a layer that `keep` leaves. Where routing is limited to groups, a share is rounded in each group, and what a checkpoint's
- * summary says does not tell its groups: null where the count depends on them.
+ * Experts of a layer that `keep` leaves. Where routing is limited to groups, a share is rounded in each group, unless the recipe drops
+ * the limit: null where the count depends on what is not known here.
  */
-function certainCount(keep: number, experts: number): number | null {
+function certainCount(
+  keep: number,
+  experts: number,
+  { supported, routingGroups = 1 }: CheckpointSummary,
+): number | null {
   if (keep > 1) return keep;
-  const counts = possibleGroups
+  const counts = (supported ? [1, routingGroups] : possibleGroups)
     .filter((groups) => experts % groups === 0)
     .map((groups) => Math.round((experts / groups) * keep) * groups);
   return counts.every((count) => count === counts[0]) ? counts[0]! : null;
@@ -94,7 +98,7 @@ export function keepHints(text: string, checkpoint: CheckpointSummary, t: Transl
   return own.flatMap(({ keys, value, start, end }) => {
     const isKeep = outsideSteps(keys) === "compress.keep" || (keys[0] === "grid" && keys[1] === "keep");
     if (!isKeep || typeof value !== "number" || !(value > 0)) return [];
-    const [least, greatest] = [certainCount(value, fewest), certainCount(value, most)];
+    const [least, greatest] = [certainCount(value, fewest, checkpoint), certainCount(value, most, checkpoint)];
     if (least === null || greatest === null) return [];
     const of = (kept: number, experts: number) => t("{0} of {1}", kept, experts);
     const range = t("{0} to {1}", of(least, fewest), of(greatest, most));

@@ -57,6 +57,11 @@ describe("hover", () => {
 describe("keep", () => {
   const model = (...experts: number[]) =>
     ({ layers: experts.map((n) => ({ moe: n === 0 ? null : { numExperts: n } })) }) as unknown as CheckpointSummary;
+  const known = (experts: number, routingGroups?: number): CheckpointSummary => ({
+    ...model(experts),
+    supported: true,
+    ...(routingGroups === undefined ? {} : { routingGroups }),
+  });
   const hints = (text: string, checkpoint: CheckpointSummary) =>
     keepHints(text, checkpoint, english).map((h) => h.text);
   it.each<[string, string, CheckpointSummary, string[]]>([
@@ -64,6 +69,9 @@ describe("keep", () => {
     ["layers of two sizes", '{ "compress": { "keep": 0.5 } }', model(0, 64, 128), ["32 of 64 to 64 of 128"]],
     ["a method that shrinks experts keeps them all", '{ "compress": { "method": "svd", "keep": 0.5 } }', model(8), []],
     ["a share whose count depends on the router's groups", '{ "compress": { "keep": 0.6 } }', model(128), []],
+    ["a share of experts that no group limits", '{ "compress": { "keep": 0.6 } }', known(128), ["77 of 128"]],
+    ["the same of groups that agree", '{ "compress": { "keep": 0.375 } }', known(128, 8), ["48 of 128"]],
+    ["of groups that do not, unless their limit is dropped", '{ "compress": { "keep": 0.6 } }', known(128, 8), []],
     ["a multiple", '{ "compress": { "keep": 0.5, "multipleOf": 3 } }', model(128), []],
     ["a dense model", recipe, model(0, 0), []],
   ])("%s", (_, text, checkpoint, expected) => {
