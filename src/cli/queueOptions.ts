@@ -39,7 +39,7 @@ export function addSpreadOptions(command: Command): Command {
     )
     .option(
       "--layer-parts <n>",
-      "parts that profile and teacher targets are cut into by layers, for workers that keep to some (default: 1)",
+      "parts that profile, teacher targets and evaluations are cut into by layers, for workers that keep to some (default: 1)",
       toInteger(1),
     )
     .option(

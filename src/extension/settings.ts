@@ -21,12 +21,16 @@ export interface Settings {
   queue: string | null;
   allowInsecureQueue: boolean;
   localWorkers: number;
+  /** Parts of the layers that a spread run's passes over the text are cut into; 1: they are not. */
+  layerParts: number;
   /** Folders that workers elsewhere may read, as `--map` takes them. */
   workerFolders: string[];
 }
 
 /** Workers on one machine share its cores: more than these are a slip of the finger. */
 export const mostLocalWorkers = 64;
+
+const mostLayerParts = 1024;
 
 /**
  * The settings as they are now, for a file or folder: each folder of the workspace may have its own. A value that package.json's
@@ -39,6 +43,7 @@ export function readSettings(about?: string): Settings {
   const threads = settings.get<number>("threads", 0);
   const defaultData = settings.get<string>("defaultData", "").trim();
   const localWorkers = settings.get<number>("localWorkers", 1);
+  const layerParts = settings.get<number>("layerParts", 1);
   const workerFolders = settings.get("workerFolders", []) as unknown;
   return {
     memory: memorySize.safeParse(memory).success ? memory : null,
@@ -52,6 +57,7 @@ export function readSettings(about?: string): Settings {
     queue: settings.get<string>("queue", "").trim() || null,
     allowInsecureQueue: settings.get<unknown>("allowInsecureQueue", false) === true,
     localWorkers: Number.isInteger(localWorkers) && localWorkers >= 0 ? Math.min(localWorkers, mostLocalWorkers) : 1,
+    layerParts: Number.isInteger(layerParts) && layerParts >= 1 ? Math.min(layerParts, mostLayerParts) : 1,
     workerFolders: Array.isArray(workerFolders)
       ? workerFolders.filter((map): map is string => typeof map === "string" && map.trim() !== "")
       : [],

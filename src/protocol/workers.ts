@@ -18,7 +18,15 @@ export const tileBounds = z.object({
 });
 export type TileBounds = z.infer<typeof tileBounds>;
 
-export const tileInHand = z.object({ pass: z.enum(tilePasses), bounds: tileBounds });
+/** One part of a model's layers, such as 2/8. */
+const layersPart = z.string().max(20);
+
+export const tileInHand = z.object({
+  pass: z.enum(tilePasses),
+  bounds: tileBounds,
+  /** Where the run cuts the layers into parts. */
+  layers: layersPart.optional(),
+});
 export type TileInHand = z.infer<typeof tileInHand>;
 
 export const workerStates = ["idle", "working", "lost", "left"] as const;
@@ -46,6 +54,8 @@ export const workerStatus = z.object({
   /** Of these, those that had been begun before, by it or by another. */
   repeated: z.int().min(0),
   tokensPerSecond: z.number().min(0).nullable(),
+  /** The one part of the layers that it keeps to, such as 2/8; absent: it takes what there is. */
+  layers: layersPart.optional(),
 });
 export type WorkerStatus = z.infer<typeof workerStatus>;
 
@@ -87,6 +97,7 @@ export const timelineLine = z.discriminatedUnion("kind", [
     worker: z.string().max(200),
     pass: z.enum(tilePasses),
     bounds: tileBounds,
+    layers: layersPart.optional(),
     /** First 12 digits of the tile's key. */
     tile: z.string().max(64),
     /** ISO 8601, the coordinator's clock; `start` is `end` less the seconds of work. */
@@ -126,7 +137,7 @@ export interface QueueChoice {
   insecure?: boolean;
   /** Workers to start on this machine for as long as the work takes; default 1. */
   localWorkers?: number;
-  /** Parts that passes of the teacher are cut into by layers, 1 to 1024; default 1. */
+  /** Parts that profile, teacher targets and evaluations are cut into by layers, 1 to 1024; default 1. */
   layerParts?: number;
   /** Share of tiles, 0 to 1, that another worker computes again, to compare their bytes; default 0. */
   verify?: number;

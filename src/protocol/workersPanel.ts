@@ -21,6 +21,8 @@ export const panelWorker = z.object({
   state: z.enum(["idle", "working", "lost", "left"]),
   /** Why it gets no tiles of this run; null: it may. */
   reason: z.nullable(z.string()),
+  /** The one part of the layers that it keeps to, such as 2/8; null: it takes what there is. */
+  layers: z.nullable(z.string()),
   /** What it works on, in words; null: nothing. */
   tile: z.nullable(z.string()),
   tiles: int,

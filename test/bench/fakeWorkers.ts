@@ -16,7 +16,7 @@ import { openNotes } from "../../src/engine/run/queue/openNotes";
 import { queueAddress } from "../../src/engine/run/queue/queueAddress";
 
 /** Workers, tiles of each, and seconds that a tile takes: as short as tiles of Router KD at a large model are. */
-const [numWorkers, tilesEach, tileSeconds] = [300, 2, 10];
+const [numWorkers, tilesEach, tileSeconds] = [300, 6, 10];
 const numerics = "5".repeat(64);
 
 /**
@@ -37,7 +37,9 @@ export async function fakeWorkersBench(print: (line: string) => void): Promise<v
     "--dir",
     directory,
   ]);
-  for await (const line of redis.stdout) if (String(line).includes("Ready to accept connections")) break;
+  for await (const line of redis.stdout.iterator({ destroyOnReturn: false }))
+    if (String(line).includes("Ready to accept connections")) break;
+  redis.stdout.resume();
   const address = queueAddress(url, false);
   const crowd = fork(process.argv[1]!, ["fake-workers", url], { stdio: "inherit" });
   const store = new TileStore(directory);
@@ -102,16 +104,19 @@ export async function serveFakeWorkers(url: string): Promise<void> {
       await say(one);
       await wait(tileSeconds * 1000);
       const bytes = Buffer.from(tile.key);
-      writeFileSync(new TileStore(tile.folder).file(tile.key), bytes);
+      const store = new TileStore(tile.folder);
+      writeFileSync(store.file(tile.key), bytes);
       one.tile = null;
       one.tiles++;
       free.push(one);
       await say(one);
       const sha256 = createHash("sha256").update(bytes).digest("hex");
-      return {
+      const result = {
         ...{ key: tile.key, bytes: bytes.length, sha256, worker: one.name, seconds: tileSeconds, tokens: 512 },
         ...{ processorMs: 1, attempts: 1 },
       };
+      await store.record(result);
+      return result;
     },
     { concurrency: numWorkers },
   );

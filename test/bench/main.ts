@@ -18,7 +18,7 @@ import { peersBench } from "./peers/peersBench";
 import { previewBench } from "./previewBench";
 import { quantisedBench } from "./quantisedBench";
 import { sampleBench } from "./sampleBench";
-import { workersBench } from "./workersBench";
+import { queueBench, workersBench } from "./workersBench";
 
 /** `npm run bench`: every figure is a ratio against a baseline of the same run, because machines are shared. */
 async function main(): Promise<void> {
@@ -114,12 +114,18 @@ async function scale(what: string | undefined, print: (line: string) => void): P
   } else if (what === "workers") {
     print("Profiles by one and by two workers of one thread");
     await workersBench(print);
+  } else if (what === "queue") {
+    print("Router KD of the sample with and without a queue");
+    await queueBench(repeats, print);
   } else if (what === "large") {
     print("A checkpoint larger than the budget");
     await largeBench(layers, print);
   } else if (what === "tensors") {
     await tensorsBench(print);
-  } else throw new Error(`bench scale ${what ?? ""}: choose large, tensors, ${seriesNames.join(", ")}, or nothing`);
+  } else
+    throw new Error(
+      `bench scale ${what ?? ""}: choose large, tensors, workers, queue, ${seriesNames.join(", ")}, or nothing`,
+    );
 }
 
 if (isPartThread()) await serveEngineThread();

@@ -7,6 +7,7 @@ import { workersThere } from "../../src/engine/run/queue/presence";
 import { queueAddress } from "../../src/engine/run/queue/queueAddress";
 import { readRunWorkers } from "../../src/engine/run/tiles/timelineFile";
 import { createRandom } from "../../src/engine/tensor/random";
+import { childrenOf } from "../support/childrenOf";
 import { isNightly } from "../support/nightly";
 import { hasPostgres, PostgresServer } from "../support/postgresServer";
 import { hasRedis, RedisServer } from "../support/redisServer";
@@ -35,7 +36,8 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     await TinyRun.makeParent(parent);
     clients = await bundleQueueClients();
     run = new TinyRun(await bundleCli(), parent, recipe);
-    const [{ code, stderr }, server] = await Promise.all([run.start(), RedisServer.start()]);
+    const alone = run.start({ preload: recorder(), env: { LOADED: loadedBy("alone") } });
+    const [{ code, stderr }, server] = await Promise.all([alone, RedisServer.start()]);
     expect([code, stderr]).toEqual([0, expect.anything()]);
     expected = run.results();
     run.reset();
@@ -49,6 +51,17 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   afterAll(async () => {
     await redis?.kill();
   });
+
+  /** Where a process of this kind writes which modules it has loaded, by a script that goes before it. */
+  const loadedBy = (how: string) => path.join(run.parent, `loaded-${how}.txt`);
+  const recorder = () => {
+    const file = path.join(run.parent, "recorder.cjs");
+    writeFileSync(
+      file,
+      `process.on("exit", () => require("node:fs").writeFileSync(process.env.LOADED, Object.keys(require.cache).join("\\n")));\n`,
+    );
+    return file;
+  };
 
   function startWorker(...more: string[]): ChildProcess {
     const args = [
@@ -70,7 +83,10 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   }
 
   const coordinate = (localWorkers: number) =>
-    run.start({ args: ["--queue", redis.url, "--local-workers", String(localWorkers)] });
+    run.start({
+      args: ["--queue", redis.url, "--local-workers", String(localWorkers)],
+      ...{ preload: recorder(), env: { LOADED: loadedBy("spread") } },
+    });
 
   /** Tiles that the run's log knows. */
   const tilesDone = () => {
@@ -99,6 +115,11 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   test.each(isNightly ? [1, 2, 4] : [2])("among %i workers has the bytes of one without a queue", async (count) => {
     expect(await coordinate(count)).toMatchObject({ code: 0 });
     expect(run.results()).toEqual(expected);
+    // Nothing of the queue's clients in a process without a queue.
+    const isOfQueue = (file: string) => file === clients || /node_modules.(bullmq|ioredis|pg)\b/.test(file);
+    const loaded = ["alone", "spread"].map((how) => readFileSync(loadedBy(how), "utf8").split("\n"));
+    expect(loaded.map((files) => files.includes(run.cli))).toEqual([true, true]);
+    expect(loaded.map((files) => files.some(isOfQueue))).toEqual([false, true]);
     const tiles = tilesDone();
     expect(tiles.filter(({ pass }) => pass === "profile").length).toBe(3);
     expect(tiles.filter(({ pass }) => pass === "gradient").length).toBeGreaterThan(2 * 16);
@@ -194,6 +215,54 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
   });
 });
 
+describe.skipIf(!hasRedis || !isNightly)("by night, a run whose work is spread", () => {
+  const gptq = {
+    ...{ compress: { method: "gptq", options: { group: 16 } }, calibrate: undefined },
+    data: { ...recipe.data, sequences: 40, evaluationSequences: 400 },
+  };
+  const rows: { name: string; recipe: Record<string, unknown>; crew: string[][]; args?: string[]; kill: number[] }[] = [
+    ...[1, 4].map((count) => ({
+      ...{ name: `gptq by ${count}`, recipe: gptq, kill: [] },
+      crew: Array.from({ length: count }, () => []),
+    })),
+    {
+      name: "by halves of the layers, a worker of each half killed",
+      recipe: { ...recipe, data: { ...recipe.data, evaluationSequences: 700 } },
+      crew: [...["1/2", "2/2", "1/2", "2/2"].map((part) => ["--layers", part]), []],
+      ...{ args: ["--layer-parts", "2"], kill: [0, 1] },
+    },
+  ];
+  it.each(rows)("has the bytes of one without a queue: $name", async ({ recipe: own, crew, args = [], kill }) => {
+    const parent = temporaryFolder();
+    await TinyRun.makeParent(parent);
+    await bundleQueueClients();
+    const run = new TinyRun(await bundleCli(), parent, own);
+    const [{ code }, redis] = await Promise.all([run.start(), RedisServer.start()]);
+    expect(code).toBe(0);
+    const expected = run.results();
+    run.reset();
+    const command = [run.cli, "worker", "--queue", redis.url, "--threads", "1", "--memory", "1GiB", "--lock", "2"];
+    const workers = crew.map((more) => spawn(process.execPath, [...command, ...more], { stdio: "ignore" }));
+    const passesDone = () => {
+      const file = path.join(run.runDirectory, "workers.jsonl");
+      return existsSync(file) ? readFileSync(file, "utf8").split('"kind":"tile"').length - 1 : 0;
+    };
+    let killed = 0;
+    const timer = setInterval(() => {
+      while (killed < kill.length && passesDone() >= 2 * killed + 1) workers[kill[killed++]!]!.kill("SIGKILL");
+    }, 10);
+    try {
+      const spread = ["--queue", redis.url, "--local-workers", "0", ...args];
+      expect(await run.start({ args: spread })).toMatchObject({ code: 0 });
+      expect([run.results(), killed]).toEqual([expected, kill.length]);
+    } finally {
+      clearInterval(timer);
+      for (const worker of workers) worker.kill("SIGKILL");
+      await redis.kill();
+    }
+  });
+});
+
 /** The installed onnxruntime as a package that says it is another release. */
 function otherRuntime(): string {
   const folder = temporaryFolder();
@@ -255,9 +324,3 @@ describe.skipIf(!hasPostgres)("a run whose work is spread by PostgreSQL", () => 
     }
   });
 });
-
-/** Numbers of a process's children (Linux). */
-function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
-  return text.split(" ").filter(Boolean).map(Number);
-}

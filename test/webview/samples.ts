@@ -572,7 +572,7 @@ export function workers(numWorkers = 6, tilesEach = 8, more: Partial<WorkersPane
     workers: rows.map((own, i) => ({
       name: `node-${Math.floor(i / 8)}-${i}`,
       host: `node-${Math.floor(i / 8)}`,
-      ...{ threads: 8, about: "onnxruntime 1.30.0, cpu, Xeon (AVX-512)", tiles: own.length },
+      ...{ threads: 8, about: "onnxruntime 1.30.0, cpu, Xeon (AVX-512)", tiles: own.length, layers: null },
       state: i === 3 ? ("lost" as const) : i % 5 === 4 ? ("idle" as const) : ("working" as const),
       reason: i === 1 ? "its arithmetic gives other bits (numerics 0f3a, AVX2)" : null,
       tile: i % 5 === 4 || i === 1 || i === 3 ? null : "gradient, batch 3 to 4",

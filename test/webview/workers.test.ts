@@ -138,3 +138,17 @@ it("words are looked for in name, host, state and reason", () => {
   expect(names("lost node-0")).toEqual(["node-0-3"]);
   expect(names("nothing")).toEqual([]);
 });
+
+it("workers that keep to some layers say so in the lanes, in a column and to the filter", async () => {
+  const data = samples.workers(4);
+  const parts = data.workers.map((worker, i) => ({ ...worker, layers: i < 2 ? `${i + 1}/2` : null }));
+  const opened = await openReady("workers", { ...data, workers: parts });
+  const heads = await opened.tab.locator("[data-table=workers] thead th").allTextContents();
+  const column = heads.findIndex((head) => head.includes("Layers")) + 1;
+  expect(column).toBeGreaterThan(0);
+  const cells = await opened.tab.locator(`[data-table=workers] tbody td:nth-child(${column})`).allTextContents();
+  expect(cells.slice(0, 4)).toEqual(["1/2", "2/2", "all", "all"]);
+  await opened.screenshot("workers-layers");
+  expect(arranged(parts, "layers 2/2", "name")).toEqual([1]);
+  await opened.close();
+});

@@ -13,8 +13,16 @@ const stateRank: Record<PanelWorker["state"], number> = { lost: 0, working: 1, i
 /** Places of the workers that have all of the words in name, host, state or reason, in order. Of equals, the host keeps its own together. */
 export function arranged(workers: readonly PanelWorker[], words: string, order: Order): number[] {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = workers.map(({ name, host, state, reason }) =>
-    [name, host, state, ...(reason === null ? [] : [t("not eligible"), reason])].join(" ").toLowerCase(),
+  const text = workers.map(({ name, host, state, reason, layers }) =>
+    [
+      name,
+      host,
+      state,
+      ...(layers === null ? [] : [`${t("Layers")} ${layers}`]),
+      ...(reason === null ? [] : [t("not eligible"), reason]),
+    ]
+      .join(" ")
+      .toLowerCase(),
   );
   const places = workers.map((_, i) => i).filter((i) => wanted.every((word) => text[i]!.includes(word)));
   // Workers come in order of their names.

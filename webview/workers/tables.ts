@@ -1,4 +1,4 @@
-import type { WorkersPanelData } from "../../src/protocol/workersPanel";
+import type { PanelWorker, WorkersPanelData } from "../../src/protocol/workersPanel";
 import { bytes, count, decimal, duration, percent } from "../common/format";
 import type { TableColumn, TableModel } from "../common/tableModel";
 import { t } from "../common/translate";
@@ -9,7 +9,7 @@ type Cell = string | number | null;
 /** A table of rows that are looked up when they are in sight. */
 function tableOf<Row>(
   caption: string,
-  columns: readonly [label: string, cell: (row: Row) => Cell, format?: TableColumn["format"]][],
+  columns: readonly (readonly [label: string, cell: (row: Row) => Cell, format?: TableColumn["format"]])[],
   rows: readonly Row[],
 ): TableModel {
   return {
@@ -32,6 +32,10 @@ export function workerTable({ workers }: WorkersPanelData, places: readonly numb
       [t("Host"), ({ host }) => host],
       [t("State"), ({ state, reason, tile }) => (reason === null ? (tile ?? state) : t("not eligible: {0}", reason))],
       [t("Threads"), ({ threads }) => (threads > 0 ? threads : null), count],
+      // Only where somebody keeps to some.
+      ...(workers.some(({ layers }) => layers !== null)
+        ? [[t("Layers"), ({ layers }: PanelWorker) => layers ?? t("all")] as const]
+        : []),
       [t("Tiles"), ({ tiles }) => tiles, count],
       [t("Repeated"), ({ repeated }) => repeated, count],
       [t("Tokens/s"), ({ tokensPerSecond }) => tokensPerSecond, rate],

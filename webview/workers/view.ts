@@ -159,7 +159,7 @@ export class WorkersView implements View<"workers"> {
     const spec: LanesSpec = {
       x: { title: t("Time since the first tile began"), format: duration, max: data.seconds },
       title: t("Worker"),
-      lanes: places.map((place) => plainLabel(workers[place]!.name, 24)),
+      lanes: places.map((place) => laneLabel(workers[place]!)),
       kinds: passes.map(({ pass }) => plainLabel(pass, 40)),
       bars: places.map((place) =>
         byWorker[place]!.map((i) => ({
@@ -245,6 +245,11 @@ class Tabled {
     this.model = model;
     this.table.show(model);
   }
+}
+
+/** What a lane is called: the worker, and the part of the layers that it keeps to. */
+function laneLabel({ name, layers }: WorkersPanelData["workers"][number]): string {
+  return layers === null ? plainLabel(name, 24) : `${plainLabel(name, 18)} ${plainLabel(layers, 9)}`;
 }
 
 /** Of workers with several tiles, the one with the fewest tokens a second of its tiles' time. */

@@ -8,13 +8,14 @@ import { stageColumns, stageRows } from "../../engine/report/stageTable";
 import { preflight } from "../../engine/run/preflight/preflight";
 import { isRunFolder, readRun } from "../../engine/run/folder/runFolder";
 import { RerouteError } from "../../protocol/errors";
+import { layerAdvice } from "../../protocol/layerAdvice";
 import { paradigmOf } from "../../protocol/methods";
 import { recipeSchema, type CompressOptions, type Recipe } from "../../protocol/recipe";
 import { runFiles, type Preflight, type TextPreview } from "../../protocol/run";
 import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../protocol/spreadTimes";
 import type { CliIo } from "../io";
 import { toInteger } from "../options";
-import { addSpreadOptions, givenQueue, type SpreadOptions } from "../queueOptions";
+import { addressOf, addSpreadOptions, givenQueue, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 import { textTable } from "../table";
 
@@ -126,7 +127,10 @@ async function dryRun(
     showsText: true,
     signal: io.signal,
   });
-  const spread = givenQueue(options) === null ? [] : describeSpread(result);
+  const spread =
+    givenQueue(options) === null
+      ? []
+      : [...describeSpread(result), ...(await describeWorkers(result, recipe, options))];
   io.out(options.json ? `${JSON.stringify(result, null, 2)}\n` : describePreflight(result) + spread.join(""));
   const first = result.refusals[0];
   if (first) throw new RerouteError(first.code as RerouteError["code"], first.message);
@@ -139,6 +143,28 @@ function describeSpread({ stages }: Preflight): string[] {
     ({ stage, limit, share }) => `  ${stage} ${formatPercent(share)}: ${limit}\n`,
   );
   return [`Workers like this machine, at best\n${times.join("\n")}\nWhat more do not shorten\n`, ...limits];
+}
+
+/** Who is at the queue, and whether the work should be cut by layers for them. */
+async function describeWorkers(result: Preflight, recipe: Recipe, options: SpreadOptions): Promise<string[]> {
+  const { examineQueue } = await import("../../engine/run/queue/examineQueue");
+  const { measureNumerics } = await import("../../engine/execution/numerics");
+  const { runtimeOptions } = await import("../../engine/run/machine/machine");
+  const { localWorkers = 1, layerParts } = options;
+  const { workers, checks } = await examineQueue(addressOf(options), await measureNumerics(runtimeOptions(recipe)));
+  const problem = checks.find(({ state }) => state === "problem");
+  if (problem) return [`warning: ${problem.detail}\n`];
+  const eligible = workers.filter((worker) => worker.eligible);
+  const own = Array.from({ length: localWorkers }, () => ({ memoryBytes: result.memoryBudgetBytes }));
+  const advice = layerAdvice(result, [...eligible, ...own], layerParts);
+  const there = `Workers       ${eligible.length} eligible of ${workers.length}, and ${localWorkers} started here\n`;
+  if (advice === null) return [there];
+  const { neededBytes, memoryBytes, readBytesPerSecond, parts } = advice;
+  const needed = `a worker needs ${formatBytes(neededBytes)} to keep the checkpoint at hand, the smallest has ${formatBytes(memoryBytes)}`;
+  return [
+    there,
+    `warning: ${needed}: each would read ${formatBytes(readBytesPerSecond)} a second from storage; with --layer-parts ${parts} each reads its layers once\n`,
+  ];
 }
 
 function describePreflight(p: Preflight): string {

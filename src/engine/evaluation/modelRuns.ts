@@ -9,7 +9,6 @@ import type { ForwardOptions } from "../execution/passOptions";
 import { moeLayers, numLogits } from "../model/moeLayers";
 import type { PassState } from "../execution/passState";
 import { headsAreEqual, VocabularyHead } from "../execution/vocabularyHead";
-import type { FidelitySums } from "../routing/fidelity";
 import type { RuntimeOptions } from "../runtime/session";
 import { studentState, teacherState, type EvaluationResume } from "./evaluationState";
 import { PassMeter, type Measured } from "./passMeter";
@@ -46,8 +45,6 @@ export interface ModelRun extends Measured {
   kl: Float32Array | null;
   agreement: Float32Array | null;
   routing: RoutingFidelityLayer[] | null;
-  /** What `routing` was made from, where it is a part of a text. */
-  routingSums?: FidelitySums[];
 }
 
 /** A model without a teacher. It may be the teacher of evaluations to come: then its run is kept. */
@@ -146,7 +143,7 @@ export async function runStudent(options: EvaluateOptions, teacher: TeacherRun, 
     const sharedHead = await headsAreEqual(model, teacher.source);
     const head = headOf(model, executor, { source: teacher.source, sharedHead });
     const rows = await head.compare(hidden, teacher.hidden, labels, signal);
-    return { ...rows, routing: fidelity.results(), routingSums: fidelity.sums(), ...meter.measured() };
+    return { ...rows, routing: fidelity.results(), ...meter.measured() };
   } finally {
     hidden?.close();
     await executor.close();

@@ -1,4 +1,4 @@
-import type { RunWorkers, TimelineLine, WorkerStatus } from "../../protocol/workers";
+import type { RunWorkers, TileInHand, TimelineLine, WorkerStatus } from "../../protocol/workers";
 import type { PanelWorker, WorkersPanelData } from "../../protocol/workersPanel";
 import { readRunWorkers } from "../run/tiles/timelineFile";
 
@@ -42,7 +42,7 @@ export function spreadOf({ status, timeline }: RunWorkers): WorkersPanelData {
         ),
       );
   const places = new Map(passes.map(({ pass }, i) => [pass, i]));
-  const units = [...new Set(tiles.map(({ bounds }) => bounds.unit))];
+  const units = [...new Set(tiles.map(unitOf))];
   const column = (of: (tile: TileLine) => number) => tiles.map((tile) => rounded(of(tile)));
   return {
     running: status.running,
@@ -63,7 +63,7 @@ export function spreadOf({ status, timeline }: RunWorkers): WorkersPanelData {
       repeated: column((tile) => Number(tile.repeated)),
       from: column(({ bounds }) => bounds.from),
       to: column(({ bounds }) => bounds.to),
-      unit: column(({ bounds }) => units.indexOf(bounds.unit)),
+      unit: column((tile) => units.indexOf(unitOf(tile))),
     },
     units,
     events: timeline.flatMap((line) =>
@@ -138,7 +138,8 @@ function panelWorker(
     about: status?.about ?? "",
     state: status?.state ?? "left",
     reason: status?.eligible === false ? (status.reason ?? "") : null,
-    tile: inHand && `${inHand.pass}, ${inHand.bounds.unit} ${inHand.bounds.from} to ${inHand.bounds.to}`,
+    layers: status?.layers ?? null,
+    tile: inHand && `${inHand.pass}, ${unitOf(inHand)} ${inHand.bounds.from} to ${inHand.bounds.to}`,
     tiles: tiles.length,
     repeated: tiles.filter(({ repeated }) => repeated).length,
     tokensPerSecond: status?.tokensPerSecond ?? null,
@@ -166,6 +167,10 @@ function passOf(pass: TileLine["pass"], tiles: readonly TileLine[]) {
     wallSeconds: rounded((most(ends) + most(starts.map((at) => -at))) / 1000),
   };
 }
+
+/** What bounds count, and in which part of the layers. */
+const unitOf = ({ bounds: { unit }, layers }: TileInHand) =>
+  layers === undefined ? unit : `layers ${layers}, ${unit}`;
 
 const secondsOf = ({ start, end }: TileLine) => (Date.parse(end) - Date.parse(start)) / 1000;
 

@@ -3,11 +3,12 @@ import * as vscode from "vscode";
 import type { ComparisonStart } from "../../protocol/engine";
 import { errorCodeOf, isCancelled } from "../../protocol/errors";
 import type { Recipe } from "../../protocol/recipe";
+import type { QueueChoice, QueueStatus } from "../../protocol/workers";
 import type { Services } from "../services";
 import { editorWords } from "../editorWords";
 import { readSettings } from "../settings";
 import { queueChoice } from "../workers/queueChoice";
-import { queueLines, spreadLines } from "../workers/queueLines";
+import { layerLines, queueLines, spreadLines } from "../workers/queueLines";
 import { comparisonLines } from "./comparisonLines";
 import { back, closed, waitStep, type StepFrame, type StepResult } from "./pickStep";
 import { preflightLines, stageSummary, startOf, type PreflightLine } from "./preflightLines";
@@ -28,13 +29,18 @@ export function summaryStep(
   const { engine, runList } = services;
   return askToStart(frame, async (signal) => {
     const request = { recipe, baseFolder, runsFolder: runList.folderFor(baseFolder) };
-    const spread = await linesOfQueue(services, baseFolder, signal);
+    const spread = await askQueue(services, baseFolder, signal);
     const preflight = await engine.request("recipe/preflight", request, signal);
     return {
       lines: [
         ...preflightLines(preflight, recipe, vscode.l10n.t),
-        ...spread,
-        ...(spread.length > 0 ? spreadLines(preflight, vscode.l10n.t) : []),
+        ...(spread === null
+          ? []
+          : [
+              ...queueLines(spread.status, spread.queue, vscode.l10n.t),
+              ...spreadLines(preflight, vscode.l10n.t),
+              ...layerLines(preflight, spread.status, spread.queue, vscode.l10n.t),
+            ]),
         windowLine(),
       ],
       stages: stageSummary(preflight, vscode.l10n.t),
@@ -50,22 +56,22 @@ export function comparisonSummaryStep(
 ): Promise<StepResult<SummaryChoice>> {
   const { engine } = services;
   return askToStart(frame, async (signal) => {
-    const spread = await linesOfQueue(services, start.baseFolder, signal);
+    const spread = await askQueue(services, start.baseFolder, signal);
     const forecast = await engine.request("comparison/preflight", start, signal);
     const lines = comparisonLines(forecast, start.recipe, start.directory, vscode.l10n.t);
-    return { lines: [...lines, ...spread, windowLine()], stages: null };
+    const ofQueue = spread === null ? [] : queueLines(spread.status, spread.queue, vscode.l10n.t);
+    return { lines: [...lines, ...ofQueue, windowLine()], stages: null };
   });
 }
 
-/** The workers that the work would be spread over, where a queue is set. */
-async function linesOfQueue(
+/** The queue that the work would be spread by, and the workers at it; null: none is set. */
+async function askQueue(
   { context, engine }: Services,
   about: string,
   signal: AbortSignal,
-): Promise<PreflightLine[]> {
+): Promise<{ queue: QueueChoice; status: QueueStatus } | null> {
   const queue = await queueChoice(context, about);
-  if (queue === null) return [];
-  return queueLines(await engine.request("queue/status", { queue }, signal), queue, vscode.l10n.t);
+  return queue && { queue, status: await engine.request("queue/status", { queue }, signal) };
 }
 
 /** What becomes of the work when its window goes. */

@@ -13,10 +13,14 @@ type Secrets = Pick<vscode.ExtensionContext, "secrets">;
  * @throws RerouteError arguments/invalid where the setting is no URL, or holds a password
  */
 export async function queueChoice({ secrets }: Secrets, about?: string): Promise<QueueChoice | null> {
-  const { queue, allowInsecureQueue, localWorkers } = readSettings(about);
+  const { queue, allowInsecureQueue, localWorkers, layerParts } = readSettings(about);
   if (queue === null) return null;
   const url = withPassword(queue, (await secrets.get(secretOf(queue))) ?? null);
-  return { url, localWorkers, ...(allowInsecureQueue ? { insecure: true } : {}) };
+  return {
+    ...{ url, localWorkers },
+    ...(layerParts > 1 ? { layerParts } : {}),
+    ...(allowInsecureQueue ? { insecure: true } : {}),
+  };
 }
 
 /** What a request is sent along with: the queue, where there is one. @throws as queueChoice */

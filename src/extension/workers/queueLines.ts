@@ -1,5 +1,6 @@
-import { formatDuration, formatPercent } from "../../protocol/quantities";
+import { formatBytes, formatDuration, formatPercent } from "../../protocol/quantities";
 import type { Preflight } from "../../protocol/run";
+import { layerAdvice } from "../../protocol/layerAdvice";
 import { spreadLimits, spreadSeconds, workersWorthTrying } from "../../protocol/spreadTimes";
 import type { Translate } from "../../protocol/translate";
 import type { QueueChoice, QueueStatus } from "../../protocol/workers";
@@ -16,6 +17,29 @@ export function spreadLines({ stages }: Pick<Preflight, "stages">, t: Translate)
   return [
     { kind: "fact", label: t("Workers like this machine, at best"), description: times.join(" · ") },
     { kind: "fact", label: t("What more do not shorten"), description: limits.join(" · ") },
+  ];
+}
+
+/** Proposes to cut the passes over the text by layers, where workers would read the checkpoint again and again. */
+export function layerLines(
+  preflight: Pick<Preflight, "stages" | "bytesBefore" | "memoryBudgetBytes">,
+  { workers }: Pick<QueueStatus, "workers">,
+  { localWorkers = 1, layerParts }: Pick<QueueChoice, "localWorkers" | "layerParts">,
+  t: Translate,
+): PreflightLine[] {
+  const own = Array.from({ length: localWorkers }, () => ({ memoryBytes: preflight.memoryBudgetBytes }));
+  const advice = layerAdvice(preflight, [...workers.filter(({ eligible }) => eligible), ...own], layerParts);
+  if (advice === null) return [];
+  const { parts, neededBytes, memoryBytes, readBytesPerSecond } = advice;
+  return [
+    {
+      kind: "warning",
+      label: t("Layer parts"),
+      description: t(
+        "A worker needs {0} to keep the checkpoint at hand, the smallest has {1}: each would read {2} a second from storage. Set reroute.layerParts to {3}, and each reads its layers once",
+        ...[formatBytes(neededBytes), formatBytes(memoryBytes), formatBytes(readBytesPerSecond), parts],
+      ),
+    },
   ];
 }
 

@@ -22,7 +22,7 @@ export function hostNodes(workers: readonly WorkerStatus[]): HostNode[] | null {
 
 /** What a row says of a worker: what it does, how fast, and why it may not, most telling first. */
 export function workerFacts(worker: WorkerStatus, t: Translate): { description: string; state: string; icon: string } {
-  const { eligible, reason, state, tile, tokensPerSecond, host } = worker;
+  const { eligible, reason, state, tile, tokensPerSecond, host, layers } = worker;
   const does =
     state === "lost"
       ? t("lost")
@@ -33,10 +33,11 @@ export function workerFacts(worker: WorkerStatus, t: Translate): { description: 
           : t("works on {0}", tileWords(tile, t));
   const may = eligible ? does : t("not eligible: {0}", reason ?? "");
   const rate = tokensPerSecond === null ? [] : [t("{0} tokens/s", formatCount(tokensPerSecond))];
+  const kept = layers === undefined ? [] : [t("keeps to layers {0}", layers)];
   const icons = { idle: "circle-outline", working: "sync", lost: "debug-disconnect", left: "circle-slash" } as const;
   return {
     state: may,
-    description: [may, ...rate, host, threadWords(worker, t)].join(" · "),
+    description: [may, ...rate, host, threadWords(worker, t), ...kept].join(" · "),
     icon: eligible ? icons[state] : "warning",
   };
 }
@@ -45,9 +46,10 @@ export function threadWords({ threads }: Pick<WorkerStatus, "threads">, t: Trans
   return threads === 1 ? t("1 thread") : t("{0} threads", threads);
 }
 
-export function tileWords({ pass, bounds: { unit, from, to } }: TileInHand, t: Translate): string {
+export function tileWords({ pass, bounds: { unit, from, to }, layers }: TileInHand, t: Translate): string {
   const what = { sequences: t("sequences"), batch: t("sequences of a batch"), layers: t("layers") }[unit];
-  return t("{0}, {1} {2} to {3}", pass, what, from, to);
+  const where = layers === undefined ? what : t("layers {0}, {1}", layers, what);
+  return t("{0}, {1} {2} to {3}", pass, where, from, to);
 }
 
 /** "8 workers, 6 working, 1 not eligible, 1160 tokens/s" */

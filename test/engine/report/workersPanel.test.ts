@@ -103,3 +103,19 @@ it("workers whose coming was taken away with older lines, and of whom nothing el
   ]);
   expect(found.efficiency).toBeNull();
 });
+
+it("says which part of the layers a worker keeps to, and a tile is of", () => {
+  const inHand = { pass: "profile", bounds: { unit: "sequences", from: 16, to: 32 }, layers: "2/4" } as const;
+  const found = spreadOf(
+    run(
+      [status("a", { layers: "2/4", tile: inHand }), status("b")],
+      [tile("a", "x", 0, 1, { layers: "2/4" }), tile("b", "y", 1, 2)],
+    ),
+  );
+  expect(workersPanelData.safeParse(found)).toMatchObject({ success: true });
+  expect(found.workers.map(({ layers, tile: of }) => [layers, of])).toEqual([
+    ["2/4", "profile, layers 2/4, sequences 16 to 32"],
+    [null, null],
+  ]);
+  expect(found.tiles.unit.map((unit) => found.units[unit])).toEqual(["layers 2/4, sequences", "sequences"]);
+});

@@ -116,8 +116,10 @@ describe("a run by tiles in any order, on machines of other sizes, has the bytes
       const results = run.results();
       for (const file of Object.keys(expected)) expect(results[file] === expected[file], file).toBe(true);
       expect(Object.keys(results)).toEqual(Object.keys(expected));
-      const cut = did.flatMap((tile) => ("layers" in tile && tile.layers ? [[tile.layers.from, tile.layers.to]] : []));
-      expect(new Set(cut.map(String))).toEqual(new Set(layerParts > 1 ? ["0,1", "1,2"] : []));
+      const cut = did.flatMap((tile) => ("layers" in tile && tile.layers ? [{ ...tile.layers, kind: tile.kind }] : []));
+      const places = new Set(cut.map(({ kind, from, to }) => `${kind} ${from} to ${to}`));
+      const kinds = layerParts > 1 ? ["evaluate", "evaluate-teacher", "profile", "targets"] : [];
+      expect(places).toEqual(new Set(kinds.flatMap((kind) => [`${kind} 0 to 1`, `${kind} 1 to 2`])));
       expect([...new Set(did.map((tile) => inHand(tile).pass))].sort()).toEqual(passes);
       rmSync(scratch, { recursive: true });
     },

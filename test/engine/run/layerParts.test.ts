@@ -81,16 +81,16 @@ describe("a chain of tiles", () => {
     const { store, did, chain } = desk();
     const tiles = await chain();
     expect(did).toEqual([0, 1, 2]);
-    expect(tiles.map(({ key }) => existsSync(store.handed(key)))).toEqual([false, false, false]);
-    expect((await chain()).map(({ key }) => key)).toEqual(tiles.map(({ key }) => key));
+    expect(tiles.map(({ tile: { key } }) => existsSync(store.handed(key)))).toEqual([false, false, false]);
+    expect((await chain()).map(({ tile }) => tile.key)).toEqual(tiles.map(({ tile }) => tile.key));
     expect(did).toEqual([0, 1, 2]);
   });
 
   it("begins again where a tile is gone whose input is gone, too", async () => {
     const { store, did, chain } = desk();
     const tiles = await chain();
-    await store.remove(tiles[2]!.key);
-    expect((await chain()).map(({ key }) => key)).toEqual(tiles.map(({ key }) => key));
+    await store.remove(tiles[2]!.tile.key);
+    expect((await chain()).map(({ tile }) => tile.key)).toEqual(tiles.map(({ tile }) => tile.key));
     expect(did).toEqual([0, 1, 2, 0, 1, 2]);
   });
 });

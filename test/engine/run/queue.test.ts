@@ -160,5 +160,5 @@ it("this machine's numerics are the same each time, with any threads; rows are i
   const of = (threads: number) => measureNumerics({ threads, provider: "cpu", memoryBudgetBytes: 1e9 });
   const [first, second] = [await of(1), await of(2)];
   expect(first).toMatchObject({ rowsAreIndependent: true, hash: second.hash });
-  expect(queueName(first.hash)).toMatch(/^reroute-3-[0-9a-f]{12}$/);
+  expect(queueName(first.hash)).toMatch(/^reroute-4-[0-9a-f]{12}$/);
 });

@@ -7,7 +7,7 @@ import type { QueueStatus, WorkerStatus } from "../../../src/protocol/workers";
 import { queueAddress } from "../../../src/engine/run/queue/queueAddress";
 import { lostWorkers } from "../../../src/extension/workers/lostWorkers";
 import { queueChoice, setQueuePassword, workerFolders } from "../../../src/extension/workers/queueChoice";
-import { queueLines, spreadLines } from "../../../src/extension/workers/queueLines";
+import { layerLines, queueLines, spreadLines } from "../../../src/extension/workers/queueLines";
 import { withPassword } from "../../../src/extension/workers/queueUrl";
 import { hostNodes, summaryOf, workerFacts } from "../../../src/extension/workers/workerFacts";
 import { temporaryFolder } from "../../support/temporaryFolder";
@@ -79,12 +79,16 @@ describe("the queue's password", () => {
   });
 });
 
-it("settings that name no queue leave runs to this machine; local workers and the forced speech go along", async () => {
+it("settings that name no queue leave runs to this machine; local workers, layer parts and the forced speech go along", async () => {
   const { context } = secrets();
-  Object.assign(editor.settings, { localWorkers: 0, allowInsecureQueue: true });
+  Object.assign(editor.settings, { localWorkers: 0, allowInsecureQueue: true, layerParts: 4 });
   expect(await queueChoice(context)).toEqual({
-    ...{ url: "rediss://ada@redis.lab:6380", localWorkers: 0, insecure: true },
+    ...{ url: "rediss://ada@redis.lab:6380", localWorkers: 0, insecure: true, layerParts: 4 },
   });
+  for (const wrong of [0, -1, 2.5, "2"]) {
+    editor.settings["layerParts"] = wrong;
+    expect(await queueChoice(context), String(wrong)).not.toHaveProperty("layerParts");
+  }
   editor.settings = { queue: "  " };
   expect(await queueChoice(context)).toBeNull();
 });
@@ -111,11 +115,31 @@ const working = worker("w", {
 });
 const other = worker("o", { eligible: false, reason: "other bits" });
 
+it("layer parts are proposed before a run whose workers would read the checkpoint again for each tile", () => {
+  const preflight = {
+    ...{ bytesBefore: 61e9, memoryBudgetBytes: 48e9 },
+    stages: [
+      {
+        ...{ stage: "profile" as const, seconds: 9800, peakMemoryBytes: 6e9, assumption: "" },
+        spread: [{ seconds: 9729, parts: 47, limit: "" }],
+      },
+    ],
+  };
+  const there = { workers: [worker("a", { memoryBytes: 48e9 })] };
+  const [line, ...more] = layerLines(preflight, there, {}, english);
+  expect(more).toEqual([]);
+  expect(line).toMatchObject({ kind: "warning" });
+  expect(line!.description).toContain("Set reroute.layerParts to 2");
+  expect(layerLines(preflight, there, { layerParts: 2 }, english)).toEqual([]);
+  expect(layerLines(preflight, there, { localWorkers: 0 }, english)).toEqual([]);
+});
+
 it.each([
   [worker("a"), "idle · node-1 · 8 threads", "circle-outline"],
   [working, "works on profile, sequences 64 to 128 · 1.16 k tokens/s · node-1 · 8 threads", "sync"],
   [other, "not eligible: other bits · node-1 · 8 threads", "warning"],
   [worker("l", { state: "lost" }), "lost · node-1 · 8 threads", "debug-disconnect"],
+  [worker("p", { layers: "2/4" }), "idle · node-1 · 8 threads · keeps to layers 2/4", "circle-outline"],
 ])("a row says what a worker does %#", (of, description, icon) => {
   expect(workerFacts(of, english)).toMatchObject({ description, icon });
 });

@@ -11,7 +11,24 @@ export async function bullAt(address: QueueAddress, onTrouble: (error: Error) =>
   const backend = factory as unknown as BackendFactory<RedisQueueBackend>;
   return {
     queue: (name: string) => new Queue<Tile, unknown>(name, { connection }, backend).on("error", onTrouble),
-    events: (name: string) => new QueueEvents(name, { connection }, backend).on("error", onTrouble),
+    /** @param pause milliseconds to wait before more events are asked for, so that many are read at once */
+    events: (name: string, pause: () => number) => {
+      const events = new QueueEvents(name, { connection, autorun: false }, backend).on("error", onTrouble);
+      const source = events.getBackend();
+      const read = source.readEvents.bind(source);
+      let isHearing = false;
+      source.readEvents = async (...from) => {
+        // Before the first event there is no place in the stream to go on from.
+        const ms = isHearing ? pause() : 0;
+        if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+        if (events.closing !== undefined) return null;
+        const found = await read(...from);
+        isHearing ||= (found?.length ?? 0) > 0;
+        return found;
+      };
+      events.run().catch(onTrouble);
+      return events;
+    },
     worker: (name: string, work: Processor<unknown, TileResult>, options: Omit<WorkerOptions, "connection">) =>
       new Worker<unknown, TileResult>(name, work, { ...options, connection }, backend).on("error", onTrouble),
   };

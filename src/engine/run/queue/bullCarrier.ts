@@ -27,6 +27,15 @@ export interface BullCarrierOptions {
 /** Tiles that are looked at each time. */
 const mostLooks = 32;
 
+/** An update of Router KD waits for all of its tiles, which are at most so many; its events are told of one by one. */
+const fewTiles = 16;
+const longestPauseMs = 250;
+
+/** Milliseconds between two readings of events: each costs the same, however many it brings, and hundreds of tiles end in a second. */
+function pauseFor(tiles: number): number {
+  return Math.min(longestPauseMs, Math.max(0, tiles - fewTiles));
+}
+
 /**
  * Tiles by BullMQ: jobs hold names and hashes alone and are named by the tile's key. The queue is a cache: what it forgets
  * is added again, and a tile whose file is there is done, whatever the queue says.
@@ -51,7 +60,7 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
   const failed = (key: string, reason: string) => settle(key, ({ reject }) => reject(workerFailed(reason)));
   /** A queue with what is told of its jobs: of tiles of all layers, and of each part of them that a run has. */
   const open = (name: string) => {
-    const [queue, events] = [bull.queue(name), bull.events(name)];
+    const [queue, events] = [bull.queue(name), bull.events(name, () => pauseFor(waiting.size))];
     events.on("completed", ({ jobId, returnvalue }) => done(jobId, valueOf(returnvalue)));
     events.on("failed", ({ jobId, failedReason }) => failed(jobId, failedReason));
     return { queue, events };

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import type { Job } from "bullmq";
 import { RerouteError } from "../../../protocol/errors";
 import { tileSchema, type Tile, type TileResult } from "../tiles/tile";
-import { inHand } from "../tiles/tileBounds";
+import { inHand, partName } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
 import { bullAt } from "./bull";
@@ -60,7 +60,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
   const state: Omit<Presence, "name" | "numerics" | "about"> = {
     ...{ host: hostname(), threads: options.runtime.threads, memoryBytes: options.runtime.memoryBudgetBytes },
     ...{ tile: null, since: new Date().toISOString(), beat: 0, tiles: 0, tokensPerSecond: null },
-    ...(layers === undefined ? {} : { layers: `${layers.part + 1}/${layers.parts}` }),
+    ...(layers === undefined ? {} : { layers: partName(layers) }),
   };
   let lastTile = Date.now();
   let tell = () => {};

@@ -41,9 +41,10 @@ export function workerChecks(workers: readonly Presence[], own: Pick<Numerics, "
   if (workers.length === 0)
     return [{ name: "Workers", state: "warning", detail: "none; start some with reroute worker" }];
   return workers.map((worker) => {
-    const { name, about, tile, tiles, tokensPerSecond } = worker;
+    const { name, about, tile, tiles, tokensPerSecond, layers } = worker;
     const rate = tokensPerSecond === null ? "" : `, ${Math.round(tokensPerSecond)} tokens/s`;
-    const doing = `${tile === null ? "waits" : `works on ${tile.pass}`}, ${tiles} tiles done${rate}`;
+    const kept = layers === undefined ? "" : `, keeps to layers ${layers}`;
+    const doing = `${tile === null ? "waits" : `works on ${tile.pass}`}, ${tiles} tiles done${rate}${kept}`;
     const reason = notEligible(worker, own.hash);
     return reason === null
       ? { name: "Worker", state: "ok", detail: `${name}: ${doing}; ${about}` }

@@ -97,7 +97,7 @@ export function notEligible(worker: Pick<Presence, "numerics" | "about">, needed
 }
 
 /** What a worker says of itself, as hosts show it. */
-export function statusOf({ beat: _, layers: __, ...worker }: Presence, needed: string): WorkerStatus {
+export function statusOf({ beat: _, ...worker }: Presence, needed: string): WorkerStatus {
   const reason = notEligible(worker, needed);
   return {
     ...worker,

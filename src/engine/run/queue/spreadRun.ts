@@ -65,7 +65,7 @@ export async function spreadRun<T>(
     const name = `${hostname()}-${process.pid}`;
     await announceRun(notes, { name, numerics: hash, about, at: Date.now(), layerParts });
     const there = await workersThere(notes);
-    const seen = there.map(({ layers: _, ...worker }) => ({ ...worker, ...eligibility(worker, hash) }));
+    const seen = there.map((worker) => ({ ...worker, ...eligibility(worker, hash) }));
     const missing = unserved(
       there.filter((worker) => notEligible(worker, hash) === null),
       layerParts,

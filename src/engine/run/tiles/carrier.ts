@@ -79,7 +79,8 @@ export async function wholeTile(
       begun += result.attempts;
       // The message may be there before the file on a network folder.
       if (result.key === tile.key && (await store.isWhole(result, appearsWithin))) {
-        await store.record(result);
+        // As a rule its worker has said so before.
+        if (!(await store.isRecorded(tile.key))) await store.record(result);
         const verified = (await carrier.verify?.(tile, result, store, signal)) ?? false;
         events.done(tile, result, begun, ...(verified ? [true] : []));
         return result;

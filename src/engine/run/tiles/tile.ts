@@ -4,7 +4,7 @@ import { calibrateOptions, teacherRouting } from "../../../protocol/calibrateOpt
 import { compressOptions } from "../../../protocol/recipe";
 
 /** Raised when the same tile would be computed otherwise; workers of another version get no tiles of this one. */
-export const tileProtocol = 3;
+export const tileProtocol = 4;
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z
@@ -101,9 +101,16 @@ const targetsTile = z.strictObject({
 });
 
 /** A model's own loss of each row and, for students to come, its hidden states and routing. */
-const teacherTile = z.strictObject({ ...common, ...slice, kind: z.literal("evaluate-teacher"), model, activations });
+const teacherTile = z.strictObject({
+  ...common,
+  ...slice,
+  kind: z.literal("evaluate-teacher"),
+  model,
+  activations,
+  layers: layerRange.optional(),
+});
 
-/** A student's rows against its teacher's tile of the same sequences; one leaf. */
+/** A student's rows against its teacher's tiles of the same sequences; one leaf. */
 const evaluateTile = z.strictObject({
   ...common,
   ...slice,
@@ -111,9 +118,11 @@ const evaluateTile = z.strictObject({
   model,
   activations,
   teacher: model,
-  /** The teacher's tile, and expert ids by layer where they are not the teacher's own. */
-  against: input,
+  /** The teacher's tiles with these layers' routing and, for the last layers, its hidden states. */
+  against: z.array(input).min(1).max(1024),
+  /** Expert ids by layer, where they are not the teacher's own. */
   mapping: input.nullable(),
+  layers: layerRange.optional(),
 });
 
 /** Cosines of one layer's experts. */

@@ -75,10 +75,18 @@ export class TileStore {
   /** Whether the tile's file is what its worker said. */
   async isWhole({ key, extra, hidden, ...tensors }: TileResult, waitSeconds = 0): Promise<boolean> {
     const isAs = async (file: string, part: { bytes: number; sha256: string }) =>
-      (await this.#sizeWhenThere(file, waitSeconds)) === part.bytes && (await hashOfFile(file)) === part.sha256;
+      (await this.#sizeWhenThere(file, waitSeconds)) === part.bytes && (await hashOf(file, part.bytes)) === part.sha256;
     if (extra && !(await isAs(this.extra(key), extra))) return false;
     if (hidden && hidden.isUsed !== true && !(await isAs(this.handed(key), hidden))) return false;
     return isAs(this.file(key), tensors);
+  }
+
+  /** Whether somebody has said that the tile is whole. */
+  async isRecorded(key: string): Promise<boolean> {
+    return stat(this.#record(key)).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Says that a tile's file is whole. */
@@ -107,7 +115,7 @@ export class TileStore {
   async input({ name, sha256 }: { name: string; sha256: string }, waitSeconds = appearsWithin): Promise<string> {
     const file = path.join(this.folder, name);
     const size = await this.#sizeWhenThere(file, waitSeconds);
-    const found = size === null ? "nothing" : await hashOfFile(file);
+    const found = size === null ? "nothing" : await hashOf(file, size);
     if (found === sha256) return file;
     throw new RerouteError(
       "run/invalid",
@@ -133,8 +141,12 @@ export class TileStore {
 const smallBytes = 2 ** 16;
 
 export async function hashOfFile(file: string): Promise<string> {
+  return hashOf(file, (await stat(file)).size);
+}
+
+async function hashOf(file: string, size: number): Promise<string> {
   const hash = createHash("sha256");
-  if ((await stat(file)).size <= smallBytes) return hash.update(await readFile(file)).digest("hex");
+  if (size <= smallBytes) return hash.update(await readFile(file)).digest("hex");
   for await (const part of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(part as Buffer);
   return hash.digest("hex");
 }

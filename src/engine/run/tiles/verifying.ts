@@ -19,7 +19,7 @@ export function verifying(carrier: Carrier, share: number, hasOther: (than: stri
       const second = store.again();
       const again = await carrier.carry({ ...tile, again: result.worker }, second, signal);
       await second.remove(tile.key);
-      if (again.sha256 === result.sha256) return true;
+      if (again.sha256 === result.sha256 && again.hidden?.sha256 === result.hidden?.sha256) return true;
       await store.remove(tile.key);
       const { pass, bounds } = inHand(tile);
       throw new RerouteError(

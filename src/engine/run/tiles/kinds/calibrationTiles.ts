@@ -8,6 +8,7 @@ import { lossAndGradients } from "../../../distillation/losses";
 import { KeyedDraws, teacherRoutes, type TeacherRoute } from "../../../distillation/teacherRouting";
 import { TeacherTargets } from "../../../distillation/teacherTargets";
 import { pickSequences } from "../../../execution/batches";
+import { VocabularyHead } from "../../../execution/vocabularyHead";
 import { addNamed, TreeFold } from "../../../tensor/treeFold";
 import type { HeavyWork, OpenModel } from "../../work";
 import { readNamed, writeNamed, writeTileText, type InputFile } from "../inputFiles";
@@ -107,8 +108,8 @@ export function askTargets(
     for (const one of asked) one.catch(() => undefined);
     for (const [i, { from: first }] of slices.entries()) {
       const parts = await asked[i]!;
-      await write(first, (await readNamed(desk.store.file(parts.at(-1)!.key))).values.get("hidden")!);
-      for (const { key } of parts) await desk.store.remove(key);
+      await write(first, (await readNamed(desk.store.file(parts.at(-1)!.tile.key))).values.get("hidden")!);
+      for (const { tile } of parts) await desk.store.remove(tile.key);
     }
   };
 }
@@ -172,7 +173,8 @@ async function targetsThroughLayers(
   if (draws) draws.firstSequence = tile.from;
   let values = new Map<string, Float32Array>();
   const model = { checkpoint, description: route.description ?? description };
-  const tokens = await throughLayers(tile, model, sequences, host, draws ?? {}, (hidden) => {
+  const tokens = await throughLayers(tile, model, sequences, host, draws ?? {}, async (hidden, { sessions, plan }) => {
+    await new VocabularyHead(model, sessions, plan.headPositions).normalise(hidden, host.signal);
     values = new Map([["hidden", hidden.read(0, hidden.numTokens)]]);
   });
   await writeNamed(host.store.file(tile.key), values);

@@ -3,21 +3,24 @@ import { writeFileAtomically } from "../../../checkpoint/atomicFile";
 import { readSafetensorsFile, writeSafetensorsFile, type MemoryTensor } from "../../../checkpoint/safetensorsFile";
 import { readSmallFile } from "../../../checkpoint/smallFile";
 import { sliceSequences, type TokenSequences } from "../../../data/sequences";
-import { mappingsOf, runStudent, runTeacher, type EvaluateOptions, type ModelRun } from "../../../evaluation/modelRuns";
-import { PassMeter } from "../../../evaluation/passMeter";
+import { mappingsOf, type EvaluateOptions, type ModelRun } from "../../../evaluation/modelRuns";
+import { PassMeter, type Measured } from "../../../evaluation/passMeter";
 import { RouterTrace } from "../../../evaluation/routerTrace";
-import { nextTokens } from "../../../execution/batches";
+import { nextTokens, tokenBatch } from "../../../execution/batches";
+import type { HeadSource } from "../../../execution/headGraphs";
+import { MemoryHiddenStates, type HiddenStates } from "../../../execution/hiddenStates";
 import { leavesOf } from "../../../execution/leaves";
-import { MemoryHiddenStates } from "../../../execution/hiddenStates";
-import { VocabularyHead } from "../../../execution/vocabularyHead";
+import type { RoutingObserver } from "../../../execution/observer";
+import { headsAreEqual, VocabularyHead } from "../../../execution/vocabularyHead";
 import { withRoundedActivations } from "../../../model/roundedActivations";
 import { fidelitySums, RoutingFidelity } from "../../../routing/fidelity";
 import { residentBytes } from "../../machine/machine";
-import type { HeavyWork } from "../../work";
+import type { HeavyWork, OpenModel } from "../../work";
 import { writeTileJson, writeTileText } from "../inputFiles";
-import type { TileOf, TileResult } from "../tile";
-import { leafTiles } from "../tileCuts";
-import { ask, namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
+import type { LayerRange, TileOf } from "../tile";
+import { leafTiles, type Slice } from "../tileCuts";
+import { askThroughLayers, throughLayers } from "./layerParts";
+import { namedModel, tileOf, type TileDesk, type TileHost } from "./tileHost";
 
 /** What a pass took: beside the tile, whose bytes it does not decide. */
 const measured = z.object({
@@ -28,50 +31,71 @@ const expertMapping = z.record(z.string(), z.array(z.array(z.int().min(0))));
 const maxJsonBytes = 2 ** 26;
 
 /**
- * The passes of one model over the text, a tile a leaf: of a teacher alone with what its students are compared with, whose tiles
- * stay; of a student against them.
+ * The passes of one model over the text, a tile a leaf, or a part of the layers of one: of a teacher alone with what its students
+ * are compared with, whose tiles stay; of a student against them.
  */
 export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], desk: TileDesk): Promise<ModelRun> {
   const { model, teacher, sequences, report } = p;
   const { folder } = desk.store;
   const text = await writeTileText(folder, sequences);
-  const slices = leafTiles(sequences.numSequences, sequences.sequenceLength, 1).map(({ from, to }) => ({ from, to }));
   const total = sequences.ids.length;
   let done = 0;
-  const count = ({ tokens }: TileResult) =>
-    report({ stage: "evaluate", message: "Evaluating", done: (done += tokens), total, unit: "tokens" });
+  const count = ({ from, to }: Slice) => {
+    done += (to - from) * sequences.sequenceLength;
+    report({ stage: "evaluate", message: "Evaluating", done, total, unit: "tokens" });
+  };
   const rounded = p.activations === undefined ? {} : { activations: p.activations };
-  const ofTeacher = slices.map((slice) =>
-    tileOf(desk, "evaluate-teacher", {
-      ...{ model: namedModel(teacher ?? model), text, ...slice },
-      ...(teacher === null ? rounded : {}),
-    }),
-  );
-  if (teacher === null) {
-    await Promise.all(ofTeacher.map(async (tile) => count(await ask(tile, desk))));
-    return joined(ofTeacher, sequences, p, desk);
-  }
-  const mapping = p.expertMapping && (await writeTileJson(folder, "mapping", p.expertMapping));
+  const askTeacher = (slice: Slice) =>
+    askThroughLayers((teacher ?? model).description, desk, (layers) =>
+      tileOf(desk, "evaluate-teacher", {
+        ...{ model: namedModel(teacher ?? model), text, ...slice, ...(layers && { layers }) },
+        ...(teacher === null ? rounded : {}),
+      }),
+    );
+  const mapping =
+    teacher === null ? null : p.expertMapping && (await writeTileJson(folder, "mapping", p.expertMapping));
+  const slices = leafTiles(sequences.numSequences, sequences.sequenceLength, 1).map(({ from, to }) => ({ from, to }));
   const tiles = await Promise.all(
-    ofTeacher.map(async (before) => {
-      const { key, sha256 } = await ask(before, desk);
-      const { text, from, to } = before;
-      const against = { name: `${key}.safetensors`, sha256 };
-      const tile = tileOf(desk, "evaluate", {
-        ...{ model: namedModel(model), teacher: namedModel(teacher), text, from, to, against, mapping, ...rounded },
-      });
-      count(await ask(tile, desk));
-      return tile;
+    slices.map(async (slice): Promise<TileOf<"evaluate" | "evaluate-teacher">[]> => {
+      const before = await askTeacher(slice);
+      const own = teacher === null ? before : await askStudent(teacher, before);
+      count(slice);
+      return own.map(({ tile }) => tile);
     }),
   );
   const run = await joined(tiles, sequences, p, desk);
-  for (const { key } of tiles) await desk.store.remove(key);
+  if (teacher !== null) for (const { key } of tiles.flat()) await desk.store.remove(key);
   return run;
+
+  function askStudent(of: OpenModel, before: Awaited<ReturnType<typeof askTeacher>>) {
+    const { from, to } = before[0]!.tile;
+    return askThroughLayers(model.description, desk, (layers) => {
+      const against = before
+        .filter(({ tile }) => isComparedWith([model, layers], [of, tile.layers]))
+        .map(({ tile: { key }, result: { sha256 } }) => ({ name: `${key}.safetensors`, sha256 }));
+      return tileOf(desk, "evaluate", {
+        ...{ model: namedModel(model), teacher: namedModel(of), text, from, to, against, mapping },
+        ...{ ...rounded, ...(layers && { layers }) },
+      });
+    });
+  }
+}
+
+type LayersOf = readonly [model: Pick<OpenModel, "description">, layers: LayerRange | undefined];
+
+/** Whether a student's tile reads a teacher's: they share layers with experts, or both are of the last ones. */
+function isComparedWith(student: LayersOf, teacher: LayersOf): boolean {
+  const [own, other] = [student, teacher].map(([{ description }, layers]) => {
+    const inside = description.layers.slice(layers?.from, layers?.to);
+    const routed = inside.flatMap(({ index, feedForward }) => (feedForward.kind === "moe" ? [index] : []));
+    return { routed: new Set(routed), isLast: layers === undefined || layers.part + 1 === layers.parts };
+  });
+  return (own!.isLast && other!.isLast) || [...own!.routed].some((index) => other!.routed.has(index));
 }
 
 /** Rows one after another, routing by the tree over leaves. */
 async function joined(
-  tiles: readonly TileOf<"evaluate" | "evaluate-teacher">[],
+  tiles: readonly (readonly TileOf<"evaluate" | "evaluate-teacher">[])[],
   { ids, sequenceLength }: TokenSequences,
   options: Pick<EvaluateOptions, "model" | "expertMapping">,
   { store }: TileDesk,
@@ -84,73 +108,99 @@ async function joined(
   const mappings = mappingsOf(options);
   const layers = new Map<number, RoutingFidelity>();
   const run: ModelRun = { nll: rows.nll, kl: null, agreement: null, routing: null, chunks: [], peakMemoryBytes: 0 };
-  for (const { key, from, kind } of tiles) {
-    const { tensors, metadata } = await readSafetensorsFile(store.file(key));
-    for (const name of ["nll", "kl", "agreement"] as const) {
-      const found = tensors.get(name);
-      if (found) rows[name].set(new Float32Array(found.data.slice().buffer), from * sequenceLength);
+  for (const parts of tiles) {
+    const chunks: Measured["chunks"] = [];
+    for (const { key, from, kind } of parts) {
+      const { tensors, metadata } = await readSafetensorsFile(store.file(key));
+      for (const name of ["nll", "kl", "agreement"] as const) {
+        const found = tensors.get(name);
+        if (found) rows[name].set(new Float32Array(found.data.slice().buffer), from * sequenceLength);
+      }
+      const seen = measured.parse(await json(store.extra(key)));
+      chunks.push(...seen.chunks);
+      run.peakMemoryBytes = Math.max(run.peakMemoryBytes, seen.peakMemoryBytes);
+      if (kind === "evaluate-teacher") continue;
+      for (const sums of z.array(fidelitySums).parse(JSON.parse(metadata["routing"]!))) {
+        const { layer } = sums;
+        const fidelity =
+          layers.get(layer) ?? new RoutingFidelity(layer, mappings.get(layer)!, leavesOf(sequenceLength));
+        layers.set(layer, fidelity);
+        fidelity.addLeaves(sums, 1);
+      }
     }
-    const { chunks, peakMemoryBytes } = measured.parse(await json(store.extra(key)));
-    run.chunks.push(...chunks);
-    run.peakMemoryBytes = Math.max(run.peakMemoryBytes, peakMemoryBytes);
-    if (kind === "evaluate-teacher") continue;
-    for (const sums of z.array(fidelitySums).parse(JSON.parse(metadata["routing"]!))) {
-      const { layer } = sums;
-      const fidelity = layers.get(layer) ?? new RoutingFidelity(layer, mappings.get(layer)!, leavesOf(sequenceLength));
-      layers.set(layer, fidelity);
-      fidelity.addLeaves(sums, 1);
-    }
+    run.chunks.push(...(parts.length === 1 ? chunks : throughAll(chunks, parts[0]!, sequenceLength)));
   }
-  if (tiles[0]?.kind !== "evaluate") return run;
+  if (tiles[0]?.[0]?.kind !== "evaluate") return run;
   const routing = [...layers.values()].sort((a, b) => a.layer - b.layer).map((layer) => layer.result());
   return { ...run, kl: rows.kl, agreement: rows.agreement, routing };
 }
 
+/** Parts of the layers may have been cut into other chunks: together they are one. */
+function throughAll(chunks: Measured["chunks"], { from, to }: Slice, sequenceLength: number): Measured["chunks"] {
+  return [{ tokens: (to - from) * sequenceLength, seconds: chunks.reduce((sum, { seconds }) => sum + seconds, 0) }];
+}
+
 export async function doTeacher(tile: TileOf<"evaluate-teacher">, host: TileHost): Promise<number> {
-  const options = await optionsOf(tile, host, null);
-  const { model, sequences, signal } = options;
-  const { labels } = nextTokens(sequences);
+  const { model, sequences } = await inputsOf(tile, host);
   const meter = new PassMeter(residentBytes, sequences.ids.length);
-  let nll = new Float32Array(0);
-  let seen = meter.measured();
-  const run = await runTeacher(model, options, meter, {
-    keepsTrace: true,
-    measure: async ({ sessions, plan }, hidden) => {
-      nll = new Float32Array(await new VocabularyHead(model, sessions, plan.headPositions).nll(hidden, labels, signal));
+  const trace = new RouterTrace(sequences.ids.length, host.scratchDirectory, true);
+  const tensors = new Map<string, MemoryTensor>();
+  let seen: Measured | null = null;
+  const tokens = await throughLayers(
+    tile,
+    model,
+    sequences,
+    host,
+    observing(trace, meter, host),
+    async (hidden, of) => {
+      const head = new VocabularyHead(model, of.sessions, of.plan.headPositions);
+      tensors.set("nll", float32Tensor(await head.nll(hidden, nextTokens(sequences).labels, host.signal)));
       seen = meter.measured();
+      await head.normalise(hidden, host.signal);
+      tensors.set("hidden", float32Tensor(hidden.read(0, hidden.numTokens), hidden.width));
     },
-  });
-  using hidden = run.hidden;
-  try {
-    const { numTokens, width } = hidden;
-    const tensors = new Map<string, MemoryTensor>([
-      ["nll", { dtype: "F32", shape: [numTokens], data: nll }],
-      ["hidden", { dtype: "F32", shape: [numTokens, width], data: hidden.read(0, numTokens) }],
-    ]);
-    for (const layer of run.trace.layers()) {
-      const { logits, selected, k } = run.trace.read(layer, 0, numTokens)!;
-      tensors.set(`logits.${layer}`, { dtype: "F32", shape: [numTokens, logits.length / numTokens], data: logits });
-      tensors.set(`selected.${layer}`, { dtype: "I32", shape: [numTokens, k], data: selected });
-    }
-    await writeFileAtomically(host.store.extra(tile.key), JSON.stringify(seen));
-    await writeSafetensorsFile(host.store.file(tile.key), tensors);
-  } finally {
-    run.trace.close();
+  );
+  for (const layer of trace.layers()) {
+    const { logits, selected, k } = trace.read(layer, 0, trace.numTokens)!;
+    tensors.set(`logits.${layer}`, float32Tensor(logits, logits.length / trace.numTokens));
+    tensors.set(`selected.${layer}`, { dtype: "I32", shape: [trace.numTokens, k], data: selected });
   }
-  return sequences.ids.length;
+  trace.close();
+  await writeFileAtomically(host.store.extra(tile.key), JSON.stringify(seen ?? meter.measured()));
+  await writeSafetensorsFile(host.store.file(tile.key), tensors);
+  return tokens;
 }
 
 export async function doEvaluation(tile: TileOf<"evaluate">, host: TileHost): Promise<number> {
+  const { model, sequences } = await inputsOf(tile, host);
   const teacher = await host.model(tile.teacher);
   const mapping = tile.mapping && expertMapping.parse(await json(await host.store.input(tile.mapping)));
-  const options = { ...(await optionsOf(tile, host, teacher)), expertMapping: mapping };
-  const { sequences } = options;
-  const { tensors } = await readSafetensorsFile(await host.store.input(tile.against));
-  const numbersOf = (name: string) => tensors.get(name)!.data.slice().buffer;
   const numTokens = sequences.ids.length;
-  const hidden = new MemoryHiddenStates(numTokens, teacher.description.hiddenSize);
-  hidden.write(0, new Float32Array(numbersOf("hidden")));
+  const ofTeacher = new MemoryHiddenStates(numTokens, teacher.description.hiddenSize);
   const trace = new RouterTrace(numTokens, host.scratchDirectory, true);
+  for (const input of tile.against) await readTeacher(await host.store.input(input), trace, ofTeacher);
+  const { valid } = tokenBatch(sequences);
+  const fidelity = trace.compareWith(mappingsOf({ model, expertMapping: mapping }), valid, sequences.sequenceLength);
+  const meter = new PassMeter(residentBytes, numTokens);
+  const rows = new Map<string, MemoryTensor>();
+  const observed = observing(fidelity, meter, host);
+  const tokens = await throughLayers(tile, model, sequences, host, observed, async (hidden, { sessions, plan }) => {
+    const source = { source: teacher, sharedHead: await headsAreEqual(model, teacher) };
+    const head = new VocabularyHead(model, sessions, plan.headPositions, source);
+    const { nll, kl, agreement } = await head.compare(hidden, ofTeacher, nextTokens(sequences).labels, host.signal);
+    for (const [name, data] of Object.entries({ nll, kl, agreement })) rows.set(name, float32Tensor(data));
+  });
+  trace.close();
+  await writeFileAtomically(host.store.extra(tile.key), JSON.stringify(meter.measured()));
+  await writeSafetensorsFile(host.store.file(tile.key), rows, { routing: JSON.stringify(fidelity.sums()) });
+  return tokens;
+}
+
+/** What a teacher's tile says of its layers' routing and, of the last ones, of its final hidden states. */
+async function readTeacher(file: string, trace: RouterTrace, final: HiddenStates): Promise<void> {
+  const { tensors } = await readSafetensorsFile(file);
+  const numbersOf = (name: string) => tensors.get(name)!.data.slice().buffer;
+  if (tensors.has("hidden")) final.write(0, new Float32Array(numbersOf("hidden")));
   for (const name of tensors.keys()) {
     const [, layer] = /^logits\.(\d+)$/.exec(name) ?? [];
     if (layer === undefined) continue;
@@ -161,32 +211,29 @@ export async function doEvaluation(tile: TileOf<"evaluate">, host: TileHost): Pr
       selectedIds: new Int32Array(numbersOf(`selected.${layer}`)),
     });
   }
-  const run = await runStudent(options, { source: teacher, hidden, trace }, nextTokens(sequences).labels);
-  const rows = Object.entries({ nll: run.nll, kl: run.kl!, agreement: run.agreement! });
-  const { chunks, peakMemoryBytes } = run;
-  await writeFileAtomically(host.store.extra(tile.key), JSON.stringify({ chunks, peakMemoryBytes }));
-  await writeSafetensorsFile(
-    host.store.file(tile.key),
-    new Map(rows.map(([name, data]) => [name, { dtype: "F32", shape: [data.length], data }])),
-    { routing: JSON.stringify(run.routingSums) },
-  );
-  return numTokens;
+}
+
+function observing(observer: RoutingObserver, meter: PassMeter, { onChunk }: TileHost) {
+  const metered = (tokens: number) => {
+    meter.onChunk(tokens);
+    onChunk();
+  };
+  return { observer, onChunk: metered };
+}
+
+/** @param width of a row; absent: the array is one */
+function float32Tensor(data: Float32Array, width?: number): MemoryTensor {
+  return { dtype: "F32", shape: width === undefined ? [data.length] : [data.length / width, width], data };
 }
 
 async function json(file: string): Promise<unknown> {
   return JSON.parse(Buffer.from(await readSmallFile(file, maxJsonBytes)).toString("utf8"));
 }
 
-async function optionsOf(
-  tile: TileOf<"evaluate" | "evaluate-teacher">,
+async function inputsOf(
+  { text, from, to, model, activations }: TileOf<"evaluate" | "evaluate-teacher">,
   host: TileHost,
-  teacher: EvaluateOptions["teacher"],
-): Promise<EvaluateOptions> {
-  const { runtime, scratchDirectory, signal, onChunk } = host;
-  const sequences = sliceSequences(await host.sequences(tile.text), tile.from, tile.to);
-  const model = withRoundedActivations(await host.model(tile.model), tile.activations);
-  return {
-    ...{ model, teacher, sequences, expertMapping: null, runtime, scratchDirectory, residentBytes, signal },
-    report: onChunk,
-  };
+): Promise<{ model: HeadSource; sequences: TokenSequences }> {
+  const sequences = sliceSequences(await host.sequences(text), from, to);
+  return { model: withRoundedActivations(await host.model(model), activations), sequences };
 }

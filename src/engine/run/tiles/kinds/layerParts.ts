@@ -5,9 +5,8 @@ import type { ExecutorOptions } from "../../../execution/executorOptions";
 import { MemoryHiddenStates, type HiddenStates } from "../../../execution/hiddenStates";
 import { ModelExecutor } from "../../../execution/modelExecutor";
 import type { ForwardOptions } from "../../../execution/passOptions";
-import { VocabularyHead } from "../../../execution/vocabularyHead";
 import type { ModelDescription } from "../../../model/description";
-import type { OpenModel } from "../../work";
+import type { HeadSource } from "../../../execution/headGraphs";
 import { readNamed, writeNamed } from "../inputFiles";
 import type { LayerRange, Tile, TileResult } from "../tile";
 import { ask, type TileDesk, type TileHost } from "./tileHost";
@@ -28,22 +27,21 @@ export function layerBounds({ layers }: ModelDescription, parts: number): { from
 /**
  * Asks for a tile of all layers, or where the run cuts them into parts, for one tile a part, each of which reads the hidden states
  * that the one before hands on.
- * @returns the tiles, in order of their layers
+ * @returns the tiles with their results, in order of their layers
  */
 export async function askThroughLayers<T extends Tile>(
   description: ModelDescription,
   desk: TileDesk,
   make: (layers?: LayerRange) => T,
-): Promise<T[]> {
+): Promise<{ tile: T; result: TileResult }[]> {
   const { store, layerParts = 1 } = desk;
   const bounds = layerBounds(description, layerParts);
   if (bounds.length === 1) {
     const tile = make();
-    await ask(tile, desk);
-    return [tile];
+    return [{ tile, result: await ask(tile, desk) }];
   }
   for (;;) {
-    const tiles: T[] = [];
+    const done: { tile: T; result: TileResult }[] = [];
     let before: TileResult | null = null;
     for (const [part, layers] of bounds.entries()) {
       const hidden: LayerRange["hidden"] = before && {
@@ -53,33 +51,35 @@ export async function askThroughLayers<T extends Tile>(
       const tile = make({ ...layers, part, parts: bounds.length, hidden });
       // What was handed on is gone once it was read; if the reader's tile is gone, too, all begins again.
       if (before?.hidden?.isUsed && (await store.find(tile.key)) === null) break;
-      tiles.push(tile);
       const result = await ask(tile, desk);
+      done.push({ tile, result });
       if (before !== null && before.hidden!.isUsed !== true) {
         await store.record({ ...before, hidden: { ...before.hidden!, isUsed: true } });
         await rm(store.handed(before.key), { force: true });
       }
       before = result;
     }
-    if (tiles.length === bounds.length) return tiles;
-    for (const { key } of tiles) await store.remove(key);
+    if (done.length === bounds.length) return done;
+    for (const { tile } of done) await store.remove(tile.key);
   }
 }
 
 /**
- * Sequences through a tile's layers. What comes out goes to the next part, or of the last one, normalised, to `last`.
+ * Sequences through a tile's layers, or where the run does not cut them, through all. What comes out goes to the next part, or of
+ * the last one, before it is normalised, to `last`.
  * @returns the tokens that were worked on, as a share of all layers
  */
 export async function throughLayers(
-  { key, layers }: { key: string; layers: LayerRange },
-  { checkpoint, description }: Pick<OpenModel, "checkpoint" | "description">,
+  { key, layers: range }: { key: string; layers?: LayerRange | undefined },
+  { checkpoint, description }: HeadSource,
   sequences: TokenSequences,
   host: TileHost,
-  options: Pick<ForwardOptions, "observer" | "collectOutputs"> & Pick<ExecutorOptions, "sampler">,
-  last?: (hidden: HiddenStates) => void,
+  options: Pick<ForwardOptions, "observer" | "collectOutputs" | "onChunk"> & Pick<ExecutorOptions, "sampler">,
+  last?: (hidden: HiddenStates, executor: ModelExecutor) => Promise<void>,
 ): Promise<number> {
   const { runtime, scratchDirectory, signal, onChunk, store } = host;
   const { sampler, ...hooks } = options;
+  const layers = range ?? { from: 0, to: description.layers.length, part: 0, parts: 1, hidden: null };
   const { sequenceLength } = sequences;
   const executor = await ModelExecutor.open({
     ...{ checkpoint, description, sequenceLength, runtime, scratchDirectory, direction: "forward" },
@@ -88,18 +88,12 @@ export async function throughLayers(
   try {
     const start = layers.hidden && (await handedOn(await store.input(layers.hidden), description.hiddenSize));
     using hidden = await executor.forward(tokenBatch(sequences), {
-      ...{ ...hooks, signal, onChunk, end: layers.to },
+      ...{ onChunk, ...hooks, signal, end: layers.to },
       ...(start === null ? {} : { start: { layers: layers.from, hidden: start } }),
     });
     if (layers.part + 1 < layers.parts)
       await writeNamed(store.handed(key), new Map([["hidden", hidden.read(0, hidden.numTokens)]]));
-    else if (last !== undefined) {
-      await new VocabularyHead({ checkpoint, description }, executor.sessions, executor.plan.headPositions).normalise(
-        hidden,
-        signal,
-      );
-      last(hidden);
-    }
+    else await last?.(hidden, executor);
   } finally {
     await executor.close();
   }

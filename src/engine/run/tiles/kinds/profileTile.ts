@@ -34,9 +34,9 @@ export async function askProfile(p: Parameters<HeavyWork["profile"]>[0], desk: T
     }),
   );
   for (const [i, { from, leaves }] of slices.entries())
-    for (const { key } of tiles[i]!) {
+    for (const { tile } of tiles[i]!) {
       throwIfCancelled(signal);
-      const { layers, samples } = await loadRoutingStatistics(desk.store.file(key));
+      const { layers, samples } = await loadRoutingStatistics(desk.store.file(tile.key));
       statistics.add(layers, leaves);
       if (samples) sampler.add(samples, from * sequences.sequenceLength);
     }
