@@ -1,11 +1,15 @@
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
+import path from "node:path";
 import { describe, expect, it } from "vitest";
+import { openModel } from "../../../src/engine/run/modelCache";
+import { tileOf } from "../../../src/engine/run/tiles/kinds/tileHost";
 import { TileRunner } from "../../../src/engine/run/tiles/runTile";
 import { wholeTile, type Carrier, type TileEvents } from "../../../src/engine/run/tiles/carrier";
 import { jobOf, keyed, type Tile, type TileResult } from "../../../src/engine/run/tiles/tile";
 import { TileStore } from "../../../src/engine/run/tiles/tileStore";
 import { verifying } from "../../../src/engine/run/tiles/verifying";
+import { TinyRun } from "../../faults/tinyRun";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
 const hash = "0123456789abcdef".repeat(4);
@@ -148,4 +152,31 @@ describe("a worker", () => {
   it("writes into no folder but one of tiles", async () => {
     await expect(runner().run(tileIn(temporaryFolder()))).rejects.toThrow(/it would write into/);
   });
+});
+
+it("a worker reads a checkpoint anew that was written again with the same bytes, and refuses another one", async () => {
+  const parent = temporaryFolder();
+  await TinyRun.makeParent(parent);
+  const teacher = path.join(parent, "teacher");
+  const { fingerprint } = await openModel(teacher);
+  const store = new TileStore(path.join(parent, "tiles"));
+  await store.make();
+  const runner = new TileRunner({
+    ...{ worker: "w", scratchDirectory: parent, signal, mapPath: (at: string) => at },
+    runtime: { threads: 1, provider: "cpu", memoryBudgetBytes: 1e9 },
+  });
+  const desk = { store, carrier: { numerics: hash } as Carrier };
+  const tile = tileOf(desk, "cosines", { model: { path: teacher, fingerprint }, layer: 0, numbers: 4096 });
+  const before = await runner.run(tile);
+  const shard = path.join(teacher, "model.safetensors");
+  const bytes = readFileSync(shard);
+  writeFileSync(shard, bytes);
+  utimesSync(shard, 1e9, 1e9);
+  await store.remove(tile.key);
+  expect((await runner.run(tile)).sha256).toBe(before.sha256);
+  bytes[bytes.length - 1]! ^= 1;
+  writeFileSync(shard, bytes);
+  await store.remove(tile.key);
+  await expect(runner.run(tile)).rejects.toMatchObject({ code: "checkpoint/changed" });
+  await runner.close();
 });

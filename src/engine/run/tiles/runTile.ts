@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { RerouteError } from "../../../protocol/errors";
+import { errorCodeOf, RerouteError } from "../../../protocol/errors";
 import { quote } from "../../checkpoint/quote";
 import type { TokenSequences } from "../../data/sequences";
 import type { RuntimeOptions } from "../../runtime/session";
@@ -56,7 +56,14 @@ export class TileRunner {
       if (found !== null) return found;
     } else store = store.again();
     const own = store.own();
-    const tokens = await this.#work(tile, this.#host(own));
+    const host = this.#host(own);
+    const tokens = await this.#work(tile, host).catch(async (error: unknown) => {
+      if (errorCodeOf(error) !== "checkpoint/changed") throw error;
+      // Written anew since it was opened here, as by a run that was begun again; what is another one now fails again.
+      this.#models.clear();
+      await this.#seat.close();
+      return this.#work(tile, host);
+    });
     await own.give(tile.key, store);
     const cpu = process.cpuUsage(started.cpu);
     const beside = async (file: string) => partOf(file).catch(() => null);
