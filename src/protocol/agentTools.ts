@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import type { EngineParams, EngineResult, ServiceMethod } from "./engine";
-import { RerouteError, type ErrorCode } from "./errors";
+import { errorCodeOf, RerouteError, type ErrorCode } from "./errors";
 import type { RoutingPanelData } from "./panels";
 import type { Recipe } from "./recipe";
 import type { Preflight, RunFile } from "./run";
@@ -16,6 +16,8 @@ export interface AgentHost {
   readRecipe: (file: string) => Promise<{ recipe: Recipe; baseFolder: string; runsFolder: string }>;
   /** Begins or continues a recipe's run, which outlives the call. Gives its run folder. */
   start: (recipeFile: string) => Promise<string>;
+  /** Run folders that runs were begun in; they are checked once more before they write the first record. */
+  begun: Set<string>;
 }
 
 export interface AgentTool {
@@ -78,7 +80,9 @@ export const agentTools: readonly AgentTool[] = [
       const { refusals, seconds } = await preflightOf(host, file);
       const first = refusals[0];
       if (first) throw new RerouteError(first.code as ErrorCode, first.message);
-      return { runDirectory: await host.start(file), predictedSeconds: seconds };
+      const runDirectory = await host.start(file);
+      host.begun.add(runDirectory);
+      return { runDirectory, predictedSeconds: seconds };
     },
   }),
   tool({
@@ -92,10 +96,18 @@ export const agentTools: readonly AgentTool[] = [
   tool({
     name: "run_status",
     title: "Status of a run",
-    description: "State, seconds and error of each stage of a run.",
+    description:
+      "State, seconds and error of each stage of a run; no stages while a run that was just begun is checked.",
     input: run,
     starts: false,
-    call: async ({ ask }, input) => statusOf((await ask("run/read", input)).run),
+    call: async ({ ask, begun }, input) => {
+      try {
+        return statusOf((await ask("run/read", input)).run);
+      } catch (error) {
+        if (errorCodeOf(error) !== "run/invalid" || !begun.has(input.runDirectory)) throw error;
+        return { runDirectory: input.runDirectory, stages: [] };
+      }
+    },
   }),
   tool({
     name: "read_evaluation",

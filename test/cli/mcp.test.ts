@@ -26,6 +26,7 @@ const host = (answers: Record<string, unknown> = {}): AgentHost => {
   const signal = new AbortController().signal;
   started = [];
   return {
+    begun: new Set(),
     ask: async (method, params) =>
       method in answers ? (answers[method] as never) : services[method](params, { signal, emit: () => undefined }),
     readRecipe: async (file) => ({
@@ -107,6 +108,15 @@ it("starts what the pre-flight allows, and nothing that it refuses", async () =>
   const refused = await call(await connect({ "recipe/preflight": { refusals, seconds: 12 } }), "start_run", { recipe });
   expect(refused).toMatchObject({ isError: true, content: [{ text: "preflight/memory: needs 9 GiB" }] });
   expect(started).toEqual([]);
+});
+
+it("has no stages of a run that was just begun and is still checked", async () => {
+  const client = await connect({ "recipe/preflight": { refusals: [], seconds: 12 } });
+  const runDirectory = path.join(folder, "run");
+  expect((await call(client, "run_status", { runDirectory })).isError).toBe(true);
+  await call(client, "start_run", { recipe: await recipeFile() });
+  const { content } = await call(client, "run_status", { runDirectory });
+  expect(JSON.parse(content[0]!.text)).toEqual({ runDirectory, stages: [] });
 });
 
 it("panels come by layer, not by expert", async () => {

@@ -43,6 +43,8 @@ export interface CodeServerOptions {
   /** An empty folder: user data, extensions, HOME. */
   profile: string;
   vsix: string;
+  /** Packages of further extensions. */
+  others?: string[];
   settings?: Record<string, unknown>;
   /** The user's own key bindings. */
   keybindings?: { key: string; command: string }[];
@@ -95,7 +97,8 @@ export async function startCodeServer(options: CodeServerOptions): Promise<CodeS
     "--extensions-dir",
     extensions,
   ];
-  await promisify(execFile)(nodeBinary, [...common, "--install-extension", vsix], { env });
+  const packages = [vsix, ...(options.others ?? [])].flatMap((file) => ["--install-extension", file]);
+  await promisify(execFile)(nodeBinary, [...common, ...packages], { env });
 
   const child = spawn(
     nodeBinary,

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./codeServer";
 import { closeMenu, contextMenu, expand, explorerItem, openFromExplorer, treeRows } from "./explorer";
 import { openWindow, type Session } from "./session";
+import { syntheticRun } from "./syntheticRun";
 import { closeQuickInput, pageInState, quickInput, runCommand, searchPalette, showContainer } from "./workbench";
 
 let session: Session;
@@ -115,6 +116,22 @@ describe("what the extension adds", () => {
     const drawn = `[...document.querySelectorAll(".getting-started-media img")].some(({ naturalWidth }) => naturalWidth > 100)`;
     await until(async () => (await page.evaluate(drawn)) === true);
     await session.screenshot("walkthrough");
+  });
+
+  it("has a step done by what was done, not by a question that was left with Esc", async () => {
+    const { page, workspace } = session;
+    const done = page.locator(".getting-started-step .codicon-getting-started-step-checked");
+    await page.locator(".getting-started-step .codicon-getting-started-step-unchecked").first().waitFor();
+    for (const command of ["Profile Routing", "Compress Experts", "Calibrate Router"]) {
+      await runCommand(page, `Reroute: ${command}`);
+      await quickInput(page).asksFor("Which checkpoint?");
+      await closeQuickInput(page);
+    }
+    expect(await done.count()).toBe(0);
+    // A run with a profile is what the second step stands for.
+    await syntheticRun(path.join(workspace, ".reroute", "runs"), "2026-01-01_profile", 2, 8);
+    await until(async () => (await done.count()) === 1);
+    await session.screenshot("walkthrough-profiled");
   });
 
   it("logs no error, and asks no other host for anything", async () => {

@@ -35,17 +35,18 @@ interface SessionOptions extends Partial<CodeServerOptions> {
  * A session whose window shows its workspace and the extension's item in the activity bar.
  * @param fill makes the workspace before it is opened
  * @param shows a file or folder of it that the explorer must list
+ * @param opens what of it is opened, such as a *.code-workspace file; default: itself
  */
 export async function openWindow(
   name: string,
   fill: (workspace: string, session: Session) => unknown,
-  { shows = "fine", ...options }: SessionOptions & { shows?: string } = {},
+  { shows = "fine", opens = "", ...options }: SessionOptions & { shows?: string; opens?: string } = {},
 ): Promise<Session> {
   const session = await openSession(name, options);
   const { page, server, workspace } = session;
   try {
     await fill(workspace, session);
-    await openFolder(page, server.url, workspace, shows);
+    await openFolder(page, server.url, path.join(workspace, opens), shows);
     await activityBarItem(page, "Reroute").waitFor();
   } catch (error) {
     // A file that could not begin has nobody to close it.

@@ -14,9 +14,10 @@ export function launchBrowser(): Promise<Browser> {
   });
 }
 
-/** Opens a folder and waits until the explorer shows `file`, if one is named. */
+/** Opens a folder, or a *.code-workspace file, and waits until the explorer shows `file`, if one is named. */
 export async function openFolder(page: Page, url: string, folder: string, file: string | null): Promise<void> {
-  await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`);
+  const kind = folder.endsWith(".code-workspace") ? "workspace" : "folder";
+  await page.goto(`${url}/?${kind}=${encodeURIComponent(folder)}`);
   if (file !== null) await explorerItem(page, file).waitFor();
 }
 

@@ -56,6 +56,7 @@ export function agentServer(host: AgentHost, readOnly: boolean): McpServer {
 function commandLineHost(io: CliIo): AgentHost {
   const services = liveServices();
   return {
+    begun: new Set(),
     ask: (method, params) => services[method](params, { signal: io.signal, emit: () => undefined }),
     readRecipe: async (file) => {
       const baseFolder = path.dirname(file);

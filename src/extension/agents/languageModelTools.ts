@@ -55,6 +55,7 @@ function extensionHost(services: Services): AgentHost {
     return { recipe, baseFolder: path.dirname(file), runsFolder: services.runList.folder };
   };
   return {
+    begun: new Set(),
     ask: (method, params) => services.engine.request(method, params),
     readRecipe: read,
     start: async (file) => {

@@ -89,9 +89,11 @@ export class EngineClient {
   onDisconnect(behaviour: DisconnectBehaviour): void {
     if (behaviour === this.behaviour) return;
     this.behaviour = behaviour;
-    this.processes.job.running?.request("engine/onDisconnect", { behaviour }).catch((error: unknown) => {
-      this.options.log("error", `engine/onDisconnect: ${String(error)}`);
-    });
+    const { log } = this.options;
+    this.processes.job.running?.request("engine/onDisconnect", { behaviour }).then(
+      () => log("info", `engine/onDisconnect: ${behaviour}`),
+      (error: unknown) => log("error", `engine/onDisconnect: ${String(error)}`),
+    );
   }
 
   /** Ends the processes; with `linger` the one for jobs may finish the runs it works on. */

@@ -5,16 +5,19 @@ import { errorCodeOf } from "../../../src/protocol/errors";
 import { EngineClient } from "../../../src/extension/engine/client";
 import { recipeSchema } from "../../../src/protocol/recipe";
 import { makeCheckpoint } from "../../bench/makeCheckpoint";
+import { syntheticRun } from "../../e2e/syntheticRun";
 import { bundleEngine } from "../../faults/tinyRun";
 import { busyReason, slowdown, tooBusy } from "../../machineSpeed";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
 const folder = temporaryFolder();
 const [small, sharded] = [path.join(folder, "teacher"), path.join(folder, "sharded")];
+let wide: string;
 let script: string;
 
 beforeAll(async () => {
   script = await bundleEngine();
+  wide = await syntheticRun(folder, "wide", 48, 128);
   const common = { numHeads: 4, numKeyValueHeads: 2, vocabSize: 2048, numExpertsPerToken: 4 };
   await makeCheckpoint({
     directory: small,
@@ -40,11 +43,20 @@ const recipe = recipeSchema.parse({
   memory: "2GiB",
 });
 
-it("a checkpoint of 17 shards or more opens within 200 ms while a job computes", async ({ skip }) => {
+/** What the editor asks while it shows something, of the sizes of a released model. */
+const questions: Record<string, (client: EngineClient) => Promise<unknown>> = {
+  "a checkpoint of 17 shards or more": (client) => client.request("checkpoint/inspect", { path: sharded }),
+  "the list of runs": (client) => client.request("run/list", { runsFolder: folder }),
+  "the Routing panel of 48 layers of 128 experts": (client) => client.request("panel/routing", { runDirectory: wide }),
+  "the Divergence panel of the same": (client) => client.request("panel/divergence", { runDirectory: wide }),
+  "the Router KD panel": (client) => client.request("panel/calibration", { runDirectory: wide }),
+};
+
+it("checkpoints, runs and panels are answered within 200 ms while a job computes", async ({ skip }) => {
   expect(readdirSync(sharded).filter((name) => name.endsWith(".safetensors")).length).toBeGreaterThanOrEqual(17);
   const client = new EngineClient({ script, host: "test", idleMs: 60_000, log: () => undefined });
   try {
-    await client.request("checkpoint/inspect", { path: sharded });
+    for (const ask of Object.values(questions)) await ask(client);
     const speeds = [slowdown()];
     const stop = new AbortController();
     let hasBegun: () => void = () => undefined;
@@ -60,21 +72,22 @@ it("a checkpoint of 17 shards or more opens within 200 ms while a job computes",
       (error: unknown) => errorCodeOf(error),
     );
     await begun;
-    const times: number[] = [];
-    for (let i = 0; i < 9; i++) {
-      const asked = performance.now();
-      await client.request("checkpoint/inspect", { path: sharded });
-      await client.request("run/list", { runsFolder: folder });
-      times.push(performance.now() - asked);
-    }
+    const times = new Map(Object.keys(questions).map((name) => [name, [] as number[]]));
+    for (let i = 0; i < 9; i++)
+      for (const [name, ask] of Object.entries(questions)) {
+        const asked = performance.now();
+        await ask(client);
+        times.get(name)!.push(performance.now() - asked);
+      }
     stop.abort();
     // The job was at work all the while.
     expect(await ended).toBe("cancelled");
     speeds.push(slowdown());
-    const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
     const limit = 200 * Math.max(...speeds);
-    skip(median > limit && tooBusy(speeds), busyReason);
-    expect(median, `milliseconds of all: ${times.map((ms) => ms.toFixed(0)).join(", ")}`).toBeLessThanOrEqual(limit);
+    const medians = [...times].map(([name, all]) => [name, all.sort((a, b) => a - b)[4]!] as const);
+    const slow = medians.filter(([, median]) => median > limit);
+    skip(slow.length > 0 && tooBusy(speeds), busyReason);
+    expect(slow).toEqual([]);
   } finally {
     client.dispose();
   }
