@@ -65,9 +65,8 @@ describe.skipIf(!hasSlurm || !hasRedis)("workers that Slurm starts", () => {
       const repeated = tiles.flatMap(({ repeated: again, pass, bounds }) => (again ? [{ pass, bounds }] : []));
       expect(repeated).toContainEqual(held);
       expect(status.workers.find(({ name }) => name === cancelled)).toMatchObject({ state: "left", tiles: 0 });
-      cluster.cancel(job);
     } finally {
-      cluster.stop();
+      await cluster.stop();
       await redis.kill();
     }
   });

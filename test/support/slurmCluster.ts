@@ -106,7 +106,11 @@ export class SlurmCluster {
     return existsSync(file) ? readFileSync(file, "utf8") : "";
   }
 
-  stop(): void {
+  /** Ends its jobs and then its daemons: processes of jobs that are to tell a controller of their end stay as long as there is none. */
+  async stop(): Promise<void> {
+    const jobs = () => this.#ask("squeue", ["--noheader", "--format=%A"]).split("\n").filter(Boolean);
+    for (const job of new Set(jobs())) this.cancel(job);
+    await until(() => jobs().length === 0, "the end of all jobs").catch(() => undefined);
     // Nodes first: they end the jobs' processes.
     for (const daemon of [...this.#daemons].reverse()) daemon.kill("SIGTERM");
   }
