@@ -180,7 +180,6 @@ it(
     );
     await cli("compare", recipe, "--dir", folder);
     await showContainer(page, "Reroute");
-    await runCommand(page, "Reroute: Refresh Runs");
     const row = treeRows(page, "Runs").filter({ hasText: "fine taught" });
     await row.waitFor();
     await chooseFromRow(row, "Open Distillation", () =>

@@ -71,7 +71,7 @@ async function compare(io: CliIo, request: ComparisonRequest, options: CompareOp
         report: progress.report,
         onWarning: warn,
         onCell: ({ id }, number, total, remaining) => {
-          const left = remaining === null ? "" : `, about ${formatDuration(remaining)} left`;
+          const left = !remaining ? "" : `, about ${formatDuration(remaining)} left`;
           progress.note(`cell ${number} of ${total}: ${id}${left}`);
         },
         onFailure: ({ id }, error) => progress.note(`failed ${id}: ${errorCodeOf(error)}: ${error.message}`),

@@ -1,11 +1,13 @@
 import { existsSync, readdirSync } from "node:fs";
-import path from "node:path";
 import * as vscode from "vscode";
 import type { EngineResult } from "../../protocol/engine";
 import type { RunSummary } from "../../protocol/panels";
-import { runFiles } from "../../protocol/run";
 import type { EngineClient } from "../engine/client";
+import { listedFiles, runsOnDisk } from "./runsOnDisk";
 import { runsFolder, runsFolders } from "../settings";
+
+/** Between looks at the disk. */
+const lookMs = 4000;
 
 type Listed = EngineResult<"run/list">;
 
@@ -21,6 +23,9 @@ export class RunList implements vscode.Disposable {
   readonly onDidRead = this.readEmitter.event;
   private watchers: vscode.FileSystemWatcher[] = [];
   private timer: NodeJS.Timeout | undefined;
+  private readonly stopLooking: () => void;
+  /** What the last look saw. */
+  private onDisk: string | null = null;
   /** What the tree is filtered by; empty: nothing. */
   filter = "";
 
@@ -28,6 +33,18 @@ export class RunList implements vscode.Disposable {
     private readonly services: { context: vscode.ExtensionContext; engine: EngineClient; log: vscode.LogOutputChannel },
   ) {
     this.watch();
+    const looking = setInterval(() => void this.look(), lookMs);
+    this.stopLooking = () => clearInterval(looking);
+  }
+
+  /**
+   * Refreshes where the disk has changed. VS Code is not told of everything: not of folders that are made with what lies in them before they
+   * are watched, nor of what another machine writes to a shared file system.
+   */
+  async look(): Promise<void> {
+    const now = await runsOnDisk(this.folders);
+    if (this.onDisk !== null && now !== this.onDisk) this.refresh();
+    this.onDisk = now;
   }
 
   /** Where runs about a checkpoint, recipe or other file are kept. */
@@ -70,10 +87,6 @@ export class RunList implements vscode.Disposable {
     return this.listed.runs.some(({ directory }) => directory === runDirectory);
   }
 
-  private isListed(directory: string): boolean {
-    return this.knows(directory) || this.listed.comparisons.some((comparison) => comparison.directory === directory);
-  }
-
   /** Forgets what was read; whoever shows it asks again. Called often, so it waits a moment for more changes. */
   refresh(): void {
     clearTimeout(this.timer);
@@ -99,17 +112,12 @@ export class RunList implements vscode.Disposable {
   /** Starts over after the workspace's folders or the setting for the run folder changed. */
   watch(): void {
     for (const watcher of this.watchers) watcher.dispose();
-    // Runs of a comparison are a folder deeper. A new folder is watched a moment after it was made: what another process writes
-    // into it at once is not told of, and may not change for minutes. Its progress, written every second, makes up for it.
-    const files = "{*,*/cells/*}/{run.json,evaluation.json,comparison.json,labels.json,progress.json}";
+    // Runs of a comparison are a folder deeper.
+    const files = `{*,*/cells/*}/{${listedFiles.join(",")}}`;
     this.watchers = this.folders.map((folder) => {
       const pattern = new vscode.RelativePattern(vscode.Uri.file(folder), files);
       const watcher = vscode.workspace.createFileSystemWatcher(pattern);
-      for (const event of [watcher.onDidCreate, watcher.onDidChange, watcher.onDidDelete])
-        event(({ fsPath }) => {
-          const isNews = path.basename(fsPath) !== runFiles.progress || !this.isListed(path.dirname(fsPath));
-          if (isNews) this.refresh();
-        });
+      for (const event of [watcher.onDidCreate, watcher.onDidChange, watcher.onDidDelete]) event(() => this.refresh());
       return watcher;
     });
     this.refresh();
@@ -117,6 +125,7 @@ export class RunList implements vscode.Disposable {
 
   dispose(): void {
     clearTimeout(this.timer);
+    this.stopLooking();
     for (const watcher of this.watchers) watcher.dispose();
     this.changed.dispose();
   }
