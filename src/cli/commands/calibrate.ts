@@ -9,7 +9,7 @@ import { quote } from "../../engine/checkpoint/quote";
 import { describeModel } from "../../engine/model/families/index";
 import { hasExperts } from "../../engine/model/requireExperts";
 import { RerouteError } from "../../protocol/errors";
-import { distillationPresets, type DistillationPreset } from "../../protocol/presets";
+import { distillationPresets } from "../../protocol/presets";
 import {
   activationTypes,
   calibrationLosses,
@@ -17,15 +17,15 @@ import {
   divergenceKinds,
   type ActivationType,
 } from "../../protocol/calibrateOptions";
-import {
-  denseChoices,
-  denseScales,
-  type BuildOptions,
-  type DenseChoice,
-  type DenseScales,
-} from "../../protocol/denseStudent";
+import { denseChoices, denseScales } from "../../protocol/denseStudent";
 import { runFiles } from "../../protocol/run";
 import { checkpointPath } from "../checkpointPath";
+import {
+  distillationOptions,
+  studentToBuildOf,
+  type BuildChoices,
+  type DistillationChoices,
+} from "../distillationOptions";
 import type { CliIo } from "../io";
 import {
   addDataOptions,
@@ -40,11 +40,7 @@ import {
 import { addSpreadOptions, type SpreadOptions } from "../queueOptions";
 import { runInFolder } from "../runInFolder";
 
-interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
-  teacher?: string;
-  buildStudent?: number | true;
-  choose?: DenseChoice;
-  scales?: DenseScales;
+interface CalibrateCommandOptions extends SharedOptions, SpreadOptions, BuildChoices, DistillationChoices {
   data: string;
   out: string;
   evaluation?: string;
@@ -64,20 +60,7 @@ interface CalibrateCommandOptions extends SharedOptions, SpreadOptions {
   routerGroup?: number;
   batch?: number;
   epochs?: number;
-  preset?: DistillationPreset;
-  divergence?: string;
-  mix?: number;
   match?: Record<string, number>;
-  onPolicy?: number;
-  promptTokens?: number;
-  replay?: number;
-  teacherRouting?: string;
-  active?: number;
-  lambda?: number;
-  draws?: number;
-  routerLearningRate?: number;
-  roundUpdates?: number;
-  freezeAbove?: number;
   temperature?: number;
   schedule?: string;
   warmup?: number;
@@ -214,7 +197,7 @@ export function addCalibrate(program: Command, io: CliIo): void {
       options;
     const { scaleLearningRate, activations, routerBits, routerGroup } = options;
     const chosen = distillationOptions(options);
-    const build = buildOf(options);
+    const build = studentToBuildOf(options);
     const named = await checkpointPath(io, student);
     const recipe = recipeFrom(io.cwd, options, {
       teacher: build ? named : await checkpointPath(io, options.teacher ?? (await teacherOf(named))),
@@ -257,22 +240,6 @@ export function addCalibrate(program: Command, io: CliIo): void {
   });
 }
 
-/** How the student is built; null where one is named. @throws RerouteError arguments/invalid */
-function buildOf({ buildStudent, choose, scales, teacher }: CalibrateCommandOptions): Partial<BuildOptions> | null {
-  const invalid = (message: string) => new RerouteError("arguments/invalid", message);
-  if (buildStudent === undefined) {
-    if ((choose ?? scales) === undefined) return null;
-    throw invalid("--choose and --scales say how a student is built; add --build-student");
-  }
-  if (teacher !== undefined)
-    throw invalid("With --build-student the checkpoint named first is the teacher; leave --teacher out");
-  return {
-    ...(buildStudent === true ? {} : { experts: buildStudent }),
-    ...(choose === undefined ? {} : { choose }),
-    ...(scales === undefined ? {} : { scales }),
-  };
-}
-
 /** "router=1,feed-forward=0.5"; which names and weights there may be, the recipe's schema says. */
 function toMatchTerms(text: string): Record<string, number> {
   return Object.fromEntries(
@@ -291,55 +258,6 @@ async function teacherOf(student: string): Promise<string> {
     "arguments/invalid",
     `${quote(student)} has no reroute.json that says what it was made from; name its teacher with --teacher`,
   );
-}
-
-/** The choices of divergence and teacher routing, a preset expanded. @throws RerouteError arguments/invalid */
-function distillationOptions({
-  preset,
-  divergence,
-  mix,
-  teacherRouting,
-  active,
-  lambda,
-  draws,
-  routerLearningRate,
-  roundUpdates,
-  freezeAbove,
-  onPolicy: share,
-  promptTokens,
-  replay,
-}: CalibrateCommandOptions): Record<string, unknown> {
-  const expanded = preset === undefined ? {} : distillationPresets[preset];
-  const kind = teacherRouting ?? expanded.teacherRouting?.kind;
-  const isOnPolicy = share !== undefined || expanded.onPolicy !== undefined;
-  if (!isOnPolicy && (promptTokens ?? replay) !== undefined)
-    throw new RerouteError(
-      "arguments/invalid",
-      "--prompt-tokens and --replay say how the student writes its sequences; name their share with --on-policy",
-    );
-  const ofRouters = kind === "student-aware" || !isOnPolicy ? { roundUpdates } : {};
-  const numbers = Object.entries({ active, lambda, draws, routerLearningRate, ...ofRouters, freezeAbove }).filter(
-    ([, value]) => value !== undefined,
-  );
-  if (numbers.length > 0 && (kind === undefined || kind === "own"))
-    throw new RerouteError(
-      "arguments/invalid",
-      `The option for ${numbers[0]![0]} says how the teacher routes; name how with --teacher-routing active, augment or student-aware`,
-    );
-  const known = kind === expanded.teacherRouting?.kind ? expanded.teacherRouting : {};
-  return {
-    ...expanded,
-    ...(divergence === undefined ? {} : { divergence }),
-    ...(mix === undefined ? {} : { mix }),
-    ...(isOnPolicy
-      ? { onPolicy: { ...expanded.onPolicy, ...given({ share, promptTokens, replay, roundUpdates }) } }
-      : {}),
-    ...(kind === undefined ? {} : { teacherRouting: { ...known, kind, ...Object.fromEntries(numbers) } }),
-  };
-}
-
-function given(options: Record<string, number | undefined>): Record<string, number | undefined> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** A dense student has no routers: all of it trains unless a scope is named. */
