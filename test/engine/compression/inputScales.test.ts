@@ -8,7 +8,7 @@ import { tensorFromBytes } from "../../../src/engine/checkpoint/tensorSource";
 import { readExpert } from "../../../src/engine/compression/layer/expertMatrices";
 import { LayerStages } from "../../../src/engine/compression/layer/stage";
 import { applyPlan, makePlan } from "../../../src/engine/compression/methods";
-import { rescaledTensors } from "../../../src/engine/compression/quantising/inputScales";
+import { inputPlace, rescaledTensors } from "../../../src/engine/compression/quantising/inputScales";
 import { checkWritten } from "../../../src/engine/compression/quantising/readBack";
 import { writeCompressedCheckpoint } from "../../../src/engine/compression/writeCompressed";
 import { ModelExecutor } from "../../../src/engine/execution/modelExecutor";
@@ -129,4 +129,16 @@ test.each([
     code: "model/unsupported-option",
     message: expect.stringContaining(why) as string,
   });
+});
+
+test.each([
+  ["F16", undefined],
+  ["F8_E4M3", undefined],
+  ["BF16", { kind: "scaled" }],
+])("a router in %s (%j) is not multiplied: that would round", async (dtype, quantisation) => {
+  const { description } = await openModel(goldenCheckpoint("mixtral"));
+  const { layer, moe } = moeLayers(description)[0]!;
+  const weight = { ...moe.router.weight, dtype, ...(quantisation && { quantisation }) };
+  const changed = { ...moe, router: { ...moe.router, weight } } as typeof moe;
+  expect(() => inputPlace(description.layers[layer]!, changed)).toThrow(/multiplied without rounding/);
 });

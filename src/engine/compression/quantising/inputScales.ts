@@ -114,7 +114,7 @@ function rescaled(checkpoint: Checkpoint, view: WeightView, factor: (i: number) 
 /**
  * The norm that gives what experts read, and what else reads it.
  * @throws RerouteError model/unsupported-option where scales have no place: the norm is missing or stores weight - 1, attention reads it too,
- * or router or shared experts read something else
+ * router or shared experts read something else, or a tensor's numbers cannot be multiplied without rounding
  */
 export function inputPlace(
   { index, postAttentionNorm: norm, parallel }: LayerDescription,
@@ -137,5 +137,13 @@ export function inputPlace(
     readers.push(...(gateUp.kind === "separate" ? [gateUp.gateProj, gateUp.upProj] : [gateUp.projection]));
     if (shared.gate) readers.push(shared.gate);
   }
-  return { norm: norm.bias === null ? [norm.weight] : [norm.weight, norm.bias], readers };
+  const place = { norm: norm.bias === null ? [norm.weight] : [norm.weight, norm.bias], readers };
+  const views = [...place.norm, ...readers.map(({ weight }) => weight)];
+  // F16 has too few exponents for that, and codes have scales of their own.
+  const inexact = views.find(({ dtype, quantisation }) => quantisation != null || !["BF16", "F32"].includes(dtype));
+  if (inexact)
+    return refuse(
+      `${quote(inexact.tensor)} is ${inexact.dtype}, and BF16 and F32 alone are multiplied without rounding`,
+    );
+  return place;
 }
