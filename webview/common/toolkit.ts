@@ -76,6 +76,8 @@ export class Toggle {
 
   set disabled(value: boolean) {
     this.checkbox.disabled = value;
+    // One of the component libraries does not say so by itself.
+    this.checkbox.setAttribute("aria-disabled", String(value));
   }
 
   set checked(value: boolean) {
