@@ -101,7 +101,7 @@ it("300 workers: drawn within moments, found by words, put in order, and exporte
     "node-0-3",
     "node-0-0",
   ]);
-  await opened.tab.fill("vscode-text-field >> input", "node-7");
+  await opened.tab.fill("vscode-text-field input, vscode-textfield input", "node-7");
   await opened.until("() => document.querySelector('[role=status].muted').textContent.includes('292 of 300')");
   expect(await opened.cells("[data-table=workers]")).toHaveLength(8);
   await opened.screenshot("workers-filtered");
