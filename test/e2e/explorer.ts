@@ -96,13 +96,17 @@ export async function chooseFromMenu(page: Page, name: string, label: string, le
   }, 120_000);
 }
 
-/** Chooses an entry of a tree row's menu, until what it leads to holds. */
+/**
+ * Chooses an entry of a tree row's menu, until what it leads to holds. A list that draws itself again beneath the mouse opens another
+ * row's menu: one without the entry is closed.
+ */
 export async function chooseFromRow(on: Locator, label: string, leadsTo: () => Promise<boolean>): Promise<void> {
   const item = menuItems(on.page()).filter({ hasText: label });
   await until(async () => {
     if (await leadsTo()) return true;
     if (!(await item.isVisible())) await tryClick(on, "rightClick");
-    if (await appears(item, 3000)) await tryClick(item, "click", 2000);
+    const chosen = (await appears(item, 3000)) && (await tryClick(item, "click", 2000));
+    if (!chosen) await clearTheWay(on.page());
     return until(leadsTo, 5000).then(
       () => true,
       () => false,

@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { readDistillation } from "../../../../src/engine/run/folder/distillationFile";
 import { readRun } from "../../../../src/engine/run/folder/runFolder";
 import { comparisonRows, writeComparisonReport } from "../../../../src/engine/report/comparisonReport";
@@ -117,6 +117,10 @@ describe("a grid", () => {
   it("works every cell off, with one profile, one teacher, one measurement of the machine", async () => {
     const seen: string[] = [];
     const shares: (number | null)[] = [];
+    // The share is one of time, which passes here by steps, not by how busy the machine is.
+    let steps = 0;
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => 1000 * steps++);
+    onTestFinished(() => clock.mockRestore());
     const comparison = await start(recipe(), {
       onCell: ({ id }, number, total, left) => seen.push(`${number}/${total} ${id} ${left === null ? "?" : "known"}`),
       report: ({ run }) => shares.push(run?.share ?? null),
