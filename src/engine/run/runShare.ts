@@ -23,13 +23,13 @@ export function partOf(whole: StageClock, name: string): StageClock {
   };
 }
 
-/** A prediction is not believed to be wrong by more. */
-const mostWrong = 10;
+/** Of training: the pace of so many updates counts as much as what was predicted. */
+const believedUpdates = 64;
 
 /**
  * How much of a whole run is done, as a share of its time that only rises. Stages take what the pre-flight predicted, times the
- * factor by which it was wrong so far, of their kind where one of it is done; the pass under way takes what its own pace says,
- * the more the further it is. Without a pre-flight stages count the same, and no time is claimed.
+ * factor by which it was wrong so far (see `factorOf`); the pass under way takes what its own pace says, the more the further
+ * it is. Without a pre-flight stages count the same, and no time is claimed.
  */
 export class RunShare {
   #share = 0;
@@ -98,8 +98,10 @@ export class RunShare {
 
   /** Seconds that stages take, after what is known of those before them. */
   #expectedOf(stages: readonly ExpectedStage[], known: readonly DoneStage[]): number {
-    const overall = factorOf(known, 1);
-    return sum(stages, (stage) => stage.seconds * factorOf(known.filter(isAlike(stage)), overall));
+    return sum(stages, (stage) => {
+      const overall = factorOf(known, stage.seconds, 1);
+      return stage.seconds * factorOf(known.filter(isAlike(stage)), stage.seconds, overall);
+    });
   }
 
   #rise(share: number): number {
@@ -123,10 +125,10 @@ export class RunShare {
     const own = (total - done) * perUnit;
     // A pass of tokens is followed by others, which take what is left of the prediction.
     if (unit === "tokens") return own + Math.max(0, expected - spent - own);
-    // Updates are most of a run: the pace of the first of them alone would say too much.
+    // The pace of the first updates alone would say too much of a long training.
     const predicted = ((expected - spent + elapsed) * (total - done)) / (total - this.#pass.from);
-    const seen = moved / (total - this.#pass.from);
-    return unit === "updates" && predicted > 0 ? seen * own + (1 - seen) * predicted : own;
+    const seen = moved / Math.min(total - this.#pass.from, moved + believedUpdates);
+    return unit === "updates" && predicted > 0 ? own ** seen * predicted ** (1 - seen) : own;
   }
 
   /** The same in one of several passes of a kind: they take as long as those before them, or else what is measured of the first. */
@@ -160,11 +162,14 @@ function isAlike({ id, kind = id }: ExpectedStage): (other: ExpectedStage) => bo
   return (other) => (other.kind ?? other.id) === kind;
 }
 
-/** What stages took for each predicted second. */
-function factorOf(known: readonly DoneStage[], otherwise: number): number {
-  const predicted = sum(known, ({ seconds }) => seconds);
-  if (predicted <= 0) return otherwise;
-  return Math.min(mostWrong, Math.max(1 / mostWrong, sum(known, ({ took }) => took) / predicted));
+/**
+ * What a stage takes for each second that it is predicted to: what those before it took for theirs, where they are a good part
+ * of it, and `otherwise` where they are not. A stage of seconds, however badly predicted, says little about one of hours.
+ */
+function factorOf(known: readonly DoneStage[], seconds: number, otherwise: number): number {
+  const predicted = sum(known, (stage) => stage.seconds);
+  const doubt = seconds / 10;
+  return predicted <= 0 ? otherwise : (sum(known, ({ took }) => took) + doubt * otherwise) / (predicted + doubt);
 }
 
 function sum<T>(all: readonly T[], of: (one: T) => number): number {

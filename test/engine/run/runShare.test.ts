@@ -4,7 +4,11 @@ import type { Progress } from "../../../src/protocol/progress";
 import type { StageId } from "../../../src/protocol/run";
 
 /** Passes of each stage as a run reports them: what it says, its unit, and the seconds that it really takes. */
-type Pass = Pick<Progress, "message" | "unit"> & { seconds: number; pass?: { number: number; of: number } };
+type Pass = Pick<Progress, "message" | "unit"> & {
+  seconds: number;
+  count?: number;
+  pass?: { number: number; of: number };
+};
 const tokens = (message: string, seconds: number): Pass => ({ message, unit: "tokens", seconds });
 const evaluation = (seconds: number[]): Pass[] =>
   seconds.map((time, i) => ({ ...tokens(`Evaluating, ${i + 1}`, time), pass: { number: i + 1, of: seconds.length } }));
@@ -38,12 +42,12 @@ function recorded(stages: [StageId, Pass[]][], predicted: Partial<Record<StageId
   for (const [id, passes] of stages) {
     const began = now;
     share.begin(id, 0);
-    for (const { seconds, ...pass } of passes) {
+    for (const { seconds, count: total = 40, ...pass } of passes) {
       const from = pass.unit === "updates" ? resumedAt : 0;
-      for (let done = from; done <= 40; done++) {
-        const run = share.behind({ ...pass, stage: id, done, total: 40 });
+      for (let done = from; done <= total; done++) {
+        const run = share.behind({ ...pass, stage: id, done, total });
         events.push({ at: now - 100, share: run.share, left: run.remainingSeconds });
-        now += seconds / 41;
+        now += seconds / (total + 1);
       }
     }
     share.end(id, now - began);
@@ -79,6 +83,28 @@ it.each([1, 1.5, 0.7, 3])(
     expect(half.left! / (seconds - half.at)).toBeLessThan(1.3);
   },
 );
+
+const halfWay = (calibrate: number) => ({ predicted: [20, calibrate], profile: 20, from: 0.5, within: 1.5 });
+it.each<[string, { predicted: number[]; profile: number; from: number; within: number }]>([
+  // Hours were once made of minutes so, by a profile of seconds on a busy machine.
+  ["little of a short stage that took tenfold", { predicted: [2, 3600], profile: 20, from: 0, within: 1.1 }],
+  ["a stage half as long that took tenfold", { predicted: [180, 360], profile: 1800, from: 0, within: 1.3 }],
+  ["at half way its own pace, a tenth of what was predicted", halfWay(36000)],
+  ["at half way its own pace, ten times as much", halfWay(360)],
+])("the time left of a long training believes %s", (_name, { predicted, profile, from, within }) => {
+  const training = 3600;
+  const stages: [StageId, Pass[]][] = [
+    ["profile", [tokens("Profiling routing", profile)]],
+    ["calibrate", [{ message: "Training", unit: "updates", seconds: training, count: 640 }]],
+  ];
+  const { events, seconds } = recorded(stages, { profile: predicted[0]!, calibrate: predicted[1]! });
+  const wrong = events
+    .filter(({ at }) => at >= profile + from * training && at < profile + 0.95 * training)
+    .map(({ at, left }) => left! / (seconds - at));
+  expect(wrong.length).toBeGreaterThan(250);
+  expect(Math.max(...wrong)).toBeLessThan(within);
+  expect(Math.min(...wrong)).toBeGreaterThan(1 / within);
+});
 
 it("claims no time without a prediction", () => {
   expect(recorded(sample, {}).events.every(({ left }) => left === undefined)).toBe(true);

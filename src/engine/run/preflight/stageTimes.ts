@@ -63,6 +63,8 @@ export interface StageTimes {
   pass: (tokens: number, kind: "forward" | "observed") => number;
   /** One pass of a model with its loss over the vocabulary; a student is compared with its teacher there, too. */
   evaluation: (tokens: number, role: Role) => number;
+  /** So many looks of a calibration at its student; the layers' sessions are compiled for the first, and stay where they fit. */
+  looks: (count: number, tokens: number) => number;
   /** The teacher's pass, in groups whose hidden states fit. */
   targets: (tokens: number) => number;
   /** Passes over the first sequences before the first update: experts counted, routers fitted. */
@@ -117,10 +119,15 @@ export function stageTimes(input: EstimateInput): StageTimes {
     const shards = kind === "observed" ? Math.ceil(tokens / blockTokens) : 1;
     return once(tokens, kind, "teacher") + Math.max(0, shards - 1) * (again * compile[kind] + reading("teacher"));
   };
+  const evaluation: StageTimes["evaluation"] = (tokens, role) =>
+    once(tokens, "forward", role) + (headProducts[role] * tokens) / (headProducts.student * headRate);
   return {
     pass,
-    evaluation: (tokens, role) =>
-      once(tokens, "forward", role) + (headProducts[role] * tokens) / (headProducts.student * headRate),
+    evaluation,
+    looks: (count, tokens) => {
+      const kept = tokens === 0 ? 0 : (1 - again) * compile.forward * share("student");
+      return count * evaluation(tokens, "student") - Math.max(0, count - 1) * kept;
+    },
     targets: (tokens) => {
       const bytes = 2 * tokens * teacher.hiddenSize * 4;
       const groups = Math.max(1, Math.ceil(bytes / Math.max(1, forward.hiddenStateBytes)));

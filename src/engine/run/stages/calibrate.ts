@@ -119,7 +119,7 @@ export const calibrateStage: Stage = {
       tokens: batch * recipe.data.sequenceLength,
       allTokens: taught + tokens.heldOut + 2 * tokens.calibration * epochs,
     };
-    const heldOutSeconds = evaluations * time.evaluation(tokens.heldOut, "student");
+    const heldOutSeconds = time.looks(evaluations, tokens.heldOut);
     const writing = writingSeconds(input, updates);
     const updating = time.updates(updates, tokens.calibration * epochs);
     const seconds =
