@@ -138,7 +138,7 @@ export function addCompress(program: Command, io: CliIo): void {
         const { method: chosen, options: set } = recipe.compress!;
         throw new RerouteError(
           "arguments/invalid",
-          searchesBudgets(set)
+          isPruningCriterion(chosen) && searchesBudgets(set)
             ? "The budget evoesap runs calibration text through the model; give --data FILE, or use --set budget=uniform"
             : `The method ${chosen} needs calibration text to see how experts are used; give --data FILE, or use --method aimer, random, svd or mobe`,
         );

@@ -219,11 +219,8 @@ export function planNeedsText(plan: CompressionPlan): boolean {
   }
 }
 
-/** Where methods that do not drop experts say how much goes where: their scores are sums, which need no search. */
+/** Where methods that have no budget of their own say how much goes where. */
 const otherBudgets: Readonly<Record<string, string>> = {
-  neurons:
-    "Budgets are counts of experts, of which evoesap tries many by running the model with experts that cannot be selected; every try of " +
-    "other widths would be new weights. Units go where their scores say with width=layer or width=expert",
   rtn: "Bits are given out by gptq and awq, with allocate",
 };
 

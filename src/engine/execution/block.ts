@@ -14,6 +14,8 @@ export interface BlockContext {
   expertsPerGraph?: number;
   /** Whether experts whose products are in integers get their codes as inputs (previewCodes.ts). */
   codesAreGiven?: boolean;
+  /** By layer number, [experts, I] 0 for units that forward passes leave out, else 1; looked at anew in each pass. */
+  unitMasks?: ReadonlyMap<number, Float32Array>;
 }
 
 export interface LayerContext extends BlockContext {

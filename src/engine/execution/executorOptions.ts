@@ -20,6 +20,8 @@ export interface ExecutorOptions {
   sampler?: ExpertSampler;
   /** By layer number, experts that forward passes do not select; looked at anew in each pass. */
   blocked?: ReadonlyMap<number, readonly number[]>;
+  /** By layer number, of every MoE layer [experts, I] 0 for units that forward passes leave out, else 1; looked at anew in each. */
+  unitMasks?: ReadonlyMap<number, Float32Array>;
   /** How sums over tokens are cut; a batch begins with a leaf. For tests: absent, as everywhere. */
   leaves?: Leaves | undefined;
   /** Parts of forward passes always go this way, instead of the faster one; for tests. */

@@ -32,10 +32,14 @@ export function routingGraph(context: BlockContext, moe: MoeDescription): Graph 
   return block.builder.build({ routingWeights: perSlot, rowWeights });
 }
 
-/** Inputs feedForwardInput, tokenOfRow, splitSizes, rowWeights; output rows: the outputs of a group's experts, weighted. */
+/**
+ * Inputs feedForwardInput, tokenOfRow, splitSizes, rowWeights; output rows: the outputs of a group's experts, weighted. With unit
+ * masks also unitMask [experts, I].
+ */
 export function expertRowsGraph(context: BlockContext, moe: MoeDescription, group: ExpertGroup): Graph {
   const block = new Block(context);
-  return block.builder.build({ rows: block.builder.concat(expertRows(block, moe, group).outputs, 0, "R") });
+  const mask = context.unitMasks && block.builder.input("unitMask", [group.to - group.from, moe.intermediateSize]);
+  return block.builder.build({ rows: block.builder.concat(expertRows(block, moe, group, mask).outputs, 0, "R") });
 }
 
 /** Inputs of expertRowsGraph plus dHidden; outputs dRows [R, H] (unless nothing needs it), dRowWeights and `gradient:<key>`. */
@@ -206,15 +210,16 @@ function rowOfSlotInput(builder: GraphBuilder): Value {
 }
 
 /** Weighted outputs of a group's experts, one value each. */
-function expertRows(block: Block, moe: MoeDescription, group: ExpertGroup) {
+function expertRows(block: Block, moe: MoeDescription, group: ExpertGroup, unitMask?: Value) {
   const experts = moe.experts.slice(group.from, group.to);
   block.declareTrainable(viewsOfExperts(experts));
   const { tokens, rowWeights } = groupInputs(block, group);
   const x = block.builder.input("feedForwardInput", ["T", block.hidden]);
   const inputRows = dispatchRows(block.builder, x, tokens);
-  const outputs = experts.map((expert, i) =>
-    weightedExpertOutput(block.weights, inputRows[i]!, rowWeights[i]!, expert, moe),
-  );
+  const outputs = experts.map((expert, i) => {
+    const mask = unitMask && block.builder.slice(unitMask, 0, i, i + 1);
+    return weightedExpertOutput(block.weights, inputRows[i]!, rowWeights[i]!, expert, moe, mask);
+  });
   return { tokens, inputRows, rowWeights, outputs };
 }
 

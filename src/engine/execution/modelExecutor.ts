@@ -61,6 +61,7 @@ export class ModelExecutor {
       sequenceLength,
       trainable: this.#trainableKeys,
       codesAreGiven,
+      ...(options.unitMasks ? { unitMasks: options.unitMasks } : {}),
     };
     this.#attention = new AttentionRunner(context, this.sessions, parameters, this.plan.attentionSequences);
     const sampler = options.sampler ?? null;

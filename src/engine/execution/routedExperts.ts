@@ -93,6 +93,7 @@ export class RoutedExperts {
       ...of.feeds,
       ...weights,
       ...(await this.#codes.feeds(layer.index, moe, group)),
+      ...this.#unitMask(layer, moe, group),
       feedForwardInput: this.#states(feedForwardInput),
       rowWeights: groupColumn(of, rowWeights),
     };
@@ -122,6 +123,12 @@ export class RoutedExperts {
       { ...Object.fromEntries(targets.map(([name, { tensor }]) => [name, tensor])), sums: ofGroup(sums) },
     );
     for (const [, { keep }] of targets) keep();
+  }
+
+  #unitMask({ index }: ExpertLayer, { intermediateSize: I }: MoeDescription, { from, to }: ExpertGroup) {
+    const { unitMasks } = this.context;
+    if (unitMasks === undefined) return {};
+    return { unitMask: float32(unitMasks.get(Number(index))!.subarray(from * I, to * I), [to - from, I]) };
   }
 
   /** Outputs of the experts for some rows, each times its weight [R], [R, H]. */

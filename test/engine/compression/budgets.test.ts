@@ -14,6 +14,7 @@ import {
   goldens,
   logitsOf,
   makeContext,
+  meanOverlap,
   openModel,
   randomSequences,
   runtime,
@@ -132,7 +133,7 @@ describe("evolution of counts", () => {
       const value = (counts: readonly number[]) => counts.reduce((sum, count, l) => sum + worth[l]![count]!, 0);
       const measured = new Set<string>();
       const found = await evolve({
-        ...{ start: [uniform], population: 8, generations: 20, random },
+        ...{ start: [uniform], population: 8, generations: 20, random, total: L * (k + 1) },
         ...{ least: new Array<number>(L).fill(k), most: new Array<number>(L).fill(E) },
         fitness: (counts) => {
           expect(measured.has(counts.join(" "))).toBe(false);
@@ -148,6 +149,35 @@ describe("evolution of counts", () => {
       expect(found.fitness).toBe(Math.max(...all.map(value)));
       expect(found.measured).toBe(measured.size);
       expect(measured.size).toBeLessThanOrEqual(Math.min(all.length, candidates(8, 20)));
+    }
+  });
+
+  it("where counts cost other things, totals are never exceeded, nothing that fits is left, and the optimum is found", async () => {
+    for (let seed = 0; seed < 100; seed++) {
+      const random = createRandom(seed);
+      // Three layers at one of four widths, as 2, 3, 4 and 8 bits, of experts of one or two sizes.
+      const size = [1, 1 + random.below(2), 1];
+      const cost = (layer: number, place: number) => size[layer]! * [2, 3, 4, 8][place]!;
+      const total = [0, 1, 2].reduce((sum, layer) => sum + cost(layer, 2), 0);
+      const spent = (places: readonly number[]) => places.reduce((sum, place, layer) => sum + cost(layer, place), 0);
+      const isFull = (places: readonly number[]) =>
+        spent(places) <= total &&
+        places.every((place, l) => place === 3 || spent(places) - cost(l, place) + cost(l, place + 1) > total);
+      const worth = size.map(() => Array.from({ length: 4 }, () => random.normal()));
+      const value = (places: readonly number[]) => places.reduce((sum, place, l) => sum + worth[l]![place]!, 0);
+      const found = await evolve({
+        ...{ start: [[2, 2, 2]], population: 12, generations: 20, random },
+        ...{ least: [0, 0, 0], most: [3, 3, 3], cost, total },
+        fitness: (places) => {
+          expect(isFull(places)).toBe(true);
+          return Promise.resolve(value(places));
+        },
+      });
+      const all = Array.from({ length: 64 }, (_, i) => [i % 4, Math.floor(i / 4) % 4, Math.floor(i / 16)]).filter(
+        isFull,
+      );
+      expect(found.fitness).toBe(Math.max(...all.map(value)));
+      expect(found.measured).toBe(all.length);
     }
   });
 
@@ -232,21 +262,3 @@ describe("evolution of counts", () => {
     });
   });
 });
-
-/** Mean over all positions but the last of each sequence of sum_v min(p, q), from logits [sequences * length, V]. */
-function meanOverlap(a: Float32Array, b: Float32Array, numSequences: number, length: number): number {
-  const V = a.length / (numSequences * length);
-  const softmax = (row: Float32Array) => {
-    const most = Math.max(...row);
-    const e = Array.from(row, (value) => Math.exp(value - most));
-    const sum = e.reduce((total, value) => total + value, 0);
-    return e.map((value) => value / sum);
-  };
-  let sum = 0;
-  for (let t = 0; t < numSequences * length; t++) {
-    if (t % length === length - 1) continue;
-    const [p, q] = [a, b].map((all) => softmax(all.subarray(t * V, (t + 1) * V)));
-    sum += p!.reduce((total, value, v) => total + Math.min(value, q![v]!), 0);
-  }
-  return sum / (numSequences * (length - 1));
-}

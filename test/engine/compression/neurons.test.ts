@@ -90,15 +90,29 @@ describe("widths", () => {
         scores: Array.from({ length: experts }, () => Float64Array.from({ length: units }, () => random.uniform())),
       }));
       const wanted = 4 * (1 + random.below(units / 4));
-      const widths = layerWidths(scored, wanted, 4);
+      const all = (value: number) => new Array<number>(layers).fill(value);
+      const widths = layerWidths(scored, all(wanted), all(4));
       expect(widths.reduce((a, b) => a + b, 0)).toBe(layers * wanted);
       expect(widths.every((width) => width >= 4 && width <= units && width % 4 === 0)).toBe(true);
       const turned = scored.map(({ layer, scores }) => ({ layer, scores: scores.map((own) => own.slice().reverse()) }));
-      expect(layerWidths(turned, wanted, 4)).toEqual(widths);
+      expect(layerWidths(turned, all(wanted), all(4))).toEqual(widths);
       const ranked = rankedWidths(scored[0]!.scores, experts * wanted);
       expect(ranked.reduce((a, b) => a + b, 0)).toBe(experts * wanted);
       expect(rankedWidths(turned[0]!.scores, experts * wanted)).toEqual(ranked);
     }
+  });
+});
+
+describe("widths of layers", () => {
+  it("layers of other widths keep the sum of what was wanted of each", () => {
+    // 2 experts of 8 and of 4 units; 4 and 2 are wanted, in steps of 2 and 1. Shares 4/8 of a layer's sum for its first unit, ...
+    const layer = (layer: number, scores: number[]) => ({
+      layer,
+      scores: [Float64Array.from(scores), Float64Array.from(scores)],
+    });
+    const scored = [layer(0, [4, 3, 1, 0, 0, 0, 0, 0]), layer(1, [1, 1, 1, 1])];
+    // The second layer's next units add 1/4 of its sum each, the first one's next pair 1/8.
+    expect(layerWidths(scored, [4, 2], [2, 1])).toEqual([2, 4]);
   });
 });
 

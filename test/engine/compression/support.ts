@@ -196,3 +196,21 @@ export function difference(actual: Float32Array, expected: Float32Array): number
   }
   return worst / largest;
 }
+
+/** Mean over all positions but the last of each sequence of sum_v min(p, q), from logits [sequences * length, V]. */
+export function meanOverlap(a: Float32Array, b: Float32Array, numSequences: number, length: number): number {
+  const V = a.length / (numSequences * length);
+  const softmax = (row: Float32Array) => {
+    const most = Math.max(...row);
+    const e = Array.from(row, (value) => Math.exp(value - most));
+    const sum = e.reduce((total, value) => total + value, 0);
+    return e.map((value) => value / sum);
+  };
+  let sum = 0;
+  for (let t = 0; t < numSequences * length; t++) {
+    if (t % length === length - 1) continue;
+    const [p, q] = [a, b].map((all) => softmax(all.subarray(t * V, (t + 1) * V)));
+    sum += p!.reduce((total, value, v) => total + Math.min(value, q![v]!), 0);
+  }
+  return sum / (numSequences * (length - 1));
+}

@@ -1,14 +1,18 @@
 import type { Random } from "../../tensor/random";
 
-/** Counts of experts by layer, and what they may be. */
-export interface CountSpace {
-  /** Experts that stay in each layer, at least and at most. */
+/** How much each layer may get: a count of experts, of blocks of units, the place of a width among widths. */
+export interface BudgetSpace {
+  /** Of each layer, at least and at most. */
   least: readonly number[];
   most: readonly number[];
+  /** What a layer costs with a count, growing with it; absent: the count. */
+  cost?: (layer: number, count: number) => number;
+  /** What all layers cost together, at most. */
+  total: number;
 }
 
-export interface EvolutionRequest extends CountSpace {
-  /** Counts to begin with; all have the same sum, which every other candidate keeps. */
+export interface EvolutionRequest extends BudgetSpace {
+  /** Counts to begin with, within the total. */
   start: readonly (readonly number[])[];
   population: number;
   generations: number;
@@ -26,7 +30,7 @@ export interface Evolved {
 
 /** Share of the population that stays and has children. */
 const survivingShare = 0.25;
-/** Most experts that one step moves, most steps of a child, and tries at a child that was not seen. */
+/** Most that one step moves, most steps of a child, and tries at a child that was not seen. */
 const [mostMoved, mostSteps, tries] = [4, 3, 100];
 
 /** Candidates that a search measures at most: the forecast counts passes of text by it. */
@@ -35,9 +39,10 @@ export function candidates(population: number, generations: number): number {
 }
 
 /**
- * Evolution of counts at a fixed sum (EvoESAP, arXiv 2603.06003): of each generation the best candidates stay, and the rest are
- * children of them, in which one to three times some experts move from a layer to another. No candidate is measured twice; where a
- * small space has no other left, the search ends. The best of all is never worse than what it began with.
+ * Evolution of counts at a fixed total (EvoESAP, arXiv 2603.06003): of each generation the best candidates stay, and the rest are
+ * children of them, in which one to three times some of a layer's count moves to another. Where counts cost different things, layers
+ * then give until the total is met, and get what still fits. No candidate is measured twice; where a small space has no other left,
+ * the search ends. The best of all is never worse than what it began with.
  */
 export async function evolve(request: EvolutionRequest): Promise<Evolved> {
   const { population, generations, random } = request;
@@ -73,10 +78,11 @@ function survivorsOf(population: number): number {
 /** A child that was not measured yet, or null. */
 function childOf(
   parents: readonly { counts: readonly number[] }[],
-  { least, most }: CountSpace,
+  space: BudgetSpace,
   random: Random,
   seen: ReadonlySet<string>,
 ): number[] | null {
+  const { least, most } = space;
   for (let attempt = 0; attempt < tries; attempt++) {
     const counts = [...parents[random.below(parents.length)]!.counts];
     const steps = 1 + Math.min(random.below(mostSteps), random.below(mostSteps));
@@ -87,7 +93,29 @@ function childOf(
       counts[from]! -= moved;
       counts[to]! += moved;
     }
+    fit(counts, space, random);
     if (!seen.has(counts.join(" "))) return counts;
   }
   return null;
+}
+
+/** Lowers layers until all cost the total at most, then raises them while something fits. */
+function fit(counts: number[], { least, most, cost = (_, count) => count, total }: BudgetSpace, random: Random): void {
+  const spent = () => counts.reduce((sum, count, layer) => sum + cost(layer, count), 0);
+  const step = (layer: number) => cost(layer, counts[layer]! + 1) - cost(layer, counts[layer]!);
+  const oneOf = (may: (layer: number) => boolean): number | null => {
+    const layers = [...counts.keys()].filter(may);
+    return layers.length === 0 ? null : layers[random.below(layers.length)]!;
+  };
+  for (let over = spent() > total; over; over = spent() > total) {
+    const layer = oneOf((l) => counts[l]! > least[l]!);
+    if (layer === null) return;
+    counts[layer]!--;
+  }
+  for (;;) {
+    const room = total - spent();
+    const layer = oneOf((l) => counts[l]! < most[l]! && step(l) <= room);
+    if (layer === null) return;
+    counts[layer]!++;
+  }
 }

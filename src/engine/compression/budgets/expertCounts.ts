@@ -5,6 +5,7 @@ import type { MoeDescription } from "../../model/description";
 import type { LayerStatistics } from "../../routing/layerStatistics";
 import { similarityMatrix } from "../../routing/similarity";
 import { groupsOf } from "../plan/keptCount";
+import { oneOf, searchOptions, searchSequences, wholeNumber } from "./searchOptions";
 
 /** How many experts stay in each layer, at the same total as the same number everywhere. */
 export const expertBudgets = ["uniform", "sensitivity", "grape", "evoesap"] as const;
@@ -12,19 +13,9 @@ export type ExpertBudget = (typeof expertBudgets)[number];
 
 /** GRAPE's gamma: a layer that takes more than this share of the budgets' entropy waits for the others. */
 const defaultGamma = 0.01;
-/** Calibration sequences that candidates of a search run through the model. */
-export const searchSequences = 16;
-
-/** What candidates of the search are compared by: their overlap with the teacher's next-token distribution, KL, or loss. */
-const fitnesses = ["esp", "kl", "loss"] as const;
-
-const oneOf = <const T extends readonly string[]>(values: T) =>
-  z.enum(values, { error: `it can be ${values.join(", ")}` });
-const wholeNumber = (least: number) => {
-  const error = `give a whole number of at least ${least}`;
-  return z.int({ error }).min(least, { error });
-};
 const notAShare = { error: "give a number between 0 and 1" };
+
+const { population, generations, fitness } = searchOptions("With budget=evoesap");
 
 /** How a pruning criterion's experts are shared out among layers. */
 export const budgetOptions = z.strictObject({
@@ -39,18 +30,12 @@ export const budgetOptions = z.strictObject({
     .lt(1, notAShare)
     .default(defaultGamma)
     .describe("With budget=grape: share of the budgets' entropy beyond which a layer waits for the others"),
-  population: wholeNumber(2).default(16).describe("With budget=evoesap: candidates of a generation"),
-  generations: wholeNumber(0)
-    .default(15)
-    .describe("With budget=evoesap: generations; each measures three quarters of the population anew"),
+  population,
+  generations,
   sequences: wholeNumber(1)
     .default(searchSequences)
     .describe("With budget=evoesap: calibration sequences that every candidate runs through the model"),
-  fitness: oneOf(fitnesses)
-    .default("esp")
-    .describe(
-      "With budget=evoesap, what is best. esp: the overlap of the next-token distributions; kl: the divergence from the teacher's; loss: the loss on the text",
-    ),
+  fitness,
 });
 export type BudgetOptions = z.infer<typeof budgetOptions>;
 

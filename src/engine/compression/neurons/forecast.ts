@@ -6,11 +6,13 @@ import { moeLayers } from "../../model/moeLayers";
 import { predictionLayers } from "../plan/predictionLayers";
 import { noCost, outputErrorCost, touch, type MethodForecast } from "../cost/layerCost";
 import { neuronsOptions, type NeuronOptions } from "./options";
+import { searchPasses } from "../budgets/searchPasses";
 import { defaultMultiple, keptWidth } from "./widths";
 
 export const neuronsForecast: MethodForecast = {
   // A backward pass costs about two forward ones, the activations that it needs again included.
-  passes: ({ score }) => (score === "heapr" ? 3 : 1),
+  passes: (options) =>
+    (options["score"] === "heapr" ? 3 : 1) + (options["budget"] === "evoesap" ? searchPasses(options, 64) : 0),
   sequences: 64,
   layer: ({ K, k, T, H, I, weights }, { score, repair }) => {
     const cost = { ...noCost, workingBytes: 4 * 3 * weights };
@@ -53,6 +55,13 @@ export function wantedWidths(
     throw new RerouteError(
       "plan/invalid",
       `keep is ${keep}, but the method neurons keeps every expert and narrows it; give a share up to 1`,
+    );
+  }
+  if (options.budget === "evoesap" && options.width !== "layer") {
+    throw new RerouteError(
+      "arguments/invalid",
+      `budget is evoesap and width ${options.width}, but the search gives each layer's experts one width; use width=layer` +
+        (options.width === "expert" ? ": widths of single experts are too many to search" : ""),
     );
   }
   return moeLayers(description).map(({ moe: { intermediateSize: I } }) => {

@@ -6,6 +6,7 @@ import { readExpert } from "../layer/expertMatrices";
 import { LayerEngine } from "../layer/layerEngine";
 import { collect, type MethodContext } from "../methodContext";
 import { moeLayers } from "../../model/moeLayers";
+import { evolvedWidths } from "./evolvedWidths";
 import { narrowedDescription, widthOf } from "./narrowedConfig";
 import { anyNeuronsPlan, multipleOf, requireNeurons, wantedWidths } from "./forecast";
 import type { NeuronOptions } from "./options";
@@ -28,7 +29,7 @@ export async function planNeurons(context: MethodContext, options: NeuronOptions
     options.score === "heapr"
       ? await secondOrderScores(context, options, notes)
       : await scoreUnits(context, options, notes);
-  const widths = widthsOf(scored, wanted, options);
+  const widths = await widthsOf(context, scored, wanted, options, notes);
   const removed = scored.map(({ layer, scores }, i) => [
     String(layer),
     {
@@ -76,7 +77,13 @@ async function scoreUnits(context: MethodContext, options: NeuronOptions, notes:
 }
 
 /** Width of every expert of every layer. */
-function widthsOf(scored: readonly ScoredLayer[], wanted: readonly number[], options: NeuronOptions): number[][] {
+async function widthsOf(
+  context: MethodContext,
+  scored: readonly ScoredLayer[],
+  wanted: readonly number[],
+  options: NeuronOptions,
+  notes: string[],
+): Promise<number[][]> {
   const same = (width: number, i: number) => scored[i]!.scores.map(() => width);
   switch (options.width) {
     case "uniform":
@@ -84,7 +91,15 @@ function widthsOf(scored: readonly ScoredLayer[], wanted: readonly number[], opt
     case "layer": {
       const widths = scored.map(({ scores }) => scores[0]!.length);
       if (wanted.every((width, i) => width === widths[i])) return wanted.map(same);
-      return layerWidths(scored, wanted[0]!, multipleOf(options, widths[0]!)).map(same);
+      if (options.budget === "sensitivity")
+        return layerWidths(
+          scored,
+          wanted,
+          widths.map((width) => multipleOf(options, width)),
+        ).map(same);
+      const found = await evolvedWidths(context, scored, wanted, options);
+      notes.push(found.note);
+      return found.widths.map(same);
     }
     case "expert": {
       const totals = scored.map(({ scores }, i) => scores.length * wanted[i]!);

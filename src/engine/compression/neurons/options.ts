@@ -1,6 +1,9 @@
 import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { NeuronsPlan } from "../../../protocol/plan";
+import { oneOf, separateSearchOptions } from "../budgets/searchOptions";
+
+const { population, generations, fitness, searchSequences } = separateSearchOptions("With budget=evoesap");
 
 export const neuronsOptions = z.strictObject({
   score: z
@@ -14,6 +17,18 @@ export const neuronsOptions = z.strictObject({
     .enum(["uniform", "layer", "expert"])
     .default("uniform")
     .describe("uniform: one width for all experts, drop-in; layer, expert: widths of their own at the same total"),
+  budget: oneOf(
+    ["sensitivity", "evoesap"],
+    "; one width for all is width=uniform, and grape counts experts that are alike, which units are not",
+  )
+    .default("sensitivity")
+    .describe(
+      "With width=layer. sensitivity: units go where the last ones add most to the score; evoesap: an evolutionary search that runs the model some 200 times over 16 sequences",
+    ),
+  population,
+  generations,
+  searchSequences,
+  fitness,
   form: z
     .enum(["cut", "padded"])
     .default("cut")

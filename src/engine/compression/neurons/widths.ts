@@ -38,28 +38,32 @@ export function highest(scores: Float64Array, count: number): number[] {
 }
 
 /**
- * Width of each layer at the same total as `wanted` in every layer: what the last units of a layer add to the score, summed
- * over its experts, decides which layer gets the next `multiple` units. Scores count as shares of their layer's sum.
+ * Width of each layer at the same total as the `wanted` ones: what the last units of a layer add to the score, summed
+ * over its experts, decides which layer gets its next `multiples` units. Scores count as shares of their layer's sum.
  */
-export function layerWidths(layers: readonly ScoredLayer[], wanted: number, multiple: number): number[] {
+export function layerWidths(
+  layers: readonly ScoredLayer[],
+  wanted: readonly number[],
+  multiples: readonly number[],
+): number[] {
   // Values of the 1st, 2nd ... best unit of all experts together.
   const curves = layers.map(({ scores }) => {
     const sorted = scores.map((own) => own.slice().sort().reverse());
     const total = sorted.reduce((sum, own) => sum + own.reduce((a, b) => a + b, 0), 0);
     return Float64Array.from(sorted[0]!, (_, rank) => sorted.reduce((sum, own) => sum + own[rank]!, 0) / (total || 1));
   });
-  const widths = layers.map(() => multiple);
-  let left = layers.reduce((sum, { scores }) => sum + scores.length * (wanted - multiple), 0);
-  const gain = (i: number) =>
-    widths[i]! + multiple > curves[i]!.length
-      ? -1
-      : curves[i]!.subarray(widths[i], widths[i]! + multiple).reduce((sum, value) => sum + value, 0);
+  const widths = [...multiples];
+  let left = layers.reduce((sum, { scores }, i) => sum + scores.length * (wanted[i]! - multiples[i]!), 0);
+  const gain = (i: number) => {
+    const to = widths[i]! + multiples[i]!;
+    return to > curves[i]!.length ? -1 : curves[i]!.subarray(widths[i], to).reduce((sum, value) => sum + value, 0);
+  };
   for (;;) {
-    const open = layers.flatMap(({ scores }, i) => (gain(i) >= 0 && scores.length * multiple <= left ? [i] : []));
+    const open = layers.flatMap(({ scores }, i) => (gain(i) >= 0 && scores.length * multiples[i]! <= left ? [i] : []));
     if (open.length === 0) return widths;
     const next = open.reduce((best, i) => (gain(i) > gain(best) ? i : best), open[0]!);
-    widths[next]! += multiple;
-    left -= layers[next]!.scores.length * multiple;
+    widths[next]! += multiples[next]!;
+    left -= layers[next]!.scores.length * multiples[next]!;
   }
 }
 

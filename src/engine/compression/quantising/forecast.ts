@@ -12,6 +12,7 @@ import {
 import type { ModelDescription } from "../../model/description";
 import { moeLayers } from "../../model/moeLayers";
 import { projections, projectionShape } from "../layer/expertMatrices";
+import { searchPasses } from "../budgets/searchPasses";
 import { uniformPlan } from "./quantisationPlan";
 
 /** Plain-code operations to round and pack one weight. */
@@ -34,7 +35,9 @@ export const nearestForecast: MethodForecast = {
 export const gptqForecast: MethodForecast = {
   ...nearestForecast,
   passes: (options, description) =>
-    options["allocate"] === "loss" ? 1 + effectPasses(options, description) : measuresWidths(options) ? 2 : 1,
+    options["allocate"] === "loss"
+      ? 1 + effectPasses(options, description)
+      : (measuresWidths(options) ? 2 : 1) + (options["allocate"] === "evoesap" ? searchPasses(options, 64) : 0),
   sequences: 64,
   layer: (shape, options) => {
     const { K, H } = shape;
@@ -103,10 +106,10 @@ function numberOfWidths({ widths }: CompressOptions["options"]): number {
 /** Hessians once more, and the widths rounded and weighed; or their codes alone, where the model itself is run with them. */
 function widthsCost(shape: LayerCostShape, options: CompressOptions["options"]): LayerCost {
   const { K, H, I, weights } = shape;
-  if (options["allocate"] === "loss") {
-    return { ...noCost, plain: numberOfWidths(options) * K * weights * (touch + round + searchCost(options)) };
-  }
+  const staged = numberOfWidths(options) * K * weights * (touch + round + searchCost(options));
+  if (options["allocate"] === "loss") return { ...noCost, plain: staged };
   const cost = hessianCost(shape);
+  if (options["allocate"] === "evoesap") cost.plain += staged;
   cost.float64 += 4 * K * (2 * 2 * H * H * I + 2 * H * I * I);
   cost.plain += 4 * K * (weights * round + 3 * callOperations);
   return cost;

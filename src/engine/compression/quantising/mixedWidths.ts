@@ -96,20 +96,26 @@ export async function widthLosses(
   }
 }
 
-/**
- * Widths by the least sum of losses within the budget: `budget` bits a weight on average, scales included, or the bytes that
- * `uniform` takes. @throws RerouteError plan/invalid for a budget below the smallest widths
- */
-export function mixedLayers(
+type GridOptions = MixedOptions & { group: number; symmetric: boolean };
+
+/** What gets a width of its own, an expert or a layer, what it takes and loses at each, and what all may take. */
+export interface WidthChoices {
+  widths: readonly Bits[];
+  items: readonly (AllocationItem & { layer: number; count: number })[];
+  budget: number;
+}
+
+/** The budget is `budget` bits a weight on average, scales included, or the bytes that `uniform` takes. */
+export function widthChoices(
   description: ModelDescription,
   uniform: QuantisationPlan,
-  options: MixedOptions & { group: number; symmetric: boolean },
+  options: GridOptions,
   losses: WidthLosses,
-): QuantisationPlan["layers"] {
+): WidthChoices {
   const widths = widthsOf(options);
   const layers = moeLayers(description);
   const { group } = options;
-  const zeroPoints = options.symmetric ? {} : { symmetric: false as const };
+  const zeroPoints = zeroPointsOf(options);
   const bytesAt = (moe: MoeDescription, bits: Bits) => expertBytes(moe, { bits, group, ...zeroPoints });
   const sumOver = (value: (moe: MoeDescription, layer: number) => number) =>
     layers.reduce((sum, { moe, layer }) => sum + moe.numExperts * value(moe, layer), 0);
@@ -129,10 +135,39 @@ export function mixedLayers(
     }));
     return options.granularity === "expert" ? experts : [{ ...joined(experts), layer, count: moe.numExperts }];
   });
+  return { widths, items, budget };
+}
+
+/**
+ * Widths by the least sum of losses within the budget.
+ * @throws RerouteError plan/invalid for a budget below the smallest widths
+ */
+export function mixedLayers(
+  description: ModelDescription,
+  uniform: QuantisationPlan,
+  options: GridOptions,
+  losses: WidthLosses,
+): QuantisationPlan["layers"] {
+  const choices = widthChoices(description, uniform, options, losses);
+  const { items, budget } = choices;
   const chosen = options.granularity === "model" ? allocate([joined(items)], budget) : allocate(items, budget);
-  const bitsOfItems = items.map((_, i) => widths[chosen[options.granularity === "model" ? 0 : i]!]!);
+  const places = items.map((_, i) => chosen[options.granularity === "model" ? 0 : i]!);
+  return layersAt(description, choices, places, options, losses);
+}
+
+/** Layers of a plan in which each item has the width of its place among the widths. */
+export function layersAt(
+  description: ModelDescription,
+  { widths, items }: WidthChoices,
+  places: readonly number[],
+  options: GridOptions,
+  losses: WidthLosses,
+): QuantisationPlan["layers"] {
+  const { group } = options;
+  const zeroPoints = zeroPointsOf(options);
+  const bitsOfItems = places.map((place) => widths[place]!);
   return Object.fromEntries(
-    layers.map(({ layer }) => {
+    moeLayers(description).map(({ layer }) => {
       const experts = items.flatMap((item, i) =>
         item.layer === layer ? new Array<Bits>(item.count).fill(bitsOfItems[i]!) : [],
       );
@@ -145,6 +180,10 @@ export function mixedLayers(
       ];
     }),
   );
+}
+
+function zeroPointsOf({ symmetric }: Pick<GridOptions, "symmetric">) {
+  return symmetric ? {} : { symmetric: false as const };
 }
 
 /** Bytes of one expert as it is stored. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { RerouteError } from "../../../protocol/errors";
 import type { QuantisationPlan } from "../../../protocol/plan";
+import { oneOf, separateSearchOptions } from "../budgets/searchOptions";
 
 const bits = z
   .union([z.literal(8), z.literal(4), z.literal(3), z.literal(2)])
@@ -36,11 +37,13 @@ const hessian = z
 
 /** Widths by what experts lose, within a budget. */
 const mixed = {
-  allocate: z
-    .enum(["none", "sensitivity", "utilisation", "loss"])
+  allocate: oneOf(
+    ["none", "sensitivity", "utilisation", "loss", "evoesap"],
+    "; grape counts experts that are alike, which says nothing about their bits",
+  )
     .default("none")
     .describe(
-      "Different widths within `budget`. none: one width; sensitivity: by what the outputs lose, one more pass over the text; utilisation: by tokens times the change of the weights, one more pass; loss: by the model's KL with each alone at each width, about half as many passes as widths times layers, or with granularity=expert as many more as there are experts",
+      "Different widths within `budget`. none: one width; sensitivity: by what the outputs lose, one more pass over the text; utilisation: by tokens times the change of the weights, one more pass; loss: by the model's KL with each alone at each width, about half as many passes as widths times layers, or with granularity=expert as many more as there are experts; evoesap: an evolutionary search that runs the model some 200 times over 16 sequences, all layers at their widths",
     ),
   granularity: z
     .enum(["layer", "model", "expert"])
@@ -55,6 +58,7 @@ const mixed = {
     .max(16)
     .default(0)
     .describe("Bits a weight on average, scales included, at most; 0: what `bits` takes"),
+  ...separateSearchOptions("With allocate=evoesap"),
 };
 export type MixedOptions = z.infer<z.ZodObject<typeof mixed>>;
 
@@ -109,16 +113,11 @@ export const mxfp4Options = z.strictObject({
 });
 
 /** What applying a plan looks at; a plan written by hand gets the defaults. */
-const applied = z.object({ ...gptqOptions.shape, gateUp }).omit({
-  bits: true,
-  group: true,
-  symmetric: true,
-  format: true,
-  allocate: true,
-  granularity: true,
-  widths: true,
-  budget: true,
-});
+const applied = z
+  .object({ ...gptqOptions.shape, gateUp })
+  .omit({ bits: true, group: true, symmetric: true, format: true })
+  .omit({ allocate: true, granularity: true, widths: true, budget: true })
+  .omit({ population: true, generations: true, fitness: true, searchSequences: true });
 export type AppliedQuantisationOptions = z.infer<typeof applied>;
 
 /** @throws RerouteError plan/invalid for a value that the plan's options cannot have */

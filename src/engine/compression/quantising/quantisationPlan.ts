@@ -9,6 +9,7 @@ import { projections } from "../layer/expertMatrices";
 import type { MethodContext } from "../methodContext";
 import { moeLayers } from "../../model/moeLayers";
 import { checkQuantisation } from "./checkQuantisation";
+import { evolvedBits, requireLayers } from "./evolvedBits";
 import { blockLayouts, fusedProjections } from "./fusedBlocks";
 import { loaderNotes } from "./loaders";
 import { mixedLayers, widthLosses, widthsOf, type WidthLosses } from "./mixedWidths";
@@ -28,11 +29,13 @@ export async function planQuantisation(
   const uniform = uniformPlan(description, { ...options, options: { ...all, allocate: "none" } });
   checkQuantisation(uniform, description);
   const mixed = mixedOptionsOf(options.method, all);
-  const layers = mixed
-    ? mixedLayers(description, uniform, mixed, await lossesOf(context, uniform, mixed))
-    : uniform.layers;
+  const searched = mixed?.allocate === "evoesap" ? await evolvedBits(context, uniform, mixed) : null;
+  const layers =
+    searched?.layers ??
+    (mixed ? mixedLayers(description, uniform, mixed, await lossesOf(context, uniform, mixed)) : uniform.layers);
   const plan: QuantisationPlan = { ...uniform, layers, options: all, teacherFingerprint: fingerprint, seed };
-  return { ...plan, notes: loaderNotes(plan, description).notes };
+  const { notes } = loaderNotes(plan, description);
+  return { ...plan, notes: searched ? [...notes, searched.note] : notes };
 }
 
 type ChosenWidths = NonNullable<ReturnType<typeof mixedOptionsOf>>;
@@ -43,11 +46,16 @@ function lossesOf(context: MethodContext, uniform: QuantisationPlan, mixed: Chos
     : widthLosses(context, mixed);
 }
 
-/** The options of methods that give experts different widths, where they do; null elsewhere. */
+/**
+ * The options of methods that give experts different widths, where they do; null elsewhere.
+ * @throws RerouteError arguments/invalid for a search of what has none
+ */
 function mixedOptionsOf(method: string, options: CompressOptions["options"]) {
   const schema = method === "gptq" ? gptqOptions : method === "awq" ? awqOptions : null;
   const parsed = schema?.safeParse(options).data;
-  return parsed === undefined || parsed.allocate === "none" ? null : parsed;
+  if (parsed === undefined || parsed.allocate === "none") return null;
+  requireLayers(parsed);
+  return parsed;
 }
 
 /** What a method does to every layer, from shapes alone. */

@@ -7,11 +7,10 @@ import { moeLayers } from "../../model/moeLayers";
 import { measureLayers, type LayerChange } from "../ablation/modelEffects";
 import { calibrationOf, hashSequences, type MethodContext } from "../methodContext";
 import { SavedValues } from "../savedValues";
-import { applyQuantisation } from "./applyQuantisation";
 import type { Bits } from "../../weights/view";
 import type { WidthLosses } from "./mixedWidths";
 import type { MixedOptions } from "./options";
-import { formOf, quantisedLayer } from "./quantisedTensors";
+import { nearestLayer } from "./nearestLayer";
 
 type Effects = Record<string, number[]>;
 
@@ -69,7 +68,7 @@ export async function widthEffects(
   return new Map(layers.map(({ layer }) => [layer, saved.known(String(layer))! as Partial<Record<Bits, number[]>>]));
 }
 
-/** One layer at one width, staged as it would be stored: the model in which the named experts are read from there. */
+/** The model in which the named experts of one layer at one width are read from where they are staged. */
 async function stagedAt(
   context: MethodContext,
   uniform: QuantisationPlan,
@@ -78,12 +77,7 @@ async function stagedAt(
   bits: Bits,
   stateDirectory: string,
 ): Promise<(experts: readonly number[]) => LayerChange> {
-  const { elsewhere: _, ...here } = context;
-  const layersAt = Object.entries(uniform.layers).map(([other, own]) => [other, { ...own, bits }] as const);
-  const plan: QuantisationPlan = { ...uniform, method: "rtn", layers: Object.fromEntries(layersAt) };
-  const stages = await applyQuantisation({ ...here, stateDirectory, only: { layer, collected: null } }, plan);
-  const form = formOf(plan, layer);
-  const quantised = quantisedLayer(context.checkpoint, form, moe, stages.get(layer)!.staged);
+  const quantised = await nearestLayer(context, uniform, layer, moe, bits, stateDirectory);
   return (experts) => {
     const mixed = moe.experts.map((own, e): ExpertWeights => (experts.includes(e) ? quantised.moe.experts[e]! : own));
     const layers = context.description.layers.map((other) =>

@@ -138,7 +138,7 @@ export class LayersSideBySide {
 
 /** Threads that forward passes of an executor may use side by side; 0: none. */
 export function sideBySideThreads(options: ExecutorOptions, leaves: Leaves): number {
-  const { runtime, direction, sampler, blocked, trainable, description, sequenceLength } = options;
+  const { runtime, direction, sampler, blocked, unitMasks, trainable, description, sequenceLength } = options;
   const may =
     runtime.provider === "cpu" &&
     direction === "forward" &&
@@ -146,6 +146,7 @@ export function sideBySideThreads(options: ExecutorOptions, leaves: Leaves): num
     canHaveThreads() &&
     sampler === undefined &&
     blocked === undefined &&
+    unitMasks === undefined &&
     // Rounded over all rows of a run, numbers would depend on how they are cut, which other budgets of threads decide.
     previewBytes(description) === 0 &&
     (trainable?.size ?? 0) === 0;

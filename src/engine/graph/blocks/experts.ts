@@ -34,6 +34,8 @@ export function combineRows(
  * weight * f_e(x) for an expert's rows x [rows, H] and their routing weights [rows, 1]. The weight multiplies the
  * intermediate activation, which the down projection carries to the output: fewer columns than the output, and its
  * gradient needs no down projection of the forward pass. Where weights go to the input, f_e(weight * x).
+ *
+ * @param mask [1, I], 0 for units that are to do nothing
  */
 export function weightedExpertOutput(
   weights: BlockWeights,
@@ -41,31 +43,46 @@ export function weightedExpertOutput(
   rowWeights: Value,
   expert: ExpertWeights,
   moe: MoeDescription,
+  mask?: Value,
 ): Value {
   const { builder } = weights;
-  if (moe.weightsInput) return expertOutput(weights, builder.mul(rows, rowWeights), expert, moe);
+  if (moe.weightsInput) return expertOutput(weights, builder.mul(rows, rowWeights), expert, moe, mask);
   if (expert.constant) return builder.mul(rowWeights, weights.float(expert.constant));
   const { weight, bias, layout } = expert.downProj;
-  const weighted = builder.mul(downInput(weights, rows, expert, moe), rowWeights);
+  const weighted = builder.mul(downInput(weights, rows, expert, moe, mask), rowWeights);
   const product = weights.linear(weighted, { weight, bias: null, layout });
   return bias === null ? product : builder.add(product, builder.mul(rowWeights, weights.float(bias)));
 }
 
 /** f_e(x) = down(act(gate x) * up x) for rows x. */
-export function expertOutput(weights: BlockWeights, rows: Value, expert: ExpertWeights, moe: MoeDescription): Value {
+export function expertOutput(
+  weights: BlockWeights,
+  rows: Value,
+  expert: ExpertWeights,
+  moe: MoeDescription,
+  mask?: Value,
+): Value {
   if (expert.constant) {
     return weights.builder.add(weights.builder.scale(rows, 0), weights.float(expert.constant));
   }
-  return weights.linear(downInput(weights, rows, expert, moe), expert.downProj);
+  return weights.linear(downInput(weights, rows, expert, moe, mask), expert.downProj);
 }
 
 /** act(gate x) * up x; with rounded activations what gate and up read, and this, are rounded. */
-function downInput(weights: BlockWeights, rows: Value, expert: ExpertWeights, moe: MoeDescription): Value {
-  const { activations, activation } = moe;
-  if (activations === undefined) return intermediate(weights, rows, expert, activation);
+function downInput(
+  weights: BlockWeights,
+  rows: Value,
+  expert: ExpertWeights,
+  { activations, activation }: MoeDescription,
+  mask?: Value,
+): Value {
   const { builder } = weights;
-  const inputs = builder.roundTokens(rows, activations);
-  return builder.roundTokens(intermediate(weights, inputs, expert, activation), activations);
+  const units = (x: Value) => {
+    const all = intermediate(weights, x, expert, activation);
+    return mask === undefined ? all : builder.mul(all, mask);
+  };
+  if (activations === undefined) return units(rows);
+  return builder.roundTokens(units(builder.roundTokens(rows, activations)), activations);
 }
 
 export function denseMlp(weights: BlockWeights, x: Value, mlp: MlpDescription): Value {
