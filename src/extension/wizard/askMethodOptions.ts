@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import * as vscode from "vscode";
 import type { CompressionMethod } from "../../protocol/methods";
 import type { Services } from "../services";
@@ -15,8 +15,7 @@ export async function askMethodOptions(
   known: Answers["options"],
   { context }: Pick<Services, "context">,
 ): Promise<StepResult<NonNullable<Answers["options"]>>> {
-  const file = vscode.Uri.joinPath(context.extensionUri, "media", "schemas", "recipe.schema.json").fsPath;
-  const all = methodOptions(JSON.parse(readFileSync(file, "utf8")), method);
+  const all = methodOptions(await recipeSchema(context), method);
   const items = all.flatMap(({ name, description, standard, others }): StepItem<readonly [string, OptionValue]>[] => [
     { label: t("{0}: {1} by default", name, String(standard)), kind: vscode.QuickPickItemKind.Separator },
     ...others.map(({ value, about }) => ({
@@ -36,4 +35,12 @@ export async function askMethodOptions(
     },
   );
   return typeof answer === "symbol" ? answer : { method, chosen: Object.fromEntries(answer) };
+}
+
+let schema: Promise<unknown> | null = null;
+
+/** As the package has it: it never changes, so it is read once. */
+function recipeSchema({ extensionUri }: vscode.ExtensionContext): Promise<unknown> {
+  const file = vscode.Uri.joinPath(extensionUri, "media", "schemas", "recipe.schema.json").fsPath;
+  return (schema ??= readFile(file, "utf8").then((text) => JSON.parse(text) as unknown));
 }

@@ -22,7 +22,9 @@ export async function comparisonShare(
     const run = (await isRunFolder(cell.runDirectory)) ? await readRun(cell.runDirectory).catch(() => null) : null;
     const preflight =
       run?.preflight ??
-      (await forecastCell(machinery, cell, baseFolder, { showsText: false, signal, force })).preflight;
+      // Texts say nothing of times, and all cells read the same.
+      (await forecastCell(machinery, cell, baseFolder, { showsText: false, skipsTexts: true, signal, force }))
+        .preflight;
     if (preflight && preflight.refusals.length === 0)
       stages.push(...stagesOf(cell.id, preflight, run, stages.length > 0));
   }

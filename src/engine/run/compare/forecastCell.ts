@@ -10,7 +10,7 @@ export async function forecastCell(
   machinery: RunMachinery,
   { id, method, keep, recipe, runDirectory }: Cell,
   baseFolder: string,
-  asked: Pick<PreflightOptions, "showsText" | "force" | "responses"> & { signal: AbortSignal },
+  asked: Pick<PreflightOptions, "showsText" | "skipsTexts" | "force" | "responses"> & { signal: AbortSignal },
 ): Promise<CellForecast> {
   const probe = probeWith(machinery, { recipe }, asked);
   try {
