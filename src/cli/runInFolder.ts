@@ -5,7 +5,7 @@ import type { CliIo } from "./io";
 import { progressPrinter } from "./progress";
 import { spread, type SpreadOptions } from "./queueOptions";
 
-/** Works a recipe off in a run folder with progress on stderr. */
+/** Runs a recipe in a run folder with progress on stderr. */
 export async function runInFolder(
   io: CliIo,
   request: { runDirectory: string; recipe: Recipe; baseFolder: string; force?: boolean },

@@ -53,7 +53,7 @@ export interface EngineRequests {
   "run/resume": (p: { runDirectory: string; force?: boolean; queue?: QueueChoice }) => RunOutcome;
   /** What each cell would take, and which would be refused. */
   "comparison/preflight": (p: ComparisonStart) => ComparisonForecast;
-  /** Works the grid off; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */
+  /** Runs the grid cell by cell; asked again for the same folder it goes on where it stopped. Cells that fail do not end it. */
   "comparison/start": (p: ComparisonStart) => ComparisonOutcome;
   /** Continues a comparison's folder from its own comparison.json. */
   "comparison/resume": (p: { directory: string; force?: boolean; queue?: QueueChoice }) => ComparisonOutcome;

@@ -36,7 +36,7 @@ export interface HowToRun {
 }
 
 /**
- * Works a whole recipe off (profile, prune to 62.5 %, calibrate, evaluate) on the checkpoint in `teacher` with the command
+ * Runs a whole recipe (profile, prune to 62.5 %, calibrate, evaluate) on the checkpoint in `teacher` with the command
  * line as it ships, sampling its anonymous memory every 20 ms from outside.
  */
 export async function measuredRun(folder: string, sizes: RunSizes, how: HowToRun = {}): Promise<MeasuredRun> {

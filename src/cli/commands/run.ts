@@ -35,7 +35,7 @@ const maxRecipeBytes = 2 ** 20;
 export function addRun(program: Command, io: CliIo): void {
   const command = program
     .command("run")
-    .description("work off a recipe: profile, compress, calibrate, evaluate, report; continues where it stopped")
+    .description("run a recipe: profile, compress, calibrate, evaluate, report; continues where it stopped")
     .argument("<recipe>", "recipe file (*.reroute.json), or a run folder, whose recipe it is then")
     .option(
       "--run <dir>",

@@ -18,9 +18,9 @@ interface WorkerOptions extends QueueOptions {
   endWithParent?: boolean;
 }
 
-/** `reroute worker`: works off parts of runs that others coordinate, until it is stopped. */
+/** `reroute worker`: computes parts of runs that others coordinate, until it is stopped. */
 export function addWorker(program: Command, io: CliIo): void {
-  const command = program.command("worker").description("work off parts of runs from a queue, until it is stopped");
+  const command = program.command("worker").description("compute parts of runs from a queue, until it is stopped");
   addRuntimeOptions(addQueueOptions(command))
     .option("--name <text>", "name in logs and lists (default: host and process)")
     .option(

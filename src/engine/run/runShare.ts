@@ -11,7 +11,7 @@ export interface ExpectedStage {
   took: number | null;
 }
 
-/** What works a stage off tells of it, and what it is told. */
+/** What runs a stage tells of it, and what it is told. */
 export type StageClock = Pick<RunShare, "begin" | "end" | "behind">;
 
 /** The clock of one part of longer work, whose stages are those of the whole with `name` before their ids. */

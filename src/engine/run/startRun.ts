@@ -29,7 +29,7 @@ export type { RunHooks, RunMachinery } from "./runRequest";
 import type { HeavyWork } from "./work";
 
 /**
- * Works a recipe off in a run folder, from where the folder stands: a new one, one that was interrupted, or one that is
+ * Runs a recipe in a run folder, from where the folder stands: a new one, one that was interrupted, or one that is
  * done (then nothing happens). A changed recipe keeps what does not depend on the change.
  * @throws RerouteError the first refusal of the pre-flight, `run/locked`, `run/invalid`, or what a stage threw
  */

@@ -11,7 +11,7 @@ interface RecipeTask extends vscode.TaskDefinition {
   options?: string[];
 }
 
-/** Tasks that work off the workspace's recipes in a terminal, with the command line that the extension ships. */
+/** Tasks that run the workspace's recipes in a terminal, with the command line that the extension ships. */
 export function registerRecipeTasks(context: vscode.ExtensionContext): vscode.Disposable {
   const program = context.asAbsolutePath(path.join("dist", "cli.js"));
   return vscode.tasks.registerTaskProvider(taskType, {

@@ -46,7 +46,7 @@ export interface ComparisonHooks {
 }
 
 /**
- * Works a grid off, cell by cell, each an ordinary run in `cells/<method>-<keep>`. Called again it goes on where it
+ * Runs a grid cell by cell, each an ordinary run in `cells/<method>-<keep>`. Called again it goes on where it
  * stopped: finished cells are checked and kept, failed ones are tried again. A cell that fails is recorded with its code
  * and the others go on. comparison.json is there after every cell; `writeReport` is called at the end.
  *

@@ -38,7 +38,7 @@ const stayMs = 200;
 const hopeless = /^(arguments|checkpoint|model|data|plan|recipe|preflight|teacher|training)\//;
 
 /**
- * Works off tiles from a queue until it is told to stop. This process only talks: it holds the tile's lock, which a process
+ * Computes tiles from a queue until it is told to stop. This process only talks: it holds the tile's lock, which a process
  * that computes would lose, and starts another that computes. Told to stop, it gives its tile back at once.
  * @throws RerouteError queue/unavailable, runtime/unavailable, and what the first start of the engine raises
  */

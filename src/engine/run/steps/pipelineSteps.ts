@@ -16,7 +16,7 @@ export interface RunStep {
   ownsOutput: boolean;
 }
 
-/** Why a recipe's steps cannot be worked off, as a sentence with what to do; null where they can. */
+/** Why a recipe's steps cannot be run, as a sentence with what to do; null where they can. */
 export function stepsProblem({ steps, compress, calibrate, source, student, data }: Recipe): string | null {
   if (!steps) return null;
   if (compress || calibrate) return "The recipe has steps beside compress or calibrate; move those into a step";

@@ -2,7 +2,7 @@ import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Tile, TileResult } from "./tile";
 import { appearsWithin, type TileStore } from "./tileStore";
 
-/** Has tiles worked off, wherever that is. */
+/** Has tiles computed, wherever that is. */
 export interface Carrier {
   /** The numerics that its workers must have. */
   readonly numerics: string;
@@ -18,7 +18,7 @@ export interface Carrier {
   close: () => Promise<void>;
 }
 
-/** What works tiles off one after another. */
+/** What computes tiles one after another. */
 interface Runner {
   run: (tile: Tile) => Promise<TileResult>;
   close: () => Promise<void>;

@@ -34,7 +34,7 @@ export interface TileRunnerOptions {
 /** Texts that are kept: a run works with those of training and of the held-out evaluations in turn. */
 const keptTexts = 3;
 
-/** Works tiles off one after another; keeps models, texts and compiled sessions between them. */
+/** Computes tiles one after another; keeps models, texts and compiled sessions between them. */
 export class TileRunner {
   readonly #models = new Map<string, Promise<OpenModel>>();
   readonly #texts = new Map<string, TokenSequences>();

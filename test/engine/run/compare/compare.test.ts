@@ -114,7 +114,7 @@ describe("a grid", () => {
     }
   });
 
-  it("works every cell off, with one profile, one teacher, one measurement of the machine", async () => {
+  it("runs every cell, with one profile, one teacher, one measurement of the machine", async () => {
     const seen: string[] = [];
     const shares: (number | null)[] = [];
     // The share is one of time, which passes here by steps, not by how busy the machine is.

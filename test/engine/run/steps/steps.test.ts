@@ -68,7 +68,7 @@ const start = (r: Recipe, extra: object = {}) =>
 const json = async <T>(...parts: string[]): Promise<T> => JSON.parse(await readFile(path.join(...parts), "utf8")) as T;
 
 describe("a pipeline", () => {
-  it("works each step off on what the one before it wrote, against the teacher, and nothing when called again", async () => {
+  it("runs each step on what the one before it wrote, against the teacher, and nothing when called again", async () => {
     const shares: number[] = [];
     const report = ({ run }: Progress) => void shares.push(run!.share);
     const run = await start(recipe(chain), { report });
