@@ -134,6 +134,64 @@ describe.each(taughtFamilies)("%s", (family) => {
   });
 });
 
+/** The same model whose head lacks the last rows, as a checkpoint without that padding. */
+function withShorterHead<M extends Awaited<ReturnType<typeof openTeacher>>>(model: M, vocabSize: number): M {
+  const { description } = model;
+  const { head } = description;
+  const weight = { ...head.weight, shape: [vocabSize, description.hiddenSize] };
+  return { ...model, description: { ...description, vocabSize, head: { ...head, weight } } };
+}
+
+test.each(["forward", "reverse"] as const)(
+  "%s: training cuts vocabularies to the tokens that both have",
+  async (kind) => {
+    const [width, cut] = [160, 157];
+    const [teacher, student] = [await openTeacher("olmoe"), await openStudent("olmoe")];
+    const golden = await distillationGolden("olmoe", "losses");
+    const { ids: inputIds, targets, numSequences, sequenceLength } = goldenTokens(golden);
+    const divergence = divergenceOf(kind, undefined);
+    const probe = (model: typeof student, of: typeof teacher) =>
+      runStudentProbe({
+        ...{
+          model,
+          teacher: of,
+          inputIds,
+          batch: 2,
+          positions: sequenceLength,
+          scope: "all",
+          divergence,
+          temperature: 1,
+          targets,
+        },
+        ...{ runtime, scratchDirectory: temporaryFolder() },
+      });
+    const padded = await probe(student, withShorterHead(teacher, cut));
+    const shorter = await probe(withShorterHead(student, cut), teacher);
+
+    const rows = (logits: readonly number[]) => logits.filter((_, i) => i % width < cut);
+    const whole = (await distillationGolden("olmoe", "routing")).get("topk.logits")!.values;
+    const { loss } = inDouble(rows(whole), rows(golden.get("logits")!.values), cut, divergence);
+    const isTarget = (row: number) => {
+      const [s, t] = [Math.floor(row / sequenceLength), row % sequenceLength];
+      return s < numSequences && t < sequenceLength - 1 && targets[s * (sequenceLength - 1) + t] === 1;
+    };
+    const counted = loss.filter((_, row) => isTarget(row));
+    const expected = counted.reduce((sum, one) => sum + one, 0) / counted.length;
+    for (const found of [padded, shorter])
+      expect(Math.abs((found.get("loss")!.data as Float32Array)[0]! / expected - 1)).toBeLessThan(1e-3);
+
+    // Padding rows learn nothing; everything else learns the same, whichever of the two has them.
+    const head = padded.get("grad.lm_head.weight")!.data as Float32Array;
+    expect(head.subarray(cut * student.description.hiddenSize).every((one) => one === 0)).toBe(true);
+    expect(padded.size).toBeGreaterThan(10);
+    for (const [name, { data }] of padded) {
+      const other = shorter.get(name)!.data as Float32Array;
+      const common = (data as Float32Array).subarray(0, other.length);
+      expect(relativeToLargest(common, [...other]), name).toBeLessThan(1e-6);
+    }
+  },
+);
+
 function checkRouting(found: Awaited<ReturnType<typeof runForwardProbe>>, golden: Golden, name: string): void {
   const close = (actual: string, expected: string) =>
     expect(
