@@ -41,10 +41,10 @@ export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
     optional(model?.peakMemoryBytes, formatBytes),
   ];
   const rows = cells.map((cell) => {
-    const { method, pipeline, arm, keep, before, after } = cell;
+    const { keep, before, after } = cell;
     const result = after ?? before;
     return [
-      method ?? pipeline ?? arm ?? "–",
+      nameOf(cell, cells),
       optional(keep, String),
       optional(result?.parametersTotal, formatCount),
       optional(result?.bytes, formatBytes),
@@ -64,6 +64,12 @@ export function comparisonRows({ teacher, cells }: ComparisonFile): string[][] {
     ...[withError(nllPerToken), none, none, none, ...costs(teacher)],
   ];
   return [head, ...(teacher ? [teacherRow] : []), ...rows];
+}
+
+/** The cell's row; of an arm with several seeds also which. */
+function nameOf({ method, pipeline, arm, seed }: ComparisonCell, cells: readonly ComparisonCell[]): string {
+  const hasSeeds = arm !== undefined && cells.filter((other) => other.arm === arm).length > 1;
+  return method ?? pipeline ?? (hasSeeds ? `${arm}, seed ${seed}` : (arm ?? "–"));
 }
 
 function verdictOf({ state, error, verdict, trainedOn }: ComparisonCell): string {
