@@ -27,6 +27,8 @@ export interface Tokenizer {
  */
 export const encodeLimitMs = 500;
 export const encodeLimitMsPerCharacter = 0.05;
+/** Beside that of one text, where many short lists of ids are decoded at once. */
+const decodeLimitMsPerList = 1;
 /** Building the tables of a real tokenizer.json takes about 0.1 us a byte. */
 const constructionLimitMs = 500;
 const constructionLimitMsPerByte = 0.002;
@@ -60,38 +62,53 @@ export interface TokenDecoder {
 /** @throws as loadTokenizer */
 export async function loadDecoder(directory: string): Promise<TokenDecoder> {
   const files = await readTokenizerFiles(directory);
-  const { special, vocabulary } = files;
-  return { decode: decodeWith(files) ?? joinWith(vocabulary), isSpecial: (id) => special.has(id) };
+  const decodeEach = decoderOf(files);
+  return { decode: (ids) => decodeEach([Array.from(ids)])[0]!, isSpecial: (id) => files.special.has(id) };
 }
+
+/** The text of single tokens, each by itself. */
+export type PieceDecoder = (ids: readonly number[]) => string[];
 
 /**
  * The text of single tokens, with the spaces that decoders take off the beginning of a text; ids where nothing can decode.
  */
-export async function pieceDecoder(directory: string): Promise<(id: number) => string> {
+export async function pieceDecoder(directory: string): Promise<PieceDecoder> {
   try {
-    const { decode } = await loadDecoder(directory);
-    return (id) => decode(Int32Array.of(id, id)).slice(decode(Int32Array.of(id)).length);
+    const decodeEach = decoderOf(await readTokenizerFiles(directory));
+    return (ids) => {
+      const once = decodeEach(ids.map((id) => [id]));
+      return decodeEach(ids.map((id) => [id, id])).map((twice, i) => twice.slice(once[i]!.length));
+    };
   } catch {
-    return (id) => `<${id}>`;
+    return (ids) => ids.map((id) => `<${id}>`);
   }
 }
 
-function decodeWith(files: TokenizerFiles): TokenDecoder["decode"] | null {
+/** Texts of many lists of ids at once: guarding a call takes longer than decoding a few ids. */
+type DecodeEach = (lists: readonly (readonly number[])[]) => string[];
+
+function decoderOf(files: TokenizerFiles): DecodeEach {
+  return decodeWith(files) ?? joinWith(files.vocabulary);
+}
+
+function decodeWith(files: TokenizerFiles): DecodeEach | null {
   try {
     const library = createLibraryTokenizer({ ...files, definition: { ...files.definition, decoder: files.decoder } });
     const options = { skip_special_tokens: false, clean_up_tokenization_spaces: false };
-    const decode = (ids: Int32Array): string =>
-      withTimeLimit(encodeLimitMs, () => library.decode(Array.from(ids), options));
-    decode(Int32Array.of(0));
-    return decode;
+    const decodeEach: DecodeEach = (lists) =>
+      withTimeLimit(encodeLimitMs + lists.length * decodeLimitMsPerList, () =>
+        lists.map((ids) => library.decode([...ids], options)),
+      );
+    decodeEach([[0]]);
+    return decodeEach;
   } catch {
     return null;
   }
 }
 
-function joinWith(vocabulary: TokenizerFiles["vocabulary"]): TokenDecoder["decode"] {
+function joinWith(vocabulary: TokenizerFiles["vocabulary"]): DecodeEach {
   const tokens = new Map(vocabulary);
-  return (ids) => Array.from(ids, (id) => tokens.get(id) ?? `<${id}>`).join("");
+  return (lists) => lists.map((ids) => ids.map((id) => tokens.get(id) ?? `<${id}>`).join(""));
 }
 
 function createLibraryTokenizer({

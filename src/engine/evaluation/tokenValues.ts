@@ -1,5 +1,6 @@
 import type { TokenValues } from "../../protocol/evaluationTokens";
 import type { TokenSequences } from "../data/sequences";
+import type { PieceDecoder } from "../data/tokenizer";
 
 /** Of the evaluated text's first tokens the values of each are kept: at most so many. */
 const mostTokens = 2048;
@@ -25,8 +26,8 @@ export function valuesByToken({ nll, kl, isTarget }: EvaluatedRows): TokenValues
 /** The text of the same tokens; "" for padding. */
 export function evaluatedTokens(
   { ids, sequenceLength, lengths }: Pick<TokenSequences, "ids" | "sequenceLength" | "lengths">,
-  decode: (id: number) => string,
+  decode: PieceDecoder,
 ): string[] {
   const isPadding = (at: number): boolean => at % sequenceLength >= lengths[Math.floor(at / sequenceLength)]!;
-  return Array.from(ids.subarray(0, mostTokens), (id, at) => (isPadding(at) ? "" : decode(id)));
+  return decode([...ids.subarray(0, mostTokens)]).map((piece, at) => (isPadding(at) ? "" : piece));
 }

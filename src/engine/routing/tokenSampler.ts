@@ -1,4 +1,5 @@
 import type { TokenSequences } from "../data/sequences";
+import type { PieceDecoder } from "../data/tokenizer";
 import type { MoeObservation, RoutingObserver } from "../execution/observer";
 import { validTokens } from "./collect";
 import { tokenEntropy } from "./logitMoments";
@@ -84,8 +85,8 @@ export class TokenSampler implements RoutingObserver {
     for (const [layer, samples] of layers) this.#layers.set(layer, samples);
   }
 
-  /** With the text around them. `decode` gives the text of one id. */
-  result(decode: (id: number) => string): ProfileSamples {
+  /** With the text around them. `decode` gives the text of each id. */
+  result(decode: PieceDecoder): ProfileSamples {
     const { layers } = this.samples();
     return { layers, text: sampledText(layers, this.sequences, decode) };
   }
@@ -129,7 +130,7 @@ function insert(
 function sampledText(
   layers: ReadonlyMap<number, TokenSamples>,
   { ids, sequenceLength, lengths }: Pick<TokenSequences, "ids" | "sequenceLength" | "lengths">,
-  decode: (id: number) => string,
+  decode: PieceDecoder,
 ): SampledText {
   const tokens = [...layers.values()][0]?.tokenEntropy.length ?? 0;
   const tokenIds = ids.slice(0, tokens);
@@ -150,7 +151,8 @@ function sampledText(
     });
     windows.set(layer, around);
   }
-  const pieces: Record<number, string> = {};
-  for (const id of [...used].sort((a, b) => a - b)) pieces[id] = decode(id);
+  const known = [...used].sort((a, b) => a - b);
+  const texts = decode(known);
+  const pieces = Object.fromEntries(known.map((id, i) => [id, texts[i]!]));
   return { sequenceLength, tokenIds, windows, pieces };
 }

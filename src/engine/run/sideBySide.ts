@@ -88,10 +88,10 @@ export async function scoreSideBySide(
   try {
     const { scoreTexts } = await import("../evaluation/scoreTexts");
     const scored = await scoreTexts({ models, teacher, texts, mappings, runtime, scratchDirectory, ...hooks });
-    const piece = await pieceDecoder(directories[0]!);
+    const piecesOf = await pieceDecoder(directories[0]!);
     return texts.map(({ ids, promptTokens: count }, t) => ({
       promptTokens: count,
-      pieces: Array.from(ids.subarray(count), piece),
+      pieces: piecesOf([...ids.subarray(count)]),
       models: scored[t]!,
     }));
   } finally {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { processorMs } from "../../support/processorTime";
 import fixture from "../../fixtures/tokenizer.json";
 import { readDocuments } from "../../../src/engine/data/documents";
-import { loadTokenizer, type Tokenizer } from "../../../src/engine/data/tokenizer";
+import { loadDecoder, loadTokenizer, pieceDecoder, type Tokenizer } from "../../../src/engine/data/tokenizer";
 
 const sample = join(__dirname, "../../../media/sample");
 let tokenizer: Tokenizer;
@@ -33,6 +33,17 @@ test.each(fixture.corpus)("ids of $file equal the reference's", async ({ file, d
   }
   expect(found).toEqual({ documents, tokens });
   expect(hash.digest("hex")).toBe(sha256);
+});
+
+test("pieces are what each token adds behind another of its kind", async () => {
+  const [pieces, { decode }] = [
+    await pieceDecoder(join(sample, "checkpoint")),
+    await loadDecoder(join(sample, "checkpoint")),
+  ];
+  const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => id);
+  const each = ids.map((id) => decode(Int32Array.of(id, id)).slice(decode(Int32Array.of(id)).length));
+  expect(pieces(ids)).toEqual(each);
+  expect(pieces([...tokenizer.encode("two words")]).join("")).toBe("two words");
 });
 
 test("the sample's end of text and vocabulary", () => {

@@ -26,7 +26,14 @@ it("a value stands at the token that was predicted, not where it was predicted f
     kl: [null, 0.1, 0.2, null, 0.333333, null],
   });
   expect(valuesByToken({ ...rows, kl: null }).kl).toBeNull();
-  expect(evaluatedTokens(sequences, (id) => `<${id}>`)).toEqual(["<5>", "<6>", "<7>", "<8>", "<9>", ""]);
+  expect(evaluatedTokens(sequences, (all) => all.map((id) => `<${id}>`))).toEqual([
+    "<5>",
+    "<6>",
+    "<7>",
+    "<8>",
+    "<9>",
+    "",
+  ]);
 });
 
 it("of a long text the first 2048 tokens are kept", () => {

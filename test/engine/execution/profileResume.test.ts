@@ -73,7 +73,8 @@ async function profiler(family: string) {
       },
     );
     const file = path.join(temporaryFolder(), "statistics");
-    if (isDone) await saveRoutingStatistics(file, { ...statistics.result(), samples: sampler.result(String) });
+    if (isDone)
+      await saveRoutingStatistics(file, { ...statistics.result(), samples: sampler.result((ids) => ids.map(String)) });
     return { isDone, observed, sha256: isDone ? createHash("sha256").update(readFileSync(file)).digest("hex") : "" };
   };
   const hiddenFiles = () => readdirSync(folder).filter((name) => hiddenNames("profile").test(name));

@@ -43,7 +43,7 @@ function profile(): RoutingStatisticsData {
   const sampler = new TokenSampler(sequences, 1);
   statistics.observe(observation);
   sampler.observe(observation);
-  return { ...statistics.result(), samples: sampler.result((id) => `t${id}`) };
+  return { ...statistics.result(), samples: sampler.result((all) => all.map((id) => `t${id}`)) };
 }
 const statistics = profile();
 const plan = (kept: number[], scores?: (number | null)[]): CompressionPlan => ({

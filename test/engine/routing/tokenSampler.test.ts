@@ -38,7 +38,7 @@ function observation(from: number, to: number): MoeObservation {
 function sampled(chunks: [number, number][]): ProfileSamples {
   const sampler = new TokenSampler(sequences, 1);
   for (const [from, to] of chunks) sampler.observe(observation(from, to));
-  return sampler.result((id) => `t${id}`);
+  return sampler.result((all) => all.map((id) => `t${id}`));
 }
 
 describe("samples of tokens", () => {
@@ -122,6 +122,6 @@ describe("samples of tokens", () => {
     const again = new TokenSampler(sequences, 1);
     again.restore((await loadRoutingStatistics(file)).samples!);
     again.observe(observation(30, numTokens));
-    expect(again.result((id) => `t${id}`)).toEqual(whole);
+    expect(again.result((all) => all.map((id) => `t${id}`))).toEqual(whole);
   });
 });
