@@ -10,19 +10,24 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer";
 import type { TokenSequences } from "../data/sequences";
 import type { OpenModel } from "./work";
 
+/** Tokenizers by folder. */
+export type Tokenizers = Map<string, Promise<Tokenizer>>;
+
 /** Checkpoints, tokenizers and texts of one run, each read once. */
 export class ModelCache {
   readonly #models = new Map<string, Promise<OpenModel>>();
-  readonly #tokenizers = new Map<string, Promise<Tokenizer>>();
   readonly #chatTemplates = new Map<string, Promise<ChatTemplate | null>>();
   readonly #sequences = new Map<string, Promise<TokenSequences>>();
+
+  /** @param tokenizers those of a pre-flight, which has begun to read the same texts */
+  constructor(readonly tokenizers: Tokenizers = new Map()) {}
 
   model(directory: string): Promise<OpenModel> {
     return remember(this.#models, directory, openModel);
   }
 
   tokenizer(directory: string): Promise<Tokenizer> {
-    return remember(this.#tokenizers, directory, loadTokenizer);
+    return remember(this.tokenizers, directory, async () => remembering(await loadTokenizer(directory)));
   }
 
   /** What turns a corpus into token ids, opened when it is asked for. */
@@ -55,7 +60,7 @@ export class ModelCache {
   /** Forgets a checkpoint that was just written or removed. */
   forget(directory: string): void {
     this.#models.delete(directory);
-    this.#tokenizers.delete(directory);
+    this.tokenizers.delete(directory);
     this.#chatTemplates.delete(directory);
   }
 }
@@ -69,6 +74,27 @@ export async function openModel(directory: string): Promise<OpenModel> {
   const { family, description } = describeModel(checkpoint);
   refuseUnread(checkpoint, description);
   return { checkpoint, family, description, fingerprint: await fingerprintCheckpoint(checkpoint) };
+}
+
+/** Tokens of texts that are kept: a pre-flight counts up to half of them of each text. */
+const mostKeptTokens = 2 ** 18;
+
+/** The same tokenizer, which keeps the ids of its first texts: those that a pre-flight counts are those that its run reads. */
+export function remembering(tokenizer: Tokenizer): Tokenizer {
+  const known = new Map<string, Int32Array>();
+  let kept = 0;
+  return {
+    ...tokenizer,
+    encode: (text) => {
+      const found = known.get(text);
+      if (found) return found;
+      const ids = tokenizer.encode(text);
+      if (kept + ids.length > mostKeptTokens) return ids;
+      kept += ids.length;
+      known.set(text, ids);
+      return ids;
+    },
+  };
 }
 
 function remember<T>(known: Map<string, Promise<T>>, key: string, make: (key: string) => Promise<T>): Promise<T> {

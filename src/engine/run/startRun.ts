@@ -12,7 +12,7 @@ import { lockRunFolder } from "./folder/lock";
 import { withOnlookers } from "./folder/onlookers";
 import { runtimeOf, runtimeOptions } from "./machine/machine";
 import { requireChosenProvider } from "./machine/providerChoice";
-import { ModelCache } from "./modelCache";
+import { ModelCache, type Tokenizers } from "./modelCache";
 import { preflight } from "./preflight/preflight";
 import {
   appendLog,
@@ -68,10 +68,12 @@ export async function resumeRun(machinery: RunMachinery, runDirectory: string, h
 
 async function work(machinery: RunMachinery, runDirectory: string, found: RunFile, hooks: RunHooks): Promise<RunFile> {
   const { signal } = hooks;
+  const tokenizers: Tokenizers = new Map();
   const prediction = await preflight(found.recipe, found.baseFolder, {
     runDirectory,
     run: found,
     signal,
+    tokenizers,
     force: hooks.force ?? false,
     ownsOutput: hooks.ownsOutput ?? false,
     // The machine is measured once a run; what was predicted then is compared with what happened at its end.
@@ -92,7 +94,7 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
     ...(numerics ? { numerics } : {}),
     preflight: found.preflight ?? prediction,
   };
-  const models = new ModelCache();
+  const models = new ModelCache(tokenizers);
   if (!run.recipe.steps) await checkFinishedOutput({ runDirectory, run, models, ...machinery, ...hooks });
   await ignoreInGit(runDirectory);
   await writeRun(runDirectory, run);

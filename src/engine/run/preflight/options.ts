@@ -1,6 +1,7 @@
 import type { RunFile } from "../../../protocol/run";
 import type { PredictedModel } from "../../compression/predictedModel";
 import type { ResponsesWanted } from "./estimates";
+import type { Tokenizers } from "../modelCache";
 import type { MachineProbe, OpenModel } from "../work";
 
 export interface PreflightOptions {
@@ -21,6 +22,8 @@ export interface PreflightOptions {
   ownsOutput?: boolean;
   /** Texts were looked at for an earlier step that reads the same. */
   skipsTexts?: boolean;
+  /** Kept for the run, which reads the same texts. */
+  tokenizers?: Tokenizers;
   /** Also gives the first sequences of the texts. */
   showsText?: boolean;
   signal?: AbortSignal;

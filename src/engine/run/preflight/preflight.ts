@@ -62,7 +62,7 @@ async function preflightRun(recipe: Recipe, baseFolder: string, options: Preflig
 class Preflighter {
   readonly #refusals: Preflight["refusals"] = [];
   readonly #warnings: string[] = [];
-  readonly #models = new ModelCache();
+  readonly #models: ModelCache;
   /** The checkpoint that the run will leave; null before it is known. */
   leaves: PredictedModel | null = null;
   /** Of the disk that it needs, what it does not keep. */
@@ -72,7 +72,9 @@ class Preflighter {
     readonly recipe: Recipe,
     readonly paths: RunPaths,
     readonly options: PreflightOptions,
-  ) {}
+  ) {
+    this.#models = new ModelCache(options.tokenizers);
+  }
 
   async result(): Promise<Preflight> {
     const { recipe, paths } = this;
