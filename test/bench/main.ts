@@ -99,7 +99,7 @@ function familiesOptions(args: string[]): { rounds: number; only: string[] } {
 
 /** `scale [layers|experts|tokens] [--repeats 3]`, `scale large [--layers 10]`, `scale tensors`. */
 async function scale(what: string | undefined, print: (line: string) => void): Promise<void> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     args: process.argv.slice(3),
     allowPositionals: true,
     options: { repeats: { type: "string", default: "3" }, layers: { type: "string", default: `${largeLayers}` } },
@@ -113,7 +113,7 @@ async function scale(what: string | undefined, print: (line: string) => void): P
     await seriesBench(names, repeats, print);
   } else if (what === "workers") {
     print("Profiles by one and by two workers of one thread");
-    await workersBench(print);
+    await workersBench(positionals[1], print);
   } else if (what === "queue") {
     print("Router KD of the sample with and without a queue");
     await queueBench(repeats, print);

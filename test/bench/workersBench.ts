@@ -14,6 +14,7 @@ const cli = "dist/cli.js";
 const ticksPerSecond = Number(spawnSync("getconf", ["CLK_TCK"], { encoding: "utf8" }).stdout);
 
 interface Case {
+  name: string;
   label: string;
   teacher: (directory: string) => Promise<void>;
   sequences: number;
@@ -21,11 +22,13 @@ interface Case {
 
 const cases: Case[] = [
   {
+    name: "sample",
     label: "the sample's profile",
     teacher: (directory) => cp("media/sample/checkpoint", directory, { recursive: true }),
     sequences: 1024,
   },
   {
+    name: "layers",
     label: "8 layers of 64 experts, synthetic",
     teacher: (directory) =>
       makeCheckpoint({
@@ -40,11 +43,11 @@ const cases: Case[] = [
 ];
 
 /**
- * `npm run bench scale workers`: profiles by one and by two single-threaded workers that are there before. Processor time of finished
+ * `npm run bench scale workers [sample|layers]`: profiles by one and by two single-threaded workers that are there before. Processor time of finished
  * tiles, as a share of all that coordinator, workers and their engines take; the queue's server is told of apart.
  */
-export async function workersBench(print: (line: string) => void): Promise<void> {
-  for (const one of cases) {
+export async function workersBench(only: string | undefined, print: (line: string) => void): Promise<void> {
+  for (const one of cases.filter(({ name }) => only === undefined || name === only)) {
     const folder = mkdtempSync(path.join(tmpdir(), "reroute-workers-bench-"));
     try {
       await one.teacher(path.join(folder, "teacher"));
