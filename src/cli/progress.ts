@@ -58,11 +58,12 @@ function percent(share: number): string {
   return `${String(Math.floor(share * 100)).padStart(3)} %`;
 }
 
-/** Rate of the pass, and what is left of that whose share is shown. */
+/** Rate of the pass, and what is left of that whose share is shown; of the pass, where nothing is known of a run's time. */
 function speed({ rate, remainingSeconds, run, unit }: Progress): string {
-  const left = run ? run.remainingSeconds : remainingSeconds;
+  const isOfPass = run !== undefined && run.remainingSeconds === undefined;
+  const left = run && !isOfPass ? run.remainingSeconds : remainingSeconds;
   return [
     rate === undefined ? "" : `, ${formatRate(rate, unit)}`,
-    left === undefined || left < 0.5 ? "" : `, ${formatDuration(left)} left`,
+    left === undefined || left < 0.5 ? "" : `, ${formatDuration(left)} left${isOfPass ? " of this pass" : ""}`,
   ].join("");
 }

@@ -340,6 +340,19 @@ describe("printing", () => {
     expect(print(false).trim().split("\n").length).toBe(5);
   });
 
+  it.each([
+    [undefined, "20 s left"],
+    [{ share: 0.25, remainingSeconds: 90 }, "1 min 30 s left"],
+    [{ share: 0.25 }, "20 s left of this pass"],
+  ])("what is left is the run's, %o, or said to be the pass's", (run, left) => {
+    let err = "";
+    const { signal } = new AbortController();
+    const io = { out: () => 0, err: (text: string) => (err += text), isTerminal: false, columns: 200, signal, cwd };
+    const pass = { stage: "profile", message: "Profiling", done: 20, total: 40, unit: "tokens", rate: 1 } as const;
+    progressPrinter(io).report({ ...pass, remainingSeconds: 20, ...(run ? { run } : {}) });
+    expect(err.trim().split(", ").at(-1)).toBe(left);
+  });
+
   it("names from files cannot write to the terminal", () => {
     expect(safeText("a\u001b[2Jb\u202ec\n")).toBe("a\\u001b[2Jb\\u202ec\\u000a");
     expect(

@@ -24,7 +24,8 @@ export function stageRows({ stages, preflight, recipe }: RunFile): string[][] {
         stageName({ id, step }, recipe),
         state,
         formatDuration(seconds),
-        predicted ? formatDuration(predicted.seconds) : "–",
+        // Where nothing was measured, all times are 0.
+        predicted && preflight!.seconds > 0 ? formatDuration(predicted.seconds) : "–",
         peakMemoryBytes === null ? "–" : formatBytes(peakMemoryBytes),
         predicted ? formatBytes(predicted.peakMemoryBytes) : "–",
       ];

@@ -26,6 +26,8 @@ export interface RunMachinery {
   work: HeavyWork;
   /** Of work that is spread: what all who do it have in common. */
   numerics?: RunFile["numerics"];
+  /** No worker is on this machine: how fast it is says nothing, and measuring would take the memory of layers. */
+  worksElsewhere?: boolean;
 }
 
 export interface RunRequest {

@@ -77,7 +77,7 @@ async function work(machinery: RunMachinery, runDirectory: string, found: RunFil
     force: hooks.force ?? false,
     ownsOutput: hooks.ownsOutput ?? false,
     // The machine is measured once a run; what was predicted then is compared with what happened at its end.
-    ...(found.preflight ? {} : { probe: probeWith(machinery, found, hooks, runDirectory) }),
+    ...(found.preflight || machinery.worksElsewhere ? {} : { probe: probeWith(machinery, found, hooks, runDirectory) }),
   });
   const [refusal] = prediction.refusals;
   if (refusal) throw new RerouteError(refusal.code as ErrorCode, refusal.message);

@@ -9,6 +9,7 @@ import { loadTokenizer } from "../../../src/engine/data/tokenizer";
 import { readMetrics } from "../../../src/engine/run/folder/metricsFile";
 import { readRun } from "../../../src/engine/run/folder/runFolder";
 import { calibrationPanel, listRuns } from "../../../src/engine/report/panels";
+import { stageColumns, stageRows } from "../../../src/engine/report/stageTable";
 import { writeReport } from "../../../src/engine/report/writeReport";
 import { openModel } from "../../../src/engine/run/modelCache";
 import { resumeRun, startRun } from "../../../src/engine/run/startRun";
@@ -403,6 +404,21 @@ describe("a whole recipe", () => {
     await expect(start(recipe({ memory: "3GB", threads: 2 }))).rejects.toThrow("stop");
     expect(used[2]).toEqual([2, 3e9]);
   });
+
+  it.each([false, true])(
+    "with all work elsewhere (%s) neither measures this machine nor claims a time",
+    async (elsewhere) => {
+      let measured = 0;
+      const { probe } = work;
+      work.probe = (p) => (measured++, probe(p));
+      const { signal } = new AbortController();
+      const request = { runDirectory: runDirectory(), recipe: recipe({ calibrate: undefined }), baseFolder: folder };
+      const run = await startRun({ ...machinery(), worksElsewhere: elsewhere }, request, { signal });
+      const predicted = stageRows(run).map((row) => row[stageColumns.indexOf("Time predicted")]);
+      expect([measured, run.preflight!.seconds > 0]).toEqual(elsewhere ? [0, false] : [1, true]);
+      expect(predicted.every((time) => time === "–")).toBe(elsewhere);
+    },
+  );
 
   it("cancels between stages", async () => {
     const abort = new AbortController();

@@ -68,7 +68,8 @@ function estimateAlone(input: EstimateInput): StageEstimate[] {
   };
   const [whole, source] = [told(input), told(onSource(input))];
   const wanted = stagesOf(input.recipe);
-  const finiteOrZero = (value: number) => (Number.isFinite(value) ? value : 0);
+  // Where nothing was measured no time is known, not the few seconds either that no measurement is needed for.
+  const finiteOrZero = (value: number) => (input.probe !== null && Number.isFinite(value) ? value : 0);
   return stageIds
     .filter((stage) => wanted.has(stage))
     .map((stage) => {

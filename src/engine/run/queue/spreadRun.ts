@@ -91,7 +91,12 @@ export async function spreadRun<T>(
   const checking = verifying(carrier, queue.verify ?? 0, (than) => others.some((name) => name !== than));
   try {
     const spreadWork = distributedWork(machinery.work, checking, watch, directory, layerParts);
-    return await work({ ...machinery, work: spreadWork, numerics: { hash, about } });
+    return await work({
+      ...machinery,
+      work: spreadWork,
+      numerics: { hash, about },
+      worksElsewhere: local.length === 0,
+    });
   } finally {
     for (const worker of local) worker.kill("SIGTERM");
     clearInterval(looking);

@@ -109,7 +109,8 @@ describe("times", () => {
 
   it("are 0 with the reason where nothing was measured", () => {
     const stages = estimateStages(input({ probe: null }));
-    expect(stages.find(({ stage }) => stage === "profile")).toMatchObject({ seconds: 0 });
+    // Of stages that need no measurement, too: a second that is known would look like all of the run's.
+    expect(stages.map(({ seconds }) => seconds)).toEqual(stages.map(() => 0));
     expect(stages[0]!.assumption).toContain("not measured");
   });
 
