@@ -195,6 +195,25 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     notes.close();
   }
 
+  test("begins a tile once more whose worker is told to stop, which takes up no other", async () => {
+    const leaving = startWorker("--name", "leaving");
+    const ended = new Promise<number | null>((resolve) => leaving.on("exit", resolve));
+    await untilThere(["leaving"]);
+    // Its engine stands still, so that it is surely at a tile when it is told.
+    process.kill(childrenOf(leaving.pid!)[0]!, "SIGSTOP");
+    const spread = coordinate(0);
+    const statusNow = async () => (await readRunWorkers(run.runDirectory).catch(() => null))?.status;
+    const isAtTile = async () =>
+      (await statusNow())?.workers.some(({ name, tile }) => name === "leaving" && tile !== null);
+    while (!(await isAtTile())) await new Promise((resolve) => setTimeout(resolve, 20));
+    leaving.kill("SIGTERM");
+    startWorker("--name", "stays");
+    expect([await ended, await spread]).toMatchObject([0, { code: 0 }]);
+    expect(run.results()).toEqual(expected);
+    expect((await statusNow())!.passes.reduce((sum, { repeated }) => sum + repeated, 0)).toBe(1);
+    expect(new Set(tilesDone().map(({ worker }) => worker))).toEqual(new Set(["stays"]));
+  });
+
   test("works on a tile again whose file was cut short, and not on one that is there", async () => {
     const [{ pid }] = [startWorker()];
     expect(pid).toBeGreaterThan(0);

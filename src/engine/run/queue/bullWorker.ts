@@ -54,7 +54,14 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
-  void stopped.then(() => engine.stop());
+  const workers = new Map<string, ReturnType<typeof bull.worker>>();
+  const isLeaving = () => signal.aborted || unfit.signal.aborted;
+  /** It would else take up again what it gives back, before it is gone. */
+  const takeNoMore = () => {
+    for (const worker of workers.values()) void worker.pause(true);
+  };
+  unfit.signal.addEventListener("abort", takeNoMore);
+  void stopped.then(takeNoMore).then(() => engine.stop());
   const { hash: numerics, about, rowsAreIndependent } = await engine.numerics();
   if (!rowsAreIndependent) log(`warning: on this machine rows depend on the rows beside them; ${about}`);
   const state: Omit<Presence, "name" | "numerics" | "about"> = {
@@ -106,10 +113,9 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
       throw hopeless.test(code) ? new UnrecoverableError(message) : new Error(message);
     } finally {
       turnTo(null);
-      setTimeout(() => state.tile === null && lookAtAll(), stayMs);
+      setTimeout(() => state.tile === null && !isLeaving() && lookAtAll(), stayMs);
     }
   };
-  const workers = new Map<string, ReturnType<typeof bull.worker>>();
   const serve = (queue: string) => {
     const known = workers.get(queue);
     const worker =
@@ -119,7 +125,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
         ...{ lockDuration: lockSeconds * 1000, stalledInterval: Math.max(1, lockSeconds / 2) * 1000 },
       });
     workers.set(queue, worker);
-    if (known === undefined && state.tile !== null) void worker.pause(true);
+    if (known === undefined && (state.tile !== null || isLeaving())) void worker.pause(true);
     return worker;
   };
   /** Works on one queue for as long as it has tiles: their layers are in this machine's page cache. */
