@@ -10,6 +10,7 @@ import type { Tile } from "../../../src/engine/run/tiles/tile";
 import { inHand } from "../../../src/engine/run/tiles/tileBounds";
 import { createRandom } from "../../../src/engine/tensor/random";
 import { TinyRun } from "../../faults/tinyRun";
+import type { EvaluationFile } from "../../../src/protocol/evaluation";
 import { daily } from "../../support/nightly";
 import { temporaryFolder } from "../../support/temporaryFolder";
 
@@ -125,4 +126,19 @@ describe("a run by tiles in any order, on machines of other sizes, has the bytes
     },
     120_000,
   );
+
+  it("evaluates a student once that its calibration leaves as it was", async () => {
+    // So large that no update is better than none.
+    const run = new TinyRun("", parent, { calibrate: { ...calibrate, learningRate: 50 } });
+    const scratch = temporaryFolder();
+    const { carrier, did } = unevenCarrier(scratch);
+    const quiet = { asked: () => undefined, done: () => undefined, dropped: () => undefined };
+    const work = distributedWork(machinery.work, carrier, quiet, run.runDirectory);
+    await startRun({ ...machinery, work }, run.request(), { signal: new AbortController().signal });
+    await carrier.close();
+    const { before, after } = JSON.parse(run.results()["evaluation.json"]!) as EvaluationFile;
+    expect(after!.klToTeacher).toBe(before!.klToTeacher);
+    expect(did.filter(({ kind }) => kind === "evaluate")).toHaveLength(1);
+    expect(new Set(did.map(({ key }) => key)).size).toBe(did.length);
+  });
 });

@@ -30,6 +30,7 @@ export function distributedWork(
     await store.make();
     return { carrier, store, events, layerParts, signal };
   };
+  const lastStudent = new Set<string>();
   return {
     ...live,
     profile: async (p) => {
@@ -59,10 +60,10 @@ export function distributedWork(
       await desk.store.clear();
       return result;
     },
-    // Tiles of the teacher stay for the students to come; removeEvaluationState takes them away.
+    // Tiles of the teacher, and of the last student, stay for the students to come; removeEvaluationState takes them away.
     evaluate: async (p) => {
       const desk = await deskIn(p.teacherDirectory ?? p.stateDirectory, p.signal);
-      return live.evaluate({ ...p, passes: () => askEvaluation(p, desk) });
+      return live.evaluate({ ...p, passes: () => askEvaluation(p, desk, lastStudent) });
     },
   };
 }

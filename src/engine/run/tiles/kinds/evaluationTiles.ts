@@ -32,9 +32,16 @@ const maxJsonBytes = 2 ** 26;
 
 /**
  * The passes of one model over the text, a tile a leaf, or a part of the layers of one: of a teacher alone with what its students
- * are compared with, whose tiles stay; of a student against them.
+ * are compared with, whose tiles stay; of a student against them, whose tiles stay until the next one's are there: a calibration
+ * that keeps its student as it was leaves the same to be evaluated.
+ *
+ * @param lastStudent keys of the last student's tiles
  */
-export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], desk: TileDesk): Promise<ModelRun> {
+export async function askEvaluation(
+  p: Parameters<HeavyWork["evaluate"]>[0],
+  desk: TileDesk,
+  lastStudent: Set<string>,
+): Promise<ModelRun> {
   const { model, teacher, sequences, report } = p;
   const { folder } = desk.store;
   const text = await writeTileText(folder, sequences);
@@ -64,7 +71,11 @@ export async function askEvaluation(p: Parameters<HeavyWork["evaluate"]>[0], des
     }),
   );
   const run = await joined(tiles, sequences, p, desk);
-  if (teacher !== null) for (const { key } of tiles.flat()) await desk.store.remove(key);
+  if (teacher === null) return run;
+  const own = new Set(tiles.flat().map(({ key }) => key));
+  for (const key of lastStudent) if (!own.has(key)) await desk.store.remove(key);
+  lastStudent.clear();
+  for (const key of own) lastStudent.add(key);
   return run;
 
   function askStudent(of: OpenModel, before: Awaited<ReturnType<typeof askTeacher>>) {
