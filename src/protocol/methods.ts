@@ -50,3 +50,8 @@ export function paradigmOf(method: CompressionMethod): Paradigm {
   const rows = Object.entries(paradigms) as [Paradigm, readonly CompressionMethod[]][];
   return rows.find(([, methods]) => methods.includes(method))![0];
 }
+
+/** Whether a ratio says nothing to a method: its options alone say how small things become. */
+export function hasNoRatio(method: CompressionMethod): boolean {
+  return paradigmOf(method) === "quantisation" || method === "router-rtn";
+}

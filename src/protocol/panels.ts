@@ -132,7 +132,7 @@ export interface TradeOffPoint {
   group: { id: string; label: string };
   stage: "teacher" | "before" | "after";
   method: string | null;
-  /** What stays, as the recipe says it ("62.5 %", "12 experts"); null for a teacher. */
+  /** What stays, as the recipe says it ("62.5 %", "12 experts", "4 bits"); null for a teacher. */
   keep: string | null;
   parametersTotal: number;
   bytes: number;

@@ -26,6 +26,7 @@ import { distillationTables } from "./distillationTables";
 import { againstTeacher } from "./tradeOff";
 import { stageName } from "./stageTable";
 import { readReportData, type ReportData } from "./reportData";
+import { amountOf } from "./amount";
 import { halfWidthOf } from "./format";
 
 /** Routing panel of a run; null before its profile is done. */
@@ -134,7 +135,7 @@ async function tradeOffPoints({ run, runDirectory, evaluation }: ReportData): Pr
         label: name,
         stage,
         method: compress?.method ?? null,
-        keep: compress ? keptOf(compress.keep) : null,
+        keep: compress ? amountOf(compress) : null,
         parametersTotal: cost.parametersTotal,
         bytes: cost.bytes,
         klToTeacher: model.klToTeacher,
@@ -182,11 +183,6 @@ function checkpointsOf({ name, recipe }: RunFile, evaluation: EvaluationFile): E
     };
   });
   return [teacher, ...own];
-}
-
-/** A recipe's `keep` in words: a share up to 1, a count of experts above. */
-function keptOf(keep: number): string {
-  return keep > 1 ? `${keep} experts` : `${Number((100 * keep).toFixed(1))} %`;
 }
 
 async function summarise(directory: string): Promise<RunSummary> {

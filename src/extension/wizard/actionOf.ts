@@ -1,4 +1,4 @@
-import { hasNoRatio } from "./methodOptions";
+import { hasNoRatio } from "../../protocol/methods";
 import type { WizardState } from "./questions";
 
 /** What the answers do to a checkpoint, for names: "reap-0.5", "evaluate". */

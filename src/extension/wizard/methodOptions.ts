@@ -1,4 +1,4 @@
-import { paradigmOf, type CompressionMethod } from "../../protocol/methods";
+import type { CompressionMethod } from "../../protocol/methods";
 
 /** A method's options as the recipe schema of the package has them: the engine's own, with what each value does and costs. */
 
@@ -41,11 +41,6 @@ function valuesOf({ enum: values, anyOf, type }: PropertySchema): OptionValue[] 
   if (values) return values;
   if (type === "boolean") return [true, false];
   return (anyOf ?? []).flatMap((one) => one.const ?? []);
-}
-
-/** Whether a ratio says nothing to a method: its options alone say how small things become. */
-export function hasNoRatio(method: CompressionMethod): boolean {
-  return paradigmOf(method) === "quantisation" || method === "router-rtn";
 }
 
 /** The option of which more than one value was chosen; null: of none. */

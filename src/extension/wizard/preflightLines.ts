@@ -1,10 +1,11 @@
+import { hasNoRatio } from "../../protocol/methods";
 import type { Recipe } from "../../protocol/recipe";
 import type { Preflight } from "../../protocol/run";
 import { formatBytes, formatCount, formatDuration } from "../../protocol/quantities";
 import type { Translate } from "../../protocol/translate";
 import { editorWords, mayBeForced } from "../editorWords";
 import { countsExperts, loadedBy } from "./choices";
-import { hasNoRatio, optionWords } from "./methodOptions";
+import { optionWords } from "./methodOptions";
 
 type Calibrate = NonNullable<Recipe["calibrate"]>;
 

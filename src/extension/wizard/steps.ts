@@ -7,8 +7,9 @@ import { amountChoices, countsExperts, keepChoices, methodChoices, recommendatio
 import { askDistilStep } from "./distilSteps";
 import { askGridStep } from "./gridSteps";
 import { proposedOutput } from "./outputOf";
+import { hasNoRatio } from "../../protocol/methods";
 import { askMethodOptions } from "./askMethodOptions";
-import { hasNoRatio, optionWords } from "./methodOptions";
+import { optionWords } from "./methodOptions";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
 import type { Amount, Answers, StepId } from "./questions";

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { amountOf } from "../../../src/engine/report/amount";
 import { againstTeacher, frontOf } from "../../../src/engine/report/tradeOff";
 import type { CheckpointCost } from "../../../src/protocol/evaluation";
 import { intervalLow } from "../../../webview/common/charts/axis";
@@ -19,6 +20,19 @@ test("a quarter of the size at twice the speed, by hand", () => {
     timeRatio: null,
     latencyRatio: null,
   });
+});
+
+test.each([
+  [{ method: "reap", keep: 0.625, options: {} }, "62.5 %"],
+  [{ method: "reap", keep: 12, options: {} }, "12 experts"],
+  [{ method: "wanda", keep: 0.5, options: {} }, "50 %"],
+  [{ method: "rtn", keep: 0.625, options: { bits: 3 } }, "3 bits"],
+  [{ method: "gptq", keep: 0.625, options: {} }, "4 bits"],
+  [{ method: "fp8", keep: 0.625, options: {} }, "8 bits"],
+  [{ method: "gptq", keep: 0.625, options: { allocate: "loss", bits: 3 } }, "3 bits on average"],
+  [{ method: "awq", keep: 0.625, options: { allocate: "loss", budget: 3.5 } }, "3.5 bits on average"],
+] as const)("what a recipe leaves, in words: %o is %s", (compress, words) => {
+  expect(amountOf(compress)).toBe(words);
 });
 
 test("the front holds what no other beats in both", () => {

@@ -1,15 +1,9 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { checkMethodOptions } from "../../../src/engine/compression/methods";
-import {
-  chosenTwice,
-  hasNoRatio,
-  methodOptions,
-  optionWords,
-  type OptionValue,
-} from "../../../src/extension/wizard/methodOptions";
+import { chosenTwice, methodOptions, optionWords, type OptionValue } from "../../../src/extension/wizard/methodOptions";
 import { actionOf } from "../../../src/extension/wizard/actionOf";
-import { compressionMethods, type CompressionMethod } from "../../../src/protocol/methods";
+import { compressionMethods, hasNoRatio, type CompressionMethod } from "../../../src/protocol/methods";
 import { compressOptions } from "../../../src/protocol/recipe";
 import { checkpoint } from "./checkpoints";
 
