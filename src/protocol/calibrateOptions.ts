@@ -69,6 +69,12 @@ export const onPolicyOptions = z.strictObject({
     .default(0)
     .describe("Share of the student's sequences that are taken again from the round before"),
   temperature: z.number().positive().default(1).describe("Of the student's sampling"),
+  pastEnd: z
+    .boolean()
+    .optional()
+    .describe(
+      "The student writes on behind an end token, as packed text goes on with another document; default: where the text is packed",
+    ),
 });
 
 const termWeight = z.number().positive().optional();

@@ -1,5 +1,16 @@
 import { RerouteError } from "../../protocol/errors";
 import type { CalibrateOptions } from "../../protocol/calibrateOptions";
+import type { Packing } from "../../protocol/recipe";
+
+/**
+ * The options with what the text decides where they do not: packed text goes on behind an end token, and a student that stops there
+ * would never learn what it is measured on.
+ */
+export function withTextDefaults(options: CalibrateOptions, packing: Packing): CalibrateOptions {
+  const { onPolicy } = options;
+  if (onPolicy === undefined) return options;
+  return { ...options, onPolicy: { ...onPolicy, pastEnd: onPolicy.pastEnd ?? packing === "packed" } };
+}
 
 /**
  * Refuses what has no meaning on sequences that the student writes: there is no text of others in them.

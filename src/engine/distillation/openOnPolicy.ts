@@ -57,9 +57,10 @@ async function studentWriter(
   { trained }: ModelExecutor,
 ): Promise<RoundWriter> {
   const { checkpoint, description } = student;
-  const { endIds } = await generationSettings(checkpoint, {});
+  const { temperature, pastEnd = false } = options.onPolicy!;
+  const endIds = pastEnd ? [] : (await generationSettings(checkpoint, {})).endIds;
   const settings = {
-    ...{ doSample: true, temperature: options.onPolicy!.temperature, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 },
+    ...{ doSample: true, temperature, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 },
     ...{ maxNewTokens: training.sequenceLength, minNewTokens: 0, endIds, keepsEndToken: true as const, stop: [] },
     ...{ seed, samples: 1 },
   };

@@ -1,8 +1,11 @@
 import { readdirSync } from "node:fs";
+import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { initAdamW, clipGlobalNorm, updateAdamW } from "../../../src/engine/distillation/adamW";
 import { calibrate } from "../../../src/engine/distillation/calibrate";
 import type { CalibrationOptions } from "../../../src/engine/distillation/calibration";
+import { readSafetensorsFile } from "../../../src/engine/checkpoint/safetensorsFile";
+import { withTextDefaults } from "../../../src/engine/distillation/onPolicyOptions";
 import { lossAndGradients } from "../../../src/engine/distillation/losses";
 import { learningRateAt } from "../../../src/engine/distillation/schedule";
 import { trainableWeights } from "../../../src/engine/distillation/scope";
@@ -49,6 +52,10 @@ async function train(change: Partial<CalibrateOptions>, more: Partial<Calibratio
     ...more,
   });
   return { parameters: Object.fromEntries([...parameters].map(([key, values]) => [key, [...values]])), lines };
+}
+
+function stopAt(line: MetricsLine, step: number): void {
+  if (line.kind === "update" && line.step === step) throw new Error("stopped");
 }
 
 /** The published loop: in each update the student writes, the teacher reads that, the student learns. */
@@ -108,6 +115,42 @@ describe("a student learns from what it writes", () => {
     expect(long.parameters).not.toEqual(one.parameters);
   });
 
+  test.each([
+    ["stops at an end token, which counts", false],
+    ["writes on behind it", true],
+  ])("%s, where pastEnd is %s", async (_, pastEnd) => {
+    // Every second token ends a text.
+    const ends = Array.from({ length: 80 }, (_even, i) => 2 * i);
+    const { checkpoint } = student;
+    const often = { ...student, checkpoint: { ...checkpoint, config: { ...checkpoint.config, eos_token_id: ends } } };
+    const stateDirectory = temporaryFolder();
+    const onPolicy = { ...policy, roundUpdates: 3, pastEnd };
+    await expect(
+      train({ onPolicy }, { student: often, stateDirectory, onMetrics: (line) => stopAt(line, 2) }),
+    ).rejects.toThrow("stopped");
+    const round = readdirSync(stateDirectory).find((name) => name.startsWith("student-round-"))!;
+    const { tensors } = await readSafetensorsFile(path.join(stateDirectory, round));
+    const numbers = (name: string) => [...new Int32Array(new Uint8Array(tensors.get(name)!.data).buffer)];
+    const [ids, lengths, prompts] = [numbers("ids"), numbers("lengths"), numbers("promptLengths")];
+    const written = lengths.map((length, s) => ids.slice(s * 10 + prompts[s]!, s * 10 + length));
+    const endsIn = written.map((one) => one.findIndex((id) => id % 2 === 0));
+    expect(endsIn.filter((at) => at >= 0).length).toBeGreaterThan(2);
+    if (pastEnd) expect(lengths).toEqual(lengths.map(() => 10));
+    else for (const [s, at] of endsIn.entries()) expect(written[s]!.length).toBe(at < 0 ? 10 - prompts[s]! : at + 1);
+  });
+
+  test.each([
+    ["packed", undefined, true],
+    ["truncated", undefined, false],
+    ["responses", undefined, false],
+    ["packed", false, false],
+    ["responses", true, true],
+  ] as const)("of %s text, pastEnd %s is %s", (packing, asked, pastEnd) => {
+    const onPolicy = { ...policy, ...(asked === undefined ? {} : { pastEnd: asked }) };
+    expect(withTextDefaults(optionsOf({ onPolicy }), packing).onPolicy!.pastEnd).toBe(pastEnd);
+    expect(withTextDefaults(optionsOf({ onPolicy: undefined }), packing).onPolicy).toBeUndefined();
+  });
+
   const aware = { kind: "student-aware", routerLearningRate: 1e-2, roundUpdates: 1, freezeAbove: 1 } as const;
   test.each<[string, Partial<CalibrateOptions>]>([
     ["the teacher's own routing, with replay", { onPolicy: { ...policy, share: 0.5, replay: 0.5, roundUpdates: 2 } }],
@@ -116,10 +159,8 @@ describe("a student learns from what it writes", () => {
     const whole = await train(options);
     for (const last of [1, 2]) {
       const stateDirectory = temporaryFolder();
-      const stop = (line: MetricsLine) => {
-        if (line.kind === "update" && line.step > last) throw new Error("stopped");
-      };
-      await expect(train(options, { stateDirectory, onMetrics: stop })).rejects.toThrow("stopped");
+      const onMetrics = (line: MetricsLine) => stopAt(line, last + 1);
+      await expect(train(options, { stateDirectory, onMetrics })).rejects.toThrow("stopped");
       expect(readdirSync(stateDirectory).some((name) => name.startsWith("student-round-"))).toBe(true);
       const resumed = await train(options, { stateDirectory });
       expect(resumed.parameters, String(last)).toEqual(whole.parameters);

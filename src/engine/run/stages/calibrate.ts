@@ -11,10 +11,12 @@ import { removeTeacherTargets } from "../folder/leftovers";
 import { readMetrics } from "../folder/metricsFile";
 import { teacherRoutes } from "../../distillation/teacherRouting";
 import { flopsPerToken } from "../../model/parameters";
+import { withTextDefaults } from "../../distillation/onPolicyOptions";
 import { matchesRouterLogits } from "../../distillation/calibration";
 import { budgetOfEach, modelsAtOnce } from "../../distillation/besideStudent";
 import { baseProcessBytes, planExecution, tapedBytesPerToken } from "../../execution/memoryPlan";
 import type { ModelDescription } from "../../model/description";
+import type { CalibrateOptions } from "../../../protocol/calibrateOptions";
 import type { Recipe } from "../../../protocol/recipe";
 import {
   beyond,
@@ -44,7 +46,7 @@ export const calibrateStage: Stage = {
       version: 3,
       teacher: teacher.fingerprint,
       student: student.fingerprint,
-      options: run.recipe.calibrate,
+      options: optionsOf(context),
       seed: run.recipe.seed,
       tokens: tokensRead(
         await sequencesOf(context, paths.calibrationData, sequenceCount(context) + spareCount(context)),
@@ -61,7 +63,7 @@ export const calibrateStage: Stage = {
   },
   run: async (context) => {
     const { paths, run, work, runtime, signal, report, onMetrics, runId } = context;
-    const options = run.recipe.calibrate!;
+    const options = optionsOf(context);
     const teacher = await context.models.model(paths.teacher);
     const student = await context.models.model(paths.student);
     await checkOrigin(context, student, teacher);
@@ -254,6 +256,10 @@ export function fitBytes({ calibrate }: Recipe, { hiddenSize }: ModelDescription
 function isTaught({ calibrate }: Recipe): boolean {
   if (calibrate?.teacherRouting?.kind === "student-aware" || calibrate?.onPolicy) return false;
   return calibrate !== undefined && (calibrate.loss !== "lm" || matchesRouterLogits(calibrate));
+}
+
+function optionsOf({ run }: StageContext): CalibrateOptions {
+  return withTextDefaults(run.recipe.calibrate!, run.recipe.data.packing);
 }
 
 function sequenceCount(context: StageContext): number {
