@@ -1,6 +1,7 @@
 import type { SparsityPlan } from "../../../protocol/plan";
 import type { CompressOptions } from "../../../protocol/recipe";
 import type { ModelDescription } from "../../model/description";
+import { moeLayers } from "../../model/moeLayers";
 import {
   callOperations,
   noCost,
@@ -11,7 +12,7 @@ import {
   type MethodForecast,
 } from "../cost/layerCost";
 import { projections, projectionShape } from "../layer/expertMatrices";
-import { uniformShares } from "./sparsityPlan";
+import { uniformShares, validateSparseLayer } from "./sparsityPlan";
 
 /** Plain-code operations to score, sort and zero one weight. */
 const choose = 30;
@@ -71,13 +72,18 @@ function normsCost(shape: LayerCostShape, options: CompressOptions["options"]): 
   return cost;
 }
 
-/** The size does not depend on which weights leave. */
+/**
+ * The size does not depend on which weights leave.
+ * @throws RerouteError plan/invalid for a share or a pattern that the matrices cannot have
+ */
 function anySparsityPlan(description: ModelDescription, compress: CompressOptions): SparsityPlan {
   const pattern = compress.options["pattern"];
   const known = pattern === "2:4" || pattern === "4:8" ? pattern : "unstructured";
   const shares = uniformShares(description, compress, known);
-  return {
+  const plan: SparsityPlan = {
     ...{ schemaVersion: 1, paradigm: "sparsity", method: compress.method, pattern: known },
     layers: Object.fromEntries(Object.entries(shares).map(([layer, keep]) => [layer, { keep }])),
   };
+  for (const { layer, moe } of moeLayers(description)) validateSparseLayer(plan, layer, moe, description.hiddenSize);
+  return plan;
 }

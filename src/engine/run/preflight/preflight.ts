@@ -233,9 +233,9 @@ class Preflighter {
     const isFor = this.options.predicted ? (written?.teacherFingerprint ?? "") : source.fingerprint;
     if (written) validatePlan(written, source.description, isFor);
     validateLayout(written ? layoutNeedsOfPlan(written) : layoutNeedsOf(compress), source.description);
-    this.#warnings.push(...quantisedOutput(compress, written, source.description, this.options.force));
     const plan = written ?? forecastOf(compress.method).anyPlan(source.description, compress);
     const size = plannedSize(source, plan);
+    this.#warnings.push(...quantisedOutput(compress, written, source.description, this.options.force));
     this.leaves = predictedModel(source, plan, size, paths.student);
     return size;
   }

@@ -27,6 +27,9 @@ beforeAll(async () => {
     },
     coarse,
   );
+  const odd = { hiddenSize: 32, numLayers: 1, numExperts: 4, numExpertsPerToken: 2, moeIntermediateSize: 30 };
+  const heads = { numHeads: 2, numKeyValueHeads: 2, headDim: 16, vocabSize: 2048 };
+  writeSparseCheckpoint(path.join(folder, "odd"), "mixtral", { ...odd, ...heads }, coarse);
   await writeFile(path.join(folder, "long.jsonl"), line(words.repeat(40)).repeat(4));
   await writeFile(path.join(folder, "broken.jsonl"), `${line(words).repeat(6)}{"text": "no end\n${line(words)}`);
   await writeFile(path.join(folder, "short.txt"), words.repeat(3));
@@ -123,6 +126,27 @@ describe("refused before anything starts", () => {
       { calibrate: {}, data: { calibration: "two.txt", sequenceLength: 128 } },
       "data/too-few-tokens",
       /which is 1 sequences of 128, but one sequence to train on and one that is held out are needed/,
+    ],
+    [
+      "2:4 on a width that is no multiple of 4",
+      { teacher: "odd", compress: { method: "wanda", keep: 0.5, options: { pattern: "2:4" } } },
+      "plan/invalid",
+      /the intermediate size, the inputs of down, of layer 0 is 30, no multiple of 4; use pattern=unstructured/,
+    ],
+    [
+      "a group that does not divide the width",
+      { teacher: "odd", compress: { method: "rtn", options: { group: 32 } } },
+      "plan/invalid",
+      /a group of 32 inputs does not divide the width 30; use group=0/,
+    ],
+    [
+      "bits below the smallest choice",
+      {
+        teacher: "odd",
+        compress: { method: "gptq", options: { group: 0, allocate: "evoesap", widths: "4,8", budget: 3 } },
+      },
+      "plan/invalid",
+      /The budget is \d+ bytes for all experts, and their smallest widths take \d+; raise budget, or allow smaller widths/,
     ],
     [
       "too little held-out text",
