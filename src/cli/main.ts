@@ -26,6 +26,9 @@ function start(): void {
     if (error.code === "EPIPE") process.exit(0);
   });
 
+  /** Progress that nobody reads any more, as of an ssh session that was closed, ends no work; there is nowhere to say it. */
+  process.stderr.on("error", () => undefined);
+
   const io = {
     out: (text: string) => void process.stdout.write(text),
     err: (text: string) => void process.stderr.write(text),

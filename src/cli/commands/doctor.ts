@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { RerouteError } from "../../protocol/errors";
 import type { DoctorCheck } from "../../engine/run/machine/doctor";
 import { checkpointPath } from "../checkpointPath";
-import { addQueueOptions, addressOf, type QueueOptions } from "../queueOptions";
+import { addQueueOptions, addressOf, givenQueue, type QueueOptions } from "../queueOptions";
 import type { CliIo } from "../io";
 import { safeText } from "../table";
 
@@ -28,7 +28,7 @@ export function addDoctor(program: Command, io: CliIo): void {
         readAll: readAll ?? false,
         signal: io.signal,
       });
-      if (options.queue !== undefined) checks.push(...(await queueChecks(options)));
+      if (givenQueue(options) !== null) checks.push(...(await queueChecks(options)));
       io.out(json ? `${JSON.stringify({ checks }, null, 2)}\n` : checks.map(line).join(""));
       const problem = checks.find(({ state }) => state === "problem");
       if (problem) throw new RerouteError(problem.code ?? "internal", `${problem.name}: ${problem.detail}`);
