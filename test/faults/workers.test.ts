@@ -10,7 +10,7 @@ import { createRandom } from "../../src/engine/tensor/random";
 import { childrenOf } from "../support/childrenOf";
 import { isNightly } from "../support/nightly";
 import { hasPostgres, PostgresServer } from "../support/postgresServer";
-import { hasRedis, RedisServer } from "../support/redisServer";
+import { freePort, hasRedis, RedisServer } from "../support/redisServer";
 import { temporaryFolder } from "../support/temporaryFolder";
 import { bundleCli, bundleQueueClients, TinyRun } from "./tinyRun";
 
@@ -195,6 +195,30 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     notes.close();
   }
 
+  test("ends where no server answers, and leaves nothing behind", async () => {
+    const args = ["--queue", `redis://127.0.0.1:${await freePort()}`];
+    const { code, stderr } = await run.start({ args });
+    expect([code, stderr]).toEqual([2, expect.stringContaining("error queue/unavailable: The queue")]);
+    expect(stderr.match(/ECONNREFUSED/g)).toHaveLength(1);
+    expect(existsSync(run.runDirectory)).toBe(false);
+  });
+
+  test("is done by a worker whose session was closed; doctor looks at the queue that the variable names", async () => {
+    const args = [run.cli, "worker", "--threads", "1", "--memory", "1GiB", "--name", "alone"];
+    const env = { ...process.env, REROUTE_QUEUE: redis.url };
+    const worker = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "pipe"] });
+    workers.add(worker);
+    await untilThere(["alone"]);
+    // What it says of each tile reaches nobody.
+    worker.stderr.destroy();
+    expect(await coordinate(0)).toMatchObject({ code: 0 });
+    expect(run.results()).toEqual(expected);
+    expect([worker.exitCode, worker.signalCode]).toEqual([null, null]);
+    const { stdout } = spawnSync(process.execPath, [run.cli, "doctor"], { env, encoding: "utf8" });
+    expect(stdout).toMatch(/Redis \d/);
+    expect(stdout).toContain("alone");
+  });
+
   test("begins a tile once more whose worker is told to stop, which takes up no other", async () => {
     const leaving = startWorker("--name", "leaving");
     const ended = new Promise<number | null>((resolve) => leaving.on("exit", resolve));
@@ -236,7 +260,7 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
 
 describe.skipIf(!hasRedis || !isNightly)("by night, a run whose work is spread", () => {
   const gptq = {
-    ...{ compress: { method: "gptq", options: { group: 16 } }, calibrate: undefined },
+    ...{ compress: { method: "gptq", options: { group: 8 } }, calibrate: undefined },
     data: { ...recipe.data, sequences: 40, evaluationSequences: 400 },
   };
   const rows: { name: string; recipe: Record<string, unknown>; crew: string[][]; args?: string[]; kill: number[] }[] = [

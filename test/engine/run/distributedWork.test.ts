@@ -84,7 +84,7 @@ const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly s
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
   "second-order quantisation": {
-    recipe: { compress: { method: "gptq", options: { group: 16 } } },
+    recipe: { compress: { method: "gptq", options: { group: 8 } } },
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
 };

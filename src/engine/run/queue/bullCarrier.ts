@@ -44,8 +44,14 @@ function pauseFor(tiles: number): number {
 export async function openBullCarrier(options: BullCarrierOptions): Promise<Carrier> {
   const { address, numerics, onTrouble, lookEverySeconds = 5 } = options;
   const { shown } = address;
-  const trouble = (error: unknown) =>
-    onTrouble(`queue ${shown}: ${error instanceof Error ? error.message : String(error)}`);
+  let last = { message: "", at: -Infinity };
+  const trouble = (error: unknown) => {
+    const message = `queue ${shown}: ${error instanceof Error ? error.message : String(error)}`;
+    // Each attempt to connect fails with the same words.
+    if (message === last.message && Date.now() - last.at < 60_000) return;
+    last = { message, at: Date.now() };
+    onTrouble(message);
+  };
   const bull = await bullAt(address, trouble);
   const waiting = new Map<string, Waiting>();
   const settle = (key: string, how: (of: Waiting) => void) => {
@@ -115,7 +121,8 @@ export async function openBullCarrier(options: BullCarrierOptions): Promise<Carr
     await within(15, Promise.all([queue.waitUntilReady(), events.waitUntilReady()]), shown);
   } catch (error) {
     clearInterval(timer);
-    for (const source of [queue, events]) await source.disconnect().catch(() => undefined);
+    // Not disconnect(), which waits for a connection that there has never been.
+    await Promise.allSettled([queue.close(), events.getBackend().close()]);
     throw error;
   }
   return {
