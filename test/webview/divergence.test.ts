@@ -33,6 +33,9 @@ it("before, after, difference, dropped experts", async () => {
       }
     }
   expect(dropped).toBe(18);
+  // Columns are before and after: what is counted, in which unit, is the caption's.
+  await tableOf(opened, "routingKl");
+  expect(await opened.tab.textContent("[data-figure=routingKl] caption")).toBe("Routing KL by layer (nats a token)");
   const overlap = await tableOf(opened, "topKOverlap");
   expect(Number(overlap[2]![1])).toBeCloseTo(shown.before!.byLayer[2]!.topKOverlap, 3);
   expect(Number(overlap[2]![2])).toBeCloseTo(shown.after!.byLayer[2]!.topKOverlap, 3);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mergeMetrics } from "../../webview/calibration/merge";
 import { colourDomain, paintCells } from "../../webview/common/charts/colourDomain";
 import { lookupTable, lutSize } from "../../webview/common/charts/colourScale";
-import { tickLabels, uprightTitle } from "../../webview/common/charts/axis";
+import { tickLabels, ticksApart, uprightTitle } from "../../webview/common/charts/axis";
 import * as format from "../../webview/common/format";
 import { toCsv } from "../../webview/common/tableModel";
 import { cutMiddle, showInvisible } from "../../webview/common/text";
@@ -48,6 +48,12 @@ it.each([
 
 it("ticks with a unit stay as they are", () => {
   expect(tickLabels((value) => `${value.toFixed(0)} MiB`)(1.1, 0, [{ value: 1.1 }, { value: 1.2 }])).toBe("1 MiB");
+});
+
+it("ticks of a logarithmic axis whose labels would lie on each other are left out", () => {
+  const ticks = [0.27, 0.28, 0.29, 0.3, 0.35, 0.4, 0.5, 0.7, 1].map((value) => ({ value }));
+  expect(ticksApart(ticks, 335).map(({ value }) => value)).toEqual([0.28, 0.3, 0.35, 0.4, 0.5, 0.7, 1]);
+  expect(ticksApart(ticks, 40).map(({ value }) => value)).toEqual([0.29, 0.5, 1]);
 });
 
 describe("colour scales", () => {

@@ -157,7 +157,11 @@ export class WorkersView implements View<"workers"> {
     const byWorker = tilesByWorker(data);
     const laneOf = new Map(places.map((place, lane) => [place, lane]));
     const spec: LanesSpec = {
-      x: { title: t("Time since the first tile began"), format: duration, max: data.seconds },
+      x: {
+        title: t("Time since the first tile began"),
+        format: (at) => (at === 0 ? "0" : duration(at)),
+        max: data.seconds,
+      },
       title: t("Worker"),
       lanes: places.map((place) => laneLabel(workers[place]!)),
       kinds: passes.map(({ pass }) => plainLabel(pass, 40)),

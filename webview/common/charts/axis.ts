@@ -43,3 +43,32 @@ export function intervalLow(
   const low = Math.max(min ?? -Infinity, y - (halfWidth ?? 0));
   return log === true ? Math.max(low, y / 2) : low;
 }
+
+/** A tick a line of text, which needs so many pixels. */
+const tickHeight = 16;
+
+/** Of a logarithmic axis `height` pixels long, the ticks whose labels have room, from the largest down: an end is rarely round. */
+export function ticksApart<T extends Tick>(ticks: readonly T[], height: number): T[] {
+  const values = ticks.map(({ value }) => Math.log(value));
+  const pixels = height / (Math.max(...values) - Math.min(...values) || 1);
+  let last = Infinity;
+  return [...ticks]
+    .sort((a, b) => b.value - a.value)
+    .filter(({ value }) => {
+      const isFree = (last - Math.log(value)) * pixels >= tickHeight;
+      if (isFree) last = Math.log(value);
+      return isFree;
+    })
+    .reverse();
+}
+
+/** The type of an upright axis, and what it takes that the labels of a logarithmic one do not lie on each other. */
+export function uprightScale(log: boolean | undefined): object {
+  if (log !== true) return { type: "linear" };
+  return {
+    type: "logarithmic",
+    afterBuildTicks: (scale: { ticks: Tick[]; height: number; maxHeight: number }) => {
+      scale.ticks = ticksApart(scale.ticks, scale.height || scale.maxHeight);
+    },
+  };
+}

@@ -2,12 +2,13 @@ import type { TableModel } from "../tableModel";
 import { xText, type LineSpec } from "./lineChart";
 import type { HeatmapSpec } from "./heatmapSpec";
 
-/** The numbers of a line chart: one row an x value, one column a series. */
-export function seriesTable(caption: string, spec: LineSpec): TableModel {
+/** The numbers of a line chart: one row an x value, one column a series. Its caption says what is counted, where no column does. */
+export function seriesTable(title: string, spec: LineSpec): TableModel {
   const xs = [...new Set(spec.series.flatMap(({ points }) => points.map(({ x }) => x)))].sort((a, b) => a - b);
   const columns = spec.series.map(({ points }) => new Map(points.map(({ x, y }) => [x, y])));
+  const isSaid = spec.series.some(({ label }) => label === spec.y.title);
   return {
-    caption,
+    caption: isSaid ? title : `${title} (${spec.y.title})`,
     columns: [
       { label: spec.x.title, format: (x) => (x === null ? "–" : xText(spec, x)) },
       ...spec.series.map(({ label }) => ({ label, format: spec.format })),

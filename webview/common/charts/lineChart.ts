@@ -3,7 +3,7 @@ import type { Theme } from "../theme";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
-import { tickLabels, uprightTitle } from "./axis";
+import { tickLabels, uprightScale, uprightTitle } from "./axis";
 
 export interface LineSpec {
   /** Axis titles with units. */
@@ -93,7 +93,7 @@ function optionsOf(spec: LineSpec, theme: Theme): ChartOptions<"line"> {
     ...yAxis,
     // Legend, ticks and the title of the other axis take the rest of the height.
     title: { ...yAxis.title, text: uprightTitle(spec.y.title, heightOf(spec) - 80, theme) },
-    type: spec.y.log === true ? "logarithmic" : "linear",
+    ...uprightScale(spec.y.log),
     beginAtZero: spec.bars === true,
     ...(spec.y.min === undefined ? {} : { min: spec.y.min }),
     ...(spec.y.max === undefined ? {} : { max: spec.y.max }),

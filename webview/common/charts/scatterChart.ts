@@ -1,6 +1,6 @@
 import type { ChartOptions, LegendItem } from "chart.js";
 import type { Theme } from "../theme";
-import { tickLabels, intervalLow } from "./axis";
+import { tickLabels, uprightScale, intervalLow } from "./axis";
 import { axis, baseOptions, font, tooltipStyle, type Chart, type ChartKind } from "./chartjs";
 import { mountChart } from "./mountChart";
 import { pointCursor } from "./pointCursor";
@@ -137,7 +137,7 @@ function optionsOf(spec: ScatterSpec, theme: Theme): ChartOptions<"scatter"> {
       },
       y: {
         ...yAxis,
-        type: spec.y.log === true ? "logarithmic" : "linear",
+        ...uprightScale(spec.y.log),
         ...(spec.y.min === undefined || spec.y.log === true ? {} : { min: spec.y.min }),
         // chart.js does not know of the error bars: the axis must reach their ends.
         suggestedMin: Math.min(...points.map((point) => intervalLow(point.y, point.halfWidth, spec.y))),
@@ -243,6 +243,10 @@ function drawLabels(chart: Chart, spec: ScatterSpec, theme: Theme): void {
     pen.fillStyle = theme.foreground;
     pen.font = `${theme.fontSize - 1}px ${theme.fontFamily}`;
     pen.textBaseline = "middle";
+    // Axes, arrows and the front's line pass behind labels.
+    pen.strokeStyle = theme.background;
+    pen.lineWidth = 4;
+    pen.lineJoin = "round";
     const height = theme.fontSize + 2;
     for (const { x: atX, y: atY, short } of spec.series.flatMap(({ points }) => points)) {
       const [x, y] = place(atX, atY);
@@ -255,6 +259,7 @@ function drawLabels(chart: Chart, spec: ScatterSpec, theme: Theme): void {
       );
       if (short === "" || free === undefined) continue;
       taken.push({ x: free, y, width });
+      pen.strokeText(short, free, y);
       pen.fillText(short, free, y);
     }
   });
