@@ -78,7 +78,7 @@ export class CheckpointsTree implements vscode.TreeDataProvider<CheckpointNode> 
       }
       case "hub": {
         const item = new vscode.TreeItem(vscode.l10n.t("Hugging Face cache"), node.isAlone ? Expanded : Collapsed);
-        item.description = vscode.l10n.t("{0} models", node.models.length) + (node.filter ? ` · "${node.filter}"` : "");
+        item.description = countOf(node.models.length) + (node.filter ? ` · "${node.filter}"` : "");
         item.iconPath = new vscode.ThemeIcon("cloud-download");
         item.tooltip = node.folder;
         item.contextValue = "hub";
@@ -180,4 +180,8 @@ function sized(label: string, { parameters, bytes }: Size, state: vscode.TreeIte
   const item = new vscode.TreeItem(label, state);
   item.description = vscode.l10n.t("{0} parameters, {1}", formatCount(parameters), formatBytes(bytes));
   return item;
+}
+
+function countOf(models: number): string {
+  return models === 1 ? vscode.l10n.t("1 model") : vscode.l10n.t("{0} models", models);
 }
