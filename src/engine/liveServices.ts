@@ -57,6 +57,11 @@ export function liveServices(): EngineServices {
       throw new RerouteError("checkpoint/missing-tensor", `${quote(file)} holds no tensor ${quote(tensor)}`);
     },
 
+    "text/measure": async ({ checkpoint, path: file }, { signal }) => {
+      const { measureText } = await import("./run/measureText");
+      return { tokens: await measureText(checkpoint, file, signal) };
+    },
+
     "recipe/preflight": async ({ recipe, baseFolder, runsFolder }, { signal }) => {
       const { preflight } = await import("./run/preflight/preflight");
       const { probeWith } = await import("./run/startRun");

@@ -39,6 +39,8 @@ export interface EngineRequests {
   "checkpoint/hubModels": (p: Record<string, never>) => { cacheFolder: string; models: HubModel[] };
   "checkpoint/tensors": (p: { path: string }) => { tensors: TensorRow[] };
   "checkpoint/tensorStatistics": (p: { path: string; tensor: string }) => TensorStatistics;
+  /** Tokens of a text by a checkpoint's tokenizer, at most those of the published recipe; those far behind its beginning are estimated. */
+  "text/measure": (p: { checkpoint: string; path: string }) => { tokens: number };
   /** `runsFolder`: where the run would be kept, so that the right disk is looked at. */
   "recipe/preflight": (p: { recipe: Recipe; baseFolder: string; runsFolder: string }) => Preflight;
   /** Creates the run folder if needed, then works until the run is done. `force`: as --force of the command line. */
@@ -200,6 +202,7 @@ export const workload: { [M in ServiceMethod]: Workload } = {
   "checkpoint/hubModels": "inspection",
   "checkpoint/tensors": "inspection",
   "checkpoint/tensorStatistics": "inspection",
+  "text/measure": "inspection",
   "recipe/preflight": "job",
   "run/start": "job",
   "run/resume": "job",

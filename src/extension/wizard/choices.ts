@@ -123,14 +123,8 @@ export function recommendation(checkpoint: CheckpointSummary, t: Translate): Cho
   };
 }
 
-/** Tokens that a text of this size gives at least: real texts have three to five bytes a token. */
-export function estimateTokens(bytes: number): number {
-  return Math.floor(bytes / 5);
-}
-
-/** Amounts of text that fit the chosen file; the published recipe first where there is enough text for it. */
-export function amountChoices(textBytes: number, t: Translate): Choice<Amount>[] {
-  const tokens = estimateTokens(textBytes);
+/** Amounts of a text with so many tokens; the published recipe first where there is enough text for it. */
+export function amountChoices(tokens: number, t: Translate): Choice<Amount>[] {
   const all: Amount = { sequences: Math.max(1, Math.min(3000, Math.floor(tokens / 512))), sequenceLength: 512 };
   const choices: Choice<Amount>[] = [];
   const size = (amount: Amount) => t("{0} sequences of {1} tokens", amount.sequences, amount.sequenceLength);

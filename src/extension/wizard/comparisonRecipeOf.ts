@@ -5,7 +5,7 @@ import { evaluationSequences, learningRate, type RecipeSurroundings } from "./re
 
 /** What a comparison takes from the settings, and the size of its held-out text. */
 export type ComparisonSurroundings = Pick<RecipeSurroundings, "name" | "memory" | "threads" | "provider"> & {
-  heldOutBytes: number;
+  heldOutTokens: number;
 };
 
 /**
@@ -27,7 +27,7 @@ export function comparisonRecipeOf(
       calibration: text,
       evaluation: heldOut,
       ...amount,
-      evaluationSequences: evaluationSequences(around.heldOutBytes, amount),
+      evaluationSequences: evaluationSequences(around.heldOutTokens, amount),
     },
     grid: { methods, keep: ratios },
     ...(recovery ? { calibrate: calibrateOptions.parse(learningRate(checkpoint.parametersTotal)) } : {}),

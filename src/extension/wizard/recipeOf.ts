@@ -1,6 +1,5 @@
 import { calibrateOptions } from "../../protocol/calibrateOptions";
 import { compressOptions, recipeSchema, type ProviderChoice, type Recipe } from "../../protocol/recipe";
-import { estimateTokens } from "./choices";
 import { distillationPresets } from "../../protocol/presets";
 import {
   builtStudent,
@@ -18,8 +17,8 @@ export interface RecipeSurroundings {
   /** Absolute path of a folder that does not exist yet. */
   output: string;
   name: string;
-  /** Size of the held-out text, where it is a file. */
-  heldOutBytes: number;
+  /** Tokens of the held-out text, where it is a file. */
+  heldOutTokens: number;
   memory: string | null;
   threads: number | null;
   provider: ProviderChoice;
@@ -55,7 +54,7 @@ export function recipeOf({ purpose, checkpoint }: WizardContext, answers: Answer
     data: {
       calibration: answers.text,
       ...amount,
-      ...evaluationOf(purpose, answers, amount, around.heldOutBytes),
+      ...evaluationOf(purpose, answers, amount, around.heldOutTokens),
     },
     ...(compressing ? { compress: compressionOf(answers) } : {}),
     ...(calibrating
@@ -100,8 +99,8 @@ export function learningRate(parameters: number): { learningRate?: number } {
   return parameters < smallModelParameters ? { learningRate: smallModelLearningRate } : {};
 }
 
-/** What the before/after comparison reads: 96 sequences as published, or what the held-out text surely gives. */
-function evaluationOf(purpose: Purpose, { text, heldOut }: Answers, amount: Amount, heldOutBytes: number) {
+/** What the before/after comparison reads: 96 sequences as published, or what the held-out text gives. */
+function evaluationOf(purpose: Purpose, { text, heldOut }: Answers, amount: Amount, heldOutTokens: number) {
   switch (purpose) {
     case "profile":
     case "compareMethods":
@@ -115,7 +114,7 @@ function evaluationOf(purpose: Purpose, { text, heldOut }: Answers, amount: Amou
     case "compress": {
       if (heldOut === undefined || heldOut === noVerdict) return {};
       if (heldOut === splitOff) return splitOf(amount.sequences);
-      return { evaluation: heldOut, evaluationSequences: evaluationSequences(heldOutBytes, amount) };
+      return { evaluation: heldOut, evaluationSequences: evaluationSequences(heldOutTokens, amount) };
     }
   }
 }
@@ -132,7 +131,7 @@ function splitOf(all: number) {
   return { splitEvaluation: true as const, sequences, evaluationSequences };
 }
 
-/** 96 sequences as published, or as many as the text surely gives. */
-export function evaluationSequences(bytes: number, { sequenceLength }: Amount): number {
-  return Math.max(1, Math.min(96, Math.floor(estimateTokens(bytes) / sequenceLength)));
+/** 96 sequences as published, or as many as a text of so many tokens gives. */
+export function evaluationSequences(tokens: number, { sequenceLength }: Amount): number {
+  return Math.max(1, Math.min(96, Math.floor(tokens / sequenceLength)));
 }

@@ -1,4 +1,3 @@
-import { statSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import { readSettings } from "../settings";
@@ -13,6 +12,7 @@ import { optionWords } from "./methodOptions";
 import { back, closed, inputStep, pickStep, type StepItem } from "./pickStep";
 import { other, problemOf, type Ask } from "./question";
 import type { Amount, Answers, StepId } from "./questions";
+import { textTokens } from "./textTokens";
 import { parseAmount, parseKeep } from "./validation";
 
 const t = vscode.l10n.t;
@@ -151,10 +151,8 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
   },
 
   amount: async (frame, state, proposed, services) => {
-    const bytes = statSync(state.answers.text ?? "", { throwIfNoEntry: false })?.size ?? 0;
-    const choices = amountChoices(bytes, t);
     const last = proposed.amount;
-    const items: StepItem<Amount | typeof other>[] = [
+    const items = (tokens: number): StepItem<Amount | typeof other>[] => [
       ...(last && proposed.text === state.answers.text
         ? [
             {
@@ -164,12 +162,12 @@ export const askStep: Record<Exclude<StepId, "summary">, Ask> = {
             },
           ]
         : []),
-      ...choices,
+      ...amountChoices(tokens, t),
       { label: t("Another amount..."), value: other },
     ];
     const amount = await pickStep<Amount | typeof other>(
       { ...frame, placeholder: t("How much of the text should be used?") },
-      Promise.resolve(items),
+      textTokens(state.answers.text, state.context.checkpoint.path, services.engine).then(items),
     );
     if (amount === back || amount === closed) return amount;
     if (amount !== other) return { amount };

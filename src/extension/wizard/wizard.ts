@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { CheckpointSummary } from "../../protocol/checkpointSummary";
@@ -23,6 +23,7 @@ import {
 import { recipeOf, type RecipeSurroundings } from "./recipeOf";
 import { askStep } from "./steps";
 import { comparisonSummaryStep, summaryStep, type SummaryChoice } from "./summaryStep";
+import { textTokens } from "./textTokens";
 
 export interface WizardResult {
   action: SummaryChoice;
@@ -38,7 +39,7 @@ export function runWizard(
 ): Promise<WizardResult | null> {
   const baseFolder = path.dirname(checkpoint.path);
   return leadThrough(purpose, checkpoint, services, async (frame, state) => {
-    const recipe = recipeOf(state.context, state.answers, surroundings(state));
+    const recipe = recipeOf(state.context, state.answers, await surroundings(state, services));
     const action = await summaryStep(frame, recipe, baseFolder, services);
     return typeof action === "symbol" ? action : { action, recipe, baseFolder };
   });
@@ -57,8 +58,8 @@ export function runComparisonWizard(
   return leadThrough("compareMethods", checkpoint, services, async (frame, { context, answers }) => {
     const name = `${checkpointName(checkpoint.path)} compared`;
     const { memory, threads, provider } = readSettings(checkpoint.path);
-    const heldOutBytes = statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0;
-    const recipe = comparisonRecipeOf(context, answers, { name, heldOutBytes, memory, threads, provider });
+    const heldOutTokens = await textTokens(answers.heldOut, checkpoint.path, services.engine);
+    const recipe = comparisonRecipeOf(context, answers, { name, heldOutTokens, memory, threads, provider });
     const folder = services.runList.folderFor(checkpoint.path);
     const id = runId(name, new Date(), (candidate) => existsSync(path.join(folder, candidate)));
     const start = { directory: path.join(folder, id), recipe, baseFolder: path.dirname(checkpoint.path), name };
@@ -116,12 +117,12 @@ function titleOf(purpose: Purpose, { path: folder }: CheckpointSummary): string 
   return titles[purpose];
 }
 
-function surroundings({ context, answers }: WizardState): RecipeSurroundings {
+async function surroundings({ context, answers }: WizardState, { engine }: Services): Promise<RecipeSurroundings> {
   const { memory, threads, provider } = readSettings(context.checkpoint.path);
   return {
     output: answers.output ?? proposedOutput({ context, answers }, null),
     name: `${checkpointName(context.checkpoint.path)} ${actionOf({ context, answers })}`,
-    heldOutBytes: statSync(answers.heldOut ?? "", { throwIfNoEntry: false })?.size ?? 0,
+    heldOutTokens: await textTokens(answers.heldOut, context.checkpoint.path, engine),
     memory,
     threads,
     provider,

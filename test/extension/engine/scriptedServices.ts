@@ -41,6 +41,7 @@ export function scriptedServices(policy: DisconnectPolicy = { behaviour: "exit" 
     "run/list": unused,
     "run/label": unused,
     "run/size": unused,
+    "text/measure": unused,
     "run/cancel": unused,
     "run/workers": unused,
     "queue/status": unused,

@@ -17,7 +17,7 @@ const answers: Answers = {
   heldOut: "/data/evaluation.jsonl",
   amount: { sequences: 100, sequenceLength: 256 },
 };
-const around = { name: "qwen", heldOutBytes: 5 * 256 * 10, memory: null, threads: 2, provider: "cpu" } as const;
+const around = { name: "qwen", heldOutTokens: 256 * 10, memory: null, threads: 2, provider: "cpu" } as const;
 const make = (changes: Answers = {}, summary = checkpoint()) =>
   comparisonRecipeOf({ purpose: "compareMethods", checkpoint: summary }, { ...answers, ...changes }, around);
 

@@ -14,7 +14,7 @@ import { distillationPresets } from "../../../src/protocol/presets";
 const around: RecipeSurroundings = {
   output: "/models/qwen-out",
   name: "qwen reap",
-  heldOutBytes: 5 * 256 * 10,
+  heldOutTokens: 256 * 10,
   memory: "8GiB",
   threads: 2,
   provider: "cpu",
