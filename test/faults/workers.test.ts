@@ -1,4 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
@@ -195,9 +196,13 @@ describe.skipIf(!hasRedis)("a run whose work is spread", () => {
     notes.close();
   }
 
-  test("ends where no server answers, and leaves nothing behind", async () => {
+  test("ends where no server answers, as a worker does, and leaves nothing behind", async () => {
     const args = ["--queue", `redis://127.0.0.1:${await freePort()}`];
+    const worker = spawn(process.execPath, [run.cli, "worker", ...args, "--memory", "1GiB"], { stdio: "ignore" });
+    workers.add(worker);
+    const left = once(worker, "close");
     const { code, stderr } = await run.start({ args });
+    expect(await left).toEqual([2, null]);
     expect([code, stderr]).toEqual([2, expect.stringContaining("error queue/unavailable: The queue")]);
     expect(stderr.match(/ECONNREFUSED/g)).toHaveLength(1);
     expect(existsSync(run.runDirectory)).toBe(false);

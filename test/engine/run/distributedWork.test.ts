@@ -84,7 +84,7 @@ const rows: Record<string, { recipe: Record<string, unknown>; passes: readonly s
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
   "second-order quantisation": {
-    recipe: { compress: { method: "gptq", options: { group: 8 } } },
+    recipe: { compress: { method: "gptq", options: { group: 8, sequential: false } } },
     passes: ["compress", "cosines", "evaluate", "profile"],
   },
 };

@@ -2,6 +2,17 @@ import type { BackendFactory, ConnectionOptions, Processor, RedisQueueBackend, W
 import type { Tile, TileResult } from "../tiles/tile";
 import type { QueueAddress } from "./queueAddress";
 
+/** Says trouble with a queue, the same only once a minute: each attempt to connect fails with the same words. */
+export function sayTrouble({ shown }: QueueAddress, say: (message: string) => void): (error: unknown) => void {
+  let last = { message: "", at: -Infinity };
+  return (error) => {
+    const message = `queue ${shown}: ${error instanceof Error ? error.message : String(error)}`;
+    if (message === last.message && Date.now() - last.at < 60_000) return;
+    last = { message, at: Date.now() };
+    say(message);
+  };
+}
+
 /** BullMQ's classes for a server of either kind. Every one has an `error` listener, or Node would end the process. */
 export async function bullAt(address: QueueAddress, onTrouble: (error: Error) => void) {
   const { Queue, QueueEvents, Worker, createPostgresBackend } = await import("./clients");

@@ -4,7 +4,7 @@ import { RerouteError, throwIfCancelled } from "../../../protocol/errors";
 import type { Carrier } from "../tiles/carrier";
 import { jobOf, tileResult, type Tile, type TileResult } from "../tiles/tile";
 import type { TileStore } from "../tiles/tileStore";
-import { bullAt } from "./bull";
+import { bullAt, sayTrouble } from "./bull";
 import { queueName } from "./presence";
 import type { QueueAddress } from "./queueAddress";
 
@@ -44,14 +44,7 @@ function pauseFor(tiles: number): number {
 export async function openBullCarrier(options: BullCarrierOptions): Promise<Carrier> {
   const { address, numerics, onTrouble, lookEverySeconds = 5 } = options;
   const { shown } = address;
-  let last = { message: "", at: -Infinity };
-  const trouble = (error: unknown) => {
-    const message = `queue ${shown}: ${error instanceof Error ? error.message : String(error)}`;
-    // Each attempt to connect fails with the same words.
-    if (message === last.message && Date.now() - last.at < 60_000) return;
-    last = { message, at: Date.now() };
-    onTrouble(message);
-  };
+  const trouble = sayTrouble(address, onTrouble);
   const bull = await bullAt(address, trouble);
   const waiting = new Map<string, Waiting>();
   const settle = (key: string, how: (of: Waiting) => void) => {

@@ -5,7 +5,7 @@ import { tileSchema, type Tile, type TileResult } from "../tiles/tile";
 import { inHand, partName } from "../tiles/tileBounds";
 import { within } from "./bullCarrier";
 import { EngineSlot, type EngineSlotOptions } from "./engineSlot";
-import { bullAt } from "./bull";
+import { bullAt, sayTrouble } from "./bull";
 import { openNotes } from "./openNotes";
 import {
   announce,
@@ -46,7 +46,7 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
   const { address, name, idleExitSeconds, lockSeconds, signal, log, layers } = options;
   const { UnrecoverableError, DelayedError } = await import("./clients");
   const { shown } = address;
-  const bull = await bullAt(address, (error) => log(`queue ${shown}: ${error.message}`));
+  const bull = await bullAt(address, sayTrouble(address, log));
   const engine = new EngineSlot(options);
   /** Aborted where this worker can do no more tiles. */
   const unfit = new AbortController();
@@ -136,8 +136,10 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     for (const worker of workers.values()) if (worker.isPaused()) void worker.resume();
   };
   const worker = serve(queueName(numerics, layers));
+  let wasThere = false;
   try {
     await within(15, worker.waitUntilReady(), shown);
+    wasThere = true;
     log(`${name} waits for tiles at ${shown}; ${about}, numerics ${numerics.slice(0, 12)}`);
     const notes = await openNotes(address, log);
     const say = () => {
@@ -178,7 +180,8 @@ export async function serveQueue(options: WorkerOptions): Promise<void> {
     notes.close();
   } finally {
     engine.stop();
-    const closed = [...workers.values()].map((one) => one.close());
+    // One that never met its server would go on trying to.
+    const closed = [...workers.values()].map((one) => one.close(!wasThere));
     await Promise.race([Promise.all(closed), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
   }
 }
